@@ -1,0 +1,1 @@
+"""Build your own small language model: text in, a trained and measured model folder out."""

@@ -1,0 +1,40 @@
+"""Errors that are the user's to mend, told in two lines: what is wrong, and what to do about it.
+
+Our own bugs are not `TinyslmError`s: they raise whatever they raise, with a traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TinyslmError(Exception):
+    """What was wrong (with what was given), and what to do next.
+
+    The command line prints the two parts on two lines and exits with code 2.
+    """
+
+    def __init__(self, problem: str, remedy: str):
+        super().__init__(f"{problem}\n{remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type["TinyslmError"], tuple[str, str]]:
+        """Keep both parts when the error crosses a process boundary."""
+        return type(self), (self.problem, self.remedy)
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """`Did you mean "depth"?` for a name that resembles an allowed one, else the list of allowed names."""
+    names = sorted(allowed)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f'Did you mean "{close[0]}"?'
+    return f"Allowed: {', '.join(names)}."
+
+
+def require_extra(extra: str, what: str) -> TinyslmError:
+    """The error for a feature whose optional dependency is not installed."""
+    return TinyslmError(
+        f'{what} needs the optional dependency group "{extra}", which is not installed.',
+        f"Install it: pip install 'tinyslm[{extra}]'",
+    )

@@ -1,0 +1,155 @@
+"""Files that are either whole or absent, and manifests that tell whether they still are what was written.
+
+A file is written beside its target, flushed to the disk, and renamed: a reader, or a run that was killed at any
+moment, sees the old content or the new one, never half of it. A folder that must appear at once is built under a
+temporary name in the same way.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError
+
+MANIFEST = "manifest.json"
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace `path` by `content` (text as UTF-8) in one step, durably."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise disk_error(path, error) from error
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that must exist and be whole; anything else is told as the user's error."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise TinyslmError(f"There is no file {path}.", "Check the path, or make the folder again.") from None
+    except ValueError as error:
+        raise TinyslmError(
+            f"{path} is not valid JSON ({error}).", "The file is damaged: restore it, or make the folder again."
+        ) from None
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder to fill; when the block ends well, it becomes `path` (replacing an older one).
+
+    When the block fails, nothing of it remains and an older `path` is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                sync_file(file)
+        replace_folder(temporary, path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Rename the folder `new` to `path`; a folder that was there is moved aside first and removed after."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if path.exists():
+        path.rename(old)
+    new.rename(path)
+    sync_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file's content to the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Flush a folder's entries to the disk, where the system can (Windows cannot)."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a JSON value: equal values give equal hashes, whatever the order of their keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `manifest.json`: `content`, and the size and SHA-256 of every other file below `folder`."""
+    files = {
+        file.relative_to(folder).as_posix(): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    write_json(folder / MANIFEST, {**content, "files": files})
+
+
+def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
+    """Read `manifest.json`, and check every file it names unless `verify` is off.
+
+    Raises `TinyslmError` naming the first file that is missing, truncated or altered.
+    """
+    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    if verify:
+        for name, expected in manifest.get("files", {}).items():
+            _check_file(folder, name, expected)
+    return manifest
+
+
+def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
+    path = folder / name
+    remedy = f"Restore {name} from a copy, or delete {folder} and make it again."
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise TinyslmError(f"{folder / MANIFEST} names a file outside its folder: {name}.", remedy)
+    if not path.is_file():
+        raise TinyslmError(f"{path} is missing.", remedy)
+    size = path.stat().st_size
+    if size != expected["bytes"]:
+        raise TinyslmError(f"{path} is damaged: it has {size} bytes instead of {expected['bytes']}.", remedy)
+    if sha256_file(path) != expected["sha256"]:
+        raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded when it was written.", remedy)
+
+
+def disk_error(path: Path, error: OSError) -> TinyslmError:
+    """An `OSError` while writing `path`, as the user's error: what the system said, and what to do."""
+    return TinyslmError(
+        f"Could not write {path}: {error.strerror or error}.",
+        "Free some space or check the permissions there, then run the same command again: what was saved before is intact.",
+    )
