@@ -1,0 +1,21 @@
+"""Settings of the tokenizer that is trained when none is given."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tinyslm.core.config import Section
+
+
+class TokenizerConfig(Section):
+    """Kind and size of a tokenizer."""
+
+    kind: Literal["bpe", "byte", "char"] = Field(
+        default="bpe", description='"bpe" learns frequent byte sequences; "char" and "byte" have one token for each.'
+    )
+    vocab_size: int = Field(
+        default=4096,
+        ge=1,
+        le=1 << 20,
+        description="Number of tokens, the 16 special ones included; rounded up to a multiple of 64, at least 320.",
+    )

@@ -1,0 +1,25 @@
+"""Text as it is generated, token by token."""
+
+import codecs
+
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+
+class TextStream:
+    """Turns ids that arrive one at a time into text.
+
+    A token may end in the middle of a character: its bytes wait until the character is whole, so that what `push`
+    gave stays right. Everything that `push` and `flush` gave, joined, is `tokenizer.decode` of all ids.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int) -> str:
+        """The text that is certain with this token; may be empty."""
+        return self._decoder.decode(self._tokenizer.token_bytes(token))
+
+    def flush(self) -> str:
+        """The end: U+FFFD for a character that was left unfinished, else nothing."""
+        return self._decoder.decode(b"", final=True)

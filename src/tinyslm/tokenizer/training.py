@@ -1,0 +1,118 @@
+"""Making a tokenizer from texts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.registry import Registry
+from tinyslm.tokenizer.chat import CHATML
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.vocabulary import (
+    SMALLEST,
+    SPECIAL_SLOTS,
+    SPLIT,
+    VOCAB_STEP,
+    byte_level_backend,
+    byte_symbols,
+    round_up,
+)
+
+Merges = list[tuple[bytes, bytes]]
+
+LONGEST_WORD = 64  # characters; a merge costs as much as the words it is found in are long
+LONGEST_TEXT = 1 << 18  # characters; `tokenizers` needs some 50 bytes of memory for each while it splits a text
+
+
+def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int = 4096) -> Tokenizer:
+    """Make a tokenizer from `texts`, read once and never held in memory together. Equal texts give equal tokenizers.
+
+    kind: "bpe" learns frequent byte sequences; "char" has one token for each character, the most frequent ones if
+        not all fit; "byte" has one token for each byte and reads no text.
+    vocab_size: all tokens, the 16 special ones included; rounded up to a multiple of 64, at least 320. For "bpe" it
+        is the exact size, for "char" the largest allowed; "byte" always has 320.
+
+    Raises `TinyslmError` for a kind that does not exist, or for "bpe" when `vocab_size` asks for more tokens than
+    the texts have repeated byte sequences.
+    """
+    merges = _KINDS[kind](texts, max(round_up(vocab_size), SMALLEST))
+    return Tokenizer(byte_level_backend(merges), chat_template=CHATML)
+
+
+def _no_merges(_texts: Iterable[str], _vocab_size: int) -> Merges:
+    return []
+
+
+def _character_merges(texts: Iterable[str], vocab_size: int) -> Merges:
+    """Merges that build each character from its UTF-8 bytes, left to right, so that none crosses characters.
+
+    Two characters whose first bytes are equal share the tokens for these.
+    """
+    counts: Counter[str] = Counter()
+    for text in texts:
+        if not text.isascii():
+            counts.update(character for character in text if character > "\x7f")
+    room = vocab_size - 256 - SPECIAL_SLOTS
+    merges: dict[bytes, tuple[bytes, bytes]] = {}
+    for character, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        encoded = character.encode("utf-8", "ignore")  # a lone surrogate is no character
+        new = {encoded[: i + 1]: (encoded[:i], encoded[i : i + 1]) for i in range(1, len(encoded))}
+        new = {token: pair for token, pair in new.items() if token not in merges}
+        if len(merges) + len(new) > room:
+            break
+        merges |= new
+    return list(merges.values())
+
+
+def _trained_merges(texts: Iterable[str], vocab_size: int) -> Merges:
+    """The merges that `tokenizers` learns: always the most frequent pair next, while one occurs at least twice."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.FixedLength(LONGEST_WORD),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    wanted = vocab_size - 256 - SPECIAL_SLOTS
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + wanted,
+        min_frequency=2,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(_short_texts(texts), trainer=trainer)
+    byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
+    merges = [
+        (bytes(byte_of[symbol] for symbol in left), bytes(byte_of[symbol] for symbol in right))
+        for left, right in json.loads(backend.to_str())["model"]["merges"]
+    ]
+    if len(merges) < wanted:
+        raise _too_large(vocab_size, len(merges))
+    return merges
+
+
+def _short_texts(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        for start in range(0, len(text), LONGEST_TEXT):
+            part = text[start : start + LONGEST_TEXT]
+            yield part if part.isascii() else part.encode("utf-8", "replace").decode("utf-8")
+
+
+def _too_large(vocab_size: int, merges: int) -> TinyslmError:
+    possible = (256 + SPECIAL_SLOTS + merges) // VOCAB_STEP * VOCAB_STEP
+    remedy = f"Ask for a vocabulary of at most {possible}" if possible >= SMALLEST else 'Use the tokenizer kind "byte"'
+    return TinyslmError(
+        f"A vocabulary of {vocab_size} is too large for this text: it has only {merges} byte sequences that are worth "
+        f"a token beside the 256 bytes and {SPECIAL_SLOTS} special tokens.",
+        f"{remedy}, or give more text.",
+    )
+
+
+_KINDS: Registry[Callable[[Iterable[str], int], Merges]] = Registry("tokenizer kind")
+for _kind, _learn in (("bpe", _trained_merges), ("char", _character_merges), ("byte", _no_merges)):
+    _KINDS.add(_kind, _learn)

@@ -1,0 +1,83 @@
+"""What every tokenizer made here has in common: how text is split, and which id means what.
+
+All three kinds are byte-level BPE, so that one encoder, one decoder and one export serve all of them:
+
+    id            token
+    0 .. 255      the byte of that value
+    256 ..        one token for each merge, in rank order
+    last 16+      special tokens, as many as make the vocabulary a multiple of 64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tokenizers
+
+# Llama 3's split, which GGUF calls `llama-bpe`: contractions, words with one leading character that is no letter,
+# up to three digits, punctuation, line ends, spaces.
+SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+END_OF_TEXT = "<|endoftext|>"
+MESSAGE_START = "<|im_start|>"
+MESSAGE_END = "<|im_end|>"
+PAD = "<|pad|>"
+
+VOCAB_STEP = 64
+SPECIAL_SLOTS = 16
+SMALLEST = 320  # 256 bytes and 16 special tokens, rounded up
+
+
+def round_up(size: int) -> int:
+    """The smallest multiple of 64 that is not below `size`: matrix products run best at such widths."""
+    return -(-size // VOCAB_STEP) * VOCAB_STEP
+
+
+def special_tokens(ordinary: int) -> list[str]:
+    """Names of the special tokens that follow `ordinary` other ids: four with a meaning, the rest reserved."""
+    named = [END_OF_TEXT, MESSAGE_START, MESSAGE_END, PAD]
+    slots = round_up(ordinary + SPECIAL_SLOTS) - ordinary
+    return named + [f"<|reserved_{i}|>" for i in range(slots - len(named))]
+
+
+@cache
+def byte_symbols() -> tuple[str, ...]:
+    """The printable character that stands for each byte in a byte-level `tokenizer.json` (GPT-2's table).
+
+    Printable Latin-1 characters stand for themselves; the other 68 bytes get the characters from U+0100 on, in order.
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    code_of = {byte: byte for byte in printable} | {byte: 256 + i for i, byte in enumerate(others)}
+    return tuple(chr(code_of[byte]) for byte in range(256))
+
+
+def byte_level_backend(merges: Sequence[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:
+    """The `tokenizers` object with the given merges, in rank order; each must make a token that is new."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+
+    symbols = byte_symbols()
+
+    def spell(token: bytes) -> str:
+        return "".join(symbols[byte] for byte in token)
+
+    vocab = {symbol: byte for byte, symbol in enumerate(symbols)}
+    for left, right in merges:
+        vocab[spell(left + right)] = len(vocab)
+    assert len(vocab) == 256 + len(merges), "two merges make the same token"
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[(spell(left), spell(right)) for left, right in merges]))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(name, special=True) for name in special_tokens(len(vocab))])
+    return backend
