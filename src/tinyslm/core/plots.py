@@ -1,0 +1,205 @@
+"""Line charts for reports, as SVG for a page and PNG, and curves for the terminal. Nothing is fetched from anywhere."""
+
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+BLUE, ORANGE = "#3d7fd6", "#e07a2f"
+INK, FAINT, GRID, PAPER = "#24292f", "#6b727b", "#e3e5e8", "#ffffff"
+FONT = "system-ui, Liberation Sans, Arial, Helvetica, sans-serif"
+WIDTH, HEIGHT = 380, 200
+MOST_POINTS = 300
+FEW_POINTS = 60
+"""A line of at most this many points shows each of them as a dot."""
+_SHORT = "replace(format(datum.value, datum.value ? '~s' : 'd'), 'G', 'B')"
+"""Axis labels such as 500, 20k, 4M, 1.5B, in the chart library's own expression language."""
+
+
+class Series(NamedTuple):
+    """A named line through the points (x[i], y[i]) in the order of x; where y is not a finite number, there is none."""
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Something drawn, to be saved as a picture or put into a page."""
+
+    drawing: Any
+    """The altair chart, without the style that `png` and `svg` give it."""
+    description: str
+    """What it shows, for those who do not see it."""
+
+    def png(self, scale: float = 2.0) -> bytes:
+        """A PNG file on white with `scale` pixels to the point."""
+        return self._saved("png", PAPER, scale)
+
+    def svg(self) -> str:
+        """An `<svg>` element for a page: it takes the page's text colour, and `--faint`, `--grid` for the axes."""
+        svg = self._saved("svg", "transparent", 1.0).decode("utf-8")
+        for colour, replacement in {
+            INK: "currentColor",
+            FAINT: f"var(--faint, {FAINT})",
+            GRID: f"var(--grid, {GRID})",
+        }.items():
+            svg = svg.replace(colour, replacement)
+        return svg
+
+    def _saved(self, form: Literal["png", "svg"], background: str, scale: float) -> bytes:
+        file = io.BytesIO() if form == "png" else io.StringIO()
+        _styled(self.drawing, background).save(file, format=form, scale_factor=scale)
+        content = file.getvalue()
+        return content if isinstance(content, bytes) else content.encode("utf-8")
+
+
+def line_chart(
+    series: Sequence[Series], *, title: str, x_title: str, y_axis: Literal["fit", "zero", "log"] = "fit"
+) -> Chart:
+    """One line for each of one or two series, with a legend when there are two. Long series are thinned by `thin`.
+
+    The y axis fits the values, starts at zero, or is logarithmic (then values that are not above zero are left out).
+    """
+    import altair as alt
+
+    lines = [thin(one, above=0.0 if y_axis == "log" else -math.inf) for one in series]
+    names = [one.name for one in lines]
+    colour = alt.Color(
+        "name:N",
+        scale=alt.Scale(domain=names, range=[BLUE, ORANGE][: len(names)]),
+        legend=alt.Legend(title=None, orient="none", legendX=WIDTH - 90, legendY=0) if len(names) > 1 else None,
+    )
+    x = alt.X(
+        "x:Q",
+        title=x_title,
+        scale=alt.Scale(nice=False, domainMin=0),
+        axis=alt.Axis(labelExpr=_SHORT, tickCount=5, grid=False),
+    )
+    y_scale = {
+        "fit": alt.Scale(zero=False, nice=False, padding=8),
+        "zero": alt.Scale(zero=True, nice=False),
+        "log": alt.Scale(type="log", nice=False, padding=8),
+    }[y_axis]
+    layers = []
+    for line in lines:
+        points = [{"x": x, "y": y, "name": line.name} for x, y in zip(line.x, line.y, strict=True)]
+        dots = alt.OverlayMarkDef(size=22, filled=True) if len(points) <= FEW_POINTS else False
+        layers.append(
+            # As one string: altair copies and checks every value it is given one by one.
+            alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.DataFormat(type="json")))
+            .mark_line(point=dots, strokeWidth=1.8, strokeJoin="round")
+            .encode(
+                x=x,
+                y=alt.Y("y:Q", title=None, scale=y_scale, axis=alt.Axis(format=",~r", tickCount=5, minExtent=44)),
+                color=colour,
+            )
+        )
+    drawing = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
+    return Chart(drawing, _described(title, x_title, lines))
+
+
+def grid(charts: Sequence[Chart], columns: int = 2) -> Chart:
+    """Several charts in one picture, row by row."""
+    import altair as alt
+
+    rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
+    drawing = alt.vconcat(*(alt.hconcat(*(chart.drawing for chart in row), spacing=28) for row in rows), spacing=24)
+    return Chart(drawing.resolve_scale(color="independent"), " ".join(chart.description for chart in charts))
+
+
+def thin(series: Series, most: int = MOST_POINTS, above: float = -math.inf) -> Series:
+    """At most `most` points: neighbours are averaged in bins of equal numbers. Only finite y over `above` count."""
+    points = [
+        (x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None and math.isfinite(y) and y > above
+    ]
+    points.sort(key=lambda point: point[0])
+    bins = list(_bins(points, most))
+    return Series(
+        series.name, [_mean([x for x, _ in some]) for some in bins], [_mean([y for _, y in some]) for some in bins]
+    )
+
+
+def terminal_curve(
+    values: Sequence[float], width: int = 64, height: int = 10, x_labels: tuple[str, str] = ("", "")
+) -> str:
+    """`values`, evenly spaced, as a curve in braille dots with its range at the left: `height` + 1 lines of text.
+
+    `width` counts the axis labels too. `x_labels` stand below the first and the last value.
+    """
+    shown = [value for value in values if math.isfinite(value)]
+    if not shown:
+        return "no values yet"
+    low, high = min(shown), max(shown)
+    labels = [f"{value:.4g}" for value in (high, (low + high) / 2, low)]
+    margin = max(map(len, labels))
+    columns = max(8, width - margin - 2)
+    cells = _braille(thin(Series("", range(len(shown)), shown), columns * 2).y, columns, height)
+    named = {0: labels[0], height // 2: labels[1], height - 1: labels[2]} if high > low else {height - 1: labels[2]}
+    lines = [f"{named.get(row, ''):>{margin}} ┤{text}".rstrip() for row, text in enumerate(cells)]
+    first, last = x_labels
+    axis = " " * margin + " └" + "─" * columns
+    below = " " * (margin + 2) + first + last.rjust(columns - len(first))
+    return "\n".join([*lines, axis, *([below] if first or last else [])])
+
+
+def _braille(values: Sequence[float | None], columns: int, rows: int) -> list[str]:
+    """Lines of braille characters (2 by 4 dots each) through `values`, from left to right over the whole width."""
+    heights = [value for value in values if value is not None]
+    low, span = min(heights), (max(heights) - min(heights)) or 1.0
+    wide, tall = columns * 2 - 1, rows * 4 - 1
+    xs = [round(index * wide / max(1, len(heights) - 1)) for index in range(len(heights))]
+    ys = [round((1.0 - (value - low) / span) * tall) for value in heights]
+    if len(xs) == 1:
+        xs, ys = [0, wide], ys * 2
+    cells = [[0] * columns for _ in range(rows)]
+    for x, y in _dots(xs, ys):
+        cells[y // 4][x // 2] |= (0x01, 0x02, 0x04, 0x40)[y % 4] if x % 2 == 0 else (0x08, 0x10, 0x20, 0x80)[y % 4]
+    return ["".join(chr(0x2800 + cell) if cell else " " for cell in line) for line in cells]
+
+
+def _dots(xs: Sequence[int], ys: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Every dot on the straight lines between neighbouring points."""
+    for (x0, y0), (x1, y1) in zip(zip(xs, ys, strict=True), zip(xs[1:], ys[1:], strict=True), strict=False):
+        steps = max(abs(x1 - x0), abs(y1 - y0), 1)
+        for step in range(steps + 1):
+            yield round(x0 + (x1 - x0) * step / steps), round(y0 + (y1 - y0) * step / steps)
+
+
+def _bins(points: list[tuple[float, float]], most: int) -> Iterator[list[tuple[float, float]]]:
+    number = min(most, len(points))
+    for index in range(number):
+        yield points[index * len(points) // number : (index + 1) * len(points) // number]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _described(title: str, x_title: str, lines: Sequence[Series]) -> str:
+    ends = [f"{line.name} from {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines if line.y]
+    return f"{title} over {x_title}: {', '.join(ends) or 'no values'}."
+
+
+def _styled(drawing: Any, background: str) -> Any:
+    return (
+        drawing.configure(font=FONT, background=background, padding=6)
+        .configure_view(stroke=None)
+        .configure_title(anchor="start", frame="group", dx=-44, fontSize=14, fontWeight=600, color=INK, offset=10)
+        .configure_axis(
+            labelFontSize=12,
+            titleFontSize=12,
+            titleFontWeight="normal",
+            labelColor=FAINT,
+            titleColor=FAINT,
+            gridColor=GRID,
+            domain=False,
+            ticks=False,
+            labelPadding=6,
+            titlePadding=8,
+        )
+        .configure_legend(labelFontSize=12, labelColor=INK, symbolStrokeWidth=2.5, rowPadding=3)
+    )

@@ -1,0 +1,213 @@
+"""A run folder as one page and one picture: curves, samples, result, data, configuration and versions."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from tinyslm.core.files import MANIFEST, write_atomic
+from tinyslm.core.page import (
+    Bars,
+    Block,
+    Figures,
+    Folded,
+    KeyFigures,
+    Paragraph,
+    Sample,
+    Section,
+    SideBySide,
+    Table,
+    page,
+)
+from tinyslm.core.plots import Chart, Series, grid, line_chart
+from tinyslm.core.quantities import count, duration
+from tinyslm.training.metrics import read_metrics
+
+Curve = tuple[str, str, Literal["fit", "zero"]]
+CURVES: tuple[Curve, ...] = (
+    ("loss", "Loss (nats per token)", "fit"),
+    ("bits_per_byte", "Bits per byte", "fit"),
+    ("learning_rate", "Learning rate", "zero"),
+    ("gradient_norm", "Gradient norm", "zero"),
+    ("tokens_per_second", "Tokens per second", "zero"),
+)
+"""What is drawn: a field of step rows (and of validation rows, where they have it), the chart's title and y axis."""
+
+MOST_SAMPLES = 12
+MOST_ITEMS = 8
+"""Longer lists in the data summary are counted, not listed."""
+
+
+def write_report(run: Path) -> Path:
+    """Write `report.html` and, when something can be drawn, `report.png` into the run folder; give the page's path.
+
+    Needs `metrics.jsonl`; what else is missing in the folder is missing in the report. Raises `TinyslmError` when
+    there is no `metrics.jsonl` or the folder cannot be written.
+    """
+    events = read_metrics(run / "metrics.jsonl")
+    charts = draw_curves(events)
+    config = _read(run / "config.json")
+    sections = [
+        Section("Result", _result(events)),
+        Section("Curves", [Figures([(chart.svg(), chart.description) for chart in charts])] if charts else []),
+        Section("Samples", _samples(events)),
+        Section("Data", _tables(_data_manifest(run, config), "Shards")),
+        Section("Configuration", _tables(config, "Run")),
+        Section("Versions", _tables(_read(run / "versions.json"), "")),
+    ]
+    blocks: list[Block] = [KeyFigures(_key_figures(events)), *(section for section in sections if section.blocks)]
+    if charts:
+        write_atomic(run / "report.png", grid(charts).png())
+    write_atomic(run / "report.html", page(run.resolve().name, _subtitle(events), blocks))
+    return run / "report.html"
+
+
+def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """A chart for each of `CURVES` that the run recorded, over tokens where their number is known, else over steps."""
+    tokens_per_step = _first(events, "start").get("tokens_per_step")
+    scale, x_title = (tokens_per_step, "tokens") if tokens_per_step else (1, "steps")
+    charts = []
+    for field, title, y_axis in CURVES:
+        series = []
+        for event, name in (("step", "train"), ("validation", "validation")):
+            rows = [row for row in _all(events, event) if _number(row.get(field)) is not None]
+            if rows:
+                series.append(Series(name, [row["step"] * scale for row in rows], [float(row[field]) for row in rows]))
+        if series:
+            charts.append(line_chart(series, title=title, x_title=x_title, y_axis=y_axis))
+    return charts
+
+
+def _subtitle(events: Sequence[Mapping[str, Any]]) -> str:
+    start, end = _first(events, "start"), _first(events, "end")
+    step = max((row.get("step", 0) for row in events), default=0)
+    planned = start.get("steps", step)
+    resumed = sum(1 for row in _all(events, "start") if row.get("resumed_from"))
+    parts = [
+        "finished" if end else f"not finished: {step:,} of {planned:,} steps",
+        f"resumed {resumed} {'time' if resumed == 1 else 'times'}" if resumed else "",
+        f"started {start['time']}" if "time" in start else "",
+    ]
+    return " · ".join(part for part in parts if part)
+
+
+def _key_figures(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    start, end = _first(events, "start"), _first(events, "end")
+    steps, validations = _all(events, "step"), _all(events, "validation")
+    last, checked = (rows[-1] if rows else {} for rows in (steps, validations))
+    measured, kind = (checked, "validation") if checked else (last, "train")
+    speeds = sorted(filter(None, (_number(row.get("tokens_per_second")) for row in steps)))
+    done = last.get("step", 0)
+    tokens = last.get("tokens") or done * start.get("tokens_per_step", 0)
+    seconds = _number(end.get("seconds")) or _number(last.get("seconds"))
+    bits, loss = _number(measured.get("bits_per_byte")), _number(measured.get("loss"))
+    figures = [
+        (f"bits per byte, {kind}", f"{bits:.3f}" if bits is not None else ""),
+        (f"loss, {kind}", f"{loss:.3f}" if loss is not None else ""),
+        ("parameters", count(start["parameters"]) if "parameters" in start else ""),
+        ("steps", f"{done:,}"),
+        ("tokens", count(tokens) if tokens else ""),
+        ("tokens/s, median", f"{speeds[len(speeds) // 2]:,.0f}" if speeds else ""),
+        ("time", duration(seconds) if seconds else ""),
+    ]
+    return [(name, value) for name, value in figures if value]
+
+
+def _result(events: Sequence[Mapping[str, Any]]) -> list[Block]:
+    result = dict(_first(events, "end").get("result") or {})
+    blocks: list[Block] = []
+    baselines = result.get("baselines")
+    bits = _number(result.get("bits_per_byte"))
+    if isinstance(baselines, dict) and bits is not None:
+        compared = {"this model": bits, **{name: _number(value) for name, value in baselines.items()}}
+        blocks.append(Paragraph("Bits per byte on held-out text; less is better."))
+        blocks.append(Bars([(name, value, f"{value:.3f}") for name, value in compared.items() if value is not None]))
+        result = {key: value for key, value in result.items() if key not in {"baselines", "bits_per_byte"}}
+    if result:
+        blocks.append(Table([(key.replace("_", " "), _shown(value)) for key, value in flat(result)]))
+    skipped = _all(events, "skipped")
+    if skipped:
+        rows = [(f"{row.get('step', '–')}", f"{row.get('reason', '')}") for row in skipped]
+        steps = "1 step" if len(skipped) == 1 else f"{len(skipped)} steps"
+        blocks.append(Paragraph(f"{steps} did not update the weights."))
+        blocks.append(Folded("Which, and why", [Table(rows, ("step", "reason"))]))
+    return blocks
+
+
+def _samples(events: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """The newest sample, and older ones from all over the run folded below it."""
+    rows = _all(events, "sample")[::-1]
+    if not rows:
+        return []
+    older = rows[1:]
+    spread = older[:: math.ceil(len(older) / MOST_SAMPLES)] if older else []
+    newest, *others = [
+        Sample(f"after {row.get('step', 0):,} steps", f"{row.get('text', '')}", f"{row.get('prompt') or ''}")
+        for row in [rows[0], *spread]
+    ]
+    return [newest, *([Folded("Earlier samples", others)] if others else [])]
+
+
+def _tables(value: Mapping[str, Any], caption: str) -> list[Block]:
+    """A JSON object as tables: its plain values first, then one table for each object in it."""
+    plain = {key: item for key, item in value.items() if not isinstance(item, Mapping)}
+    nested = {key: item for key, item in value.items() if isinstance(item, Mapping) and item}
+    tables = [(caption if nested else "", plain), *nested.items()]
+    shown = [Table([(key, _plain(item)) for key, item in flat(part)], caption=name) for name, part in tables if part]
+    return [SideBySide(shown)] if shown else []
+
+
+def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """The values of nested objects with their dotted keys, in order."""
+    pairs: list[tuple[str, Any]] = []
+    for key, item in value.items():
+        pairs += flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else [(f"{prefix}{key}", item)]
+    return pairs
+
+
+def _plain(value: Any) -> str:
+    """A setting or a recorded fact, as it is; large counts with separators."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) if len(value) <= MOST_ITEMS else f"{len(value):,} items"
+    return "–" if value is None else str(value)
+
+
+def _shown(value: Any) -> str:
+    """A measured value, with as many digits as one reads."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return _plain(value)
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _data_manifest(run: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the shards' manifest says of them, without the list of their files."""
+    named = [Path(value) for key, value in flat(config) if key.split(".")[-1] == "shards" and isinstance(value, str)]
+    for folder in [run / "data", *named]:
+        manifest = _read(folder / MANIFEST)
+        if manifest:
+            return {key: value for key, value in manifest.items() if key != "files"}
+    return {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one when the file is missing or damaged: a report shows what there is."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _all(events: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    return [row for row in events if row["event"] == kind]
+
+
+def _first(events: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
+    return next((row for row in events if row["event"] == kind), {})
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
