@@ -1,0 +1,123 @@
+"""Settings: frozen, strict, from a TOML or YAML file and `--section.key value` overrides.
+
+Every class of settings derives from `Section`. All mistakes are reported at once, each with the place where it was
+made and a suggestion, so that a user mends them in one go.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+
+from tinyslm.core.errors import TinyslmError, did_you_mean
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown keys are errors; values do not change after construction.
+
+    Each field carries a one-sentence description: the command line shows it as help.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        missing = [name for name, field in cls.model_fields.items() if not field.description]
+        assert not missing, f"{cls.__name__}: fields without a description: {missing}"
+
+
+Settings = TypeVar("Settings", bound=Section)
+
+
+def load_config(kind: type[Settings], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """Build settings of class `kind`: defaults, then the file's values, then the overrides (the last one wins).
+
+    `overrides` is nested like the file: `{"model": {"depth": "6"}}`; texts are converted to the field's type.
+    """
+    values = read_config_file(file) if file else {}
+    return build_config(kind, merge(values, overrides or {}), origin=str(file) if file else "the settings")
+
+
+def build_config(kind: type[Settings], values: Mapping[str, Any], origin: str = "the settings") -> Settings:
+    """Check `values` against class `kind`; every mistake in them is told in one `TinyslmError`."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        mistakes = [_explain(kind, mistake) for mistake in error.errors(include_url=False)]
+    count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+    raise TinyslmError(
+        f"{count} in {origin}: " + "; ".join(mistakes),
+        "Correct them and run again; `tinyslm config` lists every setting with its default and meaning.",
+    )
+
+
+def read_config_file(file: Path) -> dict[str, Any]:
+    """Read a `.toml`, `.yaml`, `.yml` or `.json` file into a dictionary."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TinyslmError(
+            f"Could not read the config file {file}: {error.strerror}.", "Check the path given with --config."
+        ) from None
+    try:
+        values = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
+    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+        raise TinyslmError(f"{file} is not valid {file.suffix[1:].upper()}: {error}.", "Correct the file.") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise TinyslmError(f"{file} holds no sections.", "Write settings as [section] with key = value lines below it.")
+    return values
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the values of `over` put in place, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting of `kind` with its dotted key, sections in order."""
+    for name, field in kind.model_fields.items():
+        if _is_section(field.annotation):
+            yield from fields(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield prefix + name, field
+
+
+def differences(old: Section, new: Section) -> list[str]:
+    """`key: old -> new` for every setting in which two objects of one class differ."""
+    before, after = dict(flatten(old.model_dump(mode="json"))), dict(flatten(new.model_dump(mode="json")))
+    return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in after if before.get(key) != after.get(key)]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested dictionaries as `section.key`, value pairs."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _is_section(annotation: Any) -> bool:
+    return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+def _explain(kind: type[Section], mistake: Any) -> str:
+    """One mistake found by pydantic, as a sentence with the dotted key."""
+    key = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        siblings = [name for name, _ in fields(kind)] + list(kind.model_fields)
+        return f'there is no setting "{key}" ({did_you_mean(key, siblings)})'
+    if mistake["type"] == "value_error":
+        text = str(mistake["ctx"]["error"])
+        return f"{key}: {text}" if key else text
+    return f"{key} = {mistake['input']!r}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"

@@ -1,0 +1,83 @@
+"""Which optimizer steps which weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tinyslm.model.decoder import Decoder
+from tinyslm.training.config import OptimizerConfig
+from tinyslm.training.muon import Muon
+
+
+class Optimizers:
+    """The optimizers of one model, stepped together, with their peak learning rates remembered."""
+
+    def __init__(self, model: Decoder, config: OptimizerConfig):
+        matrices, tables, vectors = sort_parameters(model)
+        adam: list[dict[str, object]] = [
+            {"params": tables, "weight_decay": config.weight_decay if config.name == "adamw" else 0.0},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.parts: list[torch.optim.Optimizer] = []
+        if config.name == "muon":
+            self.parts.append(
+                Muon(matrices, lr=config.muon_lr, momentum=config.muon_momentum, weight_decay=config.weight_decay)
+            )
+        else:
+            adam.append({"params": matrices, "weight_decay": config.weight_decay})
+        fused = next(model.parameters()).device.type in ("cpu", "cuda")
+        groups = [group for group in adam if group["params"]]
+        betas = (config.beta1, config.beta2)
+        self.parts.append(torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-10, fused=fused))
+        self._groups = [(group, group["lr"]) for part in self.parts for group in part.param_groups]
+        self._names = {parameter: name for name, parameter in model.named_parameters()}
+
+    def step(self, share: float) -> None:
+        """Update all weights at `share` of the peak learning rates, then drop the gradients."""
+        for group, peak in self._groups:
+            group["lr"] = peak * share
+        for part in self.parts:
+            part.step()
+            part.zero_grad()
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients without a step."""
+        for part in self.parts:
+            part.zero_grad()
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of the optimizers' state, as `weight's name:key`."""
+        return {
+            f"{self._names[parameter]}:{key}": value
+            for part in self.parts
+            for parameter, values in part.state.items()
+            for key, value in values.items()
+        }
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Put back what `state` gave."""
+        parameters = {name: parameter for parameter, name in self._names.items()}
+        owners = {
+            parameter: part for part in self.parts for group in part.param_groups for parameter in group["params"]
+        }
+        for part in self.parts:
+            part.state.clear()
+        for label, tensor in tensors.items():
+            name, key = label.rsplit(":", 1)
+            parameter = parameters[name]
+            # AdamW's step counter stays where it was made; everything else lives beside its weight.
+            owners[parameter].state[parameter][key] = tensor.clone() if key == "step" else tensor.to(parameter.device)
+
+
+def sort_parameters(model: nn.Module) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+    """The matrices inside blocks, the token and position tables (and output projection), and all vectors."""
+    matrices, tables, vectors = [], [], []
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2:
+            vectors.append(parameter)
+        elif ".layers." in name:
+            matrices.append(parameter)
+        else:
+            tables.append(parameter)
+    return matrices, tables, vectors
