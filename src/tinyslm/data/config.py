@@ -1,0 +1,31 @@
+"""What to do with text on its way from files to shards."""
+
+from pydantic import Field
+
+from tinyslm.core.config import Section
+
+
+class DataConfig(Section):
+    """How documents are read, cleaned, compared and split."""
+
+    text_column: str = Field(
+        default="", description="Column that holds the text in JSONL, CSV and Parquet; empty: find it."
+    )
+    clean: bool = Field(
+        default=True, description="Remove control characters, mend broken encodings, end lines with \\n."
+    )
+    deduplicate: bool = Field(default=True, description="Keep only the first of equal or nearly equal documents.")
+    near_duplicate_threshold: float = Field(
+        default=0.8,
+        ge=0,
+        le=1,
+        description="Share of common five-word sequences that makes documents nearly equal; 0: off.",
+    )
+    valid_share: float = Field(
+        default=0.05, gt=0, le=0.5, description="Share of the text that is held out for validation."
+    )
+    valid_paths: tuple[str, ...] = Field(
+        (), description="Text to validate on, instead of a share of the training text."
+    )
+    strict: bool = Field(default=False, description="Stop at a broken JSONL line instead of skipping and counting it.")
+    workers: int = Field(default=0, ge=0, description="Processes that read and encode; 0: one for each usable core.")

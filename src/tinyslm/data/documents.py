@@ -1,0 +1,117 @@
+"""Documents: the unit that is compared, split and separated; text is read, cleaned and handed on in these.
+
+A long document comes in pieces of about 1 MB that have one `source`; only the last one has `last` set. So no text
+is too long for the memory.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from tinyslm.core.errors import TinyslmError
+
+PIECE = 1 << 20  # bytes
+
+Notify = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+def silent(*_: object) -> None:
+    """The callback of those who do not want to be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document, or a piece of one. `source` names it: `notes/a.txt`, `rows.jsonl:12`."""
+
+    text: str
+    source: str
+    last: bool = True
+
+
+EXAMPLES = 5  # places that a warning names
+
+# What is told about each kind of incident; `{}` is the number. Those that are not here are only counted.
+_WARNINGS = {
+    "binary_files": "{} files that are not text were skipped",
+    "invalid_utf8": "{} texts held bytes that are not UTF-8, which became U+FFFD",
+    "broken_lines": "{} lines that are not JSON objects were skipped",
+    "rows_without_text": "{} rows without a text were skipped",
+}
+
+
+@dataclass(slots=True)
+class Tally:
+    """How often each kind of incident occurred, and the first places where."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, place: str) -> None:
+        """One more incident of this kind."""
+        self.counts[kind] += 1
+        places = self.places.setdefault(kind, [])
+        if len(places) < EXAMPLES:
+            places.append(place)
+
+    def merge(self, other: Tally) -> None:
+        """Add all that `other` counted, after what this one did."""
+        self.counts.update(other.counts)
+        for kind, places in other.places.items():
+            self.places[kind] = [*self.places.get(kind, []), *places][:EXAMPLES]
+
+    def warnings(self) -> Iterator[str]:
+        """A sentence for each kind of incident that a user should know of."""
+        for kind, sentence in _WARNINGS.items():
+            if number := self.counts[kind]:
+                more = ", ..." if number > len(self.places[kind]) else ""
+                yield f"{sentence.format(number)}: {', '.join(self.places[kind])}{more}."
+
+
+def pieces_of_stream(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+    """A stream in pieces of at most `PIECE` bytes, and whether each is the last; joined they are the stream."""
+    buffer = b""
+    while block := stream.read(PIECE):
+        buffer += block
+        while len(buffer) > PIECE:
+            end = _end_of_piece(buffer)
+            yield buffer[:end], False
+            buffer = buffer[end:]
+    yield buffer, True
+
+
+def pieces_of_text(text: str) -> Iterator[tuple[str, bool]]:
+    """A text in pieces of at most `PIECE` bytes of UTF-8, and whether each is the last; joined they are the text."""
+    if len(text) * 4 <= PIECE or (len(text) <= PIECE and text.isascii()):
+        yield text, True
+        return
+    for piece, last in pieces_of_stream(io.BytesIO(text.encode())):
+        yield piece.decode(), last
+
+
+def _end_of_piece(data: bytes) -> int:
+    """Where to cut `data`: after a blank line in the second half of the piece, a newline, or any whole character."""
+    blank = data.rfind(b"\n\n", PIECE // 2, PIECE)
+    if blank > 0:
+        return blank + 2
+    newline = data.rfind(b"\n", 0, PIECE)
+    if newline >= 0:
+        return newline + 1
+    end = PIECE - 1 if data[PIECE - 1] == ord("\r") else PIECE
+    for back in range(4):  # a character has at most four bytes; whatever is longer is not UTF-8
+        if data[end - back] & 0xC0 != 0x80:
+            return end - back
+    return end
+
+
+def nothing_to_read(paths: Sequence[str], counts: Iterable[tuple[str, int]]) -> TinyslmError:
+    """The error for paths in which no text was found, with what was found instead."""
+    found = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts if number)
+    return TinyslmError(
+        f"No text was found in {', '.join(paths)} ({found or 'everything is empty'}).",
+        "Give files with UTF-8 text: .txt, .md, source code, .html, .jsonl, .csv or .parquet, also as .gz or .zst.",
+    )

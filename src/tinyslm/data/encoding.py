@@ -1,0 +1,116 @@
+"""Pass two over the text: encode what is kept in worker processes, and write it as shards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyslm.data.corpus import Corpus, Flags, Ints, spooled
+from tinyslm.data.documents import Progress
+from tinyslm.data.shards import SPLITS, SplitWriter, Tokens
+from tinyslm.data.split import Split
+from tinyslm.data.workers import Workers
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+
+def write_splits(
+    corpus: Corpus,
+    split: Split,
+    kept: Flags,
+    tokenizer: Tokenizer,
+    folder: Path,
+    workers: Workers,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write the tokens of all kept pieces, and the tokenizer, into `folder`; what the manifest tells of them."""
+    tokenizer.save(folder / "tokenizer")
+    dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
+    writers = [SplitWriter(folder, name, dtype) for name in SPLITS]
+    tasks = list(_tasks(corpus, split, kept, folder / "tokenizer", tokenizer.sha256, dtype))
+    total, done = sum(task.size for task in tasks), 0
+    for task, encoded in zip(tasks, workers.map(_encode, tasks), strict=True):
+        for writer, part in zip(writers, encoded, strict=True):
+            writer.add(*part)
+        done += task.size
+        progress("encode", done, total)
+    return {"dtype": dtype, "splits": {name: writer.finish() for name, writer in zip(SPLITS, writers, strict=True)}}
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A spool file: what to do with each piece in it."""
+
+    spool: Path
+    number: int
+    lengths: Ints
+    kept: Flags
+    valid: Flags
+    last: Flags
+    cut: tuple[int, int] | None  # the piece in this file that is divided, and at which byte
+    tokenizer: Path
+    sha256: str
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        return int(self.lengths[self.kept].sum())
+
+
+Encoded = tuple[Tokens, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]  # as `SplitWriter.add` takes it
+
+
+def _tasks(corpus: Corpus, split: Split, kept: Flags, tokenizer: Path, sha256: str, dtype: str) -> Iterator[_Task]:
+    pieces = corpus.pieces
+    for number in range(len(corpus.bounds) - 1):
+        start, end = corpus.bounds[number : number + 2].tolist()
+        part = slice(start, end)
+        cut = (split.cut[0] - start, split.cut[1]) if split.cut and start <= split.cut[0] < end else None
+        flags = (kept[part], split.valid[part], pieces.last[part])
+        yield _Task(corpus.folder, number, pieces.bytes[part], *flags, cut, tokenizer, sha256, dtype)
+
+
+def _encode(task: _Task) -> tuple[Encoded, Encoded]:
+    """The tokens of a spool file's kept pieces, for training and for validation."""
+    sides: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
+    numbers = np.flatnonzero(task.kept).tolist()
+    for number, text in zip(numbers, spooled(task.spool, task.number, task.lengths, task.kept), strict=True):
+        if task.cut and number == task.cut[0]:
+            left, right = divided(text, task.cut[1])
+            sides[0].append((left, True))
+            if right:
+                sides[1].append((right, bool(task.last[number])))
+        else:
+            sides[bool(task.valid[number])].append((text, bool(task.last[number])))
+    tokenizer = _tokenizer(task.tokenizer, task.sha256)
+    train, valid = (_encode_pieces(pieces, tokenizer, task.dtype) for pieces in sides)
+    return train, valid
+
+
+def divided(text: str, place: int) -> tuple[str, str]:
+    """`text` up to byte `place` of its UTF-8, and from there on."""
+    data = text.encode()
+    return data[:place].decode(), data[place:].decode()
+
+
+def _encode_pieces(pieces: list[tuple[str, bool]], tokenizer: Tokenizer, dtype: str) -> Encoded:
+    ids = tokenizer.encode_batch([text for text, _ in pieces])
+    for encoded, (_, last) in zip(ids, pieces, strict=True):
+        if last:
+            encoded.append(tokenizer.eos_id)
+    counts = np.array([len(encoded) for encoded in ids], np.int64)
+    tokens: Tokens = np.fromiter(chain.from_iterable(ids), dtype, int(counts.sum()))
+    sizes = np.array([len(text.encode()) for text, _ in pieces], np.int64)
+    return tokens, counts, sizes, np.array([last for _, last in pieces], bool)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer(folder: Path, _sha256: str) -> Tokenizer:
+    """The tokenizer, loaded once in each process."""
+    return Tokenizer.load(folder)

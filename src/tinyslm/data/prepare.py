@@ -1,0 +1,223 @@
+"""The whole way from text to shards: `prepare`.
+
+Pass one reads, cleans and describes all text (`corpus.py`); then it is decided what is dropped and what is held out
+(`duplicates.py`, `split.py`); pass two encodes what is kept and writes it (`encoding.py`). Equal inputs give equal
+shards, however many processes work.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import atomic_folder, sha256_json, write_manifest
+from tinyslm.core.quantities import size
+from tinyslm.data.config import DataConfig
+from tinyslm.data.corpus import Corpus, read_corpus
+from tinyslm.data.documents import Notify, Progress, Tally, nothing_to_read, silent
+from tinyslm.data.duplicates import Drop, find_duplicates
+from tinyslm.data.encoding import write_splits
+from tinyslm.data.shards import KIND, VERSION, Shards, is_shards
+from tinyslm.data.sources import Source, find_sources, fingerprint
+from tinyslm.data.split import Split, sample_pieces, split_corpus
+from tinyslm.data.workers import Workers, usable_cores
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.training import train_tokenizer
+
+SMALLEST = 2_000  # bytes of text
+SAMPLE = 20_000_000  # bytes that a tokenizer is trained on
+ONE_PROCESS = 4_000_000  # bytes below which starting processes costs more than it saves
+
+
+def prepare(
+    paths: Sequence[str],
+    out: Path,
+    *,
+    tokenizer: Tokenizer | TokenizerConfig | None = None,
+    config: DataConfig | None = None,
+    progress: Progress = silent,
+    notify: Notify = silent,
+) -> Shards:
+    """Make the shards folder `out` from the text in `paths` (files, folders, globs, `-`, `hf://NAME`).
+
+    tokenizer: one that exists, or the settings of one to be trained on the training text.
+    progress: told `(stage, bytes done, bytes in all)`; the second number is 0 where it cannot be known.
+    notify: told in a sentence what was skipped, dropped or decided.
+
+    When `out` already holds the shards of just these inputs, they are returned as they are. Otherwise `out` is
+    replaced when the new shards are complete, and untouched if anything fails.
+    Raises `TinyslmError` when a path, the text in it, or `out` cannot be used.
+    """
+    config = config or DataConfig()
+    given = _Given.find(paths, config, exclude=Path(out))
+    inputs = _fingerprint(given.sources, config, tokenizer)
+    if earlier := _earlier(Path(out), inputs, notify):
+        return earlier
+    with atomic_folder(Path(out)) as folder, Workers(_worker_count(given.sources, config)) as workers:
+        spool = folder / "spool"
+        spool.mkdir()
+        corpus = read_corpus(given.sources, config, spool, given.tallies, workers, progress)
+        if not len(corpus.document_bytes):
+            raise nothing_to_read(given.paths, given.total.counts.items())
+        held_out = corpus.document_origins < len(config.valid_paths)
+        drops = find_duplicates(corpus, held_out, config)
+        split = _split(corpus, drops, held_out, config)
+        kept = (drops == Drop.KEPT)[corpus.pieces.documents]
+        if not isinstance(tokenizer, Tokenizer):
+            progress("tokenizer", 0, 0)
+            wanted = tokenizer or TokenizerConfig()
+            texts = corpus.texts(sample_pieces(corpus, kept & ~split.valid, SAMPLE))
+            tokenizer = train_tokenizer(texts, kind=wanted.kind, vocab_size=wanted.vocab_size)
+        counts = write_splits(corpus, split, kept, tokenizer, folder, workers, progress)
+        shutil.rmtree(spool)
+        manifest = _manifest(given, corpus, drops, split, config)
+        write_manifest(folder, {**manifest, **counts, "tokenizer": _describe(tokenizer), "inputs": inputs})
+    for message in _messages(given, manifest):
+        notify(message)
+    return Shards.open(Path(out), verify=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the user gave: paths (those for validation first), the sources found in them, and a tally for each path."""
+
+    paths: tuple[str, ...]
+    sources: list[Source]
+    tallies: list[Tally]
+
+    @classmethod
+    def find(cls, paths: Sequence[str], config: DataConfig, exclude: Path) -> _Given:
+        everything = (*config.valid_paths, *paths)
+        tallies = [Tally() for _ in everything]
+        return cls(everything, find_sources(everything, tallies, exclude), tallies)
+
+    @property
+    def total(self) -> Tally:
+        total = Tally()
+        for tally in self.tallies:
+            total.merge(tally)
+        return total
+
+
+def _worker_count(sources: Sequence[Source], config: DataConfig) -> int:
+    known = all(source.size for source in sources)
+    if known and sum(source.size for source in sources) < ONE_PROCESS:
+        return 1
+    return config.workers or usable_cores()
+
+
+def _fingerprint(
+    sources: Sequence[Source], config: DataConfig, tokenizer: Tokenizer | TokenizerConfig | None
+) -> str | None:
+    """A hash of everything that the shards depend on; None when the text cannot be read twice."""
+    text = fingerprint(sources)
+    if text is None:
+        return None
+    made_by = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else (tokenizer or TokenizerConfig()).model_dump()
+    return sha256_json([VERSION, text, config.model_dump(mode="json", exclude={"workers"}), made_by])
+
+
+def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
+    """The whole shards of the same inputs in `out`, if it has them. Refuses to replace anything but shards."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return None
+    if not is_shards(out):
+        raise TinyslmError(
+            f"{out} holds something else than shards.", "Give a folder that does not exist yet, or move that one away."
+        )
+    try:
+        shards = Shards.open(out)
+    except TinyslmError as error:
+        notify(f"{error.problem} It is made again.")
+        return None
+    if inputs is None or shards.manifest["inputs"] != inputs:
+        notify(f"{out} holds shards of other inputs; they are replaced.")
+        return None
+    notify(f"{out} is up to date: its inputs have not changed.")
+    return shards
+
+
+def _split(corpus: Corpus, drops: NDArray[np.uint8], held_out: NDArray[np.bool_], config: DataConfig) -> Split:
+    """Train or validation for every piece; an error when there is too little text for either."""
+    kept = drops == Drop.KEPT
+    found = int(corpus.document_bytes[kept & ~held_out].sum())
+    if found < SMALLEST:
+        dropped = int(np.count_nonzero(~kept))
+        raise TinyslmError(
+            f"There is too little text: {size(found)} to train on"
+            + (f", after {dropped} repeated documents were dropped" if dropped else "")
+            + f"; {size(SMALLEST)} is the least that makes sense, and a useful model needs more than 1 MB.",
+            "Give more text.",
+        )
+    if config.valid_paths:
+        if not (kept & held_out).any():
+            raise TinyslmError(
+                f"No text was found in {', '.join(config.valid_paths)}.", "Give validation paths that hold text."
+            )
+        return Split("given", held_out[corpus.pieces.documents])
+    return split_corpus(corpus, kept, config.valid_share)
+
+
+def _describe(tokenizer: Tokenizer) -> dict[str, Any]:
+    return {"sha256": tokenizer.sha256, "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
+
+
+def _manifest(
+    given: _Given, corpus: Corpus, drops: NDArray[np.uint8], split: Split, config: DataConfig
+) -> dict[str, Any]:
+    """What the manifest tells of the text: for each path, what was read, and what was dropped and why."""
+    sources = []
+    for origin, (path, tally) in enumerate(zip(given.paths, given.tallies, strict=True)):
+        here = corpus.document_origins == origin
+        counts = Counter(tally.counts)
+        files = counts.pop("files")
+        dropped = {f"{drop.name.lower()}s": int(np.count_nonzero(drops[here] == drop)) for drop in Drop if drop}
+        sources.append(
+            {
+                "path": path,
+                "for": "valid" if origin < len(config.valid_paths) else "train",
+                "files": files,
+                "documents": int(np.count_nonzero(here)),
+                "utf8_bytes": int(corpus.document_bytes[here].sum()),
+                "kept_documents": int(np.count_nonzero(drops[here] == Drop.KEPT)),
+                "kept_bytes": int(corpus.document_bytes[here & (drops == Drop.KEPT)].sum()),
+                "dropped_documents": {name: number for name, number in dropped.items() if number},
+                "incidents": {name: number for name, number in sorted(counts.items()) if number},
+            }
+        )
+    return {
+        "kind": KIND,
+        "version": VERSION,
+        "split": split.kind,
+        "sources": sources,
+        "config": config.model_dump(mode="json", exclude={"workers"}),
+    }
+
+
+def _messages(given: _Given, manifest: dict[str, Any]) -> list[str]:
+    """What a user should be told about the text."""
+    dropped: Counter[str] = Counter()
+    for source in manifest["sources"]:
+        dropped.update(source["dropped_documents"])
+    messages = list(given.total.warnings())
+    if dropped["in_validation"]:
+        messages.append(
+            f"{dropped['in_validation']} training documents were dropped that occur in the validation text."
+        )
+    repeated = dropped["exact_duplicates"] + dropped["near_duplicates"]
+    if repeated:
+        messages.append(
+            f"{repeated} documents were dropped as repetitions, {dropped['near_duplicates']} of them near ones."
+        )
+    if manifest["split"] == "tail":
+        messages.append("The documents are too few to split by: the last part of the text is the validation split.")
+    return messages

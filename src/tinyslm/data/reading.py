@@ -1,0 +1,87 @@
+"""From paths to documents: `read_documents`, and its two halves for when many processes share the work."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+
+import tinyslm.data.tables  # noqa: F401  (registers its readers)
+from tinyslm.data.cleaning import clean, replace_surrogates
+from tinyslm.data.config import DataConfig
+from tinyslm.data.documents import (
+    Document,
+    Notify,
+    Progress,
+    Tally,
+    nothing_to_read,
+    pieces_of_text,
+    silent,
+)
+from tinyslm.data.readers import READERS, Chunk, reader_for
+from tinyslm.data.sources import Input, Source, find_sources, unreadable
+
+
+def read_documents(
+    paths: Sequence[str], config: DataConfig | None = None, *, notify: Notify = silent
+) -> Iterator[Document]:
+    """Every document in `paths` (files, folders, globs, `-`, `hf://NAME`), cleaned, in constant memory.
+
+    Documents over about 1 MB come in pieces. Afterwards `notify` is told what was skipped or replaced.
+    Raises `TinyslmError` when a path does not exist or there is no text at all.
+    """
+    config = config or DataConfig()
+    tallies = [Tally() for _ in paths]
+    found = False
+    for chunk in read_chunks(find_sources(paths, tallies), config, tallies):
+        for document in parse_chunk(chunk, config, tallies[chunk.origin]):
+            found = True
+            yield document
+    tally = Tally()
+    for each in tallies:
+        tally.merge(each)
+    if not found:
+        raise nothing_to_read(paths, tally.counts.items())
+    for warning in tally.warnings():
+        notify(warning)
+
+
+def read_chunks(
+    sources: Sequence[Source], config: DataConfig, tallies: Sequence[Tally], progress: Progress = silent
+) -> Iterator[Chunk]:
+    """The content of all sources, cut but not parsed. `progress` is told the bytes read, as stored."""
+    from zstandard import ZstdError
+
+    total = sum(source.size for source in sources)
+    before = 0
+    for source in sources:
+        opened = Input(source)
+        try:
+            for chunk in reader_for(source.suffix).chunks(opened, config, tallies[source.origin]):
+                progress("read", before + opened.position(), total)
+                yield chunk
+        except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ZstdError) as error:
+            raise unreadable(source.name, error) from error
+        finally:
+            opened.close()
+        before += source.size
+        tallies[source.origin].counts["files"] += 1
+        progress("read", before, total)
+
+
+def parse_chunk(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[Document]:
+    """The documents of a chunk, cleaned. Empty ones are counted and left out."""
+    for number, text in READERS[chunk.reader].parse(chunk, config, tally):
+        source = f"{chunk.source}:{number}" if number else chunk.source
+        whole = replace_surrogates(text)
+        if whole is not text:
+            tally.add("invalid_utf8", source)
+        cleaned = clean(whole) if config.clean else whole
+        if cleaned is not whole:
+            tally.add("cleaned_texts", source)
+        is_whole = bool(number) or (chunk.last and chunk.first == 0)
+        if is_whole and not cleaned.strip():
+            tally.add("empty_documents", source)
+            continue
+        for piece, last in pieces_of_text(cleaned):
+            yield Document(piece, source, last and chunk.last)

@@ -1,0 +1,180 @@
+"""Shards: packed tokens on the disk, opened without reading them into memory.
+
+A shards folder holds, for each split (`train`, `valid`):
+
+    train-00000.bin            tokens, little endian, uint16 when the vocabulary fits, else uint32; up to 64 M each
+    train-00000.documents.npy  int64 [documents, 2]: token offset in the split after the document's end token, and
+                               its length in bytes of UTF-8; for the documents that end in that file
+
+and `tokenizer/`, and `manifest.json` with the counts, where the text came from, and a hash of every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import MANIFEST, read_json, read_manifest
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+KIND = "shards"
+VERSION = 1
+SHARD_TOKENS = 1 << 26
+SPLITS = ("train", "valid")
+Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+
+
+class Shards:
+    """An opened shards folder. Attributes: `folder`, `manifest`, `tokenizer`."""
+
+    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self._splits = {name: TokenSplit(folder, name, manifest) for name in SPLITS}
+
+    @classmethod
+    def open(cls, folder: Path, *, verify: bool = True) -> Shards:
+        """Open a folder that `prepare` wrote; `verify` compares every file with its hash.
+
+        Raises `TinyslmError` when it is no shards folder, or naming the file that is damaged.
+        """
+        folder = Path(folder)
+        if not is_shards(folder):
+            raise TinyslmError(
+                f"{folder} is not a shards folder.", "Make one with: tinyslm data prepare PATHS --out FOLDER"
+            )
+        manifest = read_manifest(folder, verify=verify)
+        if manifest.get("version") != VERSION:
+            raise TinyslmError(
+                f"{folder} has shards of format version {manifest.get('version')}; this program reads {VERSION}.",
+                "Make them again with: tinyslm data prepare PATHS --out FOLDER",
+            )
+        return cls(folder, manifest)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that made the tokens."""
+        return Tokenizer.load(self.folder / "tokenizer")
+
+    def split(self, name: str) -> TokenSplit:
+        """The split "train" or "valid"."""
+        return self._splits[name]
+
+
+def is_shards(folder: Path) -> bool:
+    """Whether the folder's manifest says that it holds shards."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    manifest = read_json(folder / MANIFEST)
+    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+
+
+class TokenSplit:
+    """The tokens of one split as one long sequence: documents, each followed by the end token.
+
+    Attributes: `name`; `tokens`, `documents` (counts); `utf8_bytes` (of the text, without end tokens).
+    """
+
+    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any]) -> None:
+        counts = manifest["splits"][name]
+        self.name = name
+        self.tokens: int = counts["tokens"]
+        self.documents: int = counts["documents"]
+        self.utf8_bytes: int = counts["utf8_bytes"]
+        stems = [folder / f"{name}-{number:05d}" for number in range(counts["shards"])]
+        self._parts: list[Tokens] = [_mapped(stem.with_suffix(".bin"), manifest["dtype"]) for stem in stems]
+        self._ends = np.cumsum([0, *(len(part) for part in self._parts)])  # token offsets of the files' borders
+        self._tables = [np.load(f"{stem}.documents.npy", mmap_mode="r") for stem in stems]
+        self._table_ends = np.cumsum([0, *(len(table) for table in self._tables)])
+        if self._ends[-1] != self.tokens or self._table_ends[-1] != self.documents:
+            raise TinyslmError(
+                f"The {name} shards in {folder} are damaged: they hold {self._ends[-1]} tokens of "
+                f"{self._table_ends[-1]} documents instead of {self.tokens} of {self.documents}.",
+                f"Restore them from a copy, or delete {folder} and make it again.",
+            )
+
+    def slice(self, start: int, length: int) -> Tokens:
+        """`[length]` tokens from `start` on, as stored; shorter at the end of the split."""
+        stop = min(start + length, self.tokens)
+        first = int(np.searchsorted(self._ends, start, side="right")) - 1
+        if stop <= start or stop <= self._ends[first + 1]:
+            part = self._parts[min(first, len(self._parts) - 1)]
+            return part[start - self._ends[first] : max(stop, start) - self._ends[first]]
+        rest = self.slice(int(self._ends[first + 1]), stop - int(self._ends[first + 1]))
+        return np.concatenate([self._parts[first][start - self._ends[first] :], rest])
+
+    def document(self, number: int) -> Tokens:
+        """The tokens of one document (0 is the first), the end token included."""
+        start = self._document(number - 1)[0] if number else 0
+        return self.slice(start, self._document(number)[0] - start)
+
+    def document_bytes(self, number: int) -> int:
+        """The length of one document in bytes of UTF-8."""
+        return self._document(number)[1]
+
+    def _document(self, number: int) -> tuple[int, int]:
+        if not 0 <= number < self.documents:
+            raise IndexError(f"document {number} of {self.documents}")
+        table = int(np.searchsorted(self._table_ends, number, side="right")) - 1
+        end, size = self._tables[table][number - self._table_ends[table]].tolist()
+        return end, size
+
+
+def _mapped(file: Path, dtype: str) -> Tokens:
+    mapped: Tokens = np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r")
+    return mapped
+
+
+class SplitWriter:
+    """Writes the files of one split, a few pieces of documents at a time."""
+
+    def __init__(self, folder: Path, name: str, dtype: str) -> None:
+        self._folder = folder
+        self._name = name
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._table: list[NDArray[np.int64]] = []  # of the documents that ended in the file being written
+        self._open_bytes = 0  # of the document that has not ended yet
+        self._room = 0
+        self.tokens = self.documents = self.utf8_bytes = self.shards = 0
+
+    def add(self, tokens: Tokens, counts: NDArray[np.int64], sizes: NDArray[np.int64], last: NDArray[np.bool_]) -> None:
+        """Append pieces: all their tokens, and for each how many tokens, how many bytes, whether its document ends."""
+        ends = self.tokens + np.cumsum(counts)[last]
+        up_to = np.concatenate([[0], self._open_bytes + np.cumsum(sizes)[last]])
+        self._open_bytes += int(sizes.sum()) - int(up_to[-1])
+        rows = np.stack([ends, np.diff(up_to)], axis=1)
+        self.utf8_bytes += int(sizes.sum())
+        self.documents += len(rows)
+        while len(tokens):
+            if not self._room:
+                self._close_table()
+                self.shards += 1
+                self._room = SHARD_TOKENS
+            part, tokens = tokens[: self._room], tokens[self._room :]
+            with self._stem(".bin").open("ab") as file:
+                file.write(part.astype(self._dtype, copy=False).tobytes())
+            self.tokens += len(part)
+            self._room -= len(part)
+            ended = int(np.searchsorted(rows[:, 0], self.tokens, side="right"))
+            self._table.append(rows[:ended])
+            rows = rows[ended:]
+
+    def finish(self) -> dict[str, int]:
+        """Close the last file; the counts for the manifest."""
+        self._close_table()
+        names = ("tokens", "utf8_bytes", "documents", "shards")
+        return {name: getattr(self, name) for name in names}
+
+    def _stem(self, suffix: str) -> Path:
+        return self._folder / f"{self._name}-{self.shards - 1:05d}{suffix}"
+
+    def _close_table(self) -> None:
+        if self.shards:
+            np.save(self._stem(".documents.npy"), np.concatenate(self._table))
+            self._table = []

@@ -1,0 +1,80 @@
+"""Which text is for training and which for validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinyslm.data.corpus import Corpus, Flags, Hashes
+
+FEWEST_DOCUMENTS = 20
+LOPSIDED = 3  # a split by hash may miss the wanted share by at most this factor
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """For every piece, whether it is for validation. `cut` is the one piece that is divided, and at which byte."""
+
+    kind: str  # "hash", "tail" or "given"
+    valid: Flags
+    cut: tuple[int, int] | None = None
+
+
+def split_corpus(corpus: Corpus, kept: Flags, valid_share: float) -> Split:
+    """By the hash of each document, or the end of the text where documents are too few or too unequal for that."""
+    sizes = corpus.document_bytes * kept
+    chosen = _fraction(corpus.document_hashes) < valid_share
+    share = sizes[chosen].sum() / max(sizes.sum(), 1)
+    even = valid_share / LOPSIDED <= share <= min(valid_share * LOPSIDED, 0.9)
+    if np.count_nonzero(kept) >= FEWEST_DOCUMENTS and even:
+        return Split("hash", chosen[corpus.pieces.documents])
+    return _tail(corpus, kept, valid_share)
+
+
+def sample_pieces(corpus: Corpus, flags: Flags, size: int) -> Flags:
+    """Some of the flagged pieces, at random but always the same ones, together about `size` bytes at most."""
+    total = int((corpus.pieces.bytes * flags).sum())
+    if total <= size:
+        return flags
+    mixed = corpus.pieces.hashes * np.uint64(0x9E3779B97F4A7C15)  # another order than that of the split
+    return flags & (_fraction(mixed) < size / total)
+
+
+def _fraction(hashes: Hashes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Hashes as numbers from 0 to 1."""
+    return hashes / 2.0**64
+
+
+def _tail(corpus: Corpus, kept: Flags, valid_share: float) -> Split:
+    """The last `valid_share` of the bytes, cut after the newline (else the character) next to that place."""
+    sizes = corpus.pieces.bytes * kept[corpus.pieces.documents]
+    ends = np.cumsum(sizes)
+    wanted = int(ends[-1] * (1 - valid_share))
+    piece = int(np.searchsorted(ends, wanted, side="right"))
+    valid = np.arange(len(sizes)) > piece
+    data = _piece_bytes(corpus, piece)
+    place = _cut_place(data, wanted - int(ends[piece] - sizes[piece]))
+    return Split("tail", valid, (piece, place))
+
+
+def _cut_place(data: bytes, wanted: int) -> int:
+    """After the newline that is nearest to `wanted` within a fifth of the way to either end, else that very place."""
+    wanted = max(wanted, 1)  # something is left of the cut
+    margin = min(wanted, len(data) - wanted) // 5
+    before = data.rfind(b"\n", wanted - margin, wanted) + 1
+    after = data.find(b"\n", wanted, wanted + margin) + 1
+    if before or after:
+        return min((place for place in (before, after) if place), key=lambda place: abs(place - wanted))
+    while wanted < len(data) and data[wanted] & 0xC0 == 0x80:
+        wanted += 1
+    return wanted
+
+
+def _piece_bytes(corpus: Corpus, piece: int) -> bytes:
+    number = int(np.searchsorted(corpus.bounds, piece, side="right")) - 1
+    path: Path = corpus.folder / str(number)
+    with path.open("rb") as file:
+        file.seek(int(corpus.pieces.bytes[corpus.bounds[number] : piece].sum()))
+        return file.read(int(corpus.pieces.bytes[piece]))
