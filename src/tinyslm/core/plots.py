@@ -90,7 +90,7 @@ def line_chart(
         dots = alt.OverlayMarkDef(size=22, filled=True) if len(points) <= FEW_POINTS else False
         layers.append(
             # As one string: altair copies and checks every value it is given one by one.
-            alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.DataFormat(type="json")))
+            alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.JsonDataFormat(type="json")))
             .mark_line(point=dots, strokeWidth=1.8, strokeJoin="round")
             .encode(
                 x=x,
