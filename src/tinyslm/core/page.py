@@ -53,7 +53,7 @@ class KeyFigures:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; the first cell of a row names it. Columns that hold only numbers are aligned to the right."""
+    """Rows of equally many cells, the first of which names the row. Columns of numbers are aligned to the right."""
 
     rows: Sequence[Sequence[str]]
     header: Sequence[str] = ()
@@ -61,8 +61,8 @@ class Table:
 
     def html(self) -> str:
         caption = f"<caption>{escaped(self.caption)}</caption>" if self.caption else ""
-        columns = range(max(map(len, self.rows), default=0))
-        classes = ["" if any(not _is_number(row[i]) for row in self.rows) else ' class="number"' for i in columns]
+        columns = list(zip(*self.rows, strict=True))[1:]
+        classes = ["", *(' class="number"' if all(map(_is_number, column)) else "" for column in columns)]
         head = "".join(
             f'<th scope="col"{kind}>{escaped(cell)}</th>' for kind, cell in zip(classes, self.header, strict=False)
         )
@@ -169,7 +169,7 @@ def escaped(text: str) -> str:
 
 def _row(cells: Sequence[str], classes: Sequence[str]) -> str:
     first, *rest = cells
-    others = "".join(f"<td{kind}>{escaped(cell)}</td>" for kind, cell in zip(classes[1:], rest, strict=False))
+    others = "".join(f"<td{kind}>{escaped(cell)}</td>" for kind, cell in zip(classes[1:], rest, strict=True))
     return f'<tr><th scope="row">{escaped(first)}</th>{others}</tr>'
 
 
