@@ -1,0 +1,172 @@
+"""The report of a run: it shows what was recorded, however little, and whatever a model wrote."""
+
+import json
+import math
+import re
+
+import pytest
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.training.metrics import MetricsLog
+from tinyslm.training.report import CURVES, draw_curves, write_report
+
+START = {
+    "event": "start",
+    "time": "2026-01-01 12:00",
+    "tokens_per_step": 4096,
+    "steps": 40,
+    "parameters": 3_100_000,
+    "bytes_per_token": 3.57,
+    "resumed_from": 0,
+}
+
+
+def step(number, **changed):
+    loss = 1.5 + 6 / number
+    return {
+        "event": "step",
+        "step": number,
+        "tokens": number * 4096,
+        "loss": loss,
+        "bits_per_byte": loss / math.log(2) / 3.57,
+        "learning_rate": 0.02,
+        "gradient_norm": 0.8,
+        "tokens_per_second": 9000.0,
+        "seconds": number * 0.5,
+        **changed,
+    }
+
+
+def write(run, events, **files):
+    run.mkdir(parents=True, exist_ok=True)
+    with MetricsLog(run / "metrics.jsonl") as log:
+        for event in events:
+            log.write(event)
+    for name, value in files.items():
+        (run / f"{name}.json").write_text(json.dumps(value))
+    return run
+
+
+def report_of(run):
+    path = write_report(run)
+    assert path == run / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The report of a finished run of which everything is known."""
+    run = tmp_path_factory.mktemp("runs") / "my <run>"
+    events = [
+        START,
+        *(step(number) for number in range(1, 30)),
+        {"event": "skipped", "step": 30, "reason": "loss is not finite"},
+        *(step(number) for number in range(31, 41)),
+        {"event": "validation", "step": 20, "loss": 1.9, "bits_per_byte": 0.77, "seconds": 1.0},
+        {"event": "validation", "step": 40, "loss": 1.7, "bits_per_byte": 0.6871, "seconds": 1.0},
+        *({"event": "sample", "step": n, "prompt": "Once", "text": f" <b>upon</b> \x1b[31m{n}"} for n in range(1, 40)),
+        {
+            "event": "end",
+            "step": 40,
+            "seconds": 3723.0,
+            "result": {"bits_per_byte": 0.6812, "baselines": {"unigram": 4.5, "xz -9": 2.25}, "parse": {"ours": 31}},
+        },
+    ]
+    config = {"seed": 1337, "model": {"dim": 256, "family": "qwen3"}, "data": {"paths": ["a.txt", "b.txt"]}}
+    write(run, events, config=config, versions={"torch": "2.13.0"})
+    write(run / "data", [], manifest={"documents": 27_122, "files": {"tokens.bin": {"sha256": "abc"}}})
+    return run, report_of(run)
+
+
+def test_it_shows_the_figures_and_the_result(whole):
+    _, page = whole
+    for shown in ("my &lt;run&gt;", "finished", "0.687", "3.1 M", "163.8 k", "1:02:03", "0.681", "unigram", "2.250"):
+        assert shown in page
+    assert "parse.ours" in page
+    assert "1 step did not update the weights" in page
+    assert "loss is not finite" in page
+
+
+def test_it_shows_data_configuration_and_versions(whole):
+    _, page = whole
+    for shown in ("27,122", "1337", "qwen3", "a.txt, b.txt", "2.13.0"):
+        assert shown in page
+    assert "sha256" not in page
+
+
+def test_it_shows_all_curves_and_writes_them_as_a_picture(whole):
+    run, page = whole
+    assert page.count("<svg") == len(CURVES)
+    assert (run / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_it_shows_the_newest_sample_and_some_older_ones_as_text(whole):
+    _, page = whole
+    samples = [int(number) for number in re.findall(r"&lt;b&gt;upon&lt;/b&gt; \\x1b\[31m(\d+)", page)]
+    assert samples[0] == 39
+    assert samples == sorted(samples, reverse=True)
+    assert 8 <= len(samples) <= 13
+    assert min(samples) <= 4
+
+
+def test_curves_have_no_point_where_nothing_was_recorded():
+    events = [
+        START,
+        step(1),
+        step(2, loss=None),
+        step(3, loss=float("nan")),
+        step(4),
+        {"event": "validation", "step": 4},
+    ]
+    loss = draw_curves(events)[0]
+    assert loss.description == "Loss (nats per token) over tokens: train from 7.5 to 3."
+
+
+def test_a_run_over_one_row(tmp_path):
+    page = report_of(write(tmp_path / "run", [START, step(1)]))
+    assert "not finished: 1 of 40 steps" in page
+    assert "loss, train" in page
+    assert page.count("<svg") == len(CURVES)
+
+
+@pytest.mark.parametrize("events", [[], [START], [{"event": "start"}], [{"event": "end"}], [{"event": "sample"}]])
+def test_a_run_that_recorded_next_to_nothing(tmp_path, events):
+    page = report_of(write(tmp_path / "run", events))
+    assert "<svg" not in page
+    assert not (tmp_path / "run" / "report.png").exists()
+
+
+def test_rows_with_only_a_step_and_a_loss(tmp_path):
+    page = report_of(
+        write(tmp_path / "run", [{"event": "step", "step": 1, "loss": 2}, {"event": "step", "step": 2, "loss": 1}])
+    )
+    assert page.count("<svg") == 1
+    assert "over steps: train from 2 to 1" in page
+
+
+def test_a_killed_and_resumed_run(tmp_path):
+    run = write(tmp_path / "run", [START, *(step(number) for number in range(1, 21))])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"event": "step", "step": 21, "lo')
+    write(run, [{**START, "resumed_from": 10}, *(step(number) for number in range(11, 16))])
+    page = report_of(run)
+    assert "not finished: 15 of 40 steps · resumed 1 time" in page
+
+
+def test_thousands_of_rows_are_thinned(tmp_path):
+    run = write(tmp_path / "run", [START, *(step(number) for number in range(1, 3001))])
+    assert len(report_of(run)) < 200_000
+
+
+def test_the_shards_may_lie_elsewhere(tmp_path):
+    shards = write(tmp_path / "shards", [], manifest={"documents": 31_415})
+    run = write(tmp_path / "run", [START], config={"data": {"shards": str(shards)}}, versions=["damaged"])
+    (run / "versions.json").write_text("{")
+    page = report_of(run)
+    assert "31,415" in page
+    assert "Versions" not in page
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(TinyslmError, match=r"metrics\.jsonl"):
+        write_report(tmp_path)
