@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     import tiktoken
     import tokenizers
 
+SPLIT_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
 # tiktoken's regular expressions fail beyond a million steps back, and it takes one for each white-space character.
 LONGEST_SPACE = 100_000
-_LONG_SPACE = re.compile(rf"\s{{{LONGEST_SPACE}}}")
+_LONG_SPACE = re.compile(rf"(?<!\s)\s{{{LONGEST_SPACE}}}")
 
 # Longer texts are cut where it cannot change their ids: after a letter before a space or a mark. There a piece of the
 # split always ends, and no piece before it looks further. Only letters that every Unicode version has.
-LONG_TEXT = 100_000  # characters
+LONG_TEXT = LONGEST_SPACE  # characters
 _CUT = re.compile(r"[A-Za-z\u3041-\u3093\u4e00-\u9fa5\uac00-\ud7a3](?=[ \t\n\r.,;:!?\u3001\u3002\uff0c])")
 
 SAMPLES = (
@@ -54,14 +56,15 @@ SAMPLES = (
 def fast_encoding(backend: tokenizers.Tokenizer) -> tiktoken.Encoding | None:
     """A tiktoken encoding whose `encode_ordinary` gives the ids of `backend`, or None where that is not proved."""
     description = json.loads(backend.to_str())
-    if not _is_plain(description):
+    split = _split(description["pre_tokenizer"])
+    if split is None or not _is_plain(description):
         return None
     ranks = _ranks(description["model"])
     if ranks is None or not all(_encodes_to_itself(backend, token, rank) for token, rank in ranks.items()):
         return None
     import tiktoken
 
-    encoding = tiktoken.Encoding("tinyslm", pat_str=SPLIT, mergeable_ranks=ranks, special_tokens={})
+    encoding = tiktoken.Encoding("tinyslm", pat_str=split, mergeable_ranks=ranks, special_tokens={})
     same = all(encoding.encode_ordinary(text) == backend.encode(text, add_special_tokens=False).ids for text in SAMPLES)
     return encoding if same else None
 
@@ -83,7 +86,7 @@ def is_safe(text: str) -> bool:
 
 
 def _is_plain(description: dict[str, Any]) -> bool:
-    """Whether a `tokenizer.json` says byte-level BPE with our split and nothing else that could change ids."""
+    """Whether a `tokenizer.json` says plain BPE, with nothing beside the merges that could change ids."""
     model = description["model"]
     return (
         model["type"] == "BPE"
@@ -91,21 +94,23 @@ def _is_plain(description: dict[str, Any]) -> bool:
         and not model["ignore_merges"]
         and description["normalizer"] is None
         and all(token["special"] for token in description["added_tokens"])
-        and _splits_our_way(description["pre_tokenizer"])
     )
 
 
-def _splits_our_way(pre_tokenizer: dict[str, Any] | None) -> bool:
+def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
+    """The regular expression that splits texts, if it is one that this file was written for."""
     match pre_tokenizer:
+        case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
+            return SPLIT_GPT2
         case {
             "type": "Sequence",
             "pretokenizers": [
                 {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
             ],
-        }:
-            return bool(pattern == SPLIT)
-    return False
+        } if pattern == SPLIT:
+            return SPLIT
+    return None
 
 
 def _ranks(model: dict[str, Any]) -> dict[bytes, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_json, sha256_json, write_atomic, write_json
-from tinyslm.tokenizer.fast import cut, fast_encoding, is_safe
+from tinyslm.tokenizer.fast import LONG_TEXT, cut, fast_encoding, is_safe
 from tinyslm.tokenizer.vocabulary import END_OF_TEXT, MESSAGE_END, PAD, byte_symbols
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class Tokenizer:
         folder = Path(folder)
         backend = _read_backend(folder / "tokenizer.json")
         config = read_json(folder / "tokenizer_config.json")
+        if not isinstance(config, dict):
+            raise TinyslmError(f"{folder / 'tokenizer_config.json'} holds no settings.", DAMAGED)
         eos, pad = _end_and_pad(config, backend, folder)
         template = folder / "chat_template.jinja"
         chat_template = template.read_text(encoding="utf-8") if template.is_file() else config.get("chat_template")
@@ -95,11 +98,18 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens. A lone surrogate, which is no character, becomes U+FFFD."""
+        if len(text) <= LONG_TEXT:
+            return self._encode_part(text)
         return list(chain.from_iterable([self._encode_part(part) for part in cut(text)]))
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of each text."""
-        return [self.encode(text) for text in texts]
+    def encode_batch(self, texts: Sequence[str], *, threads: int = 1) -> list[list[int]]:
+        """`encode` of each text. Threads help with texts of some thousand characters, not with short ones."""
+        if threads == 1:
+            return [self.encode(text) for text in texts]
+        share = -(-len(texts) // threads) or 1
+        shares = [texts[start : start + share] for start in range(0, len(texts), share)]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(chain.from_iterable(pool.map(self.encode_batch, shares)))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD. `skip_special` leaves special tokens out."""
@@ -109,19 +119,19 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The bytes of `ids`, one token after another; a special token gives its name's."""
-        table = self._bytes_of
-        return b"".join([table[token] for token in ids])
+        """The bytes of `ids`, one token after another; a special token gives its name's, an unknown id none."""
+        bytes_of = self._bytes_of
+        return b"".join([bytes_of.get(token, b"") for token in ids])
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that one token stands for."""
-        return self._bytes_of[token]
+        """The bytes that one token stands for; none if there is no such token, as in models with spare ids."""
+        return self._bytes_of.get(token, b"")
 
     @cached_property
     def kind(self) -> str:
         """What the merges are: "byte" if there are none, "char" if each stays within one character, else "bpe"."""
         special = set(self.special_ids.values())
-        merged = [piece for token, piece in enumerate(self._bytes_of) if len(piece) > 1 and token not in special]
+        merged = [piece for token, piece in self._bytes_of.items() if len(piece) > 1 and token not in special]
         if not merged:
             return "byte"
         return "char" if all(_begins_character(piece) for piece in merged) else "bpe"
@@ -146,17 +156,14 @@ class Tokenizer:
         return names[self.eos_id], names[self.pad_id]
 
     @cached_property
-    def _bytes_of(self) -> list[bytes]:
-        """Bytes of every id; an id without a token has none."""
+    def _bytes_of(self) -> dict[int, bytes]:
         byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
         added = self._backend.get_added_tokens_decoder()
-        table = [b""] * self.vocab_size
-        for name, token in self._backend.get_vocab(with_added_tokens=False).items():
-            if token not in added:
-                table[token] = bytes(byte_of[symbol] for symbol in name)
-        for token, special in added.items():
-            table[token] = special.content.encode()
-        return table
+        vocab = self._backend.get_vocab(with_added_tokens=False)
+        ordinary = {
+            token: bytes(byte_of[symbol] for symbol in name) for name, token in vocab.items() if token not in added
+        }
+        return ordinary | {token: special.content.encode() for token, special in added.items()}
 
     @cached_property
     def _fast(self) -> tiktoken.Encoding | None:

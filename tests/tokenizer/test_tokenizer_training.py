@@ -1,0 +1,104 @@
+import random
+
+import pytest
+from tokenizer_corpus import SCRIPTS, corpus
+
+from tinyslm.core.config import build_config
+from tinyslm.core.errors import TinyslmError
+from tinyslm.tokenizer.compare import compare
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.training import train_tokenizer
+
+
+def test_bpe_has_the_size_asked_for_rounded_up():
+    assert train_tokenizer(corpus(), vocab_size=1000).vocab_size == 1024
+    assert train_tokenizer(corpus(), vocab_size=1).vocab_size == 320
+
+
+@pytest.mark.parametrize("kind", ["bpe", "char", "byte"])
+def test_kind_is_kept_and_training_is_deterministic(kind):
+    first, second = (train_tokenizer(iter(corpus()), kind=kind, vocab_size=640) for _ in range(2))
+    assert first.kind == second.kind == kind
+    assert first.sha256 == second.sha256
+
+
+def test_merges_do_not_cross_words():
+    tokenizer = train_tokenizer(["the cat sat. "] * 50 + corpus(), vocab_size=1024)
+    ids = tokenizer.encode("the cat")
+    assert [tokenizer.token_bytes(token) for token in ids] == [b"the", b" cat"]
+
+
+def test_char_has_one_token_for_each_character_of_the_text():
+    tokenizer = train_tokenizer(["añb漢😀"], kind="char")
+    assert [tokenizer.token_bytes(token).decode() for token in tokenizer.encode("😀漢ñba")] == list("😀漢ñba")
+    assert len(tokenizer.encode("字")) > 1
+    assert tokenizer.vocab_size == 320
+
+
+def test_char_keeps_the_most_frequent_characters_within_the_size():
+    characters = [chr(0x4E00 + 97 * i) for i in range(100)]
+    tokenizer = train_tokenizer(
+        [character * (200 - i) for i, character in enumerate(characters)], kind="char", vocab_size=320
+    )
+    whole = [len(tokenizer.encode(character)) == 1 for character in characters]
+    assert tokenizer.vocab_size == 320
+    assert whole[0]
+    assert not whole[-1]
+    assert whole == sorted(whole, reverse=True)
+
+
+def test_byte_reads_no_text():
+    def never():
+        raise AssertionError
+        yield ""
+
+    assert train_tokenizer(never(), kind="byte").vocab_size == 320
+
+
+def test_too_large_a_vocabulary_names_one_that_works():
+    texts = SCRIPTS * 2
+    with pytest.raises(TinyslmError, match="4096 is too large") as caught:
+        train_tokenizer(texts, vocab_size=4096)
+    possible = int(caught.value.remedy.split("at most ")[1].split(",")[0])
+    assert train_tokenizer(texts, vocab_size=possible).vocab_size == possible
+    with pytest.raises(TinyslmError, match="too large"):
+        train_tokenizer(texts, vocab_size=possible + 64)
+
+
+def test_next_to_no_text_suggests_bytes():
+    with pytest.raises(TinyslmError, match='kind "byte"'):
+        train_tokenizer(["tiny"])
+
+
+def test_unknown_kind():
+    with pytest.raises(TinyslmError, match='"char"'):
+        train_tokenizer([], kind="chars")
+
+
+def test_lone_surrogates_do_not_stop_training():
+    texts = ["bad \ud800 text"] * 3 + corpus()
+    for kind in ("bpe", "char"):
+        assert train_tokenizer(texts, kind=kind, vocab_size=384).encode("\ud800") == train_tokenizer(
+            corpus(), kind=kind, vocab_size=384
+        ).encode("\ufffd")
+
+
+def test_one_word_of_a_megabyte_trains():
+    letters = random.Random(0).choices("abcdefgh", k=1_000_000)
+    assert train_tokenizer(["".join(letters)], vocab_size=384).vocab_size == 384
+
+
+def test_settings():
+    assert TokenizerConfig() == TokenizerConfig(kind="bpe", vocab_size=4096)
+    with pytest.raises(TinyslmError, match="kind"):
+        build_config(TokenizerConfig, {"kind": "words"})
+
+
+def test_compare_puts_the_best_compression_first():
+    documents = corpus()
+    tokenizers = {kind: train_tokenizer(documents, kind=kind, vocab_size=640) for kind in ("byte", "bpe")}
+    best, worst = compare(tokenizers, documents)
+    assert (best.name, worst.name) == ("bpe", "byte")
+    assert worst.bytes_per_token == 1
+    assert worst.tokens_per_document == sum(len(text.encode()) for text in documents) / len(documents)
+    assert 0 < worst.vocabulary_used < 1
