@@ -6,9 +6,11 @@ import re
 from functools import cache
 from typing import Any
 
-# Colour codes of terminals, and control characters other than newline and tab.
-_CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_SURROGATE = re.compile("[\ud800-\udfff]+")
+_ASCII_CONTROL = bytes(code for code in (*range(32), 127) if chr(code) not in "\n\t")
+_CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # colour codes of terminals as a whole
+_OTHER_CONTROL = re.compile("[\x80-\x9f]")
+LONGEST = 5  # characters in the longest sign of wrong decoding
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
@@ -21,7 +23,7 @@ def clean(text: str) -> str:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not text.isascii():
         text = _mend_encoding(text)
-    return _CONTROL.sub("", text) if _CONTROL.search(text) else text
+    return _CONTROL.sub("", text) if _has_control(text) else text
 
 
 def replace_surrogates(text: str) -> str:
@@ -31,18 +33,46 @@ def replace_surrogates(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _mend_encoding(text: str) -> str:
+def looks_wrongly_decoded(line: str) -> bool:
+    """Whether `ftfy` sees signs of wrong decoding. The same as its `is_bad`, which is far slower on sound text."""
     from ftfy.badness import is_bad
 
-    if not is_bad(text):
+    near = (line[max(0, place.start() - LONGEST) : place.end() + LONGEST] for place in _suspects().finditer(line))
+    return any(map(is_bad, near)) and is_bad(line)
+
+
+def _has_control(text: str) -> bool:
+    # Several times faster than searching the text.
+    data = text.encode()
+    return len(data.translate(None, _ASCII_CONTROL)) < len(data) or (
+        len(data) > len(text) and _OTHER_CONTROL.search(text) is not None
+    )
+
+
+def _mend_encoding(text: str) -> str:
+    if not _suspects().search(text):
         return text
-    return "\n".join(_mend_line(line) if is_bad(line) else line for line in text.split("\n"))
+    return "\n".join(_mend_line(line) if looks_wrongly_decoded(line) else line for line in text.split("\n"))
 
 
 def _mend_line(line: str) -> str:
     import ftfy
 
     return str(ftfy.fix_text(line, _mending()))
+
+
+@cache
+def _suspects() -> re.Pattern[str]:
+    """What is part of everything that `is_bad` finds.
+
+    That is: a character that is a sign by itself, or one of those that wrong decoding makes (letters of Greek and
+    Cyrillic, of which sound text is made, left out) beside another character that is not ASCII.
+    """
+    from ftfy.badness import MOJIBAKE_CATEGORIES
+
+    alone = "\x80-\x9fŒœÃÂЂ"
+    made = "".join(made for name, made in MOJIBAKE_CATEGORIES.items() if not name.endswith("_common"))
+    return re.compile(f"[{alone}{made}](?:(?<=[{alone}])|(?=[^\x00-\x7f])|(?<=[^\x00-\x7f].))", re.DOTALL)
 
 
 @cache

@@ -25,7 +25,7 @@ class DataConfig(Section):
         default=0.05, gt=0, le=0.5, description="Share of the text that is held out for validation."
     )
     valid_paths: tuple[str, ...] = Field(
-        (), description="Text to validate on, instead of a share of the training text."
+        default=(), description="Text to validate on, instead of a share of the training text."
     )
     strict: bool = Field(default=False, description="Stop at a broken JSONL line instead of skipping and counting it.")
     workers: int = Field(default=0, ge=0, description="Processes that read and encode; 0: one for each usable core.")

@@ -77,7 +77,7 @@ def parse_chunk(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[Docu
         if whole is not text:
             tally.add("invalid_utf8", source)
         cleaned = clean(whole) if config.clean else whole
-        if cleaned is not whole:
+        if cleaned != whole:
             tally.add("cleaned_texts", source)
         is_whole = bool(number) or (chunk.last and chunk.first == 0)
         if is_whole and not cleaned.strip():

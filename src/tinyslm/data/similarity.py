@@ -61,18 +61,17 @@ def _words(data: bytes) -> tuple[NDArray[np.int64], Hashes]:
 
     A word is a run of letters and digits, or one other character; in scripts without spaces, each character.
     """
-    padded = np.frombuffer(b"\0" * 8 + data + b"\0" * 8, np.uint8)
-    kinds = _KINDS[padded[7:-8]]  # one before the data, which is a space
-    before, kinds = kinds[:-1], kinds[1:]
+    kinds = np.frombuffer(data.translate(_KINDS), np.uint8)
+    before = np.concatenate([[np.uint8(_SPACE)], kinds[:-1]])
     start = (kinds >= _MARK) | ((kinds == _WORD) & ((before == _SPACE) | (before == _MARK)))
     edges = np.flatnonzero(start | (kinds == _SPACE))
     is_word = start[edges]
     starts = edges[is_word]
     lengths = np.diff(edges, append=len(data))[is_word]
-    eight = np.ndarray(len(padded) - 7, "<u8", padded.data, strides=(1,))  # the eight bytes from each position on
-    first = eight[starts + 8] & _LOW_BYTES[np.minimum(lengths, 8)]
+    eight = np.ndarray(len(data) + 1, "<u8", data + b"\0" * 8, strides=(1,))  # the eight bytes from each position on
+    first = eight[starts] & _LOW_BYTES[np.minimum(lengths, 8)]
     long = np.flatnonzero(lengths > 8)
-    first[long] += eight[starts[long] + lengths[long]] * np.uint64(0xC2B2AE3D27D4EB4F)
+    first[long] += eight[starts[long] + lengths[long] - 8] * np.uint64(0xC2B2AE3D27D4EB4F)
     return starts, _mix(first + lengths.astype(np.uint64))
 
 
@@ -91,5 +90,5 @@ def _kind(byte: int) -> int:
     return _WORD if byte >= 0x80 or chr(byte).isalnum() or byte == ord("_") else _MARK
 
 
-_KINDS = np.array([_kind(byte) for byte in range(256)], np.uint8)
+_KINDS = bytes(_kind(byte) for byte in range(256))
 _LOW_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
