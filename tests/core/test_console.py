@@ -130,12 +130,19 @@ def test_lines_come_every_ten_seconds_and_at_the_end(capsys):
 
 
 def test_work_off_a_terminal_says_one_line_for_each_quick_stage(capsys):
-    with console.work_progress("reading") as progress:
+    with console.work_progress("Preparing [b]a[/b]") as progress:
         for done in (0, 500, 2_000_000):
-            progress("reading", done, 2_000_000)
-        progress("packing", 0, None)
-        progress("packing", 1_500, None)
-    assert capsys.readouterr().out == "reading  100%  2 MB\npacking  1.5 kB\n"
+            progress("read", done, 2_000_000)
+        progress("tokenizer", 0, 0)
+        progress("encode", 0, 0)
+        progress("encode", 1_500, 0)
+    assert capsys.readouterr().out.splitlines() == [
+        "Preparing [b]a[/b]",
+        "read  100%  2 MB",
+        "tokenizer",
+        "encode",
+        "encode  1.5 kB",
+    ]
 
 
 def test_work_says_how_fast_it_is(capsys):
@@ -152,7 +159,8 @@ PROGRESS = """
 from tinyslm.core.console import training_progress, work_progress
 with work_progress("reading") as progress:
     progress("reading", 1000, 1000)
-    progress("packing", 1000, None)
+    progress("packing", 1000, 0)
+    progress("tokenizer", 0, 0)
 with training_progress(10) as progress:
     progress.update(1, loss=3.0)
     progress.note("note [b]x[/b] \\x1b[2J")

@@ -47,6 +47,16 @@ def write(run, events, **files):
     return run
 
 
+def manifest(path):
+    source = {"path": path, "for": "train", "kept_documents": 27_122, "kept_bytes": 5_000_000}
+    return {
+        "sources": [{**source, "dropped_documents": {"near_duplicates": 3}, "incidents": {"binary_files": 2}}],
+        "splits": {"train": {"tokens": 1_234_567, "utf8_bytes": 4_900_000, "documents": 26_000}},
+        "tokenizer": {"kind": "bpe", "vocab_size": 4096},
+        "files": {"tokens.bin": {"sha256": "abc"}},
+    }
+
+
 def report_of(run):
     path = write_report(run)
     assert path == run / "report.html"
@@ -74,7 +84,7 @@ def whole(tmp_path_factory):
     ]
     config = {"seed": 1337, "model": {"dim": 256, "family": "qwen3"}, "data": {"paths": ["a.txt", "b.txt"]}}
     write(run, events, config=config, versions={"torch": "2.13.0"})
-    write(run / "data", [], manifest={"documents": 27_122, "files": {"tokens.bin": {"sha256": "abc"}}})
+    write(run / "data", [], manifest=manifest("stories/*.txt"))
     return run, report_of(run)
 
 
@@ -89,7 +99,18 @@ def test_it_shows_the_figures_and_the_result(whole):
 
 def test_it_shows_data_configuration_and_versions(whole):
     _, page = whole
-    for shown in ("27,122", "1337", "qwen3", "a.txt, b.txt", "2.13.0"):
+    for shown in (
+        "stories/*.txt",
+        "27,122",
+        "3 near duplicates, 2 binary files",
+        "1,234,567",
+        "4.9 MB",
+        "bpe",
+        "1337",
+        "qwen3",
+        "a.txt, b.txt",
+        "2.13.0",
+    ):
         assert shown in page
     assert "sha256" not in page
 
@@ -158,13 +179,26 @@ def test_thousands_of_rows_are_thinned(tmp_path):
     assert len(report_of(run)) < 200_000
 
 
-def test_the_shards_may_lie_elsewhere(tmp_path):
-    shards = write(tmp_path / "shards", [], manifest={"documents": 31_415})
-    run = write(tmp_path / "run", [START], config={"data": {"shards": str(shards)}}, versions=["damaged"])
+@pytest.mark.parametrize("absolute", [True, False])
+def test_the_shards_may_lie_elsewhere(tmp_path, absolute):
+    shards = write(tmp_path / "shards", [], manifest=manifest("31,415 tales"))
+    run = write(tmp_path / "run", [START], data={"shards": str(shards) if absolute else "../shards"})
+    assert "31,415 tales" in report_of(run)
+
+
+def test_what_is_missing_or_damaged_is_left_out(tmp_path):
+    run = write(tmp_path / "run", [START], config=[1], data={"shards": "nowhere"})
     (run / "versions.json").write_text("{")
     page = report_of(run)
-    assert "31,415" in page
-    assert "Versions" not in page
+    assert not {"Versions", "Data", "Configuration"} & set(re.findall("<h2>(.*?)</h2>", page))
+
+
+def test_the_result_file_adds_to_the_result(tmp_path):
+    end = {"event": "end", "step": 1, "seconds": 1.0, "result": {"bits_per_byte": 1.5, "low": 1.45, "high": 1.57}}
+    run = write(tmp_path / "run", [START, step(1), end], result={"bits_per_byte": 1.5, "baselines": {"unigram": 4.25}})
+    page = report_of(run)
+    assert "1.45 to 1.57" in page
+    assert "4.250" in page
 
 
 def test_a_folder_that_is_no_run(tmp_path):

@@ -72,10 +72,10 @@ def training_progress(total_steps: int) -> Iterator["TrainingProgress"]:
 
 
 @contextmanager
-def work_progress(first_stage: str) -> Iterator["WorkProgress"]:
-    """Show work counted in bytes, stage by stage, while the block runs. Gives `progress(stage, done, total)`."""
+def work_progress(title: str) -> Iterator["WorkProgress"]:
+    """Show work counted in bytes, stage by stage, below `title` while the block runs. Gives the `WorkProgress`."""
+    say(title)
     with _display() as display:
-        display.show(first_stage, None, "")
         yield WorkProgress(display)
 
 
@@ -112,20 +112,22 @@ class TrainingProgress:
 
 
 class WorkProgress:
-    """`progress(stage, done, total)`: bytes done of a stage, of `total` bytes or of an unknown number (None)."""
+    """`progress(stage, done, total)`: bytes done of a stage, and in all (0 where it is not known)."""
 
     def __init__(self, display: "Display", clock: Callable[[], float] = time.monotonic) -> None:
         self._display = display
         self._clock = clock
         self._started: dict[str, float] = {}
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
+    def __call__(self, stage: str, done: int, total: int) -> None:
         now = self._clock()
         seconds = now - self._started.setdefault(stage, now)
-        figures = [size(done) if total is None or done >= total else f"{size(done)} of {size(total)}"]
-        if seconds > 1:
+        figures = []
+        if done or total:
+            figures.append(f"{size(done)} of {size(total)}" if done < total else size(done))
+        if done and seconds > 1:
             figures.append(f"{size(done / seconds)}/s")
-        self._display.show(stage, None if total is None else done / max(1, total), " · ".join(figures))
+        self._display.show(stage, done / total if total else None, " · ".join(figures))
 
 
 class Display(Protocol):
@@ -147,14 +149,15 @@ class Lines:
         self._waiting: dict[str, str] = {}
 
     def show(self, task: str, share: float | None, beside: str, below: str = "") -> None:
-        if task not in self._said_at:
+        percent = "" if share is None else f"{min(1.0, share):.0%}"
+        figures = "  ".join(part for part in (percent, below, beside) if part)
+        new = task not in self._said_at
+        if new:
             self.close()
             self._said_at[task] = self._clock()
-        percent = "" if share is None else f"{min(1.0, share):.0%}"
-        line = "  ".join(part for part in (task, percent, below, beside) if part)
-        if line != task:
-            self._waiting[task] = line
-        if self._clock() - self._said_at[task] >= SECONDS_BETWEEN_LINES:
+        self._waiting[task] = f"{task}  {figures}" if figures else task
+        # A stage without figures has nothing more to tell later.
+        if self._clock() - self._said_at[task] >= SECONDS_BETWEEN_LINES or (new and not figures):
             self._say(task)
 
     def close(self) -> None:
@@ -196,12 +199,8 @@ class Bars:
         self._live.stop()
 
     def _finish_unmeasured(self) -> None:
-        """Tasks of unknown size are over when the next one begins; one that never showed a figure did not happen."""
-        self._tasks = {
-            task: (1.0 if share is None else share, beside)
-            for task, (share, beside) in self._tasks.items()
-            if share is not None or beside
-        }
+        """Tasks of unknown size are over when the next one begins."""
+        self._tasks = {task: (1.0 if share is None else share, beside) for task, (share, beside) in self._tasks.items()}
 
     def _frame(self) -> "RenderableType":
         from rich.console import Group

@@ -21,7 +21,7 @@ from tinyslm.core.page import (
     page,
 )
 from tinyslm.core.plots import Chart, Series, grid, line_chart
-from tinyslm.core.quantities import count, duration
+from tinyslm.core.quantities import count, duration, size
 from tinyslm.training.metrics import read_metrics
 
 Curve = tuple[str, str, Literal["fit", "zero"]]
@@ -47,16 +47,19 @@ def write_report(run: Path) -> Path:
     """
     events = read_metrics(run / "metrics.jsonl")
     charts = draw_curves(events)
-    config = _read(run / "config.json")
+    result = {**(_first(events, "end").get("result") or {}), **_read(run / "result.json")}
     sections = [
-        Section("Result", _result(events)),
+        Section("Result", [*_result(result), *_skipped(events)]),
         Section("Curves", [Figures([(chart.svg(), chart.description) for chart in charts])] if charts else []),
         Section("Samples", _samples(events)),
-        Section("Data", _tables(_data_manifest(run, config), "Shards")),
-        Section("Configuration", _tables(config, "Run")),
+        Section("Data", _data(_manifest(run))),
+        Section("Configuration", _tables(_read(run / "config.json"), "run")),
         Section("Versions", _tables(_read(run / "versions.json"), "")),
     ]
-    blocks: list[Block] = [KeyFigures(_key_figures(events)), *(section for section in sections if section.blocks)]
+    blocks: list[Block] = [
+        KeyFigures(_key_figures(events, result)),
+        *(section for section in sections if section.blocks),
+    ]
     if charts:
         write_atomic(run / "report.png", grid(charts).png())
     write_atomic(run / "report.html", page(run.resolve().name, _subtitle(events), blocks))
@@ -87,16 +90,17 @@ def _subtitle(events: Sequence[Mapping[str, Any]]) -> str:
     parts = [
         "finished" if end else f"not finished: {step:,} of {planned:,} steps",
         f"resumed {resumed} {'time' if resumed == 1 else 'times'}" if resumed else "",
-        f"started {start['time']}" if "time" in start else "",
+        f"started {start['time'].replace('T', ' ').replace('+00:00', ' UTC')}" if "time" in start else "",
     ]
     return " · ".join(part for part in parts if part)
 
 
-def _key_figures(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+def _key_figures(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any]) -> list[tuple[str, str]]:
     start, end = _first(events, "start"), _first(events, "end")
     steps, validations = _all(events, "step"), _all(events, "validation")
-    last, checked = (rows[-1] if rows else {} for rows in (steps, validations))
-    measured, kind = (checked, "validation") if checked else (last, "train")
+    last = steps[-1] if steps else {}
+    measured = result if "bits_per_byte" in result else validations[-1] if validations else last
+    kind = "train" if measured is last else "validation"
     speeds = sorted(filter(None, (_number(row.get("tokens_per_second")) for row in steps)))
     done = last.get("step", 0)
     tokens = last.get("tokens") or done * start.get("tokens_per_step", 0)
@@ -114,25 +118,32 @@ def _key_figures(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return [(name, value) for name, value in figures if value]
 
 
-def _result(events: Sequence[Mapping[str, Any]]) -> list[Block]:
-    result = dict(_first(events, "end").get("result") or {})
+def _result(result: Mapping[str, Any]) -> list[Block]:
+    """What the run came to; beside baselines, where the result has them."""
     blocks: list[Block] = []
-    baselines = result.get("baselines")
-    bits = _number(result.get("bits_per_byte"))
-    if isinstance(baselines, dict) and bits is not None:
+    bits, baselines = _number(result.get("bits_per_byte")), result.get("baselines")
+    if isinstance(baselines, Mapping) and bits is not None:
         compared = {"this model": bits, **{name: _number(value) for name, value in baselines.items()}}
-        blocks.append(Paragraph("Bits per byte on held-out text; less is better."))
+        blocks.append(Paragraph("Bits per byte on text that was not trained on; less is better."))
         blocks.append(Bars([(name, value, f"{value:.3f}") for name, value in compared.items() if value is not None]))
-        result = {key: value for key, value in result.items() if key not in {"baselines", "bits_per_byte"}}
+        result = {key: value for key, value in result.items() if key != "baselines"}
+    if "low" in result and "high" in result:
+        interval = {"bits_per_byte, 95 % interval": f"{_shown(result['low'])} to {_shown(result['high'])}"}
+        result = {**interval, **{key: value for key, value in result.items() if key not in {"low", "high"}}}
     if result:
         blocks.append(Table([(key.replace("_", " "), _shown(value)) for key, value in flat(result)]))
-    skipped = _all(events, "skipped")
-    if skipped:
-        rows = [(f"{row.get('step', '–')}", f"{row.get('reason', '')}") for row in skipped]
-        steps = "1 step" if len(skipped) == 1 else f"{len(skipped)} steps"
-        blocks.append(Paragraph(f"{steps} did not update the weights."))
-        blocks.append(Folded("Which, and why", [Table(rows, ("step", "reason"))]))
     return blocks
+
+
+def _skipped(events: Sequence[Mapping[str, Any]]) -> list[Block]:
+    rows = [(f"{row.get('step', '–')}", f"{row.get('reason', '')}") for row in _all(events, "skipped")]
+    if not rows:
+        return []
+    steps = "1 step" if len(rows) == 1 else f"{len(rows)} steps"
+    return [
+        Paragraph(f"{steps} did not update the weights."),
+        Folded("Which, and why", [Table(rows, ("step", "reason"))]),
+    ]
 
 
 def _samples(events: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -147,6 +158,38 @@ def _samples(events: Sequence[Mapping[str, Any]]) -> list[Block]:
         for row in [rows[0], *spread]
     ]
     return [newest, *([Folded("Earlier samples", others)] if others else [])]
+
+
+def _data(manifest: Mapping[str, Any]) -> list[Block]:
+    """The shards: where their text came from, what was dropped, and what each split holds."""
+    sources = [
+        (
+            f"{source.get('path', '–')}",
+            f"{source.get('for', '–')}",
+            _shown(source.get("kept_documents")),
+            size(_number(source.get("kept_bytes")) or 0.0),
+            _counts({**source.get("dropped_documents", {}), **source.get("incidents", {})}),
+        )
+        for source in manifest.get("sources", [])
+    ]
+    splits = [
+        (
+            name,
+            _shown(split.get("documents")),
+            _shown(split.get("tokens")),
+            size(_number(split.get("utf8_bytes")) or 0.0),
+        )
+        for name, split in manifest.get("splits", {}).items()
+    ]
+    tokenizer = [(key, _plain(value)) for key, value in manifest.get("tokenizer", {}).items()]
+    blocks: list[Block] = []
+    if sources:
+        blocks.append(Table(sources, ("source", "for", "documents", "text", "left out"), "Sources"))
+    if splits:
+        blocks.append(Table(splits, ("split", "documents", "tokens", "text"), "Splits"))
+    if tokenizer:
+        blocks.append(Table(tokenizer, caption="Tokenizer"))
+    return blocks
 
 
 def _tables(value: Mapping[str, Any], caption: str) -> list[Block]:
@@ -182,14 +225,14 @@ def _shown(value: Any) -> str:
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _data_manifest(run: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What the shards' manifest says of them, without the list of their files."""
-    named = [Path(value) for key, value in flat(config) if key.split(".")[-1] == "shards" and isinstance(value, str)]
-    for folder in [run / "data", *named]:
-        manifest = _read(folder / MANIFEST)
-        if manifest:
-            return {key: value for key, value in manifest.items() if key != "files"}
-    return {}
+def _counts(counts: Mapping[str, Any]) -> str:
+    """`3 exact duplicates, 87 binary files`."""
+    return ", ".join(f"{_shown(number)} {name.replace('_', ' ')}" for name, number in counts.items()) or "nothing"
+
+
+def _manifest(run: Path) -> dict[str, Any]:
+    """The manifest of the run's shards, which lie in the run folder or where `data.json` says."""
+    return _read(run / _read(run / "data.json").get("shards", "data") / MANIFEST)
 
 
 def _read(path: Path) -> dict[str, Any]:
