@@ -227,7 +227,7 @@ th, td { padding: 0.4rem 1.75rem 0.4rem 0; border-bottom: 1px solid var(--line);
 th, td { vertical-align: top; }
 td { min-width: 5rem; }
 th { font-weight: 400; color: var(--faint); }
-tbody th { max-width: 20rem; overflow-wrap: break-word; }
+tbody th { max-width: min(20rem, 45vw); overflow-wrap: break-word; }
 thead th { font-size: 0.85rem; }
 .number { text-align: right; white-space: nowrap; }
 .beside { display: flex; flex-wrap: wrap; gap: 0.5rem 3.5rem; align-items: flex-start; }

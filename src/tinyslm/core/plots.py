@@ -81,7 +81,7 @@ def line_chart(
     )
     y_scale = {
         "fit": alt.Scale(zero=False, nice=False, padding=8),
-        "zero": alt.Scale(zero=True, nice=False),
+        "zero": alt.Scale(zero=True),
         "log": alt.Scale(type="log", nice=False, padding=8),
     }[y_axis]
     layers = []
@@ -106,8 +106,12 @@ def grid(charts: Sequence[Chart], columns: int = 2) -> Chart:
     """Several charts in one picture, row by row."""
     import altair as alt
 
-    rows = [charts[start : start + columns] for start in range(0, len(charts), columns)]
-    drawing = alt.vconcat(*(alt.hconcat(*(chart.drawing for chart in row), spacing=28) for row in rows), spacing=24)
+    rows = [
+        alt.hconcat(*(chart.drawing for chart in charts[start : start + columns]), spacing=28)
+        for start in range(0, len(charts), columns)
+    ]
+    # Each chart keeps its own colours and legend.
+    drawing = alt.vconcat(*(row.resolve_scale(color="independent") for row in rows), spacing=24)
     return Chart(drawing.resolve_scale(color="independent"), " ".join(chart.description for chart in charts))
 
 

@@ -127,9 +127,10 @@ def _result(result: Mapping[str, Any]) -> list[Block]:
         blocks.append(Paragraph("Bits per byte on text that was not trained on; less is better."))
         blocks.append(Bars([(name, value, f"{value:.3f}") for name, value in compared.items() if value is not None]))
         result = {key: value for key, value in result.items() if key != "baselines"}
-    if "low" in result and "high" in result:
-        interval = {"bits_per_byte, 95 % interval": f"{_shown(result['low'])} to {_shown(result['high'])}"}
-        result = {**interval, **{key: value for key, value in result.items() if key not in {"low", "high"}}}
+    if bits is not None and "low" in result and "high" in result:
+        interval = f"{_shown(bits)} (95 % interval: {_shown(result['low'])} to {_shown(result['high'])})"
+        result = {key: value for key, value in result.items() if key not in {"low", "high"}}
+        result["bits_per_byte"] = interval
     if result:
         blocks.append(Table([(key.replace("_", " "), _shown(value)) for key, value in flat(result)]))
     return blocks
