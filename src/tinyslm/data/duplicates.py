@@ -24,8 +24,8 @@ class Drop(IntEnum):
     """Why a document is left out."""
 
     KEPT = 0
-    EXACT_DUPLICATE = 1
-    NEAR_DUPLICATE = 2
+    EXACT_DUPLICATES = 1
+    NEAR_DUPLICATES = 2
     IN_VALIDATION = 3
 
 
@@ -46,10 +46,10 @@ def find_duplicates(corpus: Corpus, held_out: Flags, config: DataConfig) -> NDAr
     if not (config.deduplicate or held_out.any()):
         return drops
     order, first, repeats = _runs(corpus.document_hashes)
-    drop(order[first], order[repeats], Drop.EXACT_DUPLICATE)
+    drop(order[first], order[repeats], Drop.EXACT_DUPLICATES)
     if config.near_duplicate_threshold:
         for earlier, later in _alike(corpus.folder / SIGNATURES, drops, config.near_duplicate_threshold):
-            drop(earlier, later, Drop.NEAR_DUPLICATE)
+            drop(earlier, later, Drop.NEAR_DUPLICATES)
     return drops
 
 

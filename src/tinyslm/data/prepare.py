@@ -180,7 +180,7 @@ def _manifest(
         here = corpus.document_origins == origin
         counts = Counter(tally.counts)
         files = counts.pop("files")
-        dropped = {f"{drop.name.lower()}s": int(np.count_nonzero(drops[here] == drop)) for drop in Drop if drop}
+        dropped = {drop.name.lower(): int(np.count_nonzero(drops[here] == drop)) for drop in Drop if drop}
         sources.append(
             {
                 "path": path,

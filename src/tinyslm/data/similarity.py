@@ -59,7 +59,8 @@ _ODD = 0x9E3779B97F4A7C15
 def _words(data: bytes) -> tuple[NDArray[np.int64], Hashes]:
     """Where each word starts, and its hash, from its first and last eight bytes and its length.
 
-    A word is a run of letters and digits, or one other character; in scripts without spaces, each character.
+    A word is a run of letters and digits, or one mark. Each character of three or more bytes, as the scripts without
+    spaces have them, begins a word.
     """
     kinds = np.frombuffer(data.translate(_KINDS), np.uint8)
     before = np.concatenate([[np.uint8(_SPACE)], kinds[:-1]])

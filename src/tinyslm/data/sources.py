@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import gzip
+import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ import xxhash
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_json
+from tinyslm.data.compressed import ZstdStream
 from tinyslm.data.documents import Tally
 
 STDIN = "-"
@@ -111,9 +113,7 @@ class Input:
         if path.suffix == ".gz":
             return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
         if path.suffix == ".zst":
-            import zstandard
-
-            return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True))
+            return io.BufferedReader(ZstdStream(raw), BLOCK)
         return raw
 
     def position(self) -> int:

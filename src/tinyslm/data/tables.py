@@ -6,9 +6,8 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
@@ -119,17 +118,17 @@ def _parse_page(chunk: Chunk, _config: DataConfig, tally: Tally) -> Iterator[tup
         page = chunk.data.decode(declared[1].decode() if declared else "utf-8")
     except (UnicodeDecodeError, LookupError):
         page = decode(chunk.data, chunk.source, tally)
-    text = None
-    if _has_trafilatura():
-        import trafilatura
-
-        text = trafilatura.extract(page)
-    yield 0, text or _shown_text(page)
+    extract = _trafilatura()
+    yield 0, (extract(page) if extract else None) or _shown_text(page)
 
 
 @cache
-def _has_trafilatura() -> bool:
-    return find_spec("trafilatura") is not None
+def _trafilatura() -> Callable[[str], str | None] | None:
+    try:
+        from trafilatura import extract
+    except ImportError:
+        return None
+    return extract
 
 
 def _shown_text(page: str) -> str:
