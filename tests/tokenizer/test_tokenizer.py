@@ -116,6 +116,15 @@ def test_sha256_does_not_depend_on_layout_but_on_merges(bpe, tokenizer, tmp_path
     assert (tokenizer.sha256 == bpe.sha256) == (tokenizer.kind == "bpe")
 
 
+def test_chat_template_of_older_folders(bpe, tmp_path):
+    bpe.save(tmp_path)
+    (tmp_path / "chat_template.jinja").unlink()
+    assert Tokenizer.load(tmp_path).chat_template is None
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"chat_template": "{{ messages }}"}))
+    assert Tokenizer.load(tmp_path).chat_template == "{{ messages }}"
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(TinyslmError, match=r"no file .*tokenizer\.json"):
         Tokenizer.load(tmp_path / "nowhere")

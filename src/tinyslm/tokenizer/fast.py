@@ -48,7 +48,7 @@ SAMPLES = (
     "👩‍👩‍👧 🏳️‍🌈 🇩🇪 \U0001fae8 \ufeff\u200b\u00a0\u3000\u2028\u0085\u180e\x1c\x00\ufffd",
     "def f(x):\n    return {**x, 'a': [1, 2]}  # !!\n\n\nclass A:\n\tpass\n",
     "<|endoftext|><|im_start|>user\n",
-    "x\U0001df25x x\U00010efdx x\U0002ebf0x x\u1c89x x\U00010d40x x\U00016ea0x x\ua7cex 1\U00010d401 1\U0001ccf01",
+    "x\U0001df25x x\U0001df00x x\U0002ebf0x x\u1c89x x\U00010d40x x\U00016ea0x x\ua7cex 1\U00010d401 1\U0001ccf01",
     "aaaaaaaaaaaaaaaaaaaa" * 40 + " " * 300 + "-=" * 200 + "\n" * 200,
 )
 

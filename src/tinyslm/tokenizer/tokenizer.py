@@ -70,9 +70,7 @@ class Tokenizer:
         if not isinstance(config, dict):
             raise TinyslmError(f"{folder / 'tokenizer_config.json'} holds no settings.", DAMAGED)
         eos, pad = _end_and_pad(config, backend, folder)
-        template = folder / "chat_template.jinja"
-        chat_template = template.read_text(encoding="utf-8") if template.is_file() else config.get("chat_template")
-        return cls(backend, eos=eos, pad=pad, chat_template=chat_template)
+        return cls(backend, eos=eos, pad=pad, chat_template=_chat_template(config, folder))
 
     def save(self, folder: Path, *, context: int | None = None) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` as transformers reads them.
@@ -225,6 +223,13 @@ def _end_and_pad(config: Mapping[str, Any], backend: tokenizers.Tokenizer, folde
             f'Add "eos_token" there; tokenizer.json has: {", ".join(sorted(special)[:8]) or "no special tokens"}.',
         )
     return eos, named("pad_token") or eos
+
+
+def _chat_template(config: Mapping[str, Any], folder: Path) -> str | None:
+    """The template in its own file, or in `tokenizer_config.json` as older folders have it."""
+    file = folder / "chat_template.jinja"
+    template = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+    return template if isinstance(template, str) else None
 
 
 def _from_json(content: str, eos: str, pad: str, chat_template: str | None) -> Tokenizer:
