@@ -75,7 +75,7 @@ def test_shards_are_equal_whatever_the_number_of_processes(tmp_path, folder, sto
     monkeypatch.setattr(corpus, "TASK", 20_000)
     long_text = "\n\n".join(stories(2500, words=100))
     paths = [
-        folder({"a.jsonl": rows(stories(200)), "0.txt": long_text, **{f"c{n}.txt": f"file {n}" for n in range(50)}})
+        folder({"a.jsonl": rows(stories(500)), "0.txt": long_text, **{f"c{n}.txt": f"file {n}" for n in range(50)}})
     ]
     hashes = []
     for workers in (1, 2, 3):
