@@ -13,7 +13,7 @@ class TinyslmError(Exception):
     The command line prints the two parts on two lines and exits with code 2.
     """
 
-    def __init__(self, problem: str, remedy: str):
+    def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}\n{remedy}")
         self.problem = problem
         self.remedy = remedy

@@ -151,5 +151,5 @@ def disk_error(path: Path, error: OSError) -> TinyslmError:
     """An `OSError` while writing `path`, as the user's error: what the system said, and what to do."""
     return TinyslmError(
         f"Could not write {path}: {error.strerror or error}.",
-        "Free some space or check the permissions there, then run the same command again: what was saved before is intact.",
+        "Free some space or check the permissions there, then run the same command again: what was saved is intact.",
     )

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 class Registry(Generic[Item]):
     """A dictionary of named items of one kind. `kind` is the word that error messages use."""
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, Item] = {}
 

@@ -12,5 +12,5 @@ class TinySLM(Decoder):
     `head_dim ** -0.5`, and the feed-forward is `4 * dim` wide.
     """
 
-    def __init__(self, vocab_size: int, dim: int = 256, depth: int = 8, heads: int = 4):
+    def __init__(self, vocab_size: int, dim: int = 256, depth: int = 8, heads: int = 4) -> None:
         super().__init__(ModelConfig(family="tinyslm", vocab_size=vocab_size, dim=dim, depth=depth, heads=heads))

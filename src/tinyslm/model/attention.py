@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
-from tinyslm.model.layers import RMSNorm, Rotary
+from tinyslm.model.norm import RMSNorm
+from tinyslm.model.rotary import Rotary
 
 
 class LayerCache(Protocol):
@@ -24,7 +25,7 @@ class LayerCache(Protocol):
 class Attention(nn.Module):
     """Multi-head attention with grouped keys and values, rotary positions and QK-norm where the config asks."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
@@ -38,13 +39,14 @@ class Attention(nn.Module):
 
     def forward(self, x_btd: Tensor, rotary: Rotary | None, start: int, cache: LayerCache | None) -> Tensor:
         """[b, t, d] to the same, for tokens at positions `start`, `start + 1`, ..."""
-        q_bhtk = self._split(self.q_proj(x_btd))
-        k_bgtk = self._split(self.k_proj(x_btd))
-        v_bgtk = self._split(self.v_proj(x_btd))
+        q_bthk = self._split(self.q_proj(x_btd))
+        k_btgk = self._split(self.k_proj(x_btd))
+        v_bgtk = self._split(self.v_proj(x_btd)).transpose(1, 2)
         if self.config.qk_norm:
-            q_bhtk, k_bgtk = self.q_norm(q_bhtk), self.k_norm(k_bgtk)
+            q_bthk, k_btgk = self.q_norm(q_bthk), self.k_norm(k_btgk)
         if rotary is not None:
-            q_bhtk, k_bgtk = rotary(q_bhtk, start), rotary(k_bgtk, start)
+            q_bthk, k_btgk = rotary(q_bthk, start), rotary(k_btgk, start)
+        q_bhtk, k_bgtk = q_bthk.transpose(1, 2), k_btgk.transpose(1, 2)
         if cache is None:
             y_bhtk = self._attend(q_bhtk, k_bgtk, v_bgtk)
         else:
@@ -53,7 +55,8 @@ class Attention(nn.Module):
         return out
 
     def _split(self, x_btd: Tensor) -> Tensor:
-        return x_btd.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
+        x_bthk: Tensor = x_btd.unflatten(-1, (-1, self.config.head_dim))
+        return x_bthk
 
     def _attend(self, q_bhtk: Tensor, k_bgtk: Tensor, v_bgtk: Tensor) -> Tensor:
         groups = self.config.heads // self.config.kv_heads

@@ -18,27 +18,31 @@ class ModelConfig(Section):
     `head_dim = dim / heads`), `kv_heads = heads`, and a feed-forward of 8/3 (gated) or 4 times `dim`.
     """
 
-    family: str = Field("qwen3", description="Architecture: qwen3, llama, gpt2 or tinyslm.")
-    vocab_size: int = Field(4096, gt=0, description="Number of token ids; the tokenizer decides it.")
-    dim: int = Field(256, gt=0, description="Width of the residual stream.")
-    depth: int = Field(4, gt=0, description="Number of blocks.")
-    heads: int = Field(0, gt=0, description="Number of query heads (unless given: dim / head_dim).")
-    kv_heads: int = Field(0, gt=0, description="Number of key and value heads (unless given: heads).")
-    head_dim: int = Field(0, gt=0, description="Width of one head (unless given: dim / heads, or 64).")
-    ffn_dim: int = Field(0, gt=0, description="Inner width of the feed-forward (unless given: 8/3 or 4 times dim).")
-    context: int = Field(256, gt=0, description="Longest sequence in tokens.")
-    norm: Literal["rms", "layer"] = Field("rms", description="RMSNorm, or LayerNorm with a bias.")
-    norm_eps: float = Field(1e-6, gt=0, description="Added to the variance before its root is taken.")
-    feed_forward: Literal["swiglu", "gelu", "gelu_tanh"] = Field("swiglu", description="The kind of feed-forward.")
-    positions: Literal["rope", "learned"] = Field("rope", description="Rotary or learned positions.")
-    rope_theta: float = Field(10_000.0, gt=0, description="Base of the rotary frequencies.")
-    qk_norm: bool = Field(False, description="Normalise the queries and keys of each head.")
-    attention_bias: bool = Field(False, description="Biases in the query, key and value products.")
-    output_bias: bool = Field(False, description="A bias in the attention's output product.")
-    ffn_bias: bool = Field(False, description="Biases in the feed-forward's products.")
-    tied: bool = Field(True, description="Use the token embedding as the output projection too.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Share of activations dropped in training.")
-    init_std: float = Field(0.02, gt=0, description="Standard deviation of the initial weights.")
+    family: str = Field(default="qwen3", description="Architecture: qwen3, llama, gpt2 or tinyslm.")
+    vocab_size: int = Field(default=4096, gt=0, description="Number of token ids; the tokenizer decides it.")
+    dim: int = Field(default=256, gt=0, description="Width of the residual stream.")
+    depth: int = Field(default=4, gt=0, description="Number of blocks.")
+    heads: int = Field(default=0, gt=0, description="Number of query heads (unless given: dim / head_dim).")
+    kv_heads: int = Field(default=0, gt=0, description="Number of key and value heads (unless given: heads).")
+    head_dim: int = Field(default=0, gt=0, description="Width of one head (unless given: dim / heads, or 64).")
+    ffn_dim: int = Field(
+        default=0, gt=0, description="Inner width of the feed-forward (unless given: 8/3 or 4 times dim)."
+    )
+    context: int = Field(default=256, gt=0, description="Longest sequence in tokens.")
+    norm: Literal["rms", "layer"] = Field(default="rms", description="RMSNorm, or LayerNorm with a bias.")
+    norm_eps: float = Field(default=1e-6, gt=0, description="Added to the variance before its root is taken.")
+    feed_forward: Literal["swiglu", "gelu", "gelu_tanh"] = Field(
+        default="swiglu", description="The kind of feed-forward."
+    )
+    positions: Literal["rope", "learned"] = Field(default="rope", description="Rotary or learned positions.")
+    rope_theta: float = Field(default=10_000.0, gt=0, description="Base of the rotary frequencies.")
+    qk_norm: bool = Field(default=False, description="Normalise the queries and keys of each head.")
+    attention_bias: bool = Field(default=False, description="Biases in the query, key and value products.")
+    output_bias: bool = Field(default=False, description="A bias in the attention's output product.")
+    ffn_bias: bool = Field(default=False, description="Biases in the feed-forward's products.")
+    tied: bool = Field(default=True, description="Use the token embedding as the output projection too.")
+    dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped in training.")
+    init_std: float = Field(default=0.02, gt=0, description="Standard deviation of the initial weights.")
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,9 @@ from torch.nn import functional as F
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.attention import Attention, LayerCache
 from tinyslm.model.config import ModelConfig
-from tinyslm.model.layers import Rotary, make_feed_forward, make_norm
+from tinyslm.model.feed_forward import make_feed_forward
+from tinyslm.model.norm import make_norm
+from tinyslm.model.rotary import Rotary
 
 
 class Cache(Protocol):
@@ -35,7 +37,7 @@ class Cache(Protocol):
 class Block(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = make_norm(config)
         self.self_attn = Attention(config)
@@ -55,14 +57,12 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     """Embeddings, blocks and the final norm: everything but the output projection."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
         self.embed_positions = nn.Embedding(config.context, config.dim) if config.positions == "learned" else None
-        self.rotary = (
-            Rotary(config.head_dim, config.context, config.rope_theta) if config.positions == "rope" else None
-        )
+        self.rotary = Rotary(config.head_dim, config.context, config.rope_theta) if config.positions == "rope" else None
         self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = make_norm(config)
 
@@ -82,14 +82,13 @@ class Trunk(nn.Module):
             x_btd = F.dropout(x_btd, self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
             x_btd = layer(x_btd, self.rotary, start, cache.layers[index] if cache else None)
-        x_btd = self.norm(x_btd)
-        return x_btd
+        return self.norm(x_btd)
 
 
 class Decoder(nn.Module):
     """A decoder-only transformer of the shape that `config` gives."""
 
-    def __init__(self, config: ModelConfig):
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.model = Trunk(config)

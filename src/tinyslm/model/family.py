@@ -10,20 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
+if TYPE_CHECKING:
     from tinyslm.model.config import ModelConfig
 
 # Fields of a config.json that say nothing about the mathematics of a text decoder in inference.
 HARMLESS = frozenset(
-    "architectures attention_dropout attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id "
-    "chunk_size_feed_forward decoder_start_token_id dtype embd_pdrop eos_token_id id2label initializer_range "
-    "is_decoder is_encoder_decoder label2id max_length min_length model_type n_ctx output_attentions "
-    "output_hidden_states pad_token_id prefix pretraining_tp problem_type resid_pdrop return_dict sep_token_id "
-    "summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj "
-    "task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript transformers_version "
-    "unsloth_version use_bfloat16 use_cache".split()
+    """
+    architectures attention_dropout attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id
+    chunk_size_feed_forward decoder_start_token_id dtype embd_pdrop eos_token_id id2label initializer_range
+    is_decoder is_encoder_decoder label2id max_length min_length model_type n_ctx output_attentions
+    output_hidden_states pad_token_id prefix pretraining_tp problem_type resid_pdrop return_dict sep_token_id
+    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
+    task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript transformers_version
+    unsloth_version use_bfloat16 use_cache
+    """.split()  # noqa: SIM905 (ninety quotation marks hide what is listed)
 )
 
 
@@ -108,21 +111,20 @@ class Family:
                 inside = [name.replace("{}", str(index)) for name in rule.inside]
                 yield Rule(rule.outside.replace("{}", str(index)), inside, rule.transposed)
 
-    def to_outside(self, tensors: Mapping[str, "Tensor"], depth: int) -> dict[str, "Tensor"]:
+    def to_outside(self, tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
         """A `Decoder`'s tensors under this family's names."""
-        import torch
-
-        rest, renamed = dict(tensors), {}
+        rest = dict(tensors)
+        renamed: dict[str, Tensor] = {}
         for rule in self.expanded_rules(depth):
             if all(name in rest for name in rule.inside):
                 tensor = torch.cat([rest.pop(name) for name in rule.inside])
                 renamed[rule.outside] = tensor.t().contiguous() if rule.transposed else tensor
         return {**rest, **renamed}
 
-    def to_inside(self, tensors: Mapping[str, "Tensor"], depth: int) -> dict[str, "Tensor"]:
+    def to_inside(self, tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
         """A folder's tensors under `Decoder`'s names, stacked ones cut into equal parts."""
         rest = {name: tensor for name, tensor in tensors.items() if not name.endswith(tuple(self.ignored))}
-        renamed = {}
+        renamed: dict[str, Tensor] = {}
         for rule in self.expanded_rules(depth):
             name = rule.outside if rule.outside in rest else rule.outside.removeprefix(self.prefix)
             if name in rest:

@@ -14,23 +14,25 @@ class OptimizerConfig(Section):
     """How weights follow gradients."""
 
     name: Literal["muon", "adamw"] = Field(
-        "muon", description="muon: Muon for the matrices in blocks, AdamW for the rest; adamw: AdamW for all."
+        default="muon", description="muon: Muon for the matrices in blocks, AdamW for the rest; adamw: AdamW for all."
     )
-    muon_lr: float = Field(0.02, gt=0, description="Muon's peak learning rate.")
-    muon_momentum: float = Field(0.95, ge=0, lt=1, description="Muon's momentum.")
-    lr: float = Field(0.004, gt=0, description="AdamW's peak learning rate.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")
-    weight_decay: float = Field(0.1, ge=0, description="Decoupled decay of matrices; norms and biases have none.")
-    clip: float = Field(1.0, ge=0, description="Largest norm of the whole gradient; 0: no clipping.")
+    muon_lr: float = Field(default=0.02, gt=0, description="Muon's peak learning rate.")
+    muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's momentum.")
+    lr: float = Field(default=0.004, gt=0, description="AdamW's peak learning rate.")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")
+    weight_decay: float = Field(
+        default=0.1, ge=0, description="Decoupled decay of matrices; norms and biases have none."
+    )
+    clip: float = Field(default=1.0, ge=0, description="Largest norm of the whole gradient; 0: no clipping.")
 
 
 class ScheduleConfig(Section):
     """How the learning rate moves: linear warm-up, stable, linear decay to a final share."""
 
-    warmup: float = Field(0.02, ge=0, le=1, description="Share of the steps spent warming up.")
-    decay: float = Field(0.6, ge=0, le=1, description="Share of the steps, at the end, spent decaying.")
-    final: float = Field(0.0, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
+    warmup: float = Field(default=0.02, ge=0, le=1, description="Share of the steps spent warming up.")
+    decay: float = Field(default=0.6, ge=0, le=1, description="Share of the steps, at the end, spent decaying.")
+    final: float = Field(default=0.0, ge=0, le=1, description="Learning rate at the end, as a share of the peak.")
 
     @model_validator(mode="after")
     def _shares_fit(self) -> Self:
@@ -42,23 +44,35 @@ class ScheduleConfig(Section):
 class LoopConfig(Section):
     """How long and with what batches to train, and what to do on the way."""
 
-    steps: int = Field(0, ge=0, description="Number of updates; 0: as many as fit into `minutes`.")
-    minutes: float = Field(10.0, gt=0, description="Time for training where `steps` is 0; measured on this machine.")
-    batch: int = Field(16, gt=0, description="Sequences in one update.")
-    micro_batch: int = Field(0, ge=0, description="Sequences computed at once; 0: the whole batch.")
-    seed: int = Field(1, ge=0, description="Decides initial weights, dropout and the order of the data.")
-    compile: bool = Field(False, description="Compile the model with torch.compile (slow to start, then faster).")
-    device: str = Field("auto", description="auto, cpu, cuda or mps.")
-    dtype: Literal["auto", "bfloat16", "float32", "float16"] = Field(
-        "auto", description="Type of the products; auto: bf16 where the hardware has it, else fp32."
+    steps: int = Field(default=0, ge=0, description="Number of updates; 0: as many as fit into `minutes`.")
+    minutes: float = Field(
+        default=10.0, gt=0, description="Time for training where `steps` is 0; measured on this machine."
     )
-    log_every: int = Field(10, gt=0, description="Steps between two rows of the log.")
-    validate_every: int = Field(0, ge=0, description="Steps between two validations; 0: twenty in the whole run.")
-    validation_tokens: int = Field(65_536, gt=0, description="Validation tokens looked at on the way; the end sees all.")
-    sample_every: int = Field(0, ge=0, description="Steps between two samples of text; 0: five in the whole run.")
-    checkpoint_minutes: float = Field(1.0, ge=0, description="Minutes between two checkpoints; 0: after every step.")
-    keep: int = Field(2, gt=0, description="Newest checkpoints to keep, besides the best.")
-    sinks: tuple[str, ...] = Field((), description="Where else to send the log: tensorboard, trackio.")
+    batch: int = Field(default=16, gt=0, description="Sequences in one update.")
+    micro_batch: int = Field(default=0, ge=0, description="Sequences computed at once; 0: the whole batch.")
+    seed: int = Field(default=1, ge=0, description="Decides initial weights, dropout and the order of the data.")
+    compile: bool = Field(
+        default=False, description="Compile the model with torch.compile (slow to start, then faster)."
+    )
+    device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
+    dtype: Literal["auto", "bf16", "fp32", "fp16"] = Field(
+        default="auto", description="Type of the products; auto: bf16 where the hardware has it, else fp32."
+    )
+    log_every: int = Field(default=10, gt=0, description="Steps between two rows of the log.")
+    validate_every: int = Field(
+        default=0, ge=0, description="Steps between two validations; 0: twenty in the whole run."
+    )
+    validation_tokens: int = Field(
+        default=65_536, gt=0, description="Validation tokens looked at on the way; the end sees all."
+    )
+    sample_every: int = Field(
+        default=0, ge=0, description="Steps between two samples of text; 0: five in the whole run."
+    )
+    checkpoint_minutes: float = Field(
+        default=1.0, ge=0, description="Minutes between two checkpoints; 0: after every step."
+    )
+    keep: int = Field(default=2, gt=0, description="Newest checkpoints to keep, besides the best.")
+    sinks: tuple[str, ...] = Field(default=(), description="Where else to send the log: tensorboard, trackio.")
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:
@@ -70,9 +84,11 @@ class LoopConfig(Section):
 class RunConfig(Section):
     """All settings of `tinyslm train`."""
 
-    model: ModelConfig = Field(ModelConfig(dropout=0.0), description="The model's shape.")
-    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="The tokenizer to train, unless one is given.")
-    data: DataConfig = Field(DataConfig(), description="Reading, cleaning and splitting text.")
-    optimizer: OptimizerConfig = Field(OptimizerConfig(), description="How weights follow gradients.")
-    schedule: ScheduleConfig = Field(ScheduleConfig(), description="How the learning rate moves.")
-    train: LoopConfig = Field(LoopConfig(), description="How long and with what batches to train.")
+    model: ModelConfig = Field(default=ModelConfig(dropout=0.0), description="The model's shape.")
+    tokenizer: TokenizerConfig = Field(
+        default=TokenizerConfig(), description="The tokenizer to train, unless one is given."
+    )
+    data: DataConfig = Field(default=DataConfig(), description="Reading, cleaning and splitting text.")
+    optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="How weights follow gradients.")
+    schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
+    train: LoopConfig = Field(default=LoopConfig(), description="How long and with what batches to train.")

@@ -13,7 +13,7 @@ from tinyslm.training.muon import Muon
 class Optimizers:
     """The optimizers of one model, stepped together, with their peak learning rates remembered."""
 
-    def __init__(self, model: Decoder, config: OptimizerConfig):
+    def __init__(self, model: Decoder, config: OptimizerConfig) -> None:
         matrices, tables, vectors = sort_parameters(model)
         adam: list[dict[str, object]] = [
             {"params": tables, "weight_decay": config.weight_decay if config.name == "adamw" else 0.0},

@@ -1,0 +1,156 @@
+"""How well a model predicts text: loss in nats per token, and in bits per byte so that tokenizers compare.
+
+A document is scored as it was trained on: after an end-of-text token, up to and including its own. All of its bytes
+are predicted, none is given for free.
+
+Shape legend: n windows, t positions.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.loss import IGNORE, token_losses
+
+TOKENS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Score:
+    """The loss over some documents.
+
+    loss: nats per token. bits_per_byte: bits per UTF-8 byte of text; low and high bound its 95 % bootstrap interval
+    over documents (equal to it for a single document).
+    """
+
+    loss: float
+    perplexity: float
+    bits_per_byte: float
+    low: float
+    high: float
+    documents: int
+    tokens: int
+    utf8_bytes: int
+
+
+@dataclass(frozen=True)
+class _Window:
+    """A piece of a document: what is read, and what is to be predicted (`IGNORE` where another window did)."""
+
+    document: int
+    inputs: Sequence[int]
+    targets: Sequence[int]
+
+
+def score_documents(
+    model: Decoder,
+    documents: Iterable[tuple[Sequence[int], int]],
+    *,
+    end_id: int,
+    stride: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Score:
+    """Score documents given as token ids and their number of UTF-8 bytes.
+
+    stride: how far windows move; less than the context (the default) gives each token more to look back at, and
+    takes longer. dtype: bfloat16 is faster and a little less exact. progress: told the number of scored tokens.
+    """
+    nats: list[float] = []
+    tokens: list[int] = []
+    sizes: list[int] = []
+
+    def windows() -> Iterator[_Window]:
+        for index, (ids, size) in enumerate(documents):
+            nats.append(0.0)
+            tokens.append(len(ids) + 1)
+            sizes.append(size)
+            yield from _windows(index, ids, end_id, model.config.context, stride or model.config.context)
+
+    done = 0
+    for batch in _batches(windows(), model.config.context):
+        for window, loss in zip(batch, _window_losses(model, batch, end_id, dtype), strict=True):
+            nats[window.document] += loss
+            done += sum(target != IGNORE for target in window.targets)
+        progress(done)
+    return _summary(np.array(nats), np.array(tokens), np.array(sizes))
+
+
+def mean_loss(model: Decoder, windows: torch.Tensor, dtype: torch.dtype) -> float:
+    """The loss in nats per token over windows `[n, context + 1]` of a token stream, for a quick look while training."""
+    total = 0.0
+    for part in windows.split(max(1, TOKENS_AT_ONCE // windows.shape[1])):
+        total += _losses(model, part[:, :-1], part[:, 1:], dtype).sum().item()
+    return total / windows[:, 1:].numel()
+
+
+def _windows(document: int, ids: Sequence[int], end_id: int, context: int, stride: int) -> Iterator[_Window]:
+    """Windows over one document that predict every token once."""
+    inputs, targets = [end_id, *ids], [*ids, end_id]
+    predicted = 0
+    while predicted < len(targets):
+        stop = min(len(targets), predicted + (stride if predicted else context))
+        start = max(0, stop - context)
+        seen = [IGNORE] * (predicted - start)
+        yield _Window(document, inputs[start:stop], seen + targets[predicted:stop])
+        predicted = stop
+
+
+def _batches(windows: Iterator[_Window], context: int) -> Iterator[list[_Window]]:
+    """Groups of windows of similar length, from at most a few thousand windows at a time."""
+    size = max(1, TOKENS_AT_ONCE // context)
+    pool: list[_Window] = []
+    for window in windows:
+        pool.append(window)
+        if len(pool) == 64 * size:
+            yield from _cut_pool(pool, size)
+            pool = []
+    yield from _cut_pool(pool, size)
+
+
+def _cut_pool(pool: list[_Window], size: int) -> Iterator[list[_Window]]:
+    pool.sort(key=lambda window: len(window.inputs))
+    for start in range(0, len(pool), size):
+        yield pool[start : start + size]
+
+
+def _window_losses(model: Decoder, batch: list[_Window], pad_id: int, dtype: torch.dtype) -> list[float]:
+    """Each window's summed loss in nats."""
+    length = max(len(window.inputs) for window in batch)
+    inputs = torch.tensor([[*window.inputs, *[pad_id] * (length - len(window.inputs))] for window in batch])
+    targets = torch.tensor([[*window.targets, *[IGNORE] * (length - len(window.targets))] for window in batch])
+    device = model.lm_head.weight.device
+    sums: list[float] = _losses(model, inputs.to(device), targets.to(device), dtype).double().sum(1).tolist()
+    return sums
+
+
+@torch.no_grad()
+def _losses(model: Decoder, inputs_nt: torch.Tensor, targets_nt: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The loss of every position, [n, t], in evaluation mode."""
+    model.eval()
+    with torch.autocast(inputs_nt.device.type, dtype, enabled=dtype != torch.float32):
+        hidden = model.model(inputs_nt).flatten(0, 1)
+        return token_losses(hidden, model.lm_head.weight, targets_nt.flatten()).view(targets_nt.shape)
+
+
+def _summary(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray, draws: int = 1000) -> Score:
+    """Totals, and a percentile bootstrap over documents (Efron, 1979) with a fixed seed."""
+    bits = nats / math.log(2)
+    pick = np.random.default_rng(0).integers(0, len(nats), (draws, len(nats)))
+    resampled = bits[pick].sum(1) / sizes[pick].sum(1)
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    loss = float(nats.sum() / tokens.sum())
+    return Score(
+        loss=loss,
+        perplexity=math.exp(loss),
+        bits_per_byte=float(bits.sum() / sizes.sum()),
+        low=float(low),
+        high=float(high),
+        documents=len(nats),
+        tokens=int(tokens.sum()),
+        utf8_bytes=int(sizes.sum()),
+    )

@@ -1,0 +1,44 @@
+"""The feed-forward of a block: what a token makes of what it gathered.
+
+Shape legend: b batch, t sequence, d dim, f ffn_dim.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinyslm.model.config import ModelConfig
+
+
+class GatedFeedForward(nn.Module):
+    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer, 2020)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
+        self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
+        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
+
+    def forward(self, x_btd: Tensor) -> Tensor:
+        """[b, t, d] to the same."""
+        out: Tensor = self.down_proj(F.silu(self.gate_proj(x_btd)) * self.up_proj(x_btd))
+        return out
+
+
+class FeedForward(nn.Module):
+    """The classic feed-forward: down(gelu(up(x))), with the exact or the tanh form of GELU."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
+        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
+        self.approximate = "tanh" if config.feed_forward == "gelu_tanh" else "none"
+
+    def forward(self, x_btd: Tensor) -> Tensor:
+        """[b, t, d] to the same."""
+        out: Tensor = self.down_proj(F.gelu(self.up_proj(x_btd), approximate=self.approximate))
+        return out
+
+
+def make_feed_forward(config: ModelConfig) -> nn.Module:
+    """The feed-forward that `config` asks for."""
+    return GatedFeedForward(config) if config.feed_forward == "swiglu" else FeedForward(config)

@@ -1,0 +1,105 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped, whole or absent.
+
+`RUN/checkpoints/step-000100/` holds `model.safetensors`, `state.safetensors` (optimizers and random generators),
+`state.json` (step, loader, best validation) and `manifest.json` with the checksum of each.
+"""
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import atomic_folder, read_json, read_manifest, write_json, write_manifest
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import state_tensors
+from tinyslm.training.optimizers import Optimizers
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: updates made, tokens seen, seconds spent, the loader's state, and the best validation."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    loader: Mapping[str, Any] = field(default_factory=dict)
+    best_loss: float | None = None
+    best_step: int = 0
+
+
+def save_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers, progress: Progress) -> None:
+    """Write a checkpoint folder, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as temporary:
+        save_file(state_tensors(model), temporary / "model.safetensors")
+        save_file({**optimizers.state(), **_generators()}, temporary / "state.safetensors")
+        write_json(temporary / "state.json", asdict(progress))
+        write_manifest(temporary, {"format": 1})
+
+
+def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> Progress:
+    """Put a checkpoint's weights, optimizer state and random generators in place; returns where the run stood."""
+    load_weights(folder, model)
+    state = load_file(folder / "state.safetensors")
+    generators = {name: state.pop(name) for name in list(state) if name.startswith("random:")}
+    optimizers.restore(state)
+    torch.set_rng_state(generators["random:cpu"])
+    if "random:cuda" in generators and torch.cuda.is_available():
+        torch.cuda.set_rng_state(generators["random:cuda"])
+    return Progress(**read_json(folder / "state.json"))
+
+
+def save_weights(folder: Path, model: Decoder) -> None:
+    """Write a folder with only the weights of a checkpoint."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(folder) as temporary:
+        save_file(state_tensors(model), temporary / "model.safetensors")
+        write_manifest(temporary, {"format": 1})
+
+
+def load_weights(folder: Path, model: Decoder) -> None:
+    """Put a checkpoint's weights into `model`, on its device."""
+    missing = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False).missing_keys
+    assert missing == (["lm_head.weight"] if model.config.tied else []), missing
+
+
+def newest_intact(checkpoints: Path, warn: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint whose files have the recorded checksums; damaged ones are warned of and passed over."""
+    for folder in reversed(list_checkpoints(checkpoints)):
+        try:
+            read_manifest(folder)
+        except TinyslmError as error:
+            warn(f"Checkpoint {folder.name} is damaged and not used: {error.problem}")
+        else:
+            return folder
+    return None
+
+
+def list_checkpoints(checkpoints: Path) -> list[Path]:
+    """The numbered checkpoints, oldest first."""
+    return sorted(folder for folder in checkpoints.glob("step-*") if folder.is_dir())
+
+
+def checkpoint_name(step: int) -> str:
+    """`step-000100`, so that names sort by step."""
+    return f"step-{step:06d}"
+
+
+def rotate(checkpoints: Path, keep: int) -> None:
+    """Remove all but the newest `keep` numbered checkpoints (the best one is kept apart)."""
+    for folder in list_checkpoints(checkpoints)[:-keep]:
+        shutil.rmtree(folder)
+
+
+def _generators() -> dict[str, Tensor]:
+    """The states of torch's global random generators."""
+    states = {"random:cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["random:cuda"] = torch.cuda.get_rng_state()
+    return states

@@ -1,0 +1,120 @@
+"""The one training loop: a generator that yields a report after every update.
+
+Callers log, validate and save between two reports; there are no callbacks. Whatever an objective returns as its
+weight, the update follows the mean over the *whole* batch: micro-batches add up their summed losses, and the gradient
+is divided once by the total weight.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.model.decoder import Decoder
+from tinyslm.training.objectives import Objective
+from tinyslm.training.optimizers import Optimizers
+
+STRIKES = 3
+"""This many updates in a row that are not finite stop the run."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one update did.
+
+    step: updates tried so far, this one included. loss: mean over the batch before the update. weight: what the mean
+    is over (for pretraining: predicted tokens). skipped: why the weights were left alone, or "".
+    """
+
+    step: int
+    loss: float
+    weight: float
+    gradient_norm: float
+    learning_rate_share: float
+    skipped: str
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """How each update is made: steps in the whole run, sequences computed at once, clipping, precision, schedule."""
+
+    steps: int
+    micro_batch: int
+    clip: float
+    dtype: torch.dtype
+    learning_rate_share: Callable[[int], float]
+
+
+def train_steps(
+    model: Decoder,
+    objective: Objective,
+    next_batch: Callable[[], Tensor],
+    optimizers: Optimizers,
+    settings: StepSettings,
+    first_step: int = 0,
+) -> Iterator[StepReport]:
+    """Train from `first_step` to `settings.steps`, one report for each update.
+
+    An update whose loss or gradient is not finite leaves the weights alone and says so in its report; three in a row
+    raise `TinyslmError`.
+    """
+    strikes = 0
+    for step in range(first_step, settings.steps):
+        model.train()
+        loss, weight, metrics = accumulate(model, objective, next_batch(), settings)
+        norm = scale_and_clip(model, weight, settings.clip)
+        share = settings.learning_rate_share(step)
+        skipped = _what_is_wrong(loss, norm)
+        if skipped:
+            optimizers.drop_gradients()
+            strikes += 1
+        else:
+            optimizers.step(share)
+            strikes = 0
+        yield StepReport(step + 1, loss, weight, norm, share, skipped, metrics)
+        if strikes == STRIKES:
+            raise TinyslmError(
+                f"Training stopped at step {step + 1}: {skipped}, {STRIKES} steps in a row.",
+                "Lower the learning rates (--optimizer.lr, --optimizer.muon_lr), or compute in fp32 "
+                "(--train.dtype fp32). The last checkpoint is from before this.",
+            )
+
+
+def accumulate(
+    model: Decoder, objective: Objective, batch: Tensor, settings: StepSettings
+) -> tuple[float, float, dict[str, float]]:
+    """Add up the gradients of a batch's summed loss, micro-batch by micro-batch.
+
+    Returns the mean loss, its weight, and each of the objective's metrics as its mean by weight.
+    """
+    loss_sum, weight, sums = 0.0, 0.0, dict[str, float]()
+    device = batch.device.type
+    for part in batch.split(settings.micro_batch):
+        with torch.autocast(device, settings.dtype, enabled=settings.dtype != torch.float32):
+            part_sum, part_weight, metrics = objective(model, part)
+        part_sum.backward()  # type: ignore[no-untyped-call]
+        loss_sum += part_sum.item()
+        weight += part_weight
+        for name, value in metrics.items():
+            sums[name] = sums.get(name, 0.0) + value * part_weight
+    return loss_sum / weight, weight, {name: value / weight for name, value in sums.items()}
+
+
+@torch.no_grad()
+def scale_and_clip(model: Decoder, weight: float, clip: float) -> float:
+    """Divide the summed gradients by `weight` and limit their common norm to `clip`; returns the norm before."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients).item() / weight
+    limit = min(1.0, clip / norm) if clip and norm > 0 and math.isfinite(norm) else 1.0
+    torch._foreach_mul_(gradients, limit / weight)
+    return norm
+
+
+def _what_is_wrong(loss: float, norm: float) -> str:
+    if not math.isfinite(loss):
+        return "the loss is not finite"
+    return "" if math.isfinite(norm) else "the gradient is not finite"

@@ -1,0 +1,103 @@
+"""The main job in one call: from text (or shards) to a trained and scored model folder."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.documents import Notify, Progress
+from tinyslm.data.prepare import prepare
+from tinyslm.data.shards import Shards, is_shards
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.config import RunConfig
+from tinyslm.training.metrics import MetricsLog
+from tinyslm.training.report import write_report
+from tinyslm.training.run import Event, Run, finished_result
+from tinyslm.training.run_folder import RunFolder
+from tinyslm.training.sinks import open_sinks
+
+
+def train(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    config: RunConfig | None = None,
+    tokenizer: Tokenizer | None = None,
+    notify: Notify = lambda message: None,
+    progress: Progress = lambda stage, done, total: None,
+    watch: Callable[[Event], None] = lambda event: None,
+) -> dict[str, Any]:
+    """Train a model on the text in `paths` (or on one shards folder), into the run folder `out`; returns the result.
+
+    The result holds the score on the validation documents (`bits_per_byte`, `loss`, ...); the model folder is
+    `out/model`, the report `out/report.html`. `watch` is told every event of the run as it happens.
+    """
+    run = start(paths, out, config=config, tokenizer=tokenizer, notify=notify, progress=progress)
+    return finish(run, watch)
+
+
+def resume(
+    out: str | Path,
+    *,
+    config: RunConfig | None = None,
+    notify: Notify = lambda message: None,
+    watch: Callable[[Event], None] = lambda event: None,
+) -> dict[str, Any]:
+    """Go on with the run in `out` as if it had never stopped; returns the result (at once if it had ended)."""
+    out = Path(out)
+    if (result := finished_result(out)) is not None:
+        notify(f"The run in {out} has already finished.")
+        return result
+    return finish(Run.resume(out, config, notify), watch)
+
+
+def start(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    config: RunConfig | None = None,
+    tokenizer: Tokenizer | None = None,
+    notify: Notify = lambda message: None,
+    progress: Progress = lambda stage, done, total: None,
+) -> Run:
+    """Prepare the data (unless `paths` is one shards folder) and begin a run in `out`, ready to train."""
+    config = config or RunConfig()
+    out = Path(out)
+    RunFolder(out).refuse_if_used()
+    if len(paths) == 1 and is_shards(Path(paths[0])):
+        if tokenizer is not None:
+            raise TinyslmError(f"{paths[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out.")
+        return Run.start(out, Shards.open(Path(paths[0])), config)
+    shards = prepare(
+        [str(path) for path in paths],
+        RunFolder(out).shards,
+        tokenizer=tokenizer or config.tokenizer,
+        config=config.data,
+        notify=notify,
+        progress=progress,
+    )
+    return Run.start(out, shards, config)
+
+
+def finish(run: Run, watch: Callable[[Event], None] = lambda event: None) -> dict[str, Any]:
+    """Train to the end and write the report; returns the result."""
+    result: dict[str, Any] = {}
+    for event in logged(run):
+        watch(event)
+        result = event.get("result", result)
+    write_report(run.folder.path)
+    return result
+
+
+def logged(run: Run) -> Iterator[Event]:
+    """The run's events, each also written to `metrics.jsonl` and to the sinks that the settings name."""
+    path = run.folder.path
+    logs = [MetricsLog(run.folder.metrics_file), *open_sinks(run.config.train.sinks, path)]
+    try:
+        for event in run.events():
+            for log in logs:
+                log.write(event)
+            yield event
+    finally:
+        for log in logs:
+            log.close()

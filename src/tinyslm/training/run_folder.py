@@ -1,0 +1,104 @@
+"""The run folder: everything that one run wrote, and what is needed to go on with it."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.config import build_config, differences
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import MANIFEST, disk_error, read_json, sha256_file, write_json
+from tinyslm.data.shards import Shards
+from tinyslm.training.config import RunConfig
+
+LIBRARIES = ("tinyslm", "torch", "numpy", "tokenizers", "tiktoken", "safetensors")
+
+
+class RunFolder:
+    """The paths of a run folder.
+
+    `config.json`: the resolved settings. `data.json`: which shards, and the hash of their manifest. `versions.json`.
+    `metrics.jsonl`: the log. `checkpoints/`. At the end `result.json`, `model/`, `report.html` and `report.png`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.json"
+        self.data_file = path / "data.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.result_file = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best"
+        self.model = path / "model"
+        self.shards = path / "data"
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig, shards: Shards) -> "RunFolder":
+        """Begin a run in a folder that holds none; writes its settings, data hashes and versions."""
+        folder = cls(path)
+        folder.refuse_if_used()
+        try:
+            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise disk_error(path, error) from error
+        own = shards.folder.resolve().is_relative_to(path.resolve())
+        place = str(shards.folder.relative_to(path)) if own else str(shards.folder.resolve())
+        write_json(folder.data_file, {"shards": place, "manifest_sha256": sha256_file(shards.folder / MANIFEST)})
+        write_json(path / "versions.json", versions())
+        write_json(folder.config_file, config.model_dump(mode="json"))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """A run folder that exists."""
+        folder = cls(path)
+        if not folder.config_file.is_file():
+            raise TinyslmError(
+                f"There is no run in {path}.", "Give the run folder of an earlier training (its --out) to --resume."
+            )
+        return folder
+
+    def refuse_if_used(self) -> None:
+        """Raise `TinyslmError` when the folder holds a run, or anything else that is not ours to write over."""
+        if self.config_file.exists():
+            raise TinyslmError(
+                f"{self.path} already holds a run.",
+                f"Continue it with: tinyslm train --resume {self.path}\nOr give another folder with --out.",
+            )
+        others = [entry.name for entry in self.path.iterdir() if entry != self.shards] if self.path.is_dir() else []
+        others = [name for name in others if not name.startswith(".")]
+        if others or self.path.is_file():
+            raise TinyslmError(
+                f"{self.path} already exists and is no run folder (it holds {', '.join(others[:3]) or 'a file'}).",
+                "Give a new or empty folder with --out.",
+            )
+
+    def read_config(self, changed: RunConfig | None = None) -> RunConfig:
+        """The settings the run was started with; refuses to go on with others, naming the keys that differ."""
+        config = build_config(RunConfig, read_json(self.config_file), origin=str(self.config_file))
+        if changed is not None and (keys := differences(config, changed)):
+            raise TinyslmError(
+                f"The settings differ from those that {self.path} was started with: {'; '.join(keys)}.",
+                "A run is resumed with its own settings: leave these out, or start a new run with another --out.",
+            )
+        return config
+
+    def open_shards(self) -> Shards:
+        """The shards of the run, checked to be the very ones that it was started with."""
+        data: dict[str, Any] = read_json(self.data_file)
+        shards = Shards.open(self.path / data["shards"])
+        if sha256_file(shards.folder / MANIFEST) != data["manifest_sha256"]:
+            raise TinyslmError(
+                f"The shards in {shards.folder} are not those that {self.path} was started with.",
+                "Restore them, or start a new run with another --out.",
+            )
+        return shards
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's result depends on."""
+    return {
+        **{name: version(name) for name in LIBRARIES},
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
