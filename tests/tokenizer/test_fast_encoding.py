@@ -131,3 +131,17 @@ def test_a_failed_sample_turns_the_fast_path_off(bpe, monkeypatch):
 
     monkeypatch.setattr(tiktoken.Encoding, "encode_ordinary", lambda self, text: [1])
     assert fast_encoding(bpe._backend) is None
+
+
+def test_a_split_that_knows_other_letters_turns_the_fast_path_off(bpe, monkeypatch):
+    """As between two Unicode versions, here without the letter U+1DF00, which no merge of this tokenizer contains."""
+    import tiktoken
+
+    class Other(tiktoken.Encoding):
+        def __init__(self, name, *, pat_str, **rest):
+            super().__init__(name, pat_str=pat_str.replace(r"\p{L}", r"[\p{L}--\x{1DF00}]"), **rest)
+
+    monkeypatch.setattr(tiktoken, "Encoding", Other)
+    ranks = fast._ranks(json.loads(bpe._backend.to_str())["model"])
+    assert fast._agreeing_encoding(bpe._backend, fast.SPLIT, ranks) is not None
+    assert fast_encoding(bpe._backend) is None

@@ -23,7 +23,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from tinyslm.tokenizer.vocabulary import SPLIT, byte_symbols
+from tinyslm.tokenizer.vocabulary import SPLIT, byte_level_backend, byte_symbols
 
 if TYPE_CHECKING:
     import tiktoken
@@ -62,11 +62,8 @@ def fast_encoding(backend: tokenizers.Tokenizer) -> tiktoken.Encoding | None:
     ranks = _ranks(description["model"])
     if ranks is None or not all(_encodes_to_itself(backend, token, rank) for token, rank in ranks.items()):
         return None
-    import tiktoken
-
-    encoding = tiktoken.Encoding("tinyslm", pat_str=split, mergeable_ranks=ranks, special_tokens={})
-    same = all(encoding.encode_ordinary(text) == backend.encode(text, add_special_tokens=False).ids for text in SAMPLES)
-    return encoding if same else None
+    encoding = _agreeing_encoding(backend, split, ranks)
+    return encoding if encoding is not None and _splits_agree(backend.pre_tokenizer, split) else None
 
 
 def cut(text: str) -> list[str]:
@@ -83,6 +80,29 @@ def cut(text: str) -> list[str]:
 def is_safe(text: str) -> bool:
     """Whether tiktoken can encode `text`: it fails on very long runs of white space."""
     return len(text) < LONGEST_SPACE or _LONG_SPACE.search(text) is None
+
+
+def _agreeing_encoding(backend: tokenizers.Tokenizer, split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding | None:
+    """The tiktoken encoding, if it gives the ids of `backend` on every sample."""
+    import tiktoken
+
+    encoding = tiktoken.Encoding("tinyslm", pat_str=split, mergeable_ranks=ranks, special_tokens={})
+    same = all(encoding.encode_ordinary(text) == backend.encode(text, add_special_tokens=False).ids for text in SAMPLES)
+    return encoding if same else None
+
+
+def _splits_agree(pre_tokenizer: Any, split: str) -> bool:
+    """Whether both libraries split the samples alike, as seen through merges that show the place of every split.
+
+    A tokenizer's own merges may hide a difference in the samples that would show in other texts.
+    """
+    first_bytes = [bytes([byte]) for byte in range(0xC2, 0xF5)]  # of a character that is not ASCII
+    merges = [(left, right) for left in (b"x", b"1", b" ", b"'") for right in first_bytes]
+    probe = byte_level_backend(merges)
+    probe.pre_tokenizer = pre_tokenizer
+    probe.encode_special_tokens = True
+    ranks = _ranks(json.loads(probe.to_str())["model"])
+    return ranks is not None and _agreeing_encoding(probe, split, ranks) is not None
 
 
 def _is_plain(description: dict[str, Any]) -> bool:
