@@ -19,7 +19,7 @@ def causal_attention(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor) -> Tensor:
     if q_bhtk.device.type != "cpu" or q_bhtk.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q_bhtk, k_bhtk, v_bhtk, is_causal=True)
     q_ntk, k_ntk, v_ntk = (x.flatten(0, 1) for x in (q_bhtk, k_bhtk, v_bhtk))
-    y_ntk: Tensor = BlockAttention.apply(q_ntk, k_ntk, v_ntk)
+    y_ntk: Tensor = BlockAttention.apply(q_ntk, k_ntk, v_ntk)  # type: ignore[no-untyped-call]
     return y_ntk.view(q_bhtk.shape)
 
 

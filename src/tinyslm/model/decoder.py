@@ -82,7 +82,8 @@ class Trunk(nn.Module):
             x_btd = F.dropout(x_btd, self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
             x_btd = layer(x_btd, self.rotary, start, cache.layers[index] if cache else None)
-        return self.norm(x_btd)
+        out: Tensor = self.norm(x_btd)
+        return out
 
 
 class Decoder(nn.Module):

@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tinyslm.core.errors import TinyslmError
-
 import torch
 from torch import Tensor
+
+from tinyslm.core.errors import TinyslmError
 
 if TYPE_CHECKING:
     from tinyslm.model.config import ModelConfig

@@ -35,7 +35,7 @@ def loss_sum(hidden_nd: Tensor, head_vd: Tensor, targets_n: Tensor) -> Tensor:
     """
     if torch.is_autocast_enabled(hidden_nd.device.type):
         hidden_nd = hidden_nd.to(torch.get_autocast_dtype(hidden_nd.device.type))
-    total: Tensor = HeadLoss.apply(hidden_nd, head_vd, targets_n)
+    total: Tensor = HeadLoss.apply(hidden_nd, head_vd, targets_n)  # type: ignore[no-untyped-call]
     return total
 
 

@@ -20,9 +20,10 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] to the same; statistics in fp32, the result in the autocast type where one is set."""
         if x.device.type == "cpu" and torch.is_grad_enabled():
-            y: Tensor = RMSNormOnCPU.apply(x, self.weight, self.eps)
+            y: Tensor = RMSNormOnCPU.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
             return y
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).type_as(x)
+        out: Tensor = F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).type_as(x)
+        return out
 
 
 class RMSNormOnCPU(torch.autograd.Function):

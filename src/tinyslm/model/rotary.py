@@ -27,7 +27,7 @@ class Rotary(nn.Module):
         """Turn queries or keys that stand at positions `start`, `start + 1`, ..."""
         stop = start + x_bthk.shape[1]
         cos_t1k, sin_t1k = self.cos[start:stop, None].to(x_bthk.dtype), self.sin[start:stop, None].to(x_bthk.dtype)
-        y: Tensor = Turn.apply(x_bthk, cos_t1k, sin_t1k)
+        y: Tensor = Turn.apply(x_bthk, cos_t1k, sin_t1k)  # type: ignore[no-untyped-call]
         return y
 
 

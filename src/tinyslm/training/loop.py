@@ -96,7 +96,7 @@ def accumulate(
     for part in batch.split(settings.micro_batch):
         with torch.autocast(device, settings.dtype, enabled=settings.dtype != torch.float32):
             part_sum, part_weight, metrics = objective(model, part)
-        part_sum.backward()  # type: ignore[no-untyped-call]
+        part_sum.backward()
         loss_sum += part_sum.item()
         weight += part_weight
         for name, value in metrics.items():

@@ -1,7 +1,5 @@
 """Which optimizer steps which weights."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +29,7 @@ class Optimizers:
         betas = (config.beta1, config.beta2)
         self.parts.append(torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-10, fused=fused))
         self._groups = [(group, group["lr"]) for part in self.parts for group in part.param_groups]
-        self._names = {parameter: name for name, parameter in model.named_parameters()}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
 
     def step(self, share: float) -> None:
         """Update all weights at `share` of the peak learning rates, then drop the gradients."""
@@ -70,9 +68,11 @@ class Optimizers:
             owners[parameter].state[parameter][key] = tensor.clone() if key == "step" else tensor.to(parameter.device)
 
 
-def sort_parameters(model: nn.Module) -> tuple[Sequence[Tensor], Sequence[Tensor], Sequence[Tensor]]:
+def sort_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """The matrices inside blocks, the token and position tables (and output projection), and all vectors."""
-    matrices, tables, vectors = [], [], []
+    matrices: list[Tensor] = []
+    tables: list[Tensor] = []
+    vectors: list[Tensor] = []
     for name, parameter in model.named_parameters():
         if parameter.ndim < 2:
             vectors.append(parameter)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.documents import Notify, Progress
+from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -23,9 +23,9 @@ def train(
     *,
     config: RunConfig | None = None,
     tokenizer: Tokenizer | None = None,
-    notify: Notify = lambda message: None,
-    progress: Progress = lambda stage, done, total: None,
-    watch: Callable[[Event], None] = lambda event: None,
+    notify: Notify = silent,
+    progress: Progress = silent,
+    watch: Callable[[Event], None] = silent,
 ) -> dict[str, Any]:
     """Train a model on the text in `paths` (or on one shards folder), into the run folder `out`; returns the result.
 
@@ -40,8 +40,8 @@ def resume(
     out: str | Path,
     *,
     config: RunConfig | None = None,
-    notify: Notify = lambda message: None,
-    watch: Callable[[Event], None] = lambda event: None,
+    notify: Notify = silent,
+    watch: Callable[[Event], None] = silent,
 ) -> dict[str, Any]:
     """Go on with the run in `out` as if it had never stopped; returns the result (at once if it had ended)."""
     out = Path(out)
@@ -57,8 +57,8 @@ def start(
     *,
     config: RunConfig | None = None,
     tokenizer: Tokenizer | None = None,
-    notify: Notify = lambda message: None,
-    progress: Progress = lambda stage, done, total: None,
+    notify: Notify = silent,
+    progress: Progress = silent,
 ) -> Run:
     """Prepare the data (unless `paths` is one shards folder) and begin a run in `out`, ready to train."""
     config = config or RunConfig()
@@ -79,7 +79,7 @@ def start(
     return Run.start(out, shards, config)
 
 
-def finish(run: Run, watch: Callable[[Event], None] = lambda event: None) -> dict[str, Any]:
+def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
     """Train to the end and write the report; returns the result."""
     result: dict[str, Any] = {}
     for event in logged(run):

@@ -1,7 +1,8 @@
 """One training run: from shards to a model folder, in a run folder that can be left and resumed at any moment.
 
-`Run.events()` is the whole story: it yields what happens, and whoever iterates logs and shows it. Nothing that is only watched (validation, samples, checkpoints) draws from the random
-generators of the training, so a run does not depend on when it was looked at or interrupted.
+`Run.events()` is the whole story: it yields what happens, and whoever iterates logs and shows it. Nothing that is only
+watched (validation, samples, checkpoints) draws from the random generators of the training, so a run does not depend on
+when it was looked at or interrupted.
 """
 
 import math
