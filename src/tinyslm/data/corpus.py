@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -59,17 +60,26 @@ class Corpus:
     document_hashes: Hashes
     document_origins: Ints
 
+    def parts(self) -> Iterator[tuple[Path, int, slice]]:
+        """All text in parts of about `TASK` bytes: the spool file, where in it the part starts, and its pieces."""
+        for number, (first, end) in enumerate(pairwise(self.bounds.tolist())):
+            lengths = self.pieces.bytes[first:end]
+            starts = np.cumsum(lengths) - lengths
+            cuts = np.flatnonzero(np.diff(starts // TASK, prepend=-1))
+            for start, stop in pairwise([*cuts.tolist(), end - first]):
+                yield self.folder / str(number), int(starts[start]), slice(first + start, first + stop)
+
     def texts(self, piece_flags: Flags) -> Iterator[str]:
         """The texts of the flagged pieces."""
-        for number in range(len(self.bounds) - 1):
-            part = slice(self.bounds[number], self.bounds[number + 1])
+        for file, offset, part in self.parts():
             if piece_flags[part].any():
-                yield from spooled(self.folder, number, self.pieces.bytes[part], piece_flags[part])
+                yield from spooled(file, offset, self.pieces.bytes[part], piece_flags[part])
 
 
-def spooled(folder: Path, number: int, lengths: Ints, flags: Flags) -> Iterator[str]:
-    """The flagged texts of one spool file, in which each has a known length in bytes."""
-    with (folder / str(number)).open("rb") as file:
+def spooled(path: Path, offset: int, lengths: Ints, flags: Flags) -> Iterator[str]:
+    """The flagged texts of those that follow each other in a spool file from `offset` on, each of a known length."""
+    with path.open("rb") as file:
+        file.seek(offset)
         for length, wanted in zip(lengths.tolist(), flags.tolist(), strict=True):
             data = file.read(length)
             if wanted:
@@ -126,22 +136,38 @@ def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def _read(task: _Task) -> tuple[Pieces, NDArray[np.uint32], dict[int, Tally]]:
-    """Parse, clean, hash and spool a group of chunks: its table, its pieces' signatures, and its incidents."""
-    texts: list[bytes] = []
-    origins: list[int] = []
-    last: list[bool] = []
+    """Parse, clean, hash and spool a group of chunks: its table, its pieces' signatures, and its incidents.
+
+    A chunk may be a single text of any length, so its pieces are not kept in memory together.
+    """
+    rows: list[tuple[int, int, int, bool]] = []
     tallies: dict[int, Tally] = {}
-    for chunk in task.chunks:
-        for document in parse_chunk(chunk, task.config, tallies.setdefault(chunk.origin, Tally())):
-            texts.append(document.text.encode())
-            origins.append(chunk.origin)
-            last.append(document.last)
-    with (task.folder / str(task.number)).open("wb") as file:
-        file.writelines(texts)
-    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    table = Pieces(lengths, hashes, np.array(origins, np.int64), np.array(last, bool))
-    return table, signatures(texts if task.described else []), tallies
+    path = task.folder / str(task.number)
+    with path.open("wb") as file:
+        for chunk in task.chunks:
+            for document in parse_chunk(chunk, task.config, tallies.setdefault(chunk.origin, Tally())):
+                data = document.text.encode()
+                file.write(data)
+                rows.append((len(data), xxhash.xxh3_64_intdigest(data), chunk.origin, document.last))
+    lengths, hashes, origins, last = zip(*rows, strict=True) if rows else ((), (), (), ())
+    kinds = (np.int64, np.uint64, np.int64, np.bool_)
+    table = Pieces(*(np.array(*column) for column in zip((lengths, hashes, origins, last), kinds, strict=True)))
+    signed = [signatures(texts) for texts in _spooled_batches(path, lengths)] if task.described else []
+    return table, np.concatenate([np.zeros((0, SLOTS), np.uint32), *signed]), tallies
+
+
+def _spooled_batches(path: Path, lengths: Sequence[int]) -> Iterator[list[bytes]]:
+    """The texts of a spool file again, about `PIECE` bytes at a time."""
+    batch: list[bytes] = []
+    size = 0
+    with path.open("rb") as file:
+        for length in lengths:
+            batch.append(file.read(length))
+            size += length
+            if size >= PIECE:
+                yield batch
+                batch, size = [], 0
+    yield batch
 
 
 class _DocumentRows:

@@ -6,11 +6,10 @@ is too long for the memory.
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Protocol
 
 from tinyslm.core.errors import TinyslmError
 
@@ -72,7 +71,14 @@ class Tally:
                 yield f"{sentence.format(number)}: {', '.join(self.places[kind])}{more}."
 
 
-def pieces_of_stream(stream: BinaryIO) -> Iterator[tuple[bytes, bool]]:
+class Stream(Protocol):
+    """What bytes are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+def pieces_of_stream(stream: Stream) -> Iterator[tuple[bytes, bool]]:
     """A stream in pieces of at most `PIECE` bytes, and whether each is the last; joined they are the stream."""
     buffer = b""
     while block := stream.read(PIECE):
@@ -89,8 +95,22 @@ def pieces_of_text(text: str) -> Iterator[tuple[str, bool]]:
     if len(text) * 4 <= PIECE or (len(text) <= PIECE and text.isascii()):
         yield text, True
         return
-    for piece, last in pieces_of_stream(io.BytesIO(text.encode())):
+    for piece, last in pieces_of_stream(_TextStream(text)):
         yield piece.decode(), last
+
+
+class _TextStream:
+    """A text as a stream of UTF-8, encoded a little at a time."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._position = 0
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes of whole characters; none at the end."""
+        start = self._position
+        self._position += size // 4  # a character takes at most four bytes
+        return self._text[start : self._position].encode()
 
 
 def _end_of_piece(data: bytes) -> int:

@@ -45,15 +45,15 @@ def write_splits(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A spool file: what to do with each piece in it."""
+    """A part of the corpus: what to do with each piece in it."""
 
-    spool: Path
-    number: int
+    file: Path
+    offset: int
     lengths: Ints
     kept: Flags
     valid: Flags
     last: Flags
-    cut: tuple[int, int] | None  # the piece in this file that is divided, and at which byte
+    cut: tuple[int, int] | None  # the piece that is divided, if it is here, and at which byte
     tokenizer: Path
     sha256: str
     dtype: str
@@ -68,24 +68,23 @@ Encoded = tuple[Tokens, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
 
 def _tasks(corpus: Corpus, split: Split, kept: Flags, tokenizer: Path, sha256: str, dtype: str) -> Iterator[_Task]:
     pieces = corpus.pieces
-    for number in range(len(corpus.bounds) - 1):
-        start, end = corpus.bounds[number : number + 2].tolist()
-        part = slice(start, end)
-        cut = (split.cut[0] - start, split.cut[1]) if split.cut and start <= split.cut[0] < end else None
+    for file, offset, part in corpus.parts():
+        has_cut = split.cut and part.start <= split.cut[0] < part.stop
+        cut = (split.cut[0] - part.start, split.cut[1]) if split.cut and has_cut else None
         flags = (kept[part], split.valid[part], pieces.last[part])
-        yield _Task(corpus.folder, number, pieces.bytes[part], *flags, cut, tokenizer, sha256, dtype)
+        yield _Task(file, offset, pieces.bytes[part], *flags, cut, tokenizer, sha256, dtype)
 
 
 def _encode(task: _Task) -> tuple[Encoded, Encoded]:
-    """The tokens of a spool file's kept pieces, for training and for validation."""
+    """The tokens of the kept pieces, for training and for validation."""
     sides: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     numbers = np.flatnonzero(task.kept).tolist()
-    for number, text in zip(numbers, spooled(task.spool, task.number, task.lengths, task.kept), strict=True):
+    for number, text in zip(numbers, spooled(task.file, task.offset, task.lengths, task.kept), strict=True):
         if task.cut and number == task.cut[0]:
             left, right = divided(text, task.cut[1])
-            sides[0].append((left, True))
-            if right:
-                sides[1].append((right, bool(task.last[number])))
+            if left:
+                sides[0].append((left, True))
+            sides[1].append((right, bool(task.last[number])))
         else:
             sides[bool(task.valid[number])].append((text, bool(task.last[number])))
     tokenizer = _tokenizer(task.tokenizer, task.sha256)

@@ -105,9 +105,9 @@ def _line_chunks(opened: Input, _config: DataConfig, _tally: Tally) -> Iterator[
         end = block.rfind(b"\n") + 1
         if end:
             data = b"".join([*parts, block[:end]])
+            parts = []
             yield Chunk(".jsonl", source.name, source.origin, line, data)
             line += data.count(b"\n")
-            parts = []
         parts.append(block[end:])
     if any(parts):
         yield Chunk(".jsonl", source.name, source.origin, line, b"".join(parts))
@@ -115,7 +115,7 @@ def _line_chunks(opened: Input, _config: DataConfig, _tally: Tally) -> Iterator[
 
 def _parse_lines(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tuple[int, str]]:
     data = chunk.data.removeprefix(BOM) if chunk.first == 1 else chunk.data
-    for number, line in enumerate(data.split(b"\n"), start=chunk.first):
+    for number, line in enumerate(_lines(data), start=chunk.first):
         if not line.strip():
             continue
         place = f"{chunk.source}:{number}"
@@ -129,6 +129,15 @@ def _parse_lines(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tup
             yield number, text
         else:
             tally.add("rows_without_text", place)
+
+
+def _lines(data: bytes) -> Iterator[bytes]:
+    """The lines of `data`, one copied at a time; a single one not at all."""
+    start, end = 0, data.find(b"\n")
+    while end >= 0:
+        yield data[start:end]
+        start, end = end + 1, data.find(b"\n", end + 1)
+    yield data[start:]
 
 
 def _text_of_row(row: dict[str, object], config: DataConfig, place: str, *, must: bool) -> object:

@@ -76,12 +76,13 @@ def parse_chunk(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[Docu
         whole = replace_surrogates(text)
         if whole is not text:
             tally.add("invalid_utf8", source)
-        cleaned = clean(whole) if config.clean else whole
-        if cleaned != whole:
-            tally.add("cleaned_texts", source)
-        is_whole = bool(number) or (chunk.last and chunk.first == 0)
-        if is_whole and not cleaned.strip():
-            tally.add("empty_documents", source)
-            continue
-        for piece, last in pieces_of_text(cleaned):
-            yield Document(piece, source, last and chunk.last)
+        for place, (piece, last) in enumerate(pieces_of_text(whole)):
+            cleaned = clean(piece) if config.clean else piece
+            if cleaned != piece:
+                tally.add("cleaned_texts", source)
+            document = Document(cleaned, source, last and chunk.last)
+            is_whole = place == 0 and document.last and (number > 0 or chunk.first == 0)
+            if is_whole and not cleaned.strip():
+                tally.add("empty_documents", source)
+            else:
+                yield document

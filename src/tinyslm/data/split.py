@@ -61,14 +61,13 @@ def _tail(corpus: Corpus, kept: Flags, valid_share: float) -> Split:
 
 def _cut_place(data: bytes, wanted: int) -> int:
     """After the newline that is nearest to `wanted` within a fifth of the way to either end, else that very place."""
-    wanted = max(wanted, 1)  # something is left of the cut
     margin = min(wanted, len(data) - wanted) // 5
     before = data.rfind(b"\n", wanted - margin, wanted) + 1
     after = data.find(b"\n", wanted, wanted + margin) + 1
     if before or after:
         return min((place for place in (before, after) if place), key=lambda place: abs(place - wanted))
-    while wanted < len(data) and data[wanted] & 0xC0 == 0x80:
-        wanted += 1
+    while data[wanted] & 0xC0 == 0x80:
+        wanted -= 1
     return wanted
 
 

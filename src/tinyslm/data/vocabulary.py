@@ -1,0 +1,68 @@
+"""A tokenizer made from paths, in a folder of its own, for use in several data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import xxhash
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import MANIFEST, atomic_folder, read_manifest, sha256_json, write_manifest
+from tinyslm.data.config import DataConfig
+from tinyslm.data.documents import Notify, Tally, silent
+from tinyslm.data.reading import read_documents
+from tinyslm.data.sources import find_sources, fingerprint
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.training import train_tokenizer
+
+SAMPLE = 20_000_000  # bytes of text that a tokenizer is trained on at most
+
+
+def make_tokenizer(
+    paths: Sequence[str],
+    out: Path,
+    *,
+    tokenizer: TokenizerConfig | None = None,
+    config: DataConfig | None = None,
+    notify: Notify = silent,
+) -> Tokenizer:
+    """Train a tokenizer on the text in `paths` (a sample of about 20 MB of it) and save it in the folder `out`.
+
+    When `out` already holds the tokenizer of just these inputs, it is returned as it is.
+    Raises `TinyslmError` when a path cannot be used, or `out` holds something else.
+    """
+    tokenizer, config, out = tokenizer or TokenizerConfig(), config or DataConfig(), Path(out)
+    sources = find_sources(paths, [Tally() for _ in paths])
+    text = fingerprint(sources)
+    inputs = text and sha256_json([text, tokenizer.model_dump(), config.clean, config.text_column])
+    if _holds(out, inputs):
+        notify(f"{out} is up to date: its inputs have not changed.")
+        return Tokenizer.load(out)
+    texts = _sample(paths, config, sum(source.size for source in sources), notify)
+    made = train_tokenizer(texts, kind=tokenizer.kind, vocab_size=tokenizer.vocab_size)
+    with atomic_folder(out) as folder:
+        made.save(folder)
+        write_manifest(folder, {"kind": "tokenizer", "inputs": inputs})
+    return made
+
+
+def _holds(out: Path, inputs: str | None) -> bool:
+    """Whether `out` holds the tokenizer of these inputs; refuses a folder that holds anything else than a tokenizer."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    manifest = read_manifest(out) if (out / MANIFEST).is_file() else {}
+    if manifest.get("kind") != "tokenizer":
+        raise TinyslmError(
+            f"{out} holds something else than a tokenizer made here.", "Give a folder that does not exist yet."
+        )
+    return inputs is not None and manifest["inputs"] == inputs
+
+
+def _sample(paths: Sequence[str], config: DataConfig, size: int, notify: Notify) -> Iterator[str]:
+    """The documents' texts, or of much text a share that depends only on each document."""
+    share = min(1.0, SAMPLE / size) if size else 1.0
+    for document in read_documents(paths, config, notify=notify):
+        if xxhash.xxh3_64_intdigest(document.text.encode("utf-8", "replace")) < share * 2**64:
+            yield document.text
