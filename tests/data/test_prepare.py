@@ -1,6 +1,8 @@
 import json
+import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -208,6 +210,18 @@ def test_unchanged_inputs_are_not_read_again(tmp_path, folder, stories, byte_tok
     file.write_bytes(file.read_bytes()[:-1])
     assert "train-00000.bin is damaged" in told(near_duplicate_threshold=0)[0]
     assert told(near_duplicate_threshold=0) == [f"{out} is up to date: its inputs have not changed."]
+
+
+def test_what_can_be_read_only_once_is_read_every_time(tmp_path, stories, byte_tokenizer):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for told in ([], [f"{tmp_path / 'out'} holds shards of other inputs; they are replaced."]):
+        messages = []
+        writer = threading.Thread(target=pipe.write_text, args=["\n".join(stories(50))])
+        writer.start()
+        prepare([str(pipe)], tmp_path / "out", tokenizer=byte_tokenizer, notify=messages.append)
+        writer.join()
+        assert messages[:-1] == told
 
 
 def test_shards_inside_the_folder_of_texts_are_not_text(tmp_path, folder, stories, byte_tokenizer):

@@ -29,3 +29,8 @@ class DataConfig(Section):
     )
     strict: bool = Field(default=False, description="Stop at a broken JSONL line instead of skipping and counting it.")
     workers: int = Field(default=0, ge=0, description="Processes that read and encode; 0: one for each usable core.")
+
+    @property
+    def compares_nearly(self) -> bool:
+        """Whether nearly equal documents are to be found."""
+        return self.near_duplicate_threshold > 0 and (self.deduplicate or bool(self.valid_paths))

@@ -95,9 +95,8 @@ def read_corpus(
     progress: Progress,
 ) -> Corpus:
     """Read all sources into `folder`, which must exist and be empty. Incidents are added to the tally of their path."""
-    described = config.near_duplicate_threshold > 0
     tasks = (
-        _Task(number, chunks, folder, config, described)
+        _Task(number, chunks, folder, config)
         for number, chunks in enumerate(_grouped(read_chunks(sources, config, tallies, progress)))
     )
     tables: list[Pieces] = []
@@ -107,7 +106,7 @@ def read_corpus(
             for origin, tally in found.items():
                 tallies[origin].merge(tally)
             tables.append(table)
-            if described:
+            if config.compares_nearly:
                 file.write(rows.complete(table_rows, table.last).tobytes())
     return _corpus(folder, tables)
 
@@ -118,7 +117,6 @@ class _Task:
     chunks: list[Chunk]
     folder: Path
     config: DataConfig
-    described: bool
 
 
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
@@ -152,7 +150,7 @@ def _read(task: _Task) -> tuple[Pieces, NDArray[np.uint32], dict[int, Tally]]:
     lengths, hashes, origins, last = zip(*rows, strict=True) if rows else ((), (), (), ())
     kinds = (np.int64, np.uint64, np.int64, np.bool_)
     table = Pieces(*(np.array(*column) for column in zip((lengths, hashes, origins, last), kinds, strict=True)))
-    signed = [signatures(texts) for texts in _spooled_batches(path, lengths)] if task.described else []
+    signed = [signatures(texts) for texts in _spooled_batches(path, lengths)] if task.config.compares_nearly else []
     return table, np.concatenate([np.zeros((0, SLOTS), np.uint32), *signed]), tallies
 
 

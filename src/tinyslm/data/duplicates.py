@@ -47,7 +47,7 @@ def find_duplicates(corpus: Corpus, held_out: Flags, config: DataConfig) -> NDAr
         return drops
     order, first, repeats = _runs(corpus.document_hashes)
     drop(order[first], order[repeats], Drop.EXACT_DUPLICATES)
-    if config.near_duplicate_threshold:
+    if config.compares_nearly:
         for earlier, later in _alike(corpus.folder / SIGNATURES, drops, config.near_duplicate_threshold):
             drop(earlier, later, Drop.NEAR_DUPLICATES)
     return drops

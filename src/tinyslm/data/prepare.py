@@ -109,10 +109,8 @@ class _Given:
 
 
 def _worker_count(sources: Sequence[Source], config: DataConfig) -> int:
-    known = all(source.size for source in sources)
-    if known and sum(source.size for source in sources) < ONE_PROCESS:
-        return 1
-    return config.workers or usable_cores()
+    sizes = [ONE_PROCESS if source.size is None else source.size for source in sources]
+    return (config.workers or usable_cores()) if sum(sizes) >= ONE_PROCESS else 1
 
 
 def _fingerprint(

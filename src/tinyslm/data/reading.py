@@ -52,7 +52,7 @@ def read_chunks(
     """The content of all sources, cut but not parsed. `progress` is told the bytes read, as stored."""
     from zstandard import ZstdError
 
-    total = sum(source.size for source in sources)
+    total = sum(source.size or 0 for source in sources)
     before = 0
     for source in sources:
         opened = Input(source)
@@ -64,7 +64,7 @@ def read_chunks(
             raise unreadable(source.name, error) from error
         finally:
             opened.close()
-        before += source.size
+        before += source.size or 0
         tallies[source.origin].counts["files"] += 1
         progress("read", before, total)
 

@@ -32,7 +32,7 @@ class Source:
 
     name: str  # as messages call it, and as `Input` opens it
     origin: int  # position in the list of paths the user gave
-    size: int  # bytes as stored; 0 when unknown
+    size: int | None  # bytes as stored; None when it cannot be known
 
     @property
     def suffix(self) -> str:
@@ -52,7 +52,7 @@ def find_sources(paths: Sequence[str], tallies: Sequence[Tally], exclude: Path |
     sources: list[Source] = []
     for origin, (path, tally) in enumerate(zip(paths, tallies, strict=True)):
         if path == STDIN or path.startswith(HUB):
-            sources.append(Source(path, origin, 0))
+            sources.append(Source(path, origin, None))
             continue
         files = list(_files(path, tally, exclude.resolve() if exclude else None))
         if not files:
@@ -61,7 +61,7 @@ def find_sources(paths: Sequence[str], tallies: Sequence[Tally], exclude: Path |
                 f"There is no file to read in {path}" + (f" ({hidden} hidden files were skipped)." if hidden else "."),
                 "Give a folder that has text files in it, or the files themselves.",
             )
-        sources += [Source(str(file), origin, file.stat().st_size) for file in files]
+        sources += [Source(str(file), origin, file.stat().st_size if file.is_file() else None) for file in files]
     return sources
 
 
@@ -117,8 +117,8 @@ class Input:
         return raw
 
     def position(self) -> int:
-        """Bytes of the source, as stored, that were read so far."""
-        return self._raw.tell() if self._raw else 0
+        """Bytes of the source, as stored, that were read so far; 0 where that cannot be known."""
+        return self._raw.tell() if self._raw and self.source.size is not None else 0
 
     def close(self) -> None:
         """Close the file."""
@@ -127,13 +127,13 @@ class Input:
 
 
 def fingerprint(sources: Sequence[Source]) -> str | None:
-    """A hash over names and contents of all sources, or None when they cannot be read twice (standard input).
+    """A hash over names and contents of all sources, or None when they cannot be read twice (standard input, pipes).
 
     A data set of the hub counts by its name; one in a local folder by its files.
     """
     parts: list[tuple[str, str]] = []
     for source in sources:
-        if source.name == STDIN:
+        if source.size is None and source.suffix != HUB:
             return None
         local = Path(source.name.removeprefix(HUB).partition(":")[0] if source.suffix == HUB else source.name)
         files = sorted(local.rglob("*")) if local.is_dir() else [local]

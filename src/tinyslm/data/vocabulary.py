@@ -40,7 +40,7 @@ def make_tokenizer(
     if _holds(out, inputs):
         notify(f"{out} is up to date: its inputs have not changed.")
         return Tokenizer.load(out)
-    texts = _sample(paths, config, sum(source.size for source in sources), notify)
+    texts = _sample(paths, config, sum(source.size or 0 for source in sources), notify)
     made = train_tokenizer(texts, kind=tokenizer.kind, vocab_size=tokenizer.vocab_size)
     with atomic_folder(out) as folder:
         made.save(folder)
