@@ -1,1 +1,80 @@
-"""Build your own small language model: text in, a trained and measured model folder out."""
+"""Build your own small language model: text in, a trained and measured model folder out.
+
+Every name is imported when it is first used; importing tinyslm imports neither torch nor anything else that is heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.data.prepare import prepare as prepare_data
+    from tinyslm.data.shards import Shards
+    from tinyslm.evaluation.score import evaluate
+    from tinyslm.inference.engine import Engine
+    from tinyslm.inference.sampling import SamplingSettings
+    from tinyslm.model.article import TinySLM
+    from tinyslm.model.config import ModelConfig
+    from tinyslm.model.decoder import Decoder
+    from tinyslm.model.folder import load_model, load_tokenizer, save_model
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+    from tinyslm.tokenizer.training import train_tokenizer
+    from tinyslm.training.config import RunConfig
+    from tinyslm.training.loop import train_steps
+    from tinyslm.training.pipeline import resume, train
+
+_PLACES = {
+    "Decoder": "tinyslm.model.decoder",
+    "Engine": "tinyslm.inference.engine",
+    "ModelConfig": "tinyslm.model.config",
+    "RunConfig": "tinyslm.training.config",
+    "SamplingSettings": "tinyslm.inference.sampling",
+    "Shards": "tinyslm.data.shards",
+    "TinySLM": "tinyslm.model.article",
+    "TinyslmError": "tinyslm.core.errors",
+    "Tokenizer": "tinyslm.tokenizer.tokenizer",
+    "evaluate": "tinyslm.evaluation.score",
+    "load_model": "tinyslm.model.folder",
+    "load_tokenizer": "tinyslm.model.folder",
+    "prepare_data": "tinyslm.data.prepare:prepare",
+    "resume": "tinyslm.training.pipeline",
+    "save_model": "tinyslm.model.folder",
+    "train": "tinyslm.training.pipeline",
+    "train_steps": "tinyslm.training.loop",
+    "train_tokenizer": "tinyslm.tokenizer.training",
+}
+
+__all__ = [
+    "Decoder",
+    "Engine",
+    "ModelConfig",
+    "RunConfig",
+    "SamplingSettings",
+    "Shards",
+    "TinySLM",
+    "TinyslmError",
+    "Tokenizer",
+    "evaluate",
+    "load_model",
+    "load_tokenizer",
+    "prepare_data",
+    "resume",
+    "save_model",
+    "train",
+    "train_steps",
+    "train_tokenizer",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'tinyslm' has no attribute {name!r}")
+    module, _, attribute = _PLACES[name].partition(":")
+    value = getattr(import_module(module), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__doc__", "__name__"]

@@ -102,3 +102,11 @@ def test_compare_puts_the_best_compression_first():
     assert worst.bytes_per_token == 1
     assert worst.tokens_per_document == sum(len(text.encode()) for text in documents) / len(documents)
     assert 0 < worst.vocabulary_used < 1
+
+
+def test_without_a_size_the_vocabulary_fits_the_text() -> None:
+    short = train_tokenizer(["the cat sat on the mat, the rat ran to the hat"])
+    assert short.vocab_size == 320
+    long = train_tokenizer(f"{prefix}{stem}" for prefix in range(100) for stem in ("apple", "banana", "cherry"))
+    assert 320 <= long.vocab_size < 4096
+    assert long.vocab_size % 64 == 0

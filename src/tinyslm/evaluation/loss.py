@@ -7,12 +7,13 @@ Shape legend: n windows, t positions.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, token_losses
 
@@ -53,13 +54,13 @@ def score_documents(
     end_id: int,
     stride: int | None = None,
     dtype: torch.dtype = torch.float32,
-    progress: Callable[[int], None] = lambda done: None,
 ) -> Score:
     """Score documents given as token ids and their number of UTF-8 bytes.
 
     stride: how far windows move; less than the context (the default) gives each token more to look back at, and
-    takes longer. dtype: bfloat16 is faster and a little less exact. progress: told the number of scored tokens.
+    takes longer. dtype: bfloat16 is faster and a little less exact. Raises `TinyslmError` when there is no text.
     """
+    assert stride is None or 0 < stride <= model.config.context, stride
     nats: list[float] = []
     tokens: list[int] = []
     sizes: list[int] = []
@@ -71,12 +72,9 @@ def score_documents(
             sizes.append(size)
             yield from _windows(index, ids, end_id, model.config.context, stride or model.config.context)
 
-    done = 0
     for batch in _batches(windows(), model.config.context):
         for window, loss in zip(batch, _window_losses(model, batch, end_id, dtype), strict=True):
             nats[window.document] += loss
-            done += sum(target != IGNORE for target in window.targets)
-        progress(done)
     return _summary(np.array(nats), np.array(tokens), np.array(sizes))
 
 
@@ -139,9 +137,15 @@ def _losses(model: Decoder, inputs_nt: torch.Tensor, targets_nt: torch.Tensor, d
 
 def _summary(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray, draws: int = 1000) -> Score:
     """Totals, and a percentile bootstrap over documents (Efron, 1979) with a fixed seed."""
+    if not sizes.sum():
+        raise TinyslmError("There is no text to score.", "Give documents that are not empty.")
     bits = nats / math.log(2)
-    pick = np.random.default_rng(0).integers(0, len(nats), (draws, len(nats)))
-    resampled = bits[pick].sum(1) / sizes[pick].sum(1)
+    generator = np.random.default_rng(0)
+    resampled = []
+    for _ in range(draws):
+        pick = generator.integers(0, len(nats), len(nats))
+        if size := sizes[pick].sum():  # else nothing but empty documents
+            resampled.append(bits[pick].sum() / size)
     low, high = np.percentile(resampled, [2.5, 97.5])
     loss = float(nats.sum() / tokens.sum())
     return Score(

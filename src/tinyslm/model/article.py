@@ -1,5 +1,6 @@
 """The article's model with its four faults mended; `docs/the-article-corrected.md` shows each of them."""
 
+from tinyslm.core.config import build_config
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 
@@ -13,4 +14,5 @@ class TinySLM(Decoder):
     """
 
     def __init__(self, vocab_size: int, dim: int = 256, depth: int = 8, heads: int = 4) -> None:
-        super().__init__(ModelConfig(family="tinyslm", vocab_size=vocab_size, dim=dim, depth=depth, heads=heads))
+        shape = {"vocab_size": vocab_size, "dim": dim, "depth": depth, "heads": heads}
+        super().__init__(build_config(ModelConfig, {"family": "tinyslm", **shape}, origin="TinySLM"))

@@ -33,7 +33,7 @@ def save_model(
     family = FAMILIES[config.family]
     with atomic_folder(folder) as temporary:
         tensors = family.to_outside(state_tensors(model), config.depth)
-        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(temporary / WEIGHTS, tensors)
         special = {}
         if tokenizer is not None:
             tokenizer.save(temporary)
@@ -73,6 +73,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.load(folder)
 
 
+def find_model(path: Path) -> Path:
+    """The model folder that `path` means: itself, or the `model` folder of a finished run."""
+    inside = path / "model"
+    return inside if (inside / "config.json").is_file() and not (path / WEIGHTS).is_file() else path
+
+
 def read_model_config(folder: Path) -> ModelConfig:
     """The shape of the model in a folder, from its `config.json`."""
     if not folder.is_dir():
@@ -87,6 +93,12 @@ def read_model_config(folder: Path) -> ModelConfig:
     return build_config(ModelConfig, settings, origin=str(path))
 
 
+def read_card(folder: Path) -> dict[str, Any]:
+    """What `tinyslm.json` says; empty for a folder that was not written here."""
+    card: dict[str, Any] = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    return card
+
+
 def state_tensors(model: Decoder) -> dict[str, Tensor]:
     """The model's weights by name; a tied output projection is not listed twice."""
     tensors = dict(model.state_dict())
@@ -95,13 +107,20 @@ def state_tensors(model: Decoder) -> dict[str, Tensor]:
     return tensors
 
 
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file; when the disk is full, `OSError` as for any other file."""
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
 def _read_weights(folder: Path) -> dict[str, Tensor]:
     path = folder / WEIGHTS
     remedy = "Restore the file from a copy, or export or train the model again."
     if not path.is_file():
         raise TinyslmError(f"There is no {WEIGHTS} in {folder}.", "Give a complete model folder.")
-    card = folder / CARD
-    recorded = read_json(card).get("sha256", {}).get(WEIGHTS) if card.is_file() else None
+    recorded = read_card(folder).get("sha256", {}).get(WEIGHTS)
     if recorded is not None and sha256_file(path) != recorded:
         raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded in {CARD}.", remedy)
     try:

@@ -14,8 +14,8 @@ class TokenizerConfig(Section):
         default="bpe", description='"bpe" learns frequent byte sequences; "char" and "byte" have one token for each.'
     )
     vocab_size: int = Field(
-        default=4096,
-        ge=1,
+        default=0,
+        ge=0,
         le=1 << 20,
-        description="Number of tokens, the 16 special ones included; rounded up to a multiple of 64, at least 320.",
+        description="Number of tokens, a multiple of 64 of at least 320; 0: 4096, or as many as the text supports.",
     )

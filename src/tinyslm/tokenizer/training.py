@@ -22,30 +22,34 @@ from tinyslm.tokenizer.vocabulary import (
 
 Merges = list[tuple[bytes, bytes]]
 
+DEFAULT = 4096  # tokens, where nobody asks for a number
+CHARACTERS_FOR_A_TOKEN = 256  # a text with fewer for each token shows most of them too seldom to learn their use
 LONGEST_WORD = 64  # characters; a merge costs as much as the words it is found in are long
 LONGEST_TEXT = 1 << 18  # characters; `tokenizers` needs some 50 bytes of memory for each while it splits a text
 
 
-def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int = 4096) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int = 0) -> Tokenizer:
     """Make a tokenizer from `texts`, read once and never held in memory together. Equal texts give equal tokenizers.
 
     kind: "bpe" learns frequent byte sequences; "char" has one token for each character, the most frequent ones if
         not all fit; "byte" has one token for each byte and reads no text.
     vocab_size: all tokens, the 16 special ones included; rounded up to a multiple of 64, at least 320. For "bpe" it
-        is the exact size, for "char" the largest allowed; "byte" always has 320.
+        is the exact size, for "char" the largest allowed; "byte" always has 320. 0 means 4096, or for "bpe" fewer
+        where the texts do not support as many.
 
     Raises `TinyslmError` for a kind that does not exist, or for "bpe" when `vocab_size` asks for more tokens than
     the texts have repeated byte sequences.
     """
-    merges = _KINDS[kind](texts, max(round_up(vocab_size), SMALLEST))
+    learn = _KINDS[kind]
+    merges = learn(texts, max(round_up(vocab_size), SMALLEST)) if vocab_size else learn(texts, None)
     return Tokenizer(byte_level_backend(merges), chat_template=CHATML)
 
 
-def _no_merges(_texts: Iterable[str], _vocab_size: int) -> Merges:
+def _no_merges(_texts: Iterable[str], _vocab_size: int | None) -> Merges:
     return []
 
 
-def _character_merges(texts: Iterable[str], vocab_size: int) -> Merges:
+def _character_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
     """Merges that build each character from its UTF-8 bytes, left to right, so that none crosses characters.
 
     Two characters whose first bytes are equal share the tokens for these.
@@ -54,7 +58,7 @@ def _character_merges(texts: Iterable[str], vocab_size: int) -> Merges:
     for text in texts:
         if not text.isascii():
             counts.update(character for character in text if character > "\x7f")
-    room = vocab_size - 256 - SPECIAL_SLOTS
+    room = (vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
     merges: dict[bytes, tuple[bytes, bytes]] = {}
     for character, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         encoded = character.encode("utf-8", "ignore")  # a lone surrogate is no character
@@ -66,7 +70,7 @@ def _character_merges(texts: Iterable[str], vocab_size: int) -> Merges:
     return list(merges.values())
 
 
-def _trained_merges(texts: Iterable[str], vocab_size: int) -> Merges:
+def _trained_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
     """The merges that `tokenizers` learns: always the most frequent pair next, while one occurs at least twice."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
@@ -78,22 +82,39 @@ def _trained_merges(texts: Iterable[str], vocab_size: int) -> Merges:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    wanted = vocab_size - 256 - SPECIAL_SLOTS
+    wanted = (vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
     trainer = trainers.BpeTrainer(
         vocab_size=256 + wanted,
         min_frequency=2,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    backend.train_from_iterator(_short_texts(texts), trainer=trainer)
+    counted = _Counted(texts)
+    backend.train_from_iterator(_short_texts(counted), trainer=trainer)
     byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
     merges = [
         (bytes(byte_of[symbol] for symbol in left), bytes(byte_of[symbol] for symbol in right))
         for left, right in json.loads(backend.to_str())["model"]["merges"]
     ]
-    if len(merges) < wanted:
+    if len(merges) < wanted and vocab_size:
         raise _too_large(vocab_size, len(merges))
-    return merges
+    if vocab_size:
+        return merges
+    sensible = min(len(merges), counted.characters // CHARACTERS_FOR_A_TOKEN)
+    return merges[: max(0, _largest(sensible) - 256 - SPECIAL_SLOTS)]
+
+
+class _Counted:
+    """Texts on their way through, and how many characters they had."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._texts = texts
+        self.characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        for text in self._texts:
+            self.characters += len(text)
+            yield text
 
 
 def _short_texts(texts: Iterable[str]) -> Iterator[str]:
@@ -103,8 +124,13 @@ def _short_texts(texts: Iterable[str]) -> Iterator[str]:
             yield part if part.isascii() else part.encode("utf-8", "replace").decode("utf-8")
 
 
+def _largest(merges: int) -> int:
+    """The largest vocabulary, a multiple of 64, that needs no more than so many merges (256: not even the smallest)."""
+    return (256 + SPECIAL_SLOTS + merges) // VOCAB_STEP * VOCAB_STEP
+
+
 def _too_large(vocab_size: int, merges: int) -> TinyslmError:
-    possible = (256 + SPECIAL_SLOTS + merges) // VOCAB_STEP * VOCAB_STEP
+    possible = _largest(merges)
     remedy = f"Ask for a vocabulary of at most {possible}" if possible >= SMALLEST else 'Use the tokenizer kind "byte"'
     return TinyslmError(
         f"A vocabulary of {vocab_size} is too large for this text: it has only {merges} byte sequences that are worth "
@@ -113,6 +139,6 @@ def _too_large(vocab_size: int, merges: int) -> TinyslmError:
     )
 
 
-_KINDS: Registry[Callable[[Iterable[str], int], Merges]] = Registry("tokenizer kind")
+_KINDS: Registry[Callable[[Iterable[str], int | None], Merges]] = Registry("tokenizer kind")
 for _kind, _learn in (("bpe", _trained_merges), ("char", _character_merges), ("byte", _no_merges)):
     _KINDS.add(_kind, _learn)

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, read_json, read_manifest, write_json, write_manifest
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import state_tensors
+from tinyslm.model.folder import state_tensors, write_tensors
 from tinyslm.training.optimizers import Optimizers
 
 
@@ -37,8 +37,8 @@ def save_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers, progre
     """Write a checkpoint folder, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary:
-        save_file(state_tensors(model), temporary / "model.safetensors")
-        save_file({**optimizers.state(), **_generators()}, temporary / "state.safetensors")
+        write_tensors(temporary / "model.safetensors", state_tensors(model))
+        write_tensors(temporary / "state.safetensors", {**optimizers.state(), **_generators()})
         write_json(temporary / "state.json", asdict(progress))
         write_manifest(temporary, {"format": 1})
 
@@ -59,7 +59,7 @@ def save_weights(folder: Path, model: Decoder) -> None:
     """Write a folder with only the weights of a checkpoint."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary:
-        save_file(state_tensors(model), temporary / "model.safetensors")
+        write_tensors(temporary / "model.safetensors", state_tensors(model))
         write_manifest(temporary, {"format": 1})
 
 
@@ -83,18 +83,27 @@ def newest_intact(checkpoints: Path, warn: Callable[[str], None]) -> Path | None
 
 def list_checkpoints(checkpoints: Path) -> list[Path]:
     """The numbered checkpoints, oldest first."""
-    return sorted(folder for folder in checkpoints.glob("step-*") if folder.is_dir())
+    return sorted(checkpoints.glob("step-[0-9]*"), key=_step_of)
 
 
 def checkpoint_name(step: int) -> str:
-    """`step-000100`, so that names sort by step."""
+    """`step-000100`."""
     return f"step-{step:06d}"
 
 
-def rotate(checkpoints: Path, keep: int) -> None:
-    """Remove all but the newest `keep` numbered checkpoints (the best one is kept apart)."""
-    for folder in list_checkpoints(checkpoints)[:-keep]:
+def rotate(newest: Path, keep: int) -> None:
+    """Remove all numbered checkpoints but `newest` and those before it, `keep` in all (the best one is kept apart).
+
+    Later ones are left from before the run was resumed: it was not from them, so they are damaged.
+    """
+    folders = list_checkpoints(newest.parent)
+    end = folders.index(newest) + 1
+    for folder in folders[: max(0, end - keep)] + folders[end:]:
         shutil.rmtree(folder)
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step-"))
 
 
 def _generators() -> dict[str, Tensor]:

@@ -59,11 +59,9 @@ class LoopConfig(Section):
         default="auto", description="Type of the products; auto: bf16 where the hardware has it, else fp32."
     )
     log_every: int = Field(default=10, gt=0, description="Steps between two rows of the log.")
-    validate_every: int = Field(
-        default=0, ge=0, description="Steps between two validations; 0: twenty in the whole run."
-    )
+    validate_every: int = Field(default=0, ge=0, description="Steps between two validations; 0: ten in the whole run.")
     validation_tokens: int = Field(
-        default=65_536, gt=0, description="Validation tokens looked at on the way; the end sees all."
+        default=32_768, gt=0, description="Validation tokens looked at on the way; the end sees all."
     )
     sample_every: int = Field(
         default=0, ge=0, description="Steps between two samples of text; 0: five in the whole run."

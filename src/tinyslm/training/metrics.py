@@ -8,6 +8,7 @@ one consistent history.
 import json
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,7 +42,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        self._file.close()
+        with suppress(OSError):  # of an event that could not be written, which `write` has told
+            self._file.close()
 
     def __enter__(self) -> "MetricsLog":
         return self

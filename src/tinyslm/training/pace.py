@@ -25,6 +25,8 @@ def seconds_per_step(
     """The median time of an update, measured for about 2 % of the run's minutes; model and generators stay as they
     are."""
     trial = copy.deepcopy(model)
+    if config.train.compile:
+        trial.model.compile()  # a copy is not compiled, even of a model that is
     optimizers = Optimizers(trial, config.optimizer)
     limit = time.monotonic() + config.train.minutes * 60 * SHARE_OF_TIME
     times: list[float] = []

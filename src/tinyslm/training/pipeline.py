@@ -14,7 +14,7 @@ from tinyslm.training.metrics import MetricsLog
 from tinyslm.training.report import write_report
 from tinyslm.training.run import Event, Run, finished_result
 from tinyslm.training.run_folder import RunFolder
-from tinyslm.training.sinks import open_sinks
+from tinyslm.training.sinks import SINKS, open_sinks
 
 
 def train(
@@ -64,6 +64,8 @@ def start(
     config = config or RunConfig()
     out = Path(out)
     RunFolder(out).refuse_if_used()
+    for name in config.train.sinks:
+        SINKS[name]  # raises now, before anything is written, when there is none of that name
     if len(paths) == 1 and is_shards(Path(paths[0])):
         if tokenizer is not None:
             raise TinyslmError(f"{paths[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out.")

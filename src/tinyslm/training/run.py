@@ -8,6 +8,7 @@ when it was looked at or interrupted.
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, write_json
+from tinyslm.core.files import read_json, read_manifest, write_json
 from tinyslm.data.loader import Loader
 from tinyslm.data.shards import Shards, TokenSplit
 from tinyslm.evaluation.loss import mean_loss, score_documents
@@ -48,7 +49,7 @@ from tinyslm.training.schedule import learning_rate_share
 
 Event = dict[str, Any]
 
-VALIDATIONS, SAMPLES = 20, 5
+VALIDATIONS, SAMPLES = 10, 5
 """How many there are in a run whose settings do not say."""
 SAMPLE_TOKENS = 64
 FINAL_DOCUMENT_TOKENS = 1_000_000
@@ -75,7 +76,8 @@ class Run:
         RunFolder(path).refuse_if_used()
         config = _with_vocabulary(config, shards)
         run = cls._build(RunFolder(path), shards, config)
-        run.loader.next()  # raises now, before anything is written, when there is too little text
+        run.loader.next()  # these two raise now, before anything is written, when there is too little text
+        even_windows(shards.split("valid"), config.model.context, config.train.validation_tokens)
         run.loader.restore({**run.loader.state(), "epoch": 0, "position": 0})
         if not config.train.steps:
             run.config = build_config(RunConfig, merge(config.model_dump(), {"train": {"steps": run._fitting_steps()}}))
@@ -89,6 +91,7 @@ class Run:
         `changed`: settings that the caller wants; they must be the run's own.
         """
         folder = RunFolder.open(path)
+        folder.remove_leftovers()
         run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
         if checkpoint := newest_intact(folder.checkpoints, warn):
             run.progress = load_checkpoint(checkpoint, run.model, run.optimizers)
@@ -157,7 +160,8 @@ class Run:
     def sample(self) -> str:
         """A short text from the model as it is now; the same for equal weights."""
         settings = SamplingSettings(max_tokens=SAMPLE_TOKENS, seed=self.config.train.seed)
-        return Engine(self.model, self.shards.tokenizer).complete("", settings)[0].text
+        with _uncompiled():
+            return Engine(self.model, self.shards.tokenizer).complete("", settings)[0].text
 
     def _next_batch(self) -> Tensor:
         return torch.from_numpy(self.loader.next()).to(self.device)
@@ -188,12 +192,13 @@ class Run:
         windows = even_windows(
             self.shards.split("valid"), self.config.model.context, self.config.train.validation_tokens
         )
-        return mean_loss(self.model, windows.to(self.device), self.dtype)
+        with _uncompiled():
+            return mean_loss(self.model, windows.to(self.device), self.dtype)
 
     def _save(self) -> Event:
         path = self.folder.checkpoints / checkpoint_name(self.progress.step)
         save_checkpoint(path, self.model, self.optimizers, self.progress)
-        rotate(self.folder.checkpoints, self.config.train.keep)
+        rotate(path, self.config.train.keep)
         return {
             "event": "checkpoint",
             "step": self.progress.step,
@@ -202,13 +207,15 @@ class Run:
 
     def _finish(self) -> Event:
         """Score the best weights on the validation documents, and write the model folder."""
+        read_manifest(self.folder.best)  # raises when it is damaged
         load_weights(self.folder.best, self.model)
         valid = self.shards.split("valid")
         every = max(1, valid.tokens // FINAL_DOCUMENT_TOKENS)
         documents = (
             (valid.document(i)[:-1].tolist(), valid.document_bytes(i)) for i in range(0, valid.documents, every)
         )
-        score = score_documents(self.model, documents, end_id=self.shards.tokenizer.eos_id)
+        with _uncompiled():
+            score = score_documents(self.model, documents, end_id=self.shards.tokenizer.eos_id)
         result = {
             **asdict(score),
             "step": self.progress.best_step,
@@ -295,6 +302,16 @@ class _Meter:
         return self._last, rate
 
 
+def _uncompiled() -> AbstractContextManager[None]:
+    """Run a compiled model as it is written: only training steps, which all have one shape, are worth compiling.
+
+    Other shapes would make the compiler give up on the model after a while, and a resumed run would then compute its
+    steps in another way than the run that was not interrupted.
+    """
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
+
+
 def bytes_per_token(split: TokenSplit) -> float:
     """Bytes of UTF-8 text for each token of a split, the documents' end tokens included."""
     return split.utf8_bytes / split.tokens
@@ -316,8 +333,9 @@ def even_windows(split: TokenSplit, context: int, tokens: int) -> Tensor:
 
 def finished_result(path: Path) -> dict[str, Any] | None:
     """The result of a run that has ended, else None."""
-    file = RunFolder.open(path).result_file
-    result: dict[str, Any] | None = read_json(file) if file.is_file() else None
+    folder = RunFolder.open(path)
+    ended = folder.result_file.is_file() and folder.report.is_file()  # the report is written last
+    result: dict[str, Any] | None = read_json(folder.result_file) if ended else None
     return result
 
 

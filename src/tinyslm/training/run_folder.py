@@ -1,11 +1,12 @@
 """The run folder: everything that one run wrote, and what is needed to go on with it."""
 
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tinyslm.core.config import build_config, differences
+from tinyslm.core.config import build_config, differences, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, disk_error, read_json, sha256_file, write_json
 from tinyslm.data.shards import Shards
@@ -25,11 +26,13 @@ class RunFolder:
         self.path = path
         self.config_file = path / "config.json"
         self.data_file = path / "data.json"
+        self.versions_file = path / "versions.json"
         self.metrics_file = path / "metrics.jsonl"
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best"
         self.model = path / "model"
+        self.report = path / "report.html"
         self.shards = path / "data"
 
     @classmethod
@@ -42,9 +45,9 @@ class RunFolder:
         except OSError as error:
             raise disk_error(path, error) from error
         own = shards.folder.resolve().is_relative_to(path.resolve())
-        place = str(shards.folder.relative_to(path)) if own else str(shards.folder.resolve())
-        write_json(folder.data_file, {"shards": place, "manifest_sha256": sha256_file(shards.folder / MANIFEST)})
-        write_json(path / "versions.json", versions())
+        place = shards.folder.resolve().relative_to(path.resolve()) if own else shards.folder.resolve()
+        write_json(folder.data_file, {"shards": str(place), "manifest_sha256": sha256_file(shards.folder / MANIFEST)})
+        write_json(folder.versions_file, versions())
         write_json(folder.config_file, config.model_dump(mode="json"))
         return folder
 
@@ -65,7 +68,9 @@ class RunFolder:
                 f"{self.path} already holds a run.",
                 f"Continue it with: tinyslm train --resume {self.path}\nOr give another folder with --out.",
             )
-        others = [entry.name for entry in self.path.iterdir() if entry != self.shards] if self.path.is_dir() else []
+        # A run that was killed before it wrote its settings had not begun: what it left is not in the way.
+        ours = {self.shards, self.data_file, self.versions_file, self.checkpoints}
+        others = [entry.name for entry in self.path.iterdir() if entry not in ours] if self.path.is_dir() else []
         others = [name for name in others if not name.startswith(".")]
         if others or self.path.is_file():
             raise TinyslmError(
@@ -73,10 +78,17 @@ class RunFolder:
                 "Give a new or empty folder with --out.",
             )
 
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process left half written or half replaced."""
+        for folder in (self.path, self.checkpoints):
+            for pattern in (".*.tmp", ".*.old"):
+                for entry in folder.glob(pattern):
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
     def read_config(self, changed: RunConfig | None = None) -> RunConfig:
         """The settings the run was started with; refuses to go on with others, naming the keys that differ."""
         config = build_config(RunConfig, read_json(self.config_file), origin=str(self.config_file))
-        if changed is not None and (keys := differences(config, changed)):
+        if changed is not None and (keys := differences(config, _with_decisions(changed, config))):
             raise TinyslmError(
                 f"The settings differ from those that {self.path} was started with: {'; '.join(keys)}.",
                 "A run is resumed with its own settings: leave these out, or start a new run with another --out.",
@@ -93,6 +105,13 @@ class RunFolder:
                 "Restore them, or start a new run with another --out.",
             )
         return shards
+
+
+def _with_decisions(settings: RunConfig, run: RunConfig) -> RunConfig:
+    """Settings with what a run decides itself: the vocabulary, and the number of steps where minutes are given."""
+    steps = settings.train.steps or run.train.steps
+    decisions = {"model": {"vocab_size": run.model.vocab_size}, "train": {"steps": steps}}
+    return build_config(RunConfig, merge(settings.model_dump(), decisions))
 
 
 def versions() -> dict[str, str]:

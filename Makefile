@@ -1,0 +1,46 @@
+# Every target sets up what it needs; the second time that is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: quickstart test lint bench docs clean
+
+quickstart: $(VENV)/.core  ## train a model on the Python standard library and say how good it is
+	$(BIN)/tinyslm quickstart
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.dev  ## check style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev  ## measure everything that docs/results.md reports (about an hour)
+	$(BIN)/python benchmarks/all.py
+
+docs: $(VENV)/.docs  ## build the documentation into site/
+	$(BIN)/python docs/make_reference.py
+	$(BIN)/zensical build
+
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.core: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.core
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP) --editable '.[dev,docs]'
+	touch $@

@@ -1,0 +1,43 @@
+"""The command line: one small file for each verb, imported only when the verb is used."""
+
+import sys
+
+from cyclopts import App
+
+from tinyslm.core.console import fail, say
+from tinyslm.core.errors import TinyslmError
+
+app = App(
+    name="tinyslm",
+    help="Build your own small language model: from a folder of text to a trained, measured and usable model.",
+    version=lambda: __import__("importlib.metadata").metadata.version("tinyslm"),
+)
+data = App(name="data", help="Turn text into token shards.")
+tokenizer = App(name="tokenizer", help="Make tokenizers.")
+
+app.command("tinyslm.cli.quickstart:quickstart", help="Train a model on the Python standard library, in minutes.")
+app.command("tinyslm.cli.train:train", help="Train a model on your own text, or resume a run.")
+app.command("tinyslm.cli.generate:generate", help="Continue a prompt with a model.")
+app.command("tinyslm.cli.evaluate:evaluate", help="Score a model on text: loss, perplexity, bits per byte.")
+app.command("tinyslm.cli.show:show", help="Explain a model folder, shards or a run folder.")
+app.command("tinyslm.cli.config:config", help="List every setting of a training run as a TOML file.")
+app.command("tinyslm.cli.doctor:doctor", help="Say what this machine offers, and what that means.")
+data.command("tinyslm.cli.data:prepare", help="Read, clean, deduplicate, split and encode text.")
+tokenizer.command("tinyslm.cli.tokenizer:train", help="Train a tokenizer on text.")
+app.command(data)
+app.command(tokenizer)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is told in two lines and ends with exit code 2."""
+    try:
+        app()
+    except TinyslmError as error:
+        fail(error.problem, error.remedy)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        say("Stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has left; there is nobody to tell
+        sys.exit(0)

@@ -1,0 +1,48 @@
+"""`tinyslm data prepare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def prepare(
+    *paths: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    tokenizer: Path | None = None,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    strict: bool = False,
+    **settings: Annotated[dict[str, str], Parameter(help="Any setting, as `--section.key value`.")],
+) -> None:
+    """Turn text into token shards: read, clean, drop duplicates, split, train a tokenizer unless one is given, encode.
+
+    What is already there for the same inputs is not made again. Settings of the sections `data` and `tokenizer` can
+    be given as `--section.key value` (see `tinyslm config`).
+
+    Parameters
+    ----------
+    paths
+        Files, folders and globs of text, `-` for standard input, `hf://NAME` for a dataset.
+    out
+        The shards folder to write.
+    tokenizer
+        A folder with a tokenizer to use instead of training one.
+    config
+        A TOML or YAML file of settings.
+    strict
+        Stop at a broken JSONL line; short for `--data.strict true`.
+    """
+    from tinyslm.cli.settings import settings as read_settings
+    from tinyslm.cli.train import describe_data
+    from tinyslm.core.config import merge
+    from tinyslm.core.console import say, warn, work_progress
+    from tinyslm.data.prepare import prepare as prepare_shards
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+    from tinyslm.training.config import RunConfig
+
+    chosen = read_settings(RunConfig, config, merge(settings, {"data": {"strict": "true"}} if strict else {}))
+    given = Tokenizer.load(tokenizer) if tokenizer else chosen.tokenizer
+    with work_progress("Preparing the text") as progress:
+        shards = prepare_shards(paths, out, tokenizer=given, config=chosen.data, progress=progress, notify=warn)
+    say(describe_data(shards.manifest))
+    say(f"Shards: {out}\nTrain on them: tinyslm train {out} --out RUN")

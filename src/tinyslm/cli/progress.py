@@ -1,0 +1,46 @@
+"""How a training run looks in the terminal: a progress bar, validations and samples above it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from tinyslm.core.console import say, training_progress, warn
+from tinyslm.core.printable import one_line
+from tinyslm.core.quantities import count, duration
+from tinyslm.training.run import Event, Run
+
+
+@contextmanager
+def watching(run: Run) -> Iterator[Callable[[Event], None]]:
+    """Show a run's events while the block runs; gives the function to tell them to."""
+    steps = run.config.train.steps
+    say(
+        f"Training {count(run.config.model.parameters)} parameters for {steps:,} steps "
+        f"on {run.device.type} in {str(run.dtype).removeprefix('torch.')}."
+    )
+    begun, first = time.monotonic(), run.progress.step
+    with training_progress(steps) as progress:
+
+        def show(event: Event) -> None:
+            step = event.get("step", 0)
+            elapsed = time.monotonic() - begun
+            match event["event"]:
+                case "step":
+                    progress.update(
+                        step,
+                        loss=event["loss"],
+                        bits_per_byte=event["bits_per_byte"],
+                        tokens_per_second=event["tokens_per_second"],
+                        seconds_left=elapsed / max(1, step - first) * (steps - step),
+                    )
+                case "validation":
+                    progress.note(
+                        f"step {step:,}: validation loss {event['loss']:.4f}, "
+                        f"{event['bits_per_byte']:.4f} bits per byte, after {duration(event['seconds'])}"
+                    )
+                case "sample":
+                    progress.note(f"step {step:,}: sample: {one_line(event['text'], 160)}")
+                case "skipped":
+                    warn(f"step {step:,} did not change the weights: {event['reason']}.")
+
+        yield show

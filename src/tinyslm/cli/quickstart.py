@@ -1,0 +1,108 @@
+"""`tinyslm quickstart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from tinyslm.evaluation.functions import FunctionScore
+    from tinyslm.training.run import Run
+
+
+def quickstart(
+    *,
+    minutes: float = 5.0,
+    text: Path | None = None,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("quickstart"),
+) -> None:
+    """Train a model from scratch on text that every machine has: the source of the Python standard library.
+
+    Parameters
+    ----------
+    minutes
+        How long to train.
+    text
+        Train on this file or folder instead.
+    out
+        The run folder to write; when it exists, a number is added to its name.
+    """
+    from tinyslm.cli.progress import watching
+    from tinyslm.cli.train import describe_data
+    from tinyslm.core.config import build_config
+    from tinyslm.core.console import say, warn, work_progress
+    from tinyslm.data.standard_library import standard_library
+    from tinyslm.training.config import RunConfig
+    from tinyslm.training.pipeline import finish, start
+
+    paths = [str(text)] if text else standard_library()
+    say(f"Training a language model from scratch on {text or 'the Python standard library'}, for {minutes:g} minutes.")
+    config = build_config(RunConfig, {"train": {"minutes": minutes}}, origin="the options")
+    with work_progress("Preparing the text") as progress:
+        run = start(paths, _free(out), config=config, notify=warn, progress=progress)
+    say(describe_data(run.shards.manifest))
+    with watching(run) as watch:
+        result = finish(run, watch)
+    say("\nComparing with what needs no model ...")
+    _tell(run, result, *_compare(run, result))
+
+
+def _free(out: Path) -> Path:
+    """The first of `out`, `out-2`, `out-3`, ... that does not exist."""
+    number, free = 1, out
+    while free.exists():
+        number += 1
+        free = out.with_name(f"{out.name}-{number}")
+    return free
+
+
+def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], FunctionScore | None]:
+    """Baselines and completions, also written to the result file and the report."""
+    from tinyslm.core.files import write_json
+    from tinyslm.evaluation.baselines import baselines
+    from tinyslm.evaluation.functions import score_functions
+    from tinyslm.inference.engine import Engine
+    from tinyslm.training.report import write_report
+
+    valid, tokenizer = run.shards.split("valid"), run.shards.tokenizer
+    documents = (tokenizer.decode(valid.document(number)[:-1].tolist()) for number in range(valid.documents))
+    others = baselines(run.shards)
+    functions = score_functions(Engine(run.model, tokenizer), documents)
+    extra: dict[str, Any] = {"baselines": others}
+    if functions:
+        extra["functions"] = {
+            "headers": functions.headers,
+            "completions that parse": functions.completions_parse,
+            "originals that parse, cut the same way": functions.originals_parse,
+        }
+    write_json(run.folder.result_file, {**result, **extra})
+    write_report(run.folder.path)
+    return others, functions
+
+
+def _tell(run: Run, result: dict[str, Any], others: dict[str, float], functions: FunctionScore | None) -> None:
+    from tinyslm.core.console import say, table
+    from tinyslm.core.quantities import count, size
+
+    folder, valid = run.folder, run.shards.split("valid")
+    say(f"\nBits per byte on {size(valid.utf8_bytes)} of held-out text (less is better):")
+    interval = f"(95 % interval {result['low']:.3f} to {result['high']:.3f})"
+    rows = [(name, f"{value:.3f}", "") for name, value in others.items()]
+    table(
+        [*rows, (f"this model, {count(result['parameters'])} parameters", f"{result['bits_per_byte']:.3f}", interval)]
+    )
+    if functions:
+        say(
+            f"\nCompletions of {functions.headers} unseen function headers that parse: {functions.completions_parse}"
+            f" (originals cut the same way: {functions.originals_parse}). The first:\n\n{functions.examples[0]}"
+        )
+    prompt = "def read_" if functions else "The "
+    say(f"Model folder: {folder.model}")
+    say(f"Loss plot:    {folder.path / 'report.png'}")
+    say(f"Report:       {folder.path / 'report.html'}")
+    say("\nTry next:")
+    say(f"  tinyslm generate {folder.model} --prompt '{prompt}'")
+    say(f"  tinyslm show {folder.path}")
+    say("  tinyslm train YOUR-TEXTS/ --out runs/mine --minutes 10")

@@ -1,0 +1,102 @@
+"""`tinyslm show`."""
+
+from pathlib import Path
+
+
+def show(path: Path) -> None:
+    """Explain a model folder (parameters and sizes), shards (what is in them), or a run folder (its curve so far).
+
+    Parameters
+    ----------
+    path
+        The folder to explain.
+    """
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.data.shards import is_shards
+
+    if (path / "metrics.jsonl").is_file():
+        _show_run(path)
+    elif (path / "config.json").is_file():
+        _show_model(path)
+    elif is_shards(path):
+        _show_shards(path)
+    else:
+        raise TinyslmError(
+            f"{path} is no model folder, shards folder or run folder.",
+            "Give a folder that `tinyslm train` or `tinyslm data prepare` wrote, or one in the Hugging Face layout.",
+        )
+
+
+def _show_model(folder: Path) -> None:
+    from tinyslm.core.console import say, table
+    from tinyslm.core.quantities import count, size
+    from tinyslm.model.folder import WEIGHTS, read_card, read_model_config
+    from tinyslm.model.summary import parts
+
+    config = read_model_config(folder)
+    say(
+        f"{folder}: {config.family}, {count(config.parameters)} parameters, {config.depth} blocks of width {config.dim}, "
+        f"{config.heads} heads ({config.kv_heads} for keys and values) of {config.head_dim}, "
+        f"context {config.context:,}, vocabulary {config.vocab_size:,}."
+    )
+    rows = [
+        (part.name, part.shape, f"{part.values:,}", f"{part.values / config.parameters:.1%}") for part in parts(config)
+    ]
+    table([*rows, ("all", "", f"{config.parameters:,}", "100.0%")], header=("part", "shape", "parameters", "share"))
+    weights = folder / WEIGHTS
+    if weights.is_file():
+        say(f"\n{WEIGHTS}: {size(weights.stat().st_size)}")
+    training = read_card(folder).get("training", {})
+    if training:
+        say(
+            f"Trained on {count(training['training_tokens'])} tokens; validation {training['bits_per_byte']:.4f} "
+            f"bits per byte ({training['low']:.4f} to {training['high']:.4f})."
+        )
+
+
+def _show_shards(folder: Path) -> None:
+    from tinyslm.core.console import say, table
+    from tinyslm.core.quantities import size
+    from tinyslm.data.shards import Shards
+
+    manifest = Shards.open(folder).manifest
+    tokenizer = manifest["tokenizer"]
+    say(
+        f"{folder}: shards, tokenizer {tokenizer['kind']} with {tokenizer['vocab_size']:,} tokens; every file is intact."
+    )
+    rows = [
+        (name, f"{part['documents']:,}", f"{part['tokens']:,}", size(part["utf8_bytes"]),
+         f"{part['utf8_bytes'] / max(1, part['tokens']):.2f}")
+        for name, part in manifest["splits"].items()
+    ]  # fmt: skip
+    table(rows, header=("split", "documents", "tokens", "text", "bytes per token"))
+
+
+def _show_run(folder: Path) -> None:
+    from tinyslm.core.console import say, table
+    from tinyslm.core.plots import terminal_curve
+    from tinyslm.core.quantities import count, duration
+    from tinyslm.training.metrics import read_metrics
+
+    events = read_metrics(folder / "metrics.jsonl")
+    start = next(event for event in events if event["event"] == "start")
+    steps = [event for event in events if event["event"] == "step"]
+    end = next((event for event in events if event["event"] == "end"), None)
+    done = steps[-1]["step"] if steps else 0
+    state = "finished" if end else f"not finished (go on with: tinyslm train --resume {folder})"
+    say(f"{folder}: {count(start['parameters'])} parameters, step {done:,} of {start['steps']:,}, {state}.")
+    if len(steps) > 1:
+        say("\nTraining loss (nats per token)")
+        say(terminal_curve([event["loss"] for event in steps], x_labels=(f"step {steps[0]['step']:,}", f"{done:,}")))
+    rows = [
+        (f"{event['step']:,}", f"{event['loss']:.4f}", f"{event['bits_per_byte']:.4f}", duration(event["seconds"]))
+        for event in events
+        if event["event"] == "validation"
+    ]
+    if rows:
+        say()
+        table(rows, header=("step", "validation loss", "bits per byte", "time"))
+    if end:
+        result = end["result"]
+        say(f"\nResult: {result['bits_per_byte']:.4f} bits per byte ({result['low']:.4f} to {result['high']:.4f}).")
+        say(f"Model folder: {folder / 'model'}\nReport:       {folder / 'report.html'}")

@@ -1,0 +1,138 @@
+"""`tinyslm train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from tinyslm.training.config import RunConfig
+    from tinyslm.training.run import Run
+
+
+def train(
+    *paths: str,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    resume: Path | None = None,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    tokenizer: Path | None = None,
+    minutes: float | None = None,
+    **settings: Annotated[dict[str, str], Parameter(help="Any setting, as `--section.key value`.")],
+) -> None:
+    """Train a model on text, or go on with a run that was interrupted.
+
+    Every setting can be given as `--section.key value`, for instance `--model.depth 6 --train.steps 2000`;
+    `tinyslm config` lists them all with their meaning.
+
+    Parameters
+    ----------
+    paths
+        Files, folders and globs of text (.txt .md .py ... .html .jsonl .csv .parquet, also .gz and .zst), `-` for
+        standard input, `hf://NAME` for a dataset; or one shards folder made by `tinyslm data prepare`.
+    out
+        The run folder to write: checkpoints, log, report and the finished model folder.
+    resume
+        The run folder of an interrupted run to go on with.
+    config
+        A TOML or YAML file of settings.
+    tokenizer
+        A folder with a tokenizer to use instead of training one.
+    minutes
+        How long to train; short for `--train.minutes`, and takes the place of `--train.steps`.
+    """
+    from tinyslm.cli.settings import settings as read_settings
+    from tinyslm.core.config import merge
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.training.config import RunConfig
+
+    if minutes is not None:
+        settings = merge(settings, {"train": {"minutes": str(minutes), "steps": "0"}})
+    if resume is not None:
+        if paths or out or tokenizer:
+            raise TinyslmError(
+                "--resume takes no paths, --out or --tokenizer: a run knows its own data.",
+                f"Run: tinyslm train --resume {resume}",
+            )
+        _resume(resume, config, settings)
+        return
+    if not paths or out is None:
+        raise TinyslmError(
+            "Nothing to train on was given." if not paths else "No run folder was given.",
+            "For instance: tinyslm train my-texts/ --out runs/first",
+        )
+    _start(paths, out, tokenizer, read_settings(RunConfig, config, settings))
+
+
+def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: RunConfig) -> None:
+    from tinyslm.core.console import say, warn, work_progress
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+    from tinyslm.training.pipeline import start
+
+    given = Tokenizer.load(tokenizer) if tokenizer else None
+    with work_progress("Preparing the text") as progress:
+        run = start(paths, out, config=config, tokenizer=given, notify=warn, progress=progress)
+    say(describe_data(run.shards.manifest))
+    _finish(run)
+
+
+def _resume(folder: Path, config: Path | None, settings: dict[str, dict[str, str]]) -> None:
+    from tinyslm.core.config import build_config, merge, read_config_file
+    from tinyslm.core.console import say, warn
+    from tinyslm.core.files import read_json
+    from tinyslm.training.config import RunConfig
+    from tinyslm.training.run import Run, finished_result
+    from tinyslm.training.run_folder import RunFolder
+
+    if finished_result(folder) is not None:
+        say(f"The run in {folder} has finished: its model is {folder / 'model'}.")
+        return
+    changes = merge(read_config_file(config) if config else {}, settings)
+    stored = read_json(RunFolder.open(folder).config_file)
+    run = Run.resume(folder, build_config(RunConfig, merge(stored, changes)) if changes else None, warn)
+    say(f"Going on after step {run.progress.step:,} of {run.config.train.steps:,}.")
+    _finish(run)
+
+
+def _finish(run: Run) -> None:
+    """Train to the end with the progress shown; Ctrl-C saves and says how to go on."""
+    import sys
+
+    from tinyslm.cli.progress import watching
+    from tinyslm.core.console import say
+    from tinyslm.training.interrupt import Interrupted
+    from tinyslm.training.pipeline import finish
+
+    path = run.folder.path
+    try:
+        with watching(run) as watch:
+            result = finish(run, watch)
+    except Interrupted as stopped:
+        say(f"Stopped after step {stopped.step:,}; everything is saved. Go on with:")
+        say(f"  tinyslm train --resume {path}")
+        sys.exit(130)
+    say(f"\nValidation: {describe_score(result)}")
+    say(f"Model folder: {path / 'model'}\nReport:       {path / 'report.html'}")
+    say(f"Try it:       tinyslm generate {path / 'model'} --prompt 'Once'")
+
+
+def describe_score(score: Mapping[str, float]) -> str:
+    """One line: bits per byte with its interval, loss and perplexity."""
+    return (
+        f"{score['bits_per_byte']:.4f} bits per byte (95 % interval {score['low']:.4f} to {score['high']:.4f}), "
+        f"loss {score['loss']:.4f}, perplexity {score['perplexity']:.2f}, over {score['documents']:,} documents"
+    )
+
+
+def describe_data(manifest: Mapping[str, Any]) -> str:
+    """One line: how much text, in how many tokens."""
+    from tinyslm.core.quantities import count, size
+
+    train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
+    return (
+        f"{train['documents']:,} documents ({size(train['utf8_bytes'])}, {count(train['tokens'])} tokens) to train on, "
+        f"{valid['documents']:,} ({size(valid['utf8_bytes'])}) to validate on; "
+        f"vocabulary {manifest['tokenizer']['vocab_size']:,}."
+    )
