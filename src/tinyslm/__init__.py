@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tinyslm.data.shards import Shards
     from tinyslm.evaluation.score import evaluate
     from tinyslm.inference.engine import Engine
-    from tinyslm.inference.sampling import SamplingSettings
+    from tinyslm.inference.settings import SamplingSettings
     from tinyslm.model.article import TinySLM
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
@@ -28,7 +28,7 @@ _PLACES = {
     "Engine": "tinyslm.inference.engine",
     "ModelConfig": "tinyslm.model.config",
     "RunConfig": "tinyslm.training.config",
-    "SamplingSettings": "tinyslm.inference.sampling",
+    "SamplingSettings": "tinyslm.inference.settings",
     "Shards": "tinyslm.data.shards",
     "TinySLM": "tinyslm.model.article",
     "TinyslmError": "tinyslm.core.errors",

@@ -1,8 +1,9 @@
 """The command line: one small file for each verb, imported only when the verb is used."""
 
 import sys
+from importlib.metadata import version
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from tinyslm.core.console import fail, say
 from tinyslm.core.errors import TinyslmError
@@ -10,7 +11,7 @@ from tinyslm.core.errors import TinyslmError
 app = App(
     name="tinyslm",
     help="Build your own small language model: from a folder of text to a trained, measured and usable model.",
-    version=lambda: __import__("importlib.metadata").metadata.version("tinyslm"),
+    version=lambda: version("tinyslm"),
 )
 data = App(name="data", help="Turn text into token shards.")
 tokenizer = App(name="tokenizer", help="Make tokenizers.")
@@ -31,13 +32,31 @@ app.command(tokenizer)
 def main() -> None:
     """Run the command line; a user's mistake is told in two lines and ends with exit code 2."""
     try:
-        app()
+        app(exit_on_error=False, print_error=False)
     except TinyslmError as error:
-        fail(error.problem, error.remedy)
-        sys.exit(2)
+        _leave(error.problem, error.remedy)
+    except CycloptsError as error:
+        command = " ".join(["tinyslm", *(error.command_chain or ())])
+        _leave(_explain(error), f"See what is possible: {command} --help")
     except KeyboardInterrupt:
         say("Stopped.")
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(0)
+
+
+def _explain(error: CycloptsError) -> str:
+    """What is wrong with the command line, in one line."""
+    details = getattr(error.__cause__, "errors", None)  # of a value that pydantic refused
+    if details is None:
+        return " ".join(str(error).split())
+    return "; ".join(
+        f"--{'-'.join(map(str, mistake['loc'])).replace('_', '-')} {mistake['input']}: {mistake['msg'].lower()}"
+        for mistake in details(include_url=False)
+    )
+
+
+def _leave(problem: str, remedy: str) -> None:
+    fail(problem, remedy)
+    sys.exit(2)

@@ -12,7 +12,7 @@ def prepare(
     tokenizer: Path | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: bool = False,
-    **settings: Annotated[dict[str, str], Parameter(help="Any setting, as `--section.key value`.")],
+    **settings: dict[str, str],
 ) -> None:
     """Turn text into token shards: read, clean, drop duplicates, split, train a tokenizer unless one is given, encode.
 
@@ -31,6 +31,8 @@ def prepare(
         A TOML or YAML file of settings.
     strict
         Stop at a broken JSONL line; short for `--data.strict true`.
+    settings
+        Any setting, as `--section.key value`.
     """
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.cli.train import describe_data

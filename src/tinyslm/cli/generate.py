@@ -7,24 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from tinyslm.inference.settings import SamplingSettings
+
 if TYPE_CHECKING:
     from tinyslm.inference.engine import Engine
-    from tinyslm.inference.sampling import SamplingSettings
 
 
 def generate(
     model: Path,
     *,
     prompt: Annotated[str, Parameter(name=["--prompt", "-p"])] = "",
-    n: Annotated[int, Parameter(name=["-n", "--samples"])] = 1,
-    max_tokens: int = 200,
-    temperature: float = 0.8,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    repetition_penalty: float = 1.0,
-    seed: int | None = None,
-    stop: tuple[str, ...] = (),
+    samples: Annotated[int, Parameter(name=["--samples", "-n"])] = 1,
+    sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
     json: bool = False,
     dtype: str = "fp32",
 ) -> None:
@@ -36,24 +30,10 @@ def generate(
         A model folder, or a run folder (its model is used).
     prompt
         The text to go on from; `-` reads it from standard input; empty: the start of a new document.
-    n
+    samples
         How many samples to generate, at once.
-    max_tokens
-        Most tokens to generate for each sample.
-    temperature
-        Divides the logits; 0: always the likeliest token.
-    top_k
-        Keep the k likeliest tokens; 0: all.
-    top_p
-        Keep the likeliest tokens that together have this probability.
-    min_p
-        Drop tokens less likely than this share of the likeliest.
-    repetition_penalty
-        Makes tokens that were already seen less likely; 1: off.
-    seed
-        Makes the draws repeatable; sample i uses seed + i.
-    stop
-        A text that ends the generation; may be given several times.
+    sampling
+        How the text is drawn.
     json
         Print one JSON object for each sample, when it is complete.
     dtype
@@ -61,61 +41,49 @@ def generate(
     """
     import sys
 
-    from tinyslm.core.config import build_config
+    from tinyslm.core.errors import TinyslmError
     from tinyslm.hardware.device import pick_device, pick_dtype
     from tinyslm.inference.engine import Engine
-    from tinyslm.inference.sampling import SamplingSettings
     from tinyslm.model.folder import find_model
 
-    settings = build_config(
-        SamplingSettings,
-        {
-            "max_tokens": max_tokens,
-            "temperature": temperature,
-            "top_k": top_k,
-            "top_p": top_p,
-            "min_p": min_p,
-            "repetition_penalty": repetition_penalty,
-            "seed": seed,
-            "stop": stop,
-        },
-        origin="the options",
-    )
+    if samples < 1:
+        raise TinyslmError(f"{samples} samples cannot be generated.", "Give -n a number from 1 on.")
+    sampling = sampling or SamplingSettings()
     device = pick_device()
     engine = Engine.load(find_model(model), dtype=pick_dtype(device, dtype), device=device)
     if prompt == "-":
         prompt = sys.stdin.read()
     if json:
-        _print_json(engine, prompt, settings, n)
-    elif n == 1:
-        _print_stream(engine, prompt, settings)
+        _print_json(engine, prompt, sampling, samples)
+    elif samples == 1:
+        _print_stream(engine, prompt, sampling)
     else:
-        _print_samples(engine, prompt, settings, n)
+        _print_samples(engine, prompt, sampling, samples)
 
 
-def _print_stream(engine: Engine, prompt: str, settings: SamplingSettings) -> None:
+def _print_stream(engine: Engine, prompt: str, sampling: SamplingSettings) -> None:
     from tinyslm.core.console import say, stream
 
-    pieces = engine.stream(prompt, settings)
-    first = next(pieces)
+    pieces = engine.stream(prompt, sampling)
+    first = next(pieces)  # a prompt that is too long is told before it is printed
     stream(prompt + first.text)
     for piece in pieces:
         stream(piece.text)
     say()
 
 
-def _print_samples(engine: Engine, prompt: str, settings: SamplingSettings, n: int) -> None:
+def _print_samples(engine: Engine, prompt: str, sampling: SamplingSettings, samples: int) -> None:
     from tinyslm.core.console import say
 
-    for number, completion in enumerate(engine.complete(prompt, settings, n), 1):
-        say(f"--- sample {number} of {n} ---\n{prompt}{completion.text}\n")
+    for number, completion in enumerate(engine.complete(prompt, sampling, samples), 1):
+        say(f"--- sample {number} of {samples} ---\n{prompt}{completion.text}\n")
 
 
-def _print_json(engine: Engine, prompt: str, settings: SamplingSettings, n: int) -> None:
+def _print_json(engine: Engine, prompt: str, sampling: SamplingSettings, samples: int) -> None:
     from dataclasses import asdict
     from json import dumps
 
     from tinyslm.core.console import stream
 
-    for completion in engine.complete(prompt, settings, n):
+    for completion in engine.complete(prompt, sampling, samples):
         stream(dumps({"prompt": prompt, **asdict(completion)}) + "\n")

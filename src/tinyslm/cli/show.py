@@ -35,7 +35,8 @@ def _show_model(folder: Path) -> None:
 
     config = read_model_config(folder)
     say(
-        f"{folder}: {config.family}, {count(config.parameters)} parameters, {config.depth} blocks of width {config.dim}, "
+        f"{folder}: {config.family}, {count(config.parameters)} parameters, "
+        f"{config.depth} blocks of width {config.dim}, "
         f"{config.heads} heads ({config.kv_heads} for keys and values) of {config.head_dim}, "
         f"context {config.context:,}, vocabulary {config.vocab_size:,}."
     )
@@ -62,7 +63,8 @@ def _show_shards(folder: Path) -> None:
     manifest = Shards.open(folder).manifest
     tokenizer = manifest["tokenizer"]
     say(
-        f"{folder}: shards, tokenizer {tokenizer['kind']} with {tokenizer['vocab_size']:,} tokens; every file is intact."
+        f"{folder}: shards, tokenizer {tokenizer['kind']} with {tokenizer['vocab_size']:,} tokens; "
+        "every file is intact."
     )
     rows = [
         (name, f"{part['documents']:,}", f"{part['tokens']:,}", size(part["utf8_bytes"]),

@@ -20,7 +20,7 @@ def train(
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     tokenizer: Path | None = None,
     minutes: float | None = None,
-    **settings: Annotated[dict[str, str], Parameter(help="Any setting, as `--section.key value`.")],
+    **settings: dict[str, str],
 ) -> None:
     """Train a model on text, or go on with a run that was interrupted.
 
@@ -42,6 +42,8 @@ def train(
         A folder with a tokenizer to use instead of training one.
     minutes
         How long to train; short for `--train.minutes`, and takes the place of `--train.steps`.
+    settings
+        Any setting, as `--section.key value`.
     """
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.core.config import merge
@@ -70,7 +72,9 @@ def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: Ru
     from tinyslm.core.console import say, warn, work_progress
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.training.pipeline import start
+    from tinyslm.training.run_folder import RunFolder
 
+    RunFolder(out).refuse_if_used()
     given = Tokenizer.load(tokenizer) if tokenizer else None
     with work_progress("Preparing the text") as progress:
         run = start(paths, out, config=config, tokenizer=given, notify=warn, progress=progress)

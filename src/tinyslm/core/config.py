@@ -111,12 +111,17 @@ def _is_section(annotation: Any) -> bool:
     return get_origin(annotation) is None and isinstance(annotation, type) and issubclass(annotation, Section)
 
 
+def _siblings(kind: type[Section], key: str) -> list[str]:
+    """The settings among which a wrong key may have been meant: those of its section, or the sections."""
+    group = key.rpartition(".")[0]
+    return [name for name, _ in fields(kind) if name.rpartition(".")[0] == group] or list(kind.model_fields)
+
+
 def _explain(kind: type[Section], mistake: Any) -> str:
     """One mistake found by pydantic, as a sentence with the dotted key."""
     key = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
-        siblings = [name for name, _ in fields(kind)] + list(kind.model_fields)
-        return f'there is no setting "{key}" ({did_you_mean(key, siblings)})'
+        return f'there is no setting "{key}" ({did_you_mean(key, _siblings(kind, key))})'
     if mistake["type"] == "value_error":
         text = str(mistake["ctx"]["error"])
         return f"{key}: {text}" if key else text

@@ -29,7 +29,7 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     if close:
         return f'Did you mean "{close[0]}"?'
-    return f"Allowed: {', '.join(names)}."
+    return f"Allowed: {', '.join(names)}." if names else ""
 
 
 def require_extra(extra: str, what: str) -> TinyslmError:

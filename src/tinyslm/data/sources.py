@@ -16,12 +16,13 @@ from typing import BinaryIO, cast
 import xxhash
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import sha256_json
+from tinyslm.core.files import MANIFEST, sha256_json
 from tinyslm.data.compressed import ZstdStream
 from tinyslm.data.documents import Tally
 
 STDIN = "-"
 HUB = "hf://"
+WRITTEN_HERE = ("metrics.jsonl", "model.safetensors", MANIFEST)
 COMPRESSED = (".gz", ".zst")
 BLOCK = 1 << 20  # bytes read at a time
 
@@ -86,7 +87,9 @@ def _files_below(folder: Path, tally: Tally, exclude: Path | None) -> Iterator[P
         for name in [name for name in folders if name.startswith(".")]:
             tally.add("hidden_folders", str(Path(parent, name)))
         folders[:] = sorted(
-            name for name in folders if not name.startswith(".") and Path(parent, name).resolve() != exclude
+            name
+            for name in folders
+            if not name.startswith(".") and Path(parent, name).resolve() != exclude and not _is_ours(Path(parent, name))
         )
         for name in sorted(names):
             file = Path(parent, name)
@@ -94,6 +97,11 @@ def _files_below(folder: Path, tally: Tally, exclude: Path | None) -> Iterator[P
                 tally.add("hidden_files", str(file))
             elif file.is_file():
                 yield file
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds no text of the user's: a run folder, a model folder or shards, or Python's byte code."""
+    return folder.name == "__pycache__" or any((folder / name).is_file() for name in WRITTEN_HERE)
 
 
 class Input:

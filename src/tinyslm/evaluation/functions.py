@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinyslm.inference.engine import Engine
-from tinyslm.inference.sampling import SamplingSettings
+from tinyslm.inference.settings import SamplingSettings
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 SETTINGS = SamplingSettings(max_tokens=96, temperature=0.5, seed=0)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.cache import KVCache
-from tinyslm.inference.sampling import SamplingSettings, choose
+from tinyslm.inference.sampling import choose
+from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.stop import StopStrings
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer

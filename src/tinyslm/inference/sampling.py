@@ -4,29 +4,9 @@ Shape legend: v vocab_size, s tokens so far.
 """
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from tinyslm.core.config import Section
-
-
-class SamplingSettings(Section):
-    """How text is drawn. The filters apply in the order of the fields; a temperature of 0 takes the likeliest token."""
-
-    max_tokens: int = Field(default=200, gt=0, description="Most tokens to generate.")
-    repetition_penalty: float = Field(
-        default=1.0, gt=0, description="Makes tokens that were already seen less likely; 1: off."
-    )
-    temperature: float = Field(default=0.8, ge=0, description="Divides the logits; 0: always the likeliest token.")
-    top_k: int = Field(default=0, ge=0, description="Keep the k likeliest tokens; 0: all.")
-    top_p: float = Field(
-        default=1.0, gt=0, le=1, description="Keep the likeliest tokens that together have this probability."
-    )
-    min_p: float = Field(
-        default=0.0, ge=0, le=1, description="Drop tokens less likely than this share of the likeliest."
-    )
-    seed: int | None = Field(default=None, description="Makes the draws repeatable; none: different each time.")
-    stop: tuple[str, ...] = Field(default=(), description="Texts that end the generation; they are not part of it.")
+from tinyslm.inference.settings import SamplingSettings
 
 
 def choose(logits_v: Tensor, seen_s: Tensor, settings: SamplingSettings, generator: torch.Generator) -> int:

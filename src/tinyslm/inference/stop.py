@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 
 class StopStrings:
-    """Lets text through up to the first stop string, holding back what may turn out to be the start of one."""
+    """Lets text through up to the first stop string, holding back what may turn out to be the start of one.
+
+    The first is the one that is complete first (of several, the longest), however the text comes in pieces.
+    """
 
     def __init__(self, stop: Sequence[str]) -> None:
         self._stop = [text for text in stop if text]
@@ -16,10 +19,10 @@ class StopStrings:
         if self.found:
             return ""
         self._held += text
-        places = [place for place in (self._held.find(stop) for stop in self._stop) if place >= 0]
-        if places:
+        found = [(place + len(stop), place) for stop in self._stop if (place := self._held.find(stop)) >= 0]
+        if found:
             self.found = True
-            return self._held[: min(places)]
+            return self._held[: min(found)[1]]
         keep = max((self._overlap(stop) for stop in self._stop), default=0)
         certain, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return certain

@@ -39,7 +39,8 @@ class RMSNormOnCPU(torch.autograd.Function):
         ctx.save_for_backward(unit, scale, weight)
         ctx.dtype = x.dtype
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
-        return (unit * weight).to(dtype)
+        y: Tensor = (unit * weight).to(dtype)
+        return y
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, None]:

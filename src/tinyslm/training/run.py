@@ -25,7 +25,7 @@ from tinyslm.data.shards import Shards, TokenSplit
 from tinyslm.evaluation.loss import mean_loss, score_documents
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.inference.engine import Engine
-from tinyslm.inference.sampling import SamplingSettings
+from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
 from tinyslm.training.checkpoint import (

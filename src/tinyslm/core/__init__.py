@@ -1,0 +1,1 @@
+"""What everything else stands on: settings, errors, files, the console, plots and pages. No torch here."""

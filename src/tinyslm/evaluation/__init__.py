@@ -1,0 +1,1 @@
+"""How good a model is: losses with intervals, baselines, completions that parse."""

@@ -1,0 +1,1 @@
+"""What this machine can do: cores, memory, number formats, measured speeds."""

@@ -1,0 +1,1 @@
+"""Generating text: sampling, the KV cache, the engine."""

@@ -1,0 +1,28 @@
+"""How text is drawn from a model."""
+
+from pydantic import Field
+
+from tinyslm.core.config import Section
+
+
+class SamplingSettings(Section):
+    """The filters apply in the order of the fields; a temperature of 0 takes the likeliest token."""
+
+    max_tokens: int = Field(default=200, gt=0, description="Most tokens to generate for each sample.")
+    repetition_penalty: float = Field(
+        default=1.0, gt=0, description="Makes tokens that were already seen less likely; 1: off."
+    )
+    temperature: float = Field(default=0.8, ge=0, description="Divides the logits; 0: always the likeliest token.")
+    top_k: int = Field(default=0, ge=0, description="Keep the k likeliest tokens; 0: all.")
+    top_p: float = Field(
+        default=1.0, gt=0, le=1, description="Keep the likeliest tokens that together have this probability."
+    )
+    min_p: float = Field(
+        default=0.0, ge=0, le=1, description="Drop tokens less likely than this share of the likeliest."
+    )
+    seed: int | None = Field(
+        default=None, ge=0, lt=2**63, description="Makes the draws repeatable; sample i uses seed + i."
+    )
+    stop: tuple[str, ...] = Field(
+        default=(), description="A text that ends the generation; may be given several times."
+    )

@@ -1,0 +1,1 @@
+"""Text to ids and back: training, loading and comparing tokenizers; chat templates."""
