@@ -3,7 +3,10 @@
 Shape legend: b batch, g kv_heads, s tokens, k head_dim.
 """
 
+from typing import Any
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyslm.model.config import ModelConfig
@@ -24,6 +27,13 @@ class LayerKV:
         self._v_bgsk[:, :, self.length : stop] = v_bgtk
         self.length = stop
         return self._k_bgsk[:, :, :stop], self._v_bgsk[:, :, :stop]
+
+    def extend_arrays(self, k_bgk: NDArray[Any], v_bgk: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """`extend` by one token on a CPU, with NumPy arrays in the same memory."""
+        keys, values = self._k_bgsk.numpy(), self._v_bgsk.numpy()
+        keys[:, :, self.length], values[:, :, self.length] = k_bgk, v_bgk
+        self.length += 1
+        return keys[:, :, : self.length], values[:, :, : self.length]
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) these sequences of the batch, in this order."""

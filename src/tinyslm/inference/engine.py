@@ -1,7 +1,7 @@
 """The engine: requests in, tokens out. Several samples of one prompt run as one batch and share its prefill."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +13,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.cache import KVCache
 from tinyslm.inference.sampling import choose
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.step import NumpyStep, suits
 from tinyslm.inference.stop import StopStrings
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer
@@ -20,6 +21,8 @@ from tinyslm.tokenizer.stream import TextStream
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 Finish = Literal["", "stop", "length"]
+Step = Callable[[Sequence[int], KVCache], Tensor]
+"""Takes in one more token of each sequence; returns logits `[b, v]`."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Engine:
 
     def _generate(self, prompt_ids: list[int], settings: SamplingSettings, n: int) -> Iterator[Piece]:
         samples = self._samples(prompt_ids, settings, n)
+        step = NumpyStep(self.model) if suits(self.model, n) else self._step
         cache, logits_bv = self._prefill([prompt_ids])
         rows = torch.zeros(n, dtype=torch.long, device=logits_bv.device)
         cache.select(rows)
@@ -107,7 +111,7 @@ class Engine:
                 samples = [samples[row] for row in going]
                 cache.select(torch.tensor(going, dtype=torch.long, device=logits_bv.device))
             if samples:
-                cache, logits_bv = self._next(samples, cache)
+                cache, logits_bv = self._next(samples, cache, step)
 
     def _samples(self, prompt_ids: list[int], settings: SamplingSettings, n: int) -> list[_Sample]:
         seed = secrets.randbits(48) if settings.seed is None else settings.seed
@@ -125,8 +129,7 @@ class Engine:
 
     def _advance(self, sample: _Sample, logits_v: Tensor, settings: SamplingSettings) -> Piece:
         """Choose a sample's next token and take it in."""
-        seen = torch.tensor(sample.ids, device=logits_v.device)
-        token = choose(logits_v, seen, settings, sample.generator)
+        token = choose(logits_v, sample.ids, settings, sample.generator)
         sample.generated += 1
         text = ""
         if token in self.tokenizer.stop_ids:
@@ -142,12 +145,15 @@ class Engine:
             text += sample.stop.push(sample.stream.flush()) + sample.stop.flush()
         return Piece(sample.number, text, sample.generated, sample.finish)
 
-    def _next(self, samples: list[_Sample], cache: KVCache) -> tuple[KVCache, Tensor]:
+    def _next(self, samples: list[_Sample], cache: KVCache, step: Step) -> tuple[KVCache, Tensor]:
         """Logits for each sample's next token; starts a new cache on the newer half when the context is full."""
         if cache.length == self.model.config.context:
             keep = self.model.config.context // 2
             return self._prefill([sample.ids[-keep:] for sample in samples])
-        return cache, self._forward([sample.ids[-1:] for sample in samples], cache)
+        return cache, step([sample.ids[-1] for sample in samples], cache)
+
+    def _step(self, ids: Sequence[int], cache: KVCache) -> Tensor:
+        return self._forward([[token] for token in ids], cache)
 
     def _prefill(self, ids: list[list[int]]) -> tuple[KVCache, Tensor]:
         self.model.eval()

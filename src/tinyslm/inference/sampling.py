@@ -3,13 +3,15 @@
 Shape legend: v vocab_size, s tokens so far.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from tinyslm.inference.settings import SamplingSettings
 
 
-def choose(logits_v: Tensor, seen_s: Tensor, settings: SamplingSettings, generator: torch.Generator) -> int:
+def choose(logits_v: Tensor, seen_s: Sequence[int], settings: SamplingSettings, generator: torch.Generator) -> int:
     """The id of the next token. `seen_s` holds the ids so far, the prompt's included, for the repetition penalty."""
     logits_v = logits_v.float()
     if settings.repetition_penalty != 1.0:
@@ -19,10 +21,11 @@ def choose(logits_v: Tensor, seen_s: Tensor, settings: SamplingSettings, generat
     return int(torch.multinomial(filtered_probabilities(logits_v, settings), 1, generator=generator))
 
 
-def penalize(logits_v: Tensor, seen_s: Tensor, penalty: float) -> Tensor:
+def penalize(logits_v: Tensor, seen_s: Sequence[int], penalty: float) -> Tensor:
     """Divide the positive logits of seen tokens by `penalty`, multiply the negative ones (Keskar et al., 2019)."""
-    scores = logits_v[seen_s]
-    return logits_v.index_put((seen_s,), torch.where(scores > 0, scores / penalty, scores * penalty))
+    places_s = torch.as_tensor(seen_s, device=logits_v.device)
+    scores = logits_v[places_s]
+    return logits_v.index_put((places_s,), torch.where(scores > 0, scores / penalty, scores * penalty))
 
 
 def filtered_probabilities(logits_v: Tensor, settings: SamplingSettings) -> Tensor:

@@ -129,7 +129,7 @@ class Family:
             name = rule.outside if rule.outside in rest else rule.outside.removeprefix(self.prefix)
             if name in rest:
                 tensor = rest.pop(name)
-                parts = (tensor.t() if rule.transposed else tensor).chunk(len(rule.inside))
+                parts = (tensor.t() if rule.transposed else tensor).tensor_split(len(rule.inside))
                 renamed |= {name: part.contiguous() for name, part in zip(rule.inside, parts, strict=True)}
         return {**rest, **renamed}
 
