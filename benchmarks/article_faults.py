@@ -1,0 +1,203 @@
+"""What each fault of the article's printed model costs, mended one after the other.
+
+    python benchmarks/article_faults.py
+
+Every variant reads the same batches of the same text (source files of the Python standard library) and is trained by
+the article's loop: AdamW at 3e-4, cross-entropy, teacher forcing, PyTorch's own initial weights, fp32. Two losses are
+printed, in nats per token: "as the loop sees it" feeds whole windows of held-out text, and "honest" gives the model
+only what comes before the token that it has to predict, as in generating. For a model that does not see the answer
+they are the same. The last line printed is the result as JSON.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sysconfig
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinyslm.tokenizer.training import train_tokenizer
+
+VOCAB, CONTEXT, DIM, DEPTH, HEADS, BATCH = 512, 64, 128, 2, 4, 8
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Which faults are mended."""
+
+    name: str
+    positions: bool = True
+    causal: bool = True
+    head_scale: bool = True
+    width: bool = True
+
+
+VARIANTS = (
+    Variant("as printed", positions=False, causal=False, head_scale=False, width=False),
+    Variant("attention over positions", causal=False, head_scale=False, width=False),
+    Variant("+ causal mask", head_scale=False, width=False),
+    Variant("+ scale head_dim ** -0.5", width=False),
+    Variant("+ feed-forward 4 * dim wide"),
+)
+
+
+class ArticleAttention(nn.Module):
+    """The article's attention with its faults mended as the variant says: `[batch, seq, dim]` to the same."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        self.variant = variant
+        self.scale = (DIM // HEADS if variant.head_scale else DIM) ** -0.5
+        self.qkv = nn.Linear(DIM, 3 * DIM)
+        self.out = nn.Linear(DIM, DIM)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).unflatten(-1, (3, HEADS, DIM // HEADS)).unbind(2)  # [batch, seq, heads, head_dim]
+        if self.variant.positions:
+            q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        scores = q @ k.transpose(-2, -1) * self.scale
+        if self.variant.causal:
+            seq = x.shape[1]
+            scores = scores.masked_fill(torch.ones(seq, seq, dtype=torch.bool).triu(1), -math.inf)
+        y = scores.softmax(-1) @ v
+        if self.variant.positions:
+            y = y.transpose(1, 2)
+        return self.out(y.flatten(2))
+
+
+class ArticleBlock(nn.Module):
+    """Pre-norm attention and feed-forward."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        width = 4 * DIM if variant.width else 1024
+        self.norm1, self.norm2 = nn.LayerNorm(DIM), nn.LayerNorm(DIM)
+        self.attention = ArticleAttention(variant)
+        self.feed_forward = nn.Sequential(nn.Linear(DIM, width), nn.GELU(), nn.Linear(width, DIM))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm1(x))
+        return x + self.feed_forward(self.norm2(x))
+
+
+class ArticleModel(nn.Module):
+    """Token ids `[batch, seq]` to logits `[batch, seq, vocab]`."""
+
+    def __init__(self, variant: Variant) -> None:
+        super().__init__()
+        self.tokens = nn.Embedding(VOCAB, DIM)
+        self.positions = nn.Embedding(512, DIM)
+        self.blocks = nn.Sequential(*(ArticleBlock(variant) for _ in range(DEPTH)))
+        self.norm = nn.LayerNorm(DIM)
+        self.head = nn.Linear(DIM, VOCAB)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
+        return self.head(self.norm(self.blocks(x)))
+
+
+@dataclass(frozen=True)
+class Result:
+    """Losses in nats per token over the seeds: of held-out text, in both ways."""
+
+    name: str
+    parameters: int
+    as_the_loop_sees_it: float
+    honest: float
+    honest_of_each_seed: tuple[float, ...]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--seeds", type=int, default=1)
+    arguments = parser.parse_args()
+    begun = time.monotonic()
+    train, valid = corpus()
+    print(f"{len(train):,} tokens to train on, {len(valid):,} held out; {arguments.steps} steps of {BATCH * CONTEXT}")
+    print(f"dim {DIM}, depth {DEPTH}, heads {HEADS}, vocabulary {VOCAB}, windows of {CONTEXT}")
+    results = [measure(variant, train, valid, arguments.steps, arguments.seeds) for variant in VARIANTS]
+    show(results)
+    seconds = round(time.monotonic() - begun)
+    print(json.dumps({"benchmark": "article_faults", "seconds": seconds, "results": list(map(asdict, results))}))
+
+
+def corpus() -> tuple[Tensor, Tensor]:
+    """Ids of the standard library's modules; each tenth file is held out."""
+    files = sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py"))
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    train, valid = [text for i, text in enumerate(texts) if i % 10], texts[::10]
+    tokenizer = train_tokenizer(train, vocab_size=VOCAB)
+    return tuple(torch.tensor([i for ids in tokenizer.encode_batch(some) for i in ids]) for some in (train, valid))
+
+
+def measure(variant: Variant, train: Tensor, valid: Tensor, steps: int, seeds: int) -> Result:
+    """Train with each seed, and score."""
+    seen, honest, parameters = [], [], 0
+    for seed in range(seeds):
+        model = trained(variant, train, steps, seed)
+        seen.append(loss_in_windows(model, valid))
+        honest.append(honest_loss(model, valid))
+        parameters = sum(weight.numel() for weight in model.parameters())
+        print(f"{variant.name}, seed {seed}: {seen[-1]:.3f} as the loop sees it, {honest[-1]:.3f} honest", flush=True)
+    return Result(variant.name, parameters, statistics.mean(seen), statistics.mean(honest), tuple(honest))
+
+
+def trained(variant: Variant, train: Tensor, steps: int, seed: int) -> ArticleModel:
+    """The article's loop."""
+    torch.manual_seed(seed)
+    model = ArticleModel(variant)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
+    batches = torch.Generator().manual_seed(seed)
+    for _ in range(steps):
+        batch = windows(train, torch.randint(len(train) - CONTEXT - 1, (BATCH,), generator=batches))
+        loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval()
+
+
+def windows(ids: Tensor, starts: Tensor) -> Tensor:
+    """`[n, CONTEXT + 1]` ids from each of the places `starts`."""
+    return ids[starts[:, None] + torch.arange(CONTEXT + 1)]
+
+
+def held_out_windows(valid: Tensor) -> Tensor:
+    """128 windows, evenly spread."""
+    return windows(valid, torch.linspace(0, len(valid) - CONTEXT - 2, 128).long())
+
+
+@torch.no_grad()
+def loss_in_windows(model: ArticleModel, valid: Tensor) -> float:
+    """Every position's loss in one pass, the whole window in sight: what the training loop computes."""
+    batch = held_out_windows(valid)
+    return F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten()).item()
+
+
+@torch.no_grad()
+def honest_loss(model: ArticleModel, valid: Tensor) -> float:
+    """Every position's loss with nothing after it in sight: one pass for each length of prefix."""
+    batch = held_out_windows(valid)
+    losses = [F.cross_entropy(model(batch[:, :n])[:, -1], batch[:, n]).item() for n in range(1, CONTEXT + 1)]
+    return statistics.mean(losses)
+
+
+def show(results: list[Result]) -> None:
+    """The table of `docs/the-article-corrected.md`."""
+    print("\n| variant | parameters | as the loop sees it | honest |\n| --- | --- | --- | --- |")
+    for one in results:
+        seeds = " ".join(f"{loss:.3f}" for loss in one.honest_of_each_seed)
+        each = f" ({seeds})" if len(one.honest_of_each_seed) > 1 else ""
+        print(f"| {one.name} | {one.parameters:,} | {one.as_the_loop_sees_it:.3f} | {one.honest:.3f}{each} |")
+    print()
+
+
+if __name__ == "__main__":
+    main()
