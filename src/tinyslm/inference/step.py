@@ -52,8 +52,9 @@ class NumpyStep:
         if self._positions is not None:
             x_bd = x_bd + self._positions[position]
         turn = self._turn(position)
-        for block, layer in zip(self._blocks, cache.layers, strict=True):
-            x_bd = block(x_bd, turn, layer)
+        with np.errstate(over="ignore"):  # exp(-x) of a very negative gate is infinite, which closes it as it should
+            for block, layer in zip(self._blocks, cache.layers, strict=True):
+                x_bd = block(x_bd, turn, layer)
         return torch.from_numpy(self._head(self._norm(x_bd)))
 
     def _turn(self, position: int) -> Function:

@@ -1,0 +1,208 @@
+"""The engine: the cache changes nothing, nor does a batch; where texts end; what happens at the context's end."""
+
+import pytest
+import torch
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.cache import KVCache
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.step import NumpyStep
+
+FAMILIES = ["qwen3", "llama", "gpt2", "tinyslm"]
+
+
+def start_cache(model, batch: int) -> KVCache:
+    return KVCache(model.config, batch, model.config.context, torch.float32, torch.device("cpu"))
+
+
+def script(engine, monkeypatch, ids: list[int]) -> None:
+    """Make the engine's model generate just these ids, whatever it is asked."""
+    order = iter(ids)
+
+    def choose(*_args) -> int:
+        return next(order)
+
+    monkeypatch.setattr("tinyslm.inference.engine.choose", choose)
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_with_the_cache_are_those_without(make_engine, family: str, grouped: bool) -> None:
+    if grouped and family in ("gpt2", "tinyslm"):
+        pytest.skip("no grouped queries in this family")
+    model = make_engine(family, kv_heads=2 if grouped else 4).model
+    ids = torch.randint(0, 256, (3, 64))
+    cache = start_cache(model, 3)
+    parts = (20, 1, 1, 5, 1, 36)  # a prefill, single tokens, and several at once in the middle
+    with torch.inference_mode():
+        found = torch.cat([model(part, cache) for part in ids.split(parts, 1)], 1)
+        torch.testing.assert_close(found, model(ids), atol=2e-5, rtol=1e-4)
+    assert cache.length == 64
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("case", [*FAMILIES, "qwen3 grouped", "llama grouped", "gpt2 gelu"])
+def test_steps_in_numpy_are_those_in_torch(make_engine, case: str, rows: int) -> None:
+    family, _, kind = case.partition(" ")
+    changes = {"grouped": {"kv_heads": 2}, "gelu": {"feed_forward": "gelu"}}.get(kind, {})
+    model = make_engine(family, **changes).model
+    ids = torch.randint(0, 256, (rows, 30))
+    caches = [start_cache(model, rows) for _ in range(2)]
+    step = NumpyStep(model)
+    with torch.inference_mode():
+        for cache in caches:
+            model(ids[:, :20], cache)
+        for place in range(20, 30):
+            wanted = model(ids[:, place : place + 1], caches[0])[:, 0]
+            torch.testing.assert_close(step(ids[:, place].tolist(), caches[1]), wanted, atol=2e-5, rtol=1e-4)
+    assert caches[1].length == 30
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steps_in_numpy_take_large_activations_quietly(make_engine, family: str) -> None:
+    model = make_engine(family).model
+    with torch.no_grad():
+        for layer in model.model.layers:
+            getattr(layer.mlp, "gate_proj", layer.mlp.up_proj).weight.mul_(300)
+    caches = [start_cache(model, 1) for _ in range(2)]
+    found = NumpyStep(model)([65], caches[0])
+    with torch.no_grad():
+        torch.testing.assert_close(found, model(torch.tensor([[65]]), caches[1])[:, 0], atol=1e-2, rtol=1e-3)
+
+
+def test_a_full_cache_is_refused(make_engine) -> None:
+    model = make_engine(context=4).model
+    cache = start_cache(model, 1)
+    model(torch.zeros(1, 4, dtype=torch.long), cache)
+    with pytest.raises(TinyslmError, match=r"5 tokens .* 4"):
+        model(torch.zeros(1, 1, dtype=torch.long), cache)
+
+
+def test_greedy_generation_equals_the_slow_way(make_engine) -> None:
+    engine = make_engine()
+    prompt = engine.tokenizer.encode("once upon")
+    ids = list(prompt)
+    with torch.no_grad():
+        for _ in range(30):
+            ids.append(int(engine.model(torch.tensor([ids]))[0, -1].argmax()))
+            if ids[-1] in engine.tokenizer.stop_ids:
+                break
+    generated = [token for token in ids[len(prompt) :] if token not in engine.tokenizer.stop_ids]
+    found = engine.complete("once upon", SamplingSettings(temperature=0, max_tokens=30))[0]
+    assert found.text == engine.tokenizer.decode(generated)
+
+
+@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
+def test_samples_of_a_batch_are_those_drawn_alone(make_engine, family: str) -> None:
+    # Some run into the context's end, all end at different places: the stop text is a common byte.
+    engine = make_engine(family, context=32)
+    settings = {"max_tokens": 60, "temperature": 1.0, "stop": ("e", "q"), "repetition_penalty": 1.1}
+    together = engine.complete("abc", SamplingSettings(seed=10, **settings), n=6)
+    alone = [engine.complete("abc", SamplingSettings(seed=10 + i, **settings))[0] for i in range(6)]
+    assert together == alone
+    assert len({completion.tokens for completion in together}) > 1
+    assert engine.complete("abc", SamplingSettings(seed=10, **settings), n=12)[:6] == alone  # too many for NumPy
+
+
+def test_a_seed_repeats_and_no_seed_does_not(make_engine) -> None:
+    engine = make_engine()
+    seeded = SamplingSettings(max_tokens=20, seed=3)
+    assert engine.complete("x", seeded) == engine.complete("x", seeded)
+    free = [engine.complete("x", SamplingSettings(max_tokens=20, temperature=1.5))[0].text for _ in range(2)]
+    assert free[0] != free[1]
+    state = torch.get_rng_state()
+    engine.complete("x", seeded)
+    assert torch.equal(torch.get_rng_state(), state)  # sampling while training does not disturb the training
+
+
+@pytest.mark.parametrize("end", ["<|endoftext|>", "<|im_end|>"])
+def test_end_tokens_end_a_text_and_are_not_part_of_it(make_engine, monkeypatch, end: str) -> None:
+    engine = make_engine()
+    assert engine.tokenizer.special_ids[end] in engine.tokenizer.stop_ids
+    script(engine, monkeypatch, [*engine.tokenizer.encode("Hello"), engine.tokenizer.special_ids[end]])
+    (found,) = engine.complete("", SamplingSettings(max_tokens=50))
+    assert (found.text, found.finish, found.tokens) == ("Hello", "stop", 6)
+
+
+def test_max_tokens_ends_a_text(make_engine, monkeypatch) -> None:
+    engine = make_engine()
+    script(engine, monkeypatch, engine.tokenizer.encode("Hello"))
+    (found,) = engine.complete("", SamplingSettings(max_tokens=5))
+    assert (found.text, found.finish, found.tokens) == ("Hello", "length", 5)
+
+
+def test_a_stop_text_over_several_tokens_ends_a_text(make_engine, monkeypatch) -> None:
+    engine = make_engine()
+    script(engine, monkeypatch, engine.tokenizer.encode("one\ntwo\n\nthree"))
+    pieces = list(engine.stream("", SamplingSettings(max_tokens=50, stop=("\n\n",))))
+    assert "".join(piece.text for piece in pieces) == "one\ntwo"
+    assert pieces[-1].finish == "stop"
+    assert [piece.finish for piece in pieces[:-1]] == [""] * (len(pieces) - 1)
+
+
+def test_text_held_back_for_a_stop_text_comes_at_the_end(make_engine, monkeypatch) -> None:
+    engine = make_engine()
+    script(engine, monkeypatch, engine.tokenizer.encode("one STO"))
+    assert engine.complete("", SamplingSettings(max_tokens=7, stop=("STOP",)))[0].text == "one STO"
+
+
+@pytest.mark.parametrize("text", ["naïve café – 日本語 🙂 done", "🙂🙂"])
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_pieces_joined_are_the_decoded_ids(make_engine, monkeypatch, text: str, cut: int) -> None:
+    engine = make_engine()
+    ids = engine.tokenizer.encode(text)[: len(text.encode()) - cut]
+    script(engine, monkeypatch, ids)
+    pieces = list(engine.stream("", SamplingSettings(max_tokens=len(ids))))
+    assert "".join(piece.text for piece in pieces) == engine.tokenizer.decode(ids)
+    assert "�" not in "".join(piece.text for piece in pieces[:-1])
+
+
+def test_pieces_of_several_samples_carry_their_numbers(make_engine) -> None:
+    engine = make_engine()
+    settings = SamplingSettings(max_tokens=15, seed=1)
+    texts = ["", "", ""]
+    for piece in engine.stream("ab", settings, n=3):
+        texts[piece.sample] += piece.text
+    assert texts == [completion.text for completion in engine.complete("ab", settings, n=3)]
+
+
+def test_a_prompt_longer_than_the_context_is_refused(make_engine) -> None:
+    engine = make_engine(context=16)
+    assert engine.complete("x" * 15, SamplingSettings(max_tokens=1))[0].tokens == 1
+    with pytest.raises(TinyslmError, match=r"16 tokens.* 16") as caught:
+        engine.complete("x" * 16)
+    assert "at most 15 tokens" in caught.value.remedy
+
+
+def test_generation_goes_on_past_the_context_with_its_newer_half(make_engine) -> None:
+    engine = make_engine("llama", context=16)
+    with torch.no_grad():
+        engine.model.lm_head.weight[256:] = 0  # no special token is ever the likeliest
+    ids = engine.tokenizer.encode("abcdef")
+    window = list(ids)
+    for _ in range(40):
+        with torch.no_grad():
+            ids.append(int(engine.model(torch.tensor([window]))[0, -1].argmax()))
+        window = ids[-8:] if len(window) == 16 else [*window, ids[-1]]
+    found = engine.complete("abcdef", SamplingSettings(max_tokens=40, temperature=0))[0]
+    assert (found.text, found.finish) == (engine.tokenizer.decode(ids[6:]), "length")
+
+
+def test_an_empty_prompt_starts_a_document(make_engine) -> None:
+    engine = make_engine()
+    with torch.no_grad():
+        likeliest = int(engine.model(torch.tensor([[engine.tokenizer.eos_id]]))[0, -1].argmax())
+    (found,) = engine.complete("", SamplingSettings(max_tokens=1, temperature=0))
+    assert found.text == engine.tokenizer.decode([likeliest]) or likeliest in engine.tokenizer.stop_ids
+
+
+def test_special_names_in_a_prompt_are_plain_text(make_engine) -> None:
+    engine = make_engine()
+    assert not set(engine.tokenizer.encode("<|im_end|>")) & set(engine.tokenizer.stop_ids)
+
+
+def test_dropout_is_off_while_generating(make_engine) -> None:
+    engine = make_engine(dropout=0.5)
+    engine.model.train()
+    settings = SamplingSettings(max_tokens=10, seed=1)
+    assert engine.complete("a", settings) == engine.complete("a", settings)

@@ -1,0 +1,40 @@
+import random
+from pathlib import Path
+
+import pytest
+
+from tinyslm.core.config import build_config, merge
+from tinyslm.data.config import DataConfig
+from tinyslm.data.prepare import prepare
+from tinyslm.data.shards import Shards
+from tinyslm.tokenizer.training import train_tokenizer
+from tinyslm.training.config import RunConfig
+
+WORDS = "the a cat dog tree house river old young sees finds takes gives red blue under over".split()
+TINY = {
+    "model": {"dim": 32, "heads": 2, "depth": 2, "context": 16, "dropout": 0.1},
+    "data": {"workers": 1},
+    "train": {"steps": 8, "batch": 4, "micro_batch": 2, "log_every": 1, "checkpoint_minutes": 0, "device": "cpu"},
+}
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory) -> Path:
+    """A file of 6 kB of English-like text."""
+    chosen = random.Random(0)
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("\n".join(" ".join(chosen.choices(WORDS, k=12)) + "." for _ in range(100)))
+    return path
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory, text_file) -> Shards:
+    """Shards of that text, a token for each byte."""
+    out = tmp_path_factory.mktemp("shards") / "shards"
+    return prepare([str(text_file)], out, tokenizer=train_tokenizer([], kind="byte"), config=DataConfig(workers=1))
+
+
+@pytest.fixture
+def tiny_config():
+    """Makes settings of a run that takes a second: `tiny_config(train={"steps": 3})`."""
+    return lambda **changes: build_config(RunConfig, merge(TINY, changes))

@@ -1,0 +1,139 @@
+"""Runs that are really killed: at the end, the weights are those of the run that was left alone, bit for bit."""
+
+import json
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import one_life
+import pytest
+
+from tinyslm.core.files import sha256_file
+from tinyslm.training.metrics import read_metrics
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have the libraries loaded already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tinyslm.training.pipeline", "torch", "tinyslm.training.report", "torch._dynamo"])
+    return context
+
+
+def weights_hash(run: Path) -> str:
+    return sha256_file(run / "model" / "model.safetensors")
+
+
+def steps_done(run: Path) -> int:
+    log = run / "metrics.jsonl"
+    return (
+        max(map(int, re.findall(rb'"event": "step", "step": (\d+)', log.read_bytes())), default=0)
+        if log.exists()
+        else 0
+    )
+
+
+def history(run: Path) -> list[tuple]:
+    """What the run recorded, without times and rates."""
+    return [
+        (row["event"], row.get("step"), row.get("loss"), row.get("text"), row.get("gradient_norm"))
+        for row in read_metrics(run / "metrics.jsonl")
+        if row["event"] not in ("start", "checkpoint")  # a kill can come between a checkpoint and its row
+    ]
+
+
+def test_a_run_killed_many_times_ends_with_the_same_weights(processes, text_file, tiny_config, tmp_path: Path) -> None:
+    config = tiny_config(train={"steps": 90, "validate_every": 7, "sample_every": 40}, tokenizer={"kind": "byte"})
+    moments = random.Random(1)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    _spend(processes, text_file, undisturbed, config).join()
+    ends = []
+    for kill in range(13):
+        life = _spend(processes, text_file, killed, config)
+        if kill < 3:  # somewhere in the preparations
+            life.join(moments.uniform(0, 0.4))
+        else:  # somewhere in or after a later step; most of the time goes into saving
+            wanted = 7 * (kill - 2) + moments.randint(-2, 2)
+            while life.is_alive() and steps_done(killed) < wanted:
+                time.sleep(0.001)
+            life.join(moments.uniform(0, 0.03))
+        life.kill()
+        life.join()
+        ends.append(life.exitcode)
+    assert ends.count(-signal.SIGKILL) >= 10, ends
+    last = _spend(processes, text_file, killed, config)
+    last.join()
+    assert last.exitcode == 0
+    assert weights_hash(killed) == weights_hash(undisturbed)
+    assert history(killed) == history(undisturbed)
+    assert sorted(p.name for p in killed.iterdir()) == sorted(p.name for p in undisturbed.iterdir())
+    assert sorted(p.name for p in (killed / "checkpoints").iterdir()) == ["best", "step-000089", "step-000090"]
+
+
+def test_ctrl_c_finishes_the_step_and_saves(shards, tiny_config, tmp_path: Path) -> None:
+    config = tiny_config(train={"steps": 60, "checkpoint_minutes": 60, "keep": 1})
+    undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
+    one_life.live([str(shards.folder)], str(undisturbed), config.model_dump(mode="json"))
+    with _program([str(shards.folder)], stopped, config) as process:
+        while steps_done(stopped) < 5:
+            assert process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=60)
+    rows = read_metrics(stopped / "metrics.jsonl")
+    step = rows[-1]["step"]
+    assert rows[-1]["event"] == "checkpoint"
+    assert 5 <= step < 60
+    assert said == f"interrupted after step {step}\n"
+    assert (stopped / "checkpoints" / f"step-{step:06d}").is_dir()
+    one_life.live([], str(stopped), {})
+    assert weights_hash(stopped) == weights_hash(undisturbed)
+    assert history(stopped)[-1] == history(undisturbed)[-1]
+
+
+@pytest.mark.timeout(280)
+def test_a_compiled_run_killed_three_times_ends_with_the_same_weights(shards, tiny_config, tmp_path: Path) -> None:
+    config = tiny_config(
+        model={"depth": 1}, train={"steps": 12, "compile": True, "micro_batch": 0, "validate_every": 4}
+    )
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    cache = tmp_path / "inductor"
+    with _program([str(shards.folder)], undisturbed, config, cache) as process:
+        assert process.wait() == 0, process.communicate()
+    for wanted in (2, 5, 9):
+        with _program([str(shards.folder)], killed, config, cache) as process:
+            while steps_done(killed) < wanted:
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.001)
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    with _program([str(shards.folder)], killed, config, cache) as process:
+        assert process.wait() == 0, process.communicate()
+    assert weights_hash(killed) == weights_hash(undisturbed)
+    assert history(killed) == history(undisturbed)
+
+
+def _spend(processes, text_file: Path, out: Path, config):
+    """A process that lives for the run in `out`."""
+    life = processes.Process(target=one_life.live, args=([str(text_file)], str(out), config.model_dump(mode="json")))
+    life.start()
+    return life
+
+
+def _program(paths: list[str], out: Path, config, cache: Path | None = None) -> subprocess.Popen[str]:
+    """The same, as a program of its own; `cache` is where it keeps what it compiles."""
+    compiling = {"TORCHINDUCTOR_CACHE_DIR": str(cache), "TORCHINDUCTOR_COMPILE_THREADS": "1"} if cache else {}
+    order = json.dumps({"paths": paths, "out": str(out), "config": config.model_dump(mode="json")})
+    return subprocess.Popen(
+        [sys.executable, one_life.__file__, order],
+        env={**os.environ, **compiling},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
