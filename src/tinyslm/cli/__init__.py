@@ -3,8 +3,9 @@
 import sys
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
+from tinyslm.cli.options import SETTING, gather
 from tinyslm.core.console import fail, say
 from tinyslm.core.errors import TinyslmError
 
@@ -12,6 +13,7 @@ app = App(
     name="tinyslm",
     help="Build your own small language model: from a folder of text to a trained, measured and usable model.",
     version=lambda: version("tinyslm"),
+    default_parameter=Parameter(negative=()),  # no --no-json
 )
 data = App(name="data", help="Turn text into token shards.")
 tokenizer = App(name="tokenizer", help="Make tokenizers.")
@@ -32,7 +34,7 @@ app.command(tokenizer)
 def main() -> None:
     """Run the command line; a user's mistake is told in two lines and ends with exit code 2."""
     try:
-        app(exit_on_error=False, print_error=False)
+        app(gather(sys.argv[1:]), exit_on_error=False, print_error=False)
     except TinyslmError as error:
         _leave(error.problem, error.remedy)
     except CycloptsError as error:
@@ -48,11 +50,16 @@ def main() -> None:
 
 def _explain(error: CycloptsError) -> str:
     """What is wrong with the command line, in one line."""
+    if isinstance(error, UnknownOptionError) and error.token.keyword == SETTING:
+        key = next(argument.split("=")[1] for argument in gather(sys.argv[1:]) if argument.startswith(SETTING))
+        return f"Unknown option: --{key}. This command has no settings."
     details = getattr(error.__cause__, "errors", None)  # of a value that pydantic refused
     if details is None:
         return " ".join(str(error).split())
+    from tinyslm.core.config import wrong_value
+
     return "; ".join(
-        f"--{'-'.join(map(str, mistake['loc'])).replace('_', '-')} {mistake['input']}: {mistake['msg'].lower()}"
+        f"--{'-'.join(map(str, mistake['loc'])).replace('_', '-')} {wrong_value(mistake)}"
         for mistake in details(include_url=False)
     )
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tinyslm.cli.options import SettingOptions
+
 
 def prepare(
     *paths: str,
@@ -12,7 +14,7 @@ def prepare(
     tokenizer: Path | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: bool = False,
-    **settings: dict[str, str],
+    settings: SettingOptions = (),
 ) -> None:
     """Turn text into token shards: read, clean, drop duplicates, split, train a tokenizer unless one is given, encode.
 
@@ -36,13 +38,12 @@ def prepare(
     """
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.cli.train import describe_data
-    from tinyslm.core.config import merge
     from tinyslm.core.console import say, warn, work_progress
     from tinyslm.data.prepare import prepare as prepare_shards
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.training.config import RunConfig
 
-    chosen = read_settings(RunConfig, config, merge(settings, {"data": {"strict": "true"}} if strict else {}))
+    chosen = read_settings(RunConfig, config, (*settings, "data.strict=true") if strict else settings)
     given = Tokenizer.load(tokenizer) if tokenizer else chosen.tokenizer
     with work_progress("Preparing the text") as progress:
         shards = prepare_shards(paths, out, tokenizer=given, config=chosen.data, progress=progress, notify=warn)

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 def generate(
     model: Path,
+    /,
     *,
-    prompt: Annotated[str, Parameter(name=["--prompt", "-p"])] = "",
+    prompt: Annotated[str, Parameter(name=["--prompt", "-p"], allow_leading_hyphen=True)] = "",
     samples: Annotated[int, Parameter(name=["--samples", "-n"])] = 1,
     sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
     json: bool = False,

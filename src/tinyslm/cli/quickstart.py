@@ -38,8 +38,8 @@ def quickstart(
     from tinyslm.training.pipeline import finish, start
 
     paths = [str(text)] if text else standard_library()
-    say(f"Training a language model from scratch on {text or 'the Python standard library'}, for {minutes:g} minutes.")
     config = build_config(RunConfig, {"train": {"minutes": minutes}}, origin="the options")
+    say(f"Training a language model from scratch on {text or 'the Python standard library'}, for {minutes:g} minutes.")
     with work_progress("Preparing the text") as progress:
         run = start(paths, _free(out), config=config, notify=warn, progress=progress)
     say(describe_data(run.shards.manifest))

@@ -1,22 +1,27 @@
-"""`--section.key value` options: the settings of a run on the command line."""
+"""The settings of a run, from the command line and for it."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_origin
 
 from tinyslm.core.config import Section, Settings, fields, flatten, load_config
-from tinyslm.core.errors import TinyslmError
-
-Overrides = dict[str, str]
 
 
-def settings(kind: type[Settings], file: Path | None, overrides: Mapping[str, Overrides]) -> Settings:
-    """Settings from defaults, a file and options like `--model.depth 6`."""
-    for name, value in overrides.items():
-        if not isinstance(value, dict):
-            raise TinyslmError(
-                f"Unknown option --{name}.", "Settings are written --section.key value; `tinyslm config` lists them."
-            )
-    return load_config(kind, file, overrides)
+def settings(kind: type[Settings], file: Path | None, options: Sequence[str]) -> Settings:
+    """Settings from defaults, a file and gathered options."""
+    return load_config(kind, file, nested(kind, options))
+
+
+def nested(kind: type[Section], options: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options like `model.depth=6` as `{"model": {"depth": "6"}}`. The last one counts; those of a list add up."""
+    lists = {key for key, field in fields(kind) if get_origin(field.annotation) is tuple}
+    values: dict[str, dict[str, Any]] = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        group, _, name = key.replace("-", "_").rpartition(".")
+        section = values.setdefault(group, {})
+        section[name] = [*section.get(name, ()), value] if f"{group}.{name}" in lists else value
+    return values
 
 
 def explain(kind: type[Section]) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 
-def show(path: Path) -> None:
+def show(path: Path, /) -> None:
     """Explain a model folder (parameters and sizes), shards (what is in them), or a run folder (its curve so far).
 
     Parameters
@@ -36,7 +36,7 @@ def _show_model(folder: Path) -> None:
     config = read_model_config(folder)
     say(
         f"{folder}: {config.family}, {count(config.parameters)} parameters, "
-        f"{config.depth} blocks of width {config.dim}, "
+        f"width {config.dim}, depth {config.depth}, "
         f"{config.heads} heads ({config.kv_heads} for keys and values) of {config.head_dim}, "
         f"context {config.context:,}, vocabulary {config.vocab_size:,}."
     )

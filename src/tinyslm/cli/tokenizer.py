@@ -5,12 +5,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tinyslm.cli.options import SettingOptions
+
 
 def train(
     *paths: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    kind: str = "bpe",
-    vocab_size: int = 0,
+    kind: str | None = None,
+    vocab_size: int | None = None,
+    config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    settings: SettingOptions = (),
 ) -> None:
     """Train a tokenizer on text, for use with `tinyslm data prepare --tokenizer` and `tinyslm train --tokenizer`.
 
@@ -23,15 +27,25 @@ def train(
     out
         The folder to write the tokenizer to.
     kind
-        "bpe" learns frequent byte sequences; "char" has a token for each character, "byte" one for each byte.
+        "bpe" (the default) learns frequent byte sequences; "char" has a token for each character, "byte" one for each
+        byte. Short for `--tokenizer.kind`.
     vocab_size
-        Number of tokens, a multiple of 64; 0: 4096, or as many as the text supports.
+        Number of tokens, a multiple of 64; 0 (the default): 4096, or as many as the text supports. Short for
+        `--tokenizer.vocab_size`.
+    config
+        A TOML or YAML file of settings.
+    settings
+        A setting of the sections `data` and `tokenizer`, as `--section.key value`.
     """
-    from tinyslm.core.config import build_config
+    from tinyslm.cli.settings import settings as read_settings
     from tinyslm.core.console import say, warn
     from tinyslm.data.vocabulary import make_tokenizer
-    from tinyslm.tokenizer.config import TokenizerConfig
+    from tinyslm.training.config import RunConfig
 
-    wanted = build_config(TokenizerConfig, {"kind": kind, "vocab_size": vocab_size})
-    made = make_tokenizer(paths, out, tokenizer=wanted, notify=warn)
+    if kind is not None:
+        settings = (*settings, f"tokenizer.kind={kind}")
+    if vocab_size is not None:
+        settings = (*settings, f"tokenizer.vocab_size={vocab_size}")
+    chosen = read_settings(RunConfig, config, settings)
+    made = make_tokenizer(paths, out, tokenizer=chosen.tokenizer, config=chosen.data, notify=warn)
     say(f"Tokenizer with {made.vocab_size:,} tokens: {out}")

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from tinyslm.cli.options import SettingOptions
+
 if TYPE_CHECKING:
     from tinyslm.training.config import RunConfig
     from tinyslm.training.run import Run
@@ -20,7 +22,8 @@ def train(
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     tokenizer: Path | None = None,
     minutes: float | None = None,
-    **settings: dict[str, str],
+    strict: bool = False,
+    settings: SettingOptions = (),
 ) -> None:
     """Train a model on text, or go on with a run that was interrupted.
 
@@ -42,16 +45,19 @@ def train(
         A folder with a tokenizer to use instead of training one.
     minutes
         How long to train; short for `--train.minutes`, and takes the place of `--train.steps`.
+    strict
+        Stop at a broken JSONL line; short for `--data.strict true`.
     settings
         Any setting, as `--section.key value`.
     """
     from tinyslm.cli.settings import settings as read_settings
-    from tinyslm.core.config import merge
     from tinyslm.core.errors import TinyslmError
     from tinyslm.training.config import RunConfig
 
     if minutes is not None:
-        settings = merge(settings, {"train": {"minutes": str(minutes), "steps": "0"}})
+        settings = (*settings, f"train.minutes={minutes}", "train.steps=0")
+    if strict:
+        settings = (*settings, "data.strict=true")
     if resume is not None:
         if paths or out or tokenizer:
             raise TinyslmError(
@@ -82,7 +88,8 @@ def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: Ru
     _finish(run)
 
 
-def _resume(folder: Path, config: Path | None, settings: dict[str, dict[str, str]]) -> None:
+def _resume(folder: Path, config: Path | None, settings: tuple[str, ...]) -> None:
+    from tinyslm.cli.settings import nested
     from tinyslm.core.config import build_config, merge, read_config_file
     from tinyslm.core.console import say, warn
     from tinyslm.core.files import read_json
@@ -93,7 +100,7 @@ def _resume(folder: Path, config: Path | None, settings: dict[str, dict[str, str
     if finished_result(folder) is not None:
         say(f"The run in {folder} has finished: its model is {folder / 'model'}.")
         return
-    changes = merge(read_config_file(config) if config else {}, settings)
+    changes = merge(read_config_file(config) if config else {}, nested(RunConfig, settings))
     stored = read_json(RunFolder.open(folder).config_file)
     run = Run.resume(folder, build_config(RunConfig, merge(stored, changes)) if changes else None, warn)
     say(f"Going on after step {run.progress.step:,} of {run.config.train.steps:,}.")

@@ -66,7 +66,8 @@ def read_config_file(file: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
-        raise TinyslmError(f"{file} is not valid {file.suffix[1:].upper()}: {error}.", "Correct the file.") from None
+        reason = " ".join(str(error).split())
+        raise TinyslmError(f"{file} is not valid {file.suffix[1:].upper()}: {reason}.", "Correct the file.") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -125,4 +126,26 @@ def _explain(kind: type[Section], mistake: Any) -> str:
     if mistake["type"] == "value_error":
         text = str(mistake["ctx"]["error"])
         return f"{key}: {text}" if key else text
-    return f"{key} = {mistake['input']!r}: {mistake['msg'][0].lower()}{mistake['msg'][1:]}"
+    return f"{key} = {wrong_value(mistake)}"
+
+
+_MUST_BE = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "model_type": "a section with settings of its own",
+    "string_type": "a text",
+    "tuple_type": "a list",
+}
+"""What pydantic says in Python's words, by its names for mistakes."""
+
+
+def wrong_value(mistake: Mapping[str, Any]) -> str:
+    """`abc: must be a whole number`, for a mistake found by pydantic in a value."""
+    message = str(mistake["msg"])
+    wanted = _MUST_BE.get(mistake["type"], message.removeprefix("Input should be "))
+    return f"{mistake['input']}: must be {wanted}" if wanted != message else f"{mistake['input']}: {message}"

@@ -41,7 +41,7 @@ def warn(text: str) -> None:
 
 def fail(problem: str, remedy: str) -> None:
     """The two parts of a `TinyslmError` on standard error, a line each."""
-    _write(sys.stderr, f"{_coloured('error:', 31, sys.stderr)} {printable(problem)}\n{printable(remedy)}\n")
+    _write(sys.stderr, f"{_coloured('error:', 31, sys.stderr)} {_line(problem)}\n{_line(remedy)}\n")
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
@@ -235,6 +235,10 @@ def _is_live() -> bool:
     from rich.console import Console
 
     return Console().is_interactive
+
+
+def _line(text: str) -> str:
+    return printable(text).replace("\n", " ")
 
 
 def _coloured(word: str, colour: int, file: TextIO) -> str:

@@ -58,9 +58,10 @@ def read_json(path: Path) -> Any:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; when the block ends well, it becomes `path` (replacing an older one).
 
-    When the block fails, nothing of it remains and an older `path` is untouched.
+    When the block fails, nothing of it remains (nor of the folders made above it) and an older `path` is untouched.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         _remove_left_over(path)
         temporary.mkdir(parents=True)
@@ -69,10 +70,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 sync_file(file)
         replace_folder(temporary, path)
+    except BrokenPipeError:  # nothing is wrong with the disk: whoever read our output has left
+        raise
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        with suppress(OSError):  # one that holds something stays
+            for folder in made:
+                folder.rmdir()
 
 
 def _remove_left_over(path: Path) -> None:

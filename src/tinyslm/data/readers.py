@@ -71,7 +71,7 @@ def find_column(columns: list[str], wanted: str, place: str) -> str:
     missing = f'no column "{wanted}"' if wanted else "no column that is known to hold text"
     raise TinyslmError(
         f"{place} has {missing}; its columns: {', '.join(columns) or 'none'}.",
-        "Name the right one with the setting text_column.",
+        "Name the one that holds the text: --data.text_column NAME",
     )
 
 

@@ -50,6 +50,8 @@ def find_sources(paths: Sequence[str], tallies: Sequence[Tally], exclude: Path |
     Hidden files are left out and counted in the tally of their path; so is the folder `exclude`.
     Raises `TinyslmError` for a path that does not exist, or has no file in it.
     """
+    if not paths:
+        raise TinyslmError("No text was given.", "Name files or folders of text, or - for standard input.")
     sources: list[Source] = []
     for origin, (path, tally) in enumerate(zip(paths, tallies, strict=True)):
         if path == STDIN or path.startswith(HUB):

@@ -98,7 +98,8 @@ def _hub_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chu
         first = next(rows, None)
     except Exception as error:  # whatever the library raises: no such name, no network, no such split
         raise TinyslmError(
-            f"Could not open {name}: {error}.", "Check the name, the split (hf://NAME:SPLIT) and the network."
+            f"Could not open {name}: {str(error).rstrip('.')}.",
+            "Check the name, the split (hf://NAME:SPLIT) and the network.",
         ) from error
     if first is None:
         return

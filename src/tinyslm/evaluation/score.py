@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.reading import read_documents
 from tinyslm.data.shards import Shards, is_shards
@@ -22,13 +23,14 @@ def evaluate(
     *,
     stride: int | None = None,
     dtype: str = "fp32",
+    config: DataConfig | None = None,
     notify: Notify = silent,
     progress: Progress = silent,
 ) -> Score:
     """Score the model in a folder on the documents in `paths`, or on the validation documents of one shards folder.
 
-    stride: how far windows move over documents longer than the context (the default). Text is cleaned as for
-    training. Raises `TinyslmError` when the model or the text cannot be used.
+    stride: how far windows move over documents longer than the context (the default). config: how text is read; by
+    default it is cleaned as for training. Raises `TinyslmError` when the model or the text cannot be used.
     """
     if not paths:
         raise TinyslmError("No text to score was given.", "For instance: tinyslm evaluate MODEL held-out.txt")
@@ -43,7 +45,7 @@ def evaluate(
     if len(paths) == 1 and is_shards(Path(paths[0])):
         documents = _validation_documents(Shards.open(Path(paths[0])), tokenizer)
     else:
-        documents = _documents([str(path) for path in paths], tokenizer, notify)
+        documents = _documents([str(path) for path in paths], tokenizer, config, notify)
     documents = _counted(documents, progress)
     return score_documents(
         decoder,
@@ -63,11 +65,11 @@ def _counted(documents: Documents, progress: Progress) -> Documents:
         yield ids, size
 
 
-def _documents(paths: Sequence[str], tokenizer: Tokenizer, notify: Notify) -> Documents:
+def _documents(paths: Sequence[str], tokenizer: Tokenizer, config: DataConfig | None, notify: Notify) -> Documents:
     """Token ids and bytes of each document; the pieces of a long one are put together again."""
     ids: list[int] = []
     size = 0
-    for piece in read_documents(paths, notify=notify):
+    for piece in read_documents(paths, config, notify=notify):
         ids += tokenizer.encode(piece.text)
         size += len(piece.text.encode("utf-8", "replace"))
         if piece.last:

@@ -76,7 +76,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def find_model(path: Path) -> Path:
     """The model folder that `path` means: itself, or the `model` folder of a finished run."""
     inside = path / "model"
-    return inside if (inside / "config.json").is_file() and not (path / WEIGHTS).is_file() else path
+    if (path / WEIGHTS).is_file():
+        return path
+    if (inside / "config.json").is_file():
+        return inside
+    if (path / "checkpoints").is_dir():
+        raise TinyslmError(
+            f"The run in {path} has not finished: it has no model yet.", f"Go on with it: tinyslm train --resume {path}"
+        )
+    return path
 
 
 def read_model_config(folder: Path) -> ModelConfig:
@@ -86,6 +94,10 @@ def read_model_config(folder: Path) -> ModelConfig:
             f"There is no model folder {folder}.", "Give a folder that holds config.json and model.safetensors."
         )
     path = folder / "config.json"
+    if not path.is_file():
+        raise TinyslmError(
+            f"{folder} is no model folder: it has no config.json.", "Give a folder in the Hugging Face layout."
+        )
     hf = read_json(path)
     if not isinstance(hf, dict) or "model_type" not in hf:
         raise TinyslmError(f"{path} names no model_type.", "Give a model folder in the Hugging Face layout.")

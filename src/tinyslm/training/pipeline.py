@@ -8,6 +8,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
+from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.metrics import MetricsLog
@@ -65,7 +66,8 @@ def start(
     out = Path(out)
     RunFolder(out).refuse_if_used()
     for name in config.train.sinks:
-        SINKS[name]  # raises now, before anything is written, when there is none of that name
+        SINKS[name]  # these raise now, before anything is written, when there is none of that name
+    pick_dtype(pick_device(config.train.device), config.train.dtype)
     if len(paths) == 1 and is_shards(Path(paths[0])):
         if tokenizer is not None:
             raise TinyslmError(f"{paths[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out.")

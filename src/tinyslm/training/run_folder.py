@@ -66,7 +66,7 @@ class RunFolder:
         if self.config_file.exists():
             raise TinyslmError(
                 f"{self.path} already holds a run.",
-                f"Continue it with: tinyslm train --resume {self.path}\nOr give another folder with --out.",
+                f"Continue it with `tinyslm train --resume {self.path}`, or give another folder with --out.",
             )
         # A run that was killed before it wrote its settings had not begun: what it left is not in the way.
         ours = {self.shards, self.data_file, self.versions_file, self.checkpoints}
