@@ -68,7 +68,9 @@ class Engine:
     tokenizer: Tokenizer
 
     @classmethod
-    def load(cls, folder: Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> "Engine":
+    def load(
+        cls, folder: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    ) -> "Engine":
         """An engine for a model folder."""
         return cls(load_model(folder, dtype=dtype, device=device), load_tokenizer(folder))
 

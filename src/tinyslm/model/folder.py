@@ -26,12 +26,12 @@ CARD = "tinyslm.json"
 
 
 def save_model(
-    model: Decoder, folder: Path, tokenizer: Tokenizer | None = None, training: Mapping[str, Any] | None = None
+    model: Decoder, folder: str | Path, tokenizer: Tokenizer | None = None, training: Mapping[str, Any] | None = None
 ) -> None:
     """Write a model folder (whole or not at all), with its tokenizer and a record of its training if given."""
     config = model.config
     family = FAMILIES[config.family]
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(Path(folder)) as temporary:
         tensors = family.to_outside(state_tensors(model), config.depth)
         write_tensors(temporary / WEIGHTS, tensors)
         special = {}
@@ -48,12 +48,15 @@ def save_model(
         write_json(temporary / CARD, {"format": 1, "sha256": checksum, "training": dict(training or {})})
 
 
-def load_model(folder: Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> Decoder:
+def load_model(
+    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Decoder:
     """Read a model folder, written here or by transformers; the model is in evaluation mode.
 
     Raises `TinyslmError` when files are missing or damaged, when a tensor is missing, left over or of another shape,
     and when the configuration asks for something that is not implemented.
     """
+    folder = Path(folder)
     config = read_model_config(folder)
     with torch.device("meta"):
         model = Decoder(config)
@@ -68,9 +71,9 @@ def load_model(folder: Path, *, dtype: torch.dtype = torch.float32, device: torc
     return model.to(device).eval()
 
 
-def load_tokenizer(folder: Path) -> Tokenizer:
+def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a model folder."""
-    return Tokenizer.load(folder)
+    return Tokenizer.load(Path(folder))
 
 
 def find_model(path: Path) -> Path:
