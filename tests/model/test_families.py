@@ -1,10 +1,18 @@
 """Each family, in both directions, against transformers: same logits, same config, no tensor lost."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from pathlib import Path
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.config import ModelConfig
@@ -31,7 +39,8 @@ THEIRS = {
     "llama": lambda: LlamaForCausalLM(
         LlamaConfig(
             vocab_size=300, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=40, rope_parameters={"rope_type": "default", "rope_theta": 3e4},
+            num_key_value_heads=2, max_position_embeddings=40,
+            rope_parameters={"rope_type": "default", "rope_theta": 3e4},
         )
     ),
     "gpt2": lambda: GPT2LMHeadModel(GPT2Config(vocab_size=300, n_embd=64, n_layer=2, n_head=4, n_positions=40)),
@@ -40,7 +49,7 @@ THEIRS = {
 
 def small_model(case: str) -> Decoder:
     torch.manual_seed(7)
-    model = Decoder(ModelConfig(family=case.split()[0], **{**SMALL, **OURS[case]}))
+    model = Decoder(ModelConfig(family=case.partition(" ")[0], **{**SMALL, **OURS[case]}))
     for parameter in model.parameters():  # biases and norms too, so that none of them can be lost unnoticed
         torch.nn.init.normal_(parameter, mean=0.1, std=0.2)
     return model.eval()

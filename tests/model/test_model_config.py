@@ -41,7 +41,7 @@ def test_a_resolved_config_gives_itself_again() -> None:
         ({"heads": 4, "kv_heads": 3}, ["heads (4)", "kv_heads (3)"]),
         ({"dim": 20, "heads": 4}, ["head_dim (5)", "even"]),
         ({"dpeth": 3}, ['"dpeth"', 'Did you mean "depth"?']),
-        ({"dim": "wide"}, ["dim = 'wide'"]),
+        ({"dim": "wide"}, ["dim = wide", "whole number"]),
         ({"depth": 0}, ["depth = 0"]),
         ({"family": "qwen4"}, ['"qwen4"', 'Did you mean "qwen3"?']),
         ({"family": "gpt2", "positions": "rope"}, ["positions", "learned", "gpt2"]),

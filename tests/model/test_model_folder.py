@@ -18,7 +18,28 @@ from tinyslm.model.folder import load_model, load_tokenizer, save_model
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 
-WORDS = "the old dog finds a red house by the river and young cats take blue trees over wide green hills".split()
+WORDS = (
+    "the",
+    "old",
+    "dog",
+    "finds",
+    "a",
+    "red",
+    "house",
+    "by",
+    "the",
+    "river",
+    "and",
+    "young",
+    "cats",
+    "take",
+    "blue",
+    "trees",
+    "over",
+    "wide",
+    "green",
+    "hills",
+)
 TEXT = " ".join(random.Random(0).choices(WORDS, k=3000))
 
 

@@ -10,7 +10,25 @@ from tinyslm.data.shards import Shards
 from tinyslm.tokenizer.training import train_tokenizer
 from tinyslm.training.config import RunConfig
 
-WORDS = "the a cat dog tree house river old young sees finds takes gives red blue under over".split()
+WORDS = (
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "tree",
+    "house",
+    "river",
+    "old",
+    "young",
+    "sees",
+    "finds",
+    "takes",
+    "gives",
+    "red",
+    "blue",
+    "under",
+    "over",
+)
 TINY = {
     "model": {"dim": 32, "heads": 2, "depth": 2, "context": 16, "dropout": 0.1},
     "data": {"workers": 1},

@@ -1,6 +1,6 @@
 """What a process of the interruption tests does: begin the run, or go on with it, until it ends or is killed.
 
-Run as a program it takes one JSON object: {"paths", "out", "config"}.
+Run as a program it takes one JSON object: {"paths", "out", "config"}, and "largest_file" in bytes if there is a limit.
 """
 
 import json
@@ -10,27 +10,34 @@ from typing import Any
 
 
 def live(paths: list[str], out: str, config: dict[str, Any]) -> None:
-    """Train on `paths` into `out`; one thread, so that processes do not wait for each other."""
-    import torch
-
+    """Train on `paths` into `out`."""
     from tinyslm.core.config import build_config
     from tinyslm.training.config import RunConfig
     from tinyslm.training.pipeline import resume, train
 
-    torch.set_num_threads(1)
     if Path(out, "config.json").exists():
         resume(out)
     else:
         train(paths, out, config=build_config(RunConfig, config))
 
 
-if __name__ == "__main__":
+def main(largest_file: int = 0, **order: Any) -> None:
+    """Live, and say in words how it ended."""
+    import resource
+
     from tinyslm.core.errors import TinyslmError
     from tinyslm.training.interrupt import Interrupted
 
+    if largest_file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     try:
-        live(**json.loads(sys.argv[1]))
+        live(**order)
     except Interrupted as stopped:
         print(f"interrupted after step {stopped.step}")
     except TinyslmError as error:
-        sys.exit(f"{error.problem}\n{error.remedy}")
+        print(f"{error.problem}\n{error.remedy}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 import random
 import re
 import signal
@@ -19,11 +18,14 @@ from tinyslm.training.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")
-def processes():
-    """Starts processes that have the libraries loaded already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tinyslm.training.pipeline", "torch", "tinyslm.training.report", "torch._dynamo"])
-    return context
+def processes(tmp_path_factory):
+    """Starts processes that have the libraries loaded already, and share what they compile."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        environment.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tinyslm.training.pipeline", "torch._inductor.compile_fx", "altair"])
+        yield context
 
 
 def weights_hash(run: Path) -> str:
@@ -80,7 +82,9 @@ def test_ctrl_c_finishes_the_step_and_saves(shards, tiny_config, tmp_path: Path)
     config = tiny_config(train={"steps": 60, "checkpoint_minutes": 60, "keep": 1})
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     one_life.live([str(shards.folder)], str(undisturbed), config.model_dump(mode="json"))
-    with _program([str(shards.folder)], stopped, config) as process:
+    order = {"paths": [str(shards.folder)], "out": str(stopped), "config": config.model_dump(mode="json")}
+    command = [sys.executable, one_life.__file__, json.dumps(order)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         while steps_done(stopped) < 5:
             assert process.poll() is None
             time.sleep(0.001)
@@ -98,42 +102,32 @@ def test_ctrl_c_finishes_the_step_and_saves(shards, tiny_config, tmp_path: Path)
 
 
 @pytest.mark.timeout(280)
-def test_a_compiled_run_killed_three_times_ends_with_the_same_weights(shards, tiny_config, tmp_path: Path) -> None:
+def test_a_compiled_run_killed_three_times_ends_with_the_same_weights(
+    processes, shards, tiny_config, tmp_path: Path
+) -> None:
     config = tiny_config(
         model={"depth": 1}, train={"steps": 12, "compile": True, "micro_batch": 0, "validate_every": 4}
     )
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    cache = tmp_path / "inductor"
-    with _program([str(shards.folder)], undisturbed, config, cache) as process:
-        assert process.wait() == 0, process.communicate()
+    first = _spend(processes, shards.folder, undisturbed, config)
+    first.join()
+    assert first.exitcode == 0
     for wanted in (2, 5, 9):
-        with _program([str(shards.folder)], killed, config, cache) as process:
-            while steps_done(killed) < wanted:
-                assert process.poll() is None, process.communicate()
-                time.sleep(0.001)
-            process.kill()
-        assert process.returncode == -signal.SIGKILL
-    with _program([str(shards.folder)], killed, config, cache) as process:
-        assert process.wait() == 0, process.communicate()
+        life = _spend(processes, shards.folder, killed, config)
+        while life.is_alive() and steps_done(killed) < wanted:
+            time.sleep(0.001)
+        life.kill()
+        life.join()
+        assert life.exitcode == -signal.SIGKILL
+    last = _spend(processes, shards.folder, killed, config)
+    last.join()
+    assert last.exitcode == 0
     assert weights_hash(killed) == weights_hash(undisturbed)
     assert history(killed) == history(undisturbed)
 
 
-def _spend(processes, text_file: Path, out: Path, config):
+def _spend(processes, text: Path, out: Path, config):
     """A process that lives for the run in `out`."""
-    life = processes.Process(target=one_life.live, args=([str(text_file)], str(out), config.model_dump(mode="json")))
+    life = processes.Process(target=one_life.live, args=([str(text)], str(out), config.model_dump(mode="json")))
     life.start()
     return life
-
-
-def _program(paths: list[str], out: Path, config, cache: Path | None = None) -> subprocess.Popen[str]:
-    """The same, as a program of its own; `cache` is where it keeps what it compiles."""
-    compiling = {"TORCHINDUCTOR_CACHE_DIR": str(cache), "TORCHINDUCTOR_COMPILE_THREADS": "1"} if cache else {}
-    order = json.dumps({"paths": paths, "out": str(out), "config": config.model_dump(mode="json")})
-    return subprocess.Popen(
-        [sys.executable, one_life.__file__, order],
-        env={**os.environ, **compiling},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )

@@ -144,9 +144,24 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     """
     manifest: dict[str, Any] = read_json(folder / MANIFEST)
     if verify:
-        for name, expected in manifest.get("files", {}).items():
+        for name, expected in _listed_files(folder, manifest).items():
             _check_file(folder, name, expected)
     return manifest
+
+
+def _listed_files(folder: Path, manifest: Any) -> dict[str, dict[str, Any]]:
+    """The size and SHA-256 of each file; a damaged manifest must not pass for one that names no files."""
+    files = manifest.get("files") if isinstance(manifest, dict) else None
+    whole = isinstance(files, dict) and all(
+        isinstance(entry, dict) and entry.keys() >= {"bytes", "sha256"} for entry in files.values()
+    )
+    if not whole:
+        raise TinyslmError(
+            f"{folder / MANIFEST} is damaged: it does not say what the files should be.",
+            f"Restore it from a copy, or delete {folder} and make it again.",
+        )
+    listed: dict[str, dict[str, Any]] = files or {}
+    return listed
 
 
 def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
