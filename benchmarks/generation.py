@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import torch
-from throughput import ratios
 from transformers import AutoModelForCausalLM
 
+from throughput import ratios
 from tinyslm import Decoder, Engine, ModelConfig, SamplingSettings, save_model, train_tokenizer
 
 PROMPT = "It was a dark and stormy night; the rain fell in torrents"
@@ -48,7 +48,7 @@ def main() -> None:
         if number:  # the first round warms up
             rates["tinyslm"].append(mine.tokens / (middle - start))
             rates["transformers.generate"].append(NEW / (end - middle))
-            print(f"round {number}: " + ", ".join(f"{who} {values[-1]:,.0f} tokens/s" for who, values in rates.items()))
+            print(f"round {number} in tokens/s:", {who: round(values[-1]) for who, values in rates.items()})
     result = {
         "tokens_per_second": {who: statistics.median(values) for who, values in rates.items()},
         "ratio": ratios(rates["tinyslm"], rates["transformers.generate"]),

@@ -1,4 +1,4 @@
-"""The peer for training: a GPT-2 of transformers in a plain loop, as its documentation shows it (fp32, eager, AdamW)."""
+"""The peer for training: a GPT-2 of transformers in a plain loop (fp32, eager, AdamW)."""
 
 import math
 import time

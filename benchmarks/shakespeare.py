@@ -20,7 +20,7 @@ from tinyslm.core.config import load_config
 from tinyslm.evaluation.loss import mean_loss
 from tinyslm.training.config import RunConfig
 from tinyslm.training.pipeline import finish, start
-from tinyslm.training.run import even_windows
+from tinyslm.training.validation import even_windows
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "shakespeare-characters.toml"
 TARGET = 1.4697

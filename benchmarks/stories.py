@@ -13,9 +13,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import plain_gpt2
 import torch
 
+import plain_gpt2
 from tinyslm import Shards, load_model, prepare_data
 from tinyslm.core.config import load_config
 from tinyslm.data.config import DataConfig
@@ -38,9 +38,15 @@ def main() -> None:
         work = Path(name)
         config = DataConfig(valid_paths=(str(arguments.data / "valid.jsonl"),))
         shards = prepare_data(
-            [str(arguments.data / "train.jsonl")], work / "shards", tokenizer=TokenizerConfig(vocab_size=4096), config=config
+            [str(arguments.data / "train.jsonl")],
+            work / "shards",
+            tokenizer=TokenizerConfig(vocab_size=4096),
+            config=config,
         )
-        results = {"tinyslm": ours(work, shards, arguments.minutes), "transformers GPT-2": theirs(work, shards, arguments.minutes)}
+        results = {
+            "tinyslm": ours(work, shards, arguments.minutes),
+            "transformers GPT-2": theirs(work, shards, arguments.minutes),
+        }
     print(json.dumps({"minutes": arguments.minutes, "results": results}))
 
 
@@ -62,7 +68,12 @@ def theirs(work: Path, shards: Shards, minutes: float) -> dict:
     model.save_pretrained(work / "peer")
     shards.tokenizer.save(work / "peer")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return {"steps": steps, "training_seconds": minutes * 60, "parameters": parameters, **asdict(score(work / "peer", shards))}
+    return {
+        "steps": steps,
+        "training_seconds": minutes * 60,
+        "parameters": parameters,
+        **asdict(score(work / "peer", shards)),
+    }
 
 
 def score(folder: Path, shards: Shards) -> Score:

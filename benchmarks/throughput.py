@@ -13,9 +13,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-import plain_gpt2
 import torch
 
+import plain_gpt2
 from tinyslm import Decoder, ModelConfig
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.training.config import OptimizerConfig
@@ -47,7 +47,9 @@ def main() -> None:
             for _ in range(arguments.steps):
                 run()
             rates[name].append(arguments.steps * BATCH * CONTEXT / (time.perf_counter() - start))
-        print(f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:,.0f} tokens/s" for name, values in rates.items()))
+        print(
+            f"round {number + 1}: " + ", ".join(f"{name} {values[-1]:,.0f} tokens/s" for name, values in rates.items())
+        )
     peer = rates["transformers GPT-2, fp32"]
     result = {
         "tokens_per_second": {name: statistics.median(values) for name, values in rates.items()},

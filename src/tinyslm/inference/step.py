@@ -19,7 +19,7 @@ from tinyslm.inference.cache import KVCache, LayerKV
 from tinyslm.model.attention import Attention
 from tinyslm.model.decoder import Block, Decoder
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # of fp32
 Function = Callable[[Array], Array]
 
 MOST_ROWS = 8
@@ -35,7 +35,7 @@ def suits(model: Decoder, rows: int) -> bool:
 class NumpyStep:
     """`step(ids, cache)`: logits after one more token in each sequence of a batch."""
 
-    def __init__(self, model: Decoder):
+    def __init__(self, model: Decoder) -> None:
         trunk = model.model
         self._embedding = _array(trunk.embed_tokens.weight)
         self._positions = None if trunk.embed_positions is None else _array(trunk.embed_positions.weight)
@@ -67,7 +67,8 @@ class NumpyStep:
 
         def turn(x_bhk: Array) -> Array:
             swapped = np.concatenate([x_bhk[..., half:], x_bhk[..., :half]], -1)
-            return x_bhk * cos_k + swapped * sin_k
+            turned: Array = x_bhk * cos_k + swapped * sin_k
+            return turned
 
         return turn
 
@@ -149,7 +150,7 @@ def _norm(module: Any) -> Function:
     return layer_norm
 
 
-def _linear(module: nn.Linear) -> Function:
+def _linear(module: Any) -> Function:
     transposed = _array(module.weight).T
     if module.bias is None:
         return lambda x: x @ transposed

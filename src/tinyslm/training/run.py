@@ -18,10 +18,9 @@ import torch
 from torch import Tensor
 
 from tinyslm.core.config import build_config, merge
-from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_json, read_manifest, write_json
 from tinyslm.data.loader import Loader
-from tinyslm.data.shards import Shards, TokenSplit
+from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import mean_loss, score_documents
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.inference.engine import Engine
@@ -46,14 +45,15 @@ from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.pace import seconds_per_step, timed
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.schedule import learning_rate_share
+from tinyslm.training.validation import bytes_per_token, even_windows
 
 Event = dict[str, Any]
 
 VALIDATIONS, SAMPLES = 10, 5
 """How many there are in a run whose settings do not say."""
 SAMPLE_TOKENS = 64
-FINAL_DOCUMENT_TOKENS = 1_000_000
-"""The final score looks at no more validation text than this (documents spread evenly)."""
+FINAL_TOKENS = 1_000_000
+"""The final score looks at about this much validation text, and no more."""
 
 
 @dataclass
@@ -209,13 +209,8 @@ class Run:
         """Score the best weights on the validation documents, and write the model folder."""
         read_manifest(self.folder.best)  # raises when it is damaged
         load_weights(self.folder.best, self.model)
-        valid = self.shards.split("valid")
-        every = max(1, valid.tokens // FINAL_DOCUMENT_TOKENS)
-        documents = (
-            (valid.document(i)[:-1].tolist(), valid.document_bytes(i)) for i in range(0, valid.documents, every)
-        )
-        with _uncompiled():
-            score = score_documents(self.model, documents, end_id=self.shards.tokenizer.eos_id)
+        documents = spread_documents(self.shards.split("valid"), FINAL_TOKENS)
+        score = score_documents(self.model, documents, end_id=self.shards.tokenizer.eos_id)
         result = {
             **asdict(score),
             "step": self.progress.best_step,
@@ -310,25 +305,6 @@ def _uncompiled() -> AbstractContextManager[None]:
     """
     stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
     return stance
-
-
-def bytes_per_token(split: TokenSplit) -> float:
-    """Bytes of UTF-8 text for each token of a split, the documents' end tokens included."""
-    return split.utf8_bytes / split.tokens
-
-
-def even_windows(split: TokenSplit, context: int, tokens: int) -> Tensor:
-    """Windows `[n, context + 1]` of a split, spread evenly, of at most `tokens` predictions (at least one window)."""
-    length = min(context, split.tokens - 1)
-    if length < 1:
-        raise TinyslmError(
-            f"The {split.name} split has {split.tokens} tokens: too few to validate on.",
-            "Give more text, or a larger share of it for validation (--data.valid_share).",
-        )
-    fitting = (split.tokens - 1) // length
-    count = max(1, min(tokens // length, fitting))
-    starts = [index * fitting // count * length for index in range(count)]
-    return torch.stack([torch.from_numpy(split.slice(start, length + 1).astype("int64")) for start in starts])
 
 
 def finished_result(path: Path) -> dict[str, Any] | None:
