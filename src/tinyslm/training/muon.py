@@ -69,7 +69,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     """The nearest (semi-)orthogonal matrix of each of `[n, rows, columns]`, `rows >= columns`, roughly.
 
-    A quintic Newton-Schulz iteration in bf16 (in fp32 where the device has no bf16): x <- a x + x (b g + c g g) with
+    A quintic Newton-Schulz iteration in bf16: x <- a x + x (b g + c g g) with
     g = x^T x, which drives all singular values towards one.
     """
     a, b, c = QUINTIC

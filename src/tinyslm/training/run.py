@@ -176,7 +176,8 @@ class Run:
     def _validate(self) -> Event:
         """The quick validation; the weights that do best in it are kept."""
         loss = self.quick_loss()
-        if self.progress.best_loss is None or loss < self.progress.best_loss:
+        best = self.progress.best_loss
+        if best is None or math.isnan(best) or loss < best:
             self.progress = replace(self.progress, best_loss=loss, best_step=self.progress.step)
             save_weights(self.folder.best, self.model)
         return {
