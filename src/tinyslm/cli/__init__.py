@@ -6,13 +6,14 @@ from importlib.metadata import version
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
 from tinyslm.cli.options import SETTING, gather
-from tinyslm.core.console import fail, say
+from tinyslm.core.console import fail
 from tinyslm.core.errors import TinyslmError
 
 app = App(
     name="tinyslm",
     help="Build your own small language model: from a folder of text to a trained, measured and usable model.",
     version=lambda: version("tinyslm"),
+    suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative=()),  # no --no-json
 )
 data = App(name="data", help="Turn text into token shards.")
@@ -41,7 +42,7 @@ def main() -> None:
         command = " ".join(["tinyslm", *(error.command_chain or ())])
         _leave(_explain(error), f"See what is possible: {command} --help")
     except KeyboardInterrupt:
-        say("Stopped.")
+        print("\nStopped.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell

@@ -45,7 +45,7 @@ from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.pace import seconds_per_step, timed
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.schedule import learning_rate_share
-from tinyslm.training.validation import bytes_per_token, even_windows
+from tinyslm.training.validation import bytes_per_token, even_windows, spread_documents
 
 Event = dict[str, Any]
 
