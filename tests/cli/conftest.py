@@ -1,0 +1,66 @@
+"""The command line in this process (`tinyslm`) and in one of its own (`program`), in a new folder each."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from the_command import COMMAND, TINY, Ended, sentences
+
+from tinyslm.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def tinyslm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Runs a command here: `tinyslm("show", folder)`."""
+
+    def run(*arguments: object, stdin: str = "") -> Ended:
+        monkeypatch.setattr(sys, "argv", ["tinyslm", *map(str, arguments)])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8"))
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        written = capsys.readouterr()
+        return Ended(code, written.out, written.err)
+
+    return run
+
+
+@pytest.fixture
+def program():
+    """Runs a command in a process of its own, as a user does."""
+
+    def run(*arguments: object, **options: object) -> Ended:
+        ended = subprocess.run(
+            [COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100, **options
+        )
+        return Ended(ended.returncode, ended.stdout, ended.stderr)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 30 text files, 25 kB in all."""
+    folder = tmp_path_factory.mktemp("cli") / "texts"
+    folder.mkdir()
+    for number in range(30):
+        (folder / f"{number:02}.txt").write_text(sentences(15, seed=number))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Path:
+    """The run folder of a finished run; not to be written to."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    subprocess.run([COMMAND, "train", str(texts), "--out", str(out), *TINY], check=True, capture_output=True)
+    return out
