@@ -63,6 +63,8 @@ def read_config_file(file: Path) -> dict[str, Any]:
         raise TinyslmError(
             f"Could not read the config file {file}: {error.strerror}.", "Check the path given with --config."
         ) from None
+    except UnicodeDecodeError:
+        raise TinyslmError(f"{file} is not UTF-8 text.", "Give a TOML or YAML file to --config.") from None
     try:
         values = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:

@@ -1,0 +1,75 @@
+"""`tinyslm quickstart`, in three seconds instead of five minutes."""
+
+import json
+from pathlib import Path
+
+import pytest
+from the_command import entries, sentences
+
+from tinyslm.cli.quickstart import _free
+
+FILE = '''"""{text}"""
+
+
+def find_{number}(number, other):
+    """{more}"""
+    result = number * other + {number}
+    for step in range({number}):
+        result -= step
+    return result
+'''
+
+
+@pytest.fixture
+def python() -> Path:
+    """A folder of 80 small Python files."""
+    folder = Path("python")
+    folder.mkdir()
+    for number in range(80):
+        content = FILE.format(text=sentences(4, number), more=sentences(1, number + 80).strip(), number=number)
+        (folder / f"{number:02}.py").write_text(content)
+    return folder
+
+
+def test_a_quickstart(tinyslm, python: Path) -> None:
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("mine")
+    ended = tinyslm("quickstart", "--minutes", "0.03", "--text", python, "--out", "mine")
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("Training a language model from scratch on python, for 0.03 minutes.\n")
+    rows = [line.split("  ")[0] for line in ended.out.splitlines()]
+    for name in ("unigram", "xz -9"):
+        assert name in rows
+    for said in (
+        "of held-out text (less is better):",
+        "this model, 3",
+        "Completions of ",
+        "(originals cut the same way: ",
+        "Model folder: mine-2/model\n",
+        "Loss plot:    mine-2/report.png\n",
+        "Report:       mine-2/report.html\n",
+    ):
+        assert said in ended.out
+    next_steps = ended.out[ended.out.index("Try next:") :].splitlines()[1:]
+    assert [line.split()[:2] for line in next_steps] == [["tinyslm", verb] for verb in ("generate", "show", "train")]
+    result = json.loads(Path("mine-2/result.json").read_text())
+    assert result["baselines"]["unigram"] > 0
+    assert result["functions"]["headers"] >= 1
+    assert {"model/model.safetensors", "report.html", "report.png"} <= entries(Path("mine-2"))
+    assert Path("mine/notes.txt").read_text() == "mine"
+    assert entries(Path("mine")) == {"notes.txt"}
+
+
+def test_a_folder_that_is_there_is_never_written_to() -> None:
+    for name in ("other", "mine", "mine-2"):
+        Path(name).mkdir()
+    assert [_free(Path(name)) for name in ("new", "mine", "other")] == [Path(n) for n in ("new", "mine-3", "other-2")]
+
+
+def test_the_standard_library_is_its_text() -> None:
+    from tinyslm.data.standard_library import standard_library
+
+    files = standard_library()
+    assert len(files) > 400
+    assert sum(Path(file).stat().st_size for file in files) > 6_000_000
+    assert not any("/test/" in file or "/site-packages/" in file for file in files)
