@@ -49,6 +49,23 @@ def test_an_unfinished_run_is_shown(tinyslm, stopped: Path) -> None:
     assert f"step {_step(stopped):,} of {STEPS:,}, not finished (go on with: tinyslm train --resume run)." in shown
 
 
+@pytest.mark.parametrize("log", [b"", None])
+def test_a_run_that_was_killed_before_its_first_step(tinyslm, finished: Path, log: bytes | None) -> None:
+    run = Path(shutil.copytree(finished, "run"))
+    for name in ("model", "checkpoints"):
+        shutil.rmtree(run / name)
+    for name in ("result.json", "report.html", "metrics.jsonl"):
+        (run / name).unlink()
+    (run / "checkpoints").mkdir()
+    if log is not None:
+        (run / "metrics.jsonl").write_bytes(log)
+    said = tinyslm("show", "run").out
+    assert said == "run: a run that has not begun (go on with: tinyslm train --resume run).\n"
+    assert tinyslm("train", "--resume", "run").code == 0
+    weights = [(folder / "model" / "model.safetensors").read_bytes() for folder in (run, finished)]
+    assert weights[0] == weights[1]
+
+
 def test_an_unfinished_run_has_no_model(tinyslm, stopped: Path, texts: Path) -> None:
     for command in (["generate", "run"], ["evaluate", "run", texts]):
         said = tinyslm(*command).mistake()

@@ -14,9 +14,10 @@ def show(path: Path, /) -> None:
     from tinyslm.core.errors import TinyslmError
     from tinyslm.data.shards import is_shards
 
-    if (path / "metrics.jsonl").is_file():
+    has_config = (path / "config.json").is_file()
+    if has_config and (path / "checkpoints").is_dir():
         _show_run(path)
-    elif (path / "config.json").is_file():
+    elif has_config:
         _show_model(path)
     elif is_shards(path):
         _show_shards(path)
@@ -80,8 +81,12 @@ def _show_run(folder: Path) -> None:
     from tinyslm.core.quantities import count, duration
     from tinyslm.training.metrics import read_metrics
 
-    events = read_metrics(folder / "metrics.jsonl")
-    start = next(event for event in events if event["event"] == "start")
+    log = folder / "metrics.jsonl"
+    events = read_metrics(log) if log.is_file() else []
+    start = next((event for event in events if event["event"] == "start"), None)
+    if start is None:
+        say(f"{folder}: a run that has not begun (go on with: tinyslm train --resume {folder}).")
+        return
     steps = [event for event in events if event["event"] == "step"]
     end = next((event for event in events if event["event"] == "end"), None)
     done = steps[-1]["step"] if steps else 0

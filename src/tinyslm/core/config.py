@@ -117,7 +117,8 @@ def _is_section(annotation: Any) -> bool:
 def _siblings(kind: type[Section], key: str) -> list[str]:
     """The settings among which a wrong key may have been meant: those of its section, or the sections."""
     group = key.rpartition(".")[0]
-    return [name for name, _ in fields(kind) if name.rpartition(".")[0] == group] or list(kind.model_fields)
+    siblings = [name for name, _ in fields(kind) if group and name.rpartition(".")[0] == group]
+    return siblings or list(kind.model_fields)
 
 
 def _explain(kind: type[Section], mistake: Any) -> str:
