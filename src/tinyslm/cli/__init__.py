@@ -1,5 +1,6 @@
 """The command line: one small file for each verb, imported only when the verb is used."""
 
+import os
 import sys
 from importlib.metadata import version
 
@@ -34,6 +35,9 @@ app.command(tokenizer)
 
 def main() -> None:
     """Run the command line; a user's mistake is told in two lines and ends with exit code 2."""
+    # Threads that wait for each other spin by default; where other programs use the processor too, that takes from
+    # both. A short spin costs nothing on a quiet machine and trains up to three times faster on a busy one.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(gather(sys.argv[1:]), exit_on_error=False, print_error=False)
     except TinyslmError as error:

@@ -22,6 +22,7 @@ from tinyslm.core.files import read_json, read_manifest, write_json
 from tinyslm.data.loader import Loader
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import mean_loss, score_documents
+from tinyslm.hardware.allocator import keep_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
@@ -100,6 +101,7 @@ class Run:
 
     @classmethod
     def _build(cls, folder: RunFolder, shards: Shards, config: RunConfig) -> "Run":
+        keep_freed_memory()
         device = pick_device(config.train.device)
         dtype = pick_dtype(device, config.train.dtype)
         torch.manual_seed(config.train.seed)

@@ -1,0 +1,118 @@
+"""docs/results.md from the kept results."""
+
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any
+
+TOP = """# Results
+
+Every figure here was measured by the command beside it; `make bench` runs them all (about an hour on two cores). Where
+two things are compared they ran in the same session, alternating where that is possible; ratios are medians over the
+rounds with the least and the greatest in brackets. The machine is a shared virtual one with two cores, so trust the
+ratios rather than the absolute figures. This page is written by `benchmarks/all.py`.
+
+| what | figure | target | command | measured on |
+| --- | --- | --- | --- | --- |
+"""
+
+NOTES = """
+## What falls short, and why
+
+"""
+
+
+def render(results: Mapping[str, Any]) -> str:
+    """The page."""
+    rows = []
+    for name, describe in ROWS.items():
+        kept = results.get(name)
+        if kept is None:
+            rows.append(f"| {name} | not measured | | | |")
+            continue
+        where = f"{kept['date']}, {kept['machine']}, {kept['gflops_fp32']} GFLOP/s in fp32, {kept['gflops_bf16']} in bf16"
+        for what, figure, target in describe(kept["result"]):
+            rows.append(f"| {what} | {figure} | {target} | `{kept['command']}` | {where} |")
+    return TOP + "\n".join(rows) + "\n" + NOTES + FALLS_SHORT.strip() + "\n"
+
+
+Row = tuple[str, str, str]
+
+
+def throughput(result: Any) -> list[Row]:
+    rates, rows = result["tokens_per_second"], []
+    peer = rates["transformers GPT-2, fp32"]
+    for name, ratio in result["ratios"].items():
+        what = f"training, 10.65M shape (6 layers, dim 384, context 256, batch 16): {name}"
+        figure = f"{rates[name]:,.0f} tokens/s, {spread(ratio)} times a plain fp32 loop over transformers' GPT-2 ({peer:,.0f})"
+        rows.append((what, figure, "2.5 times"))
+    return rows
+
+
+def shakespeare(result: Any) -> list[Row]:
+    what = f"Shakespeare characters, validation loss after {result['minutes']:g} minutes, default architecture"
+    runs = [
+        f"{run['loss']:.4f} ({run['parameters'] / 1e6:.1f}M parameters, {run['steps']} steps, "
+        f"{run['training_seconds']:.0f} s of training, {run['seconds']:.0f} s with everything)"
+        for run in result["runs"]
+    ]
+    return [(what, "; ".join(runs), f"under {result['target']} (nanoGPT's 10.65M, 3 minutes on an A100)")]
+
+
+def stories(result: Any) -> list[Row]:
+    rows = []
+    for name, score in result["results"].items():
+        figure = (
+            f"{score['bits_per_byte']:.4f} bits per byte ({score['low']:.4f} to {score['high']:.4f}), "
+            f"{score['parameters'] / 1e6:.1f}M parameters, {score['steps']} steps in {score['training_seconds']:.0f} s"
+        )
+        rows.append((f"stories, vocabulary 4,096, {result['minutes']:g} minutes of training: {name}", figure, ""))
+    return rows
+
+
+def help_time(result: Any) -> list[Row]:
+    figure = f"{result['median']:.2f} s ({result['low']:.2f} to {result['high']:.2f}), torch not imported"
+    return [("`tinyslm --help`", figure, "0.4 s")]
+
+
+def generation(result: Any) -> list[Row]:
+    rates = result["tokens_per_second"]
+    what = f"generation with the cache, {result['parameters'] / 1e6:.1f}M parameters, one stream, greedy"
+    figure = f"{rates['tinyslm']:,.0f} tokens/s, {spread(result['ratio'])} times transformers.generate"
+    return [(what, f"{figure} ({rates['transformers.generate']:,.0f})", "4 times")]
+
+
+def data(result: Any) -> list[Row]:
+    what = "text to shards: reading, cleaning, duplicates, encoding (vocabulary 4,096)"
+    ours, ratios = sorted(result["ours_mb_per_s"]), sorted(result["ratios"])
+    times = spread({"median": statistics.median(ratios), "low": ratios[0], "high": ratios[-1]})
+    figure = f"{statistics.median(ours):.1f} MB/s ({ours[0]:.1f} to {ours[-1]:.1f})"
+    return [(what, f"{figure}, {times} times datasets.map with tokenizers, tokenization alone", "10 MB/s")]
+
+
+def memory(result: Any) -> list[Row]:
+    return [("preparing 1 GB of text, all processes", f"peak of {result['peak_mb']:,.0f} MB", "under 1 GB")]
+
+
+def article(result: Any) -> list[Row]:
+    figure = "[the table](the-article-corrected.md#what-each-fault-costs)"
+    return [("what each fault of the article's model costs", figure, "")]
+
+
+def spread(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+ROWS: dict[str, Callable[[Any], list[Row]]] = {
+    "throughput": throughput,
+    "shakespeare": shakespeare,
+    "stories": stories,
+    "help": help_time,
+    "generation": generation,
+    "data": data,
+    "memory": memory,
+    "article": article,
+}
+
+FALLS_SHORT = """
+To be written.
+"""
