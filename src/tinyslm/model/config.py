@@ -15,7 +15,7 @@ class ModelConfig(Section):
     """Everything that decides a `Decoder`'s mathematics.
 
     What is not given follows from what is: the family's habits first, then `heads = dim / head_dim` (or
-    `head_dim = dim / heads`), `kv_heads = heads`, and a feed-forward of 8/3 (gated) or 4 times `dim`.
+    `head_dim = dim / heads`), `kv_heads = heads / 2` where the family can group queries, and a feed-forward of 8/3 (gated) or 4 times `dim`.
     """
 
     family: str = Field(default="qwen3", description="Architecture: qwen3, llama, gpt2 or tinyslm.")
@@ -23,7 +23,7 @@ class ModelConfig(Section):
     dim: int = Field(default=256, gt=0, description="Width of the residual stream.")
     depth: int = Field(default=4, gt=0, description="Number of blocks.")
     heads: int = Field(default=0, gt=0, description="Number of query heads (unless given: dim / head_dim).")
-    kv_heads: int = Field(default=0, gt=0, description="Number of key and value heads (unless given: heads).")
+    kv_heads: int = Field(default=0, gt=0, description="Number of key and value heads (unless given: half of heads, or heads).")
     head_dim: int = Field(default=0, gt=0, description="Width of one head (unless given: dim / heads, or 64).")
     ffn_dim: int = Field(
         default=0, gt=0, description="Inner width of the feed-forward (unless given: 8/3 or 4 times dim)."
@@ -67,7 +67,9 @@ class ModelConfig(Section):
         heads = heads or dim // head_dim
         gated = given.get("feed_forward", "swiglu") == "swiglu"
         ffn_dim = _round_up(dim * 8 // 3, 64) if gated else 4 * dim
-        return {"heads": heads, "head_dim": head_dim, "kv_heads": heads, "ffn_dim": ffn_dim, **given}
+        # Grouped queries where the architecture can say so: two query heads share their keys and values.
+        kv_heads = heads // 2 if "kv_heads" in family.keys and heads % 2 == 0 else heads
+        return {"heads": heads, "head_dim": head_dim, "kv_heads": kv_heads, "ffn_dim": ffn_dim, **given}
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
