@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from render import render
-
 from tinyslm.hardware.machine import examine_machine
 from tinyslm.hardware.speed import measure_speed
 
@@ -62,7 +61,9 @@ def commands(data: Path) -> dict[str, list[str]]:
 
 def run(command: list[str]) -> object:
     """Run a benchmark with its output shown; its last line is the result as JSON."""
-    process = subprocess.Popen([sys.executable, str(HERE / command[0]), *command[1:]], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / command[0]), *command[1:]], stdout=subprocess.PIPE, text=True
+    )
     last = ""
     assert process.stdout is not None
     for line in process.stdout:

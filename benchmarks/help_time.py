@@ -22,7 +22,12 @@ def main() -> None:
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - start)
-    program = "import sys; sys.argv[1:] = ['--help']; import tinyslm.cli\ntry: tinyslm.cli.main()\nfinally: assert 'torch' not in sys.modules"
+    program = (
+        "import sys, tinyslm.cli\n"
+        "sys.argv[1:] = ['--help']\n"
+        "try: tinyslm.cli.main()\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
     print(json.dumps({"median": statistics.median(seconds), "low": min(seconds), "high": max(seconds)}))
 

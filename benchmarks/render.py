@@ -29,7 +29,9 @@ def render(results: Mapping[str, Any]) -> str:
         if kept is None:
             rows.append(f"| {name} | not measured | | | |")
             continue
-        where = f"{kept['date']}, {kept['machine']}, {kept['gflops_fp32']} GFLOP/s in fp32, {kept['gflops_bf16']} in bf16"
+        where = (
+            f"{kept['date']}, {kept['machine']}, {kept['gflops_fp32']} GFLOP/s in fp32, {kept['gflops_bf16']} in bf16"
+        )
         for what, figure, target in describe(kept["result"]):
             rows.append(f"| {what} | {figure} | {target} | `{kept['command']}` | {where} |")
     return TOP + "\n".join(rows) + "\n" + NOTES + FALLS_SHORT.strip() + "\n"
@@ -43,8 +45,8 @@ def throughput(result: Any) -> list[Row]:
     peer = rates["transformers GPT-2, fp32"]
     for name, ratio in result["ratios"].items():
         what = f"training, 10.65M shape (6 layers, dim 384, context 256, batch 16): {name}"
-        figure = f"{rates[name]:,.0f} tokens/s, {spread(ratio)} times a plain fp32 loop over transformers' GPT-2 ({peer:,.0f})"
-        rows.append((what, figure, "2.5 times"))
+        times = f"{spread(ratio)} times a plain fp32 loop over transformers' GPT-2 ({peer:,.0f})"
+        rows.append((what, f"{rates[name]:,.0f} tokens/s, {times}", "2.5 times"))
     return rows
 
 
@@ -93,7 +95,7 @@ def memory(result: Any) -> list[Row]:
     return [("preparing 1 GB of text, all processes", f"peak of {result['peak_mb']:,.0f} MB", "under 1 GB")]
 
 
-def article(result: Any) -> list[Row]:
+def article(_result: Any) -> list[Row]:
     figure = "[the table](the-article-corrected.md#what-each-fault-costs)"
     return [("what each fault of the article's model costs", figure, "")]
 

@@ -36,7 +36,7 @@ app.command(tokenizer)
 def main() -> None:
     """Run the command line; a user's mistake is told in two lines and ends with exit code 2."""
     # Threads that wait for each other spin by default; where other programs use the processor too, that takes from
-    # both. A short spin costs nothing on a quiet machine and trains up to three times faster on a busy one.
+    # both. A short spin costs nothing on a quiet machine (docs/LOG.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         app(gather(sys.argv[1:]), exit_on_error=False, print_error=False)
@@ -45,6 +45,8 @@ def main() -> None:
     except CycloptsError as error:
         command = " ".join(["tinyslm", *(error.command_chain or ())])
         _leave(_explain(error), f"See what is possible: {command} --help")
+    except PermissionError as error:
+        _leave(f"{error.filename or error}: permission denied.", "Check the permissions there, or give another path.")
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)

@@ -1,13 +1,33 @@
 """How a training run looks in the terminal: a progress bar, validations and samples above it."""
 
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tinyslm.core.console import say, training_progress, warn
 from tinyslm.core.printable import one_line
 from tinyslm.core.quantities import count, duration
+from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.run import Event, Run
+
+
+@contextmanager
+def stopping(folder: Path) -> Iterator[None]:
+    """Say how to go on when the run in `folder` is asked to stop within the block, and leave with exit code 130."""
+    try:
+        yield
+    except Interrupted as stopped:
+        say(f"Stopped after step {stopped.step:,}; everything is saved. Go on with:")
+        say(f"  {command()} train --resume {folder}")
+        sys.exit(130)
+
+
+def command() -> str:
+    """How to call this program from where the user is: by its name, or by its path where it is not on PATH."""
+    return "tinyslm" if shutil.which("tinyslm") else sys.argv[0]
 
 
 @contextmanager
@@ -40,6 +60,10 @@ def watching(run: Run) -> Iterator[Callable[[Event], None]]:
                     )
                 case "sample":
                     progress.note(f"step {step:,}: sample: {one_line(event['text'], 160)}")
+                case "scoring":
+                    progress.note(f"step {step:,}: scoring the best weights (of step {event['best']:,})")
+                case "warning":
+                    warn(event["text"])
                 case "skipped":
                     warn(f"step {step:,} did not change the weights: {event['reason']}.")
 

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    from tinyslm.data.shards import Shards
     from tinyslm.evaluation.functions import FunctionScore
     from tinyslm.training.run import Run
+
+
+MOST_TRAINING_TOKENS = 10_000_000
+"""Of more training text than this, only a part is searched for functions, and xz would take minutes."""
 
 
 def quickstart(
@@ -29,7 +34,7 @@ def quickstart(
     out
         The run folder to write; when it exists, a number is added to its name.
     """
-    from tinyslm.cli.progress import watching
+    from tinyslm.cli.progress import stopping, watching
     from tinyslm.cli.train import describe_data
     from tinyslm.core.config import build_config
     from tinyslm.core.console import say, warn, work_progress
@@ -43,7 +48,7 @@ def quickstart(
     with work_progress("Preparing the text") as progress:
         run = start(paths, _free(out), config=config, notify=warn, progress=progress)
     say(describe_data(run.shards.manifest))
-    with watching(run) as watch:
+    with stopping(run.folder.path), watching(run) as watch:
         result = finish(run, watch)
     say("\nComparing with what needs no model ...")
     _tell(run, result, *_compare(run, result))
@@ -65,11 +70,14 @@ def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], Functi
     from tinyslm.evaluation.functions import score_functions
     from tinyslm.inference.engine import Engine
     from tinyslm.training.report import write_report
+    from tinyslm.training.run import FINAL_TOKENS
 
-    valid, tokenizer = run.shards.split("valid"), run.shards.tokenizer
-    documents = (tokenizer.decode(valid.document(number)[:-1].tolist()) for number in range(valid.documents))
-    others = baselines(run.shards)
-    functions = score_functions(Engine(run.model, tokenizer), documents)
+    held_out = _texts(run.shards, "valid", FINAL_TOKENS)  # the very documents that the model was scored on
+    training = b"".join(_texts(run.shards, "train", MOST_TRAINING_TOKENS))
+    whole = run.shards.split("train").tokens <= MOST_TRAINING_TOKENS
+    others = baselines(b"".join(held_out), training if whole else None)
+    documents = (text.decode("utf-8", "replace") for text in held_out)
+    functions = score_functions(Engine(run.model, run.shards.tokenizer), documents, training)
     extra: dict[str, Any] = {"baselines": others}
     if functions:
         extra["functions"] = {
@@ -82,13 +90,22 @@ def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], Functi
     return others, functions
 
 
+def _texts(shards: Shards, split: str, tokens: int) -> list[bytes]:
+    """The documents of a split, or some of them, spread evenly, that have about so many tokens."""
+    from tinyslm.training.validation import spread_documents
+
+    return [shards.tokenizer.decode_bytes(ids) for ids, _ in spread_documents(shards.split(split), tokens)]
+
+
 def _tell(run: Run, result: dict[str, Any], others: dict[str, float], functions: FunctionScore | None) -> None:
+    from tinyslm.cli.progress import command
+    from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
     from tinyslm.core.quantities import count, size
 
-    folder, valid = run.folder, run.shards.split("valid")
-    say(f"\nBits per byte on {size(valid.utf8_bytes)} of held-out text (less is better):")
-    interval = f"(95 % interval {result['low']:.3f} to {result['high']:.3f})"
+    folder = run.folder
+    say(f"\nBits per byte on {size(result['utf8_bytes'])} of held-out text (less is better):")
+    interval = f"({describe_interval(result)})"
     rows = [(name, f"{value:.3f}", "") for name, value in others.items()]
     table(
         [*rows, (f"this model, {count(result['parameters'])} parameters", f"{result['bits_per_byte']:.3f}", interval)]
@@ -103,6 +120,6 @@ def _tell(run: Run, result: dict[str, Any], others: dict[str, float], functions:
     say(f"Loss plot:    {folder.path / 'report.png'}")
     say(f"Report:       {folder.path / 'report.html'}")
     say("\nTry next:")
-    say(f"  tinyslm generate {folder.model} --prompt '{prompt}'")
-    say(f"  tinyslm show {folder.path}")
-    say("  tinyslm train YOUR-TEXTS/ --out runs/mine --minutes 10")
+    say(f"  {command()} generate {folder.model} --prompt '{prompt}'")
+    say(f"  {command()} show {folder.path}")
+    say(f"  {command()} train YOUR-TEXTS/ --out runs/mine --minutes 10")

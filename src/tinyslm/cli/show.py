@@ -29,6 +29,7 @@ def show(path: Path, /) -> None:
 
 
 def _show_model(folder: Path) -> None:
+    from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
     from tinyslm.core.quantities import count, size
     from tinyslm.model.folder import WEIGHTS, read_card, read_model_config
@@ -49,10 +50,10 @@ def _show_model(folder: Path) -> None:
     if weights.is_file():
         say(f"\n{WEIGHTS}: {size(weights.stat().st_size)}")
     training = read_card(folder).get("training", {})
-    if training:
+    if {"training_tokens", "bits_per_byte", "low", "high", "documents"} <= training.keys():
         say(
             f"Trained on {count(training['training_tokens'])} tokens; validation {training['bits_per_byte']:.4f} "
-            f"bits per byte ({training['low']:.4f} to {training['high']:.4f})."
+            f"bits per byte ({describe_interval(training)})."
         )
 
 
@@ -76,6 +77,7 @@ def _show_shards(folder: Path) -> None:
 
 
 def _show_run(folder: Path) -> None:
+    from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
     from tinyslm.core.plots import terminal_curve
     from tinyslm.core.quantities import count, duration
@@ -87,7 +89,7 @@ def _show_run(folder: Path) -> None:
     if start is None:
         say(f"{folder}: a run that has not begun (go on with: tinyslm train --resume {folder}).")
         return
-    steps = [event for event in events if event["event"] == "step"]
+    steps = [event for event in events if event["event"] == "step" and event["loss"] is not None]
     end = next((event for event in events if event["event"] == "end"), None)
     done = steps[-1]["step"] if steps else 0
     state = "finished" if end else f"not finished (go on with: tinyslm train --resume {folder})"
@@ -98,12 +100,12 @@ def _show_run(folder: Path) -> None:
     rows = [
         (f"{event['step']:,}", f"{event['loss']:.4f}", f"{event['bits_per_byte']:.4f}", duration(event["seconds"]))
         for event in events
-        if event["event"] == "validation"
+        if event["event"] == "validation" and event["loss"] is not None
     ]
     if rows:
         say()
         table(rows, header=("step", "validation loss", "bits per byte", "time"))
     if end:
         result = end["result"]
-        say(f"\nResult: {result['bits_per_byte']:.4f} bits per byte ({result['low']:.4f} to {result['high']:.4f}).")
+        say(f"\nResult: {result['bits_per_byte']:.4f} bits per byte ({describe_interval(result)}).")
         say(f"Model folder: {folder / 'model'}\nReport:       {folder / 'report.html'}")

@@ -109,32 +109,31 @@ def _resume(folder: Path, config: Path | None, settings: tuple[str, ...]) -> Non
 
 def _finish(run: Run) -> None:
     """Train to the end with the progress shown; Ctrl-C saves and says how to go on."""
-    import sys
-
-    from tinyslm.cli.progress import watching
+    from tinyslm.cli.progress import command, stopping, watching
     from tinyslm.core.console import say
-    from tinyslm.training.interrupt import Interrupted
     from tinyslm.training.pipeline import finish
 
     path = run.folder.path
-    try:
-        with watching(run) as watch:
-            result = finish(run, watch)
-    except Interrupted as stopped:
-        say(f"Stopped after step {stopped.step:,}; everything is saved. Go on with:")
-        say(f"  tinyslm train --resume {path}")
-        sys.exit(130)
+    with stopping(path), watching(run) as watch:
+        result = finish(run, watch)
     say(f"\nValidation: {describe_score(result)}")
     say(f"Model folder: {path / 'model'}\nReport:       {path / 'report.html'}")
-    say(f"Try it:       tinyslm generate {path / 'model'} --prompt 'Once'")
+    say(f"Try it:       {command()} generate {path / 'model'} --prompt 'Once'")
 
 
 def describe_score(score: Mapping[str, float]) -> str:
     """One line: bits per byte with its interval, loss and perplexity."""
     return (
-        f"{score['bits_per_byte']:.4f} bits per byte (95 % interval {score['low']:.4f} to {score['high']:.4f}), "
-        f"loss {score['loss']:.4f}, perplexity {score['perplexity']:.2f}, over {score['documents']:,} documents"
+        f"{score['bits_per_byte']:.4f} bits per byte ({describe_interval(score)}), "
+        f"loss {score['loss']:.4f}, perplexity {score['perplexity']:.2f}"
     )
+
+
+def describe_interval(score: Mapping[str, float]) -> str:
+    """How sure the score is: an interval over documents, which one document does not have."""
+    if score["documents"] == 1:
+        return "one document, so no interval"
+    return f"95 % interval {score['low']:.4f} to {score['high']:.4f} over {score['documents']:,} documents"
 
 
 def describe_data(manifest: Mapping[str, Any]) -> str:

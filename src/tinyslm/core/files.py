@@ -48,6 +48,8 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise TinyslmError(f"There is no file {path}.", "Check the path, or make the folder again.") from None
+    except OSError as error:
+        raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Check the path and its permissions.") from None
     except ValueError as error:
         raise TinyslmError(
             f"{path} is not valid JSON ({error}).", "The file is damaged: restore it, or make the folder again."

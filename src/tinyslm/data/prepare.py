@@ -28,7 +28,8 @@ from tinyslm.data.encoding import write_splits
 from tinyslm.data.shards import KIND, VERSION, Shards, is_shards
 from tinyslm.data.sources import Source, find_sources, fingerprint
 from tinyslm.data.split import Split, sample_pieces, split_corpus
-from tinyslm.data.workers import Workers, usable_cores
+from tinyslm.data.workers import Workers
+from tinyslm.hardware.limits import usable_cores
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer

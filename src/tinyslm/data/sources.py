@@ -16,13 +16,12 @@ from typing import BinaryIO, cast
 import xxhash
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import MANIFEST, sha256_json
+from tinyslm.core.files import MANIFEST, read_json, sha256_json
 from tinyslm.data.compressed import ZstdStream
 from tinyslm.data.documents import Tally
 
 STDIN = "-"
 HUB = "hf://"
-WRITTEN_HERE = ("metrics.jsonl", "model.safetensors", MANIFEST)
 COMPRESSED = (".gz", ".zst")
 BLOCK = 1 << 20  # bytes read at a time
 
@@ -103,7 +102,15 @@ def _files_below(folder: Path, tally: Tally, exclude: Path | None) -> Iterator[P
 
 def _is_ours(folder: Path) -> bool:
     """Whether a folder holds no text of the user's: a run folder, a model folder or shards, or Python's byte code."""
-    return folder.name == "__pycache__" or any((folder / name).is_file() for name in WRITTEN_HERE)
+    if folder.name == "__pycache__" or (folder / "model.safetensors").is_file():
+        return True
+    if (folder / "metrics.jsonl").is_file() and (folder / "checkpoints").is_dir():
+        return True
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return False
+    content = read_json(manifest)
+    return isinstance(content, dict) and {"kind", "inputs", "files"} <= content.keys()
 
 
 class Input:

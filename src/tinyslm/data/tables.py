@@ -117,7 +117,7 @@ def _parse_page(chunk: Chunk, _config: DataConfig, tally: Tally) -> Iterator[tup
     declared = _CHARSET.search(chunk.data[:2048])
     try:
         page = chunk.data.decode(declared[1].decode() if declared else "utf-8")
-    except (UnicodeDecodeError, LookupError):
+    except (UnicodeError, LookupError):
         page = decode(chunk.data, chunk.source, tally)
     extract = _trafilatura()
     yield 0, (extract(page) if extract else None) or _shown_text(page)

@@ -25,11 +25,6 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Workers:
     """`count` processes, started when first needed and ended with the `with` block; 1: all work is done here."""
 
@@ -86,7 +81,7 @@ class _Worker:
         handle = theirs.fileno()
         one_thread = dict.fromkeys(("OMP_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
         self.process = subprocess.Popen(  # noqa: S603  (this interpreter, this module)
-            [sys.executable, "-m", "tinyslm.data.workers", str(handle)],
+            [sys.executable, "-P", "-m", "tinyslm.data.workers", str(handle)],
             pass_fds=[handle],
             stdin=subprocess.DEVNULL,
             env={**os.environ, **one_thread, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -33,14 +33,18 @@ class FunctionScore:
     examples: tuple[str, ...]
 
 
-def score_functions(engine: Engine, documents: Iterable[str], count: int = 50) -> FunctionScore | None:
-    """Complete the headers of `count` functions of the documents; `None` when they hold no Python functions."""
-    functions = choose_functions(documents, count, longest=engine.model.config.context // 2, tokenizer=engine.tokenizer)
+def score_functions(engine: Engine, documents: Iterable[str], seen: bytes, count: int = 50) -> FunctionScore | None:
+    """Complete the headers of `count` functions of the documents that are nowhere in the training text `seen`.
+
+    `None` when there are no Python functions.
+    """
+    functions = choose_functions(documents, seen, count, engine)
     if not functions:
         return None
-    written = [
-        function.header + cut(engine.complete(function.header, SETTINGS)[0].text, whole=False) for function in functions
-    ]
+    written = []
+    for function in functions:
+        completion = engine.complete(function.header, SETTINGS)[0]
+        written.append(function.header + cut(completion.text, whole=completion.finish == "stop"))
     originals = [function.header + _beginning(function, engine.tokenizer) for function in functions]
     return FunctionScore(
         headers=len(functions),
@@ -50,17 +54,19 @@ def score_functions(engine: Engine, documents: Iterable[str], count: int = 50) -
     )
 
 
-def choose_functions(documents: Iterable[str], count: int, longest: int, tokenizer: Tokenizer) -> list[Function]:
-    """`count` functions drawn without repetition, always the same, whose headers have at most `longest` tokens."""
-    found = {
-        function.header: function
-        for document in documents
-        for function in functions_of(document)
-        if len(tokenizer.encode(function.header)) <= longest
-    }
+def choose_functions(documents: Iterable[str], seen: bytes, count: int, engine: Engine) -> list[Function]:
+    """`count` functions drawn without repetition, always the same, with headers that are short and not in `seen`."""
+    longest = engine.model.config.context // 2
+    found = {function.header: function for document in documents for function in functions_of(document)}
     names = sorted(found)
-    order = np.random.default_rng(0).permutation(len(names))[:count]
-    return [found[names[index]] for index in order]
+    chosen: list[Function] = []
+    for index in np.random.default_rng(0).permutation(len(names)):
+        header = names[index]
+        if len(engine.tokenizer.encode(header)) <= longest and header.strip().encode() not in seen:
+            chosen.append(found[header])
+        if len(chosen) == count:
+            break
+    return chosen
 
 
 def functions_of(source: str) -> Iterator[Function]:

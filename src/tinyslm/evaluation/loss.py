@@ -122,7 +122,7 @@ def _window_losses(model: Decoder, batch: list[_Window], pad_id: int, dtype: tor
     inputs = torch.tensor([[*window.inputs, *[pad_id] * (length - len(window.inputs))] for window in batch])
     targets = torch.tensor([[*window.targets, *[IGNORE] * (length - len(window.targets))] for window in batch])
     device = model.lm_head.weight.device
-    sums: list[float] = _losses(model, inputs.to(device), targets.to(device), dtype).double().sum(1).tolist()
+    sums: list[float] = _losses(model, inputs.to(device), targets.to(device), dtype).cpu().double().sum(1).tolist()
     return sums
 
 

@@ -101,10 +101,12 @@ class Engine:
     def _generate(self, prompt_ids: list[int], settings: SamplingSettings, n: int) -> Iterator[Piece]:
         samples = self._samples(prompt_ids, settings, n)
         step = NumpyStep(self.model) if suits(self.model, n) else self._step
-        cache, logits_bv = self._prefill([prompt_ids])
-        rows = torch.zeros(n, dtype=torch.long, device=logits_bv.device)
-        cache.select(rows)
-        logits_bv = logits_bv[rows]
+        room = min(self.model.config.context, len(prompt_ids) + settings.max_tokens)
+        cache, logits_bv = self._prefill([prompt_ids], room)
+        if n > 1:
+            rows = torch.zeros(n, dtype=torch.long, device=logits_bv.device)
+            cache.select(rows)
+            logits_bv = logits_bv[rows]
         while samples:
             for sample, logits_v in zip(samples, logits_bv, strict=True):
                 yield self._advance(sample, logits_v, settings)
@@ -151,16 +153,17 @@ class Engine:
         """Logits for each sample's next token; starts a new cache on the newer half when the context is full."""
         if cache.length == self.model.config.context:
             keep = self.model.config.context // 2
-            return self._prefill([sample.ids[-keep:] for sample in samples])
+            return self._prefill([sample.ids[-keep:] for sample in samples], self.model.config.context)
         return cache, step([sample.ids[-1] for sample in samples], cache)
 
     def _step(self, ids: Sequence[int], cache: KVCache) -> Tensor:
         return self._forward([[token] for token in ids], cache)
 
-    def _prefill(self, ids: list[list[int]]) -> tuple[KVCache, Tensor]:
+    def _prefill(self, ids: list[list[int]], room: int) -> tuple[KVCache, Tensor]:
+        """A cache with room for so many tokens that has taken in `ids`, and the logits after the last of them."""
         self.model.eval()
         weight = self.model.lm_head.weight
-        cache = KVCache(self.model.config, len(ids), self.model.config.context, weight.dtype, weight.device)
+        cache = KVCache(self.model.config, len(ids), room, weight.dtype, weight.device)
         return cache, self._forward(ids, cache)
 
     @torch.inference_mode()

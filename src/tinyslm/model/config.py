@@ -6,16 +6,18 @@ Hugging Face's names (`hidden_size` and friends) appear only in `families/`.
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tinyslm.core.config import Section
+from tinyslm.core.errors import did_you_mean
 
 
 class ModelConfig(Section):
     """Everything that decides a `Decoder`'s mathematics.
 
     What is not given follows from what is: the family's habits first, then `heads = dim / head_dim` (or
-    `head_dim = dim / heads`), `kv_heads = heads / 2` where the family can group queries, and a feed-forward of 8/3 (gated) or 4 times `dim`.
+    `head_dim = dim / heads`), `kv_heads = heads / 2` where the family can group queries, and a feed-forward of 8/3
+    (gated) or 4 times `dim`.
     """
 
     family: str = Field(default="qwen3", description="Architecture: qwen3, llama, gpt2 or tinyslm.")
@@ -23,7 +25,9 @@ class ModelConfig(Section):
     dim: int = Field(default=256, gt=0, description="Width of the residual stream.")
     depth: int = Field(default=4, gt=0, description="Number of blocks.")
     heads: int = Field(default=0, gt=0, description="Number of query heads (unless given: dim / head_dim).")
-    kv_heads: int = Field(default=0, gt=0, description="Number of key and value heads (unless given: half of heads, or heads).")
+    kv_heads: int = Field(
+        default=0, gt=0, description="Number of key and value heads (unless given: half of heads, or heads)."
+    )
     head_dim: int = Field(default=0, gt=0, description="Width of one head (unless given: dim / heads, or 64).")
     ffn_dim: int = Field(
         default=0, gt=0, description="Inner width of the feed-forward (unless given: 8/3 or 4 times dim)."
@@ -53,14 +57,13 @@ class ModelConfig(Section):
         # The families import this module, so they are looked up when a config is made.
         from tinyslm.model.families import FAMILIES
 
-        family = FAMILIES[str(values.get("family", "qwen3"))]
+        name = str(values.get("family", "qwen3"))
+        family = FAMILIES[name if name in FAMILIES else "qwen3"]
         given = {**family.fixed, **family.defaults, **values}
         dim, heads, head_dim = (_whole(given.get(key)) for key in ("dim", "heads", "head_dim"))
         dim = dim or 256
         if heads and not head_dim:
-            if dim % heads:
-                raise ValueError(f"dim ({dim}) must be a multiple of heads ({heads})")
-            head_dim = dim // heads
+            head_dim = max(1, dim // heads)  # whether it divides is checked below, with everything else
         head_dim = head_dim or min(64, dim)
         if not heads and dim % head_dim:
             raise ValueError(f"dim ({dim}) must be a multiple of head_dim ({head_dim}), or heads must be given")
@@ -71,10 +74,21 @@ class ModelConfig(Section):
         kv_heads = heads // 2 if "kv_heads" in family.keys and heads % 2 == 0 else heads
         return {"heads": heads, "head_dim": head_dim, "kv_heads": kv_heads, "ffn_dim": ffn_dim, **given}
 
+    @field_validator("family")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        from tinyslm.model.families import FAMILIES
+
+        if name not in FAMILIES:
+            raise ValueError(f'there is no family "{name}". {did_you_mean(name, FAMILIES)}')
+        return name
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         from tinyslm.model.families import FAMILIES
 
+        if self.dim % self.heads and self.head_dim == self.dim // self.heads:
+            raise ValueError(f"dim ({self.dim}) must be a multiple of heads ({self.heads})")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads ({self.heads}) must be a multiple of kv_heads ({self.kv_heads})")
         if self.positions == "rope" and self.head_dim % 2:

@@ -36,7 +36,7 @@ def save_model(
         write_tensors(temporary / WEIGHTS, tensors)
         special = {}
         if tokenizer is not None:
-            tokenizer.save(temporary)
+            tokenizer.save(temporary, context=config.context)
             special = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
         dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
         # No bos: nothing was put before the documents in training.

@@ -52,6 +52,8 @@ def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> Pro
     torch.set_rng_state(generators["random:cpu"])
     if "random:cuda" in generators and torch.cuda.is_available():
         torch.cuda.set_rng_state(generators["random:cuda"])
+    if "random:mps" in generators and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(generators["random:mps"])
     return Progress(**read_json(folder / "state.json"))
 
 
@@ -83,7 +85,8 @@ def newest_intact(checkpoints: Path, warn: Callable[[str], None]) -> Path | None
 
 def list_checkpoints(checkpoints: Path) -> list[Path]:
     """The numbered checkpoints, oldest first."""
-    return sorted(checkpoints.glob("step-[0-9]*"), key=_step_of)
+    folders = (folder for folder in checkpoints.glob("step-*") if folder.name.removeprefix("step-").isdecimal())
+    return sorted(folders, key=_step_of)
 
 
 def checkpoint_name(step: int) -> str:
@@ -111,4 +114,6 @@ def _generators() -> dict[str, Tensor]:
     states = {"random:cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["random:cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        states["random:mps"] = torch.mps.get_rng_state()
     return states

@@ -9,7 +9,7 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Interrupted(Exception):
+class Interrupted(KeyboardInterrupt):
     """A run was asked to stop, and its state is saved."""
 
     def __init__(self, step: int) -> None:

@@ -79,8 +79,8 @@ def train_steps(
         if strikes == STRIKES:
             raise TinyslmError(
                 f"Training stopped at step {step + 1}: {skipped}, {STRIKES} steps in a row.",
-                "Lower the learning rates (--optimizer.lr, --optimizer.muon_lr), or compute in fp32 "
-                "(--train.dtype fp32). The last checkpoint is from before this.",
+                "Start a new run (another --out) with lower learning rates (--optimizer.lr, --optimizer.muon_lr) or in "
+                "fp32 (--train.dtype fp32). These steps did not change the weights.",
             )
 
 

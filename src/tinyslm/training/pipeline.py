@@ -1,10 +1,11 @@
 """The main job in one call: from text (or shards) to a trained and scored model folder."""
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tinyslm.core.errors import TinyslmError
+from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
@@ -66,7 +67,9 @@ def start(
     out = Path(out)
     RunFolder(out).refuse_if_used()
     for name in config.train.sinks:
-        SINKS[name]  # these raise now, before anything is written, when there is none of that name
+        SINKS[name]  # these raise now, before anything is written, when there is none of that name or no library
+        if find_spec(name) is None:
+            raise require_extra("tracking", f'The sink "{name}"')
     pick_dtype(pick_device(config.train.device), config.train.dtype)
     if len(paths) == 1 and is_shards(Path(paths[0])):
         if tokenizer is not None:

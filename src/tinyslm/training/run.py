@@ -18,12 +18,14 @@ import torch
 from torch import Tensor
 
 from tinyslm.core.config import build_config, merge
+from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_json, read_manifest, write_json
 from tinyslm.data.loader import Loader
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import mean_loss, score_documents
 from tinyslm.hardware.allocator import keep_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.hardware.limits import usable_cores
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
@@ -83,6 +85,7 @@ class Run:
         if not config.train.steps:
             run.config = build_config(RunConfig, merge(config.model_dump(), {"train": {"steps": run._fitting_steps()}}))
         run.folder = RunFolder.create(path, run.config, shards)
+        run.folder.record_circumstances(run.device, run.dtype)
         return run
 
     @classmethod
@@ -92,8 +95,10 @@ class Run:
         `changed`: settings that the caller wants; they must be the run's own.
         """
         folder = RunFolder.open(path)
-        folder.remove_leftovers()
+        with folder.locked():
+            folder.remove_leftovers()
         run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
+        folder.warn_of_changes(run.device, run.dtype, warn)
         if checkpoint := newest_intact(folder.checkpoints, warn):
             run.progress = load_checkpoint(checkpoint, run.model, run.optimizers)
             run.loader.restore(dict(run.progress.loader))
@@ -102,6 +107,7 @@ class Run:
     @classmethod
     def _build(cls, folder: RunFolder, shards: Shards, config: RunConfig) -> "Run":
         keep_freed_memory()
+        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # a container's quota counts too
         device = pick_device(config.train.device)
         dtype = pick_dtype(device, config.train.dtype)
         torch.manual_seed(config.train.seed)
@@ -119,7 +125,7 @@ class Run:
 
         Raises `Interrupted` after saving when SIGINT or SIGTERM asks for it.
         """
-        with stop_requests() as stop:
+        with self.folder.locked(), stop_requests() as stop:
             yield from self._events(stop)
 
     def _events(self, stop: StopRequest) -> Iterator[Event]:
@@ -143,7 +149,8 @@ class Run:
                 saved = time.monotonic()
             if stop.requested:
                 raise Interrupted(report.step)
-        yield self._finish()
+        yield {"event": "scoring", "step": self.progress.step, "best": self.progress.best_step}
+        yield from self._finish(stop)
 
     def _look(self, report: StepReport, meter: "_Meter") -> Iterator[Event]:
         """What there is to tell after an update: the log, a validation, a sample."""
@@ -208,27 +215,39 @@ class Run:
             "path": path.relative_to(self.folder.path).as_posix(),
         }
 
-    def _finish(self) -> Event:
+    def _finish(self, stop: StopRequest) -> Iterator[Event]:
         """Score the best weights on the validation documents, and write the model folder."""
-        read_manifest(self.folder.best)  # raises when it is damaged
-        load_weights(self.folder.best, self.model)
-        documents = spread_documents(self.shards.split("valid"), FINAL_TOKENS)
-        score = score_documents(self.model, documents, end_id=self.shards.tokenizer.eos_id)
+        step = self.progress.best_step
+        try:
+            read_manifest(self.folder.best)
+            load_weights(self.folder.best, self.model)
+        except TinyslmError as error:
+            step = self.progress.step
+            yield {"event": "warning", "step": step, "text": f"{error.problem} The last weights are taken instead."}
+        with _uncompiled():
+            score = score_documents(self.model, self._held_out(stop), end_id=self.shards.tokenizer.eos_id)
         result = {
             **asdict(score),
-            "step": self.progress.best_step,
+            "step": step,
             "training_tokens": self.progress.tokens,
             "training_seconds": round(self.progress.seconds, 1),
             "parameters": self.config.model.parameters,
         }
         save_model(self.model, self.folder.model, self.shards.tokenizer, training=result)
         write_json(self.folder.result_file, result)
-        return {
+        yield {
             "event": "end",
             "step": self.progress.step,
             "seconds": round(self.progress.seconds, 3),
             "result": result,
         }
+
+    def _held_out(self, stop: StopRequest) -> Iterator[tuple[list[int], int]]:
+        """The documents of the final score, until somebody asks to stop."""
+        for document in spread_documents(self.shards.split("valid"), FINAL_TOKENS):
+            if stop.requested:
+                raise Interrupted(self.progress.step)
+            yield document
 
     def _start_event(self) -> Event:
         return {
@@ -275,9 +294,14 @@ class Run:
         batch = self._next_batch()
         self.loader.restore({**self.loader.state(), "epoch": 0, "position": 0})
         step = seconds_per_step(self.model, OBJECTIVES["pretrain"], batch, self.config, self._step_settings())
-        looks = VALIDATIONS * timed(self.quick_loss) + SAMPLES * timed(self.sample)
-        left = self.config.train.minutes * 60 - (time.monotonic() - begun) - looks
-        return max(1, int(left / step))
+        left = self.config.train.minutes * 60
+        for seconds, every, count in (
+            (timed(self.quick_loss), self.config.train.validate_every, VALIDATIONS),
+            (timed(self.sample), self.config.train.sample_every, SAMPLES),
+        ):
+            step += seconds / every if every else 0
+            left -= 0 if every else seconds * count
+        return max(1, int((left - (time.monotonic() - begun)) / step))
 
 
 class _Meter:

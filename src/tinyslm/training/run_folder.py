@@ -2,15 +2,24 @@
 
 import platform
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tinyslm.core.config import build_config, differences, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, disk_error, read_json, sha256_file, write_json
 from tinyslm.data.shards import Shards
 from tinyslm.training.config import RunConfig
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 LIBRARIES = ("tinyslm", "torch", "numpy", "tokenizers", "tiktoken", "safetensors")
 
@@ -47,7 +56,6 @@ class RunFolder:
         own = shards.folder.resolve().is_relative_to(path.resolve())
         place = shards.folder.resolve().relative_to(path.resolve()) if own else shards.folder.resolve()
         write_json(folder.data_file, {"shards": str(place), "manifest_sha256": sha256_file(shards.folder / MANIFEST)})
-        write_json(folder.versions_file, versions())
         write_json(folder.config_file, config.model_dump(mode="json"))
         return folder
 
@@ -85,6 +93,31 @@ class RunFolder:
                 for entry in folder.glob(pattern):
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working on this run; raises `TinyslmError` when one does."""
+        with (self.path / ".lock").open("w") as file:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise TinyslmError(
+                        f"Another process is working on the run in {self.path}.", "Wait for it, or stop it first."
+                    ) from None
+            yield
+
+    def record_circumstances(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Write down what the run's exact result depends on besides its settings and data."""
+        write_json(self.versions_file, circumstances(device, dtype))
+
+    def warn_of_changes(self, device: torch.device, dtype: torch.dtype, warn: Callable[[str], None]) -> None:
+        """Tell what differs from when the run was started: its result may then differ in the last digits."""
+        before: dict[str, str] = read_json(self.versions_file) if self.versions_file.is_file() else {}
+        now = circumstances(device, dtype)
+        changed = [f"{key}: {before[key]} -> {now[key]}" for key in now if before.get(key, now[key]) != now[key]]
+        if changed:
+            warn(f"The run was started with something else ({'; '.join(changed)}): its weights may differ slightly.")
+
     def read_config(self, changed: RunConfig | None = None) -> RunConfig:
         """The settings the run was started with; refuses to go on with others, naming the keys that differ."""
         config = build_config(RunConfig, read_json(self.config_file), origin=str(self.config_file))
@@ -114,9 +147,12 @@ def _with_decisions(settings: RunConfig, run: RunConfig) -> RunConfig:
     return build_config(RunConfig, merge(settings.model_dump(), decisions))
 
 
-def versions() -> dict[str, str]:
-    """The versions that a run's result depends on."""
+def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
+    """The versions, device, number format and threads that a run's exact result depends on."""
     return {
+        "device": device.type,
+        "dtype": str(dtype).removeprefix("torch."),
+        "threads": str(torch.get_num_threads()),
         **{name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -30,5 +30,5 @@ def even_windows(split: TokenSplit, context: int, tokens: int) -> Tensor:
 
 def spread_documents(split: TokenSplit, tokens: int) -> Iterator[tuple[list[int], int]]:
     """Ids (without end tokens) and bytes of every n-th document, so that they have about `tokens` tokens at most."""
-    for number in range(0, split.documents, max(1, split.tokens // tokens)):
+    for number in range(0, split.documents, -(-split.tokens // tokens)):
         yield split.document(number)[:-1].tolist(), split.document_bytes(number)
