@@ -167,7 +167,7 @@ def test_a_broken_config_file(tinyslm, name: str, content: str, expected: str) -
     [
         ("--model.dim 30 --model.heads 4", "dim (30) must be a multiple of heads (4)"),
         ("--model.dim 96 --model.head_dim 64", "dim (96) must be a multiple of head_dim (64)"),
-        ("--model.family lama", 'Unknown family "lama". Did you mean "llama"?'),
+        ("--model.family lama", 'there is no family "lama". Did you mean "llama"?'),
         ("--train.batch 4 --train.micro_batch 3", "batch (4) must be a multiple of micro_batch (3)"),
         ("--train.sinks foo", 'Unknown sink "foo". Allowed: tensorboard, trackio.'),
         ("--train.device tpu", 'Unknown device "tpu".'),

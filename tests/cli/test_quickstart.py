@@ -73,3 +73,37 @@ def test_the_standard_library_is_its_text() -> None:
     assert len(files) > 400
     assert sum(Path(file).stat().st_size for file in files) > 6_000_000
     assert not any("/test/" in file or "/site-packages/" in file for file in files)
+
+
+def test_ctrl_c_in_a_quickstart_says_how_to_go_on(python: Path) -> None:
+    import signal
+    import subprocess
+    import time
+
+    from the_command import COMMAND
+
+    arguments = [COMMAND, "quickstart", "--minutes", "5", "--text", str(python), "--out", "stopped"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        log = Path("stopped/metrics.jsonl")
+        while process.poll() is None and not (log.is_file() and '"step"' in log.read_text()):
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert said.splitlines()[-1].endswith("tinyslm train --resume stopped")
+
+
+def test_headers_that_occur_in_training_are_not_unseen() -> None:
+    from tinyslm.evaluation.functions import choose_functions
+    from tinyslm.inference.engine import Engine
+    from tinyslm.model.config import ModelConfig
+    from tinyslm.model.decoder import Decoder
+    from tinyslm.tokenizer.training import train_tokenizer
+
+    tokenizer = train_tokenizer([], kind="byte")
+    engine = Engine(Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=1, heads=2)), tokenizer)
+    document = "def known(a):\n    return a\n\n\nclass A:\n    def unknown(self):\n        return 1\n"
+    chosen = choose_functions([document], b"x = 1\n    def known(a):\n        pass\n", 5, engine)
+    assert [function.header for function in chosen] == ["def unknown(self):\n"]
+    assert chosen[0].body == "    return 1\n"

@@ -46,7 +46,7 @@ def test_train_on_a_folder_of_mixed_files(tinyslm, mixed: Path) -> None:
     assert manifest["sources"][0]["kept_documents"] == 15
     for name in ("model/model.safetensors", "model/tokenizer.json", "report.html", "report.png", "result.json"):
         assert Path("run", name).stat().st_size
-    for said in ("documents", "Training 2", "Validation: ", "(95 % interval", "Model folder: run/model"):
+    for said in ("documents", "Training 2", "Validation: ", "bits per byte (", "Model folder: run/model"):
         assert said in ended.out
     assert "tinyslm generate run/model --prompt" in ended.out
     assert not any(character < " " for character in ended.out if character != "\n")  # no bar, no colours in a pipe
@@ -147,7 +147,7 @@ def test_show_a_model_folder(tinyslm, finished: Path) -> None:
     ended = tinyslm("show", finished / "model")
     assert (ended.code, ended.err) == (0, "")
     parameters = json.loads((finished / "result.json").read_text())["parameters"]
-    assert f"width {SHAPE['model.dim']}, depth 1, 2 heads (2 for keys and values) of 16, context 32" in ended.out
+    assert f"width {SHAPE['model.dim']}, depth 1, 2 heads (1 for keys and values) of 16, context 32" in ended.out
     assert f"{parameters:,}" in ended.out
     for part in ("token embedding", "attention", "feed-forward", "100.0%", "model.safetensors: ", "Trained on 640 tok"):
         assert part in ended.out

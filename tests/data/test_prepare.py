@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,3 +309,21 @@ def test_wide_vocabularies_are_stored_in_32_bits(tmp_path, folder, stories, byte
     tokens = shards.split("train").slice(0, 100)
     assert tokens.dtype == np.uint32
     assert tokens.min() >= 100_000
+
+
+def test_only_folders_written_here_are_left_out(tmp_path: Path) -> None:
+    from tinyslm.data.reading import read_documents
+
+    for name in ("extension", "shards", "run", "model"):
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        (tmp_path / "texts" / name / "page.txt").write_text(f"the text in {name}")
+    (tmp_path / "texts" / "extension" / "manifest.json").write_text('{"name": "an extension", "version": 3}')
+    (tmp_path / "texts" / "shards" / "manifest.json").write_text('{"kind": "shards", "inputs": "x", "files": {}}')
+    (tmp_path / "texts" / "run" / "metrics.jsonl").write_text("{}")
+    (tmp_path / "texts" / "run" / "checkpoints").mkdir()
+    (tmp_path / "texts" / "model" / "model.safetensors").write_bytes(b"")
+    sources = {Path(document.source).name for document in read_documents([str(tmp_path / "texts")])}
+    assert sources == {"manifest.json", "page.txt"}
+    texts = {document.text for document in read_documents([str(tmp_path / "texts")])}
+    assert "the text in extension" in texts
+    assert not any(name in text for text in texts for name in ("in shards", "in run", "in model"))

@@ -42,3 +42,10 @@ def test_scripts_need_no_main_guard(tmp_path):
     )
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("[1, 2]\n", "")
+
+
+def test_modules_in_the_current_folder_are_not_imported(tmp_path, monkeypatch) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('the wrong queue')")
+    monkeypatch.chdir(tmp_path)
+    with Workers(2) as workers:
+        assert list(workers.map(abs, [-1, -2, -3])) == [1, 2, 3]

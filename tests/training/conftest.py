@@ -2,6 +2,7 @@ import random
 from pathlib import Path
 
 import pytest
+from tiny_run import TINY
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.data.config import DataConfig
@@ -29,11 +30,6 @@ WORDS = (
     "under",
     "over",
 )
-TINY = {
-    "model": {"dim": 32, "heads": 2, "depth": 2, "context": 16, "dropout": 0.1},
-    "data": {"workers": 1},
-    "train": {"steps": 8, "batch": 4, "micro_batch": 2, "log_every": 1, "checkpoint_minutes": 0, "device": "cpu"},
-}
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,8 @@ def weights_hash(run: Path) -> str:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, shards: Shards) -> Path:
     """The folder of a run of 8 steps (`tiny_config()`) that nothing disturbed."""
-    from conftest import TINY
+    from tiny_run import TINY
+
     from tinyslm.core.config import build_config
 
     out = tmp_path_factory.mktemp("runs") / "finished"
@@ -57,7 +58,7 @@ def stopped(tmp_path: Path, shards: Shards, tiny_config) -> Path:
 
 def test_a_run_folder_holds_everything(finished: Path) -> None:
     assert sorted(entry.name for entry in finished.iterdir()) == [
-        "checkpoints", "config.json", "data.json", "metrics.jsonl", "model",
+        ".lock", "checkpoints", "config.json", "data.json", "metrics.jsonl", "model",
         "report.html", "report.png", "result.json", "versions.json",
     ]  # fmt: skip
     config = json.loads((finished / "config.json").read_text())
@@ -75,7 +76,7 @@ def test_events_tell_the_story(finished: Path) -> None:
     assert [row["step"] for row in rows if row["event"] == "step"] == list(range(1, 9))
     assert [row["tokens"] for row in rows if row["event"] == "step"] == [64 * step for step in range(1, 9)]
     assert [row["step"] for row in rows if row["event"] == "checkpoint"] == list(range(1, 9))
-    assert {row["event"] for row in rows} == {"start", "step", "validation", "sample", "checkpoint", "end"}
+    assert {row["event"] for row in rows} == {"start", "step", "validation", "sample", "checkpoint", "scoring", "end"}
     assert rows[-1]["event"] == "end"
     assert rows[-1]["result"] == json.loads((finished / "result.json").read_text())
 
@@ -169,7 +170,7 @@ def test_leftovers_of_a_killed_process_are_removed(stopped: Path) -> None:
     (stopped / ".model.123.tmp").mkdir()
     (stopped / ".result.json.123.tmp").touch()
     resume(stopped)
-    assert not [path for path in stopped.rglob(".*") if path.name != ".cache"]
+    assert not [path for path in stopped.rglob(".*") if path.name not in {".cache", ".lock"}]
 
 
 def test_a_run_killed_before_it_began_is_no_obstacle(tmp_path: Path, shards: Shards, tiny_config) -> None:
@@ -305,5 +306,50 @@ def test_three_steps_that_are_not_finite_end_the_run_and_it_can_be_resumed(
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if row["event"] == "skipped"] == [5, 6, 7]
     monkeypatch.undo()
+    resume(tmp_path / "run")
+    assert weights_hash(tmp_path / "run") == weights_hash(finished)
+
+
+def test_a_damaged_best_checkpoint_does_not_end_the_run(stopped: Path, finished: Path) -> None:
+    def damage_at_the_end(event) -> None:
+        if event["event"] == "scoring":
+            (stopped / "checkpoints" / "best" / "model.safetensors").write_bytes(b"damaged")
+
+    result = resume(stopped, watch=damage_at_the_end)
+    (warning,) = [row for row in read_metrics(stopped / "metrics.jsonl") if row["event"] == "warning"]
+    assert "is damaged" in warning["text"]
+    assert result["step"] == 8
+    assert (stopped / "model" / "model.safetensors").is_file()
+
+
+def test_two_processes_do_not_work_on_one_run(stopped: Path) -> None:
+    with Run.resume(stopped).folder.locked(), pytest.raises(TinyslmError, match="Another process"):
+        resume(stopped)
+    assert resume(stopped)["training_tokens"] == 8 * 64
+
+
+def test_what_changed_since_the_start_is_told(stopped: Path) -> None:
+    versions = json.loads((stopped / "versions.json").read_text())
+    (stopped / "versions.json").write_text(json.dumps({**versions, "torch": "1.0", "threads": "64"}))
+    told: list[str] = []
+    Run.resume(stopped, warn=told.append)
+    (message,) = told
+    assert f"torch: 1.0 -> {torch.__version__}" in message
+    assert "threads: 64 -> " in message
+
+
+def test_a_stop_during_the_final_score_can_be_resumed(finished: Path, tmp_path: Path, shards, tiny_config) -> None:
+    import os
+    import signal
+
+    from tinyslm.training.interrupt import Interrupted
+
+    def interrupt(event) -> None:
+        if event["event"] == "scoring":
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train([shards.folder], tmp_path / "run", config=tiny_config(), watch=interrupt)
+    assert not (tmp_path / "run" / "result.json").exists()
     resume(tmp_path / "run")
     assert weights_hash(tmp_path / "run") == weights_hash(finished)
