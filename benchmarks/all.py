@@ -55,7 +55,6 @@ def commands(data: Path) -> dict[str, list[str]]:
         "generation": ["generation.py"],
         "data": ["data_prepare.py", "--data", f"{stories}/train.jsonl"],
         "memory": ["data_prepare.py", "--memory", "--data", f"{stories}/train.jsonl"],
-        "article": ["article_faults.py"],
     }
 
 
