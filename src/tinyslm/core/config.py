@@ -101,11 +101,11 @@ def differences(old: Section, new: Section) -> list[str]:
     return [f"{key}: {before.get(key)} -> {after.get(key)}" for key in after if before.get(key) != after.get(key)]
 
 
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested dictionaries as `section.key`, value pairs."""
+def flatten(values: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested dictionaries as `section.key`, value pairs, in order."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
         else:
             yield prefix + key, value
 

@@ -11,13 +11,12 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, atomic_folder, read_manifest, sha256_json, write_manifest
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Tally, silent
+from tinyslm.data.prepare import SAMPLE
 from tinyslm.data.reading import read_documents
 from tinyslm.data.sources import find_sources, fingerprint
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
-
-SAMPLE = 20_000_000  # bytes of text that a tokenizer is trained on at most
 
 
 def make_tokenizer(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tinyslm.core.config import flatten
 from tinyslm.core.files import MANIFEST, write_atomic
 from tinyslm.core.page import (
     Bars,
@@ -132,7 +133,7 @@ def _result(result: Mapping[str, Any]) -> list[Block]:
         result = {key: value for key, value in result.items() if key not in {"low", "high"}}
         result["bits_per_byte"] = interval
     if result:
-        blocks.append(Table([(key.replace("_", " "), _shown(value)) for key, value in flat(result)]))
+        blocks.append(Table([(key.replace("_", " "), _shown(value)) for key, value in flatten(result)]))
     return blocks
 
 
@@ -198,16 +199,8 @@ def _tables(value: Mapping[str, Any], caption: str) -> list[Block]:
     plain = {key: item for key, item in value.items() if not isinstance(item, Mapping)}
     nested = {key: item for key, item in value.items() if isinstance(item, Mapping) and item}
     tables = [(caption if nested else "", plain), *nested.items()]
-    shown = [Table([(key, _plain(item)) for key, item in flat(part)], caption=name) for name, part in tables if part]
+    shown = [Table([(key, _plain(item)) for key, item in flatten(part)], caption=name) for name, part in tables if part]
     return [SideBySide(shown)] if shown else []
-
-
-def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """The values of nested objects with their dotted keys, in order."""
-    pairs: list[tuple[str, Any]] = []
-    for key, item in value.items():
-        pairs += flat(item, f"{prefix}{key}.") if isinstance(item, Mapping) else [(f"{prefix}{key}", item)]
-    return pairs
 
 
 def _plain(value: Any) -> str:

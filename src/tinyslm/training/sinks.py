@@ -6,10 +6,11 @@ what was written. The libraries come with the extra "tracking".
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tinyslm.core.config import flatten
 from tinyslm.core.errors import require_extra
 from tinyslm.core.printable import printable
 from tinyslm.core.registry import Registry
@@ -46,7 +47,7 @@ def scalars(event: Event) -> dict[str, float]:
     }.get(event["event"], ("", {}))
     return {
         f"{group}/{name}": float(value)
-        for name, value in _leaves(fields)
+        for name, value in flatten(fields, "/")
         if name != "step" and isinstance(value, int | float) and not isinstance(value, bool)
     }
 
@@ -113,13 +114,6 @@ class TrackioSink:
 
     def close(self) -> None:
         """Nothing is waiting: each event is in the database when `write` returns."""
-
-
-def _leaves(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for name, value in fields.items():
-        pairs += _leaves(value, f"{prefix}{name}/") if isinstance(value, Mapping) else [(f"{prefix}{name}", value)]
-    return pairs
 
 
 def _text_value(tag: str, text: str) -> Any:
