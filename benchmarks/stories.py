@@ -68,7 +68,7 @@ def theirs(work: Path, shards: Shards, seconds: float) -> dict:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return {
         "steps": steps,
-        "training_seconds": minutes * 60,
+        "training_seconds": seconds,
         "parameters": parameters,
         **asdict(score(work / "peer", shards)),
     }
