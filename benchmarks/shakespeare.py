@@ -63,6 +63,7 @@ def one_run(work: Path, train: str, valid: str, minutes: float, seed: int) -> di
         "training_seconds": run.progress.seconds,
         "steps": run.config.train.steps,
         "parameters": run.config.model.parameters,
+        "kv_heads": run.config.model.kv_heads,
         "windows": len(windows),
     }
 
