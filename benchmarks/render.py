@@ -51,10 +51,10 @@ def throughput(result: Any) -> list[Row]:
 
 
 def shakespeare(result: Any) -> list[Row]:
-    what = f"Shakespeare characters, validation loss after {result['minutes']:g} minutes, default architecture"
+    what = f"Shakespeare characters, validation loss, planned for {result['minutes']:g} minutes, default architecture"
     runs = [
-        f"{run['loss']:.4f} ({run['parameters'] / 1e6:.1f}M parameters, kv_heads {run['kv_heads']}, {run['steps']} steps, "
-        f"{run['training_seconds']:.0f} s of training, {run['seconds']:.0f} s with everything)"
+        f"{run['loss']:.4f} ({run['parameters'] / 1e6:.1f}M parameters, kv_heads {run['kv_heads']}, "
+        f"{run['steps']} steps, {run['training_seconds']:.0f} s of training, {run['seconds']:.0f} s with everything)"
         for run in result["runs"]
     ]
     return [(what, "; ".join(runs), f"under {result['target']} (nanoGPT's 10.65M, 3 minutes on an A100)")]
