@@ -71,6 +71,23 @@ def stories(result: Any) -> list[Row]:
     return rows
 
 
+def quickstart(result: Any) -> list[Row]:
+    others = ", ".join(f"{name} {value:.3f}" for name, value in result["baselines"].items())
+    functions = result["functions"]
+    figure = (
+        f"{result['bits_per_byte']:.3f} bits per byte ({result['low']:.3f} to {result['high']:.3f}) after "
+        f"{result['training_seconds']:.0f} s; {others}"
+    )
+    parse = (
+        f"{functions['completions that parse']} of {functions['headers']}, "
+        f"originals {functions['originals that parse, cut the same way']}"
+    )
+    return [
+        ("quickstart: Python standard library, 5 minutes", figure, ""),
+        ("quickstart: completions of unseen function headers that parse", parse, ""),
+    ]
+
+
 def help_time(result: Any) -> list[Row]:
     figure = f"{result['median']:.2f} s ({result['low']:.2f} to {result['high']:.2f}), torch not imported"
     return [("`tinyslm --help`", figure, "0.4 s")]
@@ -103,6 +120,7 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "throughput": throughput,
     "shakespeare": shakespeare,
     "stories": stories,
+    "quickstart": quickstart,
     "help": help_time,
     "generation": generation,
     "data": data,
