@@ -177,7 +177,9 @@ def test_a_run_killed_before_it_began_is_no_obstacle(tmp_path: Path, shards: Sha
     out = tmp_path / "run"
     Run.start(out, shards, tiny_config())
     (out / "config.json").unlink()  # the file that is written last
-    train([shards.folder], out, config=tiny_config(train={"steps": 2}))
+    result = train([shards.folder], out, config=tiny_config(train={"steps": 2}))
+    assert result["training_tokens"] == 2 * 64
+    assert (out / "model" / "model.safetensors").is_file()
 
 
 def test_resuming_with_other_settings_names_them(stopped: Path, tiny_config) -> None:
