@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -62,13 +62,24 @@ class Runtime(Protocol):
         """
 
 
+@runtime_checkable
+class Scoring(Protocol):
+    """What a runtime has beside `Runtime` where it can score a whole sequence at once; then this is used instead."""
+
+    def all_logprobs(self, ids: Sequence[int]) -> NDArray[Any]:
+        """`next_logprobs` after each of `ids`, fp32 `[len(ids), vocab_size]`: row t is what follows `ids[: t + 1]`."""
+
+
 @dataclass(frozen=True)
 class Format:
     """One export format.
 
+    extra: the optional dependency group that writing and opening need.
     schemes: what numbers can be stored as, each with the largest mean KL divergence (nats) from the original that
     still counts as working, and whether greedy tokens must be equal. usual: the schemes made when none is asked for.
     supports: why a model cannot be written in this format, or "" if it can.
+    write: to a path that does not exist, in a folder of the export's own; what goes with it (a Modelfile) stands beside
+    it, and names it without its folder. open: loads it, until the block ends.
     """
 
     name: str
@@ -82,7 +93,11 @@ class Format:
 
 @dataclass(frozen=True)
 class Scheme:
-    """How numbers are stored: the file or folder name's ending, and what is demanded of the result."""
+    """How numbers are stored, and what is demanded of the result.
+
+    suffix: what the file or folder is called after the model's name, such as `-q4_k_m.gguf`. largest_kl: nats, mean.
+    exact: whether greedy tokens must be equal, but for ties.
+    """
 
     suffix: str
     largest_kl: float
