@@ -24,6 +24,7 @@ app.command("tinyslm.cli.quickstart:quickstart", help="Train a model on the Pyth
 app.command("tinyslm.cli.train:train", help="Train a model on your own text, or resume a run.")
 app.command("tinyslm.cli.generate:generate", help="Continue a prompt with a model.")
 app.command("tinyslm.cli.evaluate:evaluate", help="Score a model on text: loss, perplexity, bits per byte.")
+app.command("tinyslm.cli.export:export", help="Write a model for other programs, and check it there.")
 app.command("tinyslm.cli.show:show", help="Explain a model folder, shards or a run folder.")
 app.command("tinyslm.cli.config:config", help="List every setting of a training run as a TOML file.")
 app.command("tinyslm.cli.doctor:doctor", help="Say what this machine offers, and what that means.")

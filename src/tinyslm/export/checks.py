@@ -1,0 +1,271 @@
+"""Whether an exported model is still the original: tried in the program that will run it, then judged.
+
+The runtime speaks first and the original checks what it said: tokens are the original's greedy tokens if each of them
+is what the original finds most probable there. So the original never generates, and one pass over a text is enough.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tinyslm.core.printable import one_line
+from tinyslm.export.format import Original, Runtime, Scheme, Scoring
+from tinyslm.export.probes import CONVERSATIONS, PROMPTS, SCRIPTS, strings
+from tinyslm.inference.engine import Engine
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.tokenizer.chat import encode_chat
+
+STRINGS = 500
+GREEDY_TOKENS = 32
+TIE = 1e-3
+"""Two tokens whose log-probabilities differ by less are equally good: rounding decides between them."""
+PASSAGES = 8
+PASSAGE_TOKENS = 64
+POSITIONS = 96
+"""Where a runtime scores one position at a time, so many are compared; else all of the passages."""
+SURE = 0.5
+"""A text has ended where the original gives its end so much probability: a rounded model must mostly end it, too."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """How often the runtime did the same as the original, of how many trials.
+
+    prompts_equal counts ties, too. mean_kl: nats, of the original from the export, over `positions`. chats: by the
+    runtime's own reading of the chat template (none tried where it has no such thing). ends: places where the
+    original ends the text. other: the first thing that was not the same, in words. tokens_per_second: generating,
+    `None` where the model ends every text at once.
+    """
+
+    strings: int
+    strings_equal: int
+    prompts: int
+    prompts_equal: int
+    ties: int
+    positions: int
+    mean_kl: float
+    chats: int
+    chats_equal: int
+    ends: int
+    ends_equal: int
+    tokens_per_second: float | None
+    other: str = ""
+
+
+def judge(found: Findings, scheme: Scheme) -> str:
+    """ "ok", or "failed: " and why, by what the scheme promises.
+
+    Ids and conversations must always be equal. An exact scheme must also give equal greedy tokens and end where the
+    original ends; of a rounded one, half of the ends are demanded, as near a threshold rounding may decide.
+    """
+    wrong = []
+    if found.strings_equal < found.strings:
+        wrong.append(f"{found.strings - found.strings_equal} of {found.strings} strings have other ids")
+    if found.chats_equal < found.chats:
+        wrong.append(f"{found.chats - found.chats_equal} of {found.chats} conversations have other ids")
+    if scheme.exact and found.prompts_equal < found.prompts:
+        wrong.append(f"{found.prompts - found.prompts_equal} of {found.prompts} prompts are continued otherwise")
+    if found.ends_equal < found.ends * (1.0 if scheme.exact else 0.5):
+        wrong.append(f"{found.ends - found.ends_equal} of {found.ends} texts do not end where they should")
+    if not found.mean_kl <= scheme.largest_kl:  # so that "not a number" is wrong, too
+        wrong.append(f"mean KL is {found.mean_kl:.3g}, more than {scheme.largest_kl:g}")
+    return f"failed: {'; '.join(wrong)}" if wrong else "ok"
+
+
+def measure(runtime: Runtime, reference: "Reference") -> Findings:
+    """Try a runtime with everything that the reference has."""
+    texts = [text for text, ids in reference.strings if runtime.encode(text) != ids]
+    chats = [(runtime.encode_chat(messages), ids) for messages, ids in reference.conversations]
+    chats = [(theirs, ids) for theirs, ids in chats if theirs is not None]
+    agreements = [_agreement(runtime, reference, prompt) for prompt in reference.prompts]
+    divergences = _divergences(runtime, reference)
+    ends = [runtime.greedy(ids, 1) == [] for ids in reference.ends]
+    differing = next((agreement.other for agreement in agreements if not agreement.equal), "")
+    return Findings(
+        strings=len(reference.strings),
+        strings_equal=len(reference.strings) - len(texts),
+        prompts=len(agreements),
+        prompts_equal=sum(agreement.equal for agreement in agreements),
+        ties=sum(agreement.tie for agreement in agreements),
+        positions=len(divergences),
+        mean_kl=float(np.mean(divergences)),
+        chats=len(chats),
+        chats_equal=sum(theirs == ids for theirs, ids in chats),
+        ends=len(ends),
+        ends_equal=sum(ends),
+        tokens_per_second=decoding_speed(runtime, reference.prompts),
+        other=f"other ids: {one_line(repr(texts[0]), 80)}" if texts else differing,
+    )
+
+
+class Reference:
+    """What there is to try, and what the original does there.
+
+    texts: what the model is meant for (calibration or held-out text); prompts and passages are cut from them. Without
+    them, the model's own samples and a fixed list take their place.
+    """
+
+    def __init__(self, original: Original, texts: Sequence[str] = ()) -> None:
+        self._model = original.model
+        self._tokenizer = original.tokenizer
+        self._texts = texts
+        self.context = original.model.config.context
+        self.greedy_tokens = max(1, min(GREEDY_TOKENS, self.context // 2))
+        self.stop_ids = set(original.tokenizer.stop_ids)
+
+    def logprobs(self, ids: Sequence[int]) -> Array:
+        """The original's log-probabilities after each of `ids`, fp32 `[len(ids), vocab_size]`."""
+        with torch.inference_mode():
+            logits_tv = self._model(torch.tensor([list(ids)], device=self._model.lm_head.weight.device))[0]
+            found: Array = logits_tv.float().log_softmax(-1).cpu().numpy()
+        return found
+
+    @cached_property
+    def strings(self) -> list[tuple[str, list[int]]]:
+        """Varied strings and their ids."""
+        return [(text, self._tokenizer.encode(text)) for text in strings(STRINGS)]
+
+    @cached_property
+    def conversations(self) -> list[tuple[list[dict[str, str]], list[int]]]:
+        """Conversations and their ids, with the beginning of the answer; none for a model without a template."""
+        if self._tokenizer.chat_template is None:
+            return []
+        return [
+            (messages, encode_chat(self._tokenizer, messages, add_generation_prompt=True)) for messages in CONVERSATIONS
+        ]
+
+    @cached_property
+    def prompts(self) -> list[list[int]]:
+        """Ids to go on from: the beginnings of texts, and conversations."""
+        texts = [*PROMPTS[: len(PROMPTS) // 2], *self._spread(len(PROMPTS) // 2)] if self._texts else PROMPTS
+        room = self.context - self.greedy_tokens
+        prompts = [self._begun(text)[: min(16, room)] for text in texts]
+        return prompts + [ids for _, ids in self.conversations if len(ids) <= room]
+
+    @cached_property
+    def passages(self) -> list[list[int]]:
+        """Ids of passages on which probabilities are compared."""
+        if self._texts:
+            texts = self._spread(PASSAGES)
+        else:
+            texts = [*self._samples(PASSAGES // 2), *SCRIPTS[: PASSAGES // 4], " ".join(PROMPTS[:9]), PROMPTS[2]]
+        return [self._begun(text)[: min(PASSAGE_TOKENS, self.context)] for text in texts]
+
+    @cached_property
+    def ends(self) -> list[list[int]]:
+        """Ids after which the original is sure that a text ends; where it never is, those where that is likeliest."""
+        found = list(self._ends())
+        sure = [ids for ids, probability in found if probability >= SURE]
+        return (sure or [ids for ids, _ in found])[:PASSAGES]
+
+    def _ends(self) -> Iterator[tuple[list[int], float]]:
+        for passage in self.passages:
+            logprobs_tv = self.logprobs(passage)
+            for place, best in enumerate(logprobs_tv.argmax(-1).tolist()):
+                if best in self.stop_ids and place + 1 < self.context:
+                    yield passage[: place + 1], float(np.exp(logprobs_tv[place, best]))
+
+    def _begun(self, text: str) -> list[int]:
+        """A text's ids behind what every text begins with: the end of the one before, where nothing else is said."""
+        return [
+            *(getattr(self._tokenizer, "start_ids", ()) or (self._tokenizer.eos_id,)),
+            *self._tokenizer.encode(text),
+        ]
+
+    def _spread(self, count: int) -> list[str]:
+        """So many pieces from all over the texts, each with more than enough for a passage."""
+        whole = "\n\n".join(self._texts)
+        starts = [len(whole) * part // count for part in range(count)]
+        return [whole[start : start + 8 * PASSAGE_TOKENS] for start in starts]
+
+    def _samples(self, count: int) -> list[str]:
+        """Texts as the model writes them."""
+        settings = SamplingSettings(max_tokens=min(PASSAGE_TOKENS, self.context), temperature=1.0, seed=0)
+        return [sample.text for sample in Engine(self._model, self._tokenizer).complete("", settings, count)]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Whether greedy tokens are the original's; `tie`: up to a place where two are equally good."""
+
+    equal: bool
+    tie: bool = False
+    other: str = ""
+
+
+def agreement(tokens: Sequence[int], logprobs_tv: Array, stop_ids: set[int], count: int) -> Agreement:
+    """Judge greedy tokens by the original's log-probabilities before each of them and after the last.
+
+    Where less than `count` tokens came, the runtime ended the text there.
+    """
+    chosen: list[int | None] = [*tokens, None] if len(tokens) < count else list(tokens)
+    stops = sorted(stop_ids)
+    for place, (token, logprobs_v) in enumerate(zip(chosen, logprobs_tv, strict=False)):
+        best = int(logprobs_v.argmax())
+        ended = token is None
+        if (best in stop_ids) if ended else (token == best and best not in stop_ids):
+            continue
+        theirs = logprobs_v[stops].max() if ended else logprobs_v[token]
+        # A token that ends a text was generated instead of ending it: no tie.
+        if token not in stop_ids and logprobs_v[best] - theirs <= TIE:
+            return Agreement(equal=True, tie=True)
+        word = "the end" if ended else f"token {token}"
+        return Agreement(equal=False, other=f"token {place + 1} of a continuation: {word} instead of {best}")
+    return Agreement(equal=True)
+
+
+def decoding_speed(runtime: Runtime, prompts: Sequence[Sequence[int]], count: int = GREEDY_TOKENS) -> float | None:
+    """Tokens generated per second, the best of three, after a prompt that the model goes on from for long enough."""
+    for prompt in prompts:
+        rates = list(_rates(lambda begun=prompt[:8]: len(runtime.greedy(begun, count))))  # type: ignore[misc]
+        if rates:
+            return max(rates)
+    return None
+
+
+def _rates(generate: Callable[[], int]) -> Iterator[float]:
+    for _ in range(3):
+        begun = time.perf_counter()
+        if (generated := generate()) < 4:
+            return
+        yield generated / (time.perf_counter() - begun)
+
+
+def _agreement(runtime: Runtime, reference: Reference, prompt: list[int]) -> Agreement:
+    tokens = runtime.greedy(prompt, reference.greedy_tokens)
+    assert len(tokens) <= reference.greedy_tokens
+    logprobs_tv = reference.logprobs([*prompt, *tokens])[len(prompt) - 1 :]
+    return agreement(tokens, logprobs_tv, reference.stop_ids, reference.greedy_tokens)
+
+
+def _divergences(runtime: Runtime, reference: Reference) -> list[float]:
+    """KL(original, runtime) in nats at each compared position."""
+    found: list[float] = []
+    for passage in reference.passages:
+        ours_tv = reference.logprobs(passage)
+        if isinstance(runtime, Scoring):
+            found += divergence(ours_tv, runtime.all_logprobs(passage)).tolist()
+            continue
+        step = max(1, len(passage) * len(reference.passages) // POSITIONS)
+        for place in range(step - 1, len(passage), step):
+            theirs_v = runtime.next_logprobs(passage[: place + 1])
+            found += divergence(ours_tv[place : place + 1], theirs_v[None]).tolist()
+    return found
+
+
+def divergence(ours_tv: Array, theirs_tv: Array) -> Array:
+    """Kullback-Leibler divergence in nats at each position, from log-probabilities."""
+    if ours_tv.shape != theirs_tv.shape:
+        raise ValueError(f"it has probabilities of {theirs_tv.shape[-1]} tokens instead of {ours_tv.shape[-1]}")
+    ours, theirs = ours_tv.astype(np.float64), theirs_tv.astype(np.float64)
+    likely = ours > -60  # the others add nothing, and may be minus infinity on both sides
+    excess = np.subtract(ours, theirs, out=np.zeros_like(ours), where=likely)
+    return np.asarray((np.exp(ours) * excess).sum(-1))

@@ -1,0 +1,205 @@
+"""Exporting a model folder: write each format, try it in the program that will run it, and only then give it its name.
+
+Everything is made in a hidden folder beside its place, and moved there when it has been judged: what an interrupted
+export leaves is nothing, and what did not pass is called `.failed`.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import disk_error, read_json, write_json
+from tinyslm.export.checks import Findings, Reference, judge, measure
+from tinyslm.export.format import Options, Original, Written
+from tinyslm.export.formats import RUNTIMES, Target, refuse_missing, targets
+from tinyslm.model.folder import find_model, load_model, load_tokenizer
+
+FAILED = ".failed"
+REPORT = "exports.json"
+NOT_CHECKED = "not checked"
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Export:
+    """One export: what was made, and what the check found (`None` where it could not run, or was not asked for).
+
+    path: the file or folder; its name ends in `.failed` where the check failed. verdict: "ok", "failed: " and why, or
+    "not checked". notes: every tensor that could not have the scheme, and what it has instead.
+    """
+
+    format: str
+    scheme: str
+    path: Path
+    bytes: int
+    verdict: str
+    findings: Findings | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it was checked and is not the original."""
+        return self.verdict.startswith("failed")
+
+
+def export(
+    folder: str | Path,
+    to: str | Sequence[str],
+    out: str | Path,
+    *,
+    texts: Sequence[str] = (),
+    verify: bool = True,
+    threads: int = 1,
+    progress: Progress = lambda *_: None,
+) -> list[Export]:
+    """Write a model folder (or a run's model) in other formats, each checked in its own runtime before it counts.
+
+    to: formats, and `format:scheme` items, as `gguf,onnx:int4,hf` or a list. texts: what the model is meant for; some
+    schemes measure with them which weights matter most, and checks take their prompts from them. progress: told each
+    stage. A report, `exports.json`, is written beside the exports.
+
+    Raises `TinyslmError` for a format that does not exist, is not installed or cannot hold this model, and when
+    something of the same name is there already.
+    """
+    wanted = targets(to)
+    if verify:
+        refuse_missing(wanted)
+    source, out = find_model(Path(folder)), Path(out)
+    name = _name_of(source)
+    refuse_existing([out / f"{name}{_suffix(target)}" for target in wanted])
+    progress("loading the model", 0, 0)
+    original = Original(source, load_model(source), load_tokenizer(source))
+    for target in wanted:
+        if why_not := target.format.supports(original.model):
+            raise TinyslmError(
+                f'{source} cannot be exported to "{target.format.name}": {why_not}.', "Leave this format out of --to."
+            )
+    options = Options(texts, threads)
+    reference = Reference(original, texts) if verify else None
+    made = []
+    for target in wanted:
+        path = out / f"{name}{_suffix(target)}"
+        made.append(_export(target, original, path, options, reference, progress))
+        _record(out, source, made)
+    return made
+
+
+def refuse_existing(paths: Sequence[Path]) -> None:
+    """Raise `TinyslmError` when there is something at one of the paths, or a failed export of that name."""
+    for path in paths:
+        for taken in (path, _failed(path)):
+            if taken.exists() or taken.is_symlink():
+                raise TinyslmError(
+                    f"{taken} already exists, and nothing is written over.",
+                    "Remove it, or give another folder with --out.",
+                )
+
+
+def _export(
+    target: Target, original: Original, path: Path, options: Options, reference: Reference | None, progress: Progress
+) -> Export:
+    """Make one export in a hidden folder, judge it there, and move it to its place with what belongs to it."""
+    with _workplace(path) as place:
+        progress(f"{target}: writing", 0, 0)
+        written = target.format.write(original, target.scheme, place / path.name, options)
+        verdict, findings = NOT_CHECKED, None
+        if reference is not None:
+            progress(f"{target}: trying it in {RUNTIMES[target.format.name][0]}", 0, 0)
+            verdict, findings = _checked(target, written, original, options, reference)
+        made = Export(
+            target.format.name,
+            target.scheme,
+            _failed(path) if verdict.startswith("failed") else path,
+            _size(written.path),
+            verdict,
+            findings,
+            tuple(written.notes),
+        )
+        beside = [] if made.failed else [file for file in place.iterdir() if file != written.path]
+        refuse_existing([path, *(path.parent / file.name for file in beside)])
+        for file in beside:
+            file.rename(path.parent / file.name)
+        written.path.rename(made.path)
+    return made
+
+
+def _checked(
+    target: Target, written: Written, original: Original, options: Options, reference: Reference
+) -> tuple[str, Findings | None]:
+    """The verdict. Whatever a runtime cannot do with its file is a fault of the export, not of the user."""
+    try:
+        with torch.inference_mode(), target.format.open(written, original, options) as runtime:
+            findings = measure(runtime, reference)
+    except Exception as error:
+        problem = error.problem if isinstance(error, TinyslmError) else f"{type(error).__name__}: {error}"
+        return f"failed: {RUNTIMES[target.format.name][0]} does not run it: {' '.join(problem.split())[:300]}", None
+    return judge(findings, target.format.schemes[target.scheme]), findings
+
+
+@contextmanager
+def _workplace(path: Path) -> Iterator[Path]:
+    """A hidden folder beside `path` that is gone afterwards, as are those of processes that were killed."""
+    out = path.parent
+    for left in out.glob(".export.*.tmp"):
+        process = left.name.split(".")[-2]
+        if process == str(os.getpid()) or (process.isdigit() and not psutil.pid_exists(int(process))):
+            shutil.rmtree(left, ignore_errors=True)
+    place = out / f".export.{os.getpid()}.tmp"
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    try:
+        place.mkdir(parents=True)
+        yield place
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        for folder in made:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _record(out: Path, source: Path, made: Sequence[Export]) -> None:
+    """Write the report; what it says of other exports that are still there is kept."""
+    file = out / REPORT
+    rows = [_row(export, source) for export in made]
+    names = {row["name"] for row in rows}
+    before = read_json(file) if file.is_file() else {}
+    kept = before.get("exports", []) if isinstance(before, dict) else []
+    others = [row for row in kept if row.get("name") not in names and (out / str(row.get("name"))).exists()]
+    write_json(file, {"exports": [*others, *rows]})
+
+
+def _row(export: Export, source: Path) -> dict[str, Any]:
+    row = asdict(export)
+    del row["path"]
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(export.path.stat().st_mtime))
+    return {"name": export.path.name, "model": str(source), "made": made, **row}
+
+
+def _name_of(source: Path) -> str:
+    """What exports are called: the model folder, or for a run's `model` folder the run."""
+    path = source.resolve()
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
+def _suffix(target: Target) -> str:
+    return target.format.schemes[target.scheme].suffix
+
+
+def _failed(path: Path) -> Path:
+    return path.with_name(path.name + FAILED)
+
+
+def _size(path: Path) -> int:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files)
