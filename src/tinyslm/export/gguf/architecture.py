@@ -1,0 +1,194 @@
+"""How llama.cpp sees a family: its name for it, its settings and its tensors, read in both directions.
+
+`metadata` and `tensors_to_gguf` serve export, `settings` and `tensors_from_gguf` import. What llama.cpp has fixed in
+its source, and no key can change, is `implied`: an import takes it over, an export demands it.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinyslm.core.config import build_config
+from tinyslm.core.errors import TinyslmError
+from tinyslm.export.gguf import tensor_names as names
+from tinyslm.export.gguf.rope_scaling import TENSOR as ROPE_DIVISORS
+from tinyslm.export.gguf.rope_scaling import comparable, divisors_of, scaling_metadata, scaling_settings
+from tinyslm.export.gguf.tensor_names import Part
+from tinyslm.model.config import ModelConfig
+
+Settings = dict[str, Any]
+
+REQUIRED = {
+    "depth": "block_count",
+    "dim": "embedding_length",
+    "ffn_dim": "feed_forward_length",
+    "heads": "attention.head_count",
+    "context": "context_length",
+}
+BIASES = {
+    "attention_bias": "q_proj.bias",
+    "output_bias": "o_proj.bias",
+    "ffn_bias": "up_proj.bias",
+    "head_bias": "lm_head.bias",
+}
+NO_MATHEMATICS = {"family", "context", "dropout", "init_std"}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family as llama.cpp sees it."""
+
+    family: str
+    name: str
+    """`general.architecture`, and the beginning of every key about the model's shape."""
+    keys: Mapping[str, str]
+    """Our setting -> GGUF's key (after the architecture's name), beside those that every architecture has."""
+    parts: Sequence[Part]
+    more_keys: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
+    """Keys whose values are not those of our settings."""
+    implied: Callable[[Settings, Mapping[str, Any]], Settings] = lambda settings, told: {}
+    """Settings that follow from those that the file tells, and from the keys (without the architecture's name)."""
+    rotary: bool = True
+    divisors: bool = False
+    """Whether the tensor of frequency divisors (Llama 3's scaling) is looked at."""
+    windows: bool = False
+    """Whether llama.cpp computes attention within a window."""
+
+    def context(self, config: ModelConfig) -> int:
+        """How many tokens llama.cpp reads right: without windows, no more than fit in one."""
+        return min(config.context, config.window) if config.window and not self.windows else config.context
+
+    def metadata(self, config: ModelConfig) -> dict[str, Any]:
+        """The keys that describe the architecture: whole numbers, floats, truth values and texts.
+
+        Raises `TinyslmError` for scaled positions that llama.cpp cannot compute.
+        """
+        own = {theirs: getattr(config, ours) for ours, theirs in {**REQUIRED, **self.keys}.items()}
+        own |= {"attention.head_count_kv": config.kv_heads, "vocab_size": config.vocab_size}
+        own |= {"attention.key_length": config.head_dim, "attention.value_length": config.head_dim}
+        own |= {"context_length": self.context(config), **self.more_keys(config)}
+        if self.rotary:
+            own |= {"rope.dimension_count": config.rotary_dim, "rope.freq_base": config.rope_theta}
+            own |= {f"rope.scaling.{key}": value for key, value in scaling_metadata(config).items()}
+        return {"general.architecture": self.name, **{f"{self.name}.{key}": value for key, value in own.items()}}
+
+    def settings(self, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Settings:
+        """The settings of `ModelConfig` that a file's metadata and tensors mean.
+
+        `tensors` may load lazily: only shapes are looked at, and the small tensor of rotary divisors. Raises
+        `TinyslmError` when a key is missing or has a value that this architecture cannot have.
+        """
+        prefix = f"{self.name}."
+        told = {key.removeprefix(prefix): _written(value) for key, value in metadata.items() if key.startswith(prefix)}
+        settings: Settings = {"family": self.family}
+        settings |= {ours: self._one(told, theirs) for ours, theirs in REQUIRED.items()}
+        settings |= {ours: self._one(told, theirs) for ours, theirs in self.keys.items() if theirs in told}
+        heads = settings["heads"]
+        told.setdefault("attention.head_count_kv", heads)
+        told.setdefault("attention.key_length", settings["dim"] // max(1, heads))
+        settings["kv_heads"] = self._one(told, "attention.head_count_kv")
+        settings["head_dim"] = self._one(told, "attention.key_length")
+        if "token_embd.weight" in tensors:
+            settings["vocab_size"] = tensors["token_embd.weight"].shape[0]
+        settings["tied"] = "output.weight" not in tensors
+        settings |= {ours: self._has(ending, tensors) for ours, ending in BIASES.items()}
+        settings |= self._rotary_settings(told, tensors, settings["head_dim"]) if self.rotary else {}
+        return {**settings, **self.implied(settings, told)}
+
+    def tensors_to_gguf(self, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """GGUF's tensors, one at a time; a tied output product is not among `tensors`."""
+        if self.divisors and config.rope_scaling.kind == "llama3":
+            yield ROPE_DIVISORS, divisors_of(config.rope_scaling, config.rope_theta, config.rotary_dim)
+        for part in self.written_parts(config, tensors):
+            yield part.outside, names.to_gguf(part, tensors, (config.heads, config.kv_heads))
+
+    def written_parts(self, config: ModelConfig, tensors: Collection[str]) -> list[Part]:
+        """The parts that are written for a model with these tensors."""
+        return names.written_parts(self.parts, tensors, config.depth, tied=config.tied)
+
+    def tensors_from_gguf(
+        self, config: ModelConfig, tensors: Mapping[str, Tensor], expected: Mapping[str, torch.Size]
+    ) -> Iterator[tuple[str, Tensor]]:
+        """A file's tensors under `Decoder`'s names, one at a time; `expected` has the shapes of a `Decoder`'s tensors.
+
+        Raises `TinyslmError` for tensors that this architecture does not have.
+        """
+        known = names.known_names(self.parts, config.depth) | {ROPE_DIVISORS}
+        if unknown := sorted(name for name in tensors if name not in known):
+            raise TinyslmError(
+                f"The file has a tensor {unknown[0]!r} that the architecture {self.name} does not have here.",
+                "Leaving it out could give wrong results, so it is refused: import another model.",
+            )
+        yield from names.from_gguf(self.parts, tensors, expected, (config.heads, config.kv_heads), config.depth)
+
+    def why_not(self, config: ModelConfig, tensors: Collection[str]) -> str:
+        """Why llama.cpp cannot run such a model, or "".
+
+        The metadata is made up and read back, and nothing that belongs to the mathematics may be lost on the way.
+        """
+        if not self.windows:
+            config = config.model_copy(update={"context": self.context(config), "window": 0, "window_layers": ()})
+        try:
+            shapes = {part.outside: torch.empty(config.vocab_size, 0) for part in self.written_parts(config, tensors)}
+            if self.divisors and config.rope_scaling.kind == "llama3":
+                shapes[ROPE_DIVISORS] = divisors_of(config.rope_scaling, config.rope_theta, config.rotary_dim)
+            settings = {**self.settings(self.metadata(config), shapes), "tied": config.tied}
+            read = build_config(ModelConfig, settings, origin=f"llama.cpp's architecture {self.name}")
+        except TinyslmError as error:
+            return error.problem
+        for name in ModelConfig.model_fields:
+            ours, theirs = _effective(config, name), _effective(read, name)
+            if name not in NO_MATHEMATICS and ours != theirs:
+                return f"llama.cpp's architecture {self.name} cannot have {name} = {ours}, only {theirs}."
+        return ""
+
+    def _has(self, ending: str, tensors: Collection[str]) -> bool:
+        """Whether a `Decoder` tensor with this ending is made of one of the `tensors` of the first block."""
+        first = names.expanded(self.parts, 1)
+        return any(part.outside in tensors for part in first if any(name.endswith(ending) for name in part.inside))
+
+    def _one(self, told: Mapping[str, Any], key: str) -> Any:
+        value = told.get(key)
+        if value is None:
+            raise TinyslmError(
+                f"The file does not say {self.name}.{key}.",
+                "It is damaged or incomplete: get it again from its source.",
+            )
+        if not isinstance(value, bool | int | float | str):
+            raise TinyslmError(
+                f"The file gives {self.name}.{key} block by block, which is not supported.", "Import another model."
+            )
+        return value
+
+    def _rotary_settings(self, told: Mapping[str, Any], tensors: Mapping[str, Tensor], head_dim: int) -> Settings:
+        theta = told.get("rope.freq_base", 10_000.0)
+        scaling = {key.removeprefix("rope.scaling."): told[key] for key in told if key.startswith("rope.scaling.")}
+        divisors = tensors.get(ROPE_DIVISORS) if self.divisors else None
+        settings: Settings = {"rope_theta": theta, "rope_scaling": scaling_settings(scaling, divisors, theta)}
+        settings["rotary_share"] = told.get("rope.dimension_count", head_dim) / max(1, head_dim)
+        return settings
+
+
+def _written(value: Any) -> Any:
+    """A float that went through fp32 as it was written: 1e-06, not 9.999999974752427e-07."""
+    return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _effective(config: ModelConfig, name: str) -> Any:
+    """What a setting comes to, as it compares after a way through fp32."""
+    value = getattr(config, name)
+    if name == "attention_scale":
+        value = config.query_scale
+    elif name == "rotary_share":
+        value = config.rotary_dim
+    elif name == "rope_scaling":
+        return comparable(config)
+    elif name == "feed_forward":
+        # llama.cpp's only GELU is the tanh form, read from a table in half precision, which is off by as much as the
+        # two forms differ (5e-4): neither is exact, and the check after the export measures what that does.
+        value = {"gelu": "gelu_tanh"}.get(value, value)
+    return float(f"{value:.5g}") if isinstance(value, float) else value

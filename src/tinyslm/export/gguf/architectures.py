@@ -1,0 +1,221 @@
+"""The architectures that llama.cpp runs, by our families: names, keys and tensors.
+
+What is fixed for each was read in llama.cpp's source (`src/models/*.cpp`).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.export.gguf import tensor_names as names
+from tinyslm.export.gguf.architecture import Architecture, Settings
+from tinyslm.model.config import ModelConfig
+
+RMS = {"norm_eps": "attention.layer_norm_rms_epsilon"}
+LAYER_NORM = {"norm_eps": "attention.layer_norm_epsilon"}
+BEFORE = {"attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm"}
+AFTER = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm"}
+AROUND = {**AFTER, "attn_norm": "input_layernorm", "ffn_norm": "pre_feedforward_layernorm"}
+
+
+def architecture_of(family: str) -> Architecture | None:
+    """How llama.cpp sees one of our families; `None` if it does not know it."""
+    return ARCHITECTURES.get(family)
+
+
+def architecture_of_gguf(name: str) -> Architecture:
+    """The architecture that a file's `general.architecture` names; raises `TinyslmError` for an unknown one."""
+    for architecture in ARCHITECTURES.values():
+        if architecture.name == name:  # of families that share a name, the first is the general one
+            return architecture
+    known = sorted({architecture.name for architecture in ARCHITECTURES.values()})
+    raise TinyslmError(
+        f"The file is of the architecture {name[:40]!r}, which is not supported. {did_you_mean(name[:40], known)}",
+        f"Import a model of one of these architectures: {', '.join(known)}.",
+    )
+
+
+def _every_fourth_unrotated(settings: Settings, _: Mapping[str, Any]) -> Settings:
+    return {"unrotated_layers": tuple(range(3, settings["depth"], 4))}
+
+
+def _granite_keys(config: ModelConfig) -> dict[str, Any]:
+    return {"attention.scale": config.query_scale}
+
+
+def _granite_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
+    scale, usual = told.get("attention.scale", 0.0), settings["head_dim"] ** -0.5
+    return {"attention_scale": 0.0 if math.isclose(scale, usual, rel_tol=1e-6) else scale}
+
+
+def _neox_keys(config: ModelConfig) -> dict[str, Any]:
+    return {"use_parallel_residual": config.residual == "parallel"}
+
+
+def _neox_implied(_: Settings, told: Mapping[str, Any]) -> Settings:
+    return {"residual": "parallel" if told.get("use_parallel_residual", True) else "serial"}
+
+
+GEMMA3_PERIOD = 6
+
+
+def _gemma3_keys(config: ModelConfig) -> dict[str, Any]:
+    """The window, and how many blocks there are to one that sees everything."""
+    if not config.window_layers:
+        return {}
+    seeing = [layer for layer in range(config.depth) if layer not in config.window_layers]
+    period = seeing[0] + 1 if seeing else max(GEMMA3_PERIOD, config.depth + 1)
+    keys: dict[str, Any] = {"attention.sliding_window": config.window, "attention.sliding_window_pattern": period}
+    return {**keys, "rope.freq_base_swa": config.local_rope_theta or config.rope_theta}
+
+
+def _gemma3_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
+    """Scales are in llama.cpp's source; with 62 blocks (the 27B model) that of attention goes by `dim`."""
+    dim, heads, depth = settings["dim"], settings["heads"], settings["depth"]
+    window, period = (
+        told.get("attention.sliding_window", 0),
+        told.get("attention.sliding_window_pattern", GEMMA3_PERIOD),
+    )
+    return {
+        "embedding_scale": dim**0.5,
+        "attention_scale": (dim // heads) ** -0.5 if depth == 62 else 0.0,
+        "window": window,
+        "window_layers": tuple(layer for layer in range(depth) if (layer + 1) % period) if window else (),
+        "local_rope_theta": told.get("rope.freq_base_swa", 10_000.0) if window else settings["rope_theta"],
+    }
+
+
+_LLAMA = Architecture(
+    family="llama",
+    name="llama",
+    keys=RMS,
+    parts=[
+        *names.outer(),
+        *names.norms(BEFORE),
+        *names.attention(neighbouring=True, biases="optional"),
+        *names.feed_forward(biases="optional"),
+    ],
+    divisors=True,
+)
+_GRANITE = replace(
+    _LLAMA,
+    family="granite",
+    name="granite",
+    keys={
+        **RMS,
+        "embedding_scale": "embedding_scale",
+        "residual_scale": "residual_scale",
+        "logit_divisor": "logit_scale",
+    },
+    more_keys=_granite_keys,
+    implied=_granite_implied,
+)
+_SMOLLM3 = replace(_LLAMA, family="smollm3", name="smollm3", implied=_every_fourth_unrotated, divisors=False)
+_QWEN2 = Architecture(
+    family="qwen2",
+    name="qwen2",
+    keys=RMS,
+    parts=[
+        *names.outer(),
+        *names.norms(BEFORE),
+        *names.attention(biases="optional"),
+        *names.feed_forward(),
+    ],
+)
+_QWEN3 = replace(_QWEN2, family="qwen3", name="qwen3", parts=[*_QWEN2.parts, *names.qk_norms()])
+_OLMO2 = Architecture(
+    family="olmo2",
+    name="olmo2",
+    keys=RMS,
+    parts=[
+        *names.outer(own_output=True),
+        *names.norms(AFTER),
+        *names.attention(),
+        *names.qk_norms(),
+        *names.feed_forward(),
+    ],
+)
+_GEMMA3 = Architecture(
+    family="gemma3",
+    name="gemma3",
+    keys={**RMS, "logit_cap": "final_logit_softcapping"},
+    parts=[
+        *names.outer(norm="norm"),
+        *names.norms(AROUND, change="norm"),
+        *names.attention(),
+        *names.qk_norms(change="norm"),
+        *names.feed_forward(),
+    ],
+    more_keys=_gemma3_keys,
+    implied=_gemma3_implied,
+    windows=True,
+)
+_PHI3 = Architecture(
+    family="phi3",
+    name="phi3",
+    keys=RMS,
+    parts=[
+        *names.outer(),
+        *names.norms(BEFORE),
+        *names.attention(fused=True),
+        *names.feed_forward(fused=True),
+    ],
+)
+_PHI2 = Architecture(
+    family="phi",
+    name="phi2",
+    keys=LAYER_NORM,
+    parts=[
+        *names.outer(layer_norm=True, head_bias=True, own_output=True),
+        *names.norms({"attn_norm": "input_layernorm"}, layer_norm=True),
+        *names.attention(biases="required"),
+        *names.feed_forward(gated=False, biases="required"),
+    ],
+)
+_GPT2 = Architecture(
+    family="gpt2",
+    name="gpt2",
+    keys=LAYER_NORM,
+    parts=[
+        *names.outer(learned=True, layer_norm=True),
+        *names.norms(BEFORE, layer_norm=True),
+        *names.attention(fused=True, biases="required"),
+        *names.feed_forward(gated=False, biases="required"),
+    ],
+    rotary=False,
+)
+_GPT_NEOX = replace(
+    _GPT2,
+    family="gpt_neox",
+    name="gptneox",
+    parts=[
+        *names.outer(layer_norm=True, own_output=True),
+        *names.norms(BEFORE, layer_norm=True),
+        *names.attention(fused=True, biases="required"),
+        *names.feed_forward(gated=False, biases="required"),
+    ],
+    more_keys=_neox_keys,
+    implied=_neox_implied,
+    rotary=True,
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.family: architecture
+    for architecture in (
+        _LLAMA,
+        replace(_LLAMA, family="mistral"),
+        _GRANITE,
+        _SMOLLM3,
+        _QWEN2,
+        _QWEN3,
+        _OLMO2,
+        _GEMMA3,
+        _PHI3,
+        _PHI2,
+        _GPT2,
+        replace(_GPT2, family="tinyslm"),
+        _GPT_NEOX,
+    )
+}
