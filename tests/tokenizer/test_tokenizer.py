@@ -159,7 +159,7 @@ def test_other_kinds_of_tokenizer_are_refused(tmp_path):
 def test_a_tokenizer_without_an_end_token_is_refused(bpe, tmp_path):
     bpe.save(tmp_path)
     content = json.loads((tmp_path / "tokenizer.json").read_text())
-    content["added_tokens"] = content["added_tokens"][1:]
+    content["added_tokens"][0]["content"] = "<|other|>"
     (tmp_path / "tokenizer.json").write_text(json.dumps(content))
     (tmp_path / "tokenizer_config.json").write_text("{}")
     with pytest.raises(TinyslmError, match="eos_token"):

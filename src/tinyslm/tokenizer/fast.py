@@ -77,6 +77,18 @@ def cut(text: str) -> list[str]:
     return [*parts, text[start:]]
 
 
+def may_cut(description: dict[str, Any]) -> bool:
+    """Whether texts of the tokenizer in this `tokenizer.json` may be cut there: the split is one that is known, and no
+    added token reaches beyond the place.
+    """
+    added = [token for token in description["added_tokens"] if not token["special"]]
+    return (
+        _split(description["pre_tokenizer"]) is not None
+        and description["normalizer"] in (None, {"type": "NFC"})
+        and not any(token["lstrip"] or token["rstrip"] or _CUT.search(token["content"]) for token in added)
+    )
+
+
 def is_safe(text: str) -> bool:
     """Whether tiktoken can encode `text`: it fails on very long runs of white space."""
     return len(text) < LONGEST_SPACE or _LONG_SPACE.search(text) is None

@@ -2,6 +2,7 @@
 
 import codecs
 
+from tinyslm.tokenizer.backend import Speller
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 
@@ -12,13 +13,17 @@ class TextStream:
     gave stays right. Everything that `push` and `flush` gave, joined, is `tokenizer.decode` of all ids.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, *, continues: bool = False) -> None:
+        """`continues`: the ids go on from other text, so that a space at their beginning is kept.
+
+        Tokenizers with byte fallback begin every text with a space that `decode` drops again.
+        """
+        self._speller = Speller(tokenizer.spelling, continues=continues)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """The text that is certain with this token; may be empty."""
-        return self._decoder.decode(self._tokenizer.token_bytes(token))
+        return self._decoder.decode(self._speller.push(token))
 
     def flush(self) -> str:
         """The end: U+FFFD for a character that was left unfinished, else nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, sha256_json, write_atomic, write_json
-from tinyslm.tokenizer.fast import LONG_TEXT, cut, fast_encoding, is_safe
-from tinyslm.tokenizer.vocabulary import END_OF_TEXT, MESSAGE_END, PAD, byte_symbols
+from tinyslm.core.files import sha256_json, write_atomic, write_json
+from tinyslm.tokenizer.backend import Spelling, read_backend, spell, spelling_of, start_ids
+from tinyslm.tokenizer.fast import LONG_TEXT, cut, fast_encoding, is_safe, may_cut
+from tinyslm.tokenizer.settings import CONFIG, STOPS, TEMPLATE, read_settings
+from tinyslm.tokenizer.vocabulary import END_OF_TEXT, ENDS_OF_TURN, MESSAGE_END, PAD
 
 if TYPE_CHECKING:
     import tiktoken
     import tokenizers
 
-DAMAGED = "Restore the folder from a copy, or make the tokenizer again."
-
 
 class Tokenizer:
-    """Byte-level BPE: any text to ids and back without loss.
+    """Text to ids and back: byte-level BPE, or BPE with byte fallback as SentencePiece makes it.
+
+    Byte-level tokenizers give every text back without loss, unless they have a normalizer. Those with byte fallback
+    take "\u2581" for a space, and some drop a space at the beginning of a text.
 
     Special tokens are never read from text: "<|endoftext|>" in a document is the thirteen characters it is written
     with. Whoever wants the special token puts in its id.
@@ -33,8 +36,13 @@ class Tokenizer:
         special_ids: special tokens, name to id.
         eos_id: the id that ends a document.
         pad_id: the id that fills batches; never predicted.
+        bos_id: the id that begins a document, or None.
+        start_ids: what every prompt begins with: `(bos_id,)` where the tokenizer was made so, else nothing.
         stop_ids: the ids that end a generation.
         chat_template: Jinja, as transformers reads it, or None.
+        eos, pad, bos, unk: names of the tokens that end, fill and begin texts, and of the unknown one; the last two may
+            be None.
+        spelling: the bytes that each token stands for.
     """
 
     def __init__(
@@ -42,35 +50,68 @@ class Tokenizer:
         backend: tokenizers.Tokenizer,
         *,
         eos: str = END_OF_TEXT,
-        pad: str = PAD,
+        pad: str | None = None,
+        bos: str | None = None,
+        adds_bos: bool | None = None,
+        stops: Iterable[int] = (),
         chat_template: str | None = None,
     ) -> None:
-        """Wrap a byte-level `tokenizers` object; `eos` and `pad` name two of its special tokens."""
-        backend.encode_special_tokens = True  # as the ordinary text that they are written with
+        """Wrap a `tokenizers` object, which becomes this tokenizer's own.
+
+        eos, pad, bos: names of its tokens; without `pad` it is `<|pad|>` where there is one, else `eos`.
+        adds_bos: whether prompts begin with `bos`; None: as the post-processor of `backend` has it.
+        stops: more ids that end a generation, beside `eos`, `<|im_end|>` and the ends of turns that are special
+            tokens here and stand in the chat template.
+
+        Raises `TinyslmError` when `backend` is of a kind that would not give texts back, or lacks a named token.
+        """
         backend.no_truncation()
         backend.no_padding()
+        backend.encode_special_tokens = True  # as the ordinary text that they are written with
+        self.spelling: Spelling = spelling_of(backend)
+        _make_special(backend, [name for name in (eos, pad, bos) if name is not None])
+        if adds_bos is not None:
+            _begin_with(backend, bos if adds_bos else None)
         self._backend = backend
         self.chat_template = chat_template
         added = sorted(backend.get_added_tokens_decoder().items())
         self.special_ids: Mapping[str, int] = {token.content: place for place, token in added if token.special}
+        pad = pad or (PAD if PAD in self.special_ids else eos)
+        self.eos, self.pad, self.bos = eos, pad, bos
+        self.unk: str | None = None
         self.eos_id = self.special_ids[eos]
         self.pad_id = self.special_ids[pad]
-        self.stop_ids = tuple(sorted({self.eos_id, self.special_ids.get(MESSAGE_END, self.eos_id)}))
+        self.bos_id = None if bos is None else self.special_ids[bos]
+        self.start_ids = start_ids(backend)
+        self._stops = tuple(stops)
+        self.stop_ids = tuple(sorted({*self._known_stops(), *self._stops}))
         self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
         """Read a tokenizer or a model folder, written here or by transformers.
 
-        Raises `TinyslmError` when its files are missing or damaged, or when it is no byte-level BPE.
+        `tokenizer.json` is taken at its word, as transformers' `PreTrainedTokenizerFast` does.
+        Raises `TinyslmError` when its files are missing or damaged, or when it is of a kind that would not give texts
+        back.
         """
         folder = Path(folder)
-        backend = _read_backend(folder / "tokenizer.json")
-        config = read_json(folder / "tokenizer_config.json")
-        if not isinstance(config, dict):
-            raise TinyslmError(f"{folder / 'tokenizer_config.json'} holds no settings.", DAMAGED)
-        eos, pad = _end_and_pad(config, backend, folder)
-        return cls(backend, eos=eos, pad=pad, chat_template=_chat_template(config, folder))
+        file = folder / "tokenizer.json"
+        backend = read_backend(file)
+        settings = read_settings(folder, backend)
+        try:
+            tokenizer = cls(
+                backend,
+                eos=settings.eos,
+                pad=settings.pad or settings.eos,
+                bos=settings.bos,
+                stops=settings.stops,
+                chat_template=settings.chat_template,
+            )
+        except TinyslmError as error:
+            raise TinyslmError(f"{file}: {error.problem}", error.remedy) from None
+        tokenizer.unk = settings.unk
+        return tokenizer
 
     def save(self, folder: Path, *, context: int | None = None) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` as transformers reads them.
@@ -79,24 +120,27 @@ class Tokenizer:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        eos, pad = self._end_and_pad
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": None,
-            "eos_token": eos,
-            "pad_token": pad,
-            "unk_token": None,
+            "bos_token": self.bos,
+            "eos_token": self.eos,
+            "pad_token": self.pad,
+            "unk_token": self.unk,
             "clean_up_tokenization_spaces": False,
         }
+        if self.bos_id is not None:  # transformers looks at tokenizer.json alone; other programs read this
+            config["add_bos_token"] = self.start_ids == (self.bos_id,)
+        if set(self.stop_ids) != self._known_stops():
+            config[STOPS] = list(self.stop_ids)
         length = {} if context is None else {"model_max_length": context}
         write_json(folder / "tokenizer.json", self._content)
-        write_json(folder / "tokenizer_config.json", config | length)
+        write_json(folder / CONFIG, config | length)
         if self.chat_template is not None:
-            write_atomic(folder / "chat_template.jinja", self.chat_template)
+            write_atomic(folder / TEMPLATE, self.chat_template)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens. A lone surrogate, which is no character, becomes U+FFFD."""
-        if len(text) <= LONG_TEXT:
+        if len(text) <= LONG_TEXT or not self._may_cut:
             return self._encode_part(text)
         return list(chain.from_iterable([self._encode_part(part) for part in cut(text)]))
 
@@ -118,18 +162,26 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
         """The bytes of `ids`, one token after another; a special token gives its name's, an unknown id none."""
-        bytes_of = self._bytes_of
-        return b"".join([bytes_of.get(token, b"") for token in ids])
+        return spell(self.spelling, ids)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that one token stands for; none if there is no such token, as in models with spare ids."""
-        return self._bytes_of.get(token, b"")
+        """The bytes that one token stands for; none if there is no such token, as in models with spare ids.
+
+        They are those of the token inside a text: "\u2581the" stands for " the".
+        """
+        return self.spelling.bytes_of.get(token, b"")
 
     @cached_property
     def kind(self) -> str:
-        """What the merges are: "byte" if there are none, "char" if each stays within one character, else "bpe"."""
+        """What the merges are: "byte" if there are none, "char" if each stays within one character, else "bpe".
+
+        "unigram" for a vocabulary without merges, whose tokens have probabilities instead.
+        """
+        if not self.spelling.byte_level:
+            return str(self._content["model"]["type"]).lower()
         special = set(self.special_ids.values())
-        merged = [piece for token, piece in self._bytes_of.items() if len(piece) > 1 and token not in special]
+        pieces = self.spelling.bytes_of.items()
+        merged = [piece for token, piece in pieces if len(piece) > 1 and token not in special]
         if not merged:
             return "byte"
         return "char" if all(_begins_character(piece) for piece in merged) else "bpe"
@@ -141,27 +193,23 @@ class Tokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process boundary as JSON."""
-        return _from_json, (self._backend.to_str(), *self._end_and_pad, self.chat_template)
+        settings = {"eos": self.eos, "pad": self.pad, "bos": self.bos, "stops": self._stops}
+        return _from_json, (self._backend.to_str(), self.unk, settings | {"chat_template": self.chat_template})
+
+    def _known_stops(self) -> set[int]:
+        """The ids that end a generation whatever the model's settings say."""
+        template = self.chat_template or ""
+        ends = [name for name in ENDS_OF_TURN if name in self.special_ids and (name == MESSAGE_END or name in template)]
+        return {self.eos_id, *[self.special_ids[name] for name in ends]}
 
     @property
     def _content(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(self._backend.to_str())
         return content
 
-    @property
-    def _end_and_pad(self) -> tuple[str, str]:
-        names = {token: name for name, token in self.special_ids.items()}
-        return names[self.eos_id], names[self.pad_id]
-
     @cached_property
-    def _bytes_of(self) -> dict[int, bytes]:
-        byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
-        added = self._backend.get_added_tokens_decoder()
-        vocab = self._backend.get_vocab(with_added_tokens=False)
-        ordinary = {
-            token: bytes(byte_of[symbol] for symbol in name) for name, token in vocab.items() if token not in added
-        }
-        return ordinary | {token: special.content.encode() for token, special in added.items()}
+    def _may_cut(self) -> bool:
+        return may_cut(self._content)
 
     @cached_property
     def _fast(self) -> tiktoken.Encoding | None:
@@ -188,51 +236,34 @@ def _begins_character(token: bytes) -> bool:
     return token[0] >= 0xC0 and all(0x80 <= byte < 0xC0 for byte in token[1:])
 
 
-def _read_backend(file: Path) -> tokenizers.Tokenizer:
-    import tokenizers
+def _make_special(backend: tokenizers.Tokenizer, names: Sequence[str]) -> None:
+    """Mark the tokens as special, as transformers does with those that `tokenizer_config.json` names."""
+    from tokenizers import AddedToken
 
-    content = read_json(file)
-    try:
-        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
-    except Exception as error:  # `tokenizers` raises this very class
-        raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None
-    added = backend.get_added_tokens_decoder()
-    vocab = backend.get_vocab(with_added_tokens=False)
-    ordinary = "".join(name for name, token in vocab.items() if token not in added)
-    if not isinstance(backend.model, tokenizers.models.BPE) or set(ordinary) != set(byte_symbols()):
-        raise TinyslmError(
-            f"{file} is no byte-level BPE tokenizer: it does not have a token for each of the 256 bytes.",
-            "Use a model with a byte-level BPE tokenizer, such as those of GPT-2, Llama 3, SmolLM and Qwen.",
-        )
-    return backend
-
-
-def _end_and_pad(config: Mapping[str, Any], backend: tokenizers.Tokenizer, folder: Path) -> tuple[str, str]:
-    """Names of the tokens that end a document and fill batches, from `tokenizer_config.json`."""
     special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
-
-    def named(key: str) -> str | None:
-        value = config.get(key)
-        name = value.get("content") if isinstance(value, dict) else value
-        return name if name in special else None
-
-    eos = named("eos_token") or (END_OF_TEXT if END_OF_TEXT in special else None)
-    if eos is None:
-        raise TinyslmError(
-            f"{folder / 'tokenizer_config.json'} names no special token as eos_token, the end of a text.",
-            f'Add "eos_token" there; tokenizer.json has: {", ".join(sorted(special)[:8]) or "no special tokens"}.',
-        )
-    return eos, named("pad_token") or eos
+    for name in names:
+        if backend.token_to_id(name) is None:
+            raise TinyslmError(f"The tokenizer has no token {name!r}.", "Name one of its tokens.")
+        if name not in special:
+            backend.add_special_tokens([AddedToken(name, special=True, normalized=False)])
 
 
-def _chat_template(config: Mapping[str, Any], folder: Path) -> str | None:
-    """The template in its own file, or in `tokenizer_config.json` as older folders have it."""
-    file = folder / "chat_template.jinja"
-    template = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
-    return template if isinstance(template, str) else None
+def _begin_with(backend: tokenizers.Tokenizer, bos: str | None) -> None:
+    """Let the post-processor put `bos` before every text, or nothing; one that does so already stays as it is."""
+    from tokenizers import processors
+
+    wanted = () if bos is None else (backend.token_to_id(bos),)
+    if start_ids(backend) == wanted:
+        return
+    assert bos is not None or not wanted
+    single, pair = (["$A"], ["$A", "$B:1"]) if bos is None else ([bos, "$A"], [bos, "$A", f"{bos}:1", "$B:1"])
+    tokens = [] if bos is None else [(bos, wanted[0])]
+    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
 
 
-def _from_json(content: str, eos: str, pad: str, chat_template: str | None) -> Tokenizer:
+def _from_json(content: str, unk: str | None, settings: Mapping[str, Any]) -> Tokenizer:
     import tokenizers
 
-    return Tokenizer(tokenizers.Tokenizer.from_str(content), eos=eos, pad=pad, chat_template=chat_template)
+    tokenizer = Tokenizer(tokenizers.Tokenizer.from_str(content), **settings)
+    tokenizer.unk = unk
+    return tokenizer

@@ -29,6 +29,21 @@ MESSAGE_START = "<|im_start|>"
 MESSAGE_END = "<|im_end|>"
 PAD = "<|pad|>"
 
+# What ends a turn in the conversations of models that are in use; ends a generation where the chat template has it.
+ENDS_OF_TURN = (
+    MESSAGE_END,
+    "<|end|>",  # Phi-3
+    "<|eot_id|>",  # Llama 3
+    "<|eom_id|>",  # Llama 3.1, after a call of a tool
+    "<|end_of_text|>",  # Granite
+    "<end_of_turn>",  # Gemma
+    "<end_of_utterance>",  # SmolVLM
+    "<|endofturn|>",  # HyperCLOVA
+    "<|end_of_turn|>",  # OpenChat
+    "<|END_OF_TURN_TOKEN|>",  # Command R
+    "</s>",  # Llama 2, Mistral
+)
+
 VOCAB_STEP = 64
 SPECIAL_SLOTS = 16
 SMALLEST = 320  # 256 bytes and 16 special tokens, rounded up

@@ -1,0 +1,235 @@
+"""Which `tokenizer.json` files are understood, and what bytes each of their tokens stands for.
+
+Two ways of writing any text as tokens, whatever its characters:
+
+    byte-level        each byte of the text is a printable character of the vocabulary (GPT-2's table), which merges
+                      join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and all made here
+    byte fallback     tokens are text, with "▁" for a space; a character without a token is written as the tokens
+                      "<0xE2>", "<0x96>", ... of its bytes: Llama 2, Mistral, Phi-3, Gemma (made by SentencePiece)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import read_json
+from tinyslm.tokenizer.vocabulary import byte_symbols
+
+if TYPE_CHECKING:
+    import tokenizers
+
+SPACE = "\u2581"  # stands for a space in a vocabulary with byte fallback
+DAMAGED = "Restore the folder from a copy, or make the tokenizer again."
+UNDERSTOOD = (
+    "Use a model whose tokenizer is byte-level BPE, such as those of GPT-2, Llama 3, SmolLM and Qwen, "
+    "or has byte fallback, such as those of Llama 2, Mistral, Phi-3 and Gemma."
+)
+
+# What no text can do without; vocabularies of real models lack the bytes of some control characters.
+_NEEDED = [ord("\n"), *range(0x20, 0x7F), *range(0x80, 0xC0)]
+# Bytes that UTF-8 has: 0xC0, 0xC1 and those from 0xF5 on occur in no text.
+_UTF8 = [*range(0xC0), *range(0xC2, 0xF5)]
+
+_PROBES = ("Hello, world", "  two spaces", "a\nb\n\n c", "naïve 漢字 👩‍👩‍👧", "x = {1: 'a'}", "\u2581\t\x01")
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """The bytes that tokens stand for, and what of them is dropped at the very beginning of a text.
+
+    byte_level: the first of the two ways above; else the second.
+    bytes_of: bytes by id.
+    first: bytes by id of tokens that are shorter as the first one of a text.
+    spaces: how many spaces may be dropped from the beginning of a text: encoding put them there.
+    """
+
+    byte_level: bool
+    bytes_of: Mapping[int, bytes]
+    first: Mapping[int, bytes] = field(default_factory=dict)
+    spaces: int = 0
+
+
+class Speller:
+    """The bytes of one text, token by token."""
+
+    def __init__(self, spelling: Spelling, *, continues: bool = False) -> None:
+        """`continues`: the text goes on from another one, so that nothing is dropped from its beginning."""
+        self._spelling = spelling
+        self._first = {} if continues else spelling.first
+        self._spaces = 0 if continues else spelling.spaces
+
+    def push(self, token: int) -> bytes:
+        """The bytes that the token adds; none for an id that has no token."""
+        piece = self._spelling.bytes_of.get(token)
+        if piece is None:
+            return b""
+        piece, self._first = self._first.get(token, piece), {}
+        while self._spaces and piece.startswith(b" "):
+            piece, self._spaces = piece[1:], self._spaces - 1
+        self._spaces = 0 if piece else self._spaces
+        return piece
+
+
+def read_backend(file: Path) -> tokenizers.Tokenizer:
+    """Read a `tokenizer.json`.
+
+    Raises `TinyslmError` when it is missing or damaged, or when its added tokens would get other ids than it says.
+    """
+    import tokenizers
+
+    try:
+        content = read_json(file)
+    except RecursionError:
+        raise TinyslmError(f"{file} is no tokenizer: it is nested too deeply.", DAMAGED) from None
+    try:
+        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # `tokenizers` raises this very class
+        raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None
+    except BaseException as error:  # what a panic in Rust becomes
+        if type(error).__name__ != "PanicException":
+            raise
+        raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None
+    _is_byte_level(content, str(file))
+    for token in content.get("added_tokens", ()):
+        given = backend.token_to_id(token["content"])
+        if given != token["id"]:
+            raise TinyslmError(
+                f"{file} says that the token {token['content']!r} has the id {token['id']}, but the tokens before it "
+                f"leave it {given}.",
+                DAMAGED,
+            )
+    return backend
+
+
+def spelling_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -> Spelling:
+    """How the tokens of `backend` are spelled.
+
+    Raises `TinyslmError`, naming `origin` and the part, when texts would not come back from their ids: for a model
+    that is not BPE and has no byte fallback, a decoder that is not known, or bytes that have no token.
+    """
+    content = json.loads(backend.to_str())
+    decoder = _steps(content["decoder"], "decoders")
+    byte_level = _is_byte_level(content, origin)
+    spelling = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)
+    _check(backend, spelling, origin)
+    return spelling
+
+
+def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
+    """Whether a `tokenizer.json` is byte-level, else it has byte fallback; one that is neither is refused."""
+    model = content["model"]
+    kind = model.get("type", "a model of an old format")
+    if kind not in ("BPE", "Unigram"):
+        raise _refusal(
+            origin, f"it is no byte-level BPE but {kind}, which turns what it does not know into one unknown token"
+        )
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key):
+            raise _refusal(origin, f"it has a {key} ({model[key]!r})")
+    steps = [*_steps(content.get("normalizer"), "normalizers")]
+    steps += _steps(content.get("pre_tokenizer"), "pretokenizers")
+    if kind == "BPE" and any(step["type"] == "ByteLevel" for step in steps):
+        return True
+    if not model.get("byte_fallback"):
+        raise _refusal(origin, "it is no byte-level BPE, and it has no byte fallback")
+    return False
+
+
+def spell(spelling: Spelling, ids: Sequence[int]) -> bytes:
+    """The bytes of a whole text."""
+    if spelling.first or spelling.spaces:
+        return b"".join(map(Speller(spelling).push, ids))
+    bytes_of = spelling.bytes_of
+    return b"".join([bytes_of.get(token, b"") for token in ids])
+
+
+def start_ids(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
+    """The special tokens that the post-processor puts before every text, as transformers does when it encodes."""
+    alone: list[int] = backend.encode("0", add_special_tokens=False).ids
+    whole: list[int] = backend.encode("0", add_special_tokens=True).ids
+    for place in range(len(whole) - len(alone) + 1):
+        if whole[place : place + len(alone)] == alone:
+            return tuple(whole[:place])
+    return ()
+
+
+def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> Spelling:
+    if [step["type"] for step in decoder] not in ([], ["ByteLevel"]):
+        raise _refusal(origin, f"its decoder is {_names(decoder)} where ByteLevel belongs")
+    byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
+    vocab, added = _vocabulary(backend)
+    missing = [byte for byte in _NEEDED if byte_symbols()[byte] not in vocab]
+    if missing:
+        raise _refusal(origin, f"it is no byte-level BPE tokenizer: it has no token for {len(missing)} common bytes")
+    bytes_of = {
+        token: bytes(byte_of[symbol] for symbol in name) if byte_of.keys() >= set(name) else name.encode()
+        for name, token in vocab.items()
+    }
+    return Spelling(True, bytes_of | added)
+
+
+def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> Spelling:
+    kinds = [step["type"] for step in decoder]
+    wanted = {
+        "Replace": {"pattern": {"String": SPACE}, "content": " "},
+        "Metaspace": {"replacement": SPACE},
+        "Strip": {"content": " ", "stop": 0},
+        "ByteFallback": {},
+        "Fuse": {},
+    }
+    for step in decoder:
+        if step["type"] not in wanted or not wanted[step["type"]].items() <= step.items():
+            raise _refusal(origin, f"its decoder has a step that is not known: {json.dumps(step)}")
+    if "Strip" in kinds and kinds[-2:] != ["Fuse", "Strip"]:
+        raise _refusal(origin, f"its decoder strips spaces in another place than the end: {_names(decoder)}")
+    vocab, added = _vocabulary(backend)
+    missing = [byte for byte in _UTF8 if f"<0x{byte:02X}>" not in vocab]
+    if missing or "ByteFallback" not in kinds:
+        raise _refusal(origin, f"its byte fallback lacks {len(missing)} of the bytes or its decoder")
+    spaced = "Replace" in kinds or "Metaspace" in kinds
+    names = {token: name for name, token in vocab.items()} | {token: name.decode() for token, name in added.items()}
+    bytes_of = {token: (name.replace(SPACE, " ") if spaced else name).encode() for token, name in names.items()}
+    bytes_of |= {vocab[f"<0x{byte:02X}>"]: bytes([byte]) for byte in range(256) if f"<0x{byte:02X}>" in vocab}
+    first = {}
+    if any(step["type"] == "Metaspace" and step["prepend_scheme"] != "never" for step in decoder):
+        first = {token: name.replace(SPACE, "").encode() for token, name in names.items() if SPACE in name}
+    spaces = sum(step["start"] for step in decoder if step["type"] == "Strip")
+    return Spelling(False, bytes_of, first, spaces)
+
+
+def _vocabulary(backend: tokenizers.Tokenizer) -> tuple[dict[str, int], dict[int, bytes]]:
+    """The model's tokens, name to id, without the added ones; and the text of these, by id."""
+    added = {token: entry.content.encode() for token, entry in backend.get_added_tokens_decoder().items()}
+    vocab: dict[str, int] = backend.get_vocab(with_added_tokens=False)
+    return {name: token for name, token in vocab.items() if token not in added}, added
+
+
+def _check(backend: tokenizers.Tokenizer, spelling: Spelling, origin: str) -> None:
+    """What was understood of the file must give the texts that `tokenizers` makes of the same ids."""
+    for text in _PROBES:
+        ids = backend.encode(text, add_special_tokens=False).ids
+        expected = backend.decode(ids, skip_special_tokens=False) if backend.decoder else text
+        if spell(spelling, ids).decode("utf-8", "replace") != expected:
+            raise _refusal(origin, f"it turns {text!r} into ids and these into {expected!r} in a way that is not known")
+
+
+def _steps(part: dict[str, Any] | None, several: str) -> list[dict[str, Any]]:
+    """The steps of a pipeline part, which may be none, one, or a sequence of sequences."""
+    if part is None:
+        return []
+    if part["type"] != "Sequence":
+        return [part]
+    return [step for inner in part[several] for step in _steps(inner, several)]
+
+
+def _names(steps: list[dict[str, Any]]) -> str:
+    return ", ".join(step["type"] for step in steps) or "absent"
+
+
+def _refusal(origin: str, why: str) -> TinyslmError:
+    return TinyslmError(f"{origin} cannot be used: {why}.", UNDERSTOOD)
