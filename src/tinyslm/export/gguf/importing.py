@@ -1,0 +1,282 @@
+"""A model folder from a GGUF file: the shape from its metadata, the weights tensor by tensor, the tokenizer.
+
+Whatever in the file could change the mathematics must be understood: an architecture, a key about its shape or a tensor
+that is not known is refused by name, as is one that is missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinyslm.core.config import build_config
+from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.files import sha256_file
+from tinyslm.core.printable import one_line
+from tinyslm.export.gguf.architecture import REQUIRED, Architecture
+from tinyslm.export.gguf.architectures import architecture_of_gguf
+from tinyslm.export.gguf.reader import Gguf, TensorPlace, Value
+from tinyslm.export.gguf.rope_scaling import TENSOR as ROPE_DIVISORS
+from tinyslm.export.gguf.vocabulary import read_tokenizer
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import save_model, state_tensors
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+HALVES = {"BF16": "bf16", "F16": "fp16"}  # GGUF's formats that a model folder can hold as they are
+LARGEST = 1 << 31  # no number about a model's shape comes near
+
+Progress = Callable[[str, int, int], None]
+
+# Keys about the shape that every architecture has. Numbers are positive unless they stand in MAY_BE_ZERO.
+SHAPE = frozenset(REQUIRED.values()) | {"attention.head_count_kv", "attention.key_length", "attention.value_length"}
+ROPE = frozenset(
+    f"rope.{key}"
+    for key in (
+        "dimension_count",
+        "freq_base",
+        "scaling.type",
+        "scaling.factor",
+        "scaling.original_context_length",
+        "scaling.attn_factor",
+        "scaling.finetuned",
+    )
+)
+# Those that only some have, beside the ones in the table of architectures.
+OWN: Mapping[str, frozenset[str]] = {
+    "granite": frozenset({"attention.scale"}),
+    "gptneox": frozenset({"use_parallel_residual"}),
+    "gemma3": frozenset({"attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"}),
+    "llama": frozenset({"attention.sliding_window"}),
+    "phi3": frozenset({"attention.sliding_window"}),
+}
+# Those that change nothing, while they have one of these values (None: any).
+WITHOUT_EFFECT: Mapping[str, tuple[Any, ...] | None] = {
+    "vocab_size": None,
+    "tensor_data_layout": None,
+    "attention.causal": (True,),
+    "expert_count": (0,),
+    "expert_used_count": (0,),
+    "attention.max_alibi_bias": (0.0,),
+    "attention.clamp_kqv": (0.0,),
+    "attn_logit_softcapping": (0.0,),
+    "nextn_predict_layers": (0,),
+}
+MAY_BE_ZERO = frozenset(
+    {"attention.sliding_window", "rope.scaling.factor", "final_logit_softcapping", "attention.scale", *WITHOUT_EFFECT}
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import made: the folder, the model's shape, its number format, and how many tensors had which before."""
+
+    folder: Path
+    config: ModelConfig
+    dtype: str
+    formats: Mapping[str, int]
+
+
+def import_gguf(
+    file: str | Path, out: str | Path, *, dtype: str = "auto", progress: Progress = lambda *_: None
+) -> Imported:
+    """Write the model folder `out` from a GGUF file; nothing is written when something is wrong.
+
+    dtype: the number format of the weights: "fp32", "bf16" or "fp16". "auto" is the smallest that changes no value:
+        bf16 or fp16 for a file that has its matrices so, fp32 otherwise (quantized values need it).
+    progress: told `(stage, bytes read, bytes in all)`.
+
+    Raises `TinyslmError` when `out` exists, when the file is damaged, or when anything in it is not supported.
+    """
+    out = Path(out)
+    if out.exists():
+        raise TinyslmError(f"{out} exists already.", "Give another folder with --out, or remove this one first.")
+    source = Gguf(file)
+    architecture = _architecture(source)
+    config = _config(source, architecture)
+    tokenizer = read_tokenizer(source)
+    if tokenizer.vocab_size > config.vocab_size:
+        raise _refusal(source, f"{tokenizer.vocab_size:,} tokens for {config.vocab_size:,} rows of embeddings")
+    chosen = _dtype(source, dtype)
+    model = _empty(source, config)
+    model.load_state_dict(_weights(source, architecture, model, DTYPES[chosen], progress), strict=False, assign=True)
+    if config.tied:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    progress("writing", 0, 0)
+    formats = dict(Counter(place.format for place in source.tensors.values()))
+    origin = {"file": source.path.name, "sha256": sha256_file(source.path), "formats": formats}
+    save_model(model, out, tokenizer, {"imported_from": origin})
+    return Imported(out, config, chosen, formats)
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """A file's tensors, each read in fp32 when it is asked for; remembers which were."""
+
+    def __init__(self, file: Gguf, progress: Progress) -> None:
+        self._file, self._progress = file, progress
+        self._total = sum(place.size for place in file.tensors.values())
+        self._done = 0
+        self.unread = set(file.tensors)
+
+    def __getitem__(self, name: str) -> Tensor:
+        tensor = torch.from_numpy(self._file.read(name))
+        if name in self.unread:
+            self.unread.remove(name)
+            self._done += self._file.tensors[name].size
+            self._progress("reading", self._done, self._total)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._file.tensors)
+
+    def __len__(self) -> int:
+        return len(self._file.tensors)
+
+
+def _architecture(file: Gguf) -> Architecture:
+    """The architecture of a file that holds a whole model."""
+    kind = file.get("general.type", str)
+    if kind not in (None, "model"):
+        raise TinyslmError(f"{file.path} is no model but of the type {one_line(kind, 40)}.", "Give the model's file.")
+    parts = file.get("split.count", int)
+    if parts is not None and parts > 1:
+        raise TinyslmError(
+            f"{file.path} is one of {parts} parts of a model.", "Join them first: llama-gguf-split --merge PART1 WHOLE."
+        )
+    return architecture_of_gguf(file.need("general.architecture", str))
+
+
+def _config(file: Gguf, architecture: Architecture) -> ModelConfig:
+    """The model's shape, from keys that are all known and make sense, and from the shapes of tensors."""
+    told = _shape_keys(file, architecture)
+    shapes = {name: torch.empty(place.shape, device="meta") for name, place in file.tensors.items()}
+    if ROPE_DIVISORS in shapes:
+        if not architecture.divisors:
+            raise _refusal(file, f"a tensor {ROPE_DIVISORS}, which the architecture {architecture.name} does not have")
+        _check_small(file, file.tensors[ROPE_DIVISORS])
+        shapes[ROPE_DIVISORS] = torch.from_numpy(file.read(ROPE_DIVISORS))
+    settings = architecture.settings({f"{architecture.name}.{key}": value for key, value in told.items()}, shapes)
+    window = told.get("attention.sliding_window", 0)
+    if window and not architecture.windows and window < settings["context"]:
+        # llama.cpp computes such models without their window; here they get what they were trained with.
+        settings |= {"window": window, "family": "mistral" if architecture.name == "llama" else architecture.family}
+    return build_config(ModelConfig, settings, origin=str(file.path))
+
+
+def _shape_keys(file: Gguf, architecture: Architecture) -> dict[str, Any]:
+    """The keys about the model's shape, without the architecture's name; unknown ones and odd values are refused."""
+    prefix = f"{architecture.name}."
+    known = SHAPE | set(architecture.keys.values()) | OWN.get(architecture.name, frozenset())
+    known |= ROPE if architecture.rotary else frozenset()
+    told: dict[str, Any] = {}
+    for key in file.metadata:
+        if not key.startswith(prefix):
+            continue
+        name, value = key.removeprefix(prefix), _one_for_all(file.metadata[key])
+        harmless = name in WITHOUT_EFFECT and (WITHOUT_EFFECT[name] is None or value in (WITHOUT_EFFECT[name] or ()))
+        if name not in known and not harmless:
+            raise _refusal(
+                file,
+                f"the setting {one_line(key, 80)} = {one_line(str(value), 40)}",
+                f"{did_you_mean(name, known)} Ignoring it could give wrong results, so it is refused.",
+            )
+        if name in known:
+            told[name] = _sensible(file, key, value, may_be_zero=name in MAY_BE_ZERO)
+    blocks = told.get(REQUIRED["depth"], 0)
+    if isinstance(blocks, int) and blocks > len(file.tensors):
+        raise _refusal(file, f"{blocks:,} blocks in {len(file.tensors):,} tensors")
+    if told.get("attention.value_length") != told.get("attention.key_length"):
+        raise _refusal(file, "values of another width than keys (attention.value_length)")
+    return told
+
+
+def _one_for_all(value: Value) -> Any:
+    """A value that a file gives for every block, where it is the same for all."""
+    if isinstance(value, np.ndarray) and len(value) and bool((value == value[0]).all()):
+        return value[0].item()
+    return value
+
+
+def _sensible(file: Gguf, key: str, value: Any, *, may_be_zero: bool) -> Any:
+    """A value that is a text, a truth value or a number in a possible range."""
+    text = key.endswith("rope.scaling.type")
+    truth = key.endswith((".use_parallel_residual", ".finetuned"))
+    if text or truth:
+        right = isinstance(value, str if text else bool)
+    else:
+        right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        right = right and (0 if may_be_zero else 1e-30) <= value < LARGEST
+        whole = key.endswith(("_count", "_length", "_count_kv", "sliding_window", "sliding_window_pattern"))
+        right = right and (isinstance(value, int) or not whole)
+    if not right:
+        shown = "different values for each block" if not isinstance(value, bool | int | float | str) else value
+        raise _refusal(file, f"{key} = {one_line(str(shown), 40)}")
+    return value
+
+
+def _check_small(file: Gguf, place: TensorPlace) -> None:
+    if len(place.shape) != 1 or place.shape[0] > 1 << 16:
+        raise _refusal(file, f"a tensor {place.name} of the shape {list(place.shape)}")
+
+
+def _dtype(file: Gguf, name: str) -> str:
+    """The number format of the folder; "auto" is the format of the file's matrices where it holds every value."""
+    if name != "auto":
+        if name not in DTYPES:
+            raise TinyslmError(f'Unknown number format "{name}".', did_you_mean(name, ["auto", *DTYPES]))
+        return name
+    matrices = {place.format for place in file.tensors.values() if len(place.shape) > 1}
+    half = HALVES.get(next(iter(matrices), "")) if len(matrices) == 1 else None
+    if half is None:
+        return "fp32"
+    others = [place.name for place in file.tensors.values() if len(place.shape) == 1 and place.name != ROPE_DIVISORS]
+    vectors = (torch.from_numpy(file.read(name)) for name in others)
+    return half if all(torch.equal(vector, vector.to(DTYPES[half]).float()) for vector in vectors) else "fp32"
+
+
+def _empty(file: Gguf, config: ModelConfig) -> Decoder:
+    """The model without memory for its weights."""
+    largest = max(max(place.shape) for place in file.tensors.values())
+    for what, width in (("dim", config.dim), ("ffn_dim", config.ffn_dim), ("heads", config.heads * config.head_dim)):
+        if width > largest:
+            raise _refusal(file, f"{what} = {width:,}, but no tensor that is so wide")
+    with torch.device("meta"):
+        return Decoder(config)
+
+
+def _weights(
+    file: Gguf, architecture: Architecture, model: Decoder, dtype: torch.dtype, progress: Progress
+) -> dict[str, Tensor]:
+    """Every weight of the model in its number format; each is read, converted and dropped before the next."""
+    expected = {name: tensor.shape for name, tensor in state_tensors(model).items()}
+    tensors = _Tensors(file, progress)
+    weights: dict[str, Tensor] = {}
+    for name, tensor in architecture.tensors_from_gguf(model.config, tensors, expected):
+        if tensor.shape != expected[name]:
+            raise _refusal(file, f"{name} in the shape {list(tensor.shape)} instead of {list(expected[name])}")
+        weight = tensor.to(dtype).contiguous()
+        if not torch.isfinite(weight).all():
+            raise TinyslmError(f"A value of {name} does not fit into this number format.", "Give --dtype fp32.")
+        shared = weight.untyped_storage().nbytes() > weight.nbytes
+        weights[name] = weight.clone() if shared else weight
+    if missing := [name for name in expected if name not in weights]:
+        raise _refusal(file, f"no weights for {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
+    if left := sorted(tensors.unread - {ROPE_DIVISORS}):
+        raise _refusal(file, f"a tensor {left[0]} that has no place in this model")
+    return weights
+
+
+def _refusal(file: Gguf, what: str, remedy: str = "") -> TinyslmError:
+    return TinyslmError(
+        f"{file.path} cannot be imported: it has {what}.",
+        remedy
+        or "Get the file again, or another conversion of the model; the original safetensors are the best source.",
+    )
