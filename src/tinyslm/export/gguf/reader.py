@@ -32,7 +32,7 @@ MOST_ENTRIES = 1 << 16  # keys, or tensors; the largest models have a few thousa
 LONGEST_NAME = (1 << 16) - 1  # bytes of a key
 LONGEST_TENSOR_NAME = 64  # bytes
 MOST_DIMENSIONS = 4
-VALUES_AT_ONCE = 1 << 20  # values that are dequantized at once
+VALUES_AT_ONCE = 1 << 18  # values that are dequantized at once
 
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "B", 10: "Q", 11: "q", 12: "d"}
 _BOOL, _STRING, _ARRAY = 7, 8, 9
@@ -140,13 +140,14 @@ class Gguf:
             return rows.view(_PLAIN[place.format])
         try:
             with np.errstate(all="ignore"):
-                values: NDArray[Any] = dequantize(rows, GGMLQuantizationType[place.format])
+                # Blocks stand alone, so that many rows can pass as one; rows by themselves are slow.
+                values: NDArray[Any] = dequantize(rows.reshape(1, -1), GGMLQuantizationType[place.format])
         except NotImplementedError:
             raise TinyslmError(
                 f"Tensor {place.name} in {self.path} is stored as {place.format}, which the gguf package cannot read.",
                 "Get the model in another format, such as Q8_0, Q4_K_M, F16 or BF16.",
             ) from None
-        return values
+        return values.reshape(len(rows), -1)
 
     def _alignment(self) -> int:
         alignment = self.get(_ALIGNMENT, int)
