@@ -1,0 +1,58 @@
+"""The format "onnx": a folder that ONNX Runtime and onnxruntime-genai run as it is, with no PyTorch and no tinyslm."""
+
+from pathlib import Path
+
+from tinyslm.core.errors import require_extra
+from tinyslm.core.files import atomic_folder
+from tinyslm.export.format import Format, Options, Original, Scheme, Written
+from tinyslm.export.onnx.genai import GRAPH, longest, tokenizer_notes, write_genai_files
+from tinyslm.export.onnx.graph import write_graph
+from tinyslm.export.onnx.runtime import open_folder
+from tinyslm.model.decoder import Decoder
+
+BITS = {"fp32": 32, "int8": 8, "int4": 4}
+
+
+def write(original: Original, scheme: str, path: Path, _options: Options) -> Written:
+    """A folder with the graph, the tokenizer's files and `genai_config.json`."""
+    try:
+        import onnx_ir  # noqa: F401
+        import onnxruntime_genai  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise require_extra(ONNX.extra, "Exporting to ONNX") from None
+    with atomic_folder(path) as folder:
+        notes = write_graph(original.model, BITS[scheme], folder / GRAPH)
+        write_genai_files(original, folder)
+        notes += tokenizer_notes(folder, original.tokenizer)
+    return Written(path, (*_length_notes(original.model), *notes))
+
+
+def supports(model: Decoder) -> str:
+    """Why the model cannot be written: ONNX Runtime's attention wants heads of a multiple of 8 values."""
+    width = model.config.head_dim
+    return f"its heads are {width} wide, and ONNX Runtime's attention takes only multiples of 8" if width % 8 else ""
+
+
+def _length_notes(model: Decoder) -> list[str]:
+    if longest(model.config) == model.config.longest:
+        return []
+    return [
+        f"dynamic rope scaling changes with the length of a text: the graph is for texts of up to "
+        f"{longest(model.config)} tokens (of {model.config.longest})"
+    ]
+
+
+ONNX = Format(
+    name="onnx",
+    extra="onnx",
+    schemes={
+        "fp32": Scheme("-onnx-fp32", largest_kl=1e-6, exact=True),
+        "int8": Scheme("-onnx-int8", largest_kl=0.02),
+        "int4": Scheme("-onnx-int4", largest_kl=0.5),
+    },
+    usual=("fp32", "int4"),
+    supports=supports,
+    write=write,
+    open=open_folder,
+)

@@ -1,0 +1,97 @@
+"""The files that make an ONNX graph a model folder of onnxruntime-genai: its configuration, and the tokenizer's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.files import read_json, write_json
+from tinyslm.export.format import Original
+from tinyslm.export.probes import strings
+from tinyslm.model.config import ModelConfig
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+GRAPH = "model.onnx"
+CONFIG = "genai_config.json"
+USUAL_LENGTH = 4096
+"""The longest text unless the caller asks for more (up to the model's context): the cache is made as long at once."""
+SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
+"""What onnxruntime-genai takes from a `generation_config.json`, under the same names."""
+
+
+def write_genai_files(original: Original, folder: Path) -> None:
+    """Write `genai_config.json` and the tokenizer's files beside the graph."""
+    config = original.model.config
+    original.tokenizer.save(folder, context=longest(config))
+    search = {"do_sample": False, "past_present_share_buffer": True, "max_length": min(longest(config), USUAL_LENGTH)}
+    write_json(
+        folder / CONFIG,
+        {"model": _model(config, original.tokenizer), "search": search | _sampling(original.folder)},
+    )
+
+
+def longest(config: ModelConfig) -> int:
+    """The longest sequence for which the graph computes what the model does.
+
+    "dynamic" scaling changes the rotary frequencies with the length of the text, which a table cannot follow.
+    """
+    return config.context if config.rope_scaling.kind == "dynamic" else config.longest
+
+
+def tokenizer_notes(folder: Path, tokenizer: Tokenizer, count: int = 500) -> list[str]:
+    """Whether onnxruntime-genai's own reading of the tokenizer gives other ids, of so many varied strings.
+
+    Left out is what it can do in no model: take a special token's name, or what follows a NUL, as ordinary text.
+    """
+    import onnxruntime_genai as genai
+
+    reader = genai.Tokenizer(str(folder))
+    marks = ("\0", *tokenizer.special_ids)
+    tried = [text for text in strings(count) if not any(mark in text for mark in marks)]
+    other = [text for text in tried if reader.encode(text).tolist() != tokenizer.encode(text)]
+    if not other:
+        return []
+    return [
+        f"onnxruntime-genai's tokenizer gives other ids than tokenizer.json for {len(other)} of {len(tried)} strings, "
+        f"such as {other[0][:40]!a}: encode with the `tokenizers` library instead"
+    ]
+
+
+def _model(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
+    decoder = {
+        "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+        "filename": GRAPH,
+        "head_size": config.head_dim,
+        "hidden_size": config.dim,
+        "num_attention_heads": config.heads,
+        "num_hidden_layers": config.depth,
+        "num_key_value_heads": config.kv_heads,
+        "inputs": {
+            "input_ids": "input_ids",
+            "attention_mask": "attention_mask",
+            "past_key_names": "past_key_values.%d.key",
+            "past_value_names": "past_key_values.%d.value",
+        },
+        "outputs": {
+            "logits": "logits",
+            "present_key_names": "present.%d.key",
+            "present_value_names": "present.%d.value",
+        },
+    }
+    begin: Sequence[int] = getattr(tokenizer, "start_ids", ())
+    return {
+        "type": "decoder",
+        "vocab_size": config.vocab_size,
+        "context_length": longest(config),
+        "bos_token_id": begin[0] if begin else tokenizer.eos_id,
+        "eos_token_id": list(tokenizer.stop_ids),
+        "pad_token_id": tokenizer.pad_id,
+        "decoder": decoder,
+    }
+
+
+def _sampling(folder: Path) -> dict[str, Any]:
+    """How text is drawn by default, where the model's folder says so; what is no number or truth is left out."""
+    file = folder / "generation_config.json"
+    said = read_json(file) if file.is_file() else {}
+    found = {key: said[key] for key in SAMPLING if key in said} if isinstance(said, dict) else {}
+    return {key: value for key, value in found.items() if isinstance(value, bool | int | float)}
