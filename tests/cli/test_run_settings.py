@@ -9,7 +9,7 @@ import yaml
 from the_command import TINY
 
 from tinyslm.cli.settings import nested, settings
-from tinyslm.core.config import fields
+from tinyslm.core.config import fields, flatten
 from tinyslm.training.config import RunConfig
 
 
@@ -20,8 +20,7 @@ def test_the_listed_settings_are_the_defaults(tinyslm) -> None:
     uncommented = listed.replace("\n# ", "\n")
     Path("explicit.toml").write_text(uncommented)
     assert settings(RunConfig, Path("explicit.toml"), ()) == RunConfig()
-    listed_keys = {f"{group}.{key}" for group, values in tomllib.loads(uncommented).items() for key in values}
-    assert listed_keys == {key for key, _ in fields(RunConfig)}
+    assert {key for key, _ in flatten(tomllib.loads(uncommented))} == {key for key, _ in fields(RunConfig)}
 
 
 def test_options_win_over_the_file_and_the_last_one_counts() -> None:

@@ -1,13 +1,17 @@
 """The hand-written forward and backward passes against plain PyTorch in higher precision."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from tinyslm.model.causal import causal_attention
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder, shaped
 from tinyslm.model.loss import IGNORE, loss_sum, token_losses
 from tinyslm.model.norm import RMSNorm
-from tinyslm.model.rotary import Rotary
+from tinyslm.model.rotary import Rotary, turned
 
 
 def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:
@@ -30,7 +34,7 @@ def test_attention_equals_its_definition(length: int, dtype: torch.dtype, share:
     rough = [torch.randn(2, 3, length, 16).to(dtype).requires_grad_() for _ in range(3)]
     exact = [x.detach().double().requires_grad_() for x in rough]
     towards = torch.randn(2, 3, length, 16).to(dtype)
-    y, wanted = causal_attention(*rough), plain_attention(*exact)
+    y, wanted = causal_attention(*rough, 16**-0.5), plain_attention(*exact)
     assert y.dtype == dtype
     close(y, wanted, share)
     y.backward(towards)
@@ -46,7 +50,7 @@ def test_attention_equals_its_definition(length: int, dtype: torch.dtype, share:
 def test_attention_takes_inputs_that_are_not_contiguous() -> None:
     torch.manual_seed(0)
     q, k, v = (torch.randn(2, 70, 3, 16).bfloat16().transpose(1, 2) for _ in range(3))
-    close(causal_attention(q, k, v), plain_attention(q.double(), k.double(), v.double()), 0.02)
+    close(causal_attention(q, k, v, 16**-0.5), plain_attention(q.double(), k.double(), v.double()), 0.02)
 
 
 @pytest.mark.parametrize("shape", [(7, 24), (2, 5, 24), (2, 3, 4, 24)])
@@ -91,17 +95,28 @@ def test_rms_norm_of_zeros_is_zero() -> None:
     assert x.grad.isfinite().all()
 
 
+def turned_from(rotary: Rotary, x: torch.Tensor, start: int) -> torch.Tensor:
+    stop = start + x.shape[1]
+    return turned(x, rotary(torch.arange(start, stop)[None], stop))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
 @pytest.mark.parametrize("start", [0, 3])
-def test_rotary_equals_a_complex_rotation(start: int) -> None:
+def test_rotary_equals_a_complex_rotation(start: int, share: float) -> None:
     torch.manual_seed(0)
-    rotary = Rotary(head_dim=8, context=16, theta=100.0)
-    x = torch.randn(2, 5, 3, 8, requires_grad=True)
+    config = ModelConfig(family="gpt_neox", dim=32, heads=2, rotary_share=share)
+    x = torch.randn(2, 5, 3, 16, requires_grad=True)
     exact = x.detach().double().requires_grad_()
-    angles = torch.outer(torch.arange(start, start + 5).double(), 100.0 ** -(torch.arange(4).double() / 4))
-    turned = torch.complex(exact[..., :4], exact[..., 4:]) * torch.polar(torch.ones_like(angles), angles)[:, None]
-    wanted = torch.cat([turned.real, turned.imag], -1)
-    y = rotary(x, start)
+    half = int(8 * share)
+    angles = torch.outer(torch.arange(start, start + 5).double(), 100.0 ** -(torch.arange(half).double() / half))
+    parts = torch.complex(exact[..., :half], exact[..., half : 2 * half])
+    parts = parts * torch.polar(torch.ones_like(angles), angles)[:, None]
+    wanted = torch.cat([parts.real, parts.imag, exact[..., 2 * half :]], -1)
+    rotary = Rotary(config, theta=100.0)
+    y = turned_from(rotary, x, start)
     close(y, wanted, 1e-6)
+    with torch.no_grad():
+        close(turned_from(rotary, x, start), wanted, 1e-6)
     towards = torch.randn_like(x)
     y.backward(towards)
     wanted.backward(towards.double())
@@ -110,49 +125,70 @@ def test_rotary_equals_a_complex_rotation(start: int) -> None:
 
 def test_rotary_products_depend_on_distances_only() -> None:
     torch.manual_seed(0)
-    rotary = Rotary(head_dim=16, context=64, theta=1e4)
+    rotary = Rotary(ModelConfig(dim=32, heads=2), theta=1e4)
     q, k = torch.randn(2, 1, 1, 1, 16)
-    products = [(rotary(q, start + 7) * rotary(k, start)).sum() for start in (0, 11, 50)]
+    products = [(turned_from(rotary, q, start + 7) * turned_from(rotary, k, start)).sum() for start in (0, 11, 50)]
     torch.testing.assert_close(products, [products[0]] * 3, atol=1e-4, rtol=0)
 
 
+def head_only(dim: int, vocab_size: int, **settings: object) -> Decoder:
+    return Decoder(ModelConfig(dim=dim, heads=1, depth=1, vocab_size=vocab_size, **settings))
+
+
 @pytest.mark.parametrize("rows", [1000, 32, 1], ids=["one chunk", "three chunks", "a chunk for each position"])
-def test_the_loss_and_its_gradients_equal_cross_entropy(rows: int, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"family": "granite", "logit_divisor": 3.0, "tied": False},
+        {"family": "gemma3", "logit_cap": 2.0},
+        {"family": "phi"},
+    ],
+    ids=["plain", "divided", "capped", "with a bias"],
+)
+def test_the_loss_and_its_gradients_equal_cross_entropy(settings: dict, rows: int, monkeypatch) -> None:
     torch.manual_seed(0)
     n, dim, vocab_size = 80, 4, 11
     monkeypatch.setattr("tinyslm.model.loss.CHUNK_LOGITS", rows * vocab_size)
-    hidden, head = torch.randn(n, dim, requires_grad=True), torch.randn(vocab_size, dim, requires_grad=True)
+    model = head_only(dim, vocab_size, **settings)
+    for parameter in model.lm_head.parameters():
+        torch.nn.init.normal_(parameter)
+    hidden = torch.randn(n, dim, requires_grad=True)
     targets = torch.randint(0, vocab_size, (n,))
     targets[[0, 17, n - 1]] = IGNORE
-    exact, exact_head = hidden.detach().double().requires_grad_(), head.detach().double().requires_grad_()
-    plain = F.cross_entropy(exact @ exact_head.t(), targets, ignore_index=IGNORE, reduction="none")
+    exact, head = hidden.detach().double().requires_grad_(), deepcopy(model.lm_head).double()
+    plain = F.cross_entropy(shaped(head(exact), model.config), targets, ignore_index=IGNORE, reduction="none")
     (0.3 * plain.sum()).backward()
-    total = loss_sum(hidden, head, targets)
+    total = loss_sum(model, hidden, targets)
     (0.3 * total).backward()
     close(total, plain.sum(), 1e-6)
     close(hidden.grad, exact.grad, 1e-5)
-    close(head.grad, exact_head.grad, 1e-5)
+    close(model.lm_head.weight.grad, head.weight.grad, 1e-5)
+    if head.bias is not None:
+        close(model.lm_head.bias.grad, head.bias.grad, 1e-5)
     assert hidden.grad[[0, 17, n - 1]].abs().max() == 0
     with torch.no_grad():
-        losses = token_losses(hidden, head, targets)
+        losses = token_losses(model, hidden, targets)
     close(losses, plain, 1e-5)
     assert losses[[0, 17, n - 1]].tolist() == [0, 0, 0]
 
 
 def test_the_loss_under_autocast_keeps_its_softmax_in_fp32() -> None:
     torch.manual_seed(0)
-    hidden, head = torch.randn(50, 16, requires_grad=True), torch.randn(300, 16, requires_grad=True)
+    model, hidden = head_only(16, 300), torch.randn(50, 16, requires_grad=True)
+    head = model.lm_head.weight
+    torch.nn.init.normal_(head)
     targets = torch.randint(0, 300, (50,))
     plain = F.cross_entropy(hidden.bfloat16().double() @ head.bfloat16().double().t(), targets, reduction="sum")
     with torch.autocast("cpu", torch.bfloat16):
-        total = loss_sum(hidden, head, targets)
+        total = loss_sum(model, hidden, targets)
     total.backward()
     assert total.dtype == hidden.grad.dtype == head.grad.dtype == torch.float32
     assert total.item() == pytest.approx(plain.item(), rel=5e-3)
 
 
 def test_a_loss_without_targets_is_zero_with_zero_gradients() -> None:
-    hidden, head = torch.randn(5, 4, requires_grad=True), torch.randn(7, 4, requires_grad=True)
-    total = loss_sum(hidden, head, torch.full((5,), IGNORE))
+    model, hidden = head_only(4, 7), torch.randn(5, 4, requires_grad=True)
+    total = loss_sum(model, hidden, torch.full((5,), IGNORE))
     total.backward()
-    assert total.item() == hidden.grad.abs().max() == head.grad.abs().max() == 0
+    assert total.item() == hidden.grad.abs().max() == model.lm_head.weight.grad.abs().max() == 0

@@ -43,7 +43,7 @@ def low_targets(model: Decoder, batch: torch.Tensor):
     inputs, targets = batch[:, :-1], batch[:, 1:].clone()
     targets[targets >= 20] = IGNORE
     counted = float((targets != IGNORE).sum())
-    loss = loss_sum(model.model(inputs).flatten(0, 1), model.lm_head.weight, targets.flatten())
+    loss = loss_sum(model, model.model(inputs).flatten(0, 1), targets.flatten())
     return loss, counted, {"counted": counted / targets.numel()}
 
 

@@ -12,15 +12,17 @@ def settings(kind: type[Settings], file: Path | None, options: Sequence[str]) ->
     return load_config(kind, file, nested(kind, options))
 
 
-def nested(kind: type[Section], options: Sequence[str]) -> dict[str, dict[str, Any]]:
+def nested(kind: type[Section], options: Sequence[str]) -> dict[str, Any]:
     """Options like `model.depth=6` as `{"model": {"depth": "6"}}`. The last one counts; those of a list add up."""
     lists = {key for key, field in fields(kind) if get_origin(field.annotation) is tuple}
-    values: dict[str, dict[str, Any]] = {}
+    values: dict[str, Any] = {}
     for option in options:
         key, _, value = option.partition("=")
-        group, _, name = key.replace("-", "_").rpartition(".")
-        section = values.setdefault(group, {})
-        section[name] = [*section.get(name, ()), value] if f"{group}.{name}" in lists else value
+        *groups, name = key.replace("-", "_").split(".")
+        section = values
+        for group in groups:
+            section = section.setdefault(group, {})
+        section[name] = [*section.get(name, ()), value] if ".".join([*groups, name]) in lists else value
     return values
 
 

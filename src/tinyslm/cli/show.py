@@ -32,8 +32,9 @@ def _show_model(folder: Path) -> None:
     from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
     from tinyslm.core.quantities import count, size
-    from tinyslm.model.folder import WEIGHTS, read_card, read_model_config
+    from tinyslm.model.folder import read_card, read_model_config
     from tinyslm.model.summary import parts
+    from tinyslm.model.weights import weight_files
 
     config = read_model_config(folder)
     say(
@@ -46,9 +47,9 @@ def _show_model(folder: Path) -> None:
         (part.name, part.shape, f"{part.values:,}", f"{part.values / config.parameters:.1%}") for part in parts(config)
     ]
     table([*rows, ("all", "", f"{config.parameters:,}", "100.0%")], header=("part", "shape", "parameters", "share"))
-    weights = folder / WEIGHTS
-    if weights.is_file():
-        say(f"\n{WEIGHTS}: {size(weights.stat().st_size)}")
+    files = weight_files(folder)
+    what = files[0].name if len(files) == 1 else f"{len(files)} weight files"
+    say(f"\n{what}: {size(sum(path.stat().st_size for path in files))}")
     training = read_card(folder).get("training", {})
     if {"training_tokens", "bits_per_byte", "low", "high", "documents"} <= training.keys():
         say(

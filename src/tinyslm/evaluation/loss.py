@@ -121,7 +121,7 @@ def _window_losses(model: Decoder, batch: list[_Window], pad_id: int, dtype: tor
     length = max(len(window.inputs) for window in batch)
     inputs = torch.tensor([[*window.inputs, *[pad_id] * (length - len(window.inputs))] for window in batch])
     targets = torch.tensor([[*window.targets, *[IGNORE] * (length - len(window.targets))] for window in batch])
-    device = model.lm_head.weight.device
+    device = model.device
     sums: list[float] = _losses(model, inputs.to(device), targets.to(device), dtype).cpu().double().sum(1).tolist()
     return sums
 
@@ -132,7 +132,7 @@ def _losses(model: Decoder, inputs_nt: torch.Tensor, targets_nt: torch.Tensor, d
     model.eval()
     with torch.autocast(inputs_nt.device.type, dtype, enabled=dtype != torch.float32):
         hidden = model.model(inputs_nt).flatten(0, 1)
-        return token_losses(hidden, model.lm_head.weight, targets_nt.flatten()).view(targets_nt.shape)
+        return token_losses(model, hidden, targets_nt.flatten()).view(targets_nt.shape)
 
 
 def _summary(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray, draws: int = 1000) -> Score:

@@ -35,7 +35,7 @@ def evaluate(
     if not paths:
         raise TinyslmError("No text to score was given.", "For instance: tinyslm evaluate MODEL held-out.txt")
     device = pick_device()
-    decoder = load_model(Path(model), device=device)
+    decoder = load_model(Path(model), device=device, dense=True)
     if stride is not None and not 0 < stride <= decoder.config.context:
         raise TinyslmError(
             f"A stride of {stride} does not suit a context of {decoder.config.context}.",

@@ -90,7 +90,7 @@ class Engine:
         """
         settings = settings or SamplingSettings()
         prompt_ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos_id]
-        context = self.model.config.context
+        context = self.model.config.longest
         if len(prompt_ids) >= context:
             raise TinyslmError(
                 f"The prompt has {len(prompt_ids)} tokens; this model's context is {context}.",
@@ -101,7 +101,7 @@ class Engine:
     def _generate(self, prompt_ids: list[int], settings: SamplingSettings, n: int) -> Iterator[Piece]:
         samples = self._samples(prompt_ids, settings, n)
         step = NumpyStep(self.model) if suits(self.model, n) else self._step
-        room = min(self.model.config.context, len(prompt_ids) + settings.max_tokens)
+        room = min(self.model.config.longest, len(prompt_ids) + settings.max_tokens)
         cache, logits_bv = self._prefill([prompt_ids], room)
         if n > 1:
             rows = torch.zeros(n, dtype=torch.long, device=logits_bv.device)
@@ -119,7 +119,7 @@ class Engine:
 
     def _samples(self, prompt_ids: list[int], settings: SamplingSettings, n: int) -> list[_Sample]:
         seed = secrets.randbits(48) if settings.seed is None else settings.seed
-        device = self.model.lm_head.weight.device
+        device = self.model.device
         return [
             _Sample(
                 number,
@@ -151,9 +151,9 @@ class Engine:
 
     def _next(self, samples: list[_Sample], cache: KVCache, step: Step) -> tuple[KVCache, Tensor]:
         """Logits for each sample's next token; starts a new cache on the newer half when the context is full."""
-        if cache.length == self.model.config.context:
-            keep = self.model.config.context // 2
-            return self._prefill([sample.ids[-keep:] for sample in samples], self.model.config.context)
+        if cache.length == self.model.config.longest:
+            keep = self.model.config.longest // 2
+            return self._prefill([sample.ids[-keep:] for sample in samples], self.model.config.longest)
         return cache, step([sample.ids[-1] for sample in samples], cache)
 
     def _step(self, ids: Sequence[int], cache: KVCache) -> Tensor:
@@ -162,13 +162,11 @@ class Engine:
     def _prefill(self, ids: list[list[int]], room: int) -> tuple[KVCache, Tensor]:
         """A cache with room for so many tokens that has taken in `ids`, and the logits after the last of them."""
         self.model.eval()
-        weight = self.model.lm_head.weight
-        cache = KVCache(self.model.config, len(ids), room, weight.dtype, weight.device)
+        cache = KVCache(self.model.config, len(ids), room, self.model.dtype, self.model.device)
         return cache, self._forward(ids, cache)
 
     @torch.inference_mode()
     def _forward(self, ids: list[list[int]], cache: KVCache) -> Tensor:
         """Logits `[b, v]` after the last of the new tokens."""
-        hidden_btd = self.model.model(torch.tensor(ids, device=self.model.lm_head.weight.device), cache)
-        logits_bv: Tensor = self.model.lm_head(hidden_btd[:, -1])
-        return logits_bv
+        hidden_btd = self.model.model(torch.tensor(ids, device=self.model.device), cache)
+        return self.model.logits(hidden_btd[:, -1])

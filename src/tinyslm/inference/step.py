@@ -17,10 +17,14 @@ from torch import nn
 
 from tinyslm.inference.cache import KVCache, LayerKV
 from tinyslm.model.attention import Attention
-from tinyslm.model.decoder import Block, Decoder
+from tinyslm.model.decoder import Block, Decoder, shaped
+from tinyslm.model.packed import PackedEmbedding, PackedLinear
+from tinyslm.model.rotary import Rotary
 
 Array = NDArray[Any]  # of fp32
 Function = Callable[[Array], Array]
+Turns = tuple[Function, Function]
+"""The rotation in most blocks, and in windowed ones with frequencies of their own."""
 
 MOST_ROWS = 8
 """Beyond this, PyTorch's matrix products win (measured)."""
@@ -28,8 +32,7 @@ MOST_ROWS = 8
 
 def suits(model: Decoder, rows: int) -> bool:
     """Whether this way of taking a step is possible and likely to be the faster one."""
-    weight = model.lm_head.weight
-    return weight.device.type == "cpu" and weight.dtype == torch.float32 and rows <= MOST_ROWS
+    return model.device.type == "cpu" and model.dtype == torch.float32 and rows <= MOST_ROWS
 
 
 class NumpyStep:
@@ -37,10 +40,10 @@ class NumpyStep:
 
     def __init__(self, model: Decoder) -> None:
         trunk = model.model
-        self._embedding = _array(trunk.embed_tokens.weight)
+        self._config = model.config
+        self._embed = _embedding(trunk.embed_tokens)
         self._positions = None if trunk.embed_positions is None else _array(trunk.embed_positions.weight)
-        self._cos = None if trunk.rotary is None else _array(trunk.rotary.cos)
-        self._sin = None if trunk.rotary is None else _array(trunk.rotary.sin)
+        self._rotary, self._local_rotary = trunk.rotary, trunk.local_rotary
         self._blocks = [_block(block) for block in trunk.layers]
         self._norm = _norm(trunk.norm)
         self._head = _linear(model.lm_head)
@@ -48,57 +51,72 @@ class NumpyStep:
     def __call__(self, ids: Sequence[int], cache: KVCache) -> torch.Tensor:
         """Take in one token id for each sequence; returns logits `[b, v]`."""
         position = cache.length
-        x_bd = self._embedding[list(ids)]
+        x_bd = self._embed(ids)
+        if self._config.embedding_scale != 1:
+            x_bd = x_bd * np.float32(self._config.embedding_scale)
         if self._positions is not None:
             x_bd = x_bd + self._positions[position]
-        turn = self._turn(position)
+        turns = _turn(self._rotary, position), _turn(self._local_rotary, position)
         with np.errstate(over="ignore"):  # exp(-x) of a very negative gate is infinite, which closes it as it should
             for block, layer in zip(self._blocks, cache.layers, strict=True):
-                x_bd = block(x_bd, turn, layer)
-        return torch.from_numpy(self._head(self._norm(x_bd)))
-
-    def _turn(self, position: int) -> Function:
-        """The rotation of queries and keys `[b, h, k]` at a position."""
-        if self._cos is None or self._sin is None:
-            return lambda x: x
-        cos_k, sin = self._cos[position], self._sin[position]
-        half = len(sin)
-        sin_k = np.concatenate([-sin, sin])
-
-        def turn(x_bhk: Array) -> Array:
-            swapped = np.concatenate([x_bhk[..., half:], x_bhk[..., :half]], -1)
-            turned: Array = x_bhk * cos_k + swapped * sin_k
-            return turned
-
-        return turn
+                x_bd = block(x_bd, turns, layer)
+        return shaped(torch.from_numpy(self._head(self._norm(x_bd))), self._config)
 
 
-def _block(block: Any) -> Callable[[Array, Function, LayerKV], Array]:
+def _turn(rotary: Rotary | None, position: int) -> Function:
+    """The rotation of queries and keys `[b, h, k]` at a position."""
+    if rotary is None:
+        return _same
+    turn = rotary(torch.tensor([[position]]), position + 1)
+    cos_r, sin_r = turn.cos.numpy().reshape(-1), turn.sin.numpy().reshape(-1)
+    half, r = len(cos_r) // 2, len(cos_r)
+
+    def turned(x: Array) -> Array:
+        swapped = np.concatenate([x[..., half:r], x[..., :half]], -1)
+        y: Array = x[..., :r] * cos_r + swapped * sin_r
+        return y if r == x.shape[-1] else np.concatenate([y, x[..., r:]], -1)
+
+    return turned
+
+
+def _block(block: Any) -> Callable[[Array, Turns, LayerKV], Array]:
     assert isinstance(block, Block)
-    before_attention, before_mlp = _norm(block.input_layernorm), _norm(block.post_attention_layernorm)
+    config = block.config
+    norms = [_norm(getattr(block, name)) if name else _same for name in block.norms]
+    before_attention, after_attention, before_mlp, after_mlp = norms
     attention, mlp = _attention(block.self_attn), _feed_forward(block.mlp)
+    scale, serial = np.float32(config.residual_scale), config.residual == "serial"
 
-    def run(x_bd: Array, turn: Function, layer: LayerKV) -> Array:
-        x_bd = x_bd + attention(before_attention(x_bd), turn, layer)
-        return x_bd + mlp(before_mlp(x_bd))
+    def run(x_bd: Array, turns: Turns, layer: LayerKV) -> Array:
+        gathered = x_bd + after_attention(attention(before_attention(x_bd), turns, layer)) * scale
+        read = gathered if serial else x_bd
+        y_bd: Array = gathered + after_mlp(mlp(before_mlp(read))) * scale
+        return y_bd
 
     return run
 
 
-def _attention(module: Attention) -> Callable[[Array, Function, LayerKV], Array]:
+def _attention(module: Attention) -> Callable[[Array, Turns, LayerKV], Array]:
     config = module.config
     project_q, project_k, project_v = _linear(module.q_proj), _linear(module.k_proj), _linear(module.v_proj)
     project_out = _linear(module.o_proj)
     norm_q = _norm(module.q_norm) if config.qk_norm else _same
     norm_k = _norm(module.k_norm) if config.qk_norm else _same
+    by_head = config.qk_norm_over == "head"
     g, r, k = config.kv_heads, config.heads // config.kv_heads, config.head_dim
-    scale = np.float32(k**-0.5)
+    scale = np.float32(module.scale)
+    window = config.window if module.windowed else 0
 
-    def run(x_bd: Array, turn: Function, layer: LayerKV) -> Array:
+    def run(x_bd: Array, turns: Turns, layer: LayerKV) -> Array:
         b = len(x_bd)
-        q_bgrk = turn(norm_q(project_q(x_bd).reshape(b, g * r, k))).reshape(b, g, r, k) * scale
-        k_bgk = turn(norm_k(project_k(x_bd).reshape(b, g, k)))
-        keys_bgsk, values_bgsk = layer.extend_arrays(k_bgk, project_v(x_bd).reshape(b, g, k))
+        turn = (turns[1] if module.local else turns[0]) if module.rotated else _same
+        q, keys = project_q(x_bd), project_k(x_bd)
+        q_bhk = norm_q(q.reshape(b, g * r, k)) if by_head else norm_q(q).reshape(b, g * r, k)
+        k_bgk = norm_k(keys.reshape(b, g, k)) if by_head else norm_k(keys).reshape(b, g, k)
+        q_bgrk = turn(q_bhk).reshape(b, g, r, k) * scale
+        keys_bgsk, values_bgsk = layer.extend_arrays(turn(k_bgk), project_v(x_bd).reshape(b, g, k))
+        if window:
+            keys_bgsk, values_bgsk = keys_bgsk[:, :, -window:], values_bgsk[:, :, -window:]
         scores_bgrs = q_bgrk @ keys_bgsk.swapaxes(-1, -2)
         scores_bgrs -= scores_bgrs.max(-1, keepdims=True)
         p_bgrs = np.exp(scores_bgrs, out=scores_bgrs)
@@ -112,14 +130,15 @@ def _feed_forward(module: Any) -> Function:
     up, down = _linear(module.up_proj), _linear(module.down_proj)
     if hasattr(module, "gate_proj"):
         gate = _linear(module.gate_proj)
-
-        def gated(x_bd: Array) -> Array:
-            gate_bf = gate(x_bd)
-            return down(gate_bf / (1 + np.exp(-gate_bf)) * up(x_bd))
-
-        return gated
+        opened = _silu if module.kind == "swiglu" else _gelu_tanh
+        return lambda x_bd: down(opened(gate(x_bd)) * up(x_bd))
     gelu = _gelu_tanh if module.approximate == "tanh" else _gelu
     return lambda x_bd: down(gelu(up(x_bd)))
+
+
+def _silu(x: Array) -> Array:
+    y: Array = x / (1 + np.exp(-x))
+    return y
 
 
 def _gelu_tanh(x: Array) -> Array:
@@ -135,9 +154,10 @@ def _gelu(x: Array) -> Array:
 
 
 def _norm(module: Any) -> Function:
-    weight, eps = _array(module.weight), np.float32(module.eps)
+    layer = isinstance(module, nn.LayerNorm)
+    weight, eps = _array(module.weight if layer else module.scale), np.float32(module.eps)
     size = np.float32(len(weight))
-    if not isinstance(module, nn.LayerNorm):
+    if not layer:
         return lambda x: x * (weight / np.sqrt(np.add.reduce(x * x, -1, keepdims=True) / size + eps))
     bias = _array(module.bias)
 
@@ -150,7 +170,16 @@ def _norm(module: Any) -> Function:
     return layer_norm
 
 
+def _embedding(module: Any) -> Callable[[Sequence[int]], Array]:
+    if isinstance(module, PackedEmbedding):
+        return lambda ids: module(torch.tensor(ids)).numpy()
+    table = _array(module.weight)
+    return lambda ids: table[list(ids)]
+
+
 def _linear(module: Any) -> Function:
+    if isinstance(module, PackedLinear):
+        return lambda x: module(torch.from_numpy(x)).numpy()
     transposed = _array(module.weight).T
     if module.bias is None:
         return lambda x: x @ transposed

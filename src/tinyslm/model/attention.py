@@ -5,14 +5,14 @@ Shape legend: b batch, t sequence, s sequence with the cached past, d dim, h hea
 
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.norm import RMSNorm
-from tinyslm.model.rotary import Rotary
+from tinyslm.model.rotary import turned
+from tinyslm.model.sight import Sight
 
 
 class LayerCache(Protocol):
@@ -23,51 +23,63 @@ class LayerCache(Protocol):
 
 
 class Attention(nn.Module):
-    """Multi-head attention with grouped keys and values, rotary positions and QK-norm where the config asks."""
+    """Multi-head attention with grouped keys and values, rotary positions, QK-norm and windows where the config asks.
 
-    def __init__(self, config: ModelConfig) -> None:
+    Attributes: `scale` of the products of queries and keys; `windowed`, `local` and `rotated` say which mask and which
+    turn of a `Sight` this block takes.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.config = config
+        self.scale = config.query_scale
+        self.windowed = layer in config.window_layers
+        self.local = self.windowed and config.local_rope_theta > 0
+        self.rotated = config.positions == "rope" and layer not in config.unrotated_layers
         width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.q_proj = nn.Linear(config.dim, width, bias=config.attention_bias)
         self.k_proj = nn.Linear(config.dim, kv_width, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.dim, kv_width, bias=config.attention_bias)
         self.o_proj = nn.Linear(width, config.dim, bias=config.output_bias)
         if config.qk_norm:
-            self.q_norm = RMSNorm(config.head_dim, config.norm_eps)
-            self.k_norm = RMSNorm(config.head_dim, config.norm_eps)
+            by_head = config.qk_norm_over == "head"
+            self.q_norm = RMSNorm(config.head_dim if by_head else width, config.norm_eps, config.norm_offset)
+            self.k_norm = RMSNorm(config.head_dim if by_head else kv_width, config.norm_eps, config.norm_offset)
 
-    def forward(self, x_btd: Tensor, rotary: Rotary | None, start: int, cache: LayerCache | None) -> Tensor:
-        """[b, t, d] to the same, for tokens at positions `start`, `start + 1`, ..."""
-        q_bthk = self._split(self.q_proj(x_btd))
-        k_btgk = self._split(self.k_proj(x_btd))
-        v_bgtk = self._split(self.v_proj(x_btd)).transpose(1, 2)
-        if self.config.qk_norm:
+    def forward(self, x_btd: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
+        """[b, t, d] to the same."""
+        q, k, v_btgk = self.q_proj(x_btd), self.k_proj(x_btd), self._split(self.v_proj(x_btd))
+        if self.config.qk_norm and self.config.qk_norm_over == "all":
+            q, k = self.q_norm(q), self.k_norm(k)
+        q_bthk, k_btgk = self._split(q), self._split(k)
+        if self.config.qk_norm and self.config.qk_norm_over == "head":
             q_bthk, k_btgk = self.q_norm(q_bthk), self.k_norm(k_btgk)
-        if rotary is not None:
-            q_bthk, k_btgk = rotary(q_bthk, start), rotary(k_btgk, start)
-        q_bhtk, k_bgtk = q_bthk.transpose(1, 2), k_btgk.transpose(1, 2)
-        if cache is None:
-            y_bhtk = self._attend(q_bhtk, k_bgtk, v_bgtk)
-        else:
-            y_bhtk = attend_past(q_bhtk, *cache.extend(k_bgtk, v_bgtk))
-        out: Tensor = self.o_proj(y_bhtk.transpose(1, 2).flatten(2))
+        out: Tensor = self.o_proj(self.core(q_bthk, k_btgk, v_btgk, sight, cache).flatten(2))
         return out
+
+    def core(self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
+        """Queries, keys and values to what each token gathers, `[b, t, h, k]`."""
+        turn = sight.local_turn if self.local else sight.turn
+        if self.rotated and turn is not None:
+            q_bthk, k_btgk = turned(q_bthk, turn), turned(k_btgk, turn)
+        q_bhtk, k_bgsk, v_bgsk = q_bthk.transpose(1, 2), k_btgk.transpose(1, 2), v_btgk.transpose(1, 2)
+        if cache is not None:
+            k_bgsk, v_bgsk = cache.extend(k_bgsk, v_bgsk)
+        mask = sight.window_mask if self.windowed else sight.mask
+        return attend(q_bhtk, k_bgsk, v_bgsk, mask, self.scale).transpose(1, 2)
 
     def _split(self, x_btd: Tensor) -> Tensor:
         x_bthk: Tensor = x_btd.unflatten(-1, (-1, self.config.head_dim))
         return x_bthk
 
-    def _attend(self, q_bhtk: Tensor, k_bgtk: Tensor, v_bgtk: Tensor) -> Tensor:
-        groups = self.config.heads // self.config.kv_heads
+
+def attend(q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+    """Attention of the last `t` of `s` tokens, `[b, h, t, k]`; without a mask each sees itself and all before."""
+    groups = q_bhtk.shape[1] // k_bgsk.shape[1]
+    t, s = q_bhtk.shape[2], k_bgsk.shape[2]
+    if mask is None and t > 1:
+        assert t == s, "a past needs a mask"
         if groups > 1:
-            k_bgtk, v_bgtk = k_bgtk.repeat_interleave(groups, 1), v_bgtk.repeat_interleave(groups, 1)
-        return causal_attention(q_bhtk, k_bgtk, v_bgtk)
-
-
-def attend_past(q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor) -> Tensor:
-    """Attention of the last `t` of `s` tokens over all `s`, each seeing itself and what came before."""
-    t, s = q_bhtk.shape[-2], k_bgsk.shape[-2]
-    mask = None if t == 1 else torch.ones(t, s, dtype=torch.bool, device=q_bhtk.device).tril(s - t)
-    grouped = q_bhtk.shape[1] != k_bgsk.shape[1]
-    return F.scaled_dot_product_attention(q_bhtk, k_bgsk, v_bgsk, attn_mask=mask, enable_gqa=grouped)
+            k_bgsk, v_bgsk = k_bgsk.repeat_interleave(groups, 1), v_bgsk.repeat_interleave(groups, 1)
+        return causal_attention(q_bhtk, k_bgsk, v_bgsk, scale)
+    return F.scaled_dot_product_attention(q_bhtk, k_bgsk, v_bgsk, attn_mask=mask, scale=scale, enable_gqa=groups > 1)

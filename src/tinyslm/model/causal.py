@@ -14,12 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def causal_attention(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim)) v, each token seeing itself and earlier ones; all `[b, h, t, k]`."""
+def causal_attention(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor, scale: float) -> Tensor:
+    """softmax(scale * q k^T) v, each token seeing itself and earlier ones; all `[b, h, t, k]`."""
     if q_bhtk.device.type != "cpu" or q_bhtk.dtype != torch.bfloat16:
-        return F.scaled_dot_product_attention(q_bhtk, k_bhtk, v_bhtk, is_causal=True)
+        return F.scaled_dot_product_attention(q_bhtk, k_bhtk, v_bhtk, is_causal=True, scale=scale)
     q_ntk, k_ntk, v_ntk = (x.flatten(0, 1) for x in (q_bhtk, k_bhtk, v_bhtk))
-    y_ntk: Tensor = BlockAttention.apply(q_ntk, k_ntk, v_ntk)  # type: ignore[no-untyped-call]
+    y_ntk: Tensor = BlockAttention.apply(q_ntk, k_ntk, v_ntk, scale)  # type: ignore[no-untyped-call]
     return y_ntk.view(q_bhtk.shape)
 
 
@@ -27,9 +27,9 @@ class BlockAttention(torch.autograd.Function):
     """Causal attention in blocks of queries; keeps each block's probabilities for the backward pass."""
 
     @staticmethod
-    def forward(ctx: Any, q_ntk: Tensor, k_ntk: Tensor, v_ntk: Tensor) -> Tensor:
+    def forward(ctx: Any, q_ntk: Tensor, k_ntk: Tensor, v_ntk: Tensor, scale: float) -> Tensor:
         """Queries, keys and values `[n, t, k]` to the same shape."""
-        scale = q_ntk.shape[-1] ** -0.5
+        ctx.scale = scale
         y_ntk = torch.empty_like(q_ntk)
         probabilities = []
         for start, stop in blocks(q_ntk.shape[1]):
@@ -43,19 +43,18 @@ class BlockAttention(torch.autograd.Function):
         return y_ntk
 
     @staticmethod
-    def backward(ctx: Any, dy_ntk: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, dy_ntk: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         """The chain rule through p = softmax(scale * q k^T) and y = p v, block by block."""
         q_ntk, k_ntk, v_ntk, *probabilities = ctx.saved_tensors
-        scale = q_ntk.shape[-1] ** -0.5
         dq_ntk, dk_ntk, dv_ntk = torch.empty_like(q_ntk), torch.zeros_like(k_ntk), torch.zeros_like(v_ntk)
         for (start, stop), p_nrs in zip(blocks(q_ntk.shape[1]), probabilities, strict=True):
             dy_nrk = dy_ntk[:, start:stop]
             dv_ntk[:, :stop] += torch.bmm(p_nrs.transpose(1, 2), dy_nrk)
             dp_nrs = torch.bmm(dy_nrk, v_ntk[:, :stop].transpose(1, 2))
-            ds_nrs = torch._softmax_backward_data(dp_nrs, p_nrs, -1, p_nrs.dtype).mul_(scale)
+            ds_nrs = torch._softmax_backward_data(dp_nrs, p_nrs, -1, p_nrs.dtype).mul_(ctx.scale)
             dq_ntk[:, start:stop] = torch.bmm(ds_nrs, k_ntk[:, :stop])
             dk_ntk[:, :stop] += torch.bmm(ds_nrs.transpose(1, 2), q_ntk[:, start:stop])
-        return dq_ntk, dk_ntk, dv_ntk
+        return dq_ntk, dk_ntk, dv_ntk, None
 
 
 def blocks(length: int) -> Iterator[tuple[int, int]]:

@@ -7,7 +7,7 @@ Shape legend: b batch, t sequence, d dim, v vocab_size.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import torch
@@ -20,6 +20,8 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.feed_forward import make_feed_forward
 from tinyslm.model.norm import make_norm
 from tinyslm.model.rotary import Rotary
+from tinyslm.model.sight import Sight, mask, positions
+from tinyslm.model.stretch import unstretched
 
 
 class Cache(Protocol):
@@ -35,23 +37,52 @@ class Cache(Protocol):
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """x + attention(x), then x + feed_forward(x), with norms where the config puts them.
 
-    def __init__(self, config: ModelConfig) -> None:
+    "serial": the feed-forward reads what attention wrote; "parallel": both read the same.
+    """
+
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.input_layernorm = make_norm(config)
-        self.self_attn = Attention(config)
-        self.post_attention_layernorm = make_norm(config)
+        self.config = config
+        self.norms = NORMS[config.residual if config.residual == "parallel_one_norm" else config.norm_place]
+        for name in self.norms:
+            if name and not hasattr(self, name):
+                setattr(self, name, make_norm(config))
+        self.self_attn = Attention(config, layer)
         self.mlp = make_feed_forward(config)
-        self.dropout = config.dropout
 
-    def forward(self, x_btd: Tensor, rotary: Rotary | None, start: int, cache: LayerCache | None) -> Tensor:
+    def forward(self, x_btd: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
         """[b, t, d] to the same."""
-        x_btd = x_btd + self._drop(self.self_attn(self.input_layernorm(x_btd), rotary, start, cache))
-        return x_btd + self._drop(self.mlp(self.post_attention_layernorm(x_btd)))
+        before_attention, after_attention, before_mlp, after_mlp = (self._norm(name) for name in self.norms)
+        gathered = self._scaled(after_attention(self.self_attn(before_attention(x_btd), sight, cache)))
+        if self.config.residual == "serial":
+            x_btd = x_btd + gathered
+            return x_btd + self._scaled(after_mlp(self.mlp(before_mlp(x_btd))))
+        return x_btd + gathered + self._scaled(after_mlp(self.mlp(before_mlp(x_btd))))
 
-    def _drop(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+    def _norm(self, name: str) -> Callable[[Tensor], Tensor]:
+        norm: Callable[[Tensor], Tensor] = getattr(self, name) if name else _same
+        return norm
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """What is added to the stream: part of it dropped in training, multiplied where the config asks."""
+        x = F.dropout(x, self.config.dropout, self.training) if self.config.dropout else x
+        return x * self.config.residual_scale if self.config.residual_scale != 1 else x
+
+
+NORMS = {
+    "before": ("input_layernorm", "", "post_attention_layernorm", ""),
+    "after": ("", "post_attention_layernorm", "", "post_feedforward_layernorm"),
+    "both": (
+        "input_layernorm",
+        "post_attention_layernorm",
+        "pre_feedforward_layernorm",
+        "post_feedforward_layernorm",
+    ),
+    "parallel_one_norm": ("input_layernorm", "", "input_layernorm", ""),
+}
+"""Hugging Face's names of the norms before and after attention, before and after the feed-forward; "" where none is."""
 
 
 class Trunk(nn.Module):
@@ -60,28 +91,50 @@ class Trunk(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        rotary, local = config.positions == "rope", bool(config.local_rope_theta and config.window_layers)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
-        self.embed_positions = nn.Embedding(config.context, config.dim) if config.positions == "learned" else None
-        self.rotary = Rotary(config.head_dim, config.context, config.rope_theta) if config.positions == "rope" else None
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.embed_positions = None if rotary else nn.Embedding(config.context, config.dim)
+        self.rotary = Rotary(config, config.rope_theta) if rotary else None
+        self.local_rotary = Rotary(unstretched(config), config.local_rope_theta) if rotary and local else None
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         self.norm = make_norm(config)
 
-    def forward(self, ids_bt: Tensor, cache: Cache | None = None) -> Tensor:
-        """Token ids to the vectors that the output projection reads, [b, t, d]."""
+    def forward(self, ids_bt: Tensor, cache: Cache | None = None, padding_b: Tensor | None = None) -> Tensor:
+        """Token ids to the vectors that the output projection reads, [b, t, d].
+
+        padding_b: how many tokens at the left of each sequence, the cached past included, are only padding.
+        """
         start = cache.length if cache else 0
         stop = start + ids_bt.shape[1]
-        if stop > self.config.context:
+        if stop > self.config.longest:
             raise TinyslmError(
-                f"A sequence of {stop} tokens does not fit this model's context of {self.config.context}.",
+                f"A sequence of {stop} tokens does not fit this model's context of {self.config.longest}.",
                 "Shorten the text, or train a model with a larger context (--model.context).",
             )
+        device = ids_bt.device
+        window_mask = mask(start, stop, self.config.window, padding_b, device) if self.config.window else None
+        sight = self.see(
+            positions(start, stop, padding_b, device), mask(start, stop, 0, padding_b, device), window_mask, stop
+        )
+        return self.run(ids_bt, sight, cache)
+
+    def see(self, positions_bt: Tensor, mask: Tensor | None, window_mask: Tensor | None, length: int) -> Sight:
+        """A `Sight` with the turns for these positions, in sequences of `length` tokens in all."""
+        turn = self.rotary(positions_bt, length) if self.rotary else None
+        local_turn = self.local_rotary(positions_bt, length) if self.local_rotary else None
+        return Sight(positions_bt, mask, window_mask, turn, local_turn)
+
+    def run(self, ids_bt: Tensor, sight: Sight, cache: Cache | None) -> Tensor:
+        """`forward` where it is known what the tokens see."""
         x_btd = self.embed_tokens(ids_bt)
+        if self.config.embedding_scale != 1:
+            x_btd = x_btd * self.config.embedding_scale
         if self.embed_positions is not None:
-            x_btd = x_btd + self.embed_positions.weight[start:stop]
+            x_btd = x_btd + self.embed_positions(sight.positions_bt)
         if self.config.dropout:
             x_btd = F.dropout(x_btd, self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
-            x_btd = layer(x_btd, self.rotary, start, cache.layers[index] if cache else None)
+            x_btd = layer(x_btd, sight, cache.layers[index] if cache else None)
         out: Tensor = self.norm(x_btd)
         return out
 
@@ -93,18 +146,38 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.model = Trunk(config)
-        self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=config.head_bias)
         if config.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.reset()
 
-    def forward(self, ids_bt: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, ids_bt: Tensor, cache: Cache | None = None, padding_b: Tensor | None = None) -> Tensor:
         """Token ids [b, t] to logits [b, t, v]; row t scores the token that follows position t.
 
+        padding_b: how many tokens at the left of each sequence are only padding; their own logits mean nothing.
         Raises `TinyslmError` when the sequence (the cached past included) is longer than the context.
         """
-        logits_btv: Tensor = self.lm_head(self.model(ids_bt, cache))
-        return logits_btv
+        return self.logits(self.model(ids_bt, cache, padding_b))
+
+    def logits(self, x_btd: Tensor) -> Tensor:
+        """What the trunk computed, as scores of every token [..., v]."""
+        return shaped(self.lm_head(x_btd), self.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self._plain_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+        return self._plain_weight.dtype
+
+    @property
+    def _plain_weight(self) -> Tensor:
+        """A weight that every model has and none packs."""
+        weight: Tensor = self.model.norm.weight  # type: ignore[assignment]
+        return weight
 
     @torch.no_grad()
     def reset(self) -> None:
@@ -122,3 +195,16 @@ class Decoder(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=self.config.init_std)
+
+
+def shaped(logits: Tensor, config: ModelConfig) -> Tensor:
+    """The output projection's scores, divided and bent to stay within bounds where the config asks."""
+    if config.logit_divisor != 1:
+        logits = logits / config.logit_divisor
+    if config.logit_cap:
+        logits = torch.tanh(logits / config.logit_cap) * config.logit_cap
+    return logits
+
+
+def _same(x: Tensor) -> Tensor:
+    return x

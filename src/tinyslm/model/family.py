@@ -4,42 +4,44 @@ A `Decoder` carries Llama's tensor names and the article's words for its setting
 both into its own, each used in both directions. Adding an architecture is one file in `families/` with one `Family`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
 from tinyslm.core.errors import TinyslmError
+from tinyslm.model.renaming import Rule
+from tinyslm.model.rope_fields import ROPE_FIELDS, rope_from_hf, rope_to_hf
 
 if TYPE_CHECKING:
     from tinyslm.model.config import ModelConfig
+
+MOST_BLOCKS = 1024
+"""A depth beyond this is a mistake, or an attempt to keep the machine busy."""
 
 # Fields of a config.json that say nothing about the mathematics of a text decoder in inference.
 HARMLESS = frozenset(
     """
     architectures attention_dropout attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id
-    chunk_size_feed_forward decoder_start_token_id dtype embd_pdrop eos_token_id id2label initializer_range
-    is_decoder is_encoder_decoder label2id max_length min_length model_type n_ctx output_attentions
-    output_hidden_states pad_token_id prefix pretraining_tp problem_type resid_pdrop return_dict sep_token_id
-    summary_activation summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
-    task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript transformers_version
-    unsloth_version use_bfloat16 use_cache
+    cache_implementation chunk_size_feed_forward classifier_dropout decoder_start_token_id dtype embd_pdrop eos_token_id
+    hidden_dropout id2label initializer_range is_decoder is_encoder_decoder label2id max_length min_length model_type
+    n_ctx output_attentions output_hidden_states pad_token_id prefix pretraining_tp problem_type quantization_config
+    resid_pdrop return_dict sep_token_id summary_activation summary_first_dropout summary_proj_to_labels summary_type
+    summary_use_proj task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript
+    transformers.js_config transformers_version unsloth_fixed unsloth_version use_bfloat16 use_cache
     """.split()  # noqa: SIM905 (ninety quotation marks hide what is listed)
 )
 
 
 @dataclass(frozen=True)
-class Rule:
-    """One tensor of the folder, and the `Decoder` tensors it holds, stacked along the output axis.
+class Part:
+    """Settings whose translation is more than a renaming.
 
-    `{}` in the names is the block's number. `transposed` is for folders that store `[in, out]` (GPT-2's Conv1D).
+    fields: Hugging Face's fields that it reads. read: those of a `config.json` -> our settings. write: the way back.
     """
 
-    outside: str
-    inside: Sequence[str]
-    transposed: bool = False
+    fields: Sequence[str]
+    read: Callable[[Mapping[str, Any]], dict[str, Any]]
+    write: Callable[["ModelConfig"], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,16 @@ class Family:
     """Our setting -> Hugging Face's field with the same value."""
     constants: Mapping[str, Sequence[Any]]
     """Hugging Face's field -> the values under which the mathematics is this family's; the first is written."""
-    choices: Mapping[str, tuple[str, Mapping[str, str]]] = field(default_factory=dict)
+    absent: Mapping[str, Any] = field(default_factory=dict)
+    """Our setting -> what transformers takes it to be where a `config.json` does not say."""
+    choices: Mapping[str, tuple[str, Mapping[Any, str]]] = field(default_factory=dict)
     """Our setting -> Hugging Face's field, and its values -> ours (the first of those equal to ours is written)."""
+    switches: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Hugging Face's field, true or false -> our settings that it all turns on."""
+    parts: Sequence[Part] = ()
+    """Settings that need more than a table."""
+    habits: Callable[[int, int], dict[str, Any]] = lambda dim, depth: {}
+    """Defaults that follow from `dim` and `depth`."""
     rules: Sequence[Rule] = ()
     ignored: Sequence[str] = ()
     """Endings of tensor names that hold no weights (masks and tables that old folders carry)."""
@@ -66,14 +76,15 @@ class Family:
     """What some folders leave out at the start of every tensor name."""
 
     def check(self, config: "ModelConfig") -> None:
-        """Refuse settings that this architecture cannot express (`ValueError`, as pydantic expects)."""
-        for key, value in self.fixed.items():
+        """Refuse settings that a `config.json` of this architecture cannot say (`ValueError`, as pydantic expects).
+
+        What is written must be read back the same.
+        """
+        told = {**self._untold(config), **self.config_from_hf(self.config_to_hf(config))}
+        for key, value in told.items():
             if getattr(config, key) != value:
-                raise ValueError(f"{key} is always {value} in family {self.name} (given: {getattr(config, key)})")
-        if "kv_heads" not in self.keys and config.kv_heads != config.heads:
-            raise ValueError(f"kv_heads must equal heads in family {self.name} (given: {config.kv_heads})")
-        if "head_dim" not in self.keys and config.head_dim * config.heads != config.dim:
-            raise ValueError(f"heads times head_dim must equal dim in family {self.name}")
+                given = getattr(config, key)
+                raise ValueError(f"{key} is always {_plain(value)} in family {self.name} (given: {_plain(given)})")
 
     def config_to_hf(self, config: "ModelConfig") -> dict[str, Any]:
         """The fields of `config.json` that describe the architecture."""
@@ -81,75 +92,82 @@ class Family:
         fields |= {theirs: values[0] for theirs, values in self.constants.items()}
         fields |= {theirs: getattr(config, ours) for ours, theirs in self.keys.items()}
         for ours, (theirs, values) in self.choices.items():
-            fields[theirs] = next(value for value, meaning in values.items() if meaning == getattr(config, ours))
+            meant = [value for value, meaning in values.items() if meaning == getattr(config, ours)]
+            if not meant:
+                allowed = " or ".join(dict.fromkeys(values.values()))
+                raise ValueError(f"{ours} is {allowed} in family {self.name} (given: {getattr(config, ours)})")
+            fields[theirs] = meant[0]
+        fields |= {theirs: getattr(config, ours[0]) for theirs, ours in self.switches.items()}
+        for part in self.parts:
+            fields |= part.write(config)
         if config.positions == "rope":
-            # transformers 5 reads the second form, everything older the first.
-            fields["rope_theta"] = config.rope_theta
-            fields["rope_parameters"] = {"rope_theta": config.rope_theta, "rope_type": "default"}
+            fields |= rope_to_hf(config, partial="rotary_share" in self.absent, local="local_rope_theta" in self.absent)
         return fields
 
     def config_from_hf(self, hf: Mapping[str, Any]) -> dict[str, Any]:
         """Our settings from a `config.json`; refuses what would change the mathematics unnoticed."""
-        for theirs, values in self.constants.items():
-            if theirs in hf and hf[theirs] not in values:
-                raise self._unsupported(theirs, hf[theirs])
-        settings: dict[str, Any] = {"family": self.name}
+        try:
+            return self._read(hf)
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise TinyslmError(
+                f"This {self.model_type} model's config.json has a value that makes no sense ({reason}).",
+                "Restore the file from the model's source.",
+            ) from None
+
+    def _read(self, hf: Mapping[str, Any]) -> dict[str, Any]:
+        self._refuse_unknown(hf)
+        settings: dict[str, Any] = {"family": self.name, **self.fixed, **self.absent}
         settings |= {ours: hf[theirs] for ours, theirs in self.keys.items() if hf.get(theirs) is not None}
         for ours, (theirs, meanings) in self.choices.items():
             if theirs in hf:
-                if hf[theirs] not in meanings:
-                    raise self._unsupported(theirs, hf[theirs])
                 settings[ours] = meanings[hf[theirs]]
-        settings |= self._rope_from_hf(hf)
-        self._refuse_unknown(hf)
-        return settings
+        for theirs, switched in self.switches.items():
+            if theirs in hf:
+                settings |= dict.fromkeys(switched, bool(hf[theirs]))
+        self._require(settings)
+        for part in self.parts:
+            settings |= part.read(hf)
+        if settings.get("positions", "rope") == "rope":
+            settings |= rope_from_hf(hf, settings, self._unsupported)
+        return _with_heads(settings)
 
-    def expanded_rules(self, depth: int) -> Iterator[Rule]:
-        """The tensor rules with every block's number put in."""
-        for rule in self.rules:
-            for index in range(depth if "{}" in rule.outside else 1):
-                inside = [name.replace("{}", str(index)) for name in rule.inside]
-                yield Rule(rule.outside.replace("{}", str(index)), inside, rule.transposed)
+    def _require(self, settings: Mapping[str, Any]) -> None:
+        """The sizes without which there is no model, as whole numbers of a possible size."""
+        needed = ("vocab_size", "dim", "depth", "heads", "context", "ffn_dim")
+        missing = [self.keys[ours] for ours in needed if ours not in settings]
+        if missing:
+            raise TinyslmError(
+                f"This {self.model_type} model's config.json has no {' and no '.join(missing)}.",
+                "Restore the file from the model's source: without these sizes its weights cannot be read.",
+            )
+        for ours in needed:
+            size = settings[ours]
+            if type(size) is not int or not 0 <= size < 2**31 or (ours == "depth" and size > MOST_BLOCKS):
+                raise ValueError(f"{self.keys[ours]} = {size!r}")
 
-    def to_outside(self, tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
-        """A `Decoder`'s tensors under this family's names."""
-        rest = dict(tensors)
-        renamed: dict[str, Tensor] = {}
-        for rule in self.expanded_rules(depth):
-            if all(name in rest for name in rule.inside):
-                tensor = torch.cat([rest.pop(name) for name in rule.inside])
-                renamed[rule.outside] = tensor.t().contiguous() if rule.transposed else tensor
-        return {**rest, **renamed}
-
-    def to_inside(self, tensors: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
-        """A folder's tensors under `Decoder`'s names, stacked ones cut into equal parts."""
-        rest = {name: tensor for name, tensor in tensors.items() if not name.endswith(tuple(self.ignored))}
-        renamed: dict[str, Tensor] = {}
-        for rule in self.expanded_rules(depth):
-            name = rule.outside if rule.outside in rest else rule.outside.removeprefix(self.prefix)
-            if name in rest:
-                tensor = rest.pop(name)
-                parts = (tensor.t() if rule.transposed else tensor).tensor_split(len(rule.inside))
-                renamed |= {name: part.contiguous() for name, part in zip(rule.inside, parts, strict=True)}
-        return {**rest, **renamed}
-
-    def _rope_from_hf(self, hf: Mapping[str, Any]) -> dict[str, Any]:
-        """The rotary base, in transformers 5's form or the older one; scaled positions are refused."""
-        rope = hf.get("rope_parameters") or {}
-        if rope.get("rope_type", "default") != "default":
-            raise self._unsupported("rope_parameters", rope)
-        if hf.get("rope_scaling"):
-            raise self._unsupported("rope_scaling", hf["rope_scaling"])
-        theta = rope.get("rope_theta", hf.get("rope_theta"))
-        return {} if theta is None else {"rope_theta": float(theta)}
+    def _untold(self, config: "ModelConfig") -> dict[str, Any]:
+        """Our settings of which `config.json` says nothing have one value: the family's, or else the general one."""
+        fields = type(config).model_fields
+        return {
+            key: self.fixed.get(key, fields[key].default)
+            for key in fields
+            if key not in ("family", "dropout", "init_std", "heads", "kv_heads", "head_dim", "ffn_dim")
+        }
 
     def _refuse_unknown(self, hf: Mapping[str, Any]) -> None:
+        for theirs, values in self.constants.items():
+            if theirs in hf and hf[theirs] not in values:
+                raise self._unsupported(theirs, hf[theirs])
+        for theirs, meanings in self.choices.values():
+            if theirs in hf and hf[theirs] not in meanings:
+                raise self._unsupported(theirs, hf[theirs])
         known = HARMLESS | set(self.keys.values()) | set(self.constants) | {name for name, _ in self.choices.values()}
-        known |= {"rope_theta", "rope_parameters", "rope_scaling", "layer_types"}
-        if set(hf.get("layer_types") or ()) - {"full_attention"}:
+        known |= set(self.switches) | {name for part in self.parts for name in part.fields} | ROPE_FIELDS
+        if "layer_types" not in known and set(hf.get("layer_types") or ()) - {"full_attention"}:
             raise self._unsupported("layer_types", hf["layer_types"])
         for key in hf:
-            if key not in known and not key.startswith("_"):
+            if key not in known and key != "layer_types" and not key.startswith("_"):
                 raise self._unsupported(key, hf[key])
 
     def _unsupported(self, key: str, value: Any) -> TinyslmError:
@@ -157,3 +175,16 @@ class Family:
             f"This {self.model_type} model's config.json sets {key} = {value!r}, which tinyslm does not implement.",
             "Loading it anyway could give wrong results, so it is refused: use a model without this setting.",
         )
+
+
+def _with_heads(settings: dict[str, Any]) -> dict[str, Any]:
+    """What transformers derives: as many key heads as query heads, which share the width, and 4 times `dim` inside."""
+    heads, dim = settings["heads"], settings["dim"]
+    if not heads:
+        return settings  # for the settings' own checks to report
+    derived = {"kv_heads": heads, "head_dim": max(1, dim // heads)}
+    return {**derived, **settings, "ffn_dim": settings["ffn_dim"] or 4 * dim}
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(str(item) for item in value) or "none" if isinstance(value, tuple) else str(value)

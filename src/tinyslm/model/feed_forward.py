@@ -6,21 +6,24 @@ Shape legend: b batch, t sequence, d dim, f ffn_dim.
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinyslm.model.config import ModelConfig
+from tinyslm.model.config import GATED, ModelConfig
 
 
 class GatedFeedForward(nn.Module):
-    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer, 2020)."""
+    """SwiGLU: down(silu(gate(x)) * up(x)) (Shazeer, 2020); GeGLU has the tanh form of GELU in silu's place."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.gate_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
         self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
         self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
+        self.kind = config.feed_forward
 
     def forward(self, x_btd: Tensor) -> Tensor:
         """[b, t, d] to the same."""
-        out: Tensor = self.down_proj(F.silu(self.gate_proj(x_btd)) * self.up_proj(x_btd))
+        gate_btf = self.gate_proj(x_btd)
+        open_btf = F.silu(gate_btf) if self.kind == "swiglu" else F.gelu(gate_btf, approximate="tanh")
+        out: Tensor = self.down_proj(open_btf * self.up_proj(x_btd))
         return out
 
 
@@ -41,4 +44,4 @@ class FeedForward(nn.Module):
 
 def make_feed_forward(config: ModelConfig) -> nn.Module:
     """The feed-forward that `config` asks for."""
-    return GatedFeedForward(config) if config.feed_forward == "swiglu" else FeedForward(config)
+    return GatedFeedForward(config) if config.feed_forward in GATED else FeedForward(config)

@@ -4,14 +4,12 @@ A folder holds `config.json`, `model.safetensors`, `generation_config.json` and,
 Folders written here also hold `tinyslm.json`: the checksum of the weights, and what is known of their training.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
@@ -19,28 +17,32 @@ from tinyslm.core.files import atomic_folder, read_json, sha256_file, write_json
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES, family_of
+from tinyslm.model.family import Family
+from tinyslm.model.packed import PackedTensor, install, is_packed, packed_tensors, read_packing
+from tinyslm.model.renaming import Rule, expanded, joined, parted
+from tinyslm.model.weights import WEIGHTS, has_weights, read_tensors, write_tensors
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
-WEIGHTS = "model.safetensors"
 CARD = "tinyslm.json"
+SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")  # written even if there are none: readers have defaults
 
 
 def save_model(
     model: Decoder, folder: str | Path, tokenizer: Tokenizer | None = None, training: Mapping[str, Any] | None = None
 ) -> None:
     """Write a model folder (whole or not at all), with its tokenizer and a record of its training if given."""
+    assert not is_packed(model), "a packed model is written by `tinyslm quantize`"
     config = model.config
     family = FAMILIES[config.family]
     with atomic_folder(Path(folder)) as temporary:
-        tensors = family.to_outside(state_tensors(model), config.depth)
+        tensors = to_outside(family, config, state_tensors(model))
         write_tensors(temporary / WEIGHTS, tensors)
         special = {}
         if tokenizer is not None:
             tokenizer.save(temporary, context=config.context)
             special = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
         dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
-        # No bos: nothing was put before the documents in training.
-        fields = {**family.config_to_hf(config), "dtype": dtype, "bos_token_id": None, "eos_token_id": None}
+        fields = {**family.config_to_hf(config), "dtype": dtype, **dict.fromkeys(SPECIAL)}
         write_json(temporary / "config.json", {**fields, **special})
         stop = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id} if tokenizer else {}
         write_json(temporary / "generation_config.json", stop)
@@ -49,24 +51,31 @@ def save_model(
 
 
 def load_model(
-    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", dense: bool = False
 ) -> Decoder:
     """Read a model folder, written here or by transformers; the model is in evaluation mode.
 
+    Weights that have the type already stay in the file, which is mapped into memory. dense: unpack quantized weights.
     Raises `TinyslmError` when files are missing or damaged, when a tensor is missing, left over or of another shape,
     and when the configuration asks for something that is not implemented.
     """
     folder = Path(folder)
-    config = read_model_config(folder)
+    config, packing = read_model_config(folder), read_packing(_read_config_file(folder), str(folder / "config.json"))
     with torch.device("meta"):
         model = Decoder(config)
     expected = state_tensors(model)
-    tensors = FAMILIES[config.family].to_inside(_read_weights(folder), config.depth)
+    recorded = read_card(folder).get("sha256", {})
+    tensors: Mapping[str, Tensor | PackedTensor]
+    if packing is None:
+        tensors = to_inside(FAMILIES[config.family], model, read_tensors(folder, recorded, dtype))
+    else:
+        tensors = packed_tensors(dict(read_tensors(folder, recorded)), packing, folder)
     if config.tied:
-        tensors.pop("lm_head.weight", None)
+        tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
     _check_tensors(folder, tensors, expected)
-    model.load_state_dict({name: tensor.to(dtype) for name, tensor in tensors.items()}, strict=False, assign=True)
-    if config.tied:
+    ordinary = install(model, tensors, dtype=dtype, dense=dense)
+    model.load_state_dict({name: tensor.to(dtype) for name, tensor in ordinary.items()}, strict=False, assign=True)
+    if config.tied and isinstance(model.lm_head, nn.Linear):
         model.lm_head.weight = model.model.embed_tokens.weight
     return model.to(device).eval()
 
@@ -79,7 +88,7 @@ def load_tokenizer(folder: str | Path) -> Tokenizer:
 def find_model(path: Path) -> Path:
     """The model folder that `path` means: itself, or the `model` folder of a finished run."""
     inside = path / "model"
-    if (path / WEIGHTS).is_file():
+    if has_weights(path):
         return path
     if (inside / "config.json").is_file():
         return inside
@@ -96,6 +105,12 @@ def read_model_config(folder: Path) -> ModelConfig:
         raise TinyslmError(
             f"There is no model folder {folder}.", "Give a folder that holds config.json and model.safetensors."
         )
+    hf = _read_config_file(folder)
+    settings = family_of(str(hf["model_type"])).config_from_hf(hf)
+    return build_config(ModelConfig, settings, origin=str(folder / "config.json"))
+
+
+def _read_config_file(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise TinyslmError(
@@ -104,8 +119,7 @@ def read_model_config(folder: Path) -> ModelConfig:
     hf = read_json(path)
     if not isinstance(hf, dict) or "model_type" not in hf:
         raise TinyslmError(f"{path} names no model_type.", "Give a model folder in the Hugging Face layout.")
-    settings = family_of(str(hf["model_type"])).config_from_hf(hf)
-    return build_config(ModelConfig, settings, origin=str(path))
+    return hf
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -122,30 +136,35 @@ def state_tensors(model: Decoder) -> dict[str, Tensor]:
     return tensors
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write a safetensors file; when the disk is full, `OSError` as for any other file."""
-    try:
-        save_file(dict(tensors), path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise OSError(str(error)) from error
+def to_outside(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A `Decoder`'s tensors under a family's names."""
+    rest = dict(tensors)
+    renamed: dict[str, Tensor] = {}
+    for rule in expanded(family.rules, config.depth):
+        if all(name in rest for name in rule.inside):
+            renamed[rule.outside] = joined(rule, [rest.pop(name) for name in rule.inside], config.heads)
+    return {**rest, **renamed}
 
 
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    path = folder / WEIGHTS
-    remedy = "Restore the file from a copy, or export or train the model again."
-    if not path.is_file():
-        raise TinyslmError(f"There is no {WEIGHTS} in {folder}.", "Give a complete model folder.")
-    recorded = read_card(folder).get("sha256", {}).get(WEIGHTS)
-    if recorded is not None and sha256_file(path) != recorded:
-        raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded in {CARD}.", remedy)
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise TinyslmError(f"{path} is damaged: {error}.", remedy) from None
+def to_inside(family: Family, model: Decoder, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+    """A folder's tensors under a `Decoder`'s names, fused ones taken apart."""
+    config = model.config
+    rows = {name: tensor.shape[0] for name, tensor in model.state_dict().items()}
+    rules: dict[str, Rule] = {}
+    for rule in expanded(family.rules, config.depth):
+        rules |= {rule.outside: rule, rule.outside.removeprefix(family.prefix): rule}
+    inside: dict[str, Tensor] = {}
+    for name, tensor in tensors:
+        known = rules.get(name)
+        if known is not None and all(part in rows for part in known.inside):
+            parts = parted(known, tensor, [rows[part] for part in known.inside], config.heads)
+            inside |= dict(zip(known.inside, parts, strict=True))
+        elif name in rows or not name.endswith(tuple(family.ignored)):
+            inside[name] = tensor
+    return inside
 
 
-def _check_tensors(folder: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _check_tensors(folder: Path, tensors: Mapping[str, Tensor | PackedTensor], expected: Mapping[str, Tensor]) -> None:
     """Every tensor that the config asks for is there, in its shape, and nothing else."""
     wrong = [f"{name} is missing" for name in expected if name not in tensors]
     wrong += [f"{name} is not part of this architecture" for name in tensors if name not in expected]

@@ -12,30 +12,50 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from tinyslm.model.decoder import Decoder
 
 IGNORE = -100
 CHUNK_LOGITS = 2**22
 """Logits held at a time: 16 MiB in fp32."""
 
 
-def token_losses(hidden_nd: Tensor, head_vd: Tensor, targets_n: Tensor) -> Tensor:
+def token_losses(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:
     """The loss of each position in nats, `[n]`, without gradients; zero where the target is `IGNORE`."""
     losses = [
-        F.cross_entropy((hidden_cd @ head_vd.t()).float(), targets_c, reduction="none", ignore_index=IGNORE)
-        for hidden_cd, targets_c in _chunks(hidden_nd, targets_n, head_vd.shape[0])
+        F.cross_entropy(model.logits(hidden_cd).float(), targets_c, reduction="none", ignore_index=IGNORE)
+        for hidden_cd, targets_c in _chunks(hidden_nd, targets_n, model.config.vocab_size)
     ]
     return torch.cat(losses)
 
 
-def loss_sum(hidden_nd: Tensor, head_vd: Tensor, targets_n: Tensor) -> Tensor:
-    """The summed cross-entropy in nats of `hidden @ head.T` against the targets; `IGNORE`d ones do not count.
+def loss_sum(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:
+    """The summed cross-entropy in nats of the model's logits against the targets; `IGNORE`d ones do not count.
 
-    Differentiable in `hidden` and `head`. Under autocast the products run in the autocast type; the softmax is always
-    taken in fp32.
+    Differentiable. Under autocast the products run in the autocast type; the softmax is always taken in fp32.
     """
+    config = model.config
+    if config.head_bias or config.logit_cap:
+        return _sum_by_autograd(model, hidden_nd, targets_n)
     if torch.is_autocast_enabled(hidden_nd.device.type):
         hidden_nd = hidden_nd.to(torch.get_autocast_dtype(hidden_nd.device.type))
-    total: Tensor = HeadLoss.apply(hidden_nd, head_vd, targets_n)  # type: ignore[no-untyped-call]
+    if config.logit_divisor != 1:
+        hidden_nd = hidden_nd / config.logit_divisor
+    total: Tensor = HeadLoss.apply(hidden_nd, model.lm_head.weight, targets_n)  # type: ignore[no-untyped-call]
+    return total
+
+
+def _sum_by_autograd(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:
+    """For heads that are more than a product; a chunk's logits are computed again for its gradient."""
+
+    def chunk_loss(hidden_cd: Tensor, targets_c: Tensor) -> Tensor:
+        logits_cv = model.logits(hidden_cd).float()
+        return F.cross_entropy(logits_cv, targets_c, reduction="sum", ignore_index=IGNORE)
+
+    total = hidden_nd.new_zeros((), dtype=torch.float32)
+    for hidden_cd, targets_c in _chunks(hidden_nd, targets_n, model.config.vocab_size):
+        total = total + checkpoint(chunk_loss, hidden_cd, targets_c, use_reentrant=False)
     return total
 
 

@@ -10,20 +10,31 @@ from tinyslm.model.config import ModelConfig
 
 
 class RMSNorm(nn.Module):
-    """Scale each vector to a root mean square of one, then by a learned weight (Zhang and Sennrich, 2019)."""
+    """Scale each vector to a root mean square of one, then by a learned weight (Zhang and Sennrich, 2019).
 
-    def __init__(self, dim: int, eps: float) -> None:
+    `offset`: the scale is one plus the weight, as in Gemma.
+    """
+
+    def __init__(self, dim: int, eps: float, offset: bool = False) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
+        self.weight = nn.Parameter(torch.zeros(dim) if offset else torch.ones(dim))
         self.eps = eps
+        self.offset = offset
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] to the same; statistics in fp32, the result in the autocast type where one is set."""
+        scale = self.scale
         if x.device.type == "cpu" and torch.is_grad_enabled():
-            y: Tensor = RMSNormOnCPU.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
+            y: Tensor = RMSNormOnCPU.apply(x, scale, self.eps)  # type: ignore[no-untyped-call]
             return y
-        out: Tensor = F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).type_as(x)
+        out: Tensor = F.rms_norm(x.float(), scale.shape, scale, self.eps).type_as(x)
         return out
+
+    @property
+    def scale(self) -> Tensor:
+        """What the vectors are multiplied by, in fp32."""
+        weight = self.weight.float()
+        return weight + 1 if self.offset else weight
 
 
 class RMSNormOnCPU(torch.autograd.Function):
@@ -56,5 +67,5 @@ class RMSNormOnCPU(torch.autograd.Function):
 def make_norm(config: ModelConfig) -> nn.Module:
     """The norm of the residual stream that `config` asks for."""
     if config.norm == "rms":
-        return RMSNorm(config.dim, config.norm_eps)
+        return RMSNorm(config.dim, config.norm_eps, config.norm_offset)
     return nn.LayerNorm(config.dim, config.norm_eps)

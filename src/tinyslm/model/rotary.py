@@ -1,56 +1,85 @@
 """Rotary position embedding (Su et al., 2021), in the halves layout of Llama and Qwen.
 
-Shape legend: b batch, t sequence, h heads, k head_dim.
+Shape legend: b batch, t sequence, h heads, k head_dim, r values of a head that are turned.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.stretch import stretched
 
-class Rotary(nn.Module):
-    """Turns queries and keys by angles that grow with their position, so that products tell distances."""
+
+class Turn(NamedTuple):
+    """By what queries and keys are turned: `[b, t, 1, r]` each (b is 1 where all sequences stand alike).
+
+    The first half of `sin` is negative, so that y = x * cos + swapped(x) * sin, with the halves of x swapped.
+    """
 
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, head_dim: int, context: int, theta: float) -> None:
+
+class Rotary(nn.Module):
+    """Angles that grow with the position, each pair of values at a speed of its own, so products tell distances."""
+
+    frequencies: Tensor
+
+    def __init__(self, config: ModelConfig, theta: float) -> None:
         super().__init__()
-        # On the CPU even while a model is laid out on the "meta" device: these are values, not weights to be loaded.
-        frequencies = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device="cpu") / head_dim)
-        angles = torch.outer(torch.arange(context, dtype=torch.float32, device="cpu"), frequencies)
-        self.register_buffer("cos", torch.cat([angles, angles], -1).cos(), persistent=False)
-        self.register_buffer("sin", angles.sin(), persistent=False)
+        self.config, self.theta = config, theta
+        frequencies, self.scale = stretched(config, theta, config.context)
+        # Not part of the weights: it follows from the config.
+        self.register_buffer("frequencies", frequencies, persistent=False)
 
-    def forward(self, x_bthk: Tensor, start: int) -> Tensor:
-        """Turn queries or keys that stand at positions `start`, `start + 1`, ..."""
-        stop = start + x_bthk.shape[1]
-        cos_t1k, sin_t1k = self.cos[start:stop, None].to(x_bthk.dtype), self.sin[start:stop, None].to(x_bthk.dtype)
-        y: Tensor = Turn.apply(x_bthk, cos_t1k, sin_t1k)  # type: ignore[no-untyped-call]
+    def forward(self, positions_bt: Tensor, length: int) -> Turn:
+        """The turn at each position, for sequences of `length` tokens in all (which "dynamic" scaling depends on)."""
+        frequencies = self.frequencies
+        if self.config.rope_scaling.kind == "dynamic" and length > self.config.context:
+            frequencies = stretched(self.config, self.theta, length)[0].to(positions_bt.device)
+        angles = positions_bt[:, :, None, None].float() * frequencies
+        cos, sin = angles.cos() * self.scale, angles.sin() * self.scale
+        return Turn(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+
+
+def turned(x_bthk: Tensor, turn: Turn) -> Tensor:
+    """Queries or keys, turned; values beyond the first r of each head stay as they are."""
+    cos, sin = turn.cos.to(x_bthk.dtype), turn.sin.to(x_bthk.dtype)
+    r = cos.shape[-1]
+    if r < x_bthk.shape[-1]:
+        return torch.cat([_turned(x_bthk[..., :r], cos, sin), x_bthk[..., r:]], -1)
+    return _turned(x_bthk, cos, sin)
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    if torch.is_grad_enabled():
+        y: Tensor = TurnInTraining.apply(x, cos, sin)  # type: ignore[no-untyped-call]
         return y
+    left, right = x.chunk(2, -1)
+    return torch.addcmul(x * cos, torch.cat([right, left], -1), sin)
 
 
-class Turn(torch.autograd.Function):
-    """(a, b) -> (a cos - b sin, b cos + a sin) for the halves a and b; the gradient turns back."""
+class TurnInTraining(torch.autograd.Function):
+    """The turn in three passes over memory; its gradient turns back."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """`cos` is as wide as `x`, `sin` half as wide."""
+        """x * cos + swapped(x) * sin."""
         ctx.save_for_backward(cos, sin)
-        return turned(x, cos, sin)
+        return _turned_in_place(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         """The transpose of a rotation is the rotation by the opposite angle."""
         cos, sin = ctx.saved_tensors
-        return turned(dy, cos, -sin), None, None
+        return _turned_in_place(dy, cos, -sin), None, None
 
 
-def turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`x` turned, in three passes over memory."""
-    half = sin.shape[-1]
+def _turned_in_place(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
     y = x * cos
-    y[..., :half].addcmul_(x[..., half:], sin, value=-1)
-    y[..., half:].addcmul_(x[..., :half], sin)
+    y[..., :half].addcmul_(x[..., half:], sin[..., :half])
+    y[..., half:].addcmul_(x[..., :half], sin[..., half:])
     return y

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tinyslm.model.config import ModelConfig
+from tinyslm.model.config import GATED, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Part:
 def parts(config: ModelConfig) -> list[Part]:
     """The parts of a model of this shape; their values add up to `config.parameters`."""
     q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    gated = config.feed_forward == "swiglu"
+    gated = config.feed_forward in GATED
     matrices = 3 if gated else 2
     found = [
         Part("token embedding", f"{config.vocab_size:,} x {config.dim}", config.vocab_size * config.dim),

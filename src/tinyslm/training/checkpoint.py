@@ -17,7 +17,8 @@ from torch import Tensor
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, read_json, read_manifest, write_json, write_manifest
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import state_tensors, write_tensors
+from tinyslm.model.folder import state_tensors
+from tinyslm.model.weights import write_tensors
 from tinyslm.training.optimizers import Optimizers
 
 

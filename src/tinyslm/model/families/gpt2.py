@@ -1,6 +1,7 @@
 """GPT-2 (Radford et al., 2019): LayerNorm, learned positions, GELU, biases everywhere."""
 
-from tinyslm.model.family import Family, Rule
+from tinyslm.model.family import Family
+from tinyslm.model.renaming import Rule
 
 GPT2 = Family(
     name="gpt2",
@@ -26,6 +27,7 @@ GPT2 = Family(
         "init_std": "initializer_range",
         "tied": "tie_word_embeddings",
     },
+    absent={"norm_eps": 1e-5, "tied": True, "feed_forward": "gelu_tanh", "ffn_dim": 0},  # 0: 4 times dim
     constants={
         "scale_attn_weights": (True,),
         "scale_attn_by_inverse_layer_idx": (False,),

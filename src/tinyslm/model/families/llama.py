@@ -1,4 +1,4 @@
-"""Llama (Touvron et al., 2023): RMSNorm, rotary positions, SwiGLU, grouped-query attention, no biases."""
+"""Llama (Touvron et al., 2023): RMSNorm, rotary positions, SwiGLU, grouped-query attention. TinyLlama, SmolLM2."""
 
 from tinyslm.model.family import Family
 
@@ -6,15 +6,7 @@ LLAMA = Family(
     name="llama",
     model_type="llama",
     architecture="LlamaForCausalLM",
-    fixed={
-        "norm": "rms",
-        "feed_forward": "swiglu",
-        "positions": "rope",
-        "qk_norm": False,
-        "attention_bias": False,
-        "output_bias": False,
-        "ffn_bias": False,
-    },
+    fixed={"norm": "rms", "feed_forward": "swiglu", "positions": "rope", "qk_norm": False},
     defaults={"tied": False},
     keys={
         "vocab_size": "vocab_size",
@@ -29,6 +21,8 @@ LLAMA = Family(
         "init_std": "initializer_range",
         "tied": "tie_word_embeddings",
     },
-    constants={"hidden_act": ("silu", "swish"), "attention_bias": (False,), "mlp_bias": (False,)},
+    absent={"norm_eps": 1e-6, "tied": False, "rope_theta": 10_000.0},
+    constants={"hidden_act": ("silu", "swish"), "is_llama_config": (True,), "rope_interleaved": (False,)},
+    switches={"attention_bias": ("attention_bias", "output_bias"), "mlp_bias": ("ffn_bias",)},
     ignored=("rotary_emb.inv_freq",),
 )

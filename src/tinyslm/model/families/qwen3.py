@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from tinyslm.model.families.llama import LLAMA
+from tinyslm.model.families.windows import WINDOW_IN_UPPER_LAYERS
 
 QWEN3 = replace(
     LLAMA,
@@ -11,11 +12,8 @@ QWEN3 = replace(
     architecture="Qwen3ForCausalLM",
     fixed={**LLAMA.fixed, "qk_norm": True},
     defaults={"tied": True},
-    constants={
-        "hidden_act": ("silu", "swish"),
-        "attention_bias": (False,),
-        "use_sliding_window": (False,),
-        "sliding_window": (None,),
-        "max_window_layers": (28, *range(1000)),
-    },
+    absent={**LLAMA.absent, "kv_heads": 32, "head_dim": 128},
+    constants={"hidden_act": ("silu", "swish")},
+    switches={"attention_bias": ("attention_bias", "output_bias")},
+    parts=(WINDOW_IN_UPPER_LAYERS,),
 )

@@ -15,4 +15,4 @@ def pretrain(model: Decoder, batch: Tensor) -> tuple[Tensor, float, Mapping[str,
     """
     inputs, targets = batch[:, :-1], batch[:, 1:]
     hidden_nd = model.model(inputs).flatten(0, 1)
-    return loss_sum(hidden_nd, model.lm_head.weight, targets.flatten()), float(targets.numel()), {}
+    return loss_sum(model, hidden_nd, targets.flatten()), float(targets.numel()), {}

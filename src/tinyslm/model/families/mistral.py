@@ -1,0 +1,17 @@
+"""Mistral (Jiang et al., 2023): Llama's block, where each token may see only a window of the past."""
+
+from dataclasses import replace
+
+from tinyslm.model.families.llama import LLAMA
+from tinyslm.model.families.windows import WINDOW_EVERYWHERE
+
+MISTRAL = replace(
+    LLAMA,
+    name="mistral",
+    model_type="mistral",
+    architecture="MistralForCausalLM",
+    absent={**LLAMA.absent, "kv_heads": 8},
+    constants={"hidden_act": ("silu", "swish")},
+    switches={},
+    parts=(WINDOW_EVERYWHERE,),
+)

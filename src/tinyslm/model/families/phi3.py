@@ -1,0 +1,39 @@
+"""Phi-3 (Abdin et al., 2024): Llama's block with its products fused, and a window where the config asks."""
+
+from dataclasses import replace
+
+from tinyslm.model.families.llama import LLAMA
+from tinyslm.model.families.windows import WINDOW_EVERYWHERE
+from tinyslm.model.family import Part
+from tinyslm.model.renaming import Rule
+
+PHI3 = replace(
+    LLAMA,
+    name="phi3",
+    model_type="phi3",
+    architecture="Phi3ForCausalLM",
+    absent={**LLAMA.absent, "norm_eps": 1e-5, "rotary_share": 1.0},
+    constants={"hidden_act": ("silu", "swish")},
+    switches={"attention_bias": ("attention_bias", "output_bias")},
+    parts=(
+        WINDOW_EVERYWHERE,
+        # Read with the rotary positions, which is where transformers moves it.
+        Part(
+            fields=("original_max_position_embeddings",),
+            read=lambda hf: {},
+            write=lambda config: {
+                "original_max_position_embeddings": config.rope_scaling.original_context or config.context
+            },
+        ),
+    ),
+    rules=(
+        Rule(
+            "model.layers.{}.self_attn.qkv_proj.weight",
+            [f"model.layers.{{}}.self_attn.{part}_proj.weight" for part in "qkv"],
+        ),
+        Rule(
+            "model.layers.{}.mlp.gate_up_proj.weight",
+            [f"model.layers.{{}}.mlp.{part}_proj.weight" for part in ("gate", "up")],
+        ),
+    ),
+)

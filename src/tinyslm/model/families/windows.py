@@ -1,0 +1,69 @@
+"""Which blocks see only a window, as the families say it in their `config.json`."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.model.family import Part
+
+if TYPE_CHECKING:
+    from tinyslm.model.config import ModelConfig
+
+SLIDING, FULL = "sliding_attention", "full_attention"
+
+
+def sliding_layers(layer_types: Any, depth: int) -> tuple[int, ...]:
+    """The numbers of the windowed blocks in a list of `layer_types`."""
+    if not isinstance(layer_types, list) or len(layer_types) != depth or set(layer_types) - {SLIDING, FULL}:
+        raise TinyslmError(
+            f"This model's config.json sets layer_types = {layer_types!r}, which tinyslm does not implement.",
+            f'A list of {depth} entries is understood, each "{FULL}" or "{SLIDING}".',
+        )
+    return tuple(layer for layer, kind in enumerate(layer_types) if kind == SLIDING)
+
+
+def layer_types(config: "ModelConfig") -> list[str]:
+    """The list that transformers reads."""
+    return [SLIDING if layer in config.window_layers else FULL for layer in range(config.depth)]
+
+
+def _read_everywhere(hf: Mapping[str, Any]) -> dict[str, Any]:
+    window = hf.get("sliding_window") or 0
+    return {"window": window, "window_layers": tuple(range(hf["num_hidden_layers"])) if window else ()}
+
+
+WINDOW_EVERYWHERE = Part(
+    fields=("sliding_window",),
+    read=_read_everywhere,
+    write=lambda config: {"sliding_window": config.window or None},
+)
+"""Mistral's way: every block, or none."""
+
+
+def _read_upper(hf: Mapping[str, Any]) -> dict[str, Any]:
+    window = (hf.get("sliding_window", 4096) or 0) if hf.get("use_sliding_window") else 0
+    if not window:
+        return {"window": 0, "window_layers": ()}
+    depth = hf["num_hidden_layers"]
+    types = hf.get("layer_types")
+    first = hf.get("max_window_layers", 28)
+    upper = tuple(range(depth))[first:]
+    layers = upper if types is None else sliding_layers(types, depth)
+    return {"window": window if layers else 0, "window_layers": layers}
+
+
+def _write_upper(config: "ModelConfig") -> dict[str, Any]:
+    return {
+        "use_sliding_window": config.window > 0,
+        "sliding_window": config.window or None,
+        "max_window_layers": min(config.window_layers, default=config.depth),
+        "layer_types": layer_types(config),
+    }
+
+
+WINDOW_IN_UPPER_LAYERS = Part(
+    fields=("use_sliding_window", "sliding_window", "max_window_layers", "layer_types"),
+    read=_read_upper,
+    write=_write_upper,
+)
+"""Qwen's way: the blocks from some number on, and only when the window is switched on."""

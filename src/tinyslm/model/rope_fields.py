@@ -1,0 +1,133 @@
+"""Rotary positions in a `config.json`: `rope_parameters` as transformers 5 writes it, or the older separate fields."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinyslm.core.errors import TinyslmError
+
+if TYPE_CHECKING:
+    from tinyslm.model.config import ModelConfig
+
+ROPE_FIELDS = frozenset(
+    {"rope_theta", "rope_parameters", "rope_scaling", "partial_rotary_factor", "rope_local_base_freq"}
+)
+"""Fields that every family with rotary positions may have."""
+
+_KINDS = {"default": "none", "linear": "linear", "dynamic": "dynamic", "llama3": "llama3", "yarn": "yarn"}
+
+_SCALING = {
+    "factor": "factor",
+    "original_context": "original_max_position_embeddings",
+    "low_freq_factor": "low_freq_factor",
+    "high_freq_factor": "high_freq_factor",
+    "beta_fast": "beta_fast",
+    "beta_slow": "beta_slow",
+    "attention_factor": "attention_factor",
+    "mscale": "mscale",
+    "mscale_all_dim": "mscale_all_dim",
+    "truncate": "truncate",
+}
+"""Our setting -> Hugging Face's field, in the scaling of rotary positions."""
+
+_USED = {
+    "none": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "original_context", "low_freq_factor", "high_freq_factor"),
+    "yarn": (
+        "factor",
+        "original_context",
+        "beta_fast",
+        "beta_slow",
+        "attention_factor",
+        "mscale",
+        "mscale_all_dim",
+        "truncate",
+    ),
+}
+"""The settings that each kind of scaling has."""
+
+Refusal = Callable[[str, Any], TinyslmError]
+
+
+def rope_to_hf(config: "ModelConfig", *, partial: bool, local: bool) -> dict[str, Any]:
+    """The fields for both generations of readers: transformers 5 takes the last one, everything older the others.
+
+    partial: the family may turn a part of each head. local: its windowed blocks have a base of their own.
+    """
+    scaling = config.rope_scaling
+    kind = "default" if scaling.kind == "none" else scaling.kind
+    values = {ours: getattr(scaling, ours) for ours in _USED[scaling.kind]}
+    told = {_SCALING[ours]: value for ours, value in values.items() if value or ours == "truncate"}
+    share = {"partial_rotary_factor": config.rotary_share} if partial else {}
+    parameters = {"rope_type": kind, "rope_theta": config.rope_theta, **told, **share}
+    older = {"rope_theta": config.rope_theta, "rope_scaling": {"rope_type": kind, **told} if told else None, **share}
+    if not local:
+        return {**older, "rope_parameters": parameters}
+    base = config.local_rope_theta or config.rope_theta
+    windowed = {"rope_type": "default", "rope_theta": base}
+    return {
+        **older,
+        "rope_local_base_freq": base,
+        "rope_parameters": {"full_attention": parameters, "sliding_attention": windowed},
+    }
+
+
+def rope_from_hf(hf: Mapping[str, Any], settings: Mapping[str, Any], refuse: Refusal) -> dict[str, Any]:
+    """Our settings; `settings` holds the ones known so far, with what the family takes for absent ones."""
+    older = {"rope_theta": hf.get("rope_theta"), "partial_rotary_factor": hf.get("partial_rotary_factor")}
+    rope = {key: value for key, value in older.items() if value is not None}
+    parameters = hf.get("rope_parameters") or {}
+    found: dict[str, Any] = {}
+    if "local_rope_theta" in settings:
+        found["local_rope_theta"] = _local_theta(hf, parameters.get("sliding_attention") or {}, settings, refuse)
+        parameters = parameters.get("full_attention") or {}
+    scaling = hf.get("rope_scaling") or {}
+    kinds = {value.get("rope_type", value.get("type")) for value in (scaling, parameters) if value}
+    if len(kinds) > 1:
+        raise refuse("rope_scaling", scaling)
+    for value in (scaling, parameters):
+        rope |= {key: item for key, item in value.items() if item is not None}
+    found["rope_theta"] = float(rope.pop("rope_theta", settings.get("rope_theta", 10_000.0)))
+    share = float(rope.pop("partial_rotary_factor", settings.get("rotary_share", 1.0)))
+    if share != 1 and "rotary_share" not in settings:
+        raise refuse("partial_rotary_factor", share)
+    if "rotary_share" in settings:
+        found["rotary_share"] = share
+    return found | {"rope_scaling": _scaling(rope, settings, hf, refuse)}
+
+
+def _local_theta(
+    hf: Mapping[str, Any], parameters: Mapping[str, Any], settings: Mapping[str, Any], refuse: Refusal
+) -> float:
+    """The base of windowed blocks, whose frequencies are never stretched."""
+    if parameters.get("rope_type", "default") != "default":
+        raise refuse("rope_parameters", dict(parameters))
+    return float(parameters.get("rope_theta") or hf.get("rope_local_base_freq") or settings["local_rope_theta"])
+
+
+def _scaling(rope: dict[str, Any], settings: Mapping[str, Any], hf: Mapping[str, Any], refuse: Refusal) -> Any:
+    from tinyslm.model.config import RopeScaling
+
+    name = rope.get("rope_type", rope.get("type", "default"))
+    rope = {key: value for key, value in rope.items() if key not in ("rope_type", "type")}
+    kind = _KINDS.get(name)
+    if kind is None:
+        raise refuse("rope_scaling" if hf.get("rope_scaling") else "rope_parameters", {"rope_type": name, **rope})
+    if kind in ("llama3", "yarn"):
+        original = hf.get("original_max_position_embeddings") or settings["context"]
+        rope.setdefault("original_max_position_embeddings", original)
+    if kind == "yarn" and "factor" not in rope:
+        rope["factor"] = settings["context"] / rope["original_max_position_embeddings"]
+    known = {_SCALING[ours]: ours for ours in _USED[kind]}
+    if kind == "none" or (kind == "dynamic" and rope.get("original_max_position_embeddings") == settings["context"]):
+        rope.pop("original_max_position_embeddings", None)
+        rope = {} if kind == "none" and rope.get("factor") == 1 else rope
+    for key, value in rope.items():
+        if key not in known:
+            raise refuse(f"rope {key}", value)
+    if kind == "none":
+        return RopeScaling()
+    if "factor" not in rope:
+        raise refuse("rope_scaling", {"rope_type": name, **rope})
+    return RopeScaling.model_validate({"kind": kind, **{known[key]: value for key, value in rope.items()}})

@@ -1,0 +1,101 @@
+"""Weight files: safetensors, in one file or in shards with an index. Nothing is ever unpickled."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import read_json, sha256_file
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+REMEDY = "Restore the file from a copy, or export or train the model again."
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+_SHARD = re.compile(r"[\w.-]+\.safetensors")
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights that can be read."""
+    return (folder / WEIGHTS).is_file() or (folder / INDEX).is_file()
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold the weights of a model folder; `TinyslmError` where there are none, or only pickled ones."""
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if (folder / INDEX).is_file():
+        return _shards(folder)
+    pickled = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickled:
+        raise TinyslmError(
+            f"{folder} has its weights as {pickled[0]}, a pickle: a file that can run any program when it is opened, "
+            "so it is never read here.",
+            "Take the safetensors version of the model; or, if you trust it, convert it with transformers: "
+            f"AutoModelForCausalLM.from_pretrained({str(folder)!r}).save_pretrained('converted').",
+        )
+    raise TinyslmError(f"There is no {WEIGHTS} in {folder}.", "Give a complete model folder.")
+
+
+def read_tensors(
+    folder: Path, recorded: Mapping[str, str], dtype: torch.dtype | None = None
+) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor of a model folder by name, floating-point ones as `dtype`.
+
+    Tensors that have the type already are views of the file, which is mapped into memory; of the others one at a time
+    is read and converted. Files with a recorded sha256 are checked first.
+    """
+    seen: dict[str, str] = {}
+    for path in weight_files(folder):
+        if path.name in recorded and sha256_file(path) != recorded[path.name]:
+            raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded for it.", REMEDY)
+        for name, tensor in _tensors(path, dtype):
+            if name in seen:
+                raise TinyslmError(f"{path} and {seen[name]} both hold {name}.", REMEDY)
+            seen[name] = path.name
+            yield name, tensor
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file; when the disk is full, `OSError` as for any other file."""
+    try:
+        save_file(dict(tensors), path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
+
+
+def _tensors(path: Path, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+                tensor = file.get_tensor(name)
+                if dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype:
+                    tensor = _converted(path, name, dtype)
+                yield name, tensor
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise TinyslmError(f"{path} is damaged: {error}.", REMEDY) from None
+
+
+def _converted(path: Path, name: str, dtype: torch.dtype) -> Tensor:
+    """A tensor in another type, through a map of the file that is closed again: its pages do not pile up."""
+    with safe_open(path, framework="pt") as file:
+        tensor: Tensor = file.get_tensor(name).to(dtype)
+        return tensor
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files that the index names, all of them inside the folder."""
+    index: Any = read_json(folder / INDEX)
+    names = index.get("weight_map") if isinstance(index, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise TinyslmError(f"{folder / INDEX} holds no weight_map.", REMEDY)
+    files = sorted(set(names.values()))
+    for name in files:
+        if not _SHARD.fullmatch(name) or not (folder / name).is_file():
+            raise TinyslmError(f"{folder / INDEX} names {name!r}, which is no weight file in {folder}.", REMEDY)
+    return [folder / name for name in files]
