@@ -175,7 +175,7 @@ def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], or
 
 def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> Spelling:
     kinds = [step["type"] for step in decoder]
-    wanted = {
+    wanted: dict[str, dict[str, Any]] = {
         "Replace": {"pattern": {"String": SPACE}, "content": " "},
         "Metaspace": {"replacement": SPACE},
         "Strip": {"content": " ", "stop": 0},

@@ -15,6 +15,7 @@ from tinyslm.core.files import sha256_json, write_atomic, write_json
 from tinyslm.tokenizer.backend import Spelling, read_backend, spell, spelling_of, start_ids
 from tinyslm.tokenizer.fast import LONG_TEXT, cut, fast_encoding, is_safe, may_cut
 from tinyslm.tokenizer.settings import CONFIG, STOPS, TEMPLATE, read_settings
+from tinyslm.tokenizer.special import SpecialEncoder, unreachable, whole_characters
 from tinyslm.tokenizer.vocabulary import END_OF_TEXT, ENDS_OF_TURN, MESSAGE_END, PAD
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Tokenizer:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        config = {
+        config: dict[str, Any] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "bos_token": self.bos,
             "eos_token": self.eos,
@@ -140,7 +141,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without special tokens. A lone surrogate, which is no character, becomes U+FFFD."""
-        if len(text) <= LONG_TEXT or not self._may_cut:
+        if len(text) <= LONG_TEXT or not self.splits_alike:
             return self._encode_part(text)
         return list(chain.from_iterable([self._encode_part(part) for part in cut(text)]))
 
@@ -208,26 +209,36 @@ class Tokenizer:
         return content
 
     @cached_property
-    def _may_cut(self) -> bool:
+    def splits_alike(self) -> bool:
+        """Whether text has the same ids wherever it stands, with no surprise where words end."""
         return may_cut(self._content)
 
     @cached_property
+    def special_encoder(self) -> SpecialEncoder:
+        """What encodes rendered conversations, in which special tokens are text."""
+        return SpecialEncoder(self._backend)
+
+    @cached_property
+    def _encoder(self) -> tokenizers.Tokenizer:
+        """What encodes ordinary text: `tokenizers` merges some special tokens' names to their ids, if they can be."""
+        vocab = self._backend.get_vocab(with_added_tokens=False)
+        names = [name for name in self.special_ids if name in vocab]
+        merged = [name for name in names if self.special_ids[name] in encode_slowly(self._backend, name)]
+        return unreachable(self._backend) if merged else self._backend
+
+    @cached_property
     def _fast(self) -> tiktoken.Encoding | None:
-        return fast_encoding(self._backend)
+        return fast_encoding(self._backend) if self._encoder is self._backend else None
 
     def _encode_part(self, text: str) -> list[int]:
         if self._fast is not None and is_safe(text):
             return self._fast.encode_ordinary(text)
-        return encode_slowly(self._backend, text)
+        return encode_slowly(self._encoder, text)
 
 
 def encode_slowly(backend: tokenizers.Tokenizer, text: str) -> list[int]:
     """Ids of `text` by `tokenizers`, which takes no lone surrogates: they become U+FFFD first, as in tiktoken."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    ids: list[int] = backend.encode(text, add_special_tokens=False).ids
+    ids: list[int] = backend.encode(whole_characters(text), add_special_tokens=False).ids
     return ids
 
 
@@ -255,10 +266,12 @@ def _begin_with(backend: tokenizers.Tokenizer, bos: str | None) -> None:
     wanted = () if bos is None else (backend.token_to_id(bos),)
     if start_ids(backend) == wanted:
         return
-    assert bos is not None or not wanted
-    single, pair = (["$A"], ["$A", "$B:1"]) if bos is None else ([bos, "$A"], [bos, "$A", f"{bos}:1", "$B:1"])
-    tokens = [] if bos is None else [(bos, wanted[0])]
-    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=tokens)
+    begin = [] if bos is None else [bos]
+    backend.post_processor = processors.TemplateProcessing(
+        single=[*begin, "$A"],
+        pair=[*begin, "$A", *[f"{name}:1" for name in begin], "$B:1"],
+        special_tokens=list(zip(begin, wanted, strict=True)),
+    )
 
 
 def _from_json(content: str, unk: str | None, settings: Mapping[str, Any]) -> Tokenizer:

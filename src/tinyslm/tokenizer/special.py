@@ -1,0 +1,211 @@
+"""Special tokens in rendered conversations: read where the template wrote them, never where a message did.
+
+A chat template gives one text, in which its own "<|im_end|>" looks like one that somebody typed. So before rendering
+`hide` puts a single private-use character in the place of each special token's name in the messages. After it,
+`SpecialEncoder` reads the names that are left, and puts the hidden ones back as ordinary text.
+
+It encodes with a copy of the tokenizer in which special tokens have other names, that nobody can type: everything else
+about them, such as the white space that some swallow, stays what it is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import tokenizers
+
+_HIDDEN = range(0xF0000, 0xFFFFE)  # stand for what is hidden in messages
+_LEADS = range(0x100000, 0x10FFFE)  # the first character of the names in the copy
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """Values whose special tokens' names are hidden, and the text that each private-use character stands for."""
+
+    values: Any
+    texts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Ids of a rendered text, and the end of each in it, in characters."""
+
+    ids: list[int]
+    begins: list[int]
+    ends: list[int]
+
+
+class SpecialEncoder:
+    """Encodes rendered conversations for one tokenizer."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        added = backend.get_added_tokens_decoder()
+        self._backend = backend
+        self._ids = {token.content: place for place, token in added.items() if token.special and token.content}
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._names = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+        self._beginnings = {name[:size] for name in self._ids for size in range(1, len(name))}
+        self._longest = max(map(len, self._beginnings), default=0)
+        self._copy = _Copy(backend, secrets.choice(_LEADS))
+
+    def hide(self, values: Any, others: str = "") -> Hidden:
+        """Hide the names of special tokens in all texts of `values` (plain JSON); `others` is text beside them.
+
+        What a text ends with, if a name begins so, is hidden too: the next text may go on with the rest of it.
+        """
+        taken = set(others).union(*_texts(values))
+        free = (chr(code) for code in _HIDDEN if chr(code) not in taken)
+        characters: dict[str, str] = {}
+
+        def character(text: str) -> str:
+            if text not in characters:
+                characters[text] = next(free)
+            return characters[text]
+
+        def hidden(text: str) -> str:
+            text = self._names.sub(lambda match: character(match[0]), text)
+            stripped = text.rstrip()
+            for size in range(min(self._longest, len(stripped)), 0, -1):
+                if stripped[-size:] in self._beginnings:
+                    return stripped[:-size] + character(stripped[-size:]) + text[len(stripped) :]
+            return text
+
+        values = _mapped(values, hidden)
+        return Hidden(values, {short: long for long, short in characters.items()})
+
+    def encode(self, text: str, hidden: Mapping[str, str]) -> Encoded:
+        """Ids of a rendered text; special tokens in it are their ids, `hidden` characters the text they stand for."""
+        copy = self._copy
+        if chr(copy.lead) in text:  # somebody wrote just this one
+            copy = _Copy(self._backend, next(code for code in _LEADS if chr(code) not in text))
+        special = re.compile(f"[{''.join(hidden)}]|{self._names.pattern}" if hidden else self._names.pattern)
+        parts: list[str] = []
+        places = _Places()
+        end = 0
+        for match in special.finditer(text):
+            part = hidden.get(match[0]) or copy.name(self._ids[match[0]])
+            parts += [text[end : match.start()], part]
+            places.replaced(match.start(), match.end(), len(part))
+            end = match.end()
+        ids, offsets = copy.encode("".join([*parts, text[end:]]))
+        return Encoded(ids, [places.begin(begin) for begin, _ in offsets], [places.end(end) for _, end in offsets])
+
+
+class _Places:
+    """Where places in a text were before parts of it were replaced."""
+
+    def __init__(self) -> None:
+        self._begins: list[int] = []  # of each new part, in the new text
+        self._old: list[tuple[int, int, int]] = []  # begin and end in the old text, end in the new one
+
+    def replaced(self, begin: int, end: int, length: int) -> None:
+        """The old text from `begin` to `end` became `length` characters; parts come in order."""
+        _, old_end, new_end = self._old[-1] if self._old else (0, 0, 0)
+        self._begins.append(new_end + begin - old_end)
+        self._old.append((begin, end, self._begins[-1] + length))
+
+    def begin(self, at: int) -> int:
+        """The place before the character at `at`; that before the whole part, inside of one."""
+        before = bisect_right(self._begins, at) - 1
+        if before < 0:
+            return at
+        begin, end, new_end = self._old[before]
+        return begin if at < new_end else end + at - new_end
+
+    def end(self, at: int) -> int:
+        """The place after the character before `at`; that after the whole part, inside of one."""
+        before = bisect_left(self._begins, at) - 1
+        if before < 0:
+            return at
+        _, end, new_end = self._old[before]
+        return end if at <= new_end else end + at - new_end
+
+
+class _Copy:
+    """A tokenizer whose special tokens have names of two private-use characters, the first of them `lead`."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, lead: int) -> None:
+        self.lead = lead
+        added = backend.get_added_tokens_decoder()
+        special = sorted(place for place, token in added.items() if token.special)
+        assert len(special) < len(_HIDDEN), "more special tokens than private-use characters"
+        self._names = {place: chr(lead) + chr(_HIDDEN[number]) for number, place in enumerate(special)}
+        self.backend = _renamed(backend, {added[place].content: name for place, name in self._names.items()})
+        assert all(self.backend.token_to_id(name) == place for place, name in self._names.items())
+
+    def name(self, place: int) -> str:
+        return self._names[place]
+
+    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids, and where each begins and ends."""
+        encoding = self.backend.encode(whole_characters(text), add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+
+def whole_characters(text: str) -> str:
+    """The text with U+FFFD for lone surrogates, which `tokenizers` does not take."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def unreachable(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """A copy of `backend` that gives no special token for any text."""
+    copy = _Copy(backend, secrets.choice(_LEADS)).backend
+    copy.encode_special_tokens = True
+    return copy
+
+
+def _renamed(backend: tokenizers.Tokenizer, names: Mapping[str, str]) -> tokenizers.Tokenizer:
+    """A copy of `backend` in which added tokens have other names, and cannot come about by merging."""
+    from tokenizers import Tokenizer
+
+    content = json.loads(backend.to_str())
+    content["post_processor"] = None
+    for token in content["added_tokens"]:
+        token["content"] = names.get(token["content"], token["content"])
+    model = content["model"]
+    if isinstance(model["vocab"], dict):
+        model["vocab"] = {names.get(name, name): place for name, place in model["vocab"].items()}
+    else:
+        model["vocab"] = [[names.get(name, name), score] for name, score in model["vocab"]]
+    model["unk_token"] = names.get(model.get("unk_token"), model.get("unk_token"))
+    if "merges" in model:
+        model["merges"] = [
+            [left, right]
+            for left, right in model["merges"]
+            if left not in names and right not in names and left + right not in names
+        ]
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def _texts(values: Any) -> Iterator[str]:
+    if isinstance(values, str):
+        yield values
+    elif isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(values, list | tuple):
+        for value in values:
+            yield from _texts(value)
+
+
+def _mapped(values: Any, change: Callable[[str], str]) -> Any:
+    """`values` with each of its texts changed, keys included."""
+    if isinstance(values, str):
+        return change(values)
+    if isinstance(values, Mapping):
+        return {_mapped(key, change): _mapped(value, change) for key, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_mapped(value, change) for value in values]
+    return values
