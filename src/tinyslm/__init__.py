@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tinyslm.data.prepare import prepare as prepare_data
     from tinyslm.data.shards import Shards
     from tinyslm.evaluation.score import evaluate
+    from tinyslm.export.comparing import compare_models
+    from tinyslm.export.exporting import export_model
     from tinyslm.inference.engine import Engine
     from tinyslm.inference.settings import SamplingSettings
     from tinyslm.model.article import TinySLM
@@ -33,7 +35,9 @@ _PLACES = {
     "TinySLM": "tinyslm.model.article",
     "TinyslmError": "tinyslm.core.errors",
     "Tokenizer": "tinyslm.tokenizer.tokenizer",
+    "compare_models": "tinyslm.export.comparing",
     "evaluate": "tinyslm.evaluation.score",
+    "export_model": "tinyslm.export.exporting",
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
     "prepare_data": "tinyslm.data.prepare:prepare",
@@ -54,7 +58,9 @@ __all__ = [
     "TinySLM",
     "TinyslmError",
     "Tokenizer",
+    "compare_models",
     "evaluate",
+    "export_model",
     "load_model",
     "load_tokenizer",
     "prepare_data",

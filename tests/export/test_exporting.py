@@ -14,7 +14,7 @@ from own_runtime import fake_format, write_small_model
 
 import tinyslm.export.formats as formats
 from tinyslm.core.errors import TinyslmError
-from tinyslm.export.exporting import export
+from tinyslm.export.exporting import export_model
 from tinyslm.export.formats import PLACES, RUNTIMES, find_format, targets
 from tinyslm.model.folder import load_model, load_tokenizer, save_model
 
@@ -92,7 +92,7 @@ class TestTargets:
 def test_a_working_export(model_folder, tmp_path, fake):
     fake()
     stages = []
-    made = export(model_folder, "fake", tmp_path / "out", progress=lambda stage, *_: stages.append(stage))
+    made = export_model(model_folder, "fake", tmp_path / "out", progress=lambda stage, *_: stages.append(stage))
     assert [(row.format, row.scheme, row.verdict, row.path.name) for row in made] == [
         ("fake", "exact", "ok", "small.exact")
     ]
@@ -106,8 +106,8 @@ def test_a_working_export(model_folder, tmp_path, fake):
 
 def test_notes_and_earlier_exports_are_kept_in_the_report(model_folder, tmp_path, fake):
     fake()
-    export(model_folder, "fake", tmp_path)
-    made = export(model_folder, "fake:rounded", tmp_path)
+    export_model(model_folder, "fake", tmp_path)
+    made = export_model(model_folder, "fake:rounded", tmp_path)
     assert made[0].notes == ("lm_head.weight: f32 instead of q4",)
     report = json.loads((tmp_path / "exports.json").read_text())["exports"]
     assert [(row["name"], row["notes"]) for row in report] == [
@@ -118,14 +118,14 @@ def test_notes_and_earlier_exports_are_kept_in_the_report(model_folder, tmp_path
 
 def test_without_a_check(model_folder, tmp_path, fake):
     fake(tamper=other_weights)
-    made = export(model_folder, "fake", tmp_path, verify=False)
+    made = export_model(model_folder, "fake", tmp_path, verify=False)
     assert (made[0].verdict, made[0].findings, made[0].failed) == ("not checked", None, False)
     assert "small.exact" in entries(tmp_path)
 
 
 def test_tampered_weights_fail_and_are_called_so(model_folder, tmp_path, fake):
     fake(tamper=other_weights)
-    made = export(model_folder, "fake", tmp_path)
+    made = export_model(model_folder, "fake", tmp_path)
     assert made[0].failed
     assert "prompts are continued otherwise" in made[0].verdict
     assert made[0].path == tmp_path / "small.exact.failed"
@@ -134,7 +134,7 @@ def test_tampered_weights_fail_and_are_called_so(model_folder, tmp_path, fake):
 
 def test_what_a_runtime_cannot_load_fails(model_folder, tmp_path, fake):
     fake(tamper=lambda path: (path / "model.safetensors").write_bytes(b"broken"))
-    made = export(model_folder, "fake:all", tmp_path)
+    made = export_model(model_folder, "fake:all", tmp_path)
     assert [row.failed for row in made] == [True, True], "the others are still made"
     assert made[0].verdict.startswith("failed: the engine does not run it: ")
     assert made[0].findings is None
@@ -145,7 +145,7 @@ def test_nothing_is_written_over(model_folder, tmp_path, fake, taken):
     fake()
     (tmp_path / taken).write_text("mine")
     with pytest.raises(TinyslmError, match="already exists"):
-        export(model_folder, "fake:rounded,fake:exact", tmp_path)
+        export_model(model_folder, "fake:rounded,fake:exact", tmp_path)
     assert entries(tmp_path) == {taken}
     assert (tmp_path / taken).read_text() == "mine"
 
@@ -154,14 +154,14 @@ def test_nothing_beside_an_export_is_written_over(model_folder, tmp_path, fake):
     fake()
     (tmp_path / "small.exact.txt").write_text("mine")
     with pytest.raises(TinyslmError, match=r"small\.exact\.txt already exists"):
-        export(model_folder, "fake", tmp_path)
+        export_model(model_folder, "fake", tmp_path)
     assert entries(tmp_path) == {"small.exact.txt"}
 
 
 def test_a_model_that_a_format_cannot_hold_is_refused_before_anything_is_made(model_folder, tmp_path, fake):
     fake(supports=lambda model: "it has no place for frobnication")
     with pytest.raises(TinyslmError, match="no place for frobnication"):
-        export(model_folder, "hf,fake", tmp_path / "out")
+        export_model(model_folder, "hf,fake", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -169,7 +169,7 @@ def test_a_missing_program_is_told_before_anything_is_made(model_folder, tmp_pat
     fake()
     monkeypatch.setitem(RUNTIMES, "fake", ("the engine", ("no_such_module",)))
     with pytest.raises(TinyslmError, match=r'checking it in the engine needs .*"dev"'):
-        export(model_folder, "hf,fake", tmp_path / "out")
+        export_model(model_folder, "hf,fake", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -180,14 +180,14 @@ def test_an_interrupted_export_leaves_nothing(model_folder, tmp_path, fake, erro
 
     fake(tamper=stop)
     with pytest.raises(error):
-        export(model_folder, "fake", tmp_path / "new/out")
+        export_model(model_folder, "fake", tmp_path / "new/out")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_run_folder_is_exported_under_its_own_name(model_folder, tmp_path, fake):
     fake()
     shutil.copytree(model_folder, tmp_path / "my-run/model")
-    made = export(tmp_path / "my-run", "fake", tmp_path / "out", verify=False)
+    made = export_model(tmp_path / "my-run", "fake", tmp_path / "out", verify=False)
     assert made[0].path.name == "my-run.exact"
 
 
@@ -197,9 +197,9 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from own_runtime import fake_format
 import tinyslm.export.formats as formats
-from tinyslm.export.exporting import export
+from tinyslm.export.exporting import export_model
 formats.find_format = lambda name: fake_format(tamper=lambda path: (print("half", flush=True), time.sleep(60)))
-export({str(model_folder)!r}, "fake", {str(tmp_path)!r}, verify=False)
+export_model({str(model_folder)!r}, "fake", {str(tmp_path)!r}, verify=False)
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"half\n"
@@ -209,5 +209,5 @@ export({str(model_folder)!r}, "fake", {str(tmp_path)!r}, verify=False)
         time.sleep(0.05)
     assert [name for name in entries(tmp_path) if not name.startswith(".export.")] == []
     fake()
-    export(model_folder, "fake", tmp_path, verify=False)
+    export_model(model_folder, "fake", tmp_path, verify=False)
     assert entries(tmp_path) == {"small.exact", "small.exact.txt", "exports.json"}

@@ -7,7 +7,7 @@ import torch
 from own_runtime import write_small_model
 from safetensors import safe_open
 
-from tinyslm.export.exporting import export
+from tinyslm.export.exporting import export_model
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def model_folder(tmp_path_factory):
     ("scheme", "dtype"), [("f32", torch.float32), ("bf16", torch.bfloat16), ("f16", torch.float16)]
 )
 def test_transformers_does_the_same(model_folder, tmp_path, scheme, dtype):
-    made = export(model_folder, f"hf:{scheme}", tmp_path)[0]
+    made = export_model(model_folder, f"hf:{scheme}", tmp_path)[0]
     assert made.verdict == "ok", made
     found = made.findings
     assert (found.strings_equal, found.chats_equal, found.chats) == (500, 3, 3)
@@ -39,7 +39,7 @@ def test_a_template_that_was_changed_fails(model_folder, tmp_path, monkeypatch):
         return written
 
     fail_with(monkeypatch, tampered)
-    assert "3 of 3 conversations have other ids" in export(model_folder, "hf", tmp_path)[0].verdict
+    assert "3 of 3 conversations have other ids" in export_model(model_folder, "hf", tmp_path)[0].verdict
 
 
 def test_a_lost_stop_token_fails(model_folder, tmp_path, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_lost_stop_token_fails(model_folder, tmp_path, monkeypatch):
         return written
 
     fail_with(monkeypatch, tampered)
-    made = export(model_folder, "hf", tmp_path)[0]
+    made = export_model(model_folder, "hf", tmp_path)[0]
     assert "do not end where they should" in made.verdict
     assert made.path.name == "small-hf-f32.failed"
 

@@ -46,11 +46,10 @@ def export(
     import sys
 
     from tinyslm.core.console import say, warn, work_progress
-    from tinyslm.export.exporting import REPORT
-    from tinyslm.export.exporting import export as export_model
+    from tinyslm.export.exporting import REPORT, export_model
     from tinyslm.hardware.limits import usable_cores
 
-    texts = _texts(calibrate)
+    texts = read_texts(calibrate)
     with work_progress(f"Exporting {model}") as progress:
         made = export_model(
             model, to, out, texts=texts, verify=not no_verify, threads=threads or usable_cores(), progress=progress
@@ -63,7 +62,7 @@ def export(
         sys.exit(1)
 
 
-def _texts(paths: tuple[str, ...]) -> list[str]:
+def read_texts(paths: tuple[str, ...]) -> list[str]:
     """The first texts of the paths, about a million characters."""
     from tinyslm.core.console import warn
     from tinyslm.data.reading import read_documents

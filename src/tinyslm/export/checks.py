@@ -176,7 +176,7 @@ class Reference:
     def _begun(self, text: str) -> list[int]:
         """A text's ids behind what every text begins with: the end of the one before, where nothing else is said."""
         return [
-            *(getattr(self._tokenizer, "start_ids", ()) or (self._tokenizer.eos_id,)),
+            *(self._tokenizer.start_ids or (self._tokenizer.eos_id,)),
             *self._tokenizer.encode(text),
         ]
 

@@ -52,7 +52,7 @@ class Export:
         return self.verdict.startswith("failed")
 
 
-def export(
+def export_model(
     folder: str | Path,
     to: str | Sequence[str],
     out: str | Path,

@@ -60,9 +60,13 @@ def find_format(name: str) -> "Format":
 def refuse_missing(targets: Sequence[Target]) -> None:
     """Raise `TinyslmError` for the first format whose runtime is not installed."""
     for form in {target.format.name: target.format for target in targets}.values():
-        program, modules = RUNTIMES[form.name]
-        if any(find_spec(module) is None for module in modules):
-            raise require_extra(form.extra, f'Exporting to "{form.name}" and checking it in {program}')
+        if not is_installed(form.name):
+            raise require_extra(form.extra, f'Exporting to "{form.name}" and checking it in {RUNTIMES[form.name][0]}')
+
+
+def is_installed(name: str) -> bool:
+    """Whether everything that a format's runtime needs can be imported."""
+    return all(find_spec(module) is not None for module in RUNTIMES[name][1])
 
 
 def _targets(item: str) -> list[Target]:

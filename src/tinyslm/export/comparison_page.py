@@ -1,0 +1,108 @@
+"""A comparison as a page, a picture and JSON: quality against size and against speed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import write_atomic, write_json
+from tinyslm.core.page import Block, Figures, Paragraph, Section, Table, page
+from tinyslm.core.plots import BLUE, HEIGHT, INK, ORANGE, WIDTH, Chart, grid
+from tinyslm.core.quantities import size
+from tinyslm.export.comparing import Compared, Comparison
+
+HEADER = ("model", "size", "bits/weight", "bits/byte", "change", "KL", "read/s", "write/s")
+LEGEND = (
+    "size: of the weights. bits/byte: on the text; less is better. change: of that, against the first. KL: nats, of "
+    "the first from this one, where both have the same tokens. read/s, write/s: tokens per second."
+)
+
+
+def write_comparison(comparison: Comparison, out: Path) -> Path:
+    """Write `comparison.html`, `.png`, `.svg` and `.json` into a folder; gives the page's path."""
+    out.mkdir(parents=True, exist_ok=True)
+    charts = draw(comparison.models)
+    figures: list[Block] = [Figures([(chart.svg(), chart.description) for chart in charts])]
+    sections = [
+        Section("Quality against size and speed", figures),
+        Section("Figures", [Table([cells(model) for model in comparison.models], HEADER), Paragraph(LEGEND)]),
+    ]
+    whole = grid(charts)
+    write_atomic(out / "comparison.png", whole.png())
+    write_atomic(out / "comparison.svg", whole.svg())
+    write_json(out / "comparison.json", asdict(comparison))
+    write_atomic(out / "comparison.html", page("Comparison", measured_on(comparison), sections))
+    return out / "comparison.html"
+
+
+def refuse_used(out: Path) -> None:
+    """Raise `TinyslmError` where a comparison, or no folder, is already."""
+    if (out / "comparison.html").exists() or (out.exists() and not out.is_dir()):
+        raise TinyslmError(f"{out} already holds a comparison or is a file.", "Give another folder with --out.")
+
+
+def measured_on(comparison: Comparison) -> str:
+    """What was scored, in words."""
+    return (
+        f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in {comparison.passages} passages "
+        "from all over the text."
+    )
+
+
+def cells(model: Compared) -> tuple[str, ...]:
+    """A model's row of the table, as `HEADER` has it."""
+    return (
+        model.name,
+        size(model.bytes),
+        _shown(model.bits_per_weight, ".2f"),
+        f"{model.bits_per_byte:.4f}",
+        f"{model.change:+.2%}",
+        _shown(model.mean_kl, ".4f"),
+        _shown(model.prefill, ",.0f"),
+        _shown(model.decode, ",.0f"),
+    )
+
+
+def draw(models: Sequence[Compared]) -> list[Chart]:
+    """Bits per byte against megabytes, and against tokens generated per second; a named point for each model."""
+    charts = [
+        _points(models, [model.bytes / 1e6 for model in models], "Bits per byte and size", "megabytes of weights")
+    ]
+    fast = [model for model in models if model.decode]
+    if fast:
+        speeds = [model.decode or 0.0 for model in fast]
+        charts.append(_points(fast, speeds, "Bits per byte and speed", "tokens generated per second"))
+    return charts
+
+
+def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title: str) -> Chart:
+    import altair as alt
+
+    rows = [
+        {"name": model.name, "x": place, "y": model.bits_per_byte, "first": model is models[0]}
+        for model, place in zip(models, x, strict=True)
+    ]
+    base = alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"))).encode(
+        x=alt.X("x:Q", title=x_title, scale=alt.Scale(zero=True, padding=24), axis=alt.Axis(grid=False, tickCount=5)),
+        y=alt.Y(
+            "y:Q",
+            title=None,
+            scale=alt.Scale(zero=False, nice=False, padding=24),
+            axis=alt.Axis(format=",~r", tickCount=5, minExtent=44),
+        ),
+    )
+    colour = alt.condition("datum.first", alt.value(ORANGE), alt.value(BLUE))
+    points = base.mark_circle(size=70, opacity=1).encode(color=colour)
+    # Names go to the left of points that stand far to the right, so that none is cut off.
+    middle = max(x) / 2
+    right = base.transform_filter(f"datum.x <= {middle!r}").mark_text(align="left", dx=8, fontSize=11, color=INK)
+    left = base.transform_filter(f"datum.x > {middle!r}").mark_text(align="right", dx=-8, fontSize=11, color=INK)
+    named = [text.encode(text="name:N") for text in (right, left)]
+    drawing = alt.layer(points, *named).properties(width=WIDTH, height=HEIGHT, title=title)
+    places = ", ".join(f"{row['name']} {row['y']:.4g} at {row['x']:.4g}" for row in rows)
+    return Chart(drawing, f"{title} ({x_title}): {places}.")
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)

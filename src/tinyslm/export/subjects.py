@@ -1,0 +1,180 @@
+"""What can be compared: a model folder in our own engine, or an exported file or folder in its own program."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.export.format import Options, Original, Runtime, Scoring, Written
+from tinyslm.export.formats import find_format, is_installed
+from tinyslm.inference.engine import Engine
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+DECODED = 32
+"""Tokens that are generated to measure how fast that goes."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How large a model is: bytes of its weights as stored, and how many values they are (`None`: not known)."""
+
+    bytes: int
+    values: int | None
+
+    @property
+    def bits_per_weight(self) -> float | None:
+        """Bits for each value, scales and the like included."""
+        return self.bytes * 8 / self.values if self.values else None
+
+
+class Subject(Protocol):
+    """A model that is being compared."""
+
+    weights: Weights
+    whole: bool
+    """Whether it scores a whole passage at once; else each token is a call of its own."""
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text, with nothing before them."""
+
+    def logprobs(self, begin: Sequence[int], ids: Sequence[int]) -> Iterator[Array]:
+        """Log-probabilities before each of `ids`, fp32 `[vocab_size]` each; `begin` stands before the first."""
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """Read ids, and choose one token."""
+
+    def decode(self, ids: Sequence[int], count: int) -> int:
+        """Generate at most so many tokens after a few ids; returns how many came."""
+
+
+class FolderSubject:
+    """A model folder in our engine, its weights packed where they are."""
+
+    whole = True
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        self.model: Decoder = load_model(folder, dtype=dtype)
+        self.tokenizer: Tokenizer = load_tokenizer(folder)
+        self._engine = Engine(self.model, self.tokenizer)
+        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+        self.weights = Weights(stored, self.model.config.parameters)
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """What stands before a text: the end of the one before, where the tokenizer says nothing else."""
+        return self.tokenizer.start_ids or (self.tokenizer.eos_id,)
+
+    def ids(self, text: str) -> list[int]:
+        """See `Subject`."""
+        return self.tokenizer.encode(text)
+
+    def logprobs(self, begin: Sequence[int], ids: Sequence[int]) -> Iterator[Array]:
+        """See `Subject`."""
+        with torch.inference_mode():
+            logits_tv = self.model(torch.tensor([[*begin, *ids[:-1]]]))[0, -len(ids) :]
+            yield from logits_tv.float().log_softmax(-1).numpy()
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """See `Subject`."""
+        self.decode(ids, 1)
+
+    def decode(self, ids: Sequence[int], count: int) -> int:
+        """See `Subject`."""
+        settings = SamplingSettings(max_tokens=count, temperature=0.0)
+        return self._engine.complete(self.tokenizer.decode(ids), settings)[0].tokens
+
+
+class RuntimeSubject:
+    """A file or folder in the program that runs it."""
+
+    def __init__(self, runtime: Runtime, weights: Weights) -> None:
+        self._runtime = runtime
+        self.weights = weights
+        self.whole = isinstance(runtime, Scoring)
+
+    def ids(self, text: str) -> list[int]:
+        """See `Subject`."""
+        return self._runtime.encode(text)
+
+    def logprobs(self, begin: Sequence[int], ids: Sequence[int]) -> Iterator[Array]:
+        """See `Subject`."""
+        read = [*begin, *ids[:-1]]
+        if isinstance(self._runtime, Scoring):
+            yield from self._runtime.all_logprobs(read)[-len(ids) :]
+        else:
+            for stop in range(len(begin), len(begin) + len(ids)):
+                yield self._runtime.next_logprobs(read[:stop])
+
+    def prefill(self, ids: Sequence[int]) -> None:
+        """See `Subject`."""
+        self._runtime.greedy(ids, 1)
+
+    def decode(self, ids: Sequence[int], count: int) -> int:
+        """See `Subject`."""
+        return len(self._runtime.greedy(ids, count))
+
+
+def kind_of(path: Path) -> str:
+    """What a path holds: "folder" (a model folder or a run), or the name of the format of an export."""
+    if path.suffix == ".gguf" and path.is_file():
+        return "gguf"
+    if (path / "genai_config.json").is_file():
+        return "onnx"
+    if path.is_dir():
+        return "folder"
+    problem = f"{path} is neither a model folder nor an export." if path.exists() else f"There is no {path}."
+    raise TinyslmError(
+        problem, "Give model folders, run folders, GGUF files, and folders that `export --to onnx` wrote."
+    )
+
+
+@contextmanager
+def open_subject(path: Path, source: FolderSubject | None, dtype: torch.dtype, threads: int) -> Iterator[Subject]:
+    """A path's model, loaded until the block ends. An export needs its `source`, the model that it was made from."""
+    kind = kind_of(path)
+    if kind == "folder":
+        yield FolderSubject(find_model(path), dtype)
+        return
+    if source is None:
+        raise TinyslmError(
+            f"{path} is an export, and no model folder stands before it.",
+            "Give the model folder that it was made from first (or make one: tinyslm import FILE.gguf --out MODEL).",
+        )
+    form = find_format(kind)
+    if not is_installed(kind):
+        raise require_extra(form.extra, f"Running {path.name}")
+    original = Original(path.parent, source.model, source.tokenizer)
+    with form.open(Written(path), original, Options(threads=threads)) as runtime:
+        yield RuntimeSubject(runtime, _weights(path, kind, source))
+
+
+def speed(work: Callable[[], int]) -> float | None:
+    """Tokens per second of what handles some and says how many, the best of three; `None` when these are too few."""
+    rates = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        if (tokens := work()) < 4:
+            return None
+        rates.append(tokens / (time.perf_counter() - begun))
+    return max(rates)
+
+
+def _weights(path: Path, kind: str, source: FolderSubject) -> Weights:
+    if kind == "gguf":
+        from tinyslm.export.gguf.reader import Gguf
+
+        places = Gguf(path).tensors.values()
+        return Weights(sum(place.size for place in places), sum(int(np.prod(place.shape)) for place in places))
+    return Weights(sum(file.stat().st_size for file in path.glob("*.onnx*")), source.model.config.parameters)

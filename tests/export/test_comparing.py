@@ -1,0 +1,132 @@
+"""Comparing models: the figures are those of `evaluate` and of the formulas, on one text for all."""
+
+import json
+import math
+import re
+
+import pytest
+import torch
+from own_runtime import write_small_model
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.loss import score_documents
+from tinyslm.export.comparing import compare_models
+from tinyslm.export.comparison_page import cells, draw, refuse_used, write_comparison
+from tinyslm.export.exporting import export_model
+from tinyslm.model.folder import load_model, load_tokenizer, save_model
+
+TEXTS = ["It was a dark and stormy night; the rain fell in torrents. " * 20, "Été 漢字 and other words. " * 40]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_small_model(tmp_path_factory.mktemp("model") / "small")
+
+
+@pytest.fixture(scope="module")
+def comparison(folder, tmp_path_factory):
+    other = write_small_model(tmp_path_factory.mktemp("model") / "other", seed=1)
+    rounded = tmp_path_factory.mktemp("model") / "rounded"
+    save_model(load_model(folder).to(torch.bfloat16), rounded, load_tokenizer(folder))
+    return compare_models([folder, rounded, other], TEXTS, tokens=300)
+
+
+def test_the_first_is_the_measure(comparison):
+    first, rounded, other = comparison.models
+    assert (first.name, first.kind, first.change, first.mean_kl) == ("small", "folder", 0.0, 0.0)
+    assert 0 < rounded.mean_kl < 0.01 < other.mean_kl
+    assert abs(rounded.change) < 0.01
+    assert other.change == pytest.approx(other.bits_per_byte / first.bits_per_byte - 1)
+
+
+def test_sizes(comparison, folder):
+    first, rounded, _ = comparison.models
+    assert first.bytes == (folder / "model.safetensors").stat().st_size
+    assert first.bits_per_weight == pytest.approx(32, rel=0.02)
+    assert rounded.bits_per_weight == pytest.approx(16, rel=0.03)
+
+
+def test_speeds(comparison):
+    assert all(model.prefill > 0 and model.decode > 0 for model in comparison.models)
+
+
+def test_bits_per_byte_are_those_of_evaluate(folder):
+    text = "A short text, all of it in one passage."
+    found = compare_models([folder], [text]).models[0].bits_per_byte
+    model, tokenizer = load_model(folder), load_tokenizer(folder)
+    inner = " ".join(text.split(" ")[1:-1])
+    ids = tokenizer.encode(inner)
+    whole = score_documents(model, [(ids, len(inner))], end_id=tokenizer.eos_id)
+    logprobs_v = model(torch.tensor([[tokenizer.eos_id, *ids]]))[0, -1].log_softmax(-1)
+    end = -float(logprobs_v[tokenizer.eos_id]) / math.log(2) / len(inner)
+    assert found == pytest.approx(whole.bits_per_byte - end, abs=1e-4)
+
+
+def test_another_vocabulary_has_bits_per_byte_but_no_divergence(folder, tmp_path):
+    from tinyslm.model.config import ModelConfig
+    from tinyslm.model.decoder import Decoder
+    from tinyslm.tokenizer.training import train_tokenizer
+
+    tokenizer = train_tokenizer([], kind="byte")
+    shape = ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, head_dim=16, depth=1, context=256)
+    save_model(Decoder(shape), tmp_path / "bytes", tokenizer)
+    found = compare_models([folder, tmp_path / "bytes"], TEXTS, tokens=100).models[1]
+    assert found.mean_kl is None
+    assert found.bits_per_byte == pytest.approx(math.log2(320), abs=0.2)
+
+
+def test_the_text_is_taken_from_all_over(folder):
+    found = compare_models([folder], ["x " * 5000], tokens=256)
+    assert found.passages == 256 // 64
+    assert 150 < found.tokens <= 256
+
+
+@pytest.mark.parametrize(
+    ("paths", "texts", "problem"),
+    [
+        ([], TEXTS, "Nothing to compare"),
+        (["FOLDER"], [], "No text"),
+        (["FOLDER"], [" \n"], "No text"),
+        (["nowhere"], TEXTS, "There is no nowhere"),
+        (["FOLDER/config.json"], TEXTS, "neither a model folder nor an export"),
+        (["made.gguf"], TEXTS, "no model folder stands before it"),
+    ],
+)
+def test_what_cannot_be_compared(folder, tmp_path, monkeypatch, paths, texts, problem):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "made.gguf").write_bytes(b"GGUF")
+    with pytest.raises(TinyslmError, match=problem):
+        compare_models([path.replace("FOLDER", str(folder)) for path in paths], texts)
+
+
+class TestPage:
+    def test_it_is_whole(self, comparison, tmp_path):
+        written = write_comparison(comparison, tmp_path / "out")
+        page = written.read_text()
+        for model in comparison.models:
+            assert all(cell in page for cell in cells(model))
+        assert "<script" not in page
+        assert (tmp_path / "out/comparison.png").read_bytes().startswith(b"\x89PNG")
+        kept = json.loads((tmp_path / "out/comparison.json").read_text())
+        assert [row["name"] for row in kept["models"]] == ["small", "rounded", "other"]
+        with pytest.raises(TinyslmError, match="already holds a comparison"):
+            refuse_used(tmp_path / "out")
+
+    def test_every_model_is_named_in_each_chart(self, comparison):
+        charts = draw(comparison.models)
+        assert len(charts) == 2
+        for chart in charts:
+            shown = re.findall(r">([^<>]+)</text>", chart.svg())
+            assert {"small", "rounded", "other"} <= set(shown)
+
+
+def test_exports_are_compared_with_their_model(folder, tmp_path):
+    made = export_model(folder, "gguf:q8_0,onnx:int4", tmp_path, verify=False)
+    found = compare_models([folder, *(row.path for row in made)], TEXTS, tokens=128)
+    _, gguf, onnx = found.models
+    assert [model.kind for model in found.models] == ["folder", "gguf", "onnx"]
+    assert 8 < gguf.bits_per_weight < 10
+    assert 4 < onnx.bits_per_weight < 9
+    assert 0 < gguf.mean_kl < onnx.mean_kl
+    assert abs(gguf.change) < 0.01
+    assert gguf.decode > 0 < onnx.decode
