@@ -41,15 +41,11 @@ WINDOW_EVERYWHERE = Part(
 
 
 def _read_upper(hf: Mapping[str, Any]) -> dict[str, Any]:
-    window = (hf.get("sliding_window", 4096) or 0) if hf.get("use_sliding_window") else 0
-    if not window:
-        return {"window": 0, "window_layers": ()}
-    depth = hf["num_hidden_layers"]
-    types = hf.get("layer_types")
-    first = hf.get("max_window_layers", 28)
-    upper = tuple(range(depth))[first:]
+    depth, types = hf["num_hidden_layers"], hf.get("layer_types")
+    upper = tuple(range(depth))[hf.get("max_window_layers", 28) :]
     layers = upper if types is None else sliding_layers(types, depth)
-    return {"window": window if layers else 0, "window_layers": layers}
+    window = (hf.get("sliding_window", 4096) or 0) if hf.get("use_sliding_window") else 0
+    return {"window": window if layers else 0, "window_layers": layers if window else ()}
 
 
 def _write_upper(config: "ModelConfig") -> dict[str, Any]:
