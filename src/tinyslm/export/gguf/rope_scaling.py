@@ -103,7 +103,7 @@ def _llama3_settings(divisors: Tensor, theta: float, trained_for: int) -> dict[s
     if bool((divisors == 1).all()):
         return {"kind": "none"}
     factor = max(1.0, round(float(divisors.max()), 4))
-    settings = {"kind": "llama3", "factor": factor, "original_context": trained_for, **LLAMA3_BENDS}
+    settings: dict[str, Any] = {"kind": "llama3", "factor": factor, "original_context": trained_for, **LLAMA3_BENDS}
     if not torch.allclose(divisors.float(), divisors_of(RopeScaling(**settings), theta, 2 * len(divisors)), rtol=1e-3):
         raise TinyslmError(
             f"The divisors of rotary frequencies in {TENSOR} do not follow Llama 3's rule.",

@@ -113,12 +113,14 @@ def neighbours(rows: Tensor, heads: int) -> Tensor:
 
     Row i of a head's first half goes to 2i, row i of its second half to 2i + 1 (llama.cpp's `permute`).
     """
-    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+    paired: Tensor = rows.unflatten(0, (heads, 2, -1))
+    return paired.transpose(1, 2).flatten(0, 2)
 
 
 def halves(rows: Tensor, heads: int) -> Tensor:
     """The inverse of `neighbours`."""
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2)
+    paired: Tensor = rows.unflatten(0, (heads, -1, 2))
+    return paired.transpose(1, 2).flatten(0, 2)
 
 
 _Change = Callable[[Tensor, Sizes], Tensor]

@@ -1,0 +1,73 @@
+"""How much each column of each product matters: the importance matrix, as llama.cpp's `imatrix` measures it.
+
+An error in a column of a weight matrix shows in the output as large as the input that it is multiplied by. So the
+encoder weighs the error of each column by the mean square of its inputs over calibration texts.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tinyslm.model.decoder import Decoder
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+Importance = Mapping[str, NDArray[np.float32]]
+
+MOST_TOKENS = 1 << 16
+"""More text changes the encoding no further (llama.cpp's guides use some ten thousand tokens)."""
+LONGEST = 512
+LEAST = 1e-4
+"""A column that was never used still weighs this share of the mean: another text may use it."""
+
+
+def importance_matrix(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Importance:
+    """Mean squared input per column, fp32 [width], by the name of each product's weight in `Decoder`.
+
+    A tied output product has the embedding's name. Empty without text.
+    """
+    sums: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_hook(_adder(sums, f"{name}.weight"))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    tokens = 0
+    try:
+        with torch.inference_mode():
+            for ids in _windows(tokenizer, texts, min(LONGEST, model.config.context)):
+                model(torch.tensor([ids], device=model.lm_head.weight.device))
+                tokens += len(ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = {name: _weights(total / tokens) for name, total in sums.items()}
+    if model.config.tied and "lm_head.weight" in found:
+        found["model.embed_tokens.weight"] = found.pop("lm_head.weight")
+    return found
+
+
+def _adder(sums: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+    def add(_: nn.Module, inputs: tuple[Tensor, ...], __: Tensor) -> None:
+        square = inputs[0].detach().float().square().flatten(0, -2).sum(0, dtype=torch.float64)
+        sums[name] = sums[name] + square if name in sums else square
+
+    return add
+
+
+def _windows(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> list[list[int]]:
+    """The texts one after another, cut into windows of `length` tokens, at most `MOST_TOKENS` in all."""
+    ids: list[int] = []
+    for text in texts:
+        ids += [*tokenizer.start_ids, *tokenizer.encode(text)]
+        if len(ids) >= MOST_TOKENS:
+            break
+    return [ids[start : start + length] for start in range(0, min(len(ids), MOST_TOKENS), length)]
+
+
+def _weights(squares: Tensor) -> NDArray[np.float32]:
+    least = max(float(squares.mean()) * LEAST, 1e-30)
+    weights: NDArray[np.float32] = squares.clamp(min=least).float().cpu().numpy()
+    return weights

@@ -1,0 +1,143 @@
+"""A GGUF file in llama.cpp itself, as the package `xllamacpp` carries it: the runtime that an export is proved in.
+
+Its server runs inside this process and listens on a free port of 127.0.0.1, to whoever knows a key made for it alone.
+"""
+
+import http.client
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.export.format import Options, Original, Written
+
+LONGEST = 2048
+"""Tokens that the runtime makes room for, unless the model reads fewer: a check needs no more."""
+WAIT = 600.0
+"""Seconds for an answer."""
+FORCED = 1e6
+"""What is added to a token's logit so that it is chosen."""
+F32 = 0
+"""ggml's number for single precision."""
+
+
+@contextmanager
+def open_file(written: Written, original: Original, options: Options) -> Iterator["LlamaCpp"]:
+    """The file, loaded by llama.cpp until the block ends.
+
+    Raises `TinyslmError` if llama.cpp does not load it.
+    """
+    config = original.model.config
+    with server(written.path, context=min(config.context, LONGEST), threads=options.threads) as (address, key):
+        yield LlamaCpp(address, key, config.vocab_size, has_template=original.tokenizer.chat_template is not None)
+
+
+@contextmanager
+def server(path: Path, *, context: int, threads: int) -> Iterator[tuple[str, str]]:
+    """llama.cpp's server with one file: its address, and the key that it asks for."""
+    try:
+        import xllamacpp
+    except ImportError:
+        raise require_extra("gguf", "Running GGUF files in llama.cpp") from None
+    key = secrets.token_hex(16)
+    try:
+        running = xllamacpp.Server(_settings(xllamacpp, path, key, context, threads))
+    except Exception as error:  # it raises RuntimeError, and what its parts raise
+        raise TinyslmError(
+            f"llama.cpp does not load {path}: {error}.", "Export it again; if that does not help, report it."
+        ) from None
+    try:
+        yield running.listening_address, key
+    finally:
+        del running  # stops it, and waits until it has
+
+
+def _settings(library: Any, path: Path, key: str, context: int, threads: int) -> Any:
+    """One sequence at a time, no caches, nothing said.
+
+    Attention computes in single precision, and not in half as it usually does there: it is the file that is tried.
+    """
+    params = library.CommonParams()
+    params.model.path = str(path)
+    params.api_keys = [key]
+    params.verbosity = -1
+    params.n_ctx = context
+    params.n_parallel = 1
+    params.n_gpu_layers = 0
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.n_threads_http = 1
+    params.warmup = False
+    params.fit_params = False
+    params.cache_type_k = params.cache_type_v = F32
+    params.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.cache_ram_mib = 0
+    params.ctx_shift = False
+    return params
+
+
+class LlamaCpp:
+    """llama.cpp with one model, as a `Runtime`."""
+
+    def __init__(self, address: str, key: str, vocab_size: int, *, has_template: bool) -> None:
+        place = urlsplit(address)
+        assert place.hostname is not None
+        self._connection = http.client.HTTPConnection(place.hostname, place.port, timeout=WAIT)
+        self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        self._vocab_size = vocab_size
+        self._has_template = has_template
+        self._letter = self.encode("a")[-1]
+
+    def encode(self, text: str) -> list[int]:
+        """See `Runtime`."""
+        return self._tokenize(text, special=False)
+
+    def next_logprobs(self, ids: Sequence[int]) -> NDArray[Any]:
+        """See `Runtime`."""
+        # An end, or a part of a character, comes without probabilities: so a letter is forced, after they are taken.
+        forced = [[self._letter, FORCED]]
+        answer = self._complete(ids, n_predict=1, n_probs=self._vocab_size, logit_bias=forced)
+        logprobs_v = np.full(self._vocab_size, -np.inf, np.float32)
+        for entry in answer["completion_probabilities"][0]["top_logprobs"]:
+            if entry["logprob"] is not None:  # minus infinity, which JSON cannot say
+                logprobs_v[entry["id"]] = entry["logprob"]
+        return logprobs_v
+
+    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
+        """See `Runtime`."""
+        answer = self._complete(ids, n_predict=count, return_tokens=True)
+        tokens = [int(token) for token in answer["tokens"]]
+        return tokens[:-1] if answer["stop_type"] == "eos" else tokens
+
+    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
+        """See `Runtime`."""
+        if not self._has_template:
+            return None
+        prompt = self._ask("/apply-template", {"messages": list(messages)})["prompt"]
+        return self._tokenize(prompt, special=True)
+
+    def _tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Ids of a text; with `special`, names of special tokens are these, and what begins every prompt is added."""
+        content = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")  # as `Tokenizer.encode` does
+        body = {"content": content, "add_special": special, "parse_special": special}
+        return [int(token) for token in self._ask("/tokenize", body)["tokens"]]
+
+    def _complete(self, ids: Sequence[int], **settings: Any) -> Mapping[str, Any]:
+        """Go on from exactly these ids with the most probable tokens."""
+        greedy = {"temperature": 0.0, "samplers": ["temperature"], "cache_prompt": False}
+        return self._ask("/completion", {"prompt": list(ids), **greedy, **settings})
+
+    def _ask(self, place: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._connection.request("POST", place, json.dumps(body), self._headers)
+        response = self._connection.getresponse()
+        answer = json.loads(response.read())
+        if response.status != http.client.OK:
+            raise RuntimeError(f"llama.cpp answers {response.status} to {place}: {answer}")
+        found: Mapping[str, Any] = answer
+        return found

@@ -1,0 +1,169 @@
+"""A model as a GGUF file: metadata, tokenizer and tensors, one tensor at a time.
+
+The file appears under its name when it is whole. What could not have the scheme's number format is told in notes.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import disk_error, sync_folder
+from tinyslm.export.format import Options, Original, Written
+from tinyslm.export.gguf.architecture import Architecture
+from tinyslm.export.gguf.architectures import ARCHITECTURES
+from tinyslm.export.gguf.container import Description, write_container
+from tinyslm.export.gguf.importance import Importance, importance_matrix
+from tinyslm.export.gguf.modelfile import write_modelfile
+from tinyslm.export.gguf.quantize import LARGEST_HALF, SCHEMES, TYPES, encoded, fitting_type, wanted_type
+from tinyslm.export.gguf.vocabulary_keys import names_that_end, tokenizer_keys
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.folder import state_tensors
+
+WEIGHED = ("q4_0", "q4_k_m", "q5_k_m", "q6_k")
+"""Schemes whose encoding takes an importance matrix into account."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """One tensor of the file, and why it does not have the type that the scheme wants ("" if it has)."""
+
+    name: str
+    shape: tuple[int, ...]
+    wanted: str
+    kind: str
+    why: str = ""
+
+
+def write(original: Original, scheme: str, path: Path, options: Options) -> Written:
+    """Write the file, and beside it a Modelfile for Ollama.
+
+    Raises `TinyslmError` where llama.cpp cannot run such a model or has no such tokenizer.
+    """
+    config, tensors = original.model.config, state_tensors(original.model)
+    architecture = ARCHITECTURES[config.family]
+    if reason := architecture.why_not(config, tensors):
+        raise TinyslmError(f"This model cannot be a GGUF file: {reason}", "Export to another format.")
+    keys = {
+        **architecture.metadata(config),
+        **_general(original.folder, scheme),
+        **tokenizer_keys(original.tokenizer, config.vocab_size),
+    }
+    weighed = scheme in WEIGHED and any(options.calibration)
+    plan = _plan(architecture, config, tensors, scheme, weighed=weighed)
+    importance = importance_matrix(original.model, original.tokenizer, options.calibration) if weighed else {}
+    values = architecture.tensors_to_gguf(config, tensors)
+    weights = _by_gguf_name(architecture, config, tensors, importance)
+    _write_file(path, keys, plan, (tensor for _, tensor in values), weights, options.threads)
+    notes = [*_type_notes(plan), *_context_notes(architecture, config), *names_that_end(original.tokenizer)]
+    return Written(path, [*notes, *write_modelfile(path, original.tokenizer, architecture.context(config))])
+
+
+def _general(folder: Path, scheme: str) -> dict[str, Any]:
+    name = folder.resolve().name
+    general = {"type": "model", "name": name, "file_type": SCHEMES[scheme][1], "quantization_version": 2}
+    return {f"general.{key}": value for key, value in general.items()}
+
+
+def _plan(
+    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, Tensor], scheme: str, *, weighed: bool
+) -> list[Placed]:
+    """Every tensor in order, with its type. Raises `TinyslmError` for weights that are no numbers."""
+    plan = []
+    for name, tensor in architecture.tensors_to_gguf(config, tensors):
+        wanted = wanted_type(scheme, name, tensor.dim(), config.depth, tied=config.tied, weighed=weighed)
+        kind, why = fitting_type(wanted, tensor.shape[-1]), ""
+        if kind != wanted:
+            why = f"its rows of {tensor.shape[-1]} are no multiple of {TYPES[wanted].values}"
+        largest = float(tensor.abs().max())
+        if not largest < float("inf"):
+            raise TinyslmError(
+                f"The weights that become {name} are not all finite numbers.",
+                "Train again, or use an older checkpoint.",
+            )
+        if largest > LARGEST_HALF and kind not in ("F32", "BF16"):
+            kind, why = "F32", f"it has values up to {largest:.3g}, and half precision ends at {LARGEST_HALF:.0f}"
+        plan.append(Placed(name, tuple(tensor.shape), wanted, kind, why))
+    return plan
+
+
+def _by_gguf_name(
+    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, Tensor], importance: Importance
+) -> Importance:
+    """Importance by the file's names; products that are stored as one tensor read the same input."""
+    parts = architecture.written_parts(config, tensors) if importance else []
+    return {part.outside: importance[part.inside[0]] for part in parts if part.inside[0] in importance}
+
+
+def _write_file(
+    path: Path,
+    keys: Mapping[str, Any],
+    plan: Sequence[Placed],
+    values: Iterable[Tensor],
+    importance: Importance,
+    threads: int,
+) -> None:
+    """Write under a temporary name beside `path`, then rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    places = [
+        Description(placed.name, placed.shape, TYPES[placed.kind].code, TYPES[placed.kind].bytes_of(placed.shape))
+        for placed in plan
+    ]
+    contents = (
+        encoded(tensor.cpu(), placed.kind, importance.get(placed.name), threads)
+        for placed, tensor in zip(plan, values, strict=True)
+    )
+    try:
+        with temporary.open("wb") as file:
+            write_container(file, keys, places, contents)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _type_notes(plan: Sequence[Placed]) -> list[str]:
+    """What is stored otherwise than the scheme wants, and why; blocks that are alike in one line."""
+    notes = []
+    differing = sorted((placed for placed in plan if placed.why), key=_likeness)
+    for (wanted, kind, why, *_), group in groupby(differing, key=_likeness):
+        names = _names([placed.name for placed in group])
+        notes.append(f"{names}: {kind} instead of {wanted}, because {why}")
+    return notes
+
+
+def _likeness(placed: Placed) -> tuple[str, str, str, str]:
+    return placed.wanted, placed.kind, placed.why, re.sub(r"^blk\.\d+\.", "", placed.name)
+
+
+def _names(names: Sequence[str]) -> str:
+    """`blk.0-3,7.ffn_down.weight` for one tensor of several blocks."""
+    blocks = sorted(int(name.split(".")[1]) for name in names if name.startswith("blk."))
+    if not blocks:
+        return ", ".join(names)
+    runs = [
+        [block for _, block in run]
+        for _, run in groupby(enumerate(blocks), key=lambda numbered: numbered[1] - numbered[0])
+    ]
+    spans = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    return f"blk.{spans}.{names[0].split('.', 2)[2]}"
+
+
+def _context_notes(architecture: Architecture, config: ModelConfig) -> list[str]:
+    context = architecture.context(config)
+    if context == config.context:
+        return []
+    return [
+        f"the context is {context} instead of {config.context}: llama.cpp computes no attention windows in the "
+        f"architecture {architecture.name}, so longer texts would come out otherwise"
+    ]
