@@ -240,7 +240,7 @@ def test_parameters_are_counted_from_the_shape(case: str) -> None:
 @pytest.mark.parametrize("name", sorted({case.partition(" ")[0] for case in THEIRS}))
 def test_what_a_config_leaves_out_means_what_transformers_takes_it_for(name: str, tmp_path: Path) -> None:
     # So many heads that the numbers of key heads which transformers takes for granted divide them.
-    sizes = LIKE_GPT2 if name == "GPT2" else {**LIKE_LLAMA, "num_attention_heads": 32, "hidden_size": 128}
+    sizes = LIKE_GPT2 if name == "GPT2" else {**LIKE_LLAMA, "num_attention_heads": 32, "hidden_size": 256}
     sizes = {key: value for key, value in sizes.items() if key != "num_key_value_heads"}
     full = getattr(transformers, f"{name}Config")(**sizes).to_dict()
     for folder, fields in (("part", {**sizes, "model_type": full["model_type"]}), ("full", full)):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tinyslm.model.families.llama import LLAMA
-from tinyslm.model.families.windows import WINDOW_EVERYWHERE
+from tinyslm.model.families.windows import window_everywhere
 
 MISTRAL = replace(
     LLAMA,
@@ -13,5 +13,5 @@ MISTRAL = replace(
     absent={**LLAMA.absent, "kv_heads": 8},
     constants={"hidden_act": ("silu", "swish")},
     switches={},
-    parts=(WINDOW_EVERYWHERE,),
+    parts=(window_everywhere(absent=4096),),
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from tinyslm.model.families.llama import LLAMA
-from tinyslm.model.families.windows import WINDOW_EVERYWHERE
+from tinyslm.model.families.windows import window_everywhere
 from tinyslm.model.family import Part
 from tinyslm.model.renaming import Rule
 
@@ -16,7 +16,7 @@ PHI3 = replace(
     constants={"hidden_act": ("silu", "swish")},
     switches={"attention_bias": ("attention_bias", "output_bias")},
     parts=(
-        WINDOW_EVERYWHERE,
+        window_everywhere(absent=0),
         # Read with the rotary positions, which is where transformers moves it.
         Part(
             fields=("original_max_position_embeddings",),

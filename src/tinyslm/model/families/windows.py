@@ -27,17 +27,14 @@ def layer_types(config: "ModelConfig") -> list[str]:
     return [SLIDING if layer in config.window_layers else FULL for layer in range(config.depth)]
 
 
-def _read_everywhere(hf: Mapping[str, Any]) -> dict[str, Any]:
-    window = hf.get("sliding_window") or 0
-    return {"window": window, "window_layers": tuple(range(hf["num_hidden_layers"])) if window else ()}
+def window_everywhere(absent: int) -> Part:
+    """Mistral's way: every block, or none. `absent`: the window where a `config.json` does not say."""
 
+    def read(hf: Mapping[str, Any]) -> dict[str, Any]:
+        window = hf.get("sliding_window", absent) or 0
+        return {"window": window, "window_layers": tuple(range(hf["num_hidden_layers"])) if window else ()}
 
-WINDOW_EVERYWHERE = Part(
-    fields=("sliding_window",),
-    read=_read_everywhere,
-    write=lambda config: {"sliding_window": config.window or None},
-)
-"""Mistral's way: every block, or none."""
+    return Part(fields=("sliding_window",), read=read, write=lambda config: {"sliding_window": config.window or None})
 
 
 def _read_upper(hf: Mapping[str, Any]) -> dict[str, Any]:
