@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tinyslm.evaluation.score import evaluate
     from tinyslm.export.comparing import compare_models
     from tinyslm.export.exporting import export_model
+    from tinyslm.export.gguf.importing import import_gguf
+    from tinyslm.export.pulling import pull
     from tinyslm.inference.engine import Engine
     from tinyslm.inference.settings import SamplingSettings
     from tinyslm.model.article import TinySLM
@@ -38,9 +40,11 @@ _PLACES = {
     "compare_models": "tinyslm.export.comparing",
     "evaluate": "tinyslm.evaluation.score",
     "export_model": "tinyslm.export.exporting",
+    "import_gguf": "tinyslm.export.gguf.importing",
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
     "prepare_data": "tinyslm.data.prepare:prepare",
+    "pull": "tinyslm.export.pulling",
     "resume": "tinyslm.training.pipeline",
     "save_model": "tinyslm.model.folder",
     "train": "tinyslm.training.pipeline",
@@ -61,9 +65,11 @@ __all__ = [
     "compare_models",
     "evaluate",
     "export_model",
+    "import_gguf",
     "load_model",
     "load_tokenizer",
     "prepare_data",
+    "pull",
     "resume",
     "save_model",
     "train",
