@@ -85,10 +85,9 @@ def _show(made: list[Export]) -> None:
     table([_row(one) for one in made], ("format", "scheme", "size", "ids", "greedy", "mean KL", "tokens/s", "verdict"))
     remarks = [_remarks(one) for one in made]
     common = [line for line in remarks[0] if all(line in others for others in remarks)]
-    for line in common:
-        say(f"\n{line}" if line == common[0] else line)
+    say("".join(f"\n{line}" for line in common) + "\n")
     for one, lines in zip(made, remarks, strict=True):
-        say(f"\n{one.path}")
+        say(f"{one.path}")
         for line in lines:
             if line not in common:
                 say(f"  {line}")

@@ -110,13 +110,14 @@ class Reference:
     """What there is to try, and what the original does there.
 
     texts: what the model is meant for (calibration or held-out text); prompts and passages are cut from them. Without
-    them, the model's own samples and a fixed list take their place.
+    them, the model's own samples and a fixed list take their place. count: of strings.
     """
 
-    def __init__(self, original: Original, texts: Sequence[str] = ()) -> None:
+    def __init__(self, original: Original, texts: Sequence[str] = (), count: int = STRINGS) -> None:
         self._model = original.model
         self._tokenizer = original.tokenizer
         self._texts = texts
+        self._count = count
         self.context = original.model.config.context
         self.greedy_tokens = max(1, min(GREEDY_TOKENS, self.context // 2))
         self.stop_ids = set(original.tokenizer.stop_ids)
@@ -131,7 +132,7 @@ class Reference:
     @cached_property
     def strings(self) -> list[tuple[str, list[int]]]:
         """Varied strings and their ids."""
-        return [(text, self._tokenizer.encode(text)) for text in strings(STRINGS)]
+        return [(text, self._tokenizer.encode(text)) for text in strings(self._count)]
 
     @cached_property
     def conversations(self) -> list[tuple[list[dict[str, str]], list[int]]]:

@@ -78,7 +78,7 @@ def export_model(
     name = _name_of(source)
     refuse_existing([out / f"{name}{_suffix(target)}" for target in wanted])
     progress("loading the model", 0, 0)
-    original = Original(source, load_model(source), load_tokenizer(source))
+    original = Original(source, load_model(source, dense=True), load_tokenizer(source))
     for target in wanted:
         if why_not := target.format.supports(original.model):
             raise TinyslmError(
