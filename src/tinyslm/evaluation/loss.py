@@ -52,11 +52,13 @@ def score_documents(
     documents: Iterable[tuple[Sequence[int], int]],
     *,
     end_id: int,
+    start_id: int | None = None,
     stride: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Score:
     """Score documents given as token ids and their number of UTF-8 bytes.
 
+    end_id: predicted at a document's end, and read before its beginning unless there is a `start_id`.
     stride: how far windows move; less than the context (the default) gives each token more to look back at, and
     takes longer. dtype: bfloat16 is faster and a little less exact. Raises `TinyslmError` when there is no text.
     """
@@ -70,7 +72,8 @@ def score_documents(
             nats.append(0.0)
             tokens.append(len(ids) + 1)
             sizes.append(size)
-            yield from _windows(index, ids, end_id, model.config.context, stride or model.config.context)
+            inputs, targets = [end_id if start_id is None else start_id, *ids], [*ids, end_id]
+            yield from _windows(index, inputs, targets, model.config.context, stride or model.config.context)
 
     for batch in _batches(windows(), model.config.context):
         for window, loss in zip(batch, _window_losses(model, batch, end_id, dtype), strict=True):
@@ -86,9 +89,10 @@ def mean_loss(model: Decoder, windows: torch.Tensor, dtype: torch.dtype) -> floa
     return total / windows[:, 1:].numel()
 
 
-def _windows(document: int, ids: Sequence[int], end_id: int, context: int, stride: int) -> Iterator[_Window]:
+def _windows(
+    document: int, inputs: Sequence[int], targets: Sequence[int], context: int, stride: int
+) -> Iterator[_Window]:
     """Windows over one document that predict every token once."""
-    inputs, targets = [end_id, *ids], [*ids, end_id]
     predicted = 0
     while predicted < len(targets):
         stop = min(len(targets), predicted + (stride if predicted else context))

@@ -51,6 +51,7 @@ def evaluate(
         decoder,
         documents,
         end_id=tokenizer.eos_id,
+        start_id=tokenizer.start_ids[-1] if tokenizer.start_ids else None,
         stride=stride,
         dtype=pick_dtype(device, dtype),
     )

@@ -89,7 +89,7 @@ class Engine:
         forgotten. Raises `TinyslmError` when the prompt alone does not fit the context.
         """
         settings = settings or SamplingSettings()
-        prompt_ids = self.tokenizer.encode(prompt) or [self.tokenizer.eos_id]
+        prompt_ids = [*self.tokenizer.start_ids, *self.tokenizer.encode(prompt)] or [self.tokenizer.eos_id]
         context = self.model.config.longest
         if len(prompt_ids) >= context:
             raise TinyslmError(
@@ -124,7 +124,7 @@ class Engine:
             _Sample(
                 number,
                 list(prompt_ids),
-                TextStream(self.tokenizer),
+                TextStream(self.tokenizer, continues=len(prompt_ids) > len(self.tokenizer.start_ids)),
                 StopStrings(settings.stop),
                 torch.Generator(device).manual_seed(seed + number),
             )

@@ -40,11 +40,15 @@ def save_model(
         special = {}
         if tokenizer is not None:
             tokenizer.save(temporary, context=config.context)
-            special = {"eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+            special = {
+                "bos_token_id": tokenizer.bos_id,
+                "eos_token_id": tokenizer.eos_id,
+                "pad_token_id": tokenizer.pad_id,
+            }
         dtype = str(next(iter(tensors.values())).dtype).removeprefix("torch.")
         fields = {**family.config_to_hf(config), "dtype": dtype, **dict.fromkeys(SPECIAL)}
         write_json(temporary / "config.json", {**fields, **special})
-        stop = {"eos_token_id": list(tokenizer.stop_ids), "pad_token_id": tokenizer.pad_id} if tokenizer else {}
+        stop = {**special, "eos_token_id": list(tokenizer.stop_ids)} if tokenizer else {}
         write_json(temporary / "generation_config.json", stop)
         checksum = {WEIGHTS: sha256_file(temporary / WEIGHTS)}
         write_json(temporary / CARD, {"format": 1, "sha256": checksum, "training": dict(training or {})})
