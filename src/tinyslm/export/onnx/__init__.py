@@ -5,6 +5,7 @@ from pathlib import Path
 from tinyslm.core.errors import require_extra
 from tinyslm.core.files import atomic_folder
 from tinyslm.export.format import Format, Options, Original, Scheme, Written
+from tinyslm.export.gguf.importance import importance_matrix
 from tinyslm.export.onnx.genai import GRAPH, longest, tokenizer_notes, write_genai_files
 from tinyslm.export.onnx.graph import write_graph
 from tinyslm.export.onnx.runtime import open_folder
@@ -13,7 +14,7 @@ from tinyslm.model.decoder import Decoder
 BITS = {"fp32": 32, "int8": 8, "int4": 4}
 
 
-def write(original: Original, scheme: str, path: Path, _options: Options) -> Written:
+def write(original: Original, scheme: str, path: Path, options: Options) -> Written:
     """A folder with the graph, the tokenizer's files and `genai_config.json`."""
     try:
         import onnx_ir  # noqa: F401
@@ -21,8 +22,10 @@ def write(original: Original, scheme: str, path: Path, _options: Options) -> Wri
         import onnxscript  # noqa: F401
     except ImportError:
         raise require_extra(ONNX.extra, "Exporting to ONNX") from None
+    texts = options.calibration if BITS[scheme] == 4 else ()
+    importance = importance_matrix(original.model, original.tokenizer, texts)
     with atomic_folder(path) as folder:
-        notes = write_graph(original.model, BITS[scheme], folder / GRAPH)
+        notes = write_graph(original.model, BITS[scheme], folder / GRAPH, importance)
         write_genai_files(original, folder)
         notes += tokenizer_notes(folder, original.tokenizer)
     return Written(path, (*_length_notes(original.model), *notes))

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 BLOCK = 32
 ROWS = 8192
 """Rows rounded at a time: what is held besides the result stays small."""
-SHRINKS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8)
-"""How much of a block's range is tried as the range of its 16 levels; what lies outside is cut off."""
+RANGES = {4: (1.0, 0.95, 0.9, 0.85, 0.8), 8: (1.0,)}
+"""By bits: which parts of a block's range are tried as that of its levels; what lies outside is cut off."""
 
 
 class Blocks(NamedTuple):
@@ -31,13 +31,18 @@ class Blocks(NamedTuple):
     columns: int
 
 
-def round_matrix(weight_nk: Tensor, bits: int) -> Blocks:
+def round_matrix(weight_nk: Tensor, bits: int, importance_k: Tensor | None = None) -> Blocks:
     """The matrix with every value rounded to the nearest of its block's `2 ** bits` levels.
 
-    The levels of a block lie evenly between two ends, zero being one of them; in 4 bits, the ends are those of a few
-    that give the least squared error. A last block that is not full is filled up with zeros.
+    The levels of a block lie evenly, zero being one of them. Of a few ranges that they could cover, the one with the
+    least squared error is taken, each column's weighed by its importance where that is given. A last block that is not
+    full is filled up with zeros.
     """
-    rows = [_round_rows(part, bits) for part in weight_nk.detach().float().split(ROWS)]
+    weight_nk = weight_nk.detach().float()
+    if importance_k is None:
+        importance_k = torch.ones(weight_nk.shape[1])
+    importance_ci = _in_blocks(importance_k / importance_k.mean())
+    rows = [_round_rows(_in_blocks(part), importance_ci, bits) for part in weight_nk.split(ROWS)]
     values, scales, zeros = (torch.cat(parts) for parts in zip(*rows, strict=True))
     return Blocks(values, scales, zeros, bits, weight_nk.shape[1])
 
@@ -50,30 +55,45 @@ def restored(blocks: Blocks) -> Tensor:
     return whole_nci.flatten(1)[:, : blocks.columns]
 
 
-def _round_rows(weight_nk: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
-    full_nk = F.pad(weight_nk, (0, -weight_nk.shape[1] % BLOCK))
-    weight_nci = full_nk.unflatten(1, (-1, BLOCK))
-    shrinks = SHRINKS if bits == 4 else (1.0,)
-    best = _levels(weight_nci, bits, shrinks[0])
-    for shrink in shrinks[1:]:
-        other = _levels(weight_nci, bits, shrink)
-        better_nc1 = other[3] < best[3]
-        best = tuple(torch.where(better_nc1, new, old) for new, old in zip(other, best, strict=True))
-    q_nci, scale_nc1, zero_nc1, _ = best
-    return _packed(q_nci, bits), scale_nc1.squeeze(-1), _packed(zero_nc1.squeeze(-1), bits)
+def _round_rows(weight_nci: Tensor, importance_ci: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    best, *others = (_levels(weight_nci, importance_ci, bits, part) for part in RANGES[bits])
+    for other in others:
+        better_nc1 = other.error < best.error
+        best = _Levels(*(torch.where(better_nc1, new, old) for new, old in zip(other, best, strict=True)))
+    return _packed(best.q, bits), best.scale.squeeze(-1), _packed(best.zero.squeeze(-1), bits)
 
 
-def _levels(weight_nci: Tensor, bits: int, shrink: float) -> tuple[Tensor, ...]:
-    """Rounded values, scale, zero point and squared error of each block, its range taken `shrink` times as wide."""
+class _Levels(NamedTuple):
+    """One way of rounding blocks: `[n, c, i]`, and `[n, c, 1]` for the others."""
+
+    q: Tensor
+    scale: Tensor
+    zero: Tensor
+    error: Tensor
+
+
+def _levels(weight_nci: Tensor, importance_ci: Tensor, bits: int, part: float) -> _Levels:
+    """Blocks rounded over a part of their range, and then with the scale that fits the rounded values best."""
     top = 2**bits - 1
-    low = weight_nci.amin(-1, keepdim=True).clamp(max=0) * shrink
-    high = weight_nci.amax(-1, keepdim=True).clamp(min=0) * shrink
+    low = weight_nci.amin(-1, keepdim=True).clamp(max=0) * part
+    high = weight_nci.amax(-1, keepdim=True).clamp(min=0) * part
     scale = (high - low) / top
-    scale = torch.where(scale == 0, 1.0, scale)
+    scale = torch.where(scale == 0, 1.0, scale)  # a block of zeros
     zero = (-low / scale).round()
     q = ((weight_nci / scale).round() + zero).clamp(0, top)
-    error = (((q - zero) * scale - weight_nci) ** 2).sum(-1, keepdim=True)
-    return q, scale, zero, error
+    steps = q - zero
+    weighed = steps * importance_ci
+    # Least squares: the sum of v (w - s d)^2 is smallest where s is the sum of v d w by that of v d^2.
+    squares, products = (weighed * steps).sum(-1, keepdim=True), (weighed * weight_nci).sum(-1, keepdim=True)
+    scale = torch.where((squares > 0) & (products > 0), products / squares, scale)
+    error = (importance_ci * (steps * scale - weight_nci) ** 2).sum(-1, keepdim=True)
+    return _Levels(q, scale, zero, error)
+
+
+def _in_blocks(x: Tensor) -> Tensor:
+    """The last axis cut into blocks, the last one filled up with zeros."""
+    blocks: Tensor = F.pad(x, (0, -x.shape[-1] % BLOCK)).unflatten(-1, (-1, BLOCK))
+    return blocks
 
 
 def _packed(q: Tensor, bits: int) -> Tensor:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
+from tinyslm.export.gguf.importance import Importance
 from tinyslm.export.onnx.blocks import BLOCK, round_matrix
 from tinyslm.export.onnx.operators import BlockEmbedding, BlockLinear, FusedCore, Past, Step, Tables
 from tinyslm.model.attention import Attention
@@ -43,14 +44,15 @@ HIDDEN = -1e9
 """Added to the products with padding. Finite, so that a row of padding that sees nothing else is no NaN."""
 
 
-def write_graph(decoder: Decoder, bits: int, path: Path) -> list[str]:
+def write_graph(decoder: Decoder, bits: int, path: Path, importance: Importance | None = None) -> list[str]:
     """Write the graph to `path`, its weights rounded to `bits` bits (32: as they are).
 
+    importance: how much each column of a weight matters, by its name in the `Decoder`; all alike where it has none.
     Large weights go to a file of the same name with `.data` added. Returns what could not be rounded in the usual way.
     """
     import onnx_ir
 
-    made, notes = _replaced(decoder, bits)
+    made, notes = _replaced(decoder, bits, importance or {})
     model = _traced(Graph(made)).model
     model.producer_name, model.producer_version = "tinyslm", None
     onnx_ir.passes.common.ClearMetadataAndDocStringPass()(model)
@@ -118,23 +120,28 @@ def _tables(rotary: Rotary, longest: int) -> Tables:
     return Tables(turn.cos[0, :, 0, :half].contiguous(), turn.sin[0, :, 0, half:].contiguous())
 
 
-def _replaced(decoder: Decoder, bits: int) -> tuple[Decoder, list[str]]:
+def _replaced(decoder: Decoder, bits: int, importance: Importance) -> tuple[Decoder, list[str]]:
     """A decoder to trace: it shares the given one's weights, but for those that are rounded."""
     tensors = chain(decoder.parameters(), decoder.buffers())
     made = copy.deepcopy(decoder, {id(tensor): tensor for tensor in tensors})
     if bits == 32:
         return made, []
     notes = []
-    linears = {name: module for name, module in made.named_modules() if isinstance(module, nn.Linear)}
-    rounded = {name: BlockLinear(round_matrix(module.weight, bits), module.bias) for name, module in linears.items()}
-    for name, module in rounded.items():
-        made.set_submodule(name, module)
-        if module.columns % BLOCK:
-            notes.append(
-                f"{name}: rows of {module.columns} do not fill blocks of {BLOCK}; the last is filled up with zeros"
-            )
-    embedding = made.model.embed_tokens
-    table = rounded["lm_head"] if made.config.tied else BlockLinear(round_matrix(embedding.weight, bits), None)
+
+    def rounded(name: str, weight: Tensor, bias: Tensor | None) -> BlockLinear:
+        matters = importance.get(f"{name}.weight")
+        if weight.shape[1] % BLOCK:
+            notes.append(f"{name}: rows of {weight.shape[1]} fill no whole blocks of {BLOCK}; the last is filled up")
+        blocks = round_matrix(weight, bits, None if matters is None else torch.from_numpy(matters.copy()))
+        return BlockLinear(blocks, bias)
+
+    table = rounded(
+        "model.embed_tokens", made.model.embed_tokens.weight, made.lm_head.bias if made.config.tied else None
+    )
+    for name, module in list(made.named_modules()):
+        if isinstance(module, nn.Linear):
+            shared = module is made.lm_head and made.config.tied
+            made.set_submodule(name, table if shared else rounded(name, module.weight, module.bias))
     made.model.set_submodule("embed_tokens", BlockEmbedding(table))
     if made.model.embed_positions is not None:
         notes.append("model.embed_positions: stays in fp32")
