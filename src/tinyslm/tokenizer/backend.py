@@ -30,6 +30,9 @@ UNDERSTOOD = (
     "or has byte fallback, such as those of Llama 2, Mistral, Phi-3 and Gemma."
 )
 
+# What older folders have in the place of tokenizer.json.
+_OTHER_FILES = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json", "vocab.txt")
+
 # What no text can do without; vocabularies of real models lack the bytes of some control characters.
 _NEEDED = [ord("\n"), *range(0x20, 0x7F), *range(0x80, 0xC0)]
 # Bytes that UTF-8 has: 0xC0, 0xC1 and those from 0xF5 on occur in no text.
@@ -82,15 +85,22 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     """
     import tokenizers
 
+    others = [name for name in _OTHER_FILES if (file.parent / name).is_file()]
+    if others and not file.exists():
+        raise TinyslmError(
+            f"There is no {file.name} in {file.parent}, only {others[0]}.",
+            "Convert it with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
+        )
     try:
         content = read_json(file)
+        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+    except TinyslmError:
+        raise
     except RecursionError:
         raise TinyslmError(f"{file} is no tokenizer: it is nested too deeply.", DAMAGED) from None
-    try:
-        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     except Exception as error:  # `tokenizers` raises this very class
         raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None
-    except BaseException as error:  # what a panic in Rust becomes
+    except BaseException as error:  # a panic in Rust
         if type(error).__name__ != "PanicException":
             raise
         raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None

@@ -129,12 +129,9 @@ class _Chat:
         )
 
     def encode(self, text: str, spans: Spans = []) -> tuple[list[int], list[bool]]:  # noqa: B006  (never changed)
-        """Ids of the text, and for each whether it lies in one of the spans."""
+        """Ids of the text, and for each whether it begins in one of the spans."""
         encoded = self._encoder.encode(text, self._hidden.texts)
-        within = [
-            any(first <= begin < end <= last for first, last in spans)
-            for begin, end in zip(encoded.begins, encoded.ends, strict=True)
-        ]
+        within = [any(first <= begin < last for first, last in spans) for begin in encoded.begins]
         return encoded.ids, within
 
     def spoken(self, text: str) -> Spans:
@@ -147,17 +144,16 @@ class _Chat:
                 continue
             before = self.text(number, True)[0] if number else ""
             after = self.text(number + 1, False)[0]
-            if not number or not text.startswith(after) or not after.startswith(before):
+            said = after[len(before) :]
+            end = min((said.find(name) + len(name) for name in ends if name in said), default=len(said))
+            end += len(before)
+            if not number or not after.startswith(before) or not text.startswith(after[:end]):
                 raise TinyslmError(
-                    "The chat template does not show which tokens the assistant says: what it writes before message "
+                    "The chat template does not show which tokens the assistant says: what it writes up to message "
                     f"{number + 1} depends on what follows.",
                     "Use a template that marks them with {% generation %}, or one that writes each message by itself.",
                 )
-            last = max(
-                (after.rfind(end, len(before)) + len(end) for end in ends if end in after[len(before) :]),
-                default=len(after),
-            )
-            spans.append((len(before), last))
+            spans.append((len(before), end))
         return spans
 
 

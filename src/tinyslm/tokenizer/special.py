@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,11 +35,10 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Ids of a rendered text, and the end of each in it, in characters."""
+    """Ids of a rendered text, and where in it each begins, in characters."""
 
     ids: list[int]
     begins: list[int]
-    ends: list[int]
 
 
 class SpecialEncoder:
@@ -49,10 +48,11 @@ class SpecialEncoder:
         added = backend.get_added_tokens_decoder()
         self._backend = backend
         self._ids = {token.content: place for place, token in added.items() if token.special and token.content}
-        longest_first = sorted(self._ids, key=len, reverse=True)
-        self._names = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._beginnings = {name[:size] for name in self._ids for size in range(1, len(name))}
         self._longest = max(map(len, self._beginnings), default=0)
+        self._sizes = sorted({len(name) for name in self._ids}, reverse=True)
+        self._first = "".join({name[0] for name in self._ids})
+        self._own = set().union(*self._ids)
         self._copy = _Copy(backend, secrets.choice(_LEADS))
 
     def hide(self, values: Any, others: str = "") -> Hidden:
@@ -60,7 +60,7 @@ class SpecialEncoder:
 
         What a text ends with, if a name begins so, is hidden too: the next text may go on with the rest of it.
         """
-        taken = set(others).union(*_texts(values))
+        taken = self._own.union(others, *_texts(values))
         free = (chr(code) for code in _HIDDEN if chr(code) not in taken)
         characters: dict[str, str] = {}
 
@@ -70,7 +70,7 @@ class SpecialEncoder:
             return characters[text]
 
         def hidden(text: str) -> str:
-            text = self._names.sub(lambda match: character(match[0]), text)
+            text = self._replaced(text, character)
             stripped = text.rstrip()
             for size in range(min(self._longest, len(stripped)), 0, -1):
                 if stripped[-size:] in self._beginnings:
@@ -85,17 +85,37 @@ class SpecialEncoder:
         copy = self._copy
         if chr(copy.lead) in text:  # somebody wrote just this one
             copy = _Copy(self._backend, next(code for code in _LEADS if chr(code) not in text))
-        special = re.compile(f"[{''.join(hidden)}]|{self._names.pattern}" if hidden else self._names.pattern)
-        parts: list[str] = []
         places = _Places()
+        changed = []
         end = 0
-        for match in special.finditer(text):
-            part = hidden.get(match[0]) or copy.name(self._ids[match[0]])
-            parts += [text[end : match.start()], part]
-            places.replaced(match.start(), match.end(), len(part))
-            end = match.end()
-        ids, offsets = copy.encode("".join([*parts, text[end:]]))
-        return Encoded(ids, [places.begin(begin) for begin, _ in offsets], [places.end(end) for _, end in offsets])
+        for begin, name in self._names(text, hidden):
+            part = hidden[name] if name in hidden else copy.name(self._ids[name])
+            places.replaced(begin, begin + len(name), len(part))
+            changed += [text[end:begin], part]
+            end = begin + len(name)
+        ids, begins = copy.encode("".join([*changed, text[end:]]))
+        return Encoded(ids, [places.before(begin) for begin in begins])
+
+    def _replaced(self, text: str, change: Callable[[str], str]) -> str:
+        changed = []
+        end = 0
+        for begin, name in self._names(text):
+            changed += [text[end:begin], change(name)]
+            end = begin + len(name)
+        return "".join([*changed, text[end:]])
+
+    def _names(self, text: str, more: Mapping[str, str] = {}) -> Iterator[tuple[int, str]]:
+        """Where names of special tokens, or characters of `more`, stand in the text; the longest one at each place."""
+        first = re.compile(f"[{re.escape(self._first + ''.join(more))}]") if self._first or more else re.compile("(?!)")
+        sizes = [*self._sizes, 1]
+        at = 0
+        while match := first.search(text, at):
+            at = match.start()
+            parts = (text[at : at + size] for size in sizes)
+            name = next((part for part in parts if part in self._ids or part in more), None)
+            if name is not None:
+                yield at, name
+            at += len(name or " ")
 
 
 class _Places:
@@ -111,21 +131,13 @@ class _Places:
         self._begins.append(new_end + begin - old_end)
         self._old.append((begin, end, self._begins[-1] + length))
 
-    def begin(self, at: int) -> int:
-        """The place before the character at `at`; that before the whole part, inside of one."""
-        before = bisect_right(self._begins, at) - 1
-        if before < 0:
+    def before(self, at: int) -> int:
+        """The place before the character that now is at `at`; inside of a part, the place before all of it."""
+        number = bisect_right(self._begins, at) - 1
+        if number < 0:
             return at
-        begin, end, new_end = self._old[before]
+        begin, end, new_end = self._old[number]
         return begin if at < new_end else end + at - new_end
-
-    def end(self, at: int) -> int:
-        """The place after the character before `at`; that after the whole part, inside of one."""
-        before = bisect_left(self._begins, at) - 1
-        if before < 0:
-            return at
-        _, end, new_end = self._old[before]
-        return end if at <= new_end else end + at - new_end
 
 
 class _Copy:
@@ -143,10 +155,10 @@ class _Copy:
     def name(self, place: int) -> str:
         return self._names[place]
 
-    def encode(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids, and where each begins and ends."""
+    def encode(self, text: str) -> tuple[list[int], list[int]]:
+        """Ids, and where each begins."""
         encoding = self.backend.encode(whole_characters(text), add_special_tokens=False)
-        return encoding.ids, encoding.offsets
+        return encoding.ids, [begin for begin, _ in encoding.offsets]
 
 
 def whole_characters(text: str) -> str:

@@ -66,6 +66,7 @@ class Tokenizer:
 
         Raises `TinyslmError` when `backend` is of a kind that would not give texts back, or lacks a named token.
         """
+        assert bos is not None or not adds_bos, "which token is to begin the prompts?"
         backend.no_truncation()
         backend.no_padding()
         backend.encode_special_tokens = True  # as the ordinary text that they are written with

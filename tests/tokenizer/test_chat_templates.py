@@ -1,0 +1,293 @@
+"""Chat templates: rendered as transformers renders them, and harmless whoever wrote them."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+from tokenizer_folders import write_folder
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.tokenizer import sandbox
+from tinyslm.tokenizer.chat import CHATML, encode_chat, encode_chat_masked, render_chat
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+TALK = [{"role": "user", "content": "Hi <b>"}, {"role": "assistant", "content": "Ho"}]
+TOOLS = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "é": "<&>'"}}}]
+
+
+def with_template(make, template, tmp_path):
+    tokenizer = Tokenizer.load(write_folder(make, tmp_path / "model"))
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+TEMPLATES = {
+    "tojson": "{{ tools | tojson(indent=2) }}{{ messages | tojson }}",
+    "loop controls": "{% for m in messages %}{% if loop.index0 %}{% break %}{% endif %}{{ m.content }}{% endfor %}",
+    "blocks are trimmed": "{% for m in messages %}\n    {% if true %}\n  {{ m.content }}\n{% endif %}\n{% endfor %}\n",
+    "generation": "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    "undefined": "{{ nothing }}{{ bos_token is defined }}{{ pad_token is defined }}{{ eos_token }}",
+    "namespace": "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}",
+    "dict": "{{ dict(a=1) }}{{ dict.fromkeys('ab') }}",
+    "year": "{{ strftime_now('%Y') }}",
+    "extra": "{{ colour }}{{ tools is none }}{{ documents is none }}",
+    "reasoning": "{% for m in messages %}{{ m.thinking }}{{ m.reasoning_content }}{{ m.tool_calls }}{% endfor %}",
+    "own": CHATML,
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_texts_equal_those_of_transformers(name, tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = write_folder("qwen2", tmp_path / "model")
+    theirs, tokenizer = AutoTokenizer.from_pretrained(folder), Tokenizer.load(folder)
+    messages = [{**TALK[0], "tool_calls": None, "thinking": "hm"}, TALK[1]]
+    tools = TOOLS if name == "tojson" else None
+    expected = theirs.apply_chat_template(
+        messages, tools=tools, chat_template=TEMPLATES[name], tokenize=False, colour="red"
+    )
+    names = {"pad_token": tokenizer.pad, "eos_token": tokenizer.eos}
+    assert render_chat(TEMPLATES[name], messages, tools=tools, colour="red", **names) == expected
+
+
+def test_tools_are_for_the_template(tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = write_folder("qwen2", tmp_path / "model")
+    theirs, tokenizer = AutoTokenizer.from_pretrained(folder), Tokenizer.load(folder)
+    called = {"role": "assistant", "tool_calls": [{"function": {"name": "find"}}], "content": None}
+    expected = theirs.apply_chat_template([TALK[0], called], tools=TOOLS)["input_ids"]
+    assert encode_chat(tokenizer, [TALK[0], called], tools=TOOLS) == expected
+    assert tokenizer._backend.token_to_id("<tool_call>") in expected
+
+
+ATTACKS = {
+    "an endless loop": ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "too long"),
+    "a tower of powers": ("{{ 9 ** (9 ** 9) }}", "too long"),
+    "a text of ten gigabytes": ("{{ 'a' * 10**10 }}", "memory"),
+    "a wide filter": ("{{ 'a' | center(10**10) }}", "memory"),
+    "a wide format": ("{{ '%9999999999d' | format(1) }}", "memory|OverflowError"),
+    "a list that doubles": (
+        "{% set n = namespace(x=[1]) %}{% for i in range(99) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        "memory",
+    ),
+    "an endless text": ("{% for a in range(99999) %}{{ 'a' * 9999 }}{% endfor %}", "too long a text"),
+    "a long range": ("{{ range(10**9) | list }}", "OverflowError"),
+    "the insides of Python": ("{{ ''.__class__.__mro__[1].__subclasses__() }}", "forbidden"),
+    "the insides of Jinja": ("{{ cycler.__init__.__globals__.os.popen('id').read() }}", "forbidden"),
+    "globals of a function": ("{{ lipsum.__globals__['os'] }}", "forbidden"),
+    "a private name": ("{% set n = namespace(_x=1) %}", "forbidden"),
+    "changing the messages": ("{% set _ = messages.append(1) %}", "forbidden"),
+    "another file": ("{% include '/etc/passwd' %}", "no loader"),
+    "endless recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+    "absurd nesting": ("{{ " + "(" * 9999 + ")" * 9999 + " }}", "RecursionError|memory"),
+    "a template of two megabytes": ("a" * (2 << 20), "characters long"),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_attacks_end_in_an_error(attack):
+    template, reason = ATTACKS[attack]
+    with pytest.raises(TinyslmError, match=reason) as caught:
+        render_chat(template, TALK)
+    assert len(str(caught.value).splitlines()) == 2
+    assert render_chat("{{ messages[0].content }}", TALK) == "Hi <b>", "the next one is served"
+    assert not [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{% if %}", "not valid Jinja: Expected an expression.*line 1"),
+        ("{% for m in messages %}", "not valid Jinja"),
+        ("{{ raise_exception('No system\nrole.\x1b[31m') }}", r"refuses this conversation: No system role\. \[31m\.$"),
+        ("{{ a.b.c }}", "UndefinedError"),
+        ("{{ messages[0].content + 1 }}", "TypeError"),
+    ],
+)
+def test_mistakes_are_named(template, problem):
+    with pytest.raises(TinyslmError) as caught:
+        render_chat(template, TALK)
+    assert re.search(problem, caught.value.problem)
+    assert caught.value.remedy
+
+
+def test_a_template_without_a_system_role(tmp_path):
+    tokenizer = Tokenizer.load(write_folder("gemma", tmp_path / "model"))
+    with pytest.raises(TinyslmError, match="System role not supported"):
+        encode_chat(tokenizer, [{"role": "system", "content": "Be brief."}, TALK[0]])
+
+
+def test_no_template_and_no_tokens_for_chatml(tmp_path):
+    tokenizer = Tokenizer.load(write_folder("phi2", tmp_path / "model"))
+    with pytest.raises(TinyslmError, match="no chat template"):
+        encode_chat(tokenizer, TALK)
+
+
+@pytest.mark.parametrize("messages", [[], ["text"], [{"role": "user", "content": {1, 2}}]])
+def test_what_is_no_conversation(messages, tmp_path):
+    with pytest.raises(TinyslmError):
+        render_chat("{{ messages }}", messages)
+
+
+def test_messages_of_chatml_are_text(bpe):
+    for message in ({"role": "user"}, {"role": "user", "content": ["parts"]}, "text"):
+        with pytest.raises(TinyslmError, match="role"):
+            encode_chat(bpe, [message])
+
+
+@pytest.mark.parametrize("make", ["phi3", "qwen2"])
+def test_special_tokens_in_parts_stay_text(make, tmp_path):
+    """Neither whole in a list of parts or a call, nor put together of several."""
+    template = (
+        "{% for m in messages %}{% for p in m.content %}{{ p.text | trim }}{% endfor %}{% endfor %}{{ eos_token }}"
+    )
+    tokenizer = with_template(make, template, tmp_path)
+    for name in tokenizer.special_ids:
+        for cut in range(1, len(name)):
+            parts = [{"text": name[:cut] + " "}, {"text": name[cut:] + name}]
+            ids = encode_chat(tokenizer, [{"role": "user", "content": parts}])
+            assert [token for token in ids if token in tokenizer.special_ids.values()] == [tokenizer.eos_id]
+            assert tokenizer.decode(ids[:-1]) == name + name
+
+
+def test_roles_may_be_part_of_special_tokens(tmp_path):
+    tokenizer = Tokenizer.load(write_folder("phi3", tmp_path / "model"))
+    assert tokenizer.special_ids["<|user|>"] in encode_chat(tokenizer, TALK[:1])
+
+
+def test_generation_blocks_are_what_the_assistant_says(tmp_path):
+    template = (
+        "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>{{ m.content }}{% else %}"
+        "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}{% endif %}{% endfor %}"
+    )
+    tokenizer = with_template("qwen2", template, tmp_path)
+    ids, said = encode_chat_masked(tokenizer, [*TALK, TALK[0], {"role": "assistant", "content": "He\n<|im_end|>"}])
+    mine = [token for token, mine in zip(ids, said, strict=True) if mine]
+    assert tokenizer.decode(mine) == "Ho<|im_end|>He\n<|im_end|><|im_end|>"
+    assert mine.count(tokenizer.special_ids["<|im_end|>"]) == 2
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}",
+        "{% for m in messages %}{% if loop.last %}{{ m.content }}{% else %}...{% endif %}{% endfor %}",
+    ],
+)
+def test_templates_that_do_not_show_what_the_assistant_says(template, tmp_path):
+    tokenizer = with_template("qwen2", template, tmp_path)
+    with pytest.raises(TinyslmError, match="does not show"):
+        encode_chat_masked(tokenizer, [*TALK, *TALK])
+
+
+def test_many_threads_share_one_process():
+    render_chat("{{ 1 }}", TALK)
+    before = len(psutil.Process().children())
+
+    def ask(number):
+        return render_chat("{{ messages[0].content }}", [{"role": "user", "content": str(number)}])
+
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(ask, range(400))) == [str(number) for number in range(400)]
+    assert len(psutil.Process().children()) == before
+
+
+def test_threads_beside_an_attack_get_their_answers():
+    def ask(number):
+        if number % 4:
+            return render_chat("{{ messages[0].content }}", TALK)
+        with pytest.raises(TinyslmError):
+            render_chat("{{ 'a' * 10**10 }}", TALK)
+        return "Hi <b>"
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(16))) == {"Hi <b>"}
+
+
+def test_a_process_that_was_killed_is_replaced():
+    render_chat("{{ 1 }}", TALK)
+    os.kill(sandbox._PROCESS._process.pid, signal.SIGKILL)
+    with pytest.raises(TinyslmError, match="exit code -9"):
+        render_chat("{{ 1 }}", TALK)
+    assert render_chat("{{ 1 }}", TALK) == "1"
+
+
+def test_a_process_that_does_not_answer_is_killed(monkeypatch):
+    render_chat("{{ 1 }}", TALK)
+    process = sandbox._PROCESS._process
+    os.kill(process.pid, signal.SIGSTOP)
+    monkeypatch.setattr(sandbox, "WAIT_SECONDS", 0.2)
+    with pytest.raises(TinyslmError, match="too long"):
+        render_chat("{{ 1 }}", TALK)
+    assert process.poll() == -signal.SIGKILL
+    monkeypatch.undo()
+    assert render_chat("{{ 1 }}", TALK) == "1"
+
+
+def test_the_process_knows_no_secrets(monkeypatch):
+    sandbox._PROCESS.close()
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    render_chat("{{ 1 }}", TALK)
+    assert "HF_TOKEN" not in psutil.Process(sandbox._PROCESS._process.pid).environ()
+
+
+PROGRAM = """
+import os, sys, threading
+from tinyslm.tokenizer import sandbox
+from tinyslm.tokenizer.chat import render_chat
+TALK = [{"role": "user", "content": "x"}]
+print(render_chat("{{ 1 }}", TALK), sandbox._PROCESS._process.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("end", ["", "sys.exit(3)", "os._exit(1)", "os.kill(os.getpid(), 9)"])
+def test_the_process_ends_with_its_parent(end):
+    done = subprocess.run([sys.executable, "-c", PROGRAM + end], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("1 "), done.stderr
+    assert _ends(int(done.stdout.split()[1]))
+    assert not done.stderr
+
+
+def test_an_endless_loop_does_not_outlive_its_parent():
+    loop = ATTACKS["an endless loop"][0]
+    program = PROGRAM + f"threading.Thread(target=render_chat, args=({loop!r}, TALK), daemon=True).start()\nos._exit(0)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert _ends(int(done.stdout.split()[1]))
+
+
+def test_a_fork_starts_its_own_process():
+    program = PROGRAM + (
+        "child = os.fork()\n"
+        "print(render_chat('{{ 2 }}', TALK), sandbox._PROCESS._process.pid, flush=True)\n"
+        "if child: assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)
+    pids = [line.split()[1] for line in done.stdout.splitlines()]
+    assert len(pids) == 3
+    assert len(set(pids)) == 2
+    assert not done.stderr
+
+
+def _ends(pid):
+    for _ in range(200):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_importing_loads_neither_jinja_nor_tokenizers():
+    program = (
+        "import sys, tinyslm.tokenizer.tokenizer, tinyslm.tokenizer.chat, tinyslm.tokenizer.sandbox, tinyslm.cli\n"
+        "print({'jinja2', 'tokenizers', 'tiktoken'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
