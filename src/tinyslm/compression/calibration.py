@@ -1,0 +1,129 @@
+"""Rounding a whole model by what its layers are given on real text, block by block.
+
+Shape legend: n windows, b windows at once, t tokens of a window, d dim, i inputs of a layer.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tinyslm.compression.gptq import gptq
+from tinyslm.data.documents import Progress, silent
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.packed import PackedTensor
+
+TOKENS_AT_ONCE = 8192
+
+
+@torch.no_grad()
+def calibrate(
+    original: Decoder, nearest: Mapping[str, PackedTensor], windows_nt: Tensor, progress: Progress = silent
+) -> dict[str, PackedTensor]:
+    """The model's matrices rounded by GPTQ, in the layouts of `nearest`, on windows of text.
+
+    Token table and positions are only looked up, so they stay as in `nearest`; but where the table is the output
+    projection too, both uses count: its rows as such as much as what is multiplied with them. progress: told the bytes
+    of the weights that are done.
+    """
+    model = copy.deepcopy(original)
+    for module in (model.model.embed_tokens, model.model.embed_positions):
+        if module is not None:
+            module.weight.copy_(nearest[_name(model, module)].dense())
+    rounded = dict(nearest)
+    done, total = 0, sum(parameter.nbytes for parameter in model.parameters())
+    calibration = Calibration(model, windows_nt)
+    for block, moments in calibration.blocks():
+        for place, moments_ii in moments.items():
+            linear = block.get_submodule(place)
+            assert isinstance(linear, nn.Linear)
+            name = _name(model, linear)
+            rounded[name] = gptq(linear.weight, moments_ii, nearest[name].layout)
+            linear.weight.copy_(rounded[name].dense())
+            done += linear.weight.nbytes
+            progress("calibrate", done, total)
+    name = "model.embed_tokens.weight" if model.config.tied else "lm_head.weight"
+    moments_dd = calibration.head_moments()
+    moments_dd /= moments_dd.diagonal().mean().clamp_min(1e-12)
+    if model.config.tied:
+        moments_dd += torch.eye(len(moments_dd))
+    rounded[name] = gptq(original.lm_head.weight, moments_dd, nearest[name].layout)
+    progress("calibrate", total, total)
+    return rounded
+
+
+def _name(model: Decoder, module: nn.Module) -> str:
+    return next(f"{name}.weight" for name, other in model.named_modules() if other is module)
+
+
+class Calibration:
+    """A text on its way through a model.
+
+    After each turn of `blocks()`, the text goes through that block as it then is: what was rounded in a block is seen,
+    and can be made up for, by the blocks after it.
+    """
+
+    def __init__(self, model: Decoder, windows_nt: Tensor) -> None:
+        self._model = model.eval()
+        size = min(len(windows_nt), max(1, TOKENS_AT_ONCE // windows_nt.shape[1]))
+        windows_nt = windows_nt[: len(windows_nt) // size * size]  # batches of one shape see alike
+        self._batches: list[Tensor] = []
+        self._rest: tuple[Any, ...] = ()
+        for part in windows_nt.split(size):
+            self._enter(part)
+
+    def blocks(self) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
+        """Each block, and for each linear layer in it the sum of x x^T over its inputs, [i, i]."""
+        for block in self._model.model.layers:
+            yield block, self._moments(block)
+            self._batches = [block(x_btd, *self._rest) for x_btd in self._batches]
+
+    def head_moments(self) -> Tensor:
+        """The sum of x x^T over what the output projection is given, [d, d]; after the last block."""
+        total = torch.zeros(self._model.config.dim, self._model.config.dim)
+        for x_btd in self._batches:
+            add_moments(total, self._model.model.norm(x_btd))
+        return total
+
+    def _enter(self, ids_bt: Tensor) -> None:
+        """Keep what the first block is given for these tokens."""
+
+        def keep(_module: nn.Module, given: tuple[Any, ...]) -> None:
+            self._batches.append(given[0])
+            self._rest = given[1:]
+            raise _EnoughError
+
+        hook = self._model.model.layers[0].register_forward_pre_hook(keep)
+        try:
+            self._model.model(ids_bt)
+        except _EnoughError:
+            pass
+        finally:
+            hook.remove()
+
+    def _moments(self, block: nn.Module) -> dict[str, Tensor]:
+        layers = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
+        moments = {name: torch.zeros(module.in_features, module.in_features) for name, module in layers.items()}
+        hooks = [
+            module.register_forward_pre_hook(lambda _, given, name=name: add_moments(moments[name], given[0]))
+            for name, module in layers.items()
+        ]
+        try:
+            for x_btd in self._batches:
+                block(x_btd, *self._rest)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return moments
+
+
+def add_moments(total_ii: Tensor, x: Tensor) -> None:
+    """Add x x^T of every vector of `[..., i]`."""
+    x_ni = x.flatten(0, -2).float()
+    total_ii.addmm_(x_ni.t(), x_ni)
+
+
+class _EnoughError(Exception):
+    """The first block was reached."""

@@ -1,0 +1,54 @@
+"""GPTQ: rounding one column after the other, each time moving the columns to come so that the output stays the same.
+
+Frantar, Ashkboos, Hoefler, Alistarh, "GPTQ: accurate post-training quantization for generative pre-trained
+transformers" (2022). The error that counts is of the layer's outputs on real inputs x: tr(D H D^T) with D the change
+of the weights and H = sum x x^T.
+
+Shape legend: o rows (outputs), i columns (inputs), c columns of one block.
+"""
+
+import torch
+from torch import Tensor
+
+from tinyslm.compression.rounding import best_scales, grouped, nearest, stored_shape
+from tinyslm.model.packed import Layout, PackedTensor, pack
+
+BLOCK = 128
+DAMPING = 0.01
+"""Added to the diagonal of H, as a share of its mean: inputs that were not seen may still come."""
+
+
+def gptq(weight_oi: Tensor, hessian_ii: Tensor, layout: Layout) -> PackedTensor:
+    """The packed matrix with (nearly) the least error of its outputs, for inputs with these second moments."""
+    weight_oi = weight_oi.float().clone()
+    rows, columns = weight_oi.shape
+    pull_ii = _pull(hessian_ii)
+    size = layout.group_size or columns
+    codes_oi = torch.empty_like(weight_oi)
+    scales: list[Tensor] = []
+    if not layout.group_size:
+        scales.append(best_scales(grouped(weight_oi, layout), layout.bits).squeeze(1))
+    for start in range(0, columns, BLOCK):
+        stop = min(columns, start + BLOCK)
+        errors_oc = torch.empty(rows, stop - start)
+        for column in range(start, stop):
+            if layout.group_size and column % size == 0:
+                # Later groups are scaled when the columns before them have had their effect.
+                scales.append(best_scales(weight_oi[:, column : column + size], layout.bits))
+            value_o, scale_o = weight_oi[:, column], scales[-1].float()
+            codes_oi[:, column] = nearest(value_o, scale_o, layout.bits)
+            error_o = (value_o - codes_oi[:, column] * scale_o) / pull_ii[column, column]
+            weight_oi[:, column:stop].addr_(error_o, pull_ii[column, column:stop], alpha=-1)
+            errors_oc[:, column - start] = error_o
+        weight_oi[:, stop:].addmm_(errors_oc, pull_ii[start:stop, stop:], alpha=-1)
+    return pack(codes_oi, stored_shape(torch.stack(scales, 1), layout), layout.bits)
+
+
+def _pull(hessian_ii: Tensor) -> Tensor:
+    """How the error of each column moves the ones after it: the upper Cholesky factor of H^-1."""
+    hessian_ii = hessian_ii.double()
+    diagonal = hessian_ii.diagonal()
+    damped = hessian_ii + torch.eye(len(hessian_ii)) * (DAMPING * diagonal.mean()).clamp_min(1e-8)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    upper_ii: Tensor = torch.linalg.cholesky(inverse, upper=True).float()
+    return upper_ii

@@ -1,0 +1,105 @@
+"""What quantizing changed: bits per byte and KL divergence on held-out text, against the original.
+
+Shape legend: n windows of a document, t positions, v vocab_size.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinyslm.data.shards import TokenSplit
+from tinyslm.model.decoder import Decoder
+
+CHUNK_LOGITS = 2**23
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a model predicts held-out text, beside the original.
+
+    change: of bits per byte, as a share; low and high bound its 95 % bootstrap interval over documents. kl: mean
+    divergence of the next-token probabilities from the original's, in nats.
+    """
+
+    bits_per_byte: float
+    change: float
+    low: float
+    high: float
+    kl: float
+
+
+@torch.no_grad()
+def judge(
+    original: Decoder, others: Sequence[Decoder], split: TokenSplit, end_id: int, tokens: int
+) -> tuple[float, list[Judgement], int]:
+    """Bits per byte of the original, a judgement of each of the others, and how many tokens were looked at.
+
+    Documents spread evenly over the split are read up to about `tokens`, each after an end token and up to its own.
+    """
+    models = [original, *others]
+    nats: list[list[float]] = []
+    kls = np.zeros(len(models))
+    sizes: list[int] = []
+    seen = 0
+    for number in range(0, split.documents, max(1, -(-split.tokens // tokens))):
+        ids = torch.from_numpy(split.document(number).astype(np.int64))
+        row = np.zeros(len(models))
+        for inputs_nt, targets_nt in _windows(ids, end_id, original.config.context):
+            losses, divergences = _losses(models, inputs_nt, targets_nt)
+            row += losses
+            kls += divergences
+        nats.append(row.tolist())
+        sizes.append(split.document_bytes(number))
+        seen += len(ids)
+    bits = np.array(nats) / math.log(2)
+    scores = bits.sum(0) / sum(sizes)
+    changes = bits.sum(0) / bits[:, 0].sum() - 1
+    bounds = _bounds(bits)
+    judgements = [
+        Judgement(float(scores[k]), float(changes[k]), *bounds[k], kl=float(kls[k] / seen))
+        for k in range(1, len(models))
+    ]
+    return float(scores[0]), judgements, seen
+
+
+def _windows(ids: Tensor, end_id: int, context: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Inputs and targets of a document that ends with its end token, in batches of windows of one length."""
+    inputs = torch.cat([torch.tensor([end_id]), ids[:-1]])
+    whole = len(ids) // context * context
+    if whole:
+        yield from zip(inputs[:whole].view(-1, context).split(8), ids[:whole].view(-1, context).split(8), strict=True)
+    if whole < len(ids):
+        yield inputs[whole:].unsqueeze(0), ids[whole:].unsqueeze(0)
+
+
+def _losses(models: Sequence[Decoder], inputs_nt: Tensor, targets_nt: Tensor) -> tuple[NDArray[np.float64], ...]:
+    """Summed loss of each model, and its summed divergence from the first one, both in nats."""
+    hidden = [model.model(inputs_nt).flatten(0, 1) for model in models]
+    targets = targets_nt.flatten()
+    losses, divergences = np.zeros(len(models)), np.zeros(len(models))
+    rows = max(1, CHUNK_LOGITS // models[0].config.vocab_size)
+    for start in range(0, len(targets), rows):
+        part = slice(start, start + rows)
+        first_nv: Tensor | None = None
+        for number, model in enumerate(models):
+            log_p_nv = model.logits(hidden[number][part]).float().log_softmax(-1)
+            losses[number] -= log_p_nv.gather(1, targets[part].unsqueeze(1)).double().sum().item()
+            first_nv = log_p_nv if first_nv is None else first_nv
+            divergences[number] += (first_nv.exp() * (first_nv - log_p_nv)).double().sum().item()
+    return losses, divergences
+
+
+def _bounds(bits: NDArray[np.float64], draws: int = 1000) -> list[tuple[float, float]]:
+    """95 % percentile bootstrap intervals of each model's change, over documents (Efron, 1979) with a fixed seed.
+
+    The models are compared on the same documents in each draw, so what makes a document hard cancels out.
+    """
+    generator = np.random.default_rng(0)
+    sums = np.array([bits[generator.integers(0, len(bits), len(bits))].sum(0) for _ in range(draws)])
+    low, high = np.percentile(sums / sums[:, :1] - 1, [2.5, 97.5], axis=0)
+    return list(zip(low.tolist(), high.tolist(), strict=True))

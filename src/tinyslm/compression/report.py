@@ -1,0 +1,88 @@
+"""What quantizing changed: size, speed, and how held-out text is predicted, before and after each step."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from tinyslm.compression.finetune import Finetuning
+from tinyslm.compression.judging import Judgement, judge
+from tinyslm.compression.speed import Speed, measure
+from tinyslm.compression.writing import State, stored_bytes
+from tinyslm.data.shards import TokenSplit
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import load_model, load_tokenizer
+from tinyslm.model.weights import read_tensors
+
+
+@dataclass(frozen=True)
+class Row:
+    """One state of the model: its size, its speed, and how it predicts held-out text (`None`: not measured).
+
+    bytes and bits_per_weight count every tensor: tables, norms, biases and scales too. speed: of the original in fp32,
+    and of the written folder as it is loaded.
+    """
+
+    name: str
+    bytes: int
+    bits_per_weight: float
+    bits_per_byte: float | None = None
+    judgement: Judgement | None = None
+    speed: Speed | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `quantize` did.
+
+    rows: the original, plain rounding, and what each further step made of it; the last one is what was written.
+    heldout_tokens: how much text the rows were judged by. notes: what could not be done as asked.
+    """
+
+    scheme: str
+    group_size: int
+    rows: Sequence[Row]
+    heldout_tokens: int
+    finetuning: Finetuning | None
+    notes: Sequence[str]
+
+
+def compare_states(
+    source: Path, folder: Path, states: Mapping[str, State], heldout: TokenSplit | None, tokens: int
+) -> tuple[list[Row], int]:
+    """The rows of a report, and how many held-out tokens they were judged by (about `tokens` at most).
+
+    source: the original's folder. folder: where the last of `states` was written; it is read back from there.
+    """
+    original, written = load_model(source), load_model(folder)
+    sizes = [sum(tensor.nbytes for _, tensor in read_tensors(source, {})), *map(stored_bytes, states.values())]
+    seeded = torch.Generator().manual_seed(0)
+    ids = torch.randint(original.config.vocab_size, (original.config.context,), generator=seeded)
+    speeds = measure([original, written], ids.tolist())
+    rows = [
+        Row(name, size, 8 * size / original.config.parameters)
+        for name, size in zip(["original", *states], sizes, strict=True)
+    ]
+    rows[0], rows[-1] = replace(rows[0], speed=speeds[0]), replace(rows[-1], speed=speeds[1])
+    if heldout is None:
+        return rows, 0
+    models = [dense(original, state) for state in list(states.values())[:-1]] + [load_model(folder, dense=True)]
+    end_id = load_tokenizer(source).eos_id
+    first, judgements, seen = judge(original, models, heldout, end_id, tokens)
+    rows[0] = replace(rows[0], bits_per_byte=first)
+    rows[1:] = [
+        replace(row, bits_per_byte=judgement.bits_per_byte, judgement=judgement)
+        for row, judgement in zip(rows[1:], judgements, strict=True)
+    ]
+    return rows, seen
+
+
+@torch.no_grad()
+def dense(original: Decoder, state: State) -> Decoder:
+    """The original with the weights of a state, unpacked."""
+    model = copy.deepcopy(original)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(state.packed[name].dense() if name in state.packed else state.others[name])
+    return model

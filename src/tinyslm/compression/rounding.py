@@ -1,0 +1,71 @@
+"""Codes and scales for a matrix: rounding to nearest, with the scale that loses least.
+
+Shape legend: o rows (outputs), i columns (inputs), n groups of a row, w values of a group.
+"""
+
+import torch
+from torch import Tensor
+
+from tinyslm.model.packed import Layout, PackedTensor, pack
+
+RANGE = {4: (-8, 7), 8: (-127, 127)}
+"""Lowest and highest code, by bits."""
+
+SHARES = {4: torch.linspace(0.7, 1.1, 12).tolist(), 8: torch.linspace(0.8, 1.0, 5).tolist()}
+"""Where the largest value of a group may land, as shares of the range: a smaller scale cuts it and suits the rest."""
+
+
+def round_to_nearest(weight_oi: Tensor, layout: Layout, importance_i: Tensor | None = None) -> PackedTensor:
+    """The packed matrix whose codes are nearest to the weights, under the scales that `best_scales` finds."""
+    groups_onw = grouped(weight_oi.float(), layout)
+    weights = None if importance_i is None else grouped(importance_i.float().unsqueeze(0), layout)
+    scale_on = best_scales(groups_onw, layout.bits, weights)
+    codes_oi = nearest(groups_onw, scale_on.float().unsqueeze(-1), layout.bits).flatten(1)
+    return pack(codes_oi, stored_shape(scale_on, layout), layout.bits)
+
+
+def best_scales(values: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
+    """The bf16 scale of each group, [..., w] to [...], with the least squared error of those tried.
+
+    Tried are `SHARES` of the scale that puts the value of largest size on the lowest code (the sign of the scale makes
+    that possible), each moved to where it fits its own codes best. importance: weights of the squared errors.
+    """
+    lowest = RANGE[bits][0]
+    peak = values.gather(-1, values.abs().argmax(-1, keepdim=True))
+    best = torch.ones_like(peak)
+    least = torch.full_like(peak, torch.inf)
+    weighted = values if importance is None else values * importance
+    for share in SHARES[bits]:
+        scale = _usable(peak / lowest * share)
+        codes = nearest(values, scale, bits)
+        squares = codes * codes if importance is None else codes * codes * importance
+        fitted = (codes * weighted).sum(-1, keepdim=True) / squares.sum(-1, keepdim=True).clamp_min(1e-12)
+        scale = _usable(fitted)
+        miss = (nearest(values, scale, bits) * scale - values).square_()
+        error = (miss if importance is None else miss.mul_(importance)).sum(-1, keepdim=True)
+        better = error < least
+        least, best = torch.where(better, error, least), torch.where(better, scale, best)
+    return best.squeeze(-1).bfloat16()
+
+
+def nearest(values: Tensor, scale: Tensor, bits: int) -> Tensor:
+    """The codes, as floats, that are nearest to the values."""
+    codes: Tensor = (values / scale).round_().clamp_(*RANGE[bits])
+    return codes
+
+
+def grouped(weight_oi: Tensor, layout: Layout) -> Tensor:
+    """[o, i] as [o, n, w]; a row is one group where the layout has none."""
+    groups_onw: Tensor = weight_oi.unflatten(1, (-1, layout.group_size or weight_oi.shape[1]))
+    return groups_onw
+
+
+def stored_shape(scale_on: Tensor, layout: Layout) -> Tensor:
+    """[o, n] as a packed matrix keeps it: [o] where a row has one scale."""
+    return (scale_on if layout.group_size else scale_on.squeeze(1)).contiguous()
+
+
+def _usable(scale: Tensor) -> Tensor:
+    """As bf16 keeps it; 1 in the place of 0, where all values are 0."""
+    kept = scale.bfloat16().float()
+    return torch.where(kept == 0, torch.ones_like(kept), kept)

@@ -1,0 +1,67 @@
+"""How fast models read a prompt and go on from it."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+
+from tinyslm.inference.cache import KVCache
+from tinyslm.inference.step import NumpyStep, suits
+from tinyslm.model.decoder import Decoder
+
+ROUNDS = 5
+PROMPT, NEW = 128, 32
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second: `prefill` of a prompt, and `decode`, one token after the other from there on."""
+
+    prefill: float
+    decode: float
+
+
+def measure(models: Sequence[Decoder], ids: Sequence[int]) -> list[Speed]:
+    """Each model's speed on the same tokens, a prompt of 128 and 32 more where the context allows.
+
+    The models take turns, so that what disturbs one disturbs all; the first turn warms up, of the others the median
+    counts.
+    """
+    context = models[0].config.context
+    prompt = min(PROMPT, context // 2, len(ids) - 2)
+    new = min(NEW, context - prompt, len(ids) - prompt)
+    runs = [_reader(model, ids[:prompt], ids[prompt : prompt + new]) for model in models]
+    times: list[list[tuple[float, float]]] = [[] for _ in models]
+    for turn in range(ROUNDS + 1):
+        for run, taken in zip(runs, times, strict=True):
+            seconds = run()
+            if turn:
+                taken.append(seconds)
+    return [
+        Speed(prompt / median(first for first, _ in taken), new / median(rest for _, rest in taken)) for taken in times
+    ]
+
+
+def _reader(model: Decoder, prompt: Sequence[int], new: Sequence[int]) -> Callable[[], tuple[float, float]]:
+    """Seconds for the prompt, and for the new tokens, computed as the engine does for one sequence."""
+    step = NumpyStep(model) if suits(model, 1) else None
+
+    @torch.inference_mode()
+    def read(ids: Sequence[int], cache: KVCache) -> None:
+        model.logits(model.model(torch.tensor([ids], device=model.device), cache)[:, -1])
+
+    def run() -> tuple[float, float]:
+        cache = KVCache(model.config, 1, len(prompt) + len(new), model.dtype, model.device)
+        start = time.perf_counter()
+        read(prompt, cache)
+        middle = time.perf_counter()
+        for token in new:
+            if step is None:
+                read([token], cache)
+            else:
+                step([token], cache)
+        return middle - start, time.perf_counter() - middle
+
+    return run

@@ -1,0 +1,69 @@
+"""The text that quantizing learns from and is judged by, in the model's own tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyslm.compression.config import QuantizeConfig
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.config import DataConfig
+from tinyslm.data.documents import Notify, Progress
+from tinyslm.data.prepare import prepare
+from tinyslm.data.shards import Shards, TokenSplit, is_shards
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+LEAST_WINDOWS = 4
+"""Fewer windows than this teach nothing."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Splits to calibrate with, to train on, and to judge by; `None` where no text was given."""
+
+    calibration: TokenSplit | None = None
+    training: TokenSplit | None = None
+    heldout: TokenSplit | None = None
+
+
+def open_texts(config: QuantizeConfig, tokenizer: Tokenizer, folder: Path, notify: Notify, progress: Progress) -> Texts:
+    """The texts that the settings name, each prepared below `folder` unless it is a shards folder.
+
+    Held out is the text to judge by, else a share of the other text's documents.
+    """
+
+    def opened(paths: Sequence[str], valid: Sequence[str], name: str) -> Shards:
+        if len(paths) == 1 and is_shards(Path(paths[0])):
+            return _given(Path(paths[0]), valid, tokenizer)
+        wanted = DataConfig(valid_paths=tuple(valid))
+        return prepare(paths, folder / name, tokenizer=tokenizer, config=wanted, notify=notify, progress=progress)
+
+    main = config.data or config.calibrate
+    if not main:
+        # There is nothing to keep apart from the text to judge by, so that most of it can be judged by.
+        return Texts(heldout=opened(config.valid, (), "valid").split("train")) if config.valid else Texts()
+    shards = opened(main, config.valid, "data")
+    apart = config.calibrate and config.calibrate != main
+    calibration = opened(config.calibrate, config.valid, "calibrate") if apart else shards
+    return Texts(calibration.split("train"), shards.split("train"), shards.split("valid"))
+
+
+def refuse_short(split: TokenSplit, length: int, use: str) -> None:
+    """Raise `TinyslmError` when a text holds too few windows of `length` tokens to learn anything from."""
+    least = LEAST_WINDOWS * length + 1
+    if split.tokens < least:
+        raise TinyslmError(
+            f"The text for {use} has {split.tokens:,} tokens; {least:,} are the least that make sense.",
+            "Give more text.",
+        )
+
+
+def _given(folder: Path, valid: Sequence[str], tokenizer: Tokenizer) -> Shards:
+    if valid:
+        raise TinyslmError(f"{folder} holds shards, which have a validation split.", "Leave the text to judge by out.")
+    shards = Shards.open(folder)
+    if shards.tokenizer.sha256 != tokenizer.sha256:
+        raise TinyslmError(
+            f"The shards in {folder} were made with another tokenizer than this model's.",
+            "Give the text itself instead.",
+        )
+    return shards
