@@ -6,9 +6,10 @@ from tinyslm.core.errors import require_extra
 from tinyslm.core.files import atomic_folder
 from tinyslm.export.format import Format, Options, Original, Scheme, Written
 from tinyslm.export.gguf.importance import importance_matrix
-from tinyslm.export.onnx.genai import GRAPH, longest, tokenizer_notes, write_genai_files
+from tinyslm.export.onnx.genai import GRAPH, longest, write_config
 from tinyslm.export.onnx.graph import write_graph
 from tinyslm.export.onnx.runtime import open_folder
+from tinyslm.export.onnx.tokenizer_files import write_tokenizer
 from tinyslm.model.decoder import Decoder
 
 BITS = {"fp32": 32, "int8": 8, "int4": 4}
@@ -26,8 +27,8 @@ def write(original: Original, scheme: str, path: Path, options: Options) -> Writ
     importance = importance_matrix(original.model, original.tokenizer, texts)
     with atomic_folder(path) as folder:
         notes = write_graph(original.model, BITS[scheme], folder / GRAPH, importance)
-        write_genai_files(original, folder)
-        notes += tokenizer_notes(folder, original.tokenizer)
+        write_config(original, folder)
+        notes += write_tokenizer(original.tokenizer, folder, longest(original.model.config))
     return Written(path, (*_length_notes(original.model), *notes))
 
 
@@ -50,7 +51,7 @@ ONNX = Format(
     name="onnx",
     extra="onnx",
     schemes={
-        "fp32": Scheme("-onnx-fp32", largest_kl=1e-6, exact=True),
+        "fp32": Scheme("-onnx-fp32", largest_kl=1e-5, exact=True),
         "int8": Scheme("-onnx-int8", largest_kl=0.02),
         "int4": Scheme("-onnx-int4", largest_kl=0.5),
     },

@@ -1,12 +1,10 @@
-"""The files that make an ONNX graph a model folder of onnxruntime-genai: its configuration, and the tokenizer's."""
+"""What makes an ONNX graph a model of onnxruntime-genai: `genai_config.json`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tinyslm.core.files import read_json, write_json
 from tinyslm.export.format import Original
-from tinyslm.export.probes import strings
 from tinyslm.model.config import ModelConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -18,15 +16,12 @@ SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
 """What onnxruntime-genai takes from a `generation_config.json`, under the same names."""
 
 
-def write_genai_files(original: Original, folder: Path) -> None:
-    """Write `genai_config.json` and the tokenizer's files beside the graph."""
+def write_config(original: Original, folder: Path) -> None:
+    """Write `genai_config.json`."""
     config = original.model.config
-    original.tokenizer.save(folder, context=longest(config))
     search = {"do_sample": False, "past_present_share_buffer": True, "max_length": min(longest(config), USUAL_LENGTH)}
-    write_json(
-        folder / CONFIG,
-        {"model": _model(config, original.tokenizer), "search": search | _sampling(original.folder)},
-    )
+    content = {"model": _model(config, original.tokenizer), "search": search | _sampling(original.folder)}
+    write_json(folder / CONFIG, content)
 
 
 def longest(config: ModelConfig) -> int:
@@ -35,25 +30,6 @@ def longest(config: ModelConfig) -> int:
     "dynamic" scaling changes the rotary frequencies with the length of the text, which a table cannot follow.
     """
     return config.context if config.rope_scaling.kind == "dynamic" else config.longest
-
-
-def tokenizer_notes(folder: Path, tokenizer: Tokenizer, count: int = 500) -> list[str]:
-    """Whether onnxruntime-genai's own reading of the tokenizer gives other ids, of so many varied strings.
-
-    Left out is what it can do in no model: take a special token's name, or what follows a NUL, as ordinary text.
-    """
-    import onnxruntime_genai as genai
-
-    reader = genai.Tokenizer(str(folder))
-    marks = ("\0", *tokenizer.special_ids)
-    tried = [text for text in strings(count) if not any(mark in text for mark in marks)]
-    other = [text for text in tried if reader.encode(text).tolist() != tokenizer.encode(text)]
-    if not other:
-        return []
-    return [
-        f"onnxruntime-genai's tokenizer gives other ids than tokenizer.json for {len(other)} of {len(tried)} strings, "
-        f"such as {other[0][:40]!a}: encode with the `tokenizers` library instead"
-    ]
 
 
 def _model(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
@@ -77,12 +53,11 @@ def _model(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
             "present_value_names": "present.%d.value",
         },
     }
-    begin: Sequence[int] = getattr(tokenizer, "start_ids", ())
     return {
         "type": "decoder",
         "vocab_size": config.vocab_size,
         "context_length": longest(config),
-        "bos_token_id": begin[0] if begin else tokenizer.eos_id,
+        "bos_token_id": tokenizer.eos_id if tokenizer.bos_id is None else tokenizer.bos_id,
         "eos_token_id": list(tokenizer.stop_ids),
         "pad_token_id": tokenizer.pad_id,
         "decoder": decoder,

@@ -107,6 +107,7 @@ class OnnxRuntime:
 
 
 def _log_softmax(logits_tv: Array) -> Array:
-    shifted = logits_tv - logits_tv.max(-1, keepdims=True)
-    result: Array = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    wide = logits_tv.astype(np.float64)
+    shifted = wide - wide.max(-1, keepdims=True)
+    result: Array = (shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))).astype(np.float32)
     return result
