@@ -161,7 +161,7 @@ def _config(file: Gguf, architecture: Architecture) -> ModelConfig:
     if ROPE_DIVISORS in shapes:
         if not architecture.divisors:
             raise _refusal(file, f"a tensor {ROPE_DIVISORS}, which the architecture {architecture.name} does not have")
-        _check_small(file, file.tensors[ROPE_DIVISORS])
+        _check_divisors(file, file.tensors[ROPE_DIVISORS], told)
         shapes[ROPE_DIVISORS] = torch.from_numpy(file.read(ROPE_DIVISORS))
     settings = architecture.settings({f"{architecture.name}.{key}": value for key, value in told.items()}, shapes)
     window = told.get("attention.sliding_window", 0)
@@ -222,9 +222,11 @@ def _sensible(file: Gguf, key: str, value: Any, *, may_be_zero: bool) -> Any:
     return value
 
 
-def _check_small(file: Gguf, place: TensorPlace) -> None:
-    if len(place.shape) != 1 or place.shape[0] > 1 << 16:
-        raise _refusal(file, f"a tensor {place.name} of the shape {list(place.shape)}")
+def _check_divisors(file: Gguf, place: TensorPlace, told: Mapping[str, Any]) -> None:
+    """There is one divisor for each frequency."""
+    width = told.get("attention.key_length") or told.get("embedding_length", 0) // told.get("attention.head_count", 1)
+    if place.shape != (told.get("rope.dimension_count", width) // 2,):
+        raise _refusal(file, f"{'by'.join(map(str, place.shape))} divisors of rotary frequencies for heads of {width}")
 
 
 def _dtype(file: Gguf, name: str) -> str:
