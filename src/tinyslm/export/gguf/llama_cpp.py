@@ -7,7 +7,7 @@ import http.client
 import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -60,7 +60,7 @@ def server(path: Path, *, context: int, threads: int) -> Iterator[tuple[str, str
 
 
 def _settings(library: Any, path: Path, key: str, context: int, threads: int) -> Any:
-    """One sequence at a time, no caches, nothing said.
+    """One sequence at a time, nothing said.
 
     Attention computes in single precision, and not in half as it usually does there: it is the file that is tried.
     """
@@ -83,12 +83,10 @@ def _settings(library: Any, path: Path, key: str, context: int, threads: int) ->
 
 
 class LlamaCpp:
-    """llama.cpp with one model, as a `Runtime`."""
+    """llama.cpp with one model, as a `Runtime`. Its server reads one token less than the model's context."""
 
     def __init__(self, address: str, key: str, vocab_size: int, *, has_template: bool) -> None:
-        place = urlsplit(address)
-        assert place.hostname is not None
-        self._connection = http.client.HTTPConnection(place.hostname, place.port, timeout=WAIT)
+        self._place = urlsplit(address).netloc
         self._headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
         self._vocab_size = vocab_size
         self._has_template = has_template
@@ -130,13 +128,14 @@ class LlamaCpp:
 
     def _complete(self, ids: Sequence[int], **settings: Any) -> Mapping[str, Any]:
         """Go on from exactly these ids with the most probable tokens."""
-        greedy = {"temperature": 0.0, "samplers": ["temperature"], "cache_prompt": False}
+        greedy = {"temperature": 0.0, "samplers": ["temperature"], "cache_prompt": True}
         return self._ask("/completion", {"prompt": list(ids), **greedy, **settings})
 
     def _ask(self, place: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._connection.request("POST", place, json.dumps(body), self._headers)
-        response = self._connection.getresponse()
-        answer = json.loads(response.read())
+        with closing(http.client.HTTPConnection(self._place, timeout=WAIT)) as connection:
+            connection.request("POST", place, json.dumps(body), self._headers)
+            response = connection.getresponse()
+            answer = json.loads(response.read())
         if response.status != http.client.OK:
             raise RuntimeError(f"llama.cpp answers {response.status} to {place}: {answer}")
         found: Mapping[str, Any] = answer

@@ -4,7 +4,6 @@ The file appears under its name when it is whole. What could not have the scheme
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -133,30 +132,31 @@ def _write_file(
 
 
 def _type_notes(plan: Sequence[Placed]) -> list[str]:
-    """What is stored otherwise than the scheme wants, and why; blocks that are alike in one line."""
-    notes = []
-    differing = sorted((placed for placed in plan if placed.why), key=_likeness)
-    for (wanted, kind, why, *_), group in groupby(differing, key=_likeness):
-        names = _names([placed.name for placed in group])
-        notes.append(f"{names}: {kind} instead of {wanted}, because {why}")
-    return notes
+    """What is stored otherwise than the scheme wants, and why: one line for each such type and reason."""
 
+    def alike(placed: Placed) -> tuple[str, str, str]:
+        return placed.wanted, placed.kind, placed.why
 
-def _likeness(placed: Placed) -> tuple[str, str, str, str]:
-    return placed.wanted, placed.kind, placed.why, re.sub(r"^blk\.\d+\.", "", placed.name)
+    differing = sorted((placed for placed in plan if placed.why), key=alike)
+    return [
+        f"{_names([placed.name for placed in group])}: {kind} instead of {wanted}, because {why}"
+        for (wanted, kind, why), group in groupby(differing, key=alike)
+    ]
 
 
 def _names(names: Sequence[str]) -> str:
-    """`blk.0-3,7.ffn_down.weight` for one tensor of several blocks."""
-    blocks = sorted(int(name.split(".")[1]) for name in names if name.startswith("blk."))
-    if not blocks:
-        return ", ".join(names)
-    runs = [
-        [block for _, block in run]
-        for _, run in groupby(enumerate(blocks), key=lambda numbered: numbered[1] - numbered[0])
-    ]
-    spans = ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-    return f"blk.{spans}.{names[0].split('.', 2)[2]}"
+    """Names with the blocks of each kind of tensor together, as `blk.0-3,7.ffn_down.weight`."""
+    blocks: dict[str, list[int]] = {}
+    for name in names:
+        _, number, rest = name.split(".", 2) if name.startswith("blk.") else ("", "", name)
+        blocks.setdefault(rest, []).extend([int(number)] if number else [])
+    return ", ".join(f"blk.{_spans(numbers)}.{rest}" if numbers else rest for rest, numbers in blocks.items())
+
+
+def _spans(numbers: Sequence[int]) -> str:
+    """`0-3,7` for 0, 1, 2, 3 and 7."""
+    runs = [[number for _, number in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _context_notes(architecture: Architecture, config: ModelConfig) -> list[str]:
