@@ -107,13 +107,15 @@ def test_a_pickle_is_refused_with_the_reason_and_the_way_out(folder: Path, name:
 
 
 PEAK = """
-import resource, sys, torch
+import sys, torch
+from pathlib import Path
 from tinyslm.model.folder import load_model
-def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+Path("/proc/self/clear_refs").write_text("5")  # a process inherits its parent's peak
 before = peak()
 model = load_model(sys.argv[1], dtype=getattr(torch, sys.argv[2]))
-ids = torch.arange(8)[None]
-with torch.no_grad(): model.model(ids)
+for parameter in model.parameters(): parameter.detach().view(torch.uint8).flatten()[::4096].sum()  # every page
 print(peak() - before)
 """
 
@@ -130,4 +132,4 @@ def test_loading_takes_the_memory_of_the_weights(stored: str, loaded: str, most:
     command = [sys.executable, "-c", PEAK, str(tmp_path / "model"), loaded]
     used = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     size = config.parameters * (4 if loaded == "float32" else 2)
-    assert used < most * size + 20e6, f"{used / size:.2f} times the weights"
+    assert 0.9 * size < used < most * size + 20e6, f"{used / size:.2f} times the weights"

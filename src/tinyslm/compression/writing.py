@@ -4,12 +4,11 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from tinyslm.core.files import read_json, sha256_file, write_json
-from tinyslm.model.folder import CARD, read_card
+from tinyslm.core.files import read_json, write_json
+from tinyslm.model.folder import CARD, read_card, write_card
 from tinyslm.model.packed import PackedTensor, Packing
 from tinyslm.model.weights import WEIGHTS, write_tensors
 
@@ -36,7 +35,7 @@ def write_packed(source: Path, folder: Path, scheme: str, state: State) -> None:
     for file in sorted(source.iterdir()):
         if _is_taken_over(file):
             shutil.copyfile(file, folder / file.name)
-    write_card(source, folder)
+    write_card(folder, read_card(source).get("training", {}))
 
 
 def stored(state: State) -> dict[str, Tensor]:
@@ -50,12 +49,6 @@ def stored(state: State) -> dict[str, Tensor]:
 def stored_bytes(state: State) -> int:
     """Bytes of all tensors."""
     return sum(tensor.nbytes for tensor in stored(state).values())
-
-
-def write_card(source: Path, folder: Path) -> None:
-    """The checksum of the weights, and what is known of the original's training."""
-    card: dict[str, Any] = {"format": 1, "sha256": {WEIGHTS: sha256_file(folder / WEIGHTS)}}
-    write_json(folder / CARD, {**card, "training": read_card(source).get("training", {})})
 
 
 def compact(tensor: Tensor) -> Tensor:

@@ -118,6 +118,17 @@ def sync_folder(path: Path) -> None:
             os.close(handle)
 
 
+def checksum_file(path: Path) -> str:
+    """Hash of a file's bytes at the speed of memory (XXH3, 128 bits): finds damage, withstands no forger."""
+    import xxhash
+
+    digest = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with path.open("rb") as file:

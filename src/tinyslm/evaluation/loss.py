@@ -90,7 +90,7 @@ def mean_loss(model: Decoder, windows: torch.Tensor, dtype: torch.dtype) -> floa
 
 
 def _windows(
-    document: int, inputs: Sequence[int], targets: Sequence[int], context: int, stride: int
+    document: int, inputs: Sequence[int], targets: list[int], context: int, stride: int
 ) -> Iterator[_Window]:
     """Windows over one document that predict every token once."""
     predicted = 0

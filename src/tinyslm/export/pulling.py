@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.core.files import atomic_folder, sha256_file, write_json
+from tinyslm.core.files import atomic_folder
 from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.importing import import_gguf
 from tinyslm.model.config import ModelConfig
-from tinyslm.model.folder import CARD, find_model, load_model, load_tokenizer, read_model_config
+from tinyslm.model.folder import CARD, find_model, load_model, load_tokenizer, read_model_config, write_card
 from tinyslm.model.weights import read_tensors, weight_files
 
 if TYPE_CHECKING:
@@ -145,9 +145,7 @@ def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> 
         for file in files:
             shutil.copyfile(fetched / file, temporary / file)
         config = check_folder(temporary)
-        sums = {file: sha256_file(temporary / file) for file in files if file.endswith(".safetensors")}
-        origin = {"repository": name, "revision": commit}
-        write_json(temporary / CARD, {"format": 1, "sha256": sums, "training": {"pulled_from": origin}})
+        write_card(temporary, {"pulled_from": {"repository": name, "revision": commit}})
     return Pulled(out, config, f"{name} at commit {commit}")
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
+from tinyslm.model.layers import Linear
 from tinyslm.model.norm import RMSNorm
 from tinyslm.model.rotary import turned
 from tinyslm.model.sight import Sight
@@ -37,10 +38,10 @@ class Attention(nn.Module):
         self.local = self.windowed and config.local_rope_theta > 0
         self.rotated = config.positions == "rope" and layer not in config.unrotated_layers
         width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.q_proj = nn.Linear(config.dim, width, bias=config.attention_bias)
-        self.k_proj = nn.Linear(config.dim, kv_width, bias=config.attention_bias)
-        self.v_proj = nn.Linear(config.dim, kv_width, bias=config.attention_bias)
-        self.o_proj = nn.Linear(width, config.dim, bias=config.output_bias)
+        self.q_proj = Linear(config.dim, width, bias=config.attention_bias)
+        self.k_proj = Linear(config.dim, kv_width, bias=config.attention_bias)
+        self.v_proj = Linear(config.dim, kv_width, bias=config.attention_bias)
+        self.o_proj = Linear(width, config.dim, bias=config.output_bias)
         if config.qk_norm:
             by_head = config.qk_norm_over == "head"
             self.q_norm = RMSNorm(config.head_dim if by_head else width, config.norm_eps, config.norm_offset)

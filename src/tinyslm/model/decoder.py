@@ -18,6 +18,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.model.attention import Attention, LayerCache
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.feed_forward import make_feed_forward
+from tinyslm.model.layers import Embedding, Linear
 from tinyslm.model.norm import make_norm
 from tinyslm.model.rotary import Rotary
 from tinyslm.model.sight import Sight, mask, positions
@@ -92,8 +93,8 @@ class Trunk(nn.Module):
         super().__init__()
         self.config = config
         rotary, local = config.positions == "rope", bool(config.local_rope_theta and config.window_layers)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.dim)
-        self.embed_positions = None if rotary else nn.Embedding(config.context, config.dim)
+        self.embed_tokens = Embedding(config.vocab_size, config.dim)
+        self.embed_positions = None if rotary else Embedding(config.context, config.dim)
         self.rotary = Rotary(config, config.rope_theta) if rotary else None
         self.local_rotary = Rotary(unstretched(config), config.local_rope_theta) if rotary and local else None
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
@@ -140,16 +141,20 @@ class Trunk(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A decoder-only transformer of the shape that `config` gives."""
+    """A decoder-only transformer of the shape that `config` gives.
 
-    def __init__(self, config: ModelConfig) -> None:
+    drawn: with random initial weights (`reset`); otherwise they hold nothing yet, and take no memory.
+    """
+
+    def __init__(self, config: ModelConfig, *, drawn: bool = True) -> None:
         super().__init__()
         self.config = config
         self.model = Trunk(config)
-        self.lm_head = nn.Linear(config.dim, config.vocab_size, bias=config.head_bias)
+        self.lm_head = Linear(config.dim, config.vocab_size, bias=config.head_bias)
         if config.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
-        self.reset()
+        if drawn:
+            self.reset()
 
     def forward(self, ids_bt: Tensor, cache: Cache | None = None, padding_b: Tensor | None = None) -> Tensor:
         """Token ids [b, t] to logits [b, t, v]; row t scores the token that follows position t.

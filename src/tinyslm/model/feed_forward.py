@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinyslm.model.config import GATED, ModelConfig
+from tinyslm.model.layers import Linear
 
 
 class GatedFeedForward(nn.Module):
@@ -14,9 +15,9 @@ class GatedFeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
-        self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
-        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
+        self.gate_proj = Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
+        self.up_proj = Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
+        self.down_proj = Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
         self.kind = config.feed_forward
 
     def forward(self, x_btd: Tensor) -> Tensor:
@@ -32,8 +33,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up_proj = nn.Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
-        self.down_proj = nn.Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
+        self.up_proj = Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
+        self.down_proj = Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
         self.approximate = "tanh" if config.feed_forward == "gelu_tanh" else "none"
 
     def forward(self, x_btd: Tensor) -> Tensor:

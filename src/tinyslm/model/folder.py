@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import atomic_folder, read_json, sha256_file, write_json
+from tinyslm.core.files import atomic_folder, checksum_file, read_json, write_json
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES, family_of
 from tinyslm.model.family import Family
 from tinyslm.model.packed import PackedTensor, install, is_packed, packed_tensors, read_packing
 from tinyslm.model.renaming import Rule, expanded, joined, parted
-from tinyslm.model.weights import WEIGHTS, has_weights, read_tensors, write_tensors
+from tinyslm.model.weights import WEIGHTS, has_weights, read_tensors, weight_files, write_tensors
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 CARD = "tinyslm.json"
@@ -50,8 +50,7 @@ def save_model(
         write_json(temporary / "config.json", {**fields, **special})
         stop = {**special, "eos_token_id": list(tokenizer.stop_ids)} if tokenizer else {}
         write_json(temporary / "generation_config.json", stop)
-        checksum = {WEIGHTS: sha256_file(temporary / WEIGHTS)}
-        write_json(temporary / CARD, {"format": 1, "sha256": checksum, "training": dict(training or {})})
+        write_card(temporary, training or {})
 
 
 def load_model(
@@ -65,10 +64,9 @@ def load_model(
     """
     folder = Path(folder)
     config, packing = read_model_config(folder), read_packing(_read_config_file(folder), str(folder / "config.json"))
-    with torch.device("meta"):
-        model = Decoder(config)
+    model = Decoder(config, drawn=False)
     expected = state_tensors(model)
-    recorded = read_card(folder).get("sha256", {})
+    recorded = read_card(folder).get("xxh3", {})
     tensors: Mapping[str, Tensor | PackedTensor]
     if packing is None:
         tensors = to_inside(FAMILIES[config.family], model, read_tensors(folder, recorded, dtype))
@@ -130,6 +128,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     """What `tinyslm.json` says; empty for a folder that was not written here."""
     card: dict[str, Any] = read_json(folder / CARD) if (folder / CARD).is_file() else {}
     return card
+
+
+def write_card(folder: Path, training: Mapping[str, Any]) -> None:
+    """Write `tinyslm.json`: the checksums of the weight files that lie in the folder, and what is known of them."""
+    checksums = {path.name: checksum_file(path) for path in weight_files(folder)}
+    write_json(folder / CARD, {"format": 2, "xxh3": checksums, "training": dict(training)})
 
 
 def state_tensors(model: Decoder) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, sha256_file
+from tinyslm.core.files import checksum_file, read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -48,11 +48,11 @@ def read_tensors(
     """Every tensor of a model folder by name, floating-point ones as `dtype`.
 
     Tensors that have the type already are views of the file, which is mapped into memory; of the others one at a time
-    is read and converted. Files with a recorded sha256 are checked first.
+    is read and converted. Files with a recorded checksum are checked first.
     """
     seen: dict[str, str] = {}
     for path in weight_files(folder):
-        if path.name in recorded and sha256_file(path) != recorded[path.name]:
+        if path.name in recorded and checksum_file(path) != recorded[path.name]:
             raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded for it.", REMEDY)
         for name, tensor in _tensors(path, dtype):
             if name in seen:

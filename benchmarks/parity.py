@@ -1,0 +1,67 @@
+"""How far the logits of each family are from transformers', at small random sizes in fp32.
+
+    python benchmarks/parity.py
+
+Four ways: a whole sequence, a left-padded batch, token by token through the cache past the window, and the same with
+the step that generation takes on a CPU. The last line printed is the result as JSON.
+"""
+
+import json
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+
+from tinyslm.inference.cache import KVCache
+from tinyslm.inference.step import NumpyStep
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.families import FAMILIES
+from tinyslm.model.folder import save_model
+
+SMALL = {"vocab_size": 320, "dim": 64, "depth": 6, "heads": 4, "context": 64}
+WINDOWED = ("mistral", "gemma3", "phi3")
+LENGTH = 48
+
+
+def main() -> None:
+    transformers.logging.set_verbosity_error()
+    result = {}
+    for family in FAMILIES:
+        result[family] = differences(family)
+        print(family, *(f"{way} {difference:.1e}" for way, difference in result[family].items()), sep=", ")
+    print(json.dumps(result))
+
+
+@torch.no_grad()
+def differences(family: str) -> dict[str, float]:
+    """The largest difference of any logit, by way."""
+    torch.manual_seed(0)
+    window = {"window": 12} if family in WINDOWED else {}
+    ours = Decoder(ModelConfig(family=family, **SMALL, **window)).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, mean=0.1 if parameter.ndim == 1 else 0.0, std=0.2)
+    with tempfile.TemporaryDirectory() as name:
+        save_model(ours, Path(name) / "model")
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(Path(name) / "model").eval()
+    ids = torch.randint(0, 320, (3, LENGTH))
+    whole = theirs(ids).logits
+    padding = torch.tensor([0, 7, 30])
+    seen = torch.arange(LENGTH) >= padding[:, None]
+    padded = theirs(ids, attention_mask=seen.long(), position_ids=(seen.cumsum(-1) - 1).clamp(min=0)).logits
+    cache = KVCache(ours.config, 3, LENGTH, torch.float32, torch.device("cpu"))
+    steps = torch.cat([ours(ids[:, [at]], cache) for at in range(LENGTH)], 1)
+    cache = KVCache(ours.config, 3, LENGTH, torch.float32, torch.device("cpu"))
+    step = NumpyStep(ours)
+    numpy_steps = torch.stack([step(ids[:, at].tolist(), cache) for at in range(LENGTH)], 1)
+    return {
+        "whole": (ours(ids) - whole).abs().max().item(),
+        "padded": (ours(ids, padding_b=padding) - padded)[seen].abs().max().item(),
+        "step by step": (steps - whole).abs().max().item(),
+        "NumPy steps": (numpy_steps - whole).abs().max().item(),
+    }
+
+
+if __name__ == "__main__":
+    main()
