@@ -14,7 +14,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.tokenizer.chat import encode_chat, encode_chat_masked
 from tinyslm.tokenizer.fast import SAMPLES
 from tinyslm.tokenizer.stream import TextStream
-from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tokenizer import Tokenizer, encode_slowly
 
 SPACES = ["", " ", " a", "  a", "a  b", "\n", "\n\n\n x", "\t\t\ty", "▁a▁", "e\u0301 x\u0301 \u212b", "\x00\x01\x7f"]
 TEXTS = [text.replace("<|endoftext|><|im_start|>", "") for text in [*SAMPLES, *SCRIPTS, *corpus()]] + SPACES
@@ -50,6 +50,38 @@ def test_ids_and_texts_equal_those_of_transformers(ours, theirs):
         whole = [*ours.start_ids, *ids, ours.eos_id]
         assert ours.decode(whole) == theirs.decode(whole)
         assert ours.decode(whole, skip_special=True) == theirs.decode(whole, skip_special_tokens=True)
+
+
+PARTS = [
+    "<tool_call>",
+    "</think",
+    ">",
+    "\u0338",
+    "\u212a",
+    "e\u0301",
+    "  ",
+    "\t\t",
+    "12",
+    " a",
+    "don't",
+    "漢",
+    "\n",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("make", ["gpt_neox", "phi2", "qwen2"])
+def test_the_fast_way_gives_the_same_ids(make, tmp_path_factory):
+    tokenizer = Tokenizer.load(write_folder(make, tmp_path_factory.mktemp("fast") / make))
+    assert tokenizer._fast is not None
+
+    @settings(deadline=None, max_examples=200)
+    @given(text=st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=5))).map("".join))
+    def check(text):
+        assert tokenizer.encode(text) == encode_slowly(tokenizer._backend, text)
+
+    check()
+    assert tokenizer.encode("word, " * 30_000) == encode_slowly(tokenizer._backend, "word, " * 30_000)
 
 
 def test_tokens_with_a_meaning_equal_those_of_transformers(ours, theirs):

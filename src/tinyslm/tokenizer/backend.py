@@ -29,6 +29,7 @@ UNDERSTOOD = (
     "Use a model whose tokenizer is byte-level BPE, such as those of GPT-2, Llama 3, SmolLM and Qwen, "
     "or has byte fallback, such as those of Llama 2, Mistral, Phi-3 and Gemma."
 )
+LARGEST = 1 << 24  # no vocabulary has so many tokens
 
 # What older folders have in the place of tokenizer.json.
 _OTHER_FILES = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json", "vocab.txt")
@@ -123,6 +124,9 @@ def spelling_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -
     that is not BPE and has no byte fallback, a decoder that is not known, or bytes that have no token.
     """
     content = json.loads(backend.to_str())
+    ids = list(content["model"]["vocab"].values()) if content["model"]["type"] == "BPE" else []
+    if len(set(ids)) < len(ids) or max(ids, default=0) >= LARGEST:
+        raise _refusal(origin, f"its ids are not one for each token, below {LARGEST}")
     decoder = _steps(content["decoder"], "decoders")
     byte_level = _is_byte_level(content, origin)
     spelling = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)

@@ -15,6 +15,9 @@ therefore the same, in the same order.
 Splitting text into words comes before merging. Both run the same regular expression, on engines whose tables of
 Unicode letters may differ; `SAMPLES`, on which both must agree before tiktoken is used, hold letters and digits of
 every Unicode version since 14.
+
+A normalizer comes before splitting: the tokenizer's own is used. Added tokens that are not special are cut out before
+anything else: texts in which one occurs are left to `tokenizers`.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+from tinyslm.tokenizer.special import whole_characters
 from tinyslm.tokenizer.vocabulary import SPLIT, byte_level_backend, byte_symbols
 
 if TYPE_CHECKING:
@@ -30,6 +34,11 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPLIT_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
+# Qwen's: as `SPLIT`, but each digit is a word.
+SPLIT_QWEN = SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
+
+NFC = {"type": "NFC"}  # letters with marks become one character, where there is one
 
 # tiktoken's regular expressions fail beyond a million steps back, and it takes one for each white-space character.
 LONGEST_SPACE = 100_000
@@ -53,8 +62,32 @@ SAMPLES = (
 )
 
 
-def fast_encoding(backend: tokenizers.Tokenizer) -> tiktoken.Encoding | None:
-    """A tiktoken encoding whose `encode_ordinary` gives the ids of `backend`, or None where that is not proved."""
+class FastEncoding:
+    """Encodes as a `tokenizers` object does, but for the texts that it leaves to that one."""
+
+    def __init__(
+        self, encoding: tiktoken.Encoding, normalizer: tokenizers.normalizers.Normalizer, added: list[str]
+    ) -> None:
+        self._encoding = encoding
+        self._normalizer = normalizer
+        longest_first = sorted(map(re.escape, added), key=len, reverse=True)
+        self._added = re.compile("|".join(longest_first)) if added else None
+
+    def encode(self, text: str) -> list[int] | None:
+        """Ids of a text, without special tokens; None for one with added tokens or very long runs of white space."""
+        if self._added and self._added.search(text):
+            return None
+        if self._normalizer is not None and not text.isascii():
+            text = self._normalizer.normalize_str(whole_characters(text))
+            if self._added and self._added.search(text):
+                return None
+        if not is_safe(text):
+            return None
+        return self._encoding.encode_ordinary(text)
+
+
+def fast_encoding(backend: tokenizers.Tokenizer) -> FastEncoding | None:
+    """What gives the ids of `backend` through tiktoken, or None where that is not proved."""
     description = json.loads(backend.to_str())
     split = _split(description["pre_tokenizer"])
     if split is None or not _is_plain(description):
@@ -84,8 +117,8 @@ def may_cut(description: dict[str, Any]) -> bool:
     added = [token for token in description["added_tokens"] if not token["special"]]
     return (
         _split(description["pre_tokenizer"]) is not None
-        and description["normalizer"] in (None, {"type": "NFC"})
-        and not any(token["lstrip"] or token["rstrip"] or _CUT.search(token["content"]) for token in added)
+        and description["normalizer"] in (None, NFC)
+        and all(_is_plain_token(token) and not _CUT.search(token["content"]) for token in added)
     )
 
 
@@ -94,13 +127,18 @@ def is_safe(text: str) -> bool:
     return len(text) < LONGEST_SPACE or _LONG_SPACE.search(text) is None
 
 
-def _agreeing_encoding(backend: tokenizers.Tokenizer, split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding | None:
-    """The tiktoken encoding, if it gives the ids of `backend` on every sample."""
+def _agreeing_encoding(backend: tokenizers.Tokenizer, split: str, ranks: dict[bytes, int]) -> FastEncoding | None:
+    """The encoding through tiktoken, if it gives the ids of `backend` on every sample."""
     import tiktoken
 
+    added = [token.content for token in backend.get_added_tokens_decoder().values() if not token.special]
     encoding = tiktoken.Encoding("tinyslm", pat_str=split, mergeable_ranks=ranks, special_tokens={})
-    same = all(encoding.encode_ordinary(text) == backend.encode(text, add_special_tokens=False).ids for text in SAMPLES)
-    return encoding if same else None
+    fast = FastEncoding(encoding, backend.normalizer, added)
+    for text in SAMPLES:
+        ids = fast.encode(text)
+        if ids is not None and ids != backend.encode(text, add_special_tokens=False).ids:
+            return None
+    return fast
 
 
 def _splits_agree(pre_tokenizer: Any, split: str) -> bool:
@@ -124,9 +162,14 @@ def _is_plain(description: dict[str, Any]) -> bool:
         model["type"] == "BPE"
         and not any(model[key] for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"))
         and not model["ignore_merges"]
-        and description["normalizer"] is None
-        and all(token["special"] for token in description["added_tokens"])
+        and description["normalizer"] in (None, NFC)
+        and all(_is_plain_token(token) for token in description["added_tokens"] if not token["special"])
     )
+
+
+def _is_plain_token(token: dict[str, Any]) -> bool:
+    """Whether an added token is found by its letters alone, which normalizing leaves as they are."""
+    return token["content"].isascii() and not any(token[key] for key in ("lstrip", "rstrip", "single_word"))
 
 
 def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
@@ -140,8 +183,8 @@ def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
                 {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
             ],
-        } if pattern == SPLIT:
-            return SPLIT
+        } if pattern in (SPLIT, SPLIT_QWEN):
+            return str(pattern)
     return None
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_json
-from tinyslm.tokenizer.backend import DAMAGED
+from tinyslm.tokenizer.backend import DAMAGED, LARGEST
 from tinyslm.tokenizer.vocabulary import END_OF_TEXT
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _stops(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
 
 def _ids(file: Path, value: Any) -> tuple[int, ...]:
     values = value if isinstance(value, list) else [] if value is None else [value]
-    if not all(isinstance(token, int) and not isinstance(token, bool) for token in values):
+    if not all(isinstance(token, int) and not isinstance(token, bool) and token < LARGEST for token in values):
         raise TinyslmError(
             f"{file} names {value!r} as the ids that end a text.", "Give the id of a token, or a list of ids."
         )

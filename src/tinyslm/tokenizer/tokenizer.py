@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_json, write_atomic, write_json
 from tinyslm.tokenizer.backend import Spelling, read_backend, spell, spelling_of, start_ids
-from tinyslm.tokenizer.fast import LONG_TEXT, cut, fast_encoding, is_safe, may_cut
+from tinyslm.tokenizer.fast import LONG_TEXT, FastEncoding, cut, fast_encoding, may_cut
 from tinyslm.tokenizer.settings import CONFIG, STOPS, TEMPLATE, read_settings
 from tinyslm.tokenizer.special import SpecialEncoder, unreachable, whole_characters
 from tinyslm.tokenizer.vocabulary import END_OF_TEXT, ENDS_OF_TURN, MESSAGE_END, PAD
 
 if TYPE_CHECKING:
-    import tiktoken
     import tokenizers
 
 
@@ -228,13 +227,12 @@ class Tokenizer:
         return unreachable(self._backend) if merged else self._backend
 
     @cached_property
-    def _fast(self) -> tiktoken.Encoding | None:
+    def _fast(self) -> FastEncoding | None:
         return fast_encoding(self._backend) if self._encoder is self._backend else None
 
     def _encode_part(self, text: str) -> list[int]:
-        if self._fast is not None and is_safe(text):
-            return self._fast.encode_ordinary(text)
-        return encode_slowly(self._encoder, text)
+        ids = None if self._fast is None else self._fast.encode(text)
+        return encode_slowly(self._encoder, text) if ids is None else ids
 
 
 def encode_slowly(backend: tokenizers.Tokenizer, text: str) -> list[int]:
