@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -125,28 +126,56 @@ def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> 
             f"Give a path that exists, a repository such as HuggingFaceTB/SmolLM2-135M, or {', '.join(PACKAGED)}.",
         )
     try:
-        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub import HfApi
     except ImportError:
         raise require_extra("hub", "Pulling a model from the Hugging Face hub") from None
 
     with _telling(name, revision):
         progress("asking the hub", 0, 0)
         info = HfApi().model_info(name, revision=revision, files_metadata=True)
-        files = _wanted(name, info)
-        commit = str(info.sha)
-        small = [file for file in files if not file.endswith(".safetensors")]
-        # The config first: a model that cannot be read need not be downloaded.
-        read_model_config(Path(snapshot_download(name, revision=commit, allow_patterns=small)))
-        total = sum(files.values())
-        progress("downloading", 0, total)
-        fetched = Path(snapshot_download(name, revision=commit, allow_patterns=list(files)))
-        progress("downloading", total, total)
+        wanted, commit = _wanted(name, info), str(info.sha)
+        fetched = _download(name, commit, wanted, progress)
     with atomic_folder(out) as temporary:
-        for file in files:
-            shutil.copyfile(fetched / file, temporary / file)
+        for file, path in fetched.items():
+            shutil.copyfile(path, temporary / file)
         config = check_folder(temporary)
         write_card(temporary, {"pulled_from": {"repository": name, "revision": commit}})
     return Pulled(out, config, f"{name} at commit {commit}")
+
+
+def _download(name: str, commit: str, sizes: Mapping[str, int], progress: Progress) -> dict[str, Path]:
+    """The files of a repository, in the hub's own cache; its config first, as what it says may end everything."""
+    from huggingface_hub import hf_hub_download
+
+    total, done = sum(sizes.values()), 0
+    fetched: dict[str, Path] = {}
+    for file, size in sorted(sizes.items(), key=lambda entry: (entry[0] != "config.json", entry[1])):
+
+        def tell(count: int, before: int = done, size: int = size) -> None:
+            progress("downloading", before + min(count, size), total)
+
+        fetched[file] = Path(hf_hub_download(name, file, revision=commit, tqdm_class=_bar(tell)))
+        done += size
+        progress("downloading", done, total)
+        if file == "config.json":
+            read_model_config(fetched[file].parent)
+    return fetched
+
+
+def _bar(tell: Callable[[int], None]) -> type[Any]:
+    """A progress bar for the hub's client that draws nothing, and tells how many bytes there are."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc, type-arg, unused-ignore]
+        def __init__(self, *arguments: Any, **settings: Any) -> None:
+            super().__init__(*arguments, **{**settings, "file": StringIO()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            drawn: bool | None = super().update(n)
+            tell(int(self.n))
+            return drawn
+
+    return Bar
 
 
 def _wanted(name: str, info: ModelInfo) -> Mapping[str, int]:
