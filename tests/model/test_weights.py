@@ -133,3 +133,11 @@ def test_loading_takes_the_memory_of_the_weights(stored: str, loaded: str, most:
     used = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     size = config.parameters * (4 if loaded == "float32" else 2)
     assert 0.9 * size < used < most * size + 20e6, f"{used / size:.2f} times the weights"
+
+
+@pytest.mark.parametrize("change", [{"hidden_size": 2**30}, {"vocab_size": 2**30}])
+def test_a_config_of_a_huge_model_takes_no_memory(folder: Path, change: dict) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(TinyslmError, match="bytes of weights"):
+        load_model(folder)

@@ -24,6 +24,9 @@ from tinyslm.model.weights import WEIGHTS, has_weights, read_tensors, weight_fil
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 CARD = "tinyslm.json"
+LARGE = 2**28
+"""Parameters of a model for which memory is not taken before it is clear that there are weights for it."""
+
 SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")  # written even if there are none: readers have defaults
 
 
@@ -64,6 +67,7 @@ def load_model(
     """
     folder = Path(folder)
     config, packing = read_model_config(folder), read_packing(_read_config_file(folder), str(folder / "config.json"))
+    _check_size(folder, config)
     model = Decoder(config, drawn=False)
     expected = state_tensors(model)
     recorded = read_card(folder).get("xxh3", {})
@@ -170,6 +174,17 @@ def to_inside(family: Family, model: Decoder, tensors: Iterable[tuple[str, Tenso
         elif name in rows or not name.endswith(tuple(family.ignored)):
             inside[name] = tensor
     return inside
+
+
+def _check_size(folder: Path, config: ModelConfig) -> None:
+    """Before memory is taken for a large model: its weight files could hold it (4 bits are the least for a weight)."""
+    held = sum(path.stat().st_size for path in weight_files(folder))
+    if config.parameters > max(LARGE, 2 * held):
+        raise TinyslmError(
+            f"{folder / 'config.json'} describes a model of {config.parameters:,} parameters, but there are only "
+            f"{held:,} bytes of weights.",
+            "Restore the model folder from its source: config.json and its weights belong together.",
+        )
 
 
 def _check_tensors(folder: Path, tensors: Mapping[str, Tensor | PackedTensor], expected: Mapping[str, Tensor]) -> None:

@@ -124,7 +124,7 @@ class PackedLinear(nn.Module):
         self.bits, self._group = weight.layout.bits, weight.layout.group_size
         self.register_buffer("weight_packed", weight.codes)
         self.register_buffer("weight_scale", weight.scale)
-        self.bias = bias
+        self.bias = None if bias is None else bias.requires_grad_(False)
         if self.bits == 4:
             codes, scale = _for_kernel(weight)
             self.register_buffer("_kernel_codes", codes, persistent=False)
