@@ -89,9 +89,7 @@ def mean_loss(model: Decoder, windows: torch.Tensor, dtype: torch.dtype) -> floa
     return total / windows[:, 1:].numel()
 
 
-def _windows(
-    document: int, inputs: Sequence[int], targets: list[int], context: int, stride: int
-) -> Iterator[_Window]:
+def _windows(document: int, inputs: Sequence[int], targets: list[int], context: int, stride: int) -> Iterator[_Window]:
     """Windows over one document that predict every token once."""
     predicted = 0
     while predicted < len(targets):
