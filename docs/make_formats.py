@@ -44,8 +44,8 @@ def main() -> None:
     wanted = targets([f"{name}:all" for name in PLACES])
     claims: Claims = {str(target): {} for target in wanted}
     with tempfile.TemporaryDirectory() as place:
-        for family in FAMILIES:
-            original = write_original(family, Path(place) / family)
+        for number, family in enumerate(FAMILIES):
+            original = write_original(family, Path(place) / f"model-{number}")
             for target, found in tried(original, wanted, Path(place)):
                 say(f"{family} {target}: {found}")
                 claims[str(target)][family] = found
@@ -78,7 +78,7 @@ def _tried(original: Original, target: Target, reference: Reference, folder: Pat
     options = Options()
     written = target.format.write(original, target.scheme, folder / f"model{scheme.suffix}", options)
     with target.format.open(written, original, options) as runtime:
-        verdict = judge(measure(runtime, reference), scheme)
+        verdict = judge(measure(runtime, reference, scheme), scheme)
     return WORKS if verdict == "ok" else verdict
 
 

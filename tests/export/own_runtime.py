@@ -58,9 +58,15 @@ def fake_format(name="fake", tamper=None, usual=("exact",), supports=lambda mode
 
 
 def write_small_model(folder, seed=0, **shape):
-    """A model folder with random weights, large enough that its choices are clear, and a tokenizer of its own."""
+    """A model folder with random weights, and a tokenizer of its own.
+
+    Its embeddings are large, so that its choices are clear: it likes to say again what it just read, an end, too.
+    """
     torch.manual_seed(seed)
     tokenizer = train_tokenizer([inspect.getsource(inspect), "Été 漢字 " * 50], vocab_size=512)
-    shape = {"dim": 64, "head_dim": 32, "depth": 2, "context": 128, "init_std": 0.1, **shape}
-    save_model(Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, **shape)), folder, tokenizer)
+    shape = {"dim": 64, "head_dim": 32, "depth": 2, "context": 128, "init_std": 0.08, **shape}
+    model = Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, **shape))
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(3)
+    save_model(model, folder, tokenizer)
     return folder

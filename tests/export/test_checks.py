@@ -152,16 +152,16 @@ def test_the_strings_are_varied_valid_and_always_the_same():
 
 
 def test_the_original_agrees_with_itself(original, reference, own_runtime):
-    found = measure(own_runtime, reference)
+    found = measure(own_runtime, reference, EXACT)
     assert judge(found, EXACT) == "ok"
     assert (found.strings, found.prompts, found.chats) == (500, 23, 3)
     assert found.ends > 0
-    assert found.positions >= 90
+    assert found.positions >= 50
     assert found.tokens_per_second > 0
 
 
 def test_another_model_is_found_out(reference, other_runtime):
-    found = measure(other_runtime, reference)
+    found = measure(other_runtime, reference, EXACT)
     verdict = judge(found, EXACT)
     assert "prompts are continued otherwise" in verdict
     assert "mean KL" in verdict
@@ -170,14 +170,14 @@ def test_another_model_is_found_out(reference, other_runtime):
 
 def test_a_runtime_that_never_stops_is_found_out(reference, own_runtime):
     never = NeverStops(own_runtime)
-    found = measure(never, reference)
+    found = measure(never, reference, ROUNDED)
     assert found.ends_equal < found.ends / 2
     assert "texts do not end where they should" in judge(found, ROUNDED)
 
 
 def test_another_chat_template_is_found_out(reference, own_runtime):
     own_runtime.prefix = [5]
-    assert "3 of 3 conversations have other ids" in judge(measure(own_runtime, reference), ROUNDED)
+    assert "3 of 3 conversations have other ids" in judge(measure(own_runtime, reference, EXACT), ROUNDED)
 
 
 def test_prompts_come_from_the_texts_that_are_given(original):

@@ -80,14 +80,17 @@ def judge(found: Findings, scheme: Scheme) -> str:
     return f"failed: {'; '.join(wrong)}" if wrong else "ok"
 
 
-def measure(runtime: Runtime, reference: "Reference") -> Findings:
-    """Try a runtime with everything that the reference has."""
+def measure(runtime: Runtime, reference: "Reference", scheme: Scheme) -> Findings:
+    """Try a runtime with everything that the reference has.
+
+    Ends are tried where the original is sure of them; for an exact scheme, also where the end is merely likeliest.
+    """
     texts = [text for text, ids in reference.strings if runtime.encode(text) != ids]
     chats = [(runtime.encode_chat(messages), ids) for messages, ids in reference.conversations]
     chats = [(theirs, ids) for theirs, ids in chats if theirs is not None]
-    agreements = [_agreement(runtime, reference, prompt) for prompt in reference.prompts]
+    agreements = [_agreement(runtime, reference, prompt, reference.greedy_tokens) for prompt in reference.prompts]
     divergences = _divergences(runtime, reference)
-    ends = [runtime.greedy(ids, 1) == [] for ids in reference.ends]
+    ends = [_agreement(runtime, reference, ids, 1) for ids in reference.ends(0.0 if scheme.exact else SURE)]
     differing = next((agreement.other for agreement in agreements if not agreement.equal), "")
     return Findings(
         strings=len(reference.strings),
@@ -100,7 +103,7 @@ def measure(runtime: Runtime, reference: "Reference") -> Findings:
         chats=len(chats),
         chats_equal=sum(theirs == ids for theirs, ids in chats),
         ends=len(ends),
-        ends_equal=sum(ends),
+        ends_equal=sum(agreement.equal for agreement in ends),
         tokens_per_second=decoding_speed(runtime, reference.prompts),
         other=f"other ids: {one_line(repr(texts[0]), 80)}" if texts else differing,
     )
@@ -160,19 +163,19 @@ class Reference:
             texts = [*self._samples(PASSAGES // 2), *SCRIPTS[: PASSAGES // 4], " ".join(PROMPTS[:9]), PROMPTS[2]]
         return [self._begun(text)[: min(PASSAGE_TOKENS, self.context)] for text in texts]
 
-    @cached_property
-    def ends(self) -> list[list[int]]:
-        """Ids after which the original is sure that a text ends; where it never is, those where that is likeliest."""
-        found = list(self._ends())
-        sure = [ids for ids, probability in found if probability >= SURE]
-        return (sure or [ids for ids, _ in found])[:PASSAGES]
+    def ends(self, least: float) -> list[list[int]]:
+        """Ids after which the original ends a text, and gives its end at least so much probability."""
+        return [ids for ids, probability in self._ends if probability >= least][:PASSAGES]
 
-    def _ends(self) -> Iterator[tuple[list[int], float]]:
+    @cached_property
+    def _ends(self) -> list[tuple[list[int], float]]:
+        found = []
         for passage in self.passages:
             logprobs_tv = self.logprobs(passage)
             for place, best in enumerate(logprobs_tv.argmax(-1).tolist()):
                 if best in self.stop_ids and place + 1 < self.context:
-                    yield passage[: place + 1], float(np.exp(logprobs_tv[place, best]))
+                    found.append((passage[: place + 1], float(np.exp(logprobs_tv[place, best]))))
+        return found
 
     def _begun(self, text: str) -> list[int]:
         """A text's ids behind what every text begins with: the end of the one before, where nothing else is said."""
@@ -240,11 +243,11 @@ def _rates(generate: Callable[[], int]) -> Iterator[float]:
         yield generated / (time.perf_counter() - begun)
 
 
-def _agreement(runtime: Runtime, reference: Reference, prompt: list[int]) -> Agreement:
-    tokens = runtime.greedy(prompt, reference.greedy_tokens)
-    assert len(tokens) <= reference.greedy_tokens
-    logprobs_tv = reference.logprobs([*prompt, *tokens])[len(prompt) - 1 :]
-    return agreement(tokens, logprobs_tv, reference.stop_ids, reference.greedy_tokens)
+def _agreement(runtime: Runtime, reference: Reference, prompt: list[int], count: int) -> Agreement:
+    tokens = runtime.greedy(prompt, count)
+    if len(tokens) > count:
+        raise ValueError(f"it generated {len(tokens)} tokens instead of {count}")
+    return agreement(tokens, reference.logprobs([*prompt, *tokens])[len(prompt) - 1 :], reference.stop_ids, count)
 
 
 def _divergences(runtime: Runtime, reference: Reference) -> list[float]:

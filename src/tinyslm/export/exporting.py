@@ -137,13 +137,14 @@ def _checked(
     target: Target, written: Written, original: Original, options: Options, reference: Reference
 ) -> tuple[str, Findings | None]:
     """The verdict. Whatever a runtime cannot do with its file is a fault of the export, not of the user."""
+    scheme = target.format.schemes[target.scheme]
     try:
         with torch.inference_mode(), target.format.open(written, original, options) as runtime:
-            findings = measure(runtime, reference)
+            findings = measure(runtime, reference, scheme)
     except Exception as error:
         problem = error.problem if isinstance(error, TinyslmError) else f"{type(error).__name__}: {error}"
         return f"failed: {RUNTIMES[target.format.name][0]} does not run it: {' '.join(problem.split())[:300]}", None
-    return judge(findings, target.format.schemes[target.scheme]), findings
+    return judge(findings, scheme), findings
 
 
 @contextmanager
