@@ -80,7 +80,10 @@ def test_every_family_computes_the_same(family: str, tmp_path) -> None:
         ("qwen3", {"rope_scaling": {"kind": "yarn", "factor": 4.0, "original_context": 24}}),
         ("qwen2", {"rope_scaling": {"kind": "yarn", "factor": 4.0, "original_context": 24, "attention_factor": 1.4}}),
         ("qwen3", {"tied": False, "rope_theta": 500.0}),
-        ("gemma3", {"window": 16, "depth": 3, "window_layers": (0, 2), "rope_scaling": {"kind": "linear", "factor": 4}}),
+        (
+            "gemma3",
+            {"window": 16, "depth": 3, "window_layers": (0, 2), "rope_scaling": {"kind": "linear", "factor": 4}},
+        ),
         ("gpt_neox", {"residual": "serial", "tied": True}),
         ("olmo2", {"tied": True}),
         ("phi3", {"rotary_share": 0.5}),
@@ -104,7 +107,16 @@ def _kl(family: str, scheme: str, folder) -> float:
 @pytest.mark.parametrize("family", ["qwen3", "gpt2"])
 @pytest.mark.parametrize("scheme", list(GGUF.schemes))
 def test_every_scheme_stays_close(family: str, scheme: str, tmp_path) -> None:
-    bounds = {"f32": 1e-5, "f16": 1e-4, "bf16": 1e-3, "q8_0": 1e-2, "q6_k": 3e-2, "q5_k_m": 0.1, "q4_k_m": 0.3, "q4_0": 0.4}
+    bounds = {
+        "f32": 1e-5,
+        "f16": 1e-4,
+        "bf16": 1e-3,
+        "q8_0": 1e-2,
+        "q6_k": 3e-2,
+        "q5_k_m": 0.1,
+        "q4_k_m": 0.3,
+        "q4_0": 0.4,
+    }
     assert _kl(family, scheme, tmp_path) < bounds[scheme] <= max(4e-1, GGUF.schemes[scheme].largest_kl)
 
 

@@ -154,9 +154,12 @@ def _sentencepiece_keys(content: dict[str, Any], names: Sequence[str]) -> dict[s
     if content["model"]["type"] != "BPE":
         raise _refusal("it merges by probabilities", content["model"]["type"])
     prefix = _adds_space(content)
+    merges = [
+        tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in content["model"]["merges"]
+    ]
+    _refuse_missing_merges(content, set(merges))
     place: dict[str, int] = {}
-    for index, merge in enumerate(content["model"]["merges"]):
-        left, right = merge.split(" ") if isinstance(merge, str) else merge
+    for index, (left, right) in enumerate(merges):
         place.setdefault(left + right, index)
     scores = [-float(place.get(name, 0)) for name in names]
     return {
@@ -165,6 +168,18 @@ def _sentencepiece_keys(content: dict[str, Any], names: Sequence[str]) -> dict[s
         "tokenizer.ggml.scores": scores,
         "tokenizer.ggml.add_space_prefix": prefix,
     }
+
+
+def _refuse_missing_merges(content: dict[str, Any], merges: set[tuple[str, ...]]) -> None:
+    """llama.cpp joins any two tokens that make a third one; SentencePiece, too, but not every BPE."""
+    added = {token["content"] for token in content["added_tokens"]}
+    whole = {left + right for left, right in merges}
+    pieces = (whole | {name for name in content["model"]["vocab"] if len(name) == 1}) - added
+    for name in whole:
+        for cut in range(1, len(name)):
+            pair = name[:cut], name[cut:]
+            if pair not in merges and pieces.issuperset(pair):
+                raise _refusal("it would join two tokens that this one keeps apart", " and ".join(pair))
 
 
 def _adds_space(content: dict[str, Any]) -> bool:
