@@ -1,4 +1,4 @@
-"""The graph of each family in ONNX Runtime, and its folder in onnxruntime-genai, against the Decoder that it came from."""
+"""The graph of each family in ONNX Runtime, and its folder in onnxruntime-genai, against the Decoder it came from."""
 
 from pathlib import Path
 

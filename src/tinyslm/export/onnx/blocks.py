@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 BLOCK = 32
-ROWS = 8192
+ROWS = 1024
 """Rows rounded at a time: what is held besides the result stays small."""
 RANGES = {4: (1.0, 0.95, 0.9, 0.85, 0.8), 8: (1.0,)}
 """By bits: which parts of a block's range are tried as that of its levels; what lies outside is cut off."""
