@@ -122,6 +122,23 @@ def test_a_special_token_that_is_not_marked_as_such_is_one(tmp_path):
     assert tokenizer.eos_id not in tokenizer.encode("a<|im_end|>")
 
 
+def test_a_chat_template_that_is_no_text(tmp_path):
+    folder = write_folder("qwen2", tmp_path / "model")
+    (folder / "chat_template.jinja").write_bytes(b"\xff\xfe{{")
+    with pytest.raises(TinyslmError, match=r"chat_template\.jinja"):
+        Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize("ids", [{"a": 4_000_000_000}, {"a": 1}])
+def test_ids_that_no_model_has(tmp_path, ids):
+    folder = changed("qwen2", tmp_path, lambda content: content["model"]["vocab"].update(ids))
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["added_tokens"] = content["added_tokens"][:1]
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(TinyslmError, match=r"ids are not one for each token|has the id"):
+        Tokenizer.load(folder)
+
+
 def test_byte_level_as_a_normalizer(tmp_path):
     backend = Backend(models.BPE({symbol: byte for byte, symbol in enumerate(pre_tokenizers.ByteLevel.alphabet())}, []))
     backend.normalizer = normalizers.ByteLevel()

@@ -228,6 +228,35 @@ def test_the_end_token_of_a_folder_that_names_none(tmp_path):
         Tokenizer.load(folder)
 
 
+@pytest.mark.parametrize("make", ["qwen2", "llama2", "gemma"])
+@pytest.mark.parametrize("adds", [True, False])
+@pytest.mark.parametrize("processor", [True, False])
+def test_tokenizer_json_says_what_prompts_begin_with(make, adds, processor, tmp_path):
+    """Not `add_bos_token`, which transformers 5 does not read beside a tokenizer.json."""
+    from transformers import AutoTokenizer
+
+    folder = write_folder(make, tmp_path / "model")
+    config, content = (json.loads((folder / name).read_text()) for name in ("tokenizer_config.json", "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "add_bos_token": adds}))
+    kept = content["post_processor"] if processor else None
+    (folder / "tokenizer.json").write_text(json.dumps({**content, "post_processor": kept}))
+    tokenizer = Tokenizer.load(folder)
+    expected = AutoTokenizer.from_pretrained(folder)("the text")["input_ids"]
+    assert expected == [*tokenizer.start_ids, *tokenizer.encode("the text")]
+    assert tokenizer.start_ids == ((tokenizer.bos_id,) if processor and make != "qwen2" else ())
+
+
+def test_older_folders_have_a_map_of_special_tokens(tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = write_folder("llama2", tmp_path / "model")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    names = {"bos_token": {"content": "<s>"}, "eos_token": "</s>", "unk_token": "<unk>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(names))
+    tokenizer, theirs = Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
+    assert (tokenizer.bos, tokenizer.eos, tokenizer.unk) == (theirs.bos_token, theirs.eos_token, theirs.unk_token)
+
+
 @pytest.mark.parametrize("make", ["qwen2", "llama2"])
 def test_beginning_with_bos_is_a_choice(make, tmp_path):
     from transformers import AutoTokenizer

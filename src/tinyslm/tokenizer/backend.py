@@ -123,15 +123,29 @@ def spelling_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -
     Raises `TinyslmError`, naming `origin` and the part, when texts would not come back from their ids: for a model
     that is not BPE and has no byte fallback, a decoder that is not known, or bytes that have no token.
     """
-    content = json.loads(backend.to_str())
-    ids = list(content["model"]["vocab"].values()) if content["model"]["type"] == "BPE" else []
-    if len(set(ids)) < len(ids) or max(ids, default=0) >= LARGEST:
-        raise _refusal(origin, f"its ids are not one for each token, below {LARGEST}")
+    content = _description(backend)
     decoder = _steps(content["decoder"], "decoders")
     byte_level = _is_byte_level(content, origin)
     spelling = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)
     _check(backend, spelling, origin)
     return spelling
+
+
+def _description(backend: tokenizers.Tokenizer) -> dict[str, Any]:
+    """What `tokenizer.json` says of the parts, without a BPE's vocabulary and merges, which may be many."""
+    from tokenizers import models
+
+    model = backend.model
+    if not isinstance(model, models.BPE):
+        content: dict[str, Any] = json.loads(backend.to_str())
+        return content
+    settings = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+    parts = ("normalizer", "pre_tokenizer", "decoder")
+    states = {name: getattr(backend, name) for name in parts}
+    return {
+        "model": {"type": "BPE", **{name: getattr(model, name) for name in settings}},
+        **{name: state and json.loads(state.__getstate__()) for name, state in states.items()},
+    }
 
 
 def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
@@ -176,7 +190,7 @@ def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], or
     if [step["type"] for step in decoder] not in ([], ["ByteLevel"]):
         raise _refusal(origin, f"its decoder is {_names(decoder)} where ByteLevel belongs")
     byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
-    vocab, added = _vocabulary(backend)
+    vocab, added = _vocabulary(backend, origin)
     missing = [byte for byte in _NEEDED if byte_symbols()[byte] not in vocab]
     if missing:
         raise _refusal(origin, f"it is no byte-level BPE tokenizer: it has no token for {len(missing)} common bytes")
@@ -201,7 +215,7 @@ def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]],
             raise _refusal(origin, f"its decoder has a step that is not known: {json.dumps(step)}")
     if "Strip" in kinds and kinds[-2:] != ["Fuse", "Strip"]:
         raise _refusal(origin, f"its decoder strips spaces in another place than the end: {_names(decoder)}")
-    vocab, added = _vocabulary(backend)
+    vocab, added = _vocabulary(backend, origin)
     missing = [byte for byte in _UTF8 if f"<0x{byte:02X}>" not in vocab]
     if missing or "ByteFallback" not in kinds:
         raise _refusal(origin, f"its byte fallback lacks {len(missing)} of the bytes or its decoder")
@@ -216,10 +230,12 @@ def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]],
     return Spelling(False, bytes_of, first, spaces)
 
 
-def _vocabulary(backend: tokenizers.Tokenizer) -> tuple[dict[str, int], dict[int, bytes]]:
+def _vocabulary(backend: tokenizers.Tokenizer, origin: str) -> tuple[dict[str, int], dict[int, bytes]]:
     """The model's tokens, name to id, without the added ones; and the text of these, by id."""
     added = {token: entry.content.encode() for token, entry in backend.get_added_tokens_decoder().items()}
     vocab: dict[str, int] = backend.get_vocab(with_added_tokens=False)
+    if len(set(vocab.values())) < len(vocab) or max(vocab.values(), default=0) >= LARGEST:
+        raise _refusal(origin, f"its ids are not one for each token, below {LARGEST}")
     return {name: token for name, token in vocab.items() if token not in added}, added
 
 

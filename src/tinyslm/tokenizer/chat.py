@@ -142,12 +142,17 @@ class _Chat:
         for number, message in enumerate(messages):
             if message.get("role") != "assistant":
                 continue
-            before = self.text(number, True)[0] if number else ""
+            if number == 0:
+                raise TinyslmError(
+                    "The conversation begins with the assistant, so that nothing shows where its words begin.",
+                    "Begin with a message of the system or the user.",
+                )
+            before = self.text(number, True)[0]
             after = self.text(number + 1, False)[0]
             said = after[len(before) :]
             end = min((said.find(name) + len(name) for name in ends if name in said), default=len(said))
             end += len(before)
-            if not number or not after.startswith(before) or not text.startswith(after[:end]):
+            if not after.startswith(before) or not text.startswith(after[:end]):
                 raise TinyslmError(
                     "The chat template does not show which tokens the assistant says: what it writes up to message "
                     f"{number + 1} depends on what follows.",

@@ -39,7 +39,9 @@ def read_settings(folder: Path, backend: tokenizers.Tokenizer) -> Settings:
     else the first of `generation_config.json` or `config.json`; else `<|endoftext|>`.
     Raises `TinyslmError` when there is none, or when a file is damaged.
     """
-    config = _read(folder / "special_tokens_map.json") | _read(folder / CONFIG)
+    config = _read(folder / CONFIG)
+    if "added_tokens_decoder" not in config:
+        config |= _read(folder / "special_tokens_map.json")  # as transformers has it
     stops = _stops(folder, config)
     vocab = backend.get_vocab(with_added_tokens=True)
 
@@ -98,7 +100,10 @@ def _chat_template(config: Mapping[str, Any], folder: Path) -> str | None:
     """The template in its own file, or in `tokenizer_config.json` as older folders have it, alone or among others."""
     file = folder / TEMPLATE
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TinyslmError(f"Could not read {file}: {error}.", DAMAGED) from None
     template = config.get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _HIDDEN = range(0xF0000, 0xFFFFE)  # stand for what is hidden in messages
 _LEADS = range(0x100000, 0x10FFFE)  # the first character of the names in the copy
+_COMPARED = ("role", "type")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class SpecialEncoder:
     def hide(self, values: Any, others: str = "") -> Hidden:
         """Hide the names of special tokens in all texts of `values` (plain JSON); `others` is text beside them.
 
-        What a text ends with, if a name begins so, is hidden too: the next text may go on with the rest of it.
+        What a text ends with, if a name begins so, is hidden too: the next text may go on with the rest of it. Keys,
+        roles and types that are plain words stay, because templates compare them.
         """
         taken = self._own.union(others, *_texts(values))
         free = (chr(code) for code in _HIDDEN if chr(code) not in taken)
@@ -212,12 +214,12 @@ def _texts(values: Any) -> Iterator[str]:
             yield from _texts(value)
 
 
-def _mapped(values: Any, change: Callable[[str], str]) -> Any:
-    """`values` with each of its texts changed, keys included."""
+def _mapped(values: Any, change: Callable[[str], str], key: object = None) -> Any:
+    """`values` with each of its texts changed, but for plain words that are keys, or stand under one of `_COMPARED`."""
     if isinstance(values, str):
-        return change(values)
+        return values if key in _COMPARED and values.isidentifier() else change(values)
     if isinstance(values, Mapping):
-        return {_mapped(key, change): _mapped(value, change) for key, value in values.items()}
+        return {_mapped(name, change, "role"): _mapped(value, change, name) for name, value in values.items()}
     if isinstance(values, list | tuple):
         return [_mapped(value, change) for value in values]
     return values
