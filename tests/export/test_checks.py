@@ -100,8 +100,8 @@ class TestGreedyTokens:
     @pytest.mark.parametrize(
         ("tokens", "other"),
         [
-            ([0, 2], "token 2 of a continuation: token 2 instead of 1"),
-            ([0], "the end instead of 1"),
+            ([0, 2], "token 2 of a continuation: token 2 instead of token 1"),
+            ([0], "the end instead of token 1"),
             ([1, 1], "token 1"),
         ],
     )
@@ -119,6 +119,17 @@ class TestGreedyTokens:
     def test_a_tie_of_the_end(self):
         assert agreement([], logprobs([-1, -2, -9, -1.0005]), {3}, 2).tie
         assert agreement([0], logprobs([-1.0005, -2, -9, -1], [-1, -2, -2, -2]), {3}, 1).tie
+
+    def test_where_the_original_ends_is_told(self):
+        ending = logprobs([-1, -2, -3, -4], [-3, -2, -2, -1])
+        assert agreement([0], ending, {3}, 2).end
+        assert not agreement([0, 1], self.ROWS, {3}, 2).end
+        passed = agreement([0, 1], ending, {3}, 2)
+        assert (passed.equal, passed.end, passed.other) == (
+            False,
+            True,
+            "token 2 of a continuation: token 1 instead of the end",
+        )
 
     def test_an_end_that_is_passed_over_is_no_tie(self):
         assert not agreement([3, 0], logprobs([-9, -9, -9, -1], [-1, -2, -2, -2]), {3}, 2).equal

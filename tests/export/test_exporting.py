@@ -98,7 +98,7 @@ def test_a_working_export(model_folder, tmp_path, fake):
     ]
     assert made[0].bytes == sum(file.stat().st_size for file in made[0].path.iterdir())
     assert entries(tmp_path / "out") == {"small.exact", "small.exact.txt", "exports.json"}
-    assert stages == ["loading the model", "fake:exact: writing", "fake:exact: trying it in the engine"]
+    assert stages == ["loading the model", "fake:exact, to be tried in the engine"]
     report = json.loads((tmp_path / "out/exports.json").read_text())["exports"]
     assert report[0]["findings"]["strings_equal"] == 500
     assert report[0]["name"] == "small.exact"

@@ -125,7 +125,7 @@ def _remarks(one: Export) -> list[str]:
     remarks.append(
         f"Stop tokens: {found.ends_equal} of {found.ends} texts end where the original ends them."
         if found.ends
-        else "Stop tokens: not tried, as the model ended no text."
+        else "Stop tokens: not tried, as the model surely ends none of the texts."
     )
     remarks.append(f"Mean KL: nats, over {found.positions} positions.")
     return remarks

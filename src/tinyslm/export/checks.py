@@ -91,6 +91,7 @@ def measure(runtime: Runtime, reference: "Reference", scheme: Scheme) -> Finding
     agreements = [_agreement(runtime, reference, prompt, reference.greedy_tokens) for prompt in reference.prompts]
     divergences = _divergences(runtime, reference)
     ends = [_agreement(runtime, reference, ids, 1) for ids in reference.ends(0.0 if scheme.exact else SURE)]
+    ends += [agreement for agreement in agreements if agreement.end]
     differing = next((agreement.other for agreement in agreements if not agreement.equal), "")
     return Findings(
         strings=len(reference.strings),
@@ -198,10 +199,15 @@ class Reference:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Whether greedy tokens are the original's; `tie`: up to a place where two are equally good."""
+    """Whether greedy tokens are the original's.
+
+    tie: up to a place where two are equally good. end: the original ends the text where comparing ended. other: what
+    differed, in words.
+    """
 
     equal: bool
     tie: bool = False
+    end: bool = False
     other: str = ""
 
 
@@ -212,18 +218,21 @@ def agreement(tokens: Sequence[int], logprobs_tv: Array, stop_ids: set[int], cou
     """
     chosen: list[int | None] = [*tokens, None] if len(tokens) < count else list(tokens)
     stops = sorted(stop_ids)
+    end = False
     for place, (token, logprobs_v) in enumerate(zip(chosen, logprobs_tv, strict=False)):
         best = int(logprobs_v.argmax())
-        ended = token is None
-        if (best in stop_ids) if ended else (token == best and best not in stop_ids):
+        end, ended = best in stop_ids, token is None
+        if end if ended else (token == best and not end):
             continue
         theirs = logprobs_v[stops].max() if ended else logprobs_v[token]
         # A token that ends a text was generated instead of ending it: no tie.
         if token not in stop_ids and logprobs_v[best] - theirs <= TIE:
             return Agreement(equal=True, tie=True)
-        word = "the end" if ended else f"token {token}"
-        return Agreement(equal=False, other=f"token {place + 1} of a continuation: {word} instead of {best}")
-    return Agreement(equal=True)
+        words = ("the end" if one is None or one in stop_ids else f"token {one}" for one in (token, best))
+        return Agreement(
+            equal=False, end=end, other=f"token {place + 1} of a continuation: {' instead of '.join(words)}"
+        )
+    return Agreement(equal=True, end=end)
 
 
 def decoding_speed(runtime: Runtime, prompts: Sequence[Sequence[int]], count: int = GREEDY_TOKENS) -> float | None:

@@ -109,12 +109,12 @@ def _export(
     target: Target, original: Original, path: Path, options: Options, reference: Reference | None, progress: Progress
 ) -> Export:
     """Make one export in a hidden folder, judge it there, and move it to its place with what belongs to it."""
+    program = f", to be tried in {RUNTIMES[target.format.name][0]}" if reference else ""
+    progress(f"{target}{program}", 0, 0)
     with _workplace(path) as place:
-        progress(f"{target}: writing", 0, 0)
         written = target.format.write(original, target.scheme, place / path.name, options)
         verdict, findings = NOT_CHECKED, None
         if reference is not None:
-            progress(f"{target}: trying it in {RUNTIMES[target.format.name][0]}", 0, 0)
             verdict, findings = _checked(target, written, original, options, reference)
         made = Export(
             target.format.name,
