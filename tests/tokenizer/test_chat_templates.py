@@ -158,6 +158,18 @@ def test_special_tokens_in_parts_stay_text(make, tmp_path):
             assert tokenizer.decode(ids[:-1]) == name + name
 
 
+def test_words_that_templates_compare_stay_as_they_are(tmp_path):
+    """Even where special tokens are plain words."""
+    folder = write_folder("qwen2", tmp_path / "model")
+    backend = Tokenizer.load(folder)._backend
+    backend.add_special_tokens(["user", "texts"])
+    template = "{% for p in messages[0].content %}{% if messages[0].role == 'user' and p.type == 'text' %}{{ p.text }}"
+    tokenizer = Tokenizer(backend, eos="<|im_end|>", chat_template=template + "{% endif %}{% endfor %}")
+    ids = encode_chat(tokenizer, [{"role": "user", "content": [{"type": "text", "text": "a user text"}]}])
+    assert tokenizer.decode(ids) == "a user text"
+    assert not set(ids) & set(tokenizer.special_ids.values())
+
+
 def test_roles_may_be_part_of_special_tokens(tmp_path):
     tokenizer = Tokenizer.load(write_folder("phi3", tmp_path / "model"))
     assert tokenizer.special_ids["<|user|>"] in encode_chat(tokenizer, TALK[:1])

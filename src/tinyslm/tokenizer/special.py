@@ -52,7 +52,7 @@ class SpecialEncoder:
         self._beginnings = {name[:size] for name in self._ids for size in range(1, len(name))}
         self._longest = max(map(len, self._beginnings), default=0)
         self._sizes = sorted({len(name) for name in self._ids}, reverse=True)
-        self._first = "".join({name[0] for name in self._ids})
+        self._first = [re.escape(first) for first in {name[:2] for name in self._ids}]
         self._own = set().union(*self._ids)
         self._copy = _Copy(backend, secrets.choice(_LEADS))
 
@@ -108,7 +108,7 @@ class SpecialEncoder:
 
     def _names(self, text: str, more: Mapping[str, str] = {}) -> Iterator[tuple[int, str]]:
         """Where names of special tokens, or characters of `more`, stand in the text; the longest one at each place."""
-        first = re.compile(f"[{re.escape(self._first + ''.join(more))}]") if self._first or more else re.compile("(?!)")
+        first = re.compile("|".join([*self._first, *more]) or "(?!)")
         sizes = [*self._sizes, 1]
         at = 0
         while match := first.search(text, at):
