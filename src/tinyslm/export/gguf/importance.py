@@ -16,8 +16,8 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 
 Importance = Mapping[str, NDArray[np.float32]]
 
-MOST_TOKENS = 1 << 16
-"""More text changes the encoding no further (llama.cpp's guides use some ten thousand tokens)."""
+MOST_TOKENS = 1 << 14
+"""More text hardly changes the encoding any further (llama.cpp's guides use some ten thousand tokens)."""
 LONGEST = 512
 LEAST = 1e-4
 """A column that was never used still weighs this share of the mean: another text may use it."""
@@ -32,21 +32,20 @@ def importance_matrix(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str]
     handles = [
         module.register_forward_hook(_adder(sums, f"{name}.weight"))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
+        if isinstance(module, nn.Linear) and module is not model.lm_head
     ]
+    add_output = _adder(sums, "model.embed_tokens.weight" if model.config.tied else "lm_head.weight")
     tokens = 0
     try:
         with torch.inference_mode():
             for ids in _windows(tokenizer, texts, min(LONGEST, model.config.context)):
-                model(torch.tensor([ids], device=model.lm_head.weight.device))
+                hidden_btd = model.model(torch.tensor([ids], device=model.lm_head.weight.device))
+                add_output(model.lm_head, (hidden_btd,), hidden_btd)
                 tokens += len(ids)
     finally:
         for handle in handles:
             handle.remove()
-    found = {name: _weights(total / tokens) for name, total in sums.items()}
-    if model.config.tied and "lm_head.weight" in found:
-        found["model.embed_tokens.weight"] = found.pop("lm_head.weight")
-    return found
+    return {name: _weights(total / tokens) for name, total in sums.items()}
 
 
 def _adder(sums: dict[str, Tensor], name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:

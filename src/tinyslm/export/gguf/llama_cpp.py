@@ -101,11 +101,13 @@ class LlamaCpp:
         # An end, or a part of a character, comes without probabilities: so a letter is forced, after they are taken.
         forced = [[self._letter, FORCED]]
         answer = self._complete(ids, n_predict=1, n_probs=self._vocab_size, logit_bias=forced)
-        logprobs_v = np.full(self._vocab_size, -np.inf, np.float32)
+        logprobs_v = np.full(self._vocab_size, -np.inf)
         for entry in answer["completion_probabilities"][0]["top_logprobs"]:
             if entry["logprob"] is not None:  # minus infinity, which JSON cannot say
                 logprobs_v[entry["id"]] = entry["logprob"]
-        return logprobs_v
+        # llama.cpp adds many probabilities up in single precision: they come to 1.0001 in all.
+        found: NDArray[Any] = (logprobs_v - np.logaddexp.reduce(logprobs_v)).astype(np.float32)
+        return found
 
     def greedy(self, ids: Sequence[int], count: int) -> list[int]:
         """See `Runtime`."""
