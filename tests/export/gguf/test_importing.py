@@ -197,7 +197,7 @@ REFUSED = {
         NOTHING,
         "feed_forward_length = different values",
     ),
-    "key width": (key("llama.attention.key_length", "uint32", 16), NOTHING, "another width than keys"),
+    "key width": (key("llama.attention.key_length", "uint32", 8), NOTHING, "another width than keys"),
     "tensor missing": (NOTHING, lambda tensors: tensors.pop("blk.0.ffn_up.weight"), "no weights for .*up_proj"),
     "tensor left over": (NOTHING, reshaped("blk.0.attn_sinks.weight", (2,)), "tensor 'blk.0.attn_sinks.weight'"),
     "bias of one block": (NOTHING, reshaped("blk.1.attn_q.bias", (32,)), "blk.1.attn_q.bias"),

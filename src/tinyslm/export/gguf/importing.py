@@ -32,7 +32,7 @@ from tinyslm.model.folder import save_model, state_tensors
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 HALVES = {"BF16": "bf16", "F16": "fp16"}  # GGUF's formats that a model folder can hold as they are
-LARGEST = 1 << 31  # no number about a model's shape comes near
+LARGEST = {int: 1 << 31, float: 1e18}  # no number about a model comes near
 
 Progress = Callable[[str, int, int], None]
 
@@ -193,7 +193,8 @@ def _shape_keys(file: Gguf, architecture: Architecture) -> dict[str, Any]:
     blocks = told.get(REQUIRED["depth"], 0)
     if isinstance(blocks, int) and blocks > len(file.tensors):
         raise _refusal(file, f"{blocks:,} blocks in {len(file.tensors):,} tensors")
-    if told.get("attention.value_length") != told.get("attention.key_length"):
+    usual = told.get("embedding_length", 0) // told.get("attention.head_count", 1)
+    if told.get("attention.value_length", usual) != told.get("attention.key_length", usual):
         raise _refusal(file, "values of another width than keys (attention.value_length)")
     return told
 
@@ -213,7 +214,7 @@ def _sensible(file: Gguf, key: str, value: Any, *, may_be_zero: bool) -> Any:
         right = isinstance(value, str if text else bool)
     else:
         right = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        right = right and (0 if may_be_zero else 1e-30) <= value < LARGEST
+        right = right and (0 if may_be_zero else 1e-30) <= value < LARGEST[type(value)]
         whole = key.endswith(("_count", "_length", "_count_kv", "sliding_window", "sliding_window_pattern"))
         right = right and (isinstance(value, int) or not whole)
     if not right:

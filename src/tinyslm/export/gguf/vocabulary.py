@@ -3,8 +3,8 @@
 Two kinds are read, as llama.cpp reads them (`llama-vocab.cpp`):
 
 - "gpt2": byte-level BPE. Tokens, merges, and the name of the split before them.
-- "llama": SentencePiece's BPE with byte fallback. Tokens with scores; the merges are rebuilt from these as transformers
-  converter does: every pair of tokens that makes a third one, best score first.
+- "llama": SentencePiece's BPE with byte fallback. Tokens with scores, from which merges are rebuilt as transformers'
+  converter does it: every pair of tokens that makes a third one, best score first.
 
 Ids are llama.cpp's, with its exceptions: a token whose name looks like an end of a message is special whatever its type
 says, and ends a generation. What a special token is written with stays text, always.
