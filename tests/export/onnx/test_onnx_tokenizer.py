@@ -66,3 +66,25 @@ def test_only_what_is_known_is_spelt_out() -> None:
     assert spelt_out(BYTE_LEVEL)["pretokenizers"] == [cuts, {**BYTE_LEVEL, "use_regex": False}]
     for other in (None, plain, {**BYTE_LEVEL, "add_prefix_space": True}, {"type": "Metaspace"}):
         assert spelt_out(other) == other
+
+
+def test_a_tokenizer_that_genai_cannot_read_at_all_is_reported(folder: Path) -> None:
+    train_tokenizer(TEXT, kind="byte").save(folder / "model")
+    content = json.loads((folder / "model" / "tokenizer.json").read_text())
+    pieces = [[piece, -1.0] for piece, _ in sorted(content["model"]["vocab"].items(), key=lambda item: item[1])]
+    content["model"] = {"type": "Unigram", "vocab": pieces, "unk_id": 0, "byte_fallback": False}
+    reads = SavedAs(json.dumps(content))
+    notes = write_tokenizer(reads, folder, 64)
+    assert len(notes) == 1
+    assert "onnxruntime-genai cannot read this tokenizer" in notes[0]
+
+
+class SavedAs:
+    """Stands for a tokenizer that is saved with this `tokenizer.json`."""
+
+    def __init__(self, content: str) -> None:
+        self.content = content
+
+    def save(self, folder: Path, **_settings) -> None:
+        (folder / "tokenizer.json").write_text(self.content)
+        write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})

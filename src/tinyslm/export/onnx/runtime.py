@@ -6,7 +6,7 @@ onnxruntime-genai as one buffer that is filled in place.
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from tinyslm.core.files import read_json
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.onnx.genai import CONFIG, GRAPH
 from tinyslm.export.onnx.graph import cache_names
+from tinyslm.export.onnx.tokenizer_files import open_tokenizer
 
 Array = NDArray[Any]
 
@@ -34,21 +35,23 @@ class OnnxRuntime:
         """Load it; `chat`: whether it has a chat template."""
         import onnxruntime
         import onnxruntime_genai as genai
-        import tokenizers
 
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
         settings.log_severity_level = 3  # errors only
         self._session = onnxruntime.InferenceSession(str(folder / GRAPH), settings, ["CPUExecutionProvider"])
-        self._tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.encode_special_tokens = True
+        self._tokenizer = open_tokenizer(folder, special=False)
+        self._special_tokenizer = open_tokenizer(folder, special=True)
 
         genai.disable_telemetry_events()
         config = genai.Config(str(folder))
         config.overlay(json.dumps({"model": {"decoder": {"session_options": {"intra_op_num_threads": threads}}}}))
         self._genai = genai
         self._model = genai.Model(config)
-        self._reader = genai.Tokenizer(self._model) if chat else None
+        self._reader = None
+        if chat:
+            with suppress(RuntimeError):  # a kind of tokenizer that it does not know; the export's notes say so
+                self._reader = genai.Tokenizer(self._model)
 
         model = read_json(folder / CONFIG)["model"]
         decoder = model["decoder"]
@@ -57,7 +60,10 @@ class OnnxRuntime:
         self._empty = np.zeros((1, decoder["num_key_value_heads"], 0, decoder["head_size"]), np.float32)
 
     def encode(self, text: str) -> list[int]:
-        """See `Runtime`. onnxruntime has no tokenizer: `tokenizers` reads the folder's."""
+        """See `Runtime`. onnxruntime has no tokenizer: `tokenizers` reads the folder's.
+
+        Where onnxruntime-genai's own reading differs, the notes of `write` say so.
+        """
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
@@ -98,11 +104,11 @@ class OnnxRuntime:
         return tokens[:-1] if tokens and tokens[-1] in self._stops else tokens
 
     def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
-        """See `Runtime`; both the template and the text that it gives are read by onnxruntime-genai."""
+        """See `Runtime`; onnxruntime-genai reads the template, and the text it gives is read as by `encode`."""
         if self._reader is None:
             return None
         text = self._reader.apply_chat_template(json.dumps(list(messages)), add_generation_prompt=True)
-        ids: list[int] = self._reader.encode(text).tolist()
+        ids: list[int] = self._special_tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
 

@@ -4,7 +4,7 @@ It knows less of `tokenizer.json` than the `tokenizers` library does. Where its 
 written in words that it does know, the exported file has these; what still differs is reported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +19,39 @@ GPT2_CUTS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> list[str]:
-    """Write the tokenizer's files; returns what onnxruntime-genai reads otherwise, if anything."""
+    """Write the tokenizer's files; returns what onnxruntime-genai reads otherwise, if anything.
+
+    `genai_config.json` must be there already: onnxruntime-genai opens no folder without it.
+    """
     tokenizer.save(folder, context=context)
-    texts = _texts(tokenizer)
-    other = _differing(folder, tokenizer, texts)
+    wanted = _read(folder)
+    try:
+        other = _differing(folder, wanted)
+    except RuntimeError as error:
+        return [f"onnxruntime-genai cannot read this tokenizer ({error}): encode with the `tokenizers` library instead"]
     if other:
         content = read_json(folder / FILE)
         write_json(folder / FILE, {**content, "pre_tokenizer": spelt_out(content.get("pre_tokenizer"))})
-        still = _differing(folder, tokenizer, texts)
-        if len(still) < len(other) and _reads_alike(folder, tokenizer, texts):
+        still = _differing(folder, wanted)
+        if len(still) < len(other) and _read(folder) == wanted:
             other = still
         else:
             write_json(folder / FILE, content)
     if not other:
         return []
     return [
-        f"onnxruntime-genai's tokenizer gives other ids than tokenizer.json for {len(other)} of {len(texts)} strings, "
+        f"onnxruntime-genai's tokenizer gives other ids than tokenizer.json for {len(other)} of {len(wanted)} strings, "
         f"such as {other[0][:40]!a}: encode with the `tokenizers` library instead"
     ]
+
+
+def open_tokenizer(folder: Path, *, special: bool) -> Any:
+    """The folder's tokenizer in the `tokenizers` library; `special`: names of special tokens in a text are tokens."""
+    import tokenizers
+
+    backend = tokenizers.Tokenizer.from_file(str(folder / FILE))
+    backend.encode_special_tokens = not special
+    return backend
 
 
 def spelt_out(pre_tokenizer: Any) -> Any:
@@ -59,20 +74,17 @@ def _split(pattern: str) -> dict[str, Any]:
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
-def _texts(tokenizer: Tokenizer) -> list[str]:
-    """Strings to try; left out is what onnxruntime-genai takes as ordinary text in no model: names of special tokens,
-    and what follows a NUL."""
-    marks = ("\0", *tokenizer.special_ids)
-    return [text for text in strings(TRIED) if not any(mark in text for mark in marks)]
+def _read(folder: Path) -> dict[str, list[int]]:
+    """Varied strings, and their ids as onnxruntime-genai should give them: names of special tokens are tokens to it.
+
+    Without those that hold a NUL, which it takes for the end of a text.
+    """
+    backend = open_tokenizer(folder, special=True)
+    return {text: backend.encode(text, add_special_tokens=False).ids for text in strings(TRIED) if "\0" not in text}
 
 
-def _differing(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+def _differing(folder: Path, wanted: Mapping[str, list[int]]) -> list[str]:
     import onnxruntime_genai
 
     reader = onnxruntime_genai.Tokenizer(str(folder))
-    return [text for text in texts if reader.encode(text).tolist() != tokenizer.encode(text)]
-
-
-def _reads_alike(folder: Path, tokenizer: Tokenizer, texts: Sequence[str]) -> bool:
-    again = Tokenizer.load(folder)
-    return all(again.encode(text) == tokenizer.encode(text) for text in texts)
+    return [text for text, ids in wanted.items() if reader.encode(text).tolist() != ids]
