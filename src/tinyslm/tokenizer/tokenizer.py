@@ -140,7 +140,10 @@ class Tokenizer:
             write_atomic(folder / TEMPLATE, self.chat_template)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens. A lone surrogate, which is no character, becomes U+FFFD."""
+        """Ids of a text, without special tokens. A lone surrogate, which is no character, becomes U+FFFD.
+
+        Some models' vocabularies lack the bytes of a few control characters: these are left out, as elsewhere.
+        """
         if len(text) <= LONG_TEXT or not self.splits_alike:
             return self._encode_part(text)
         return list(chain.from_iterable([self._encode_part(part) for part in cut(text)]))
