@@ -34,6 +34,17 @@ def test_values_that_are_on_a_grid_already_stay_as_they_are(bits: int) -> None:
     torch.testing.assert_close(restored(round_matrix(weight, bits)), weight, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("group", [32, 128])
+def test_what_was_rounded_to_4_bits_before_stays_as_it_is(group: int) -> None:
+    """As in a folder that `tinyslm quantize` wrote: eight levels below zero, seven above, a scale for each group."""
+    generator = torch.Generator().manual_seed(4)
+    codes = torch.randn(100, 256 // group, group, generator=generator).mul(3).round().clamp(-8, 7)
+    codes[7] = 0
+    scale = (torch.rand(100, 256 // group, 1, generator=generator) + 0.5).bfloat16().float()
+    weight = (codes * scale).flatten(1)
+    torch.testing.assert_close(restored(round_matrix(weight, 4)), weight, atol=1e-5, rtol=1e-5)
+
+
 def test_important_columns_come_out_nearer() -> None:
     weight = torch.randn(64, 64, generator=torch.Generator().manual_seed(3))
     important = torch.where(torch.arange(64) < 8, 100.0, 1.0)

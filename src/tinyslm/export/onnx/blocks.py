@@ -5,6 +5,7 @@ Each run of 32 values in a row is one block with a scale and a zero point of its
 Shape legend: n rows (outputs), k columns (inputs), c blocks of a row, i values of a block, y bytes.
 """
 
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,10 @@ ROWS = 1024
 """Rows rounded at a time: what is held besides the result stays small."""
 RANGES = {4: (1.0, 0.95, 0.9, 0.85, 0.8), 8: (1.0,)}
 """By bits: which parts of a block's range are tried as that of its levels; what lies outside is cut off."""
+
+
+Ways = Callable[[Tensor, int], Iterator[tuple[Tensor, Tensor]]]
+"""Scales and zero points to try, `[n, c, 1]` each, for blocks and a number of bits."""
 
 
 class Blocks(NamedTuple):
@@ -35,14 +40,16 @@ def round_matrix(weight_nk: Tensor, bits: int, importance_k: Tensor | None = Non
     """The matrix with every value rounded to the nearest of its block's `2 ** bits` levels.
 
     The levels of a block lie evenly, zero being one of them. Of a few ranges that they could cover, the one with the
-    least squared error is taken, each column's weighed by its importance where that is given. A last block that is not
-    full is filled up with zeros.
+    least squared error is taken, each column's weighed by its importance where that is given. What has been rounded to
+    4 bits around zero before, as in a quantized model folder, stays as it is. A last block that is not full is filled
+    up with zeros.
     """
     weight_nk = weight_nk.detach().float()
     if importance_k is None:
         importance_k = torch.ones(weight_nk.shape[1])
     importance_ci = _in_blocks(importance_k / importance_k.mean())
-    rows = [_round_rows(_in_blocks(part), importance_ci, bits) for part in weight_nk.split(ROWS)]
+    ways = _centred if bits == 4 and _is_rounded(weight_nk) else _spread
+    rows = [_round_rows(_in_blocks(part), importance_ci, bits, ways) for part in weight_nk.split(ROWS)]
     values, scales, zeros = (torch.cat(parts) for parts in zip(*rows, strict=True))
     return Blocks(values, scales, zeros, bits, weight_nk.shape[1])
 
@@ -55,11 +62,8 @@ def restored(blocks: Blocks) -> Tensor:
     return whole_nci.flatten(1)[:, : blocks.columns]
 
 
-def _round_rows(weight_nci: Tensor, importance_ci: Tensor, bits: int) -> tuple[Tensor, Tensor, Tensor]:
-    best, *others = (_levels(weight_nci, importance_ci, bits, part) for part in RANGES[bits])
-    for other in others:
-        better_nc1 = other.error < best.error
-        best = _Levels(*(torch.where(better_nc1, new, old) for new, old in zip(other, best, strict=True)))
+def _round_rows(weight_nci: Tensor, importance_ci: Tensor, bits: int, ways: Ways) -> tuple[Tensor, Tensor, Tensor]:
+    best = _best(weight_nci, importance_ci, bits, ways)
     return _packed(best.q, bits), best.scale.squeeze(-1), _packed(best.zero.squeeze(-1), bits)
 
 
@@ -72,15 +76,40 @@ class _Levels(NamedTuple):
     error: Tensor
 
 
-def _levels(weight_nci: Tensor, importance_ci: Tensor, bits: int, part: float) -> _Levels:
-    """Blocks rounded over a part of their range, and then with the scale that fits the rounded values best."""
-    top = 2**bits - 1
-    low = weight_nci.amin(-1, keepdim=True).clamp(max=0) * part
-    high = weight_nci.amax(-1, keepdim=True).clamp(min=0) * part
-    scale = (high - low) / top
-    scale = torch.where(scale == 0, 1.0, scale)  # a block of zeros
-    zero = (-low / scale).round()
-    q = ((weight_nci / scale).round() + zero).clamp(0, top)
+def _spread(weight_nci: Tensor, bits: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Levels over all of a block's range, or over part of it."""
+    low, high = weight_nci.amin(-1, keepdim=True).clamp(max=0), weight_nci.amax(-1, keepdim=True).clamp(min=0)
+    for part in RANGES[bits]:
+        scale = _not_zero((high - low) * part / (2**bits - 1))
+        yield scale, (-low * part / scale).round()
+
+
+def _centred(weight_nci: Tensor, bits: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """As many levels below zero as above, the largest value being any one of them."""
+    middle = 2 ** (bits - 1)
+    largest = weight_nci.abs().amax(-1, keepdim=True)
+    for level in range(middle, 0, -1):
+        yield _not_zero(largest / level), torch.full_like(largest, middle)
+
+
+def _is_rounded(weight_nk: Tensor) -> bool:
+    """Whether the first rows are on centred levels already."""
+    weight_nci = _in_blocks(weight_nk[:64])
+    error = _best(weight_nci, torch.ones(weight_nci.shape[1:]), 4, _centred).error.sum()
+    return bool(error <= 1e-8 * weight_nci.square().sum())
+
+
+def _best(weight_nci: Tensor, importance_ci: Tensor, bits: int, ways: Ways) -> _Levels:
+    best, *others = (_levels(weight_nci, importance_ci, bits, *way) for way in ways(weight_nci, bits))
+    for other in others:
+        better_nc1 = other.error < best.error
+        best = _Levels(*(torch.where(better_nc1, new, old) for new, old in zip(other, best, strict=True)))
+    return best
+
+
+def _levels(weight_nci: Tensor, importance_ci: Tensor, bits: int, scale: Tensor, zero: Tensor) -> _Levels:
+    """Blocks rounded with a scale and a zero point, and then with the scale that fits the rounded values best."""
+    q = ((weight_nci / scale).round() + zero).clamp(0, 2**bits - 1)
     steps = q - zero
     weighed = steps * importance_ci
     # Least squares: the sum of v (w - s d)^2 is smallest where s is the sum of v d w by that of v d^2.
@@ -88,6 +117,11 @@ def _levels(weight_nci: Tensor, importance_ci: Tensor, bits: int, part: float) -
     scale = torch.where((squares > 0) & (products > 0), products / squares, scale)
     error = (importance_ci * (steps * scale - weight_nci) ** 2).sum(-1, keepdim=True)
     return _Levels(q, scale, zero, error)
+
+
+def _not_zero(scale: Tensor) -> Tensor:
+    """A scale for blocks of zeros, too."""
+    return torch.where(scale == 0, 1.0, scale)
 
 
 def _in_blocks(x: Tensor) -> Tensor:
