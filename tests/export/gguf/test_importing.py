@@ -203,7 +203,7 @@ REFUSED = {
     "bias of one block": (NOTHING, reshaped("blk.1.attn_q.bias", (32,)), "blk.1.attn_q.bias"),
     "tensor too narrow": (NOTHING, reshaped("blk.0.attn_q.weight", (32, 16)), r"q_proj.weight in the shape \[32, 16\]"),
     "tensor too short": (NOTHING, reshaped("blk.0.ffn_down.weight", (16, 64)), "16 rows instead of 32"),
-    "few embeddings": (NOTHING, reshaped("token_embd.weight", (200, 32)), "269 tokens for 200 rows"),
+    "few embeddings": (NOTHING, reshaped("token_embd.weight", (200, 32)), "320 tokens for 200 rows"),
     "odd divisors": (NOTHING, lambda tensors: tensors.update({ROPE_DIVISORS: np.full(4, 8, np.float32)}), "4 divisors"),
     "divisors by rule of nobody": (
         NOTHING,

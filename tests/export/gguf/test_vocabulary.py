@@ -190,6 +190,7 @@ WRONG = {
     "a score no number": (replaced(scores=lambda scores: [float("nan"), *scores[1:]]), "no numbers"),
     "a byte missing": (replaced(tokens=lambda tokens: [*tokens[:3], "x", *tokens[4:]]), "no token <0x00>"),
     "a token too long": (replaced(tokens=lambda tokens: [*tokens[:259], "y" * 2000, *tokens[260:]]), "longer than"),
+    "too many merges": (partial(byte_level, merges=[("a", "b")] * 5000), "it has 5,000 merges"),
     "an id outside": (replaced(eos_token_id=lambda _: 320), "eos token is number 320 of"),
     "no end": (without_end, "which token ends a text"),
     "a merge of nothing": (partial(byte_level, merges=[("a", "b"), ("zz", "z")]), None),

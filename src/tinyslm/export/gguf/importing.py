@@ -103,8 +103,6 @@ def import_gguf(
     architecture = _architecture(source)
     config = _config(source, architecture)
     tokenizer = read_tokenizer(source)
-    if tokenizer.vocab_size > config.vocab_size:
-        raise _refusal(source, f"{tokenizer.vocab_size:,} tokens for {config.vocab_size:,} rows of embeddings")
     chosen = _dtype(source, dtype)
     model = _empty(source, config)
     model.load_state_dict(_weights(source, architecture, model, DTYPES[chosen], progress), strict=False, assign=True)

@@ -45,6 +45,7 @@ MEANINGS = ("bos", "eos", "eot", "eom", "unknown", "padding")
 """`tokenizer.ggml.{}_token_id`: tokens that are special whatever their type says."""
 
 LONGEST_PIECE = 1000  # characters of a SentencePiece token: finding its merges takes time in the square of that
+MOST_MERGES = 16  # for each token; real vocabularies have one to three
 
 
 class Kind(IntEnum):
@@ -114,7 +115,10 @@ def _refusing(file: Gguf) -> Iterator[None]:
 
 def _listing(file: Gguf) -> Listing:
     """The tokens, with what llama.cpp changes about them, without the fillers at the end."""
-    names = list(file.need("tokenizer.ggml.tokens", Strings))
+    tokens, embeddings = file.need("tokenizer.ggml.tokens", Strings), file.tensors.get("token_embd.weight")
+    if embeddings is not None and len(tokens) > embeddings.shape[0]:
+        raise _damaged(file, f"it has {len(tokens):,} tokens for {embeddings.shape[0]:,} rows of embeddings")
+    names = list(tokens)
     kinds = file.get("tokenizer.ggml.token_type", np.ndarray)
     if kinds is not None and len(kinds) != len(names):
         raise _damaged(file, f"{len(names):,} tokens have {len(kinds):,} types")
@@ -146,7 +150,9 @@ def _byte_level(file: Gguf, listing: Listing) -> tuple[tokenizers.Tokenizer, boo
         )
     split = SPLITS[name]
     vocab = {name: token for token, name in enumerate(listing.names)}
-    merges = [_pair(file, merge, vocab) for merge in file.need("tokenizer.ggml.merges", Strings)]
+    written = file.need("tokenizer.ggml.merges", Strings)
+    _check_count(file, len(written), len(vocab))
+    merges = [_pair(file, merge, vocab) for merge in written]
     backend = Backend(models.BPE(vocab=vocab, merges=merges, ignore_merges=split.ignore_merges))
     backend.pre_tokenizer = pre_tokenizer(split)
     backend.decoder = decoders.ByteLevel()
@@ -189,14 +195,18 @@ def _rebuilt_merges(file: Gguf, listing: Listing) -> list[tuple[str, str]]:
     pieces = {name: float(scores[token]) for token, name in listing.of(Kind.NORMAL, Kind.UNUSED)}
     if max(map(len, pieces), default=0) > LONGEST_PIECE:
         raise _damaged(file, f"a token is longer than {LONGEST_PIECE} characters")
-    found = [
-        (score, cut, len(name) - cut, name)
-        for name, score in pieces.items()
-        for cut in range(1, len(name))
-        if name[:cut] in pieces and name[cut:] in pieces
-    ]
+    found: list[tuple[float, int, int, str]] = []
+    for name, score in pieces.items():
+        cuts = (cut for cut in range(1, len(name)) if name[:cut] in pieces and name[cut:] in pieces)
+        found += [(score, cut, len(name) - cut, name) for cut in cuts]
+        _check_count(file, len(found), len(listing.names))
     found.sort(key=lambda merge: merge[:3], reverse=True)
     return [(name[:cut], name[cut:]) for _, cut, _, name in found]
+
+
+def _check_count(file: Gguf, merges: int, tokens: int) -> None:
+    if merges > MOST_MERGES * tokens:
+        raise _damaged(file, f"it has {merges:,} merges or more for {tokens:,} tokens")
 
 
 def _pair(file: Gguf, merge: str, vocab: Mapping[str, int]) -> tuple[str, str]:
