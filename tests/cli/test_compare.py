@@ -7,7 +7,7 @@ def test_a_run_and_its_export(tinyslm, finished: Path, texts: Path) -> None:
     assert tinyslm("export", finished, "--to", "hf:bf16", "--out", ".", "--no-verify").code == 0
     ended = tinyslm("compare", finished, "run-hf-bf16", "--text", texts, "--tokens", "200", "--out", "compared")
     assert (ended.code, ended.err) == (0, "")
-    assert "bits/weight" in ended.out
+    assert "bits/B" in ended.out
     rows = [line for line in ended.out.splitlines() if line.startswith("run")]
     assert [row.split()[0] for row in rows] == ["run", "run-hf-bf16"]
     assert "+0.00%" in rows[0]

@@ -119,7 +119,7 @@ def _remarks(one: Export) -> list[str]:
     if found.other:
         remarks.append(f"First difference: {found.other}.")
     if found.ties:
-        remarks.append(f"Of the equal continuations, {found.ties} end in a tie of two tokens.")
+        remarks.append(f"Counted as equal, as two tokens tie there: {found.ties}.")
     if found.chats:
         remarks.append(f"Chat template: equal ids for {found.chats_equal} of {found.chats} conversations.")
     remarks.append(

@@ -12,10 +12,11 @@ from tinyslm.core.plots import BLUE, HEIGHT, INK, ORANGE, WIDTH, Chart, grid
 from tinyslm.core.quantities import size
 from tinyslm.export.comparing import Compared, Comparison
 
-HEADER = ("model", "size", "bits/weight", "bits/byte", "change", "KL", "read/s", "write/s")
+HEADER = ("model", "size", "bits/w", "bits/B", "change", "KL", "read/s", "write/s")
 LEGEND = (
-    "size: of the weights. bits/byte: on the text; less is better. change: of that, against the first. KL: nats, of "
-    "the first from this one, where both have the same tokens. read/s, write/s: tokens per second."
+    "size: of the weights. bits/w: for each of them. bits/B: bits per byte of the text; less is better. change: of "
+    "that, against the first. KL: nats, of the first from this one, where both have the same tokens. read/s, write/s: "
+    "tokens per second."
 )
 
 
