@@ -13,7 +13,7 @@ from tinyslm.export.format import Options
 from tinyslm.export.gguf import GGUF
 from tinyslm.export.gguf.reader import Gguf
 from tinyslm.export.gguf.vocabulary import read_tokenizer
-from tinyslm.export.gguf.vocabulary_keys import names_that_end, tokenizer_keys, why_not
+from tinyslm.export.gguf.vocabulary_keys import differences, tokenizer_keys, why_not
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.vocabulary import SPLIT, byte_symbols, special_tokens
 
@@ -70,9 +70,8 @@ def test_tokens_that_no_merge_makes_need_the_same_habit() -> None:
         (lambda: byte_level(split(r"\p{L}+|\p{N}"), BYTES), "no name there"),
         (lambda: byte_level(pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=True)), "no such step"),
         (lambda: byte_level(pre_tokenizers.Digits(individual_digits=False), WORDS), "no such step"),
-        (lambda: byte_level(WORDS, normalizer=normalizers.NFC()), "does not change texts"),
+        (lambda: byte_level(WORDS, normalizer=normalizers.Lowercase()), "does not change texts"),
         (lambda: byte_level(WORDS, words=["</s>"]), "ordinary token because of its name"),
-        (lambda: byte_level(WORDS, extra=[AddedToken("tool", lstrip=True, special=False)]), "cannot take spaces"),
         (lambda: sentencepiece(all_merges=False), "keeps apart"),
     ],
 )
@@ -90,10 +89,17 @@ def test_added_tokens_that_are_not_special_are_found_in_text(tmp_path) -> None:
         assert runtime.encode("a<tool> b") == tokenizer.encode("a<tool> b") == [97, 320, 32, 98]
 
 
+def test_small_differences_are_told() -> None:
+    assert "NFC" in differences(byte_level(WORDS, normalizer=normalizers.NFC()))[0]
+    loose = byte_level(WORDS, extra=[AddedToken("<tool>", lstrip=True, special=False)])
+    assert "<tool>" in differences(loose)[0]
+    assert tokenizer_keys(loose, 384)["tokenizer.ggml.token_type"][320] == 4
+
+
 def test_ends_by_name_are_told() -> None:
     tokenizer = byte_level(WORDS, extra=[AddedToken("<|eot_id|>", special=True)])
-    assert "<|eot_id|>" in names_that_end(tokenizer)[0]
-    assert names_that_end(tokenizer_of("byte")) == []
+    assert "<|eot_id|>" in differences(tokenizer)[0]
+    assert differences(tokenizer_of("byte")) == []
 
 
 def test_more_than_three_ends_without_a_known_name_are_refused() -> None:

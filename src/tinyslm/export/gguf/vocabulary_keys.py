@@ -6,7 +6,6 @@ llama.cpp would do otherwise is refused, so that no file is written whose ids di
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
@@ -19,6 +18,8 @@ Steps = Sequence[dict[str, Any]]
 
 # Of several names for the same split, the one that most programs know.
 BEST_KNOWN = ("gpt-2", "llama-bpe", "qwen2", "smollm")
+
+COMPOSED = {"type": "NFC"}
 
 
 def tokenizer_keys(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
@@ -55,10 +56,19 @@ def why_not(tokenizer: Tokenizer, vocab_size: int) -> str:
     return ""
 
 
-def names_that_end(tokenizer: Tokenizer) -> list[str]:
-    """Notes on special tokens that llama.cpp takes for ends because of their names, and the model does not."""
-    ends = [name for name, token in tokenizer.special_ids.items() if name in ENDS and token not in tokenizer.stop_ids]
-    return [f"llama.cpp also ends a text at {', '.join(ends)}, because of the name"] if ends else []
+def differences(tokenizer: Tokenizer) -> list[str]:
+    """Notes on what llama.cpp does otherwise in texts that are rare enough to live with it."""
+    content, notes = tokenizer_content(tokenizer), []
+    if _steps(content["normalizer"], "normalizers") == [COMPOSED]:
+        notes.append("llama.cpp does not compose characters (NFC): letters with separate accents get other ids")
+    added = [token for token in content["added_tokens"] if not token["special"]]
+    if loose := [token["content"] for token in added if token["lstrip"] or token["rstrip"] or token["single_word"]]:
+        notes.append(f"llama.cpp leaves the spaces beside {', '.join(loose)} in texts alone")
+    named = [token["content"] for token in content["added_tokens"] if token["content"] in ENDS]
+    known = {name for name, token in tokenizer.special_ids.items() if token in tokenizer.stop_ids}
+    if ends := [name for name in named if name not in known]:
+        notes.append(f"llama.cpp also ends a text at {', '.join(ends)}, because of the name")
+    return notes
 
 
 def tokenizer_content(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -97,48 +107,34 @@ def all_encode_to_themselves(content: dict[str, Any]) -> bool:
     )
 
 
-@dataclass(frozen=True)
-class _Added:
-    """What `tokenizer.json` says of one added token."""
-
-    special: bool
-    plain: bool
-
-
 def _listing(tokenizer: Tokenizer, content: dict[str, Any], vocab_size: int) -> tuple[list[Kind], list[str]]:
     """The kind and the name of every id, in order."""
-    added = {
-        token["id"]: _Added(token["special"], not (token["lstrip"] or token["rstrip"] or token["single_word"]))
-        for token in content["added_tokens"]
-    }
+    special = {token["id"]: bool(token["special"]) for token in content["added_tokens"]}
     names = {token: name for name, token in content["model"]["vocab"].items()}
     names |= {token["id"]: token["content"] for token in content["added_tokens"]}
     kinds = []
     for token in range(vocab_size):
-        kinds.append(_kind(tokenizer, names.get(token), added.get(token)))
+        kinds.append(_kind(tokenizer, names.get(token), special.get(token)))
         names.setdefault(token, f"[PAD{token}]")
     return kinds, [names[token] for token in range(vocab_size)]
 
 
-def _kind(tokenizer: Tokenizer, name: str | None, added: _Added | None) -> Kind:
+def _kind(tokenizer: Tokenizer, name: str | None, special: bool | None) -> Kind:
+    """special: of an added token, whether it is; `None` for others."""
     if name is None:
         return Kind.UNUSED
-    if added is None and name in ENDS:
+    if special is None and name in ENDS:
         raise _refusal("it would end a text at an ordinary token because of its name", name)
     if name == tokenizer.unk and not tokenizer.spelling.byte_level:
         return Kind.UNKNOWN
-    if added is not None and added.special:
-        return Kind.CONTROL
-    if added is not None:
-        if not added.plain:
-            raise _refusal("it cannot take spaces beside an added token into it", name)
-        return Kind.USER_DEFINED
+    if special is not None:
+        return Kind.CONTROL if special else Kind.USER_DEFINED
     is_byte = not tokenizer.spelling.byte_level and len(name) == 6 and name.startswith("<0x") and name.endswith(">")
     return Kind.BYTE if is_byte else Kind.NORMAL
 
 
 def _byte_level_keys(content: dict[str, Any]) -> dict[str, Any]:
-    if _steps(content["normalizer"], "normalizers"):
+    if _steps(content["normalizer"], "normalizers") not in ([], [COMPOSED]):
         raise _refusal("it does not change texts before splitting them", json.dumps(content["normalizer"])[:200])
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in content["model"]["merges"]]
     return {

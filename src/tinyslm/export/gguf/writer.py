@@ -21,7 +21,7 @@ from tinyslm.export.gguf.container import Description, write_container
 from tinyslm.export.gguf.importance import Importance, importance_matrix
 from tinyslm.export.gguf.modelfile import write_modelfile
 from tinyslm.export.gguf.quantize import LARGEST_HALF, SCHEMES, TYPES, encoded, fitting_type, wanted_type
-from tinyslm.export.gguf.vocabulary_keys import names_that_end, tokenizer_keys
+from tinyslm.export.gguf.vocabulary_keys import differences, tokenizer_keys
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import state_tensors
 
@@ -60,7 +60,7 @@ def write(original: Original, scheme: str, path: Path, options: Options) -> Writ
     values = architecture.tensors_to_gguf(config, tensors)
     weights = _by_gguf_name(architecture, config, tensors, importance)
     _write_file(path, keys, plan, (tensor for _, tensor in values), weights, options.threads)
-    notes = [*_type_notes(plan), *_context_notes(architecture, config), *names_that_end(original.tokenizer)]
+    notes = [*_type_notes(plan), *_context_notes(architecture, config), *differences(original.tokenizer)]
     return Written(path, [*notes, *write_modelfile(path, original.tokenizer, architecture.context(config))])
 
 
