@@ -17,7 +17,7 @@ def supports(model: Decoder) -> str:
 
 
 # Mean KL divergence (nats) as measured without calibration, on a model of 15 M parameters trained on stories and on
-# SmolLM2-135M, which suffers more as few of its widths fit the blocks (of 256). The bounds are at least twice the worse.
+# SmolLM2-135M, which suffers more as few of its widths fit the blocks (of 256). The bounds are twice the worse or more.
 #
 #     scheme     f16     bf16    q8_0    q6_k    q5_k_m  q4_k_m  q4_0
 #     15 M       1e-6    4e-6    8e-5    2e-4    9e-4    1.3e-3  7e-3
