@@ -321,3 +321,12 @@ def test_sentencepiece_itself_gives_the_same_ids(tmp_path):
         assert tokenizer.encode(text) == processor.encode(text), text
         assert tokenizer.decode(tokenizer.encode(text)) == text
     assert tokenizer.start_ids == (processor.bos_id(),)
+
+
+def test_a_tokenizer_for_a_new_model_puts_nothing_before_prompts(ours, tmp_path) -> None:
+    bare = ours.without_start()
+    assert bare.start_ids == ()
+    assert bare.encode("Once upon a time") == ours.encode("Once upon a time")
+    assert (bare.bos_id, bare.stop_ids) == (ours.bos_id, ours.stop_ids)
+    bare.save(tmp_path)
+    assert Tokenizer.load(tmp_path).start_ids == ()

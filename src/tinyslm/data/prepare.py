@@ -50,7 +50,8 @@ def prepare(
 ) -> Shards:
     """Make the shards folder `out` from the text in `paths` (files, folders, globs, `-`, `hf://NAME`).
 
-    tokenizer: one that exists, or the settings of one to be trained on the training text.
+    tokenizer: one that exists, or the settings of one to be trained on the training text. Documents begin with no
+    token of their own, whatever an existing one puts before its prompts: each follows the end of the one before.
     progress: told `(stage, bytes done, bytes in all)`; the second number is 0 where it cannot be known.
     notify: told in a sentence what was skipped, dropped or decided.
 
@@ -59,6 +60,7 @@ def prepare(
     Raises `TinyslmError` when a path, the text in it, or `out` cannot be used.
     """
     config = config or DataConfig()
+    tokenizer = tokenizer.without_start() if isinstance(tokenizer, Tokenizer) else tokenizer
     given = _Given.find(paths, config, exclude=Path(out))
     inputs = _fingerprint(given.sources, config, tokenizer)
     if earlier := _earlier(Path(out), inputs, notify):

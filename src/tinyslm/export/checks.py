@@ -129,7 +129,7 @@ class Reference:
     def logprobs(self, ids: Sequence[int]) -> Array:
         """The original's log-probabilities after each of `ids`, fp32 `[len(ids), vocab_size]`."""
         with torch.inference_mode():
-            logits_tv = self._model(torch.tensor([list(ids)], device=self._model.lm_head.weight.device))[0]
+            logits_tv = self._model(torch.tensor([list(ids)], device=self._model.device))[0]
             found: Array = logits_tv.float().log_softmax(-1).cpu().numpy()
         return found
 

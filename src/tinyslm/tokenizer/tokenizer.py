@@ -195,10 +195,20 @@ class Tokenizer:
         """Hash of the content of `tokenizer.json`, however it is laid out: equal hashes mean equal ids."""
         return sha256_json(self._content)
 
+    def without_start(self) -> Tokenizer:
+        """The same, but prompts begin with nothing: for new models, whose texts follow each other with `eos` between."""
+        if not self.start_ids:
+            return self
+        return _from_json(self._backend.to_str(), self.unk, {**self._settings, "adds_bos": False})
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Cross a process boundary as JSON."""
-        settings = {"eos": self.eos, "pad": self.pad, "bos": self.bos, "stops": self._stops}
-        return _from_json, (self._backend.to_str(), self.unk, settings | {"chat_template": self.chat_template})
+        return _from_json, (self._backend.to_str(), self.unk, self._settings)
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        names = {"eos": self.eos, "pad": self.pad, "bos": self.bos}
+        return {**names, "stops": self._stops, "chat_template": self.chat_template}
 
     def _known_stops(self) -> set[int]:
         """The ids that end a generation whatever the model's settings say."""
