@@ -141,3 +141,7 @@ def test_a_config_of_a_huge_model_takes_no_memory(folder: Path, change: dict) ->
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(TinyslmError, match="bytes of weights"):
         load_model(folder)
+
+
+def test_weight_files_have_the_rights_of_any_new_file(folder: Path) -> None:
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode

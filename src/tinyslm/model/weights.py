@@ -1,5 +1,6 @@
 """Weight files: safetensors, in one file or in shards with an index. Nothing is ever unpickled."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -67,6 +68,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file(dict(tensors), path, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(str(error)) from error
+    path.chmod(0o666 & ~_umask())  # the library lets only the owner read it
+
+
+def _umask() -> int:
+    """Which rights new files do not get; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _tensors(path: Path, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
