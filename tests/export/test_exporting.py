@@ -1,5 +1,6 @@
 """Exports as a whole: what is written where, what is refused, and what happens to what fails."""
 
+import dataclasses
 import json
 import shutil
 import signal
@@ -138,6 +139,24 @@ def test_what_a_runtime_cannot_load_fails(model_folder, tmp_path, fake):
     assert [row.failed for row in made] == [True, True], "the others are still made"
     assert made[0].verdict.startswith("failed: the engine does not run it: ")
     assert made[0].findings is None
+
+
+def test_a_gguf_file_with_other_weights_fails_in_llama_cpp(model_folder, tmp_path, monkeypatch):
+    from tinyslm.export import gguf
+
+    def tampered(original, scheme, path, options):
+        written = real(original, scheme, path, options)
+        content = bytearray(path.read_bytes())
+        content[-40_000:-2_000] = content[-80_000:-42_000]
+        path.write_bytes(content)
+        return written
+
+    real = gguf.GGUF.write
+    monkeypatch.setattr(gguf, "GGUF", dataclasses.replace(gguf.GGUF, write=tampered))
+    made = export_model(model_folder, "gguf:f32", tmp_path)
+    assert made[0].verdict.startswith("failed: ")
+    assert "mean KL is" in made[0].verdict
+    assert entries(tmp_path) == {"small-F32.gguf.failed", "exports.json"}
 
 
 @pytest.mark.parametrize("taken", ["small.exact", "small.exact.failed"])

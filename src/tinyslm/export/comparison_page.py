@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic, write_json
@@ -80,9 +81,17 @@ def draw(models: Sequence[Compared]) -> list[Chart]:
 def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title: str) -> Chart:
     import altair as alt
 
+    order = sorted(range(len(models)), key=lambda index: x[index])
     rows = [
-        {"name": model.name, "x": place, "y": model.bits_per_byte, "first": model is models[0]}
-        for model, place in zip(models, x, strict=True)
+        {
+            "name": model.name,
+            "x": place,
+            "y": model.bits_per_byte,
+            "first": model is models[0],
+            # Names go to the left of points far to the right, and in turn above and below: few are cut off or meet.
+            "side": ("left" if place > 0.7 * max(x) else "right") + ("above", "below")[order.index(index) % 2],
+        }
+        for index, (model, place) in enumerate(zip(models, x, strict=True))
     ]
     base = alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"))).encode(
         x=alt.X("x:Q", title=x_title, scale=alt.Scale(zero=True, padding=24), axis=alt.Axis(grid=False, tickCount=5)),
@@ -95,11 +104,14 @@ def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title:
     )
     colour = alt.condition("datum.first", alt.value(ORANGE), alt.value(BLUE))
     points = base.mark_circle(size=70, opacity=1).encode(color=colour)
-    # Names go to the left of points that stand far to the right, so that none is cut off.
-    middle = max(x) / 2
-    right = base.transform_filter(f"datum.x <= {middle!r}").mark_text(align="left", dx=8, fontSize=11, color=INK)
-    left = base.transform_filter(f"datum.x > {middle!r}").mark_text(align="right", dx=-8, fontSize=11, color=INK)
-    named = [text.encode(text="name:N") for text in (right, left)]
+    sides: list[tuple[str, Literal["left", "right"], int]] = [("left", "right", -6), ("right", "left", 6)]
+    named = [
+        base.transform_filter(f"datum.side == '{side}{height}'")
+        .mark_text(align=align, dx=dx, dy=dy, fontSize=11, color=INK)
+        .encode(text="name:N")
+        for side, align, dx in sides
+        for height, dy in (("above", -8), ("below", 9))
+    ]
     drawing = alt.layer(points, *named).properties(width=WIDTH, height=HEIGHT, title=title)
     places = ", ".join(f"{row['name']} {row['y']:.4g} at {row['x']:.4g}" for row in rows)
     return Chart(drawing, f"{title} ({x_title}): {places}.")
