@@ -134,7 +134,7 @@ class Tokenizer:
         if set(self.stop_ids) != self._known_stops():
             config[STOPS] = list(self.stop_ids)
         length = {} if context is None else {"model_max_length": context}
-        write_json(folder / "tokenizer.json", self._content)
+        write_json(folder / "tokenizer.json", self.content)
         write_json(folder / CONFIG, config | length)
         if self.chat_template is not None:
             write_atomic(folder / TEMPLATE, self.chat_template)
@@ -182,7 +182,7 @@ class Tokenizer:
         "unigram" for a vocabulary without merges, whose tokens have probabilities instead.
         """
         if not self.spelling.byte_level:
-            return str(self._content["model"]["type"]).lower()
+            return str(self.content["model"]["type"]).lower()
         special = set(self.special_ids.values())
         pieces = self.spelling.bytes_of.items()
         merged = [piece for token, piece in pieces if len(piece) > 1 and token not in special]
@@ -193,7 +193,7 @@ class Tokenizer:
     @cached_property
     def sha256(self) -> str:
         """Hash of the content of `tokenizer.json`, however it is laid out: equal hashes mean equal ids."""
-        return sha256_json(self._content)
+        return sha256_json(self.content)
 
     def without_start(self) -> Tokenizer:
         """The same, but prompts begin with nothing: for new models, whose texts follow each other with `eos` between."""
@@ -217,14 +217,15 @@ class Tokenizer:
         return {self.eos_id, *[self.special_ids[name] for name in ends]}
 
     @property
-    def _content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
+        """What `tokenizer.json` says."""
         content: dict[str, Any] = json.loads(self._backend.to_str())
         return content
 
     @cached_property
     def splits_alike(self) -> bool:
         """Whether text has the same ids wherever it stands, with no surprise where words end."""
-        return may_cut(self._content)
+        return may_cut(self.content)
 
     @cached_property
     def special_encoder(self) -> SpecialEncoder:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from gguf_models import TEXT, random_model, tokenizer_of
 
-from tinyslm.export.gguf.importance import importance_matrix
+from tinyslm.export.importance import importance_matrix
 
 
 @pytest.mark.parametrize("tied", [True, False])

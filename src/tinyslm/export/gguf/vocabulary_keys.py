@@ -28,7 +28,7 @@ def tokenizer_keys(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
     vocab_size: of the model; ids beyond the tokenizer's are filled up. Raises `TinyslmError` for a tokenizer that
     llama.cpp does not have.
     """
-    content = tokenizer_content(tokenizer)
+    content = tokenizer.content
     kinds, names = _listing(tokenizer, content, vocab_size)
     keys: dict[str, Any] = {"tokenizer.ggml.tokens": names, "tokenizer.ggml.token_type": [int(kind) for kind in kinds]}
     keys |= _byte_level_keys(content) if tokenizer.spelling.byte_level else _sentencepiece_keys(content, names)
@@ -58,7 +58,7 @@ def why_not(tokenizer: Tokenizer, vocab_size: int) -> str:
 
 def differences(tokenizer: Tokenizer) -> list[str]:
     """Notes on what llama.cpp does otherwise in texts that are rare enough to live with it."""
-    content, notes = tokenizer_content(tokenizer), []
+    content, notes = tokenizer.content, []
     if _steps(content["normalizer"], "normalizers") == [COMPOSED]:
         notes.append("llama.cpp does not compose characters (NFC): letters with separate accents get other ids")
     added = [token for token in content["added_tokens"] if not token["special"]]
@@ -69,12 +69,6 @@ def differences(tokenizer: Tokenizer) -> list[str]:
     if ends := [name for name in named if name not in known]:
         notes.append(f"llama.cpp also ends a text at {', '.join(ends)}, because of the name")
     return notes
-
-
-def tokenizer_content(tokenizer: Tokenizer) -> dict[str, Any]:
-    """What `tokenizer.json` says."""
-    content: dict[str, Any] = tokenizer._content
-    return content
 
 
 def split_name(content: dict[str, Any]) -> str:

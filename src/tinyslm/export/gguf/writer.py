@@ -18,10 +18,10 @@ from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.gguf.architecture import Architecture
 from tinyslm.export.gguf.architectures import ARCHITECTURES
 from tinyslm.export.gguf.container import Description, write_container
-from tinyslm.export.gguf.importance import Importance, importance_matrix
 from tinyslm.export.gguf.modelfile import write_modelfile
 from tinyslm.export.gguf.quantize import LARGEST_HALF, SCHEMES, TYPES, encoded, fitting_type, wanted_type
 from tinyslm.export.gguf.vocabulary_keys import differences, tokenizer_keys
+from tinyslm.export.importance import Importance, importance_matrix
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import state_tensors
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from tinyslm.core.errors import require_extra
 from tinyslm.core.files import atomic_folder
 from tinyslm.export.format import Format, Options, Original, Scheme, Written
-from tinyslm.export.gguf.importance import importance_matrix
+from tinyslm.export.importance import importance_matrix
 from tinyslm.export.onnx.genai import GRAPH, longest, write_config
 from tinyslm.export.onnx.graph import write_graph
 from tinyslm.export.onnx.runtime import open_folder

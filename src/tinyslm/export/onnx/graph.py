@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from tinyslm.export.gguf.importance import Importance
+from tinyslm.export.importance import Importance
 from tinyslm.export.onnx.blocks import BLOCK, round_matrix
 from tinyslm.export.onnx.operators import BlockEmbedding, BlockLinear, FusedCore, Past, Step, Tables
 from tinyslm.model.attention import Attention
