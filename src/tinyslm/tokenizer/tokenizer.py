@@ -196,7 +196,7 @@ class Tokenizer:
         return sha256_json(self.content)
 
     def without_start(self) -> Tokenizer:
-        """The same, but prompts begin with nothing: for new models, whose texts follow each other with `eos` between."""
+        """The same, but prompts begin with nothing: in new models, texts follow each other with `eos` between."""
         if not self.start_ids:
             return self
         return _from_json(self._backend.to_str(), self.unk, {**self._settings, "adds_bos": False})
