@@ -49,8 +49,8 @@ def judge(
     for number in range(0, split.documents, max(1, -(-split.tokens // tokens))):
         ids = torch.from_numpy(split.document(number).astype(np.int64))
         row = np.zeros(len(models))
-        for inputs_nt, targets_nt in _windows(ids, end_id, original.config.context):
-            losses, divergences = _losses(models, inputs_nt, targets_nt)
+        for inputs_nt, targets_nt, first in _windows(ids, end_id, original.config.context):
+            losses, divergences = _losses(models, inputs_nt, targets_nt, first)
             row += losses
             kls += divergences
         nats.append(row.tolist())
@@ -67,30 +67,37 @@ def judge(
     return float(scores[0]), judgements, seen
 
 
-def _windows(ids: Tensor, end_id: int, context: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Inputs and targets of a document that ends with its end token, in batches of windows of one length."""
+def _windows(ids: Tensor, end_id: int, context: int) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Inputs and targets of a document that ends with its end token, and from which position on they count.
+
+    Batches of whole windows that follow each other, then one that reaches back as far as the context allows.
+    """
     inputs = torch.cat([torch.tensor([end_id]), ids[:-1]])
     whole = len(ids) // context * context
-    if whole:
-        yield from zip(inputs[:whole].view(-1, context).split(8), ids[:whole].view(-1, context).split(8), strict=True)
+    for start in range(0, whole, 8 * context):
+        part = slice(start, min(whole, start + 8 * context))
+        yield inputs[part].view(-1, context), ids[part].view(-1, context), 0
     if whole < len(ids):
-        yield inputs[whole:].unsqueeze(0), ids[whole:].unsqueeze(0)
+        start = max(0, len(ids) - context)
+        yield inputs[start:].unsqueeze(0), ids[start:].unsqueeze(0), whole - start
 
 
-def _losses(models: Sequence[Decoder], inputs_nt: Tensor, targets_nt: Tensor) -> tuple[NDArray[np.float64], ...]:
-    """Summed loss of each model, and its summed divergence from the first one, both in nats."""
-    hidden = [model.model(inputs_nt).flatten(0, 1) for model in models]
-    targets = targets_nt.flatten()
+def _losses(
+    models: Sequence[Decoder], inputs_nt: Tensor, targets_nt: Tensor, first: int
+) -> tuple[NDArray[np.float64], ...]:
+    """Summed loss of each model, and its summed divergence from the first one, in nats, from position `first` on."""
+    hidden = [model.model(inputs_nt)[:, first:].flatten(0, 1) for model in models]
+    targets = targets_nt[:, first:].flatten()
     losses, divergences = np.zeros(len(models)), np.zeros(len(models))
     rows = max(1, CHUNK_LOGITS // models[0].config.vocab_size)
     for start in range(0, len(targets), rows):
         part = slice(start, start + rows)
-        first_nv: Tensor | None = None
+        target_nv: Tensor | None = None
         for number, model in enumerate(models):
             log_p_nv = model.logits(hidden[number][part]).float().log_softmax(-1)
             losses[number] -= log_p_nv.gather(1, targets[part].unsqueeze(1)).double().sum().item()
-            first_nv = log_p_nv if first_nv is None else first_nv
-            divergences[number] += (first_nv.exp() * (first_nv - log_p_nv)).double().sum().item()
+            target_nv = log_p_nv if target_nv is None else target_nv
+            divergences[number] += (target_nv.exp() * (target_nv - log_p_nv)).double().sum().item()
     return losses, divergences
 
 

@@ -31,6 +31,8 @@ FEW_ROWS = {4: 64, 8: 16}
 
 _ZERO = 8  # the code of the value 0 in 4 bits
 _KERNEL_ROWS = 16  # PyTorch's 4-bit kernel wants a multiple of this
+_KERNEL_COLUMNS = 16  # its 8-bit kernel is wrong, or crashes, where the width is no multiple of this
+_ALIGNMENT = 64  # bytes; its 8-bit kernel crashes on addresses that are no multiple of 32
 
 
 class Layout(Section):
@@ -124,6 +126,7 @@ class PackedLinear(nn.Module):
         self.bits, self._group = weight.layout.bits, weight.layout.group_size
         self.register_buffer("weight_packed", weight.codes)
         self.register_buffer("weight_scale", weight.scale)
+        self._most_rows = FEW_ROWS[self.bits] if self.bits == 4 or self.in_features % _KERNEL_COLUMNS == 0 else 0
         self.bias = None if bias is None else bias.requires_grad_(False)
         if self.bits == 4:
             codes, scale = _for_kernel(weight)
@@ -133,7 +136,7 @@ class PackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., i] to [..., o]."""
         rows = x.shape[:-1].numel()
-        if rows > FEW_ROWS[self.bits] or x.device.type != "cpu":
+        if rows > self._most_rows or x.device.type != "cpu":
             return F.linear(x, self.dense(x.dtype), self.bias)
         y = self._multiply(x.reshape(rows, -1).bfloat16()).to(x.dtype).view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
@@ -145,7 +148,8 @@ class PackedLinear(nn.Module):
     def _multiply(self, x_bi: Tensor) -> Tensor:
         """bf16 [b, i] to bf16 [b, o] with the packed kernels."""
         if self.bits == 8:
-            y_bo: Tensor = torch.ops.aten._weight_int8pack_mm(x_bi, self.weight_packed, self.weight_scale)
+            codes = _aligned(self.weight_packed)
+            y_bo: Tensor = torch.ops.aten._weight_int8pack_mm(_aligned(x_bi), codes, self.weight_scale)
             return y_bo
         y_bo = torch.ops.aten._weight_int4pack_mm_for_cpu(x_bi, self._kernel_codes, self._group, self._kernel_scale)
         return y_bo[:, : self.out_features]
@@ -206,7 +210,7 @@ def packed_tensors(stored: Mapping[str, Tensor], packing: Packing, folder: Path)
                 + (f" in groups of {layout.group_size}." if layout.group_size else "."),
                 "Restore the folder from a copy, or quantize the model again.",
             )
-        tensors[name] = PackedTensor(codes, scale)
+        tensors[name] = PackedTensor(_aligned(codes), scale)
     return tensors
 
 
@@ -249,6 +253,11 @@ def _fits(codes: Tensor, scale: Tensor, layout: Layout) -> bool:
         return codes.dtype == torch.int8 and scale.shape == codes.shape[:1] and layout.group_size == 0
     groups, rest = divmod(2 * codes.shape[1], layout.group_size or 1)
     return codes.dtype == torch.uint8 and layout.group_size > 0 and not rest and scale.shape == (len(codes), groups)
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy, at an address that kernels can read from; files map tensors to any."""
+    return tensor.clone() if tensor.data_ptr() % _ALIGNMENT else tensor
 
 
 def _for_kernel(weight: PackedTensor) -> tuple[Tensor, Tensor]:

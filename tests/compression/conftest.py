@@ -1,0 +1,65 @@
+"""A tiny model folder and text for it."""
+
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import save_model
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.training import train_tokenizer
+
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "tree",
+    "house",
+    "river",
+    "old",
+    "young",
+    "sees",
+    "finds",
+    "takes",
+    "gives",
+    "red",
+    "blue",
+    "under",
+    "over",
+    "and",
+    "then",
+]
+
+
+def sentences(number: int, seed: int) -> str:
+    chosen = random.Random(seed)
+    return "\n".join(" ".join(chosen.choices(WORDS, k=12)) + "." for _ in range(number))
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 20 documents, 14 kB in all."""
+    folder = tmp_path_factory.mktemp("quantize") / "texts"
+    folder.mkdir()
+    for number in range(20):
+        (folder / f"{number:02}.txt").write_text(sentences(12, seed=number))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer([sentences(200, seed=99)], vocab_size=320)
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
+    """A model folder with strong random weights; not to be written to."""
+    torch.manual_seed(3)
+    config = ModelConfig(vocab_size=tokenizer.vocab_size, dim=64, heads=2, depth=2, context=32, init_std=0.15)
+    folder = tmp_path_factory.mktemp("original") / "model"
+    save_model(Decoder(config), folder, tokenizer, {"training_tokens": 7})
+    return folder
