@@ -1,0 +1,58 @@
+"""`tinyslm quantize`, and the verbs that read what it wrote."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def quantized(tinyslm, finished: Path, texts: Path) -> Path:
+    ended = tinyslm("quantize", finished, "--out", "small", "--calibrate", texts, "--judge-tokens", "300")
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert [line[:9] for line in lines if line.startswith(("original", "rounded", "GPTQ"))] == [
+        "original ",
+        "rounded t",
+        "GPTQ     ",
+    ]
+    assert "bits/weight" in ended.out
+    assert "held-out tokens" in ended.out
+    return Path("small")
+
+
+def test_every_verb_reads_the_folder(tinyslm, quantized: Path, finished: Path, texts: Path) -> None:
+    ended = tinyslm("generate", quantized, "--prompt", "the old", "--max-tokens", "5", "--seed", "1")
+    assert ended.code == 0
+    assert ended.out.startswith("the old")
+    scores = [json.loads(tinyslm("evaluate", path, texts, "--json").out) for path in (finished, quantized)]
+    assert scores[1]["bits_per_byte"] == pytest.approx(scores[0]["bits_per_byte"], rel=0.02)
+    assert scores[1] != scores[0]
+    shown = tinyslm("show", quantized)
+    assert shown.code == 0
+    assert "parameters" in shown.out
+    assert tinyslm("export", quantized, "--to", "hf", "--out", "exported", "--no-verify").code == 0
+    again = tinyslm("quantize", quantized, "--out", "smaller")
+    assert "quantized already" in again.mistake()
+    assert not Path("smaller").exists()
+
+
+def test_the_report_as_json(tinyslm, finished: Path) -> None:
+    ended = tinyslm("quantize", finished, "-o", "small", "--scheme", "int8", "--json")
+    report = json.loads(ended.out)
+    assert report["scheme"] == "int8"
+    assert report == json.loads(Path("small/quantization.json").read_text())
+    assert 8 < report["rows"][-1]["bits_per_weight"] < 10
+
+
+def test_mistakes(tinyslm, finished: Path) -> None:
+    Path("taken").mkdir()
+    assert "exists already" in tinyslm("quantize", finished, "--out", "taken").mistake()
+    assert 'Did you mean "int8"?' in tinyslm("quantize", finished, "--out", "o", "--scheme", "int88").mistake()
+    assert "--calibrate TEXT" in tinyslm("quantize", finished, "--out", "o", "--method", "gptq").mistake()
+    assert "--data TEXT" in tinyslm("quantize", finished, "--out", "o", "--finetune", "1").mistake()
+    assert "method" in tinyslm("quantize", finished, "--out", "o", "--method", "best").mistake()
+    assert "group-size" in tinyslm("quantize", finished, "--out", "o", "--group-size", "48").mistake()
+    assert "out" in tinyslm("quantize", finished).mistake()
+    assert "nowhere" in tinyslm("quantize", "nowhere", "--out", "o").mistake()
+    assert not Path("o").exists()
