@@ -30,7 +30,7 @@ CONTEXT = 512
 """Longest windows that are learned from."""
 CALIBRATION_TOKENS = 32_768
 CHECK_TOKENS = 8_192
-BATCH_TOKENS = 8_192
+BATCH_TOKENS = 2_048
 
 
 def quantize(
