@@ -9,12 +9,13 @@ whatever the family; `quantization_config` in `config.json` names every packed m
 Shape legend: b rows of activations, o rows of a matrix (outputs), i its columns (inputs), n = i / group.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,6 +30,10 @@ PACKED, SCALE = "_packed", "_scale"
 FEW_ROWS = {4: 64, 8: 16}
 """By bits: with more rows of activations than this, unpacking the matrix first is the faster way (measured)."""
 
+Array = NDArray[Any]  # of fp32
+
+_MULTIPLY_4 = torch.ops.aten._weight_int4pack_mm_for_cpu.default
+_MULTIPLY_8 = torch.ops.aten._weight_int8pack_mm.default
 _ZERO = 8  # the code of the value 0 in 4 bits
 _KERNEL_ROWS = 16  # PyTorch's 4-bit kernel wants a multiple of this
 _KERNEL_COLUMNS = 16  # its 8-bit kernel is wrong, or crashes, where the width is no multiple of this
@@ -147,12 +152,29 @@ class PackedLinear(nn.Module):
 
     def _multiply(self, x_bi: Tensor) -> Tensor:
         """bf16 [b, i] to bf16 [b, o] with the packed kernels."""
+        return self._multiplier()(x_bi)
+
+    def _multiplier(self) -> Callable[[Tensor], Tensor]:
+        """`_multiply`, with everything that it needs at hand."""
         if self.bits == 8:
-            codes = _aligned(self.weight_packed)
-            y_bo: Tensor = torch.ops.aten._weight_int8pack_mm(_aligned(x_bi), codes, self.weight_scale)
-            return y_bo
-        y_bo = torch.ops.aten._weight_int4pack_mm_for_cpu(x_bi, self._kernel_codes, self._group, self._kernel_scale)
-        return y_bo[:, : self.out_features]
+            codes, scale, multiply_8 = _aligned(self.weight_packed), self.weight_scale, _MULTIPLY_8
+            return lambda x_bi: multiply_8(_aligned(x_bi), codes, scale)
+        codes, group, scale, multiply_4 = self._kernel_codes, self._group, self._kernel_scale, _MULTIPLY_4
+        outputs = self.out_features
+        if len(codes) == outputs:
+            return lambda x_bi: multiply_4(x_bi, codes, group, scale)
+        return lambda x_bi: multiply_4(x_bi, codes, group, scale)[:, :outputs]
+
+    def on_arrays(self) -> Callable[[Array], Array]:
+        """`forward` for few rows `[b, i]` of NumPy's fp32 on a CPU, without what a module and dispatching cost."""
+        bias = None if self.bias is None else self.bias.detach().numpy()
+        if not self._most_rows:
+            transposed = self.dense().numpy().T
+            return lambda x: x @ transposed if bias is None else x @ transposed + bias
+        multiply = self._multiplier()
+        if bias is None:
+            return lambda x: multiply(torch.from_numpy(x).bfloat16()).float().numpy()
+        return lambda x: multiply(torch.from_numpy(x).bfloat16()).float().numpy() + bias
 
 
 class PackedEmbedding(nn.Module):
