@@ -55,6 +55,10 @@ def commands(data: Path) -> dict[str, list[str]]:
         "generation": ["generation.py"],
         "data": ["data_prepare.py", "--data", f"{stories}/train.jsonl"],
         "memory": ["data_prepare.py", "--memory", "--data", f"{stories}/train.jsonl"],
+        "parity": ["parity.py"],
+        "loading": ["load_memory.py"],
+        "import": ["import_gguf.py"],
+        "quantization": ["quantization.py", "--data", stories],
     }
 
 

@@ -112,6 +112,58 @@ def memory(result: Any) -> list[Row]:
     return [("preparing 1 GB of text, all processes", f"peak of {result['peak_mb']:,.0f} MB", "under 1 GB")]
 
 
+def parity(result: Any) -> list[Row]:
+    what = "logits against transformers in fp32, small random models, largest difference: {}"
+    return [
+        (what.format(family), ", ".join(f"{way} {found:.1e}" for way, found in ways.items()), "1e-4")
+        for family, ways in result.items()
+    ]
+
+
+def loading(result: Any) -> list[Row]:
+    rows = []
+    for case, who in result["loads"].items():
+        figures = "; ".join(
+            f"{name} {max(found['times_the_weights']):.2f} times the weights, {found['seconds']:.1f} s"
+            for name, found in who.items()
+        )
+        what = f"peak memory of loading {result['parameters'] / 1e6:.0f}M parameters: {case}"
+        rows.append((what, figures, "near the weights"))
+    return rows
+
+
+def imported(result: Any) -> list[Row]:
+    ids = f"{result['strings_equal']:,} of {result['strings']:,}"
+    greedy = (
+        f"{result['prompts_equal']} of {result['prompts']} ({result['of_these_ties']} ties within {result['tie']:g}), "
+        f"{result['tokens']} tokens each"
+    )
+    what = "SmolLM2-135M-Instruct from its GGUF file, against llama.cpp: {}"
+    return [(what.format("strings with equal ids"), ids, "all"), (what.format("equal greedy text, F32"), greedy, "all")]
+
+
+def quantization(result: Any) -> list[Row]:
+    rows = []
+    for model, found in result.items():
+        name = "SmolLM2-135M-Instruct" if model == "smollm2" else "stories"
+        for scheme, report in found["schemes"].items():
+            for row in report["rows"]:
+                what = f"quantized, {name}, {found['parameters'] / 1e6:.1f}M parameters, {scheme}: {row['name']}"
+                rows.append((what, quantized(row), "4.6 bits, +1 %" if scheme.startswith("int4") else ""))
+    return rows
+
+
+def quantized(row: Mapping[str, Any]) -> str:
+    figures = [f"{row['bits_per_weight']:.2f} bits per weight", f"{row['bytes'] / 1e6:.1f} MB"]
+    if judged := row["judgement"]:
+        interval = f"({judged['low']:+.2%} to {judged['high']:+.2%})"
+        figures += [f"{judged['bits_per_byte']:.4f} bits per byte, {judged['change']:+.2%} {interval}"]
+        figures += [f"KL {judged['kl']:.4f}"]
+    if speed := row["speed"]:
+        figures += [f"{speed['prefill']:,.0f} tokens/s prefill, {speed['decode']:,.0f} decode"]
+    return ", ".join(figures)
+
+
 def spread(ratio: Mapping[str, float]) -> str:
     return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
@@ -125,6 +177,10 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "generation": generation,
     "data": data,
     "memory": memory,
+    "parity": parity,
+    "loading": loading,
+    "import": imported,
+    "quantization": quantization,
 }
 
 FALLS_SHORT = """

@@ -56,7 +56,7 @@ def test_every_code_block_of_the_page_runs(page, tmp_path):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -4,6 +4,7 @@ The file appears under its name when it is whole. What could not have the scheme
 """
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -65,7 +66,8 @@ def write(original: Original, scheme: str, path: Path, options: Options) -> Writ
 
 
 def _general(folder: Path, scheme: str) -> dict[str, Any]:
-    name = folder.resolve().name
+    # llama.cpp looks for Phi-3's own tokens in any model whose name has this in it, and fails without them.
+    name = re.sub("phi-?3", "Phi 3", folder.resolve().name, flags=re.IGNORECASE)
     general = {"type": "model", "name": name, "file_type": SCHEMES[scheme][1], "quantization_version": 2}
     return {f"general.{key}": value for key, value in general.items()}
 
