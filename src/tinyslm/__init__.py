@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tinyslm.compression.config import QuantizeConfig
+    from tinyslm.compression.quantizing import quantize as quantize_model
     from tinyslm.core.errors import TinyslmError
     from tinyslm.data.prepare import prepare as prepare_data
     from tinyslm.data.shards import Shards
@@ -31,6 +33,7 @@ _PLACES = {
     "Decoder": "tinyslm.model.decoder",
     "Engine": "tinyslm.inference.engine",
     "ModelConfig": "tinyslm.model.config",
+    "QuantizeConfig": "tinyslm.compression.config",
     "RunConfig": "tinyslm.training.config",
     "SamplingSettings": "tinyslm.inference.settings",
     "Shards": "tinyslm.data.shards",
@@ -45,6 +48,7 @@ _PLACES = {
     "load_tokenizer": "tinyslm.model.folder",
     "prepare_data": "tinyslm.data.prepare:prepare",
     "pull": "tinyslm.export.pulling",
+    "quantize_model": "tinyslm.compression.quantizing:quantize",
     "resume": "tinyslm.training.pipeline",
     "save_model": "tinyslm.model.folder",
     "train": "tinyslm.training.pipeline",
@@ -56,6 +60,7 @@ __all__ = [
     "Decoder",
     "Engine",
     "ModelConfig",
+    "QuantizeConfig",
     "RunConfig",
     "SamplingSettings",
     "Shards",
@@ -70,6 +75,7 @@ __all__ = [
     "load_tokenizer",
     "prepare_data",
     "pull",
+    "quantize_model",
     "resume",
     "save_model",
     "train",
