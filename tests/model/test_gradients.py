@@ -131,6 +131,13 @@ def test_rotary_products_depend_on_distances_only() -> None:
     torch.testing.assert_close(products, [products[0]] * 3, atol=1e-4, rtol=0)
 
 
+def test_rotary_angles_stay_exact_in_a_model_of_halves() -> None:
+    config = ModelConfig(dim=32, heads=2, context=4096)
+    exact, short = Rotary(config, theta=1e4), Rotary(config, theta=1e4).to(torch.bfloat16)
+    positions = torch.arange(4000, 4096)[None]
+    assert torch.equal(exact(positions, 4096).cos, short(positions, 4096).cos)
+
+
 def head_only(dim: int, vocab_size: int, **settings: object) -> Decoder:
     return Decoder(ModelConfig(dim=dim, heads=1, depth=1, vocab_size=vocab_size, **settings))
 

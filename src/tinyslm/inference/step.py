@@ -43,7 +43,7 @@ class NumpyStep:
         self._config = model.config
         self._embed = _embedding(trunk.embed_tokens)
         self._positions = None if trunk.embed_positions is None else _array(trunk.embed_positions.weight)
-        self._rotary, self._local_rotary = trunk.rotary, trunk.local_rotary
+        self._turn, self._local_turn = _turns(trunk.rotary), _turns(trunk.local_rotary)
         self._blocks = [_block(block) for block in trunk.layers]
         self._norm = _norm(trunk.norm)
         self._head = _linear(model.lm_head)
@@ -56,19 +56,29 @@ class NumpyStep:
             x_bd = x_bd * np.float32(self._config.embedding_scale)
         if self._positions is not None:
             x_bd = x_bd + self._positions[position]
-        turns = _turn(self._rotary, position), _turn(self._local_rotary, position)
+        turns = self._turn(position), self._local_turn(position)
         with np.errstate(over="ignore"):  # exp(-x) of a very negative gate is infinite, which closes it as it should
             for block, layer in zip(self._blocks, cache.layers, strict=True):
                 x_bd = block(x_bd, turns, layer)
         return shaped(torch.from_numpy(self._head(self._norm(x_bd))), self._config)
 
 
-def _turn(rotary: Rotary | None, position: int) -> Function:
-    """The rotation of queries and keys `[b, h, k]` at a position."""
+def _turns(rotary: Rotary | None) -> Callable[[int], Function]:
+    """The rotation of queries and keys `[b, h, k]`, by position."""
     if rotary is None:
-        return _same
-    turn = rotary(torch.tensor([[position]]), position + 1)
-    cos_r, sin_r = turn.cos.numpy().reshape(-1), turn.sin.numpy().reshape(-1)
+        return lambda position: _same
+    frequencies, scale = _array(rotary.frequencies), np.float32(rotary.scale)
+
+    def at(position: int) -> Function:
+        grown = rotary.grown(position + 1)
+        angles = np.float32(position) * (frequencies if grown is None else _array(grown))
+        cos, sin = np.cos(angles) * scale, np.sin(angles) * scale
+        return _turn(np.concatenate([cos, cos]), np.concatenate([-sin, sin]))
+
+    return at
+
+
+def _turn(cos_r: Array, sin_r: Array) -> Function:
     half, r = len(cos_r) // 2, len(cos_r)
 
     def turned(x: Array) -> Array:

@@ -36,12 +36,23 @@ class Rotary(nn.Module):
 
     def forward(self, positions_bt: Tensor, length: int) -> Turn:
         """The turn at each position, for sequences of `length` tokens in all (which "dynamic" scaling depends on)."""
-        frequencies = self.frequencies
-        if self.config.rope_scaling.kind == "dynamic" and length > self.config.context:
-            frequencies = stretched(self.config, self.theta, length)[0].to(positions_bt.device)
+        grown = self.grown(length)
+        frequencies = self.frequencies if grown is None else grown.to(positions_bt.device)
         angles = positions_bt[:, :, None, None].float() * frequencies
         cos, sin = angles.cos() * self.scale, angles.sin() * self.scale
         return Turn(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Rotary":
+        """Move with the model to its device, and stay fp32 when the weights become something shorter."""
+        super()._apply(fn, recurse)
+        self.frequencies = stretched(self.config, self.theta, self.config.context)[0].to(self.frequencies.device)
+        return self
+
+    def grown(self, length: int) -> Tensor | None:
+        """The frequencies for sequences of `length` tokens where they are others than usual ("dynamic" scaling)."""
+        if self.config.rope_scaling.kind != "dynamic" or length <= self.config.context:
+            return None
+        return stretched(self.config, self.theta, length)[0]
 
 
 def turned(x_bthk: Tensor, turn: Turn) -> Tensor:
