@@ -44,7 +44,7 @@ class Rotary(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Rotary":
         """Move with the model to its device, and stay fp32 when the weights become something shorter."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.frequencies = stretched(self.config, self.theta, self.config.context)[0].to(self.frequencies.device)
         return self
 
