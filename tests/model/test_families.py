@@ -284,12 +284,38 @@ def test_a_config_with_other_mathematics_is_refused_by_name(change: dict, tmp_pa
         {"layer_types": 3},
         {"sliding_window": "wide", "use_sliding_window": True, "layer_types": None, "max_window_layers": 0},
         {"tie_word_embeddings": "perhaps"},
+        {"rms_norm_eps": None},
+        {"rope_theta": 0, "rope_parameters": None},
     ],
     ids=str,
 )
 def test_a_config_that_makes_no_sense_is_a_mistake_in_two_lines(change: dict, tmp_path: Path) -> None:
     with pytest.raises(TinyslmError):
         load_model(changed(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_parameters": {"rope_type": "linear", "factor": 8.0, "rope_theta": 5e3}},
+        {"rope_parameters": {"full_attention": {}, "sliding_attention": {}, "chunked_attention": {"rope_theta": 1e4}}},
+        {"rope_parameters": {"sliding_attention": {"rope_type": "default", "factor": 8.0}}},
+        {"sliding_window_pattern": 0, "layer_types": None},
+    ],
+    ids=str,
+)
+def test_parts_of_gemmas_positions_are_not_left_unread(change: dict, tmp_path: Path) -> None:
+    with pytest.raises(TinyslmError):
+        read_model_config(changed(tmp_path, change, "gemma3"))
+
+
+def test_key_heads_of_null_are_as_many_as_query_heads(tmp_path: Path) -> None:
+    assert read_model_config(changed(tmp_path, {"num_key_value_heads": None}, "mistral")).kv_heads == 4
+
+
+def test_a_shallow_gemma_has_a_block_that_sees_everything() -> None:
+    assert ModelConfig(family="gemma3", depth=4).window_layers == (0, 1, 2)
+    assert ModelConfig(family="gemma3", depth=8).window_layers == (0, 1, 2, 3, 4, 6, 7)
 
 
 @pytest.mark.parametrize("field", ["hidden_size", "vocab_size", "num_hidden_layers", "intermediate_size"])
@@ -302,8 +328,8 @@ def test_a_config_without_a_size_says_which(field: str, tmp_path: Path) -> None:
         read_model_config(folder)
 
 
-def changed(tmp_path: Path, change: dict) -> Path:
-    save_model(small_model("qwen3"), tmp_path / "model")
+def changed(tmp_path: Path, change: dict, case: str = "qwen3") -> Path:
+    save_model(small_model(case), tmp_path / "model")
     path = tmp_path / "model" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     return tmp_path / "model"

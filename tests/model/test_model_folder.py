@@ -179,3 +179,11 @@ def test_half_precision_weights_load_in_the_wanted_type(folder: Path) -> None:
     change_weights(folder, lambda tensors: tensors.update({n: t.bfloat16() for n, t in tensors.items()}))
     assert {parameter.dtype for parameter in load_model(folder).parameters()} == {torch.float32}
     assert {parameter.dtype for parameter in load_model(folder, dtype=torch.bfloat16).parameters()} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("card", ["[]", '{"xxh3": null}', '{"training": 5}', '{"xxh3": {}, "training": []}', "{"])
+def test_a_damaged_card_is_a_mistake_in_two_lines(card: str, tmp_path: Path) -> None:
+    save_model(Decoder(ModelConfig(dim=32, depth=1, heads=2, vocab_size=64)), tmp_path / "model")
+    (tmp_path / "model" / "tinyslm.json").write_text(card)
+    with pytest.raises(TinyslmError, match=r"tinyslm\.json"):
+        load_model(tmp_path / "model")

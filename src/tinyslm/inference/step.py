@@ -189,7 +189,7 @@ def _embedding(module: Any) -> Callable[[Sequence[int]], Array]:
 
 def _linear(module: Any) -> Function:
     if isinstance(module, PackedLinear):
-        return lambda x: module(torch.from_numpy(x)).numpy()
+        return module.on_arrays()
     transposed = _array(module.weight).T
     if module.bias is None:
         return lambda x: x @ transposed

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 MOST_BLOCKS = 1024
 """A depth beyond this is a mistake, or an attempt to keep the machine busy."""
 
+NULLABLE = ("kv_heads", "head_dim", "ffn_dim", "init_std", "tied")
+"""Our settings that a `config.json` may give as null."""
+
 # Fields of a config.json that say nothing about the mathematics of a text decoder in inference.
 HARMLESS = frozenset(
     """
@@ -118,7 +121,13 @@ class Family:
     def _read(self, hf: Mapping[str, Any]) -> dict[str, Any]:
         self._refuse_unknown(hf)
         settings: dict[str, Any] = {"family": self.name, **self.fixed, **self.absent}
-        settings |= {ours: hf[theirs] for ours, theirs in self.keys.items() if hf.get(theirs) is not None}
+        for ours, theirs in self.keys.items():
+            if theirs in hf and hf[theirs] is None:
+                if ours not in NULLABLE:
+                    raise ValueError(f"{theirs} is null")
+                settings.pop(ours, None)  # derived, as transformers does
+            elif theirs in hf:
+                settings[ours] = hf[theirs]
         for ours, (theirs, meanings) in self.choices.items():
             if theirs in hf:
                 settings[ours] = meanings[hf[theirs]]
@@ -134,7 +143,8 @@ class Family:
 
     def _require(self, settings: Mapping[str, Any]) -> None:
         """The sizes without which there is no model, as whole numbers of a possible size."""
-        needed = ("vocab_size", "dim", "depth", "heads", "context", "ffn_dim")
+        needed = ["vocab_size", "dim", "depth", "heads", "context"]
+        needed += [] if self.absent.get("ffn_dim") == 0 else ["ffn_dim"]
         missing = [self.keys[ours] for ours in needed if ours not in settings]
         if missing:
             raise TinyslmError(
@@ -183,7 +193,7 @@ def _with_heads(settings: dict[str, Any]) -> dict[str, Any]:
     if not heads:
         return settings  # for the settings' own checks to report
     derived = {"kv_heads": heads, "head_dim": max(1, dim // heads)}
-    return {**derived, **settings, "ffn_dim": settings["ffn_dim"] or 4 * dim}
+    return {**derived, **settings, "ffn_dim": settings.get("ffn_dim") or 4 * dim}
 
 
 def _plain(value: Any) -> str:

@@ -113,7 +113,12 @@ def read_model_config(folder: Path) -> ModelConfig:
         )
     hf = _read_config_file(folder)
     settings = family_of(str(hf["model_type"])).config_from_hf(hf)
-    return build_config(ModelConfig, settings, origin=str(folder / "config.json"))
+    try:
+        return build_config(ModelConfig, settings, origin=str(folder / "config.json"))
+    except TinyslmError as error:
+        raise TinyslmError(
+            error.problem, "Restore the file from the model's source: these do not fit together."
+        ) from None
 
 
 def _read_config_file(folder: Path) -> dict[str, Any]:
@@ -130,7 +135,11 @@ def _read_config_file(folder: Path) -> dict[str, Any]:
 
 def read_card(folder: Path) -> dict[str, Any]:
     """What `tinyslm.json` says; empty for a folder that was not written here."""
-    card: dict[str, Any] = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    if not (folder / CARD).is_file():
+        return {}
+    card = read_json(folder / CARD)
+    if not isinstance(card, dict) or not all(isinstance(card.get(key, {}), dict) for key in ("xxh3", "training")):
+        raise TinyslmError(f"{folder / CARD} is damaged.", "Restore it from a copy, or remove it: it is not needed.")
     return card
 
 

@@ -80,6 +80,8 @@ def rope_from_hf(hf: Mapping[str, Any], settings: Mapping[str, Any], refuse: Ref
     parameters = hf.get("rope_parameters") or {}
     found: dict[str, Any] = {}
     if "local_rope_theta" in settings:
+        if set(parameters) - {"full_attention", "sliding_attention"}:
+            raise refuse("rope_parameters", parameters)
         found["local_rope_theta"] = _local_theta(hf, parameters.get("sliding_attention") or {}, settings, refuse)
         parameters = parameters.get("full_attention") or {}
     scaling = hf.get("rope_scaling") or {}
@@ -101,7 +103,7 @@ def _local_theta(
     hf: Mapping[str, Any], parameters: Mapping[str, Any], settings: Mapping[str, Any], refuse: Refusal
 ) -> float:
     """The base of windowed blocks, whose frequencies are never stretched."""
-    if parameters.get("rope_type", "default") != "default":
+    if parameters.get("rope_type", "default") != "default" or set(parameters) - {"rope_type", "rope_theta"}:
         raise refuse("rope_parameters", dict(parameters))
     return float(parameters.get("rope_theta") or hf.get("rope_local_base_freq") or settings["local_rope_theta"])
 

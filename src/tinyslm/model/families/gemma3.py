@@ -21,7 +21,7 @@ def _windowed(depth: int, pattern: int = PATTERN) -> tuple[int, ...]:
 
 def _read_windows(hf: Mapping[str, Any]) -> dict[str, Any]:
     depth, types = hf["num_hidden_layers"], hf.get("layer_types")
-    pattern = hf.get("sliding_window_pattern") or hf.get("_sliding_window_pattern") or PATTERN
+    pattern = hf.get("sliding_window_pattern", hf.get("_sliding_window_pattern", PATTERN))
     layers = _windowed(depth, pattern) if types is None else sliding_layers(types, depth)
     window = hf.get("sliding_window", 4096) if layers else 0
     return {"window": window or 0, "window_layers": layers if window else ()}
@@ -79,6 +79,6 @@ GEMMA3 = replace(
     habits=lambda dim, depth: {
         "embedding_scale": dim**0.5,
         "window": 512,
-        "window_layers": _windowed(depth),
+        "window_layers": _windowed(depth, min(PATTERN, depth)),
     },
 )
