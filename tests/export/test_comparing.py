@@ -130,3 +130,48 @@ def test_exports_are_compared_with_their_model(folder, tmp_path):
     assert 0 < gguf.mean_kl < onnx.mean_kl
     assert abs(gguf.change) < 0.01
     assert gguf.decode > 0 < onnx.decode
+
+
+def bytes_model(folder, seed=0, **shape):
+    """A model that reads bytes."""
+    from tinyslm.model.config import ModelConfig
+    from tinyslm.model.decoder import Decoder
+    from tinyslm.tokenizer.training import train_tokenizer
+
+    torch.manual_seed(seed)
+    tokenizer = train_tokenizer([], kind="byte")
+    shape = {"dim": 32, "head_dim": 16, "depth": 1, "context": 64, **shape}
+    save_model(Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, **shape)), folder, tokenizer)
+    return folder
+
+
+def test_an_export_whose_context_is_cut_to_the_window_fits(tmp_path):
+    folder = write_small_model(tmp_path / "windowed", family="mistral", window=32, window_layers=(0, 1), context=512)
+    made = export_model(folder, "gguf:f32", tmp_path, verify=False)
+    first, gguf = compare_models([folder, made[0].path], TEXTS, tokens=128).models
+    assert gguf.mean_kl < 1e-4
+    assert gguf.bits_per_byte == pytest.approx(first.bits_per_byte, abs=1e-3)
+
+
+def test_passages_fit_the_context_of_every_model(folder, tmp_path):
+    found = compare_models([folder, bytes_model(tmp_path / "bytes", context=24)], TEXTS, tokens=100)
+    assert found.utf8_bytes / found.passages < 24
+    with pytest.raises(TinyslmError, match="reads only 1 tokens, too few to compare"):
+        compare_models([folder, bytes_model(tmp_path / "none", context=1)], TEXTS)
+
+
+def test_equal_ids_of_other_vocabularies_are_not_compared(tmp_path):
+    one, two = bytes_model(tmp_path / "one"), write_small_model(tmp_path / "two")
+    found = compare_models([one, two], ["é"], tokens=20).models
+    assert found[1].mean_kl is None
+
+
+def test_an_export_of_another_model_is_a_mistake(folder, tmp_path):
+    other = bytes_model(tmp_path / "bytes")
+    made = export_model(other, "gguf:f32,onnx:fp32", tmp_path, verify=False)
+    for export in made:
+        with pytest.raises(TinyslmError, match="was not made from a model folder that stands before it"):
+            compare_models([folder, export.path], TEXTS, tokens=50)
+    between = compare_models([other, folder, *(export.path for export in made)], TEXTS, tokens=50).models
+    assert [model.mean_kl is None for model in between] == [False, True, False, False]
+    assert max(between[2].mean_kl, between[3].mean_kl) < 1e-4

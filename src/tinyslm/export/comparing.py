@@ -1,7 +1,7 @@
 """Comparing models in size, quality and speed: folders, quantized ones too, and what was exported from them."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -11,7 +11,18 @@ import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.export.checks import divergence
-from tinyslm.export.subjects import DECODED, FolderSubject, Subject, kind_of, open_subject, speed
+from tinyslm.export.subjects import (
+    DECODED,
+    Array,
+    FolderSubject,
+    Source,
+    Subject,
+    kind_of,
+    limits_of,
+    open_subject,
+    read_source,
+    speed,
+)
 
 PASSAGE_TOKENS = 128
 FAST_TOKENS = 8192
@@ -72,39 +83,102 @@ def compare_models(
     places = [Path(path) for path in paths]
     _refuse(places, texts)
     names = _names(places)
+    sources = _sources(places)
+    entrants = _entrants(places, sources)
+    slow = any(entrant.kind == "gguf" for entrant in entrants)
+    passages = _passages(texts, entrants, tokens or (SLOW_TOKENS if slow else FAST_TOKENS))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        first: FolderSubject | None = None
-        source: FolderSubject | None = None
-        passages: list[str] = []
         models: list[Compared] = []
-        for place, name in zip(places, names, strict=True):
+        first: Subject | None = None
+        for entrant, name in zip(entrants, names, strict=True):
             progress(f"scoring {name}", 0, 0)
-            with open_subject(place, source, dtype, threads) as subject:
-                if isinstance(subject, FolderSubject):
-                    source = subject
-                assert source is not None, "an export without a folder is refused"
-                if first is None:
-                    first = source
-                    slow = any(kind_of(other) == "gguf" for other in places)
-                    passages = _passages(texts, first, tokens or (SLOW_TOKENS if slow else FAST_TOKENS))
-                bits, kl = _scored(subject, source.begin, first, passages)
+            with open_subject(entrant.place, entrant.sources[-1], dtype, threads) as subject:
+                first = first or subject
+                source = _source_of(entrant, subject, passages)
+                alike = source.vocabulary == entrants[0].sources[-1].vocabulary
+                bits, kl = _scored(subject, source, (first, entrants[0].sources[-1]) if alike else None, passages)
                 base = models[0].bits_per_byte if models else bits
-                models.append(_compared(name, kind_of(place), subject, passages, (bits, bits / base - 1, kl)))
+                models.append(_compared(name, entrant, subject, passages, (bits, bits / base - 1, kl)))
     finally:
         torch.set_num_threads(before)
-    assert first is not None
     return Comparison(
         tuple(models),
         len(passages),
-        sum(len(first.ids(text)) for text in passages),
+        sum(len(entrants[0].sources[-1].tokenizer.encode(text)) for text in passages),
         sum(len(text.encode("utf-8", "replace")) for text in passages),
     )
 
 
+@dataclass(frozen=True)
+class Entrant:
+    """What is to be compared, before it is loaded.
+
+    room: the tokens that it reads. sources: the folder itself; or the folders before an export that it can have been
+    made from, nearest last.
+    """
+
+    place: Path
+    kind: str
+    room: int
+    sources: tuple[Source, ...]
+
+
+def _sources(places: Sequence[Path]) -> dict[Path, Source]:
+    """The model folders; an export must have one before it."""
+    sources: dict[Path, Source] = {}
+    for place in places:
+        if kind_of(place) == "folder":
+            sources[place] = read_source(place)
+        elif not sources:
+            raise TinyslmError(
+                f"{place} is an export, and no model folder stands before it.",
+                "Give the model folder that it was made from first (or make one: tinyslm import FILE.gguf --out "
+                "MODEL).",
+            )
+    return sources
+
+
+def _entrants(places: Sequence[Path], sources: Mapping[Path, Source]) -> list[Entrant]:
+    """Each place with what is known of it from its configuration."""
+    found: list[Entrant] = []
+    before: list[Source] = []
+    for place in places:
+        kind = kind_of(place)
+        if kind == "folder":
+            before.append(sources[place])
+            found.append(Entrant(place, kind, sources[place].config.longest, (sources[place],)))
+            continue
+        limits = limits_of(place, kind)
+        fitting = tuple(source for source in before if source.config.vocab_size == limits.vocab_size)
+        if not fitting:
+            raise _not_made_from(place, f"it has {limits.vocab_size:,} tokens, and they have others")
+        found.append(Entrant(place, kind, limits.context, fitting))
+    return found
+
+
+def _source_of(entrant: Entrant, subject: Subject, passages: Sequence[str]) -> Source:
+    """Of the folders that an export can be of, the nearest whose tokenizer reads text as the export does."""
+    if isinstance(subject, FolderSubject):
+        return entrant.sources[-1]
+    ids = [subject.ids(text) for text in passages]
+    equal = [sum(source.tokenizer.encode(text) == its for text, its in zip(passages, ids, strict=True))
+             for source in entrant.sources]  # fmt: skip
+    if not max(equal):
+        raise _not_made_from(entrant.place, "it reads no passage of the text as the same tokens")
+    return max(zip(equal, range(len(equal)), entrant.sources, strict=True), key=lambda row: row[:2])[2]
+
+
+def _not_made_from(place: Path, why: str) -> TinyslmError:
+    return TinyslmError(
+        f"{place} was not made from a model folder that stands before it: {why}.",
+        "Give the model folder that it was made from, before it.",
+    )
+
+
 def _compared(
-    name: str, kind: str, subject: Subject, passages: Sequence[str], quality: tuple[float, float, float | None]
+    name: str, entrant: Entrant, subject: Subject, passages: Sequence[str], quality: tuple[float, float, float | None]
 ) -> Compared:
     """A model's row, its speed measured."""
     bits, change, kl = quality
@@ -117,59 +191,83 @@ def _compared(
         return len(passage)
 
     def generating(begun: list[int]) -> float | None:
-        return speed(lambda: subject.decode(begun, DECODED))
+        return speed(lambda: subject.decode(begun, max(1, min(DECODED, entrant.room - len(begun)))))
 
     return Compared(
         name=name,
-        kind=kind,
+        kind=entrant.kind,
         bytes=subject.weights.bytes,
         bits_per_weight=subject.weights.bits_per_weight,
         bits_per_byte=bits,
         change=change,
         mean_kl=kl,
         prefill=speed(read),
-        decode=next(filter(None, (generating(some[:8]) for some in ids)), None),
+        decode=next(filter(None, (generating(some[: min(8, entrant.room // 2)]) for some in ids)), None),
     )
 
 
 def _scored(
-    subject: Subject, begin: Sequence[int], first: FolderSubject, passages: Sequence[str]
+    subject: Subject, source: Source, first: tuple[Subject, Source] | None, passages: Sequence[str]
 ) -> tuple[float, float | None]:
     """Bits per byte over the passages, and the mean divergence from the first model where the tokens are the same.
 
-    begin: what stands before each passage.
+    source: says what stands before each passage. first: where it has the same vocabulary.
     """
     nats, size = 0.0, 0
     divergences: list[float] = []
-    comparable = True
+    comparable = first is not None
     for text in passages:
         ids = subject.ids(text)
-        comparable = comparable and ids == first.ids(text)
-        reference = first.logprobs(first.begin, ids) if comparable and subject is not first else iter(())
-        for token, logprobs_v in zip(ids, subject.logprobs(begin, ids), strict=True):
+        reference: Iterator[Array] = iter(())
+        if first is not None and subject is not first[0]:
+            comparable = comparable and ids == first[0].ids(text)
+            reference = first[0].logprobs(first[1].begin, ids) if comparable else reference
+        for token, logprobs_v in zip(ids, subject.logprobs(source.begin, ids), strict=True):
             nats -= float(logprobs_v[token])
             ours_v = next(reference, None)
             if ours_v is not None:
                 divergences += divergence(ours_v[None], logprobs_v[None]).tolist()
         size += len(text.encode("utf-8", "replace"))
     bits = nats / math.log(2) / size
-    if subject is first:
+    if first is not None and subject is first[0]:
         return bits, 0.0
     return bits, float(np.mean(divergences)) if comparable else None
 
 
-def _passages(texts: Sequence[str], first: FolderSubject, tokens: int) -> list[str]:
-    """Passages from all over the texts that have about so many tokens in all, and fit a context each.
+def _passages(texts: Sequence[str], entrants: Sequence[Entrant], tokens: int) -> list[str]:
+    """Passages from all over the texts that have about so many of the first model's tokens in all.
 
-    They are cut between words, so that no token spans a cut, to half of a context: another tokenizer may need more.
+    They are cut between words, so that no token spans a cut, to about half of the shortest context: some texts take
+    more tokens than others. What still does not fit every model is cut further.
     """
     whole = "\n\n".join(texts)
-    length = min(PASSAGE_TOKENS, first.model.config.context // 2)
-    sample = whole[: 64 * length]
-    characters = max(8, int(len(sample) / max(1, len(first.ids(sample))) * length))
-    count = max(1, min(tokens // length, len(whole) // characters))
+    sample = whole[: 64 * PASSAGE_TOKENS]
+    sizes = [len(sample) / max(1, len(entrant.sources[-1].tokenizer.encode(sample))) for entrant in entrants]
+    lengths = [min(PASSAGE_TOKENS, entrant.room // 2) for entrant in entrants]
+    characters = max(8, int(min(size * length for size, length in zip(sizes, lengths, strict=True))))
+    count = max(1, min(int(tokens * sizes[0] / characters), len(whole) // characters))
     starts = [(len(whole) - characters) * part // max(1, count - 1) for part in range(count)]
-    return list(_cut(whole, starts, characters))
+    cut = (_fitting(text, entrants) for text in _cut(whole, starts, characters))
+    passages = [text for text in cut if text]
+    if not passages:
+        shortest = min(entrants, key=lambda entrant: entrant.room)
+        raise TinyslmError(
+            f"{shortest.place} reads only {shortest.room} tokens, too few to compare it.", "Leave it out."
+        )
+    return passages
+
+
+def _fitting(text: str, entrants: Sequence[Entrant]) -> str:
+    """The beginning of a passage that fits every model, with what stands before it; "" where there is none."""
+    needs = {id(source): (source, entrant.room) for entrant in sorted(entrants, key=lambda one: -one.room)
+             for source in entrant.sources}.values()  # fmt: skip
+    while text:
+        excess = max((len(source.begin) + len(source.tokenizer.encode(text))) / max(1, room) for source, room in needs)
+        if excess <= 1:
+            break
+        shorter = text[: min(len(text) - 1, int(len(text) / excess))]
+        text = shorter.rpartition(" ")[0] or shorter
+    return text
 
 
 def _cut(whole: str, starts: Sequence[int], characters: int) -> Iterator[str]:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,12 +13,14 @@ import torch
 from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.files import read_json
 from tinyslm.export.format import Options, Original, Runtime, Scoring, Written
 from tinyslm.export.formats import find_format, is_installed
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 DECODED = 32
@@ -37,6 +40,34 @@ class Weights:
     def bits_per_weight(self) -> float | None:
         """Bits for each value, scales and the like included."""
         return self.bytes * 8 / self.values if self.values else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder before its weights are read: what is needed to cut text for it and to run its exports."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """What stands before a text: the end of the one before, where the tokenizer says nothing else."""
+        return self.tokenizer.start_ids or (self.tokenizer.eos_id,)
+
+    @cached_property
+    def vocabulary(self) -> tuple[int, dict[str, int]]:
+        """How many tokens the model scores, and the number of each: models with equal ones can be compared."""
+        content = self.tokenizer.content
+        added = {token["content"]: token["id"] for token in content["added_tokens"]}
+        return self.config.vocab_size, {**dict(content["model"]["vocab"]), **added}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How many tokens a model reads, and how many it knows."""
+
+    context: int
+    vocab_size: int
 
 
 class Subject(Protocol):
@@ -64,17 +95,12 @@ class FolderSubject:
 
     whole = True
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+    def __init__(self, folder: Path, source: Source, dtype: torch.dtype) -> None:
         self.model: Decoder = load_model(folder, dtype=dtype)
-        self.tokenizer: Tokenizer = load_tokenizer(folder)
+        self.tokenizer = source.tokenizer
         self._engine = Engine(self.model, self.tokenizer)
         stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         self.weights = Weights(stored, self.model.config.parameters)
-
-    @property
-    def begin(self) -> tuple[int, ...]:
-        """What stands before a text: the end of the one before, where the tokenizer says nothing else."""
-        return self.tokenizer.start_ids or (self.tokenizer.eos_id,)
 
     def ids(self, text: str) -> list[int]:
         """See `Subject`."""
@@ -140,22 +166,39 @@ def kind_of(path: Path) -> str:
     )
 
 
+def read_source(path: Path) -> Source:
+    """A model folder's or run's configuration and tokenizer."""
+    folder = find_model(path)
+    return Source(read_model_config(folder), load_tokenizer(folder))
+
+
+def limits_of(path: Path, kind: str) -> Limits:
+    """What an export says of itself. llama.cpp's server leaves one place of the context free."""
+    if kind == "gguf":
+        from tinyslm.export.gguf.reader import Gguf, Strings
+
+        file = Gguf(path)
+        context = file.need(f"{file.need('general.architecture', str)}.context_length", int)
+        return Limits(context - 1, len(file.need("tokenizer.ggml.tokens", Strings)))
+    said = read_json(path / "genai_config.json")
+    model = said.get("model") if isinstance(said, dict) else None
+    context, vocab_size = (model.get(key) if isinstance(model, dict) else 0 for key in ("context_length", "vocab_size"))
+    if not isinstance(context, int) or not isinstance(vocab_size, int):
+        raise TinyslmError(f"{path / 'genai_config.json'} does not say the model's sizes.", "Export it again.")
+    return Limits(context, vocab_size)
+
+
 @contextmanager
-def open_subject(path: Path, source: FolderSubject | None, dtype: torch.dtype, threads: int) -> Iterator[Subject]:
-    """A path's model, loaded until the block ends. An export needs its `source`, the model that it was made from."""
+def open_subject(path: Path, source: Source, dtype: torch.dtype, threads: int) -> Iterator[Subject]:
+    """A path's model, loaded until the block ends. source: of the model folder, or of the one an export is of."""
     kind = kind_of(path)
     if kind == "folder":
-        yield FolderSubject(find_model(path), dtype)
+        yield FolderSubject(find_model(path), source, dtype)
         return
-    if source is None:
-        raise TinyslmError(
-            f"{path} is an export, and no model folder stands before it.",
-            "Give the model folder that it was made from first (or make one: tinyslm import FILE.gguf --out MODEL).",
-        )
     form = find_format(kind)
     if not is_installed(kind):
         raise require_extra(form.extra, f"Running {path.name}")
-    original = Original(path.parent, source.model, source.tokenizer)
+    original = Original(path.parent, Decoder(source.config, drawn=False), source.tokenizer)
     with form.open(Written(path), original, Options(threads=threads)) as runtime:
         yield RuntimeSubject(runtime, _weights(path, kind, source))
 
@@ -171,10 +214,10 @@ def speed(work: Callable[[], int]) -> float | None:
     return max(rates)
 
 
-def _weights(path: Path, kind: str, source: FolderSubject) -> Weights:
+def _weights(path: Path, kind: str, source: Source) -> Weights:
     if kind == "gguf":
         from tinyslm.export.gguf.reader import Gguf
 
         places = Gguf(path).tensors.values()
         return Weights(sum(place.size for place in places), sum(int(np.prod(place.shape)) for place in places))
-    return Weights(sum(file.stat().st_size for file in path.glob("*.onnx*")), source.model.config.parameters)
+    return Weights(sum(file.stat().st_size for file in path.glob("*.onnx*")), source.config.parameters)
