@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from tinyslm.compression.config import QuantizeConfig
 
 if TYPE_CHECKING:
+    from tinyslm.compression.judging import Judgement
     from tinyslm.compression.report import Report, Row
 
 
@@ -61,16 +62,19 @@ def _show(report: Report, out: Path) -> None:
         "size",
         "bits/weight",
         "bits/byte",
-        "change (95 % interval)",
+        "change",
         "KL",
-        "prefill tokens/s",
-        "decode tokens/s",
+        "prefill/s",
+        "decode/s",
     )
     say()
     table([_cells(row) for row in report.rows], header)
     say()
     if report.heldout_tokens:
-        say(f"Judged by {report.heldout_tokens:,} held-out tokens. KL: to the original's predictions, nats per token.")
+        say(
+            f"Judged by {report.heldout_tokens:,} held-out tokens; the change of bits per byte with its 95 % interval "
+            "over documents, if there are several. KL: to the original's predictions, nats per token."
+        )
     else:
         say("No text was given, so nothing was judged by it: --valid TEXT does.")
     if (tuned := report.finetuning) is not None:
@@ -89,8 +93,16 @@ def _cells(row: Row) -> tuple[str, ...]:
         size(row.bytes),
         f"{row.bits_per_weight:.2f}",
         "–" if row.bits_per_byte is None else f"{row.bits_per_byte:.4f}",
-        "–" if judgement is None else f"{judgement.change:+.2%} ({judgement.low:+.2%} to {judgement.high:+.2%})",
+        "–" if judgement is None else _change(judgement),
         "–" if judgement is None else f"{judgement.kl:.4f}",
         "–" if speed is None else f"{speed.prefill:,.0f}",
         "–" if speed is None else f"{speed.decode:,.0f}",
     )
+
+
+def _change(judgement: Judgement) -> str:
+    """With its interval, which one document does not have."""
+    change = f"{judgement.change:+.2%}"
+    if judgement.low == judgement.high:
+        return change
+    return f"{change} ({judgement.low * 100:+.2f} to {judgement.high * 100:+.2f})"

@@ -61,7 +61,7 @@ def _given(folder: Path, valid: Sequence[str], tokenizer: Tokenizer) -> Shards:
     if valid:
         raise TinyslmError(f"{folder} holds shards, which have a validation split.", "Leave the text to judge by out.")
     shards = Shards.open(folder)
-    if shards.tokenizer.sha256 != tokenizer.sha256:
+    if shards.tokenizer.sha256 != tokenizer.without_start().sha256:
         raise TinyslmError(
             f"The shards in {folder} were made with another tokenizer than this model's.",
             "Give the text itself instead.",

@@ -80,7 +80,7 @@ def _documents(paths: Sequence[str], tokenizer: Tokenizer, config: DataConfig | 
 
 def _validation_documents(shards: Shards, tokenizer: Tokenizer) -> Documents:
     """The same from shards, which must have been made with the model's tokenizer."""
-    if shards.tokenizer.sha256 != tokenizer.sha256:
+    if shards.tokenizer.sha256 != tokenizer.without_start().sha256:
         raise TinyslmError(
             f"The shards in {shards.folder} were made with another tokenizer than this model's.",
             "Score the text itself instead: tinyslm evaluate MODEL PATH",
