@@ -23,7 +23,7 @@ from tinyslm.core.files import sha256_file
 from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.architecture import REQUIRED, Architecture
 from tinyslm.export.gguf.architectures import architecture_of_gguf
-from tinyslm.export.gguf.reader import Gguf, TensorPlace, Value
+from tinyslm.export.gguf.reader import Gguf, TensorPlace, Value, shown
 from tinyslm.export.gguf.rope_scaling import TENSOR as ROPE_DIVISORS
 from tinyslm.export.gguf.vocabulary import read_tokenizer
 from tinyslm.model.config import ModelConfig
@@ -179,12 +179,12 @@ def _shape_keys(file: Gguf, architecture: Architecture) -> dict[str, Any]:
         if not key.startswith(prefix):
             continue
         name, value = key.removeprefix(prefix), _one_for_all(file.metadata[key])
-        harmless = name in WITHOUT_EFFECT and (WITHOUT_EFFECT[name] is None or value in (WITHOUT_EFFECT[name] or ()))
-        if name not in known and not harmless:
+        if name not in known and not _is_harmless(name, value):
             raise _refusal(
                 file,
-                f"the setting {one_line(key, 80)} = {one_line(str(value), 40)}",
-                f"{did_you_mean(name, known)} Ignoring it could give wrong results, so it is refused.",
+                f"the setting {one_line(key, 80)} = {one_line(shown(value), 40)}",
+                f"{'' if name in WITHOUT_EFFECT else did_you_mean(name, known) + ' '}"
+                "Ignoring it could give wrong results, so it is refused.",
             )
         if name in known:
             told[name] = _sensible(file, key, value, may_be_zero=name in MAY_BE_ZERO)
@@ -195,6 +195,14 @@ def _shape_keys(file: Gguf, architecture: Architecture) -> dict[str, Any]:
     if told.get("attention.value_length", usual) != told.get("attention.key_length", usual):
         raise _refusal(file, "values of another width than keys (attention.value_length)")
     return told
+
+
+def _is_harmless(name: str, value: Value) -> bool:
+    """Whether a key that is not read has a value that changes nothing; values that differ by block never are."""
+    if name not in WITHOUT_EFFECT:
+        return False
+    harmless = WITHOUT_EFFECT[name]
+    return harmless is None or (isinstance(value, bool | int | float) and value in harmless)
 
 
 def _one_for_all(value: Value) -> Any:
@@ -216,8 +224,7 @@ def _sensible(file: Gguf, key: str, value: Any, *, may_be_zero: bool) -> Any:
         whole = key.endswith(("_count", "_length", "_count_kv", "sliding_window", "sliding_window_pattern"))
         right = right and (isinstance(value, int) or not whole)
     if not right:
-        shown = "different values for each block" if not isinstance(value, bool | int | float | str) else value
-        raise _refusal(file, f"{key} = {one_line(str(shown), 40)}")
+        raise _refusal(file, f"{key} = {one_line(shown(value), 40)}")
     return value
 
 

@@ -58,6 +58,24 @@ class Strings:
 
 Value = int | float | bool | str | NDArray[Any] | Strings
 
+_KINDS: Mapping[type, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    np.ndarray: "a list of numbers",
+    Strings: "a list of texts",
+}
+
+
+def shown(value: Value) -> str:
+    """A value as a message shows it: a list by what it begins with."""
+    if isinstance(value, Strings):
+        return f"a list of {len(value):,} texts"
+    if not isinstance(value, np.ndarray):
+        return str(value)
+    return f"[{', '.join(map(str, value[:4].tolist()))}{', ...' if len(value) > 4 else ''}]"
+
 
 @dataclass(frozen=True)
 class TensorPlace:
@@ -100,7 +118,7 @@ class Gguf:
             value = float(value)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise TinyslmError(
-                f"{self.path} has a wrong kind of value under {key}: {type(value).__name__}, not {kind.__name__}.",
+                f"{self.path} has {one_line(shown(value), 40)} under {key}, not {_KINDS[kind]}.",
                 "Make the GGUF file again with a current tool.",
             )
         return value
@@ -324,6 +342,8 @@ def _formats() -> dict[int, tuple[str, int, int]]:
 
 def _map(path: Path) -> NDArray[np.uint8]:
     """The file's bytes, mapped for reading."""
+    if path.is_dir():
+        raise TinyslmError(f"{path} is a folder, not a file.", "Give a .gguf file; a model folder needs no import.")
     if not path.is_file():
         raise TinyslmError(f"There is no file {path}.", "Give the path of a .gguf file.")
     try:

@@ -22,7 +22,7 @@ import numpy as np
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.core.printable import one_line
-from tinyslm.export.gguf.reader import Gguf, Strings
+from tinyslm.export.gguf.reader import Gguf, Strings, shown
 from tinyslm.export.gguf.vocabulary_splits import SPLITS, pre_tokenizer
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.vocabulary import byte_symbols
@@ -122,6 +122,8 @@ def _listing(file: Gguf) -> Listing:
     kinds = file.get("tokenizer.ggml.token_type", np.ndarray)
     if kinds is not None and len(kinds) != len(names):
         raise _damaged(file, f"{len(names):,} tokens have {len(kinds):,} types")
+    if kinds is not None and kinds.dtype.kind not in "iu":
+        raise _damaged(file, f"the types of its tokens are no whole numbers: {shown(kinds)}")
     listed = [int(Kind.NORMAL)] * len(names) if kinds is None else [int(kind) for kind in kinds]
     while names and listed[-1] == Kind.UNUSED and names[-1] == f"[PAD{len(names) - 1}]":
         names.pop()  # converters fill up to the number of rows of the embedding
@@ -146,7 +148,7 @@ def _byte_level(file: Gguf, listing: Listing) -> tuple[tokenizers.Tokenizer, boo
     if name not in SPLITS:
         raise TinyslmError(
             f'{file.path} splits text in the way "{one_line(name, 40)}" (tokenizer.ggml.pre), which is not supported.',
-            did_you_mean(name, SPLITS),
+            did_you_mean(name[:40], SPLITS),
         )
     split = SPLITS[name]
     vocab = {name: token for token, name in enumerate(listing.names)}
