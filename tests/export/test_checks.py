@@ -17,7 +17,9 @@ from tinyslm.export.checks import (
     judge,
     measure,
 )
+from tinyslm.export.exporting import export_model
 from tinyslm.export.format import Original, Scheme
+from tinyslm.export.formats import find_format
 from tinyslm.export.probes import strings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -200,7 +202,9 @@ def test_prompts_come_from_the_texts_that_are_given(original):
 
 def test_everything_leaves_one_place_of_a_small_context_free(original):
     shape = ModelConfig(vocab_size=original.tokenizer.vocab_size, dim=32, head_dim=16, depth=1, context=16)
-    reference = Reference(Original(original.folder, Decoder(shape).eval(), original.tokenizer), ["word " * 99])
+    reference = Reference(
+        Original(original.folder, Decoder(shape).eval(), original.tokenizer), ["word " * 99], longest=15
+    )
     assert all(len(ids) + reference.greedy_tokens <= 15 for ids in reference.prompts)
     assert all(len(ids) <= 15 for ids in reference.passages)
     assert reference.logprobs(reference.passages[0]).shape == (15, original.tokenizer.vocab_size)
@@ -225,3 +229,46 @@ class NeverStops:
 
     def greedy(self, ids, count):
         return self._runtime.greedy(ids, count, stop=False)
+
+
+WINDOWED = {"family": "mistral", "window": 80, "window_layers": (0, 1), "context": 256}
+
+
+class TestWindows:
+    """A model whose attention has a window is tried past it, in programs that have windows."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def windowed(cls, tmp_path_factory):
+        folder = write_small_model(tmp_path_factory.mktemp("model") / "windowed", **WINDOWED)
+        return Original(folder, load_model(folder), load_tokenizer(folder))
+
+    def test_a_runtime_without_the_window_is_found_out(self, windowed):
+        reference = Reference(windowed)
+        assert len(reference.past_window) > 80
+        right = measure(OwnRuntime(windowed.model, windowed.tokenizer), reference, EXACT)
+        assert (judge(right, EXACT), right.past_window) == ("ok", True)
+        shape = windowed.model.config.model_copy(update={"window": 0, "window_layers": ()})
+        without = Decoder(shape).eval()
+        without.load_state_dict(windowed.model.state_dict())
+        assert judge(measure(OwnRuntime(without, windowed.tokenizer), reference, EXACT), EXACT).startswith("failed")
+
+    def test_what_a_runtime_reads_bounds_every_text(self, windowed):
+        reference = Reference(windowed, longest=79)
+        assert reference.past_window == []
+        assert max(map(len, reference.prompts)) + reference.greedy_tokens <= 79
+        assert measure(OwnRuntime(windowed.model, windowed.tokenizer), reference, EXACT).past_window is False
+
+    def test_each_format_says_how_much_is_read(self, windowed):
+        longest = {name: find_format(name).longest(windowed.model) for name in ("gguf", "onnx", "hf")}
+        assert longest == {"gguf": 79, "onnx": 256, "hf": 256}
+
+    def test_real_programs_agree_past_the_window(self, windowed, tmp_path):
+        made = export_model(windowed.folder, "gguf:f32,onnx:fp32,hf:f32", tmp_path, threads=1)
+        assert [row.verdict for row in made] == ["ok"] * 3
+        assert [row.findings.past_window for row in made] == [False, True, True]
+
+
+def test_the_number_of_greedy_tokens_is_told(original):
+    found = measure(OwnRuntime(original.model, original.tokenizer), Reference(original, longest=20), EXACT)
+    assert found.greedy_tokens == 10

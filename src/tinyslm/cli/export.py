@@ -127,5 +127,9 @@ def _remarks(one: Export) -> list[str]:
         if found.ends
         else "Stop tokens: not tried, as the model surely ends none of the texts."
     )
+    if found.greedy_tokens < 32:
+        remarks.append(f"Greedy: {found.greedy_tokens} tokens after each prompt, as no more fit the context.")
+    if found.past_window is False:
+        remarks.append("No text was longer than the attention window: what it does was not tried.")
     remarks.append(f"Mean KL: nats, over {found.positions} positions.")
     return remarks

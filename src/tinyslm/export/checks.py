@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from tinyslm.export.format import Original, Runtime, Scheme, Scoring
 from tinyslm.export.probes import CONVERSATIONS, PROMPTS, SCRIPTS, strings
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.chat import encode_chat
 
 STRINGS = 500
@@ -29,6 +31,12 @@ TIE = 1e-3
 """Two tokens whose log-probabilities differ by less are equally good: rounding decides between them."""
 PASSAGES = 8
 PASSAGE_TOKENS = 64
+PAST_WINDOW = 32
+"""Where attention has a window, a text goes so many tokens past it."""
+LARGEST = 2**27
+"""Log-probabilities of one text (0.5 GB): a window that is too long for that with the vocabulary is not passed."""
+ENOUGH = 1024
+"""No text is longer but for a window."""
 POSITIONS = 96
 """Where a runtime scores one position at a time, so many are compared; else all of the passages. A quarter of them for
 vocabularies over 16k, as a position then takes as long as a second."""
@@ -45,7 +53,8 @@ class Findings:
     prompts_equal counts ties, too. mean_kl: nats, of the original from the export, over `positions`. chats: by the
     runtime's own reading of the chat template (none tried where it has no such thing). ends: places where the
     original ends the text. other: the first thing that was not the same, in words. tokens_per_second: generating,
-    `None` where the model ends every text at once.
+    `None` where the model ends every text at once. greedy_tokens: after each prompt. past_window: whether a text was
+    longer than the model's attention window; `None` where it has none.
     """
 
     strings: int
@@ -61,6 +70,8 @@ class Findings:
     ends_equal: int
     tokens_per_second: float | None
     other: str = ""
+    greedy_tokens: int = GREEDY_TOKENS
+    past_window: bool | None = None
 
 
 def judge(found: Findings, scheme: Scheme) -> str:
@@ -108,8 +119,10 @@ def measure(runtime: Runtime, reference: "Reference", scheme: Scheme) -> Finding
         chats_equal=sum(theirs == ids for theirs, ids in chats),
         ends=len(ends),
         ends_equal=sum(agreement.equal for agreement in ends),
-        tokens_per_second=decoding_speed(runtime, reference.prompts),
+        tokens_per_second=decoding_speed(runtime, reference.prompts, reference.greedy_tokens),
         other=f"other ids: {one_line(repr(texts[0]), 80)}" if texts else differing,
+        greedy_tokens=reference.greedy_tokens,
+        past_window=bool(reference.past_window) if reference.window else None,
     )
 
 
@@ -117,17 +130,20 @@ class Reference:
     """What there is to try, and what the original does there.
 
     texts: what the model is meant for (calibration or held-out text); prompts and passages are cut from them. Without
-    them, the model's own samples and a fixed list take their place. count: of strings.
+    them, the model's own samples and a fixed list take their place. count: of strings. longest: how many tokens the
+    runtime reads; by default as many as the model.
     """
 
-    def __init__(self, original: Original, texts: Sequence[str] = (), count: int = STRINGS) -> None:
+    def __init__(
+        self, original: Original, texts: Sequence[str] = (), count: int = STRINGS, longest: int | None = None
+    ) -> None:
         self._model = original.model
         self._tokenizer = original.tokenizer
         self._texts = texts
         self._count = count
         config = original.model.config
-        # llama.cpp's server leaves one place of the context free, and has windows in few architectures.
-        self.context = max(2, min(config.context, config.window or config.context) - 1)
+        self.window = config.window
+        self.context = max(2, reach(original.model, config.longest if longest is None else longest))
         self.greedy_tokens = max(1, min(GREEDY_TOKENS, self.context // 2))
         self.stop_ids = set(original.tokenizer.stop_ids)
 
@@ -165,7 +181,8 @@ class Reference:
         texts = [*PROMPTS[: len(PROMPTS) // 2], *self._spread(len(PROMPTS) // 2)] if self._texts else PROMPTS
         room = self.context - self.greedy_tokens
         prompts = [self._begun(text)[: min(16, room)] for text in texts]
-        return prompts + [ids for _, ids in self.conversations if len(ids) <= room]
+        past = [self.past_window[:room]] if min(len(self.past_window), room) > self.window else []
+        return prompts + past + [ids for _, ids in self.conversations if len(ids) <= room]
 
     @cached_property
     def passages(self) -> list[list[int]]:
@@ -175,6 +192,15 @@ class Reference:
         else:
             texts = [*self._samples(PASSAGES // 2), *SCRIPTS[: PASSAGES // 4], " ".join(PROMPTS[:9]), PROMPTS[2]]
         return [self._begun(text)[: min(PASSAGE_TOKENS, self.context)] for text in texts]
+
+    @cached_property
+    def past_window(self) -> list[int]:
+        """Ids of a text that is longer than the attention window; none without one, or where it is too long to try."""
+        length = min(self.context, self.window + PAST_WINDOW)
+        if not self.window or length <= self.window or length * self._model.config.vocab_size > LARGEST:
+            return []
+        ids = [token for passage in self.passages for token in passage]
+        return list(islice(cycle(ids), length))
 
     def ends(self, least: float) -> list[list[int]]:
         """Ids after which the original ends a text, and gives its end at least so much probability."""
@@ -207,6 +233,11 @@ class Reference:
         """Texts as the model writes them."""
         settings = SamplingSettings(max_tokens=min(PASSAGE_TOKENS, self.context), temperature=1.0, seed=0)
         return [sample.text for sample in Engine(self._model, self._tokenizer).complete("", settings, count)]
+
+
+def reach(model: Decoder, longest: int) -> int:
+    """Of so many tokens that a runtime reads, how many a check makes use of."""
+    return min(longest, max(ENOUGH, model.config.window + PAST_WINDOW + GREEDY_TOKENS))
 
 
 @dataclass(frozen=True)
@@ -273,7 +304,7 @@ def _agreement(runtime: Runtime, reference: Reference, prompt: list[int], count:
 
 def _divergences(runtime: Runtime, reference: Reference) -> list[float]:
     """KL(original, runtime) in nats at each compared position."""
-    found: list[float] = []
+    found = _past_window(runtime, reference)
     for passage in reference.passages:
         ours_tv = reference.logprobs(passage)
         if isinstance(runtime, Scoring):
@@ -285,6 +316,18 @@ def _divergences(runtime: Runtime, reference: Reference) -> list[float]:
             theirs_v = runtime.next_logprobs(passage[: place + 1])
             found += divergence(ours_tv[place : place + 1], theirs_v[None]).tolist()
     return found
+
+
+def _past_window(runtime: Runtime, reference: Reference) -> list[float]:
+    """The same past the attention window: at each position, or at the last where each takes a call."""
+    ids = reference.past_window
+    if not ids:
+        return []
+    past = len(ids) - reference.window
+    ours_tv = reference.logprobs(ids)[-past:]
+    if isinstance(runtime, Scoring):
+        return divergence(ours_tv, runtime.all_logprobs(ids)[-past:]).tolist()  # type: ignore[no-any-return]
+    return divergence(ours_tv[-1:], runtime.next_logprobs(ids)[None]).tolist()  # type: ignore[no-any-return]
 
 
 def divergence(ours_tv: Array, theirs_tv: Array) -> Array:

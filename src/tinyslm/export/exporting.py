@@ -18,7 +18,7 @@ import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import disk_error, read_json, write_json
-from tinyslm.export.checks import Findings, Reference, judge, measure
+from tinyslm.export.checks import Findings, Reference, judge, measure, reach
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.formats import RUNTIMES, Target, refuse_missing, targets
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
@@ -85,10 +85,14 @@ def export_model(
                 f'{source} cannot be exported to "{target.format.name}": {why_not}.', "Leave this format out of --to."
             )
     options = Options(texts, threads)
-    reference = Reference(original, texts) if verify else None
+    references: dict[int, Reference] = {}
     made = []
     for target in wanted:
         path = out / f"{name}{_suffix(target)}"
+        longest = reach(original.model, target.format.longest(original.model))
+        if verify and longest not in references:
+            references[longest] = Reference(original, texts, longest=longest)
+        reference = references.get(longest)
         made.append(_export(target, original, path, options, reference, progress))
         _record(out, source, made)
     return made

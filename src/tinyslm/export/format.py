@@ -79,7 +79,8 @@ class Format:
     still counts as working, and whether greedy tokens must be equal. usual: the schemes made when none is asked for.
     supports: why a model cannot be written in this format, or "" if it can.
     write: to a path that does not exist, in a folder of the export's own; what goes with it (a Modelfile) stands beside
-    it, and names it without its folder. open: loads it, until the block ends.
+    it, and names it without its folder. open: loads it, until the block ends. longest: how many tokens the runtime
+    reads and computes as the model does. beside: from the name of what is written, the names of what stands beside it.
     """
 
     name: str
@@ -89,6 +90,8 @@ class Format:
     supports: Callable[[Decoder], str]
     write: Callable[[Original, str, Path, Options], Written]
     open: Callable[[Written, Original, Options], AbstractContextManager[Runtime]]
+    longest: Callable[[Decoder], int] = lambda model: model.config.longest
+    beside: Callable[[str], Sequence[str]] = lambda name: ()
 
 
 @dataclass(frozen=True)

@@ -178,11 +178,12 @@ def limits_of(path: Path, kind: str) -> Limits:
         from tinyslm.export.gguf.reader import Gguf, Strings
 
         file = Gguf(path)
-        context = file.need(f"{file.need('general.architecture', str)}.context_length", int)
-        return Limits(context - 1, len(file.need("tokenizer.ggml.tokens", Strings)))
+        read = file.need(f"{file.need('general.architecture', str)}.context_length", int)
+        return Limits(read - 1, len(file.need("tokenizer.ggml.tokens", Strings)))
     said = read_json(path / "genai_config.json")
     model = said.get("model") if isinstance(said, dict) else None
-    context, vocab_size = (model.get(key) if isinstance(model, dict) else 0 for key in ("context_length", "vocab_size"))
+    context = model.get("context_length") if isinstance(model, dict) else None
+    vocab_size = model.get("vocab_size") if isinstance(model, dict) else None
     if not isinstance(context, int) or not isinstance(vocab_size, int):
         raise TinyslmError(f"{path / 'genai_config.json'} does not say the model's sizes.", "Export it again.")
     return Limits(context, vocab_size)

@@ -59,4 +59,5 @@ ONNX = Format(
     supports=supports,
     write=write,
     open=open_folder,
+    longest=lambda model: longest(model.config),
 )
