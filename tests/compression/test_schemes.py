@@ -34,9 +34,10 @@ def test_what_does_not_fit_is_said_once_for_all_blocks():
     assert found.notes == ["model.layers.*.mlp.down_proj has 8 bits: its width of 72 is no multiple of 64."]
 
 
-def test_mixed_gives_the_tables_eight_bits():
+def test_mixed_gives_tables_and_values_eight_bits():
     found = plan(decoder(dim=64, heads=2, tied=False), "int4-mixed", 32).layouts
     assert found["model.embed_tokens.weight"].bits == found["lm_head.weight"].bits == 8
+    assert found["model.layers.1.self_attn.v_proj.weight"].bits == 8
     assert found["model.layers.0.self_attn.q_proj.weight"].bits == 4
 
 

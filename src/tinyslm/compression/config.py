@@ -12,8 +12,8 @@ class QuantizeConfig(Section):
 
     scheme: str = Field(
         default="int4",
-        description="int4 (4.5 bits a weight with its scales), int8, or int4-mixed: token table and output projection "
-        "in 8 bits.",
+        description="int4 (4.5 bits a weight with its scales), int8, or int4-mixed: token table, output projection "
+        "and value projections in 8 bits.",
     )
     group_size: Literal[32, 64, 128] = Field(
         default=32, description="How many values share a scale in 4 bits; larger groups take less room and lose more."

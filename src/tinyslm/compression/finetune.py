@@ -43,9 +43,9 @@ class Repair:
 
     seconds: float
     steps: int = 0
-    muon_lr: float = 0.001
-    lr: float = 0.0002
-    scale_lr: float = 0.001
+    muon_lr: float = 0.0002
+    lr: float = 0.00005
+    scale_lr: float = 0.0003
     warmup: float = 0.05
     tokens: int = 4096
     dtype: torch.dtype = torch.bfloat16

@@ -10,7 +10,7 @@ Shape legend: o rows (outputs), i columns (inputs), c columns of one block.
 import torch
 from torch import Tensor
 
-from tinyslm.compression.rounding import best_scales, grouped, nearest, stored_shape
+from tinyslm.compression.rounding import best_scales, nearest, stored_shape
 from tinyslm.model.packed import Layout, PackedTensor, pack
 
 BLOCK = 128
@@ -22,19 +22,23 @@ def gptq(weight_oi: Tensor, hessian_ii: Tensor, layout: Layout) -> PackedTensor:
     """The packed matrix with (nearly) the least error of its outputs, for inputs with these second moments."""
     weight_oi = weight_oi.float().clone()
     rows, columns = weight_oi.shape
-    pull_ii = _pull(hessian_ii)
+    damped_ii = _damped(hessian_ii)
+    pull_ii = _pull(damped_ii)
+    # A scale suits the columns that count: outliers among a layer's inputs are few, and large.
+    importance_i = (damped_ii.diagonal() / damped_ii.diagonal().mean()).float()
     size = layout.group_size or columns
     codes_oi = torch.empty_like(weight_oi)
     scales: list[Tensor] = []
     if not layout.group_size:
-        scales.append(best_scales(grouped(weight_oi, layout), layout.bits).squeeze(1))
+        scales.append(best_scales(weight_oi, layout.bits, importance_i))
     for start in range(0, columns, BLOCK):
         stop = min(columns, start + BLOCK)
         errors_oc = torch.empty(rows, stop - start)
         for column in range(start, stop):
             if layout.group_size and column % size == 0:
                 # Later groups are scaled when the columns before them have had their effect.
-                scales.append(best_scales(weight_oi[:, column : column + size], layout.bits))
+                group = slice(column, column + size)
+                scales.append(best_scales(weight_oi[:, group], layout.bits, importance_i[group]))
             value_o, scale_o = weight_oi[:, column], scales[-1].float()
             codes_oi[:, column] = nearest(value_o, scale_o, layout.bits)
             error_o = (value_o - codes_oi[:, column] * scale_o) / pull_ii[column, column]
@@ -44,11 +48,15 @@ def gptq(weight_oi: Tensor, hessian_ii: Tensor, layout: Layout) -> PackedTensor:
     return pack(codes_oi, stored_shape(torch.stack(scales, 1), layout), layout.bits)
 
 
-def _pull(hessian_ii: Tensor) -> Tensor:
-    """How the error of each column moves the ones after it: the upper Cholesky factor of H^-1."""
+def _damped(hessian_ii: Tensor) -> Tensor:
+    """H in fp64, its diagonal raised a little."""
     hessian_ii = hessian_ii.double()
-    diagonal = hessian_ii.diagonal()
-    damped = hessian_ii + torch.eye(len(hessian_ii)) * (DAMPING * diagonal.mean()).clamp_min(1e-8)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    upper_ii: Tensor = torch.linalg.cholesky(inverse, upper=True).float()
+    raised = (DAMPING * hessian_ii.diagonal().mean()).clamp_min(1e-8)
+    return hessian_ii + torch.eye(len(hessian_ii), dtype=torch.double) * raised
+
+
+def _pull(damped_ii: Tensor) -> Tensor:
+    """How the error of each column moves the ones after it: the upper Cholesky factor of H^-1."""
+    inverse_ii = torch.cholesky_inverse(torch.linalg.cholesky(damped_ii))
+    upper_ii: Tensor = torch.linalg.cholesky(inverse_ii, upper=True).float()
     return upper_ii

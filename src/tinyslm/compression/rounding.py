@@ -15,11 +15,10 @@ SHARES = {4: torch.linspace(0.7, 1.1, 12).tolist(), 8: torch.linspace(0.8, 1.0, 
 """Where the largest value of a group may land, as shares of the range: a smaller scale cuts it and suits the rest."""
 
 
-def round_to_nearest(weight_oi: Tensor, layout: Layout, importance_i: Tensor | None = None) -> PackedTensor:
+def round_to_nearest(weight_oi: Tensor, layout: Layout) -> PackedTensor:
     """The packed matrix whose codes are nearest to the weights, under the scales that `best_scales` finds."""
     groups_onw = grouped(weight_oi.float(), layout)
-    weights = None if importance_i is None else grouped(importance_i.float().unsqueeze(0), layout)
-    scale_on = best_scales(groups_onw, layout.bits, weights)
+    scale_on = best_scales(groups_onw, layout.bits)
     codes_oi = nearest(groups_onw, scale_on.float().unsqueeze(-1), layout.bits).flatten(1)
     return pack(codes_oi, stored_shape(scale_on, layout), layout.bits)
 
@@ -28,7 +27,7 @@ def best_scales(values: Tensor, bits: int, importance: Tensor | None = None) -> 
     """The bf16 scale of each group, [..., w] to [...], with the least squared error of those tried.
 
     Tried are `SHARES` of the scale that puts the value of largest size on the lowest code (the sign of the scale makes
-    that possible), each moved to where it fits its own codes best. importance: weights of the squared errors.
+    that possible), each moved to where it fits its own codes best. importance: weights of the squared errors, [w].
     """
     lowest = RANGE[bits][0]
     peak = values.gather(-1, values.abs().argmax(-1, keepdim=True))

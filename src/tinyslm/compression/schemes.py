@@ -13,16 +13,20 @@ from tinyslm.model.packed import GROUPS, Layout
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits of the matrices in the blocks, and of the tables at both ends (token embedding, output projection)."""
+    """Bits of most matrices, and of those on which a model depends most."""
 
-    blocks: int
-    tables: int
+    bits: int
+    sensitive_bits: int
 
 
 SCHEMES: Registry[Scheme] = Registry("scheme")
 SCHEMES.add("int8", Scheme(8, 8))
 SCHEMES.add("int4", Scheme(4, 4))
 SCHEMES.add("int4-mixed", Scheme(4, 8))
+
+SENSITIVE = ("embed_tokens", "lm_head", "v_proj")
+"""Rounded alone to 4 bits, these do most harm for their size (SmolLM2-135M: values 0.069 nats of KL with 2.5 % of the
+weights, the table 0.11 with 21 %; queries 0.014 with 7 %)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def plan(model: Decoder, scheme: str, group_size: int) -> Plan:
     for name, module in model.named_modules():
         if not isinstance(module, nn.Linear | nn.Embedding) or (name == "lm_head" and model.config.tied):
             continue
-        bits = wanted.blocks if ".layers." in name else wanted.tables
+        bits = wanted.sensitive_bits if name.endswith(SENSITIVE) else wanted.bits
         layout = (
             Layout(bits=8) if name.endswith("embed_positions") else fitting(module.weight.shape[1], bits, group_size)
         )
