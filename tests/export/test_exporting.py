@@ -177,6 +177,55 @@ def test_nothing_beside_an_export_is_written_over(model_folder, tmp_path, fake):
     assert entries(tmp_path) == {"small.exact.txt"}
 
 
+def nothing_is_made(*_):
+    raise AssertionError("the work was begun")
+
+
+def test_a_left_over_modelfile_is_told_before_the_work(model_folder, tmp_path, monkeypatch):
+    from tinyslm.export import gguf
+
+    monkeypatch.setattr(gguf, "GGUF", dataclasses.replace(gguf.GGUF, write=nothing_is_made))
+    (tmp_path / "small-F32.Modelfile").write_text("mine")
+    with pytest.raises(TinyslmError, match=r"small-F32\.Modelfile already exists"):
+        export_model(model_folder, "gguf:f32", tmp_path)
+    assert entries(tmp_path) == {"small-F32.Modelfile"}
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"exports": {}}', '{"exports": ["x"]}', "\xff"])
+def test_a_damaged_report_is_told_before_the_work(model_folder, tmp_path, fake, content):
+    fake(tamper=nothing_is_made)
+    (tmp_path / "exports.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(TinyslmError, match=r"exports\.json is"):
+        export_model(model_folder, "fake", tmp_path)
+    assert entries(tmp_path) == {"exports.json"}
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{{ 'x' * 10 ** 9 }}", "The chat template"),
+        ("{% for", "The chat template is not valid Jinja"),
+        ("{{ raise_exception('no') }}", "The chat template refuses"),
+    ],
+)
+def test_a_template_that_cannot_be_rendered_is_told_before_the_work(model_folder, tmp_path, fake, template, problem):
+    fake(tamper=nothing_is_made)
+    shutil.copytree(model_folder, tmp_path / "small")
+    (tmp_path / "small/chat_template.jinja").write_text(template)
+    with pytest.raises(TinyslmError, match=f"small: {problem}"):
+        export_model(tmp_path / "small", "fake", tmp_path / "out", verify=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_template_may_refuse_messages_of_the_system(model_folder, tmp_path, fake):
+    fake()
+    shutil.copytree(model_folder, tmp_path / "small")
+    template = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    (tmp_path / "small/chat_template.jinja").write_text(template + "{{ m.content }}{% endfor %}")
+    made = export_model(tmp_path / "small", "fake", tmp_path / "out")
+    assert (made[0].verdict, made[0].findings.chats) == ("ok", 2)
+
+
 def test_a_model_that_a_format_cannot_hold_is_refused_before_anything_is_made(model_folder, tmp_path, fake):
     fake(supports=lambda model: "it has no place for frobnication")
     with pytest.raises(TinyslmError, match="no place for frobnication"):

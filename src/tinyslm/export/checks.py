@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
 from tinyslm.export.format import Original, Runtime, Scheme, Scoring
 from tinyslm.export.probes import CONVERSATIONS, PROMPTS, SCRIPTS, strings
@@ -24,6 +25,8 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.chat import encode_chat
+from tinyslm.tokenizer.sandbox import problem
+from tinyslm.tokenizer.tokenizer import Tokenizer
 
 STRINGS = 500
 GREEDY_TOKENS = 32
@@ -169,11 +172,7 @@ class Reference:
     @cached_property
     def conversations(self) -> list[tuple[list[dict[str, str]], list[int]]]:
         """Conversations and their ids, with the beginning of the answer; none for a model without a template."""
-        if self._tokenizer.chat_template is None:
-            return []
-        return [
-            (messages, encode_chat(self._tokenizer, messages, add_generation_prompt=True)) for messages in CONVERSATIONS
-        ]
+        return _conversations(self._tokenizer)
 
     @cached_property
     def prompts(self) -> list[list[int]]:
@@ -233,6 +232,26 @@ class Reference:
         """Texts as the model writes them."""
         settings = SamplingSettings(max_tokens=min(PASSAGE_TOKENS, self.context), temperature=1.0, seed=0)
         return [sample.text for sample in Engine(self._model, self._tokenizer).complete("", settings, count)]
+
+
+def try_template(original: Original) -> None:
+    """Raise `TinyslmError` where the model has a chat template, and it cannot be rendered."""
+    try:
+        _conversations(original.tokenizer)
+    except TinyslmError as error:
+        raise TinyslmError(f"In {original.folder}: {error.problem}", error.remedy) from None
+
+
+def _conversations(tokenizer: Tokenizer) -> list[tuple[list[dict[str, str]], list[int]]]:
+    """Those that the template takes: one may refuse a message of the system, but not a question alone."""
+    found: list[tuple[list[dict[str, str]], list[int]]] = []
+    for messages in CONVERSATIONS if tokenizer.chat_template is not None else ():
+        try:
+            found.append((messages, encode_chat(tokenizer, messages, add_generation_prompt=True)))
+        except TinyslmError as error:
+            if not found or error.remedy != problem("refused").remedy:
+                raise
+    return found
 
 
 def reach(model: Decoder, longest: int) -> int:

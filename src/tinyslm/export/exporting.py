@@ -18,7 +18,7 @@ import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import disk_error, read_json, write_json
-from tinyslm.export.checks import Findings, Reference, judge, measure, reach
+from tinyslm.export.checks import Findings, Reference, judge, measure, reach, try_template
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.formats import RUNTIMES, Target, refuse_missing, targets
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
@@ -68,15 +68,19 @@ def export_model(
     schemes measure with them which weights matter most, and checks take their prompts from them. progress: told each
     stage. A report, `exports.json`, is written beside the exports.
 
-    Raises `TinyslmError` for a format that does not exist, is not installed or cannot hold this model, and when
-    something of the same name is there already.
+    Raises `TinyslmError` for a format that does not exist, is not installed or cannot hold this model, for a chat
+    template that cannot be rendered, and when something of the same name is there already: all before it writes.
     """
     wanted = targets(to)
     if verify:
         refuse_missing(wanted)
     source, out = find_model(Path(folder)), Path(out)
     name = _name_of(source)
-    refuse_existing([out / f"{name}{_suffix(target)}" for target in wanted])
+    for target in wanted:
+        made_name = f"{name}{_suffix(target)}"
+        refuse_existing([out / made_name])
+        refuse_existing([out / beside for beside in target.format.beside(made_name)])
+    _reported(out)
     progress("loading the model", 0, 0)
     original = Original(source, load_model(source, dense=True), load_tokenizer(source))
     for target in wanted:
@@ -84,6 +88,7 @@ def export_model(
             raise TinyslmError(
                 f'{source} cannot be exported to "{target.format.name}": {why_not}.', "Leave this format out of --to."
             )
+    try_template(original)
     options = Options(texts, threads)
     references: dict[int, Reference] = {}
     made = []
@@ -178,10 +183,22 @@ def _record(out: Path, source: Path, made: Sequence[Export]) -> None:
     file = out / REPORT
     rows = [_row(export, source) for export in made]
     names = {row["name"] for row in rows}
-    before = read_json(file) if file.is_file() else {}
-    kept = before.get("exports", []) if isinstance(before, dict) else []
-    others = [row for row in kept if row.get("name") not in names and (out / str(row.get("name"))).exists()]
-    write_json(file, {"exports": [*others, *rows]})
+    kept = [row for row in _reported(out) if row.get("name") not in names and (out / str(row.get("name"))).exists()]
+    write_json(file, {"exports": [*kept, *rows]})
+
+
+def _reported(out: Path) -> list[dict[str, Any]]:
+    """What the report in a folder says of each export; raises `TinyslmError` where it is damaged."""
+    file = out / REPORT
+    if not file.exists():
+        return []
+    said = read_json(file)
+    rows = said.get("exports") if isinstance(said, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise TinyslmError(
+            f"{file} is no report of exports, and would be lost.", "Remove it, or give another folder with --out."
+        )
+    return rows
 
 
 def _row(export: Export, source: Path) -> dict[str, Any]:
