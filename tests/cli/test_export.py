@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from the_command import entries
 
+from tinyslm.core.errors import TinyslmError
+
 
 def test_a_run_is_exported_and_checked(tinyslm, finished: Path) -> None:
     ended = tinyslm("export", finished, "--to", "hf", "--out", "out")
@@ -94,3 +96,16 @@ def test_help_is_light(verb: str) -> None:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--out" in ended.stdout
     assert not {"torch", "numpy", "onnx", "gguf", "transformers", "altair"} & set(ended.stderr.split())
+
+
+def test_threads_are_those_that_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinyslm.cli.export import thread_count
+    from tinyslm.hardware.limits import usable_cores
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (thread_count(0), thread_count(2)) == (3, 2)
+    for nothing in ("", "0", "many"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nothing)
+        assert thread_count(0) == usable_cores()
+    with pytest.raises(TinyslmError, match="-1 threads"):
+        thread_count(-1)

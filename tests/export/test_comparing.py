@@ -1,5 +1,6 @@
 """Comparing models: the figures are those of `evaluate` and of the formulas, on one text for all."""
 
+import dataclasses
 import json
 import math
 import re
@@ -97,6 +98,12 @@ def test_what_cannot_be_compared(folder, tmp_path, monkeypatch, paths, texts, pr
     (tmp_path / "made.gguf").write_bytes(b"GGUF")
     with pytest.raises(TinyslmError, match=problem):
         compare_models([path.replace("FOLDER", str(folder)) for path in paths], texts)
+
+
+def test_no_zero_is_negative(comparison):
+    found = cells(dataclasses.replace(comparison.models[1], change=-1e-9, mean_kl=-1e-9))
+    assert found[4:6] == ("+0.00%", "0.0000")
+    assert cells(dataclasses.replace(comparison.models[1], change=-0.011))[4] == "-1.10%"
 
 
 class TestPage:

@@ -14,6 +14,8 @@ import torch
 from own_runtime import fake_format, write_small_model
 
 import tinyslm.export.formats as formats
+from tinyslm.compression.config import QuantizeConfig
+from tinyslm.compression.quantizing import quantize
 from tinyslm.core.errors import TinyslmError
 from tinyslm.export.exporting import export_model
 from tinyslm.export.formats import PLACES, RUNTIMES, find_format, targets
@@ -115,6 +117,15 @@ def test_notes_and_earlier_exports_are_kept_in_the_report(model_folder, tmp_path
         ("small.exact", []),
         ("small.rounded", ["lm_head.weight: f32 instead of q4"]),
     ]
+
+
+def test_rounding_on_top_of_rounding_is_noted(model_folder, tmp_path, fake):
+    fake()
+    quantize(model_folder, tmp_path / "small-int8", QuantizeConfig(scheme="int8"))
+    folders = (model_folder, tmp_path / "small-int8")
+    notes = [export_model(folder, "fake", tmp_path / "out")[0].notes for folder in folders]
+    assert notes[0] == ()
+    assert "made from rounded weights" in notes[1][0]
 
 
 def test_without_a_check(model_folder, tmp_path, fake):

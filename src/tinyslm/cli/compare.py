@@ -30,17 +30,16 @@ def compare(
     dtype
         Number format that model folders compute in: fp32, or bf16.
     threads
-        How many threads to compute with; 0: all cores.
+        How many threads to compute with; 0: as many as OMP_NUM_THREADS says, or all cores.
     """
     from textwrap import fill
 
-    from tinyslm.cli.export import read_texts
+    from tinyslm.cli.export import read_texts, thread_count
     from tinyslm.core.console import say, table, work_progress
     from tinyslm.core.errors import TinyslmError
     from tinyslm.export.comparing import compare_models
     from tinyslm.export.comparison_page import HEADER, LEGEND, cells, measured_on, refuse_used, write_comparison
     from tinyslm.hardware.device import pick_device, pick_dtype
-    from tinyslm.hardware.limits import usable_cores
 
     if tokens is not None and tokens < 1:
         raise TinyslmError(f"{tokens} tokens cannot be scored.", "Give --tokens a number from 1 on.")
@@ -53,7 +52,7 @@ def compare(
             texts,
             dtype=pick_dtype(pick_device("cpu"), dtype),
             tokens=tokens,
-            threads=threads or usable_cores(),
+            threads=thread_count(threads),
             progress=progress,
         )
     say()

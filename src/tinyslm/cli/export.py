@@ -41,18 +41,17 @@ def export(
     no_verify
         Do not check. The table says so.
     threads
-        Threads for the programs that check; 0: all cores.
+        Threads for the programs that check; 0: as many as OMP_NUM_THREADS says, or all cores.
     """
     import sys
 
     from tinyslm.core.console import say, warn, work_progress
     from tinyslm.export.exporting import REPORT, export_model
-    from tinyslm.hardware.limits import usable_cores
 
     texts = read_texts(calibrate)
     with work_progress(f"Exporting {model}") as progress:
         made = export_model(
-            model, to, out, texts=texts, verify=not no_verify, threads=threads or usable_cores(), progress=progress
+            model, to, out, texts=texts, verify=not no_verify, threads=thread_count(threads), progress=progress
         )
     say()
     _show(made)
@@ -60,6 +59,19 @@ def export(
     if any(one.failed for one in made):
         warn("What failed the check is not the same model and was renamed; it should not be used.")
         sys.exit(1)
+
+
+def thread_count(asked: int) -> int:
+    """So many threads; for 0 what OMP_NUM_THREADS says, as PyTorch takes it, or all cores."""
+    import os
+
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.hardware.limits import usable_cores
+
+    if asked < 0:
+        raise TinyslmError(f"{asked} threads cannot compute.", "Give --threads a number from 1 on, or 0.")
+    said = os.environ.get("OMP_NUM_THREADS", "").strip()
+    return asked or (int(said) if said.isdecimal() else 0) or usable_cores()
 
 
 def read_texts(paths: tuple[str, ...]) -> list[str]:

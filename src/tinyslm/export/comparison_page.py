@@ -58,8 +58,8 @@ def cells(model: Compared) -> tuple[str, ...]:
         model.name,
         size(model.bytes),
         _shown(model.bits_per_weight, ".2f"),
-        f"{model.bits_per_byte:.4f}",
-        f"{model.change:+.2%}",
+        _shown(model.bits_per_byte, ".4f"),
+        _shown(model.change, "+.2%"),
         _shown(model.mean_kl, ".4f"),
         _shown(model.prefill, ",.0f"),
         _shown(model.decode, ",.0f"),
@@ -118,4 +118,8 @@ def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title:
 
 
 def _shown(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    """A number, or a dash for none; what rounds to zero is no less than that."""
+    if value is None:
+        return "–"
+    text = format(value, form)
+    return text if text.strip("-0.%") else format(0.0, form)

@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,15 @@ from tinyslm.export.checks import Findings, Reference, judge, measure, reach, tr
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.formats import RUNTIMES, Target, refuse_missing, targets
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.model.packed import read_packing
 
 FAILED = ".failed"
 REPORT = "exports.json"
 NOT_CHECKED = "not checked"
+ROUNDED = (
+    "the model folder is quantized: this export was made from rounded weights, and rounds them again where its scheme "
+    "does; the folder that was not quantized is the better source"
+)
 
 Progress = Callable[[str, int, int], None]
 
@@ -35,7 +40,8 @@ class Export:
     """One export: what was made, and what the check found (`None` where it could not run, or was not asked for).
 
     path: the file or folder; its name ends in `.failed` where the check failed. verdict: "ok", "failed: " and why, or
-    "not checked". notes: every tensor that could not have the scheme, and what it has instead.
+    "not checked". notes: every tensor that could not have the scheme, and what it has instead; and whether the weights
+    had been rounded before.
     """
 
     format: str
@@ -89,6 +95,7 @@ def export_model(
                 f'{source} cannot be exported to "{target.format.name}": {why_not}.', "Leave this format out of --to."
             )
     try_template(original)
+    notes = (ROUNDED,) if read_packing(read_json(source / "config.json"), str(source)) else ()
     options = Options(texts, threads)
     references: dict[int, Reference] = {}
     made = []
@@ -98,7 +105,8 @@ def export_model(
         if verify and longest not in references:
             references[longest] = Reference(original, texts, longest=longest)
         reference = references.get(longest)
-        made.append(_export(target, original, path, options, reference, progress))
+        export = _export(target, original, path, options, reference, progress)
+        made.append(replace(export, notes=(*export.notes, *notes)))
         _record(out, source, made)
     return made
 
