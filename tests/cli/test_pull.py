@@ -111,13 +111,33 @@ def test_what_the_hub_does_not_have_is_told(pull, model: Path, tmp_path: Path) -
 def test_without_a_network_two_lines_say_so(pull) -> None:
     assert "did not give owner/small" in pull("owner/small").mistake()
     told = pull("owner/small", HF_HUB_OFFLINE="1").mistake()
-    assert "cannot be reached" in told
+    assert "There is no file or folder owner/small here, and the Hugging Face hub cannot be reached" in told
     assert "smollm2-135m-instruct needs no network" in told
 
 
-@pytest.mark.parametrize("name", ["a/b/c", "../x", "/no/such/folder", "x y", "owner/"])
+@pytest.mark.parametrize("name", ["a/b/c", "../x", "/no/such/folder", "x y", "owner/", "a.gguf", "a/b.gguf"])
 def test_what_is_neither_here_nor_a_repository_is_told(tinyslm, name: str) -> None:
     assert f"There is no file or folder {name}." in tinyslm("pull", name).mistake()
+
+
+def test_a_name_like_that_of_a_packaged_model_needs_no_network(tinyslm) -> None:
+    told = tinyslm("pull", "smollm2-360m").mistake()
+    assert "There is no file or folder smollm2-360m" in told
+    assert 'Did you mean "smollm2-135m-instruct"?' in told
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 5000])
+def test_what_is_no_name_is_told(tinyslm, name: str) -> None:
+    assert "names no model. Give a path that exists" in tinyslm("pull", name).mistake()
+
+
+@pytest.mark.parametrize("out", ["file/model", "file/a/model", "x" * 300])
+def test_a_place_that_cannot_be_written_is_told_first(tinyslm, model: Path, out: str) -> None:
+    Path("file").touch()
+    for command in (["pull", model], ["pull", "owner/small"], ["import", "nowhere.gguf"]):
+        told = tinyslm(*command, "--out", out).mistake()
+        assert f"Could not write {out}" in told
+        assert "give another path" in told
 
 
 def test_a_local_folder_is_checked_and_copied(tinyslm, model: Path, tmp_path: Path) -> None:
@@ -141,6 +161,7 @@ class Harmful:
 def test_a_folder_with_a_pickle_only_is_refused_unopened(tinyslm, model: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(model, tmp_path / "mine")
     (tmp_path / "mine" / "model.safetensors").unlink()
+    (tmp_path / "mine" / "tokenizer.json").unlink()
     (tmp_path / "mine" / name).write_bytes(pickle.dumps(Harmful()))
     told = tinyslm("pull", "mine", "--out", "copy").mistake()
     assert f"{name}, a pickle" in told

@@ -54,6 +54,16 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     assert names(tmp_path) == ["a.txt"]
 
 
+def test_a_place_below_a_file_is_told_before_and_while_writing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for attempt in (files.check_place, lambda path: write_atomic(path, "x")):
+        with pytest.raises(TinyslmError, match=r"Could not write .*Not a directory") as caught:
+            attempt(tmp_path / "file" / "a")
+        assert "give another path" in caught.value.remedy
+    files.check_place(tmp_path / "new" / "a")
+    assert names(tmp_path) == ["file"]
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -5,6 +5,7 @@ moment, sees the old content or the new one, never half of it. A folder that mus
 temporary name in the same way.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import psutil
@@ -19,6 +21,8 @@ import psutil
 from tinyslm.core.errors import TinyslmError
 
 MANIFEST = "manifest.json"
+
+_WRONG_PLACE = (errno.ENOTDIR, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -32,7 +36,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise disk_error(path, error) from error
     sync_folder(path.parent)
 
@@ -191,9 +196,24 @@ def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
         raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded when it was written.", remedy)
 
 
+def check_place(path: Path) -> None:
+    """Before long work: raise `TinyslmError` where `path` could not be written in the end.
+
+    A folder is made and removed in the nearest folder above it that exists.
+    """
+    try:
+        path.exists()  # a name that is too long, or a folder that may not be looked into
+        above = next(folder for folder in path.absolute().parents if folder.exists())
+        Path(mkdtemp(prefix=f".{os.getpid()}.", dir=above)).rmdir()
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
 def disk_error(path: Path, error: OSError) -> TinyslmError:
     """An `OSError` while writing `path`, as the user's error: what the system said, and what to do."""
-    return TinyslmError(
-        f"Could not write {path}: {error.strerror or error}.",
-        "Free some space or check the permissions there, then run the same command again: what was saved is intact.",
+    remedy = (
+        "Free some space or check the permissions there, then run the same command again: what was saved is intact."
     )
+    if error.errno in _WRONG_PLACE:
+        remedy = "Nothing can be written at this place: give another path, in a folder of your own."
+    return TinyslmError(f"Could not write {path}: {error.strerror or error}.", remedy)

