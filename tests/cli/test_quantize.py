@@ -30,7 +30,13 @@ def test_every_verb_reads_the_folder(tinyslm, quantized: Path, finished: Path, t
     assert scores[1] != scores[0]
     shown = tinyslm("show", quantized)
     assert shown.code == 0
-    assert "parameters" in shown.out
+    report = json.loads((quantized / "quantization.json").read_text())
+    written = report["rows"][-1]
+    assert f"Quantized as {report['scheme']}: {written['bits_per_weight']:.2f} bits per weight over all" in shown.out
+    assert "validation of the original, before it was quantized: " in shown.out
+    assert f"{written['bits_per_byte']:.4f} bits per byte, where the original has" in shown.out
+    (quantized / "quantization.json").unlink()
+    assert "was not measured: `tinyslm evaluate` does" in tinyslm("show", quantized).out
     assert tinyslm("export", quantized, "--to", "hf", "--out", "exported", "--no-verify").code == 0
     again = tinyslm("quantize", quantized, "--out", "smaller")
     assert "quantized already" in again.mistake()

@@ -153,6 +153,20 @@ def test_show_a_model_folder(tinyslm, finished: Path) -> None:
         assert part in ended.out
 
 
+def test_show_says_nothing_of_weights_that_cannot_be_read(tinyslm, finished: Path) -> None:
+    folder = Path("copy")
+    shutil.copytree(finished / "model", folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    ended = tinyslm("show", folder)
+    assert "model.safetensors is damaged" in ended.mistake()
+    assert ended.out == ""
+    weights.rename(folder / "pytorch_model.bin")
+    ended = tinyslm("show", folder)
+    assert "pytorch_model.bin, a pickle" in ended.mistake()
+    assert ended.out == ""
+
+
 def test_show_shards(tinyslm, finished: Path) -> None:
     ended = tinyslm("show", finished / "data")
     assert (ended.code, ended.err) == (0, "")

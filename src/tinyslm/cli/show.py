@@ -1,6 +1,7 @@
 """`tinyslm show`."""
 
 from pathlib import Path
+from typing import Any
 
 
 def show(path: Path, /) -> None:
@@ -29,14 +30,15 @@ def show(path: Path, /) -> None:
 
 
 def _show_model(folder: Path) -> None:
-    from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
     from tinyslm.core.quantities import count, size
-    from tinyslm.model.folder import read_card, read_model_config
+    from tinyslm.model.folder import read_model_config
     from tinyslm.model.summary import parts
-    from tinyslm.model.weights import weight_files
+    from tinyslm.model.weights import read_tensors, weight_files
 
-    config = read_model_config(folder)
+    config, files = read_model_config(folder), weight_files(folder)
+    held = sum(tensor.nbytes for _, tensor in read_tensors(folder, {}))  # mapped: nothing but headers is read
+    scheme = _scheme(folder)
     say(
         f"{folder}: {config.family}, {count(config.parameters)} parameters, "
         f"width {config.dim}, depth {config.depth}, "
@@ -47,15 +49,51 @@ def _show_model(folder: Path) -> None:
         (part.name, part.shape, f"{part.values:,}", f"{part.values / config.parameters:.1%}") for part in parts(config)
     ]
     table([*rows, ("all", "", f"{config.parameters:,}", "100.0%")], header=("part", "shape", "parameters", "share"))
-    files = weight_files(folder)
     what = files[0].name if len(files) == 1 else f"{len(files)} weight files"
     say(f"\n{what}: {size(sum(path.stat().st_size for path in files))}")
+    if scheme:
+        say(f"Quantized as {scheme}: {8 * held / config.parameters:.2f} bits per weight over all tensors.")
+    _show_scores(folder, quantized=bool(scheme))
+
+
+def _scheme(folder: Path) -> str:
+    """How the weights in a folder are quantized; "" where they are not."""
+    from tinyslm.core.files import read_json
+    from tinyslm.model.packed import read_packing
+
+    packing = read_packing(read_json(folder / "config.json"), str(folder / "config.json"))
+    return packing.scheme if packing else ""
+
+
+def _show_scores(folder: Path, *, quantized: bool) -> None:
+    """The validation score from training; of a quantized model, which score is whose."""
+    from tinyslm.cli.train import describe_interval
+    from tinyslm.core.console import say
+    from tinyslm.core.quantities import count
+    from tinyslm.model.folder import read_card
+
     training = read_card(folder).get("training", {})
     if {"training_tokens", "bits_per_byte", "low", "high", "documents"} <= training.keys():
+        whose = "validation of the original, before it was quantized:" if quantized else "validation"
         say(
-            f"Trained on {count(training['training_tokens'])} tokens; validation {training['bits_per_byte']:.4f} "
+            f"Trained on {count(training['training_tokens'])} tokens; {whose} {training['bits_per_byte']:.4f} "
             f"bits per byte ({describe_interval(training)})."
         )
+    if not quantized:
+        return
+    match _quantization_report(folder):
+        case {"rows": [{"bits_per_byte": float(before)}, *_, {"bits_per_byte": float(after)}]}:
+            say(f"Held-out text: {after:.4f} bits per byte, where the original has {before:.4f}.")
+        case _:
+            say("How it predicts text since then was not measured: `tinyslm evaluate` does.")
+
+
+def _quantization_report(folder: Path) -> Any:
+    """What `tinyslm quantize` wrote beside the weights; empty where it is not there."""
+    from tinyslm.core.files import read_json
+
+    report = folder / "quantization.json"
+    return read_json(report) if report.is_file() else {}
 
 
 def _show_shards(folder: Path) -> None:

@@ -211,9 +211,7 @@ def check_place(path: Path) -> None:
 
 def disk_error(path: Path, error: OSError) -> TinyslmError:
     """An `OSError` while writing `path`, as the user's error: what the system said, and what to do."""
-    remedy = (
-        "Free some space or check the permissions there, then run the same command again: what was saved is intact."
-    )
+    remedy = "Free some space there, then run the same command again: what was saved is intact."
     if error.errno in _WRONG_PLACE:
         remedy = "Nothing can be written at this place: give another path, in a folder of your own."
     return TinyslmError(f"Could not write {path}: {error.strerror or error}.", remedy)
