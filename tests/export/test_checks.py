@@ -272,3 +272,11 @@ class TestWindows:
 def test_the_number_of_greedy_tokens_is_told(original):
     found = measure(OwnRuntime(original.model, original.tokenizer), Reference(original, longest=20), EXACT)
     assert found.greedy_tokens == 10
+
+
+def test_llama_cpp_reads_gemma_3_past_its_window(tmp_path):
+    gemma = {"norm_offset": True, "norm_place": "both", "feed_forward": "geglu", "qk_norm": True, "tied": True}
+    shape = {"window": 80, "window_layers": (0,), "context": 256, "local_rope_theta": 1e4, "embedding_scale": 8.0}
+    folder = write_small_model(tmp_path / "gemma", family="gemma3", **gemma, **shape)
+    made = export_model(folder, "gguf:f32", tmp_path)
+    assert (made[0].verdict, made[0].findings.past_window) == ("ok", True)

@@ -36,8 +36,8 @@ PASSAGES = 8
 PASSAGE_TOKENS = 64
 PAST_WINDOW = 32
 """Where attention has a window, a text goes so many tokens past it."""
-LARGEST = 2**27
-"""Log-probabilities of one text (0.5 GB): a window that is too long for that with the vocabulary is not passed."""
+LARGEST = 150_000_000
+"""Log-probabilities of one text (0.6 GB, enough for Gemma 3): a window too long for that is not passed."""
 ENOUGH = 1024
 """No text is longer but for a window."""
 POSITIONS = 96
