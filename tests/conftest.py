@@ -1,7 +1,20 @@
 """For all tests."""
 
 import os
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 # The models here are so small that a second thread only waits for the first; processes that tests start inherit it.
 # Set before torch is imported, which reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def no_mode_is_left_behind() -> Iterator[None]:
+    """What is done without gradients gives them back: whoever calls it may train next."""
+    yield
+    if torch := sys.modules.get("torch"):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()

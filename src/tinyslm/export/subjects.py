@@ -108,9 +108,11 @@ class FolderSubject:
 
     def logprobs(self, begin: Sequence[int], ids: Sequence[int]) -> Iterator[Array]:
         """See `Subject`."""
+        # Not in the mode while it waits: of two such iterators read in turns, the mode of one would outlive the other.
         with torch.inference_mode():
             logits_tv = self.model(torch.tensor([[*begin, *ids[:-1]]]))[0, -len(ids) :]
-            yield from logits_tv.float().log_softmax(-1).numpy()
+            logprobs_tv = logits_tv.float().log_softmax(-1).numpy()
+        yield from logprobs_tv
 
     def prefill(self, ids: Sequence[int]) -> None:
         """See `Subject`."""
