@@ -59,7 +59,7 @@ def test_bits_per_byte_are_those_of_evaluate(folder):
     ids = tokenizer.encode(inner)
     whole = score_documents(model, [(ids, len(inner))], end_id=tokenizer.eos_id)
     logprobs_v = model(torch.tensor([[tokenizer.eos_id, *ids]]))[0, -1].log_softmax(-1)
-    end = -float(logprobs_v[tokenizer.eos_id]) / math.log(2) / len(inner)
+    end = -logprobs_v[tokenizer.eos_id].item() / math.log(2) / len(inner)
     assert found == pytest.approx(whole.bits_per_byte - end, abs=1e-4)
 
 
