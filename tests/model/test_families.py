@@ -314,6 +314,7 @@ def test_key_heads_of_null_are_as_many_as_query_heads(tmp_path: Path) -> None:
 
 
 def test_a_shallow_gemma_has_a_block_that_sees_everything() -> None:
+    assert ModelConfig(family="gemma3", depth=1).window == 0
     assert ModelConfig(family="gemma3", depth=4).window_layers == (0, 1, 2)
     assert ModelConfig(family="gemma3", depth=8).window_layers == (0, 1, 2, 3, 4, 6, 7)
 

@@ -19,6 +19,12 @@ def _windowed(depth: int, pattern: int = PATTERN) -> tuple[int, ...]:
     return tuple(layer for layer in range(depth) if (layer + 1) % pattern)
 
 
+def _habits(dim: int, depth: int) -> dict[str, Any]:
+    """Scaled embeddings, and windows in all blocks but every sixth, or the last of fewer."""
+    layers = _windowed(depth, min(PATTERN, depth))
+    return {"embedding_scale": dim**0.5, "window": 512 if layers else 0, "window_layers": layers}
+
+
 def _read_windows(hf: Mapping[str, Any]) -> dict[str, Any]:
     depth, types = hf["num_hidden_layers"], hf.get("layer_types")
     pattern = hf.get("sliding_window_pattern", hf.get("_sliding_window_pattern", PATTERN))
@@ -76,9 +82,5 @@ GEMMA3 = replace(
         ),
         Part(fields=("query_pre_attn_scalar", "final_logit_softcapping"), read=_read_scales, write=_write_scales),
     ),
-    habits=lambda dim, depth: {
-        "embedding_scale": dim**0.5,
-        "window": 512,
-        "window_layers": _windowed(depth, min(PATTERN, depth)),
-    },
+    habits=_habits,
 )
