@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from the_command import COMMAND, TINY, Ended, sentences
+from the_command import COMMAND, TINY, Ended
 
+from sentences import sentences
 from tinyslm.cli import main
 
 

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from the_command import TINY, entries, sentences
+from the_command import TINY, entries
+
+from sentences import sentences
 
 
 def jsonl(path: Path, broken: int) -> None:

@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from the_command import entries, sentences
+from the_command import entries
 
+from sentences import sentences
 from tinyslm.cli.quickstart import _free
 
 FILE = '''"""{text}"""

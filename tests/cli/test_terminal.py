@@ -7,7 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from the_command import COMMAND, TINY, sentences
+from the_command import COMMAND, TINY
+
+from sentences import sentences
 
 ESCAPE = "\x1b"
 

@@ -6,8 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from the_command import SHAPE, TINY, sentences
+from the_command import SHAPE, TINY
 
+from sentences import sentences
 from tinyslm.data.shards import Shards
 
 

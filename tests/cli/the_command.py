@@ -1,6 +1,5 @@
-"""What the tests of the command line share: tiny settings, how a command ended, texts."""
+"""What the tests of the command line share: tiny settings, how a command ended."""
 
-import random
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ TINY = [
     f"--{key}={value}"
     for key, value in {**SHAPE, "train.steps": 5, "train.batch": 4, "train.log_every": 1, "train.device": "cpu"}.items()
 ]
-WORDS = "the a cat dog tree house river old young sees finds takes gives red blue under over and then"
 
 
 @dataclass
@@ -29,12 +27,6 @@ class Ended:
         assert lines[0].startswith("error: "), self
         assert "Traceback" not in self.out + self.err
         return " ".join(lines)
-
-
-def sentences(number: int, seed: int = 0) -> str:
-    """So many lines of English-like text, different for each seed."""
-    chosen = random.Random(seed)
-    return "".join(" ".join(chosen.choices(WORDS.split(), k=12)) + ".\n" for _ in range(number))
 
 
 def entries(folder: Path) -> set[str]:

@@ -1,43 +1,16 @@
 """A tiny model folder and text for it."""
 
-import random
 from pathlib import Path
 
 import pytest
 import torch
 
+from sentences import sentences
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
-
-WORDS = [
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "tree",
-    "house",
-    "river",
-    "old",
-    "young",
-    "sees",
-    "finds",
-    "takes",
-    "gives",
-    "red",
-    "blue",
-    "under",
-    "over",
-    "and",
-    "then",
-]
-
-
-def sentences(number: int, seed: int) -> str:
-    chosen = random.Random(seed)
-    return "\n".join(" ".join(chosen.choices(WORDS, k=12)) + "." for _ in range(number))
 
 
 @pytest.fixture(scope="session")

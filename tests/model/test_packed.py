@@ -72,12 +72,9 @@ def test_a_packed_layer_computes_what_the_unpacked_one_does(bits, rows, outputs,
         assert torch.allclose(y, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("width", [64, 96, 40])
+@pytest.mark.parametrize(("bits", "width"), [(4, 64), (4, 96), (8, 64), (8, 96), (8, 40)])
 @pytest.mark.parametrize("bias", [False, True])
 def test_on_arrays_it_computes_the_same(bits, width, bias):
-    if bits == 4 and width % 32:
-        pytest.skip("no group fits")
     torch.manual_seed(0)
     matrix, _ = packed(37, width, bits)
     layer = PackedLinear(matrix, torch.nn.Parameter(torch.randn(37)) if bias else None)

@@ -18,6 +18,7 @@ from tinyslm.tokenizer.tokenizer import Tokenizer, encode_slowly
 
 SPACES = ["", " ", " a", "  a", "a  b", "\n", "\n\n\n x", "\t\t\ty", "▁a▁", "e\u0301 x\u0301 \u212b", "\x00\x01\x7f"]
 TEXTS = [text.replace("<|endoftext|><|im_start|>", "") for text in [*SAMPLES, *SCRIPTS, *corpus()]] + SPACES
+BASE_MODELS = ("gpt_neox", "phi2")
 TALK = [
     {"role": "user", "content": "How many legs has a beetle?\n\nThink.  "},
     {"role": "assistant", "content": "Six <b>legs</b> <"},
@@ -114,18 +115,31 @@ def test_a_stream_that_continues_keeps_its_first_space(ours):
     assert stream.push(token) == ours.token_bytes(token).decode()
 
 
+@pytest.fixture(scope="module", params=[make for make in MAKES if make not in BASE_MODELS])
+def chatting(request, tmp_path_factory):
+    """Our tokenizer and transformers' of a make that comes with a chat template."""
+    from transformers import AutoTokenizer
+
+    folder = write_folder(request.param, tmp_path_factory.mktemp(request.param) / "model")
+    return Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
+
+
+def test_base_models_have_no_conversations(tmp_path):
+    for make in BASE_MODELS:
+        with pytest.raises(TinyslmError):
+            encode_chat(Tokenizer.load(write_folder(make, tmp_path / make)), TALK[:1])
+
+
 @pytest.mark.parametrize("prompt", [False, True])
-def test_conversations_equal_those_of_transformers(ours, theirs, prompt):
-    if ours.chat_template is None:
-        pytest.skip("a base model")
+def test_conversations_equal_those_of_transformers(chatting, prompt):
+    ours, theirs = chatting
     for length in (1, 2, 3):
         expected = theirs.apply_chat_template(TALK[:length], add_generation_prompt=prompt)["input_ids"]
         assert encode_chat(ours, TALK[:length], add_generation_prompt=prompt) == expected
 
 
-def test_nobody_writes_special_tokens_in_a_message(ours):
-    if ours.chat_template is None:
-        pytest.skip("a base model")
+def test_nobody_writes_special_tokens_in_a_message(chatting):
+    ours, _ = chatting
     special = set(ours.special_ids.values())
     names = [*ours.special_ids, *[name[:-1] for name in ours.special_ids]]
     plain = [token for token in encode_chat(ours, TALK[:1]) if token in special]
@@ -136,9 +150,8 @@ def test_nobody_writes_special_tokens_in_a_message(ours):
         assert f"a{content}".strip().replace("  ", " ") in kept
 
 
-def test_what_the_assistant_says(ours):
-    if ours.chat_template is None:
-        pytest.skip("a base model")
+def test_what_the_assistant_says(chatting):
+    ours, _ = chatting
     ids, said = encode_chat_masked(ours, [*TALK[:2], TALK[2], {"role": "assistant", "content": "More."}])
     text = ours.decode([token for token, mine in zip(ids, said, strict=True) if mine])
     assert text.replace("> ", ">").startswith("Six <b>legs</b>")

@@ -1,9 +1,9 @@
-import random
 from pathlib import Path
 
 import pytest
 from tiny_run import TINY
 
+from sentences import sentences
 from tinyslm.core.config import build_config, merge
 from tinyslm.data.config import DataConfig
 from tinyslm.data.prepare import prepare
@@ -11,33 +11,12 @@ from tinyslm.data.shards import Shards
 from tinyslm.tokenizer.training import train_tokenizer
 from tinyslm.training.config import RunConfig
 
-WORDS = (
-    "the",
-    "a",
-    "cat",
-    "dog",
-    "tree",
-    "house",
-    "river",
-    "old",
-    "young",
-    "sees",
-    "finds",
-    "takes",
-    "gives",
-    "red",
-    "blue",
-    "under",
-    "over",
-)
-
 
 @pytest.fixture(scope="session")
 def text_file(tmp_path_factory) -> Path:
     """A file of 6 kB of English-like text."""
-    chosen = random.Random(0)
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("\n".join(" ".join(chosen.choices(WORDS, k=12)) + "." for _ in range(100)))
+    path.write_text(sentences(100))
     return path
 
 
