@@ -97,13 +97,13 @@ def test_ctrl_c_in_a_quickstart_says_how_to_go_on(python: Path) -> None:
 
 def test_headers_that_occur_in_training_are_not_unseen() -> None:
     from tinyslm.evaluation.functions import choose_functions
-    from tinyslm.inference.engine import Engine
+    from tinyslm.inference.batch_engine import BatchEngine
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
     from tinyslm.tokenizer.training import train_tokenizer
 
     tokenizer = train_tokenizer([], kind="byte")
-    engine = Engine(Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=1, heads=2)), tokenizer)
+    engine = BatchEngine(Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=1, heads=2)), tokenizer)
     document = "def known(a):\n    return a\n\n\nclass A:\n    def unknown(self):\n        return 1\n"
     chosen = choose_functions([document], b"x = 1\n    def known(a):\n        pass\n", 5, engine)
     assert [function.header for function in chosen] == ["def unknown(self):\n"]

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from tinyslm.inference.engine import Engine
+from tinyslm.inference.batch_engine import BatchEngine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.training import train_tokenizer
@@ -16,12 +16,12 @@ def byte_tokenizer():
 def make_engine(byte_tokenizer):
     """Makes an engine with a small random model over bytes: `make_engine("llama", context=16)`."""
 
-    def make(family: str = "qwen3", **changes) -> Engine:
+    def make(family: str = "qwen3", **changes) -> BatchEngine:
         torch.manual_seed(4)
         shape = {"dim": 32, "heads": 4, "depth": 2, "context": 64, "vocab_size": byte_tokenizer.vocab_size}
         model = Decoder(ModelConfig(family=family, **{**shape, **changes}))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0.02, 0.3)
-        return Engine(model.eval(), byte_tokenizer)
+        return BatchEngine(model.eval(), byte_tokenizer)
 
     return make

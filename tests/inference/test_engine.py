@@ -18,11 +18,7 @@ def start_cache(model, batch: int) -> KVCache:
 def script(engine, monkeypatch, ids: list[int]) -> None:
     """Make the engine's model generate just these ids, whatever it is asked."""
     order = iter(ids)
-
-    def choose(*_args) -> int:
-        return next(order)
-
-    monkeypatch.setattr("tinyslm.inference.engine.choose", choose)
+    monkeypatch.setattr(engine, "_draw", lambda logits, draws: [next(order) for _ in logits])
 
 
 @pytest.mark.parametrize(

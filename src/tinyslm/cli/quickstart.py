@@ -68,7 +68,7 @@ def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], Functi
     from tinyslm.core.files import write_json
     from tinyslm.evaluation.baselines import baselines
     from tinyslm.evaluation.functions import score_functions
-    from tinyslm.inference.engine import Engine
+    from tinyslm.inference.batch_engine import BatchEngine
     from tinyslm.training.report import write_report
     from tinyslm.training.run import FINAL_TOKENS
 
@@ -77,7 +77,7 @@ def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], Functi
     whole = run.shards.split("train").tokens <= MOST_TRAINING_TOKENS
     others = baselines(b"".join(held_out), training if whole else None)
     documents = (text.decode("utf-8", "replace") for text in held_out)
-    functions = score_functions(Engine(run.model, run.shards.tokenizer), documents, training)
+    functions = score_functions(BatchEngine(run.model, run.shards.tokenizer), documents, training)
     extra: dict[str, Any] = {"baselines": others}
     if functions:
         extra["functions"] = {

@@ -1,172 +1,131 @@
-"""The engine: requests in, tokens out. Several samples of one prompt run as one batch and share its prefill."""
+"""The engine: requests in, tokens out. This is what all engines have in common; `batch_engine` holds our own."""
 
-import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.cache import KVCache
-from tinyslm.inference.sampling import choose
+from tinyslm.inference.generation import Generation, Sink
+from tinyslm.inference.request import Completion, EngineStats, Piece, Request
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.inference.step import NumpyStep, suits
-from tinyslm.inference.stop import StopStrings
-from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, load_tokenizer
-from tinyslm.tokenizer.stream import TextStream
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
-Finish = Literal["", "stop", "length"]
-Step = Callable[[Sequence[int], KVCache], Tensor]
-"""Takes in one more token of each sequence; returns logits `[b, v]`."""
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from tinyslm.inference.batch_engine import BatchEngine
+    from tinyslm.inference.grammar import Grammar
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Some more of one sample: its number, the text that is certain now, and at its end why it ended.
+class EngineFull(TinyslmError):
+    """No further request is taken in before others have ended."""
 
-    finish: "stop" (an end token or a stop string), "length" (`max_tokens`), or "" while it goes on.
+
+class Engine(ABC):
+    """Generates text.
+
+    Without `start`, whoever iterates over a `Generation` drives the engine; after it, a thread does, and requests of
+    many threads run side by side.
+
+    Attributes: `name` of the way it computes; `tokenizer`; `context`: longest sequence, prompt and answer together.
     """
 
-    sample: int
-    text: str
-    tokens: int
-    finish: Finish
-
-
-@dataclass(frozen=True)
-class Completion:
-    """A whole generated text: why it ended, and how many tokens were generated for it."""
-
-    text: str
-    finish: Finish
-    tokens: int
-
-
-@dataclass
-class _Sample:
-    """One text in the making."""
-
-    number: int
-    ids: list[int]
-    stream: TextStream
-    stop: StopStrings
-    generator: torch.Generator
-    generated: int = 0
-    finish: Finish = ""
-
-
-@dataclass
-class Engine:
-    """Generates text with a model and its tokenizer."""
-
-    model: Decoder
+    name: str
     tokenizer: Tokenizer
+    context: int
 
-    @classmethod
+    @abstractmethod
+    def submit(self, request: Request, sink: Sink | None = None) -> Generation:
+        """Take a request in; with a sink, its pieces go there, in the engine's thread.
+
+        Raises `TinyslmError` for a prompt that does not fit, a setting that this engine does not know, and (as
+        `EngineFull`) when too many wait.
+        """
+
+    def start(self) -> None:
+        """Work in a thread of its own from now on."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End what runs ("cancelled"), and free the memory."""
+
+    @abstractmethod
+    def stats(self) -> EngineStats:
+        """What it is doing."""
+
+    def embed(self, ids: Sequence[int]) -> NDArray[Any]:
+        """The mean of the final hidden states over a text, fp32 `[dim]`."""
+        raise TinyslmError(
+            f"The {self.name} engine gives no hidden states.", "Use a model folder with the engine native or torch."
+        )
+
+    @staticmethod
     def load(
-        cls, folder: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
-    ) -> "Engine":
-        """An engine for a model folder."""
-        return cls(load_model(folder, dtype=dtype, device=device), load_tokenizer(folder))
+        folder: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
+    ) -> BatchEngine:
+        """An engine of our own for a model folder, computing in fp32 unless told otherwise."""
+        from tinyslm.inference.batch_engine import load_engine
 
-    def complete(self, prompt: str, settings: SamplingSettings | None = None, n: int = 1) -> list[Completion]:
+        return load_engine(folder, dtype=dtype, device=device)
+
+    def complete(
+        self, prompt: str, settings: SamplingSettings | None = None, n: int = 1, *, grammar: Grammar | None = None
+    ) -> list[Completion]:
         """`n` continuations of `prompt`, as a list."""
-        texts, ends = [""] * n, [Completion("", "", 0)] * n
-        for piece in self.stream(prompt, settings, n):
-            texts[piece.sample] += piece.text
-            ends[piece.sample] = Completion(texts[piece.sample], piece.finish, piece.tokens)
-        return ends
+        return self.submit(self._continuing(prompt, settings, n, grammar)).whole()
 
-    def stream(self, prompt: str, settings: SamplingSettings | None = None, n: int = 1) -> Iterator[Piece]:
+    def stream(
+        self, prompt: str, settings: SamplingSettings | None = None, n: int = 1, *, grammar: Grammar | None = None
+    ) -> Iterator[Piece]:
         """`n` continuations of `prompt`, piece by piece as they come; an empty prompt starts a new document.
 
         Sample `i` draws from a generator seeded with `seed + i`. When the context is full, its older half is
         forgotten. Raises `TinyslmError` when the prompt alone does not fit the context.
         """
-        settings = settings or SamplingSettings()
-        prompt_ids = [*self.tokenizer.start_ids, *self.tokenizer.encode(prompt)] or [self.tokenizer.eos_id]
-        context = self.model.config.longest
-        if len(prompt_ids) >= context:
+        yield from self.submit(self._continuing(prompt, settings, n, grammar))
+
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        settings: SamplingSettings | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        grammar: Grammar | None = None,
+        n: int = 1,
+    ) -> list[Completion]:
+        """`n` answers to a conversation; each message has a "role" and a "content"."""
+        ids = self.chat_ids(messages, tools)
+        request = Request(ids, settings or SamplingSettings(), n, grammar, continues=False)
+        return self.submit(request).whole()
+
+    def chat_ids(
+        self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
+    ) -> tuple[int, ...]:
+        """The ids of a conversation up to where the model is to answer, as its chat template writes it."""
+        from tinyslm.inference.tool_calls import with_tools
+        from tinyslm.tokenizer.chat import encode_chat
+
+        told = with_tools(messages, tools or (), self.tokenizer)
+        return tuple(encode_chat(self.tokenizer, told, add_generation_prompt=True, tools=tools or None))
+
+    def prompt_ids(self, prompt: str) -> tuple[int, ...]:
+        """The ids of a text to go on from; those of an empty one start a new document."""
+        ids = (*self.tokenizer.start_ids, *self.tokenizer.encode(prompt))
+        return ids or (self.tokenizer.eos_id,)
+
+    def check_fits(self, request: Request) -> None:
+        """Raise `TinyslmError` when there is no room for a single token behind the prompt."""
+        if len(request.prompt_ids) >= self.context:
             raise TinyslmError(
-                f"The prompt has {len(prompt_ids)} tokens; this model's context is {context}.",
-                f"Shorten the prompt to at most {context - 1} tokens.",
+                f"The prompt has {len(request.prompt_ids)} tokens; this model's context is {self.context}.",
+                f"Shorten the prompt to at most {self.context - 1} tokens.",
             )
-        yield from self._generate(prompt_ids, settings, n)
 
-    def _generate(self, prompt_ids: list[int], settings: SamplingSettings, n: int) -> Iterator[Piece]:
-        samples = self._samples(prompt_ids, settings, n)
-        step = NumpyStep(self.model) if suits(self.model, n) else self._step
-        room = min(self.model.config.longest, len(prompt_ids) + settings.max_tokens)
-        cache, logits_bv = self._prefill([prompt_ids], room)
-        if n > 1:
-            rows = torch.zeros(n, dtype=torch.long, device=logits_bv.device)
-            cache.select(rows)
-            logits_bv = logits_bv[rows]
-        while samples:
-            for sample, logits_v in zip(samples, logits_bv, strict=True):
-                yield self._advance(sample, logits_v, settings)
-            going = [row for row, sample in enumerate(samples) if not sample.finish]
-            if len(going) < len(samples):
-                samples = [samples[row] for row in going]
-                cache.select(torch.tensor(going, dtype=torch.long, device=logits_bv.device))
-            if samples:
-                cache, logits_bv = self._next(samples, cache, step)
-
-    def _samples(self, prompt_ids: list[int], settings: SamplingSettings, n: int) -> list[_Sample]:
-        seed = secrets.randbits(48) if settings.seed is None else settings.seed
-        device = self.model.device
-        return [
-            _Sample(
-                number,
-                list(prompt_ids),
-                TextStream(self.tokenizer, continues=len(prompt_ids) > len(self.tokenizer.start_ids)),
-                StopStrings(settings.stop),
-                torch.Generator(device).manual_seed(seed + number),
-            )
-            for number in range(n)
-        ]
-
-    def _advance(self, sample: _Sample, logits_v: Tensor, settings: SamplingSettings) -> Piece:
-        """Choose a sample's next token and take it in."""
-        token = choose(logits_v, sample.ids, settings, sample.generator)
-        sample.generated += 1
-        text = ""
-        if token in self.tokenizer.stop_ids:
-            sample.finish = "stop"
-        else:
-            sample.ids.append(token)
-            text = sample.stop.push(sample.stream.push(token))
-            if sample.stop.found:
-                sample.finish = "stop"
-            elif sample.generated == settings.max_tokens:
-                sample.finish = "length"
-        if sample.finish:
-            text += sample.stop.push(sample.stream.flush()) + sample.stop.flush()
-        return Piece(sample.number, text, sample.generated, sample.finish)
-
-    def _next(self, samples: list[_Sample], cache: KVCache, step: Step) -> tuple[KVCache, Tensor]:
-        """Logits for each sample's next token; starts a new cache on the newer half when the context is full."""
-        if cache.length == self.model.config.longest:
-            keep = self.model.config.longest // 2
-            return self._prefill([sample.ids[-keep:] for sample in samples], self.model.config.longest)
-        return cache, step([sample.ids[-1] for sample in samples], cache)
-
-    def _step(self, ids: Sequence[int], cache: KVCache) -> Tensor:
-        return self._forward([[token] for token in ids], cache)
-
-    def _prefill(self, ids: list[list[int]], room: int) -> tuple[KVCache, Tensor]:
-        """A cache with room for so many tokens that has taken in `ids`, and the logits after the last of them."""
-        self.model.eval()
-        cache = KVCache(self.model.config, len(ids), room, self.model.dtype, self.model.device)
-        return cache, self._forward(ids, cache)
-
-    @torch.inference_mode()
-    def _forward(self, ids: list[list[int]], cache: KVCache) -> Tensor:
-        """Logits `[b, v]` after the last of the new tokens."""
-        hidden_btd = self.model.model(torch.tensor(ids, device=self.model.device), cache)
-        return self.model.logits(hidden_btd[:, -1])
+    def _continuing(self, prompt: str, settings: SamplingSettings | None, n: int, grammar: Grammar | None) -> Request:
+        ids = self.prompt_ids(prompt)
+        continues = len(ids) > len(self.tokenizer.start_ids)
+        return Request(ids, settings or SamplingSettings(), n, grammar, continues=continues, slides=grammar is None)

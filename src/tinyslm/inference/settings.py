@@ -12,6 +12,12 @@ class SamplingSettings(Section):
     repetition_penalty: float = Field(
         default=1.0, gt=0, description="Makes tokens that were already seen less likely; 1: off."
     )
+    frequency_penalty: float = Field(
+        default=0.0, ge=-2, le=2, description="Taken from a token's logit for each time it was generated; 0: off."
+    )
+    presence_penalty: float = Field(
+        default=0.0, ge=-2, le=2, description="Taken from a token's logit once it was generated; 0: off."
+    )
     temperature: float = Field(default=0.8, ge=0, description="Divides the logits; 0: always the likeliest token.")
     top_k: int = Field(default=0, ge=0, description="Keep the k likeliest tokens; 0: all.")
     top_p: float = Field(

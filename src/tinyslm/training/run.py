@@ -26,7 +26,7 @@ from tinyslm.evaluation.loss import mean_loss, score_documents
 from tinyslm.hardware.allocator import keep_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
-from tinyslm.inference.engine import Engine
+from tinyslm.inference.batch_engine import BatchEngine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
@@ -170,7 +170,7 @@ class Run:
         """A short text from the model as it is now; the same for equal weights."""
         settings = SamplingSettings(max_tokens=SAMPLE_TOKENS, seed=self.config.train.seed)
         with _uncompiled():
-            return Engine(self.model, self.shards.tokenizer).complete("", settings)[0].text
+            return BatchEngine(self.model, self.shards.tokenizer).complete("", settings)[0].text
 
     def _next_batch(self) -> Tensor:
         return torch.from_numpy(self.loader.next()).to(self.device)

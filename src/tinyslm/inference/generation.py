@@ -1,0 +1,93 @@
+"""One request under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from threading import Event
+from typing import Protocol
+
+from tinyslm.inference.request import Completion, Piece, Request, Usage
+
+Sink = Callable[[Piece | Exception], None]
+"""Takes the pieces of a request as they come, in the engine's thread; or what went wrong, which ends it."""
+
+
+class Driver(Protocol):
+    """What a generation asks of its engine."""
+
+    def drive(self, generation: Generation) -> None:
+        """Return when there is more in the generation's queue, after doing the work for it if nobody else does."""
+
+
+class Generation:
+    """The pieces of one request. Iterate over it, or give a sink; `cancel` ends it early, from any thread."""
+
+    def __init__(self, request: Request, driver: Driver, sink: Sink | None = None) -> None:
+        self.request = request
+        self.usage = Usage(prompt_tokens=len(request.prompt_ids))
+        self._driver = driver
+        self._queue: SimpleQueue[Piece | Exception] = SimpleQueue()
+        self._sink = sink or self._queue.put
+        self._open = request.n
+        self._cancelled = Event()
+
+    def __iter__(self) -> Iterator[Piece]:
+        """Pieces of all samples, as they come, until every sample has ended; raises what went wrong in the engine.
+
+        Whoever stops before the end has cancelled it.
+        """
+        left = self.request.n
+        try:
+            while left:
+                if self._queue.empty():
+                    self._driver.drive(self)
+                piece = self._queue.get()
+                if isinstance(piece, Exception):
+                    raise piece
+                left -= bool(piece.finish)
+                yield piece
+        finally:
+            if left:
+                self.cancel()
+
+    def cancel(self) -> None:
+        """End it within one step; samples that have not ended finish as "cancelled"."""
+        self._cancelled.set()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody wants it to end."""
+        return self._cancelled.is_set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether every sample has ended."""
+        return not self._open
+
+    @property
+    def waits(self) -> bool:
+        """Whether whoever iterates would have to wait."""
+        return self._queue.empty()
+
+    def push(self, piece: Piece | Exception) -> None:
+        """The engine's side: one piece more, or what went wrong."""
+        if isinstance(piece, Exception):
+            self._open = 0
+        else:
+            self._open -= bool(piece.finish)
+        self._sink(piece)
+
+    def whole(self) -> list[Completion]:
+        """All pieces put together, one completion for each sample."""
+        done = [Completion("", "", 0)] * self.request.n
+        for piece in self:
+            so_far = done[piece.sample]
+            done[piece.sample] = Completion(
+                so_far.text + piece.text,
+                piece.finish,
+                piece.tokens,
+                so_far.ids + piece.ids,
+                so_far.scores + piece.scores,
+            )
+        return done

@@ -1,0 +1,99 @@
+"""What an engine is asked for, and what it answers piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from tinyslm.inference.settings import SamplingSettings
+
+if TYPE_CHECKING:
+    from tinyslm.inference.grammar import Grammar
+
+Finish = Literal["", "stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A prompt, and how it is to be continued.
+
+    prompt_ids: begins with the tokenizer's `start_ids`, where it has such. n: samples of the same prompt; sample `i`
+    draws with `settings.seed + i`. grammar: what the text must look like. logprobs: how many of the likeliest tokens
+    are to be told at each place beside the chosen one; `None`: nothing is. priority: smaller goes first. continues:
+    the text goes on from the prompt's, so that a space at its beginning is kept; an answer in a chat begins anew.
+    slides: when the context is full, its older half is forgotten; otherwise the text ends with "length". bias: added
+    to the logits of tokens, by id.
+    """
+
+    prompt_ids: tuple[int, ...]
+    settings: SamplingSettings = SamplingSettings()
+    n: int = 1
+    grammar: Grammar | None = None
+    logprobs: int | None = None
+    priority: int = 0
+    continues: bool = True
+    slides: bool = False
+    bias: Mapping[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """Natural logarithms of probabilities, as the model gave them: before temperature, filters and grammar."""
+
+    id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some more of one sample: its number, the text that is certain now, and at its end why it ended.
+
+    tokens: generated for this sample so far. finish: "stop" (an end token, a stop string, or the end of what the
+    grammar allows), "length" (`max_tokens`, or a full context), "cancelled", or "" while it goes on. ids: of the
+    tokens that came with this piece; scores: theirs, where asked for.
+    """
+
+    sample: int
+    text: str
+    tokens: int
+    finish: Finish
+    ids: tuple[int, ...] = ()
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole generated text: why it ended, and how many tokens were generated for it."""
+
+    text: str
+    finish: Finish
+    tokens: int
+    ids: tuple[int, ...] = ()
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass
+class Usage:
+    """Tokens of one request: in the prompt, of those the ones that were in the cache already, and generated."""
+
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """What an engine is doing: samples that run and wait, blocks of its cache, and totals since it was made."""
+
+    running: int = 0
+    waiting: int = 0
+    blocks_used: int = 0
+    blocks_total: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    forced_tokens: int = 0

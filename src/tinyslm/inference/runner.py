@@ -1,0 +1,43 @@
+"""What computes: rows of tokens in, logits out.
+
+A row is one token at its place in one sequence. The next token of many sequences, a part of a long prompt, and tokens
+that were only guessed are all just rows: the keys and values of all of them are stored first, then each sees what its
+sequence holds up to its own position.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The work of one step. Shape legend: r rows, q sequences, n blocks of the longest sequence, w wanted rows.
+
+    ids, positions: `[r]`. sequences: `[r]`, the row of `tables` that each belongs to; the rows of a sequence stand
+    together, by position. tables: `[q, n]`, numbers of the blocks that hold each sequence's keys and values, -1 where
+    there are none. wanted: `[w]`, ascending, the rows whose logits are asked for. All int32.
+    """
+
+    ids: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    sequences: NDArray[np.int32]
+    tables: NDArray[np.int32]
+    wanted: NDArray[np.int32]
+
+
+class Runner(Protocol):
+    """A model with its keys and values in numbered blocks of `block_size` positions, which sequences may share."""
+
+    name: str
+    block_size: int
+    vocab_size: int
+
+    def run(self, rows: Rows) -> NDArray[np.float32]:
+        """Logits `[w, vocab_size]` of the wanted rows; they are overwritten by the next call."""
+
+    def hidden(self, ids: Sequence[int]) -> NDArray[Any]:
+        """Final hidden states of one text, fp32 `[t, dim]`; does not touch the blocks."""

@@ -1,0 +1,132 @@
+"""One text in the making: the tokens chosen so far, the text they give, and when it ends."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyslm.inference.drawing import log_probabilities
+from tinyslm.inference.generation import Generation
+from tinyslm.inference.request import Finish, Piece, TokenScore
+from tinyslm.inference.scheduler import Sequence
+from tinyslm.inference.stop import StopStrings
+from tinyslm.tokenizer.stream import TextStream
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tinyslm.inference.grammar import Matcher
+
+
+class Sample:
+    """Sample `number` of a request. What `fresh` holds has been chosen in this step, and is not the sequence's yet."""
+
+    def __init__(
+        self, generation: Generation, number: int, seed: int, sequence: Sequence, tokenizer: Tokenizer
+    ) -> None:
+        request = generation.request
+        self.generation, self.number, self.sequence = generation, number, sequence
+        self.settings = request.settings
+        self.matcher: Matcher | None = request.grammar.matcher() if request.grammar else None
+        self.finish: Finish = ""
+        self.generated = 0
+        self.counted = False
+        self.fresh: list[int] = []
+        self._tokenizer = tokenizer
+        self._stream = TextStream(tokenizer, continues=request.continues)
+        self._stop = StopStrings(self.settings.stop)
+        self._random = random.Random(seed + number)
+        self._counts: Counter[int] = Counter()
+        self._text = ""
+        self._scores: list[TokenScore] = []
+
+    def chance(self) -> float:
+        """The number that decides the next draw; each token uses one up, however it comes about."""
+        return self._random.random()
+
+    @property
+    def reshapes(self) -> bool:
+        """Whether `reshape` changes anything."""
+        settings = self.settings
+        return bool(
+            settings.repetition_penalty != 1
+            or settings.frequency_penalty
+            or settings.presence_penalty
+            or self.generation.request.bias
+        )
+
+    def reshape(self, logits_v: NDArray[np.float32]) -> None:
+        """Apply penalties and biases, in place.
+
+        The repetition penalty divides the positive logits of seen tokens, and multiplies the negative ones (Keskar et
+        al., 2019), the prompt's included; the other two count generated tokens only.
+        """
+        settings = self.settings
+        if settings.repetition_penalty != 1:
+            seen = np.unique(np.array([*self.sequence.tokens, *self.fresh]))
+            scores = logits_v[seen]
+            penalty = np.float32(settings.repetition_penalty)
+            logits_v[seen] = np.where(scores > 0, scores / penalty, scores * penalty)
+        if self._counts and (settings.frequency_penalty or settings.presence_penalty):
+            ids = np.array(list(self._counts))
+            counts = np.array(list(self._counts.values()), np.float32)
+            logits_v[ids] -= settings.frequency_penalty * counts + settings.presence_penalty
+        for token, bias in self.generation.request.bias.items():
+            logits_v[token] += bias
+
+    def score(self, token: int, logits_v: NDArray[np.float32]) -> None:
+        """Note how likely the token was, which is about to be taken."""
+        asked = self.generation.request.logprobs
+        if asked is None or token in self._tokenizer.stop_ids:
+            return
+        logprobs = log_probabilities(logits_v)
+        likeliest = np.argsort(-logprobs, kind="stable")[:asked]
+        top = tuple((int(one), float(logprobs[one])) for one in likeliest)
+        self._scores.append(TokenScore(token, float(logprobs[token]), top))
+
+    def take(self, token: int) -> None:
+        """The next token is chosen."""
+        self.generated += 1
+        self.generation.usage.generated_tokens += 1
+        if token in self._tokenizer.stop_ids:
+            self.finish = "stop"
+            return
+        self.fresh.append(token)
+        self._counts[token] += 1
+        self._text += self._stop.push(self._stream.push(token))
+        if self.matcher is not None:
+            taken = self.matcher.take([token])
+            assert taken == 1, f"token {token} is not allowed by the grammar"
+        if self._stop.found or (self.matcher is not None and self.matcher.finished):
+            self.finish = "stop"
+        elif self.generated == self.settings.max_tokens:
+            self.finish = "length"
+
+    def take_forced(self) -> int:
+        """Take the tokens that the grammar leaves no choice about; returns how many."""
+        if self.matcher is None or self.finish or self.generation.request.logprobs is not None:
+            return 0
+        before = self.generated
+        for token in self.matcher.forced():
+            if self.finish:
+                break
+            self.chance()
+            self.take(token)
+        return self.generated - before
+
+    def end(self, finish: Finish) -> None:
+        """It ends here, whatever the model would have said."""
+        self.finish = finish
+
+    def tell(self) -> None:
+        """Pass on what is certain since the last time."""
+        text, self._text = self._text, ""
+        if self.finish:
+            text += self._stop.push(self._stream.flush()) + self._stop.flush()
+        scores, self._scores = tuple(self._scores), []
+        ids, self.fresh = tuple(self.fresh), []
+        if ids or text or self.finish:
+            self.generation.push(Piece(self.number, text, self.generated, self.finish, ids, scores))

@@ -1,0 +1,204 @@
+"""Who computes what in the next step. Plain numbers: no tensors, no clocks, no threads.
+
+Every sequence knows its tokens and how many of them are `stored` (their keys and values lie in blocks). A step takes
+in one token of each sequence that is being generated, those guessed for it, and parts of prompts in what room is left,
+so that a long prompt does not stall the others. When blocks run out, the sequence that matters least gives its own
+back, and is computed again later.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from tinyslm.inference.blocks import ROOT, BlockPool, chain
+
+
+@dataclass(eq=False)
+class Sequence:
+    """Tokens of one sample, and where their keys and values lie.
+
+    priority, order: smaller goes first. after: begins once this one's prompt is stored, to share it. cached: how many
+    tokens of the prompt were found stored.
+    """
+
+    tokens: list[int]
+    priority: int = 0
+    order: int = 0
+    after: "Sequence | None" = None
+    stored: int = 0
+    cached: int = 0
+    table: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    begun: bool = False
+
+    @property
+    def missing(self) -> int:
+        """Tokens that are not stored yet."""
+        return len(self.tokens) - self.stored
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """What it is sorted by."""
+        return self.priority, self.order
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens of one sequence in one step: `ids` at the positions from `start` on.
+
+    wanted: how many of the last rows' logits are needed: none while a prompt is unfinished, else one, and one more
+    for each guessed token.
+    """
+
+    sequence: Sequence
+    start: int
+    ids: tuple[int, ...]
+    wanted: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """sequences: most that run side by side. rows: most rows of a step in which nobody is being generated; busy_rows:
+    most rows of prompts in a step beside others' tokens.
+    """
+
+    sequences: int = 64
+    rows: int = 512
+    busy_rows: int = 64
+
+
+class Scheduler:
+    """Sequences that run and wait, and the blocks they share."""
+
+    def __init__(self, pool: BlockPool, block_size: int, limits: Limits) -> None:
+        self.pool = pool
+        self._size = block_size
+        self._limits = limits
+        self.waiting: list[Sequence] = []
+        self.running: list[Sequence] = []
+
+    def add(self, sequence: Sequence) -> None:
+        """Wait for a place."""
+        self.waiting.append(sequence)
+        self.waiting.sort(key=lambda one: one.rank)
+
+    def remove(self, sequence: Sequence) -> None:
+        """It has ended: its place and blocks are free."""
+        self._release(sequence)
+        for place in (self.running, self.waiting):
+            if sequence in place:
+                place.remove(sequence)
+
+    def restart(self, sequence: Sequence, tokens: Seq[int]) -> None:
+        """Go on from other tokens than those that are stored."""
+        self._release(sequence)
+        sequence.tokens = list(tokens)
+        self._reuse(sequence)
+
+    def plan(self, guesses: dict[Sequence, list[int]] | None = None) -> list[Work]:
+        """The work of the next step; `guesses`: tokens that may follow a sequence's own, to be checked on the way.
+
+        Sequences that are being generated go first, then prompts that have begun, then new ones.
+        """
+        works: dict[Sequence, Work] = {}
+        generating = [one for one in sorted(self.running, key=_rank) if one.missing == 1]
+        for sequence in generating:
+            self._work(sequence, 1, (guesses or {}).get(sequence, []), works)
+        rows = self._limits.busy_rows if works else self._limits.rows
+        for sequence in sorted(self.running, key=_rank):
+            if rows > 0 and sequence.missing > 1:
+                rows -= self._work(sequence, min(rows, sequence.missing), [], works)
+        for sequence in list(self.waiting):
+            if rows <= 0 or len(self.running) >= self._limits.sequences:
+                break
+            if self._may_begin(sequence):
+                rows -= self._begin(sequence, rows, works)
+        return list(works.values())
+
+    def done(self, work: Work, accepted: int = 0) -> None:
+        """The work has been computed, and so many of its guessed tokens were right: they count as stored.
+
+        To be called before tokens are appended to the sequence.
+        """
+        sequence = work.sequence
+        sequence.stored = work.start + len(work.ids) - max(0, work.wanted - 1) + accepted
+        self._name_full(sequence, [*sequence.tokens, *work.ids[len(work.ids) - max(0, work.wanted - 1) :]])
+
+    def _begin(self, sequence: Sequence, rows: int, works: dict[Sequence, Work]) -> int:
+        """Give a waiting sequence a place, if there are blocks for its first tokens."""
+        self._reuse(sequence)
+        if not sequence.begun:
+            sequence.begun, sequence.cached = True, sequence.stored
+        needed = self._blocks_for(sequence, sequence.stored + min(rows, sequence.missing))
+        if needed > self.pool.available:
+            self._release(sequence)
+            return 0
+        self.waiting.remove(sequence)
+        self.running.append(sequence)
+        return self._work(sequence, min(rows, sequence.missing), [], works)
+
+    def _may_begin(self, sequence: Sequence) -> bool:
+        """Whether the sequence whose prompt it shares has stored it, or is gone."""
+        first = sequence.after
+        return first is None or first.missing <= 1 or (first not in self.running and first not in self.waiting)
+
+    def _work(self, sequence: Sequence, count: int, guesses: list[int], works: dict[Sequence, Work]) -> int:
+        """Plan `count` tokens and the guesses behind them; returns the number of rows."""
+        if sequence not in self.running:
+            return 0  # it had to give its blocks to another one in this very step
+        stop = sequence.stored + count
+        if guesses and self._blocks_for(sequence, stop + len(guesses)) > self.pool.available:
+            guesses = []
+        if not self._make_room(sequence, stop + len(guesses), works):
+            return 0
+        finishes = stop == len(sequence.tokens)
+        ids = (*sequence.tokens[sequence.stored : stop], *guesses)
+        works[sequence] = Work(sequence, sequence.stored, ids, 1 + len(guesses) if finishes else 0)
+        return count
+
+    def _make_room(self, sequence: Sequence, stop: int, works: dict[Sequence, Work]) -> bool:
+        """Blocks for positions up to `stop`; others of lower rank that are not at work yet give theirs, or this one."""
+        while self._blocks_for(sequence, stop) > self.pool.available:
+            idle = [one for one in self.running if one not in works]
+            last = max(idle, key=_rank)
+            self._release(last)
+            self.running.remove(last)
+            self.add(last)
+            if last is sequence:
+                return False
+        while len(sequence.table) * self._size < stop:
+            block = self.pool.take()
+            assert block is not None
+            sequence.table.append(block)
+        return True
+
+    def _blocks_for(self, sequence: Sequence, stop: int) -> int:
+        """How many blocks more it takes to hold positions up to `stop`."""
+        return max(0, -(-stop // self._size) - len(sequence.table))
+
+    def _reuse(self, sequence: Sequence) -> None:
+        """Take the blocks that hold its beginning already; the last token is always computed, for its logits."""
+        key = ROOT
+        for start in range(0, len(sequence.tokens) - self._size, self._size):
+            key = chain(key, sequence.tokens[start : start + self._size])
+            block = self.pool.share(key)
+            if block is None:
+                break
+            sequence.table.append(block)
+            sequence.keys.append(key)
+        sequence.stored = len(sequence.table) * self._size
+
+    def _name_full(self, sequence: Sequence, tokens: list[int]) -> None:
+        while (len(sequence.keys) + 1) * self._size <= sequence.stored:
+            start = len(sequence.keys) * self._size
+            key = chain(sequence.keys[-1] if sequence.keys else ROOT, tokens[start : start + self._size])
+            self.pool.name(sequence.table[len(sequence.keys)], key)
+            sequence.keys.append(key)
+
+    def _release(self, sequence: Sequence) -> None:
+        for block in reversed(sequence.table):  # so that ends of sequences are given up before their beginnings
+            self.pool.give(block)
+        sequence.table, sequence.keys, sequence.stored = [], [], 0
+
+
+def _rank(sequence: Sequence) -> tuple[int, int]:
+    return sequence.rank
