@@ -1,0 +1,243 @@
+"""Text that must follow a grammar: a JSON schema, a regular expression, a Lark grammar, one of some choices.
+
+A `Grammar` is compiled once and shared; each text in the making has a `Matcher`, its place in the grammar, that says
+which tokens may come next. llguidance does the parsing; this module knows our tokenizers, refuses what llguidance does
+not honour, and decides how text that the grammar forces is spelled.
+
+Forced text. After `{"` an object with one property must go on with its name. A mask alone allows every spelling of the
+name in tokens, and a model would spread over them; jumping over the name with one spelling would then change what the
+model says after it. So here the tokenizer's own spelling is the only one that is allowed where text is forced: in
+`allow` as in `forced`. Jumping is therefore the same as going step by step, token by token, and changes no
+probability. At the end of a forced stretch, a token that may grow together with what follows is left to the model.
+
+Against the model's own distribution, what is the same: where nothing is forced, each token is drawn from the model's
+probabilities over the allowed tokens. That is the usual meaning of constrained decoding; it is not the distribution of
+the model's free texts among which those that break the grammar are thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.json_schema import check_schema
+from tinyslm.inference.vocabulary import vocabulary
+
+if TYPE_CHECKING:
+    import llguidance
+    from llguidance._lib import JsonCompileOptions
+
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+
+Rows = NDArray[np.uint32]
+"""Bits `[ceil(vocab_size / 32)]`: bit `i % 32` of word `i // 32` is set where token `i` may come next."""
+
+LONGEST = 1 << 18  # characters of a schema, expression or grammar
+MOST_CHOICES = 10_000
+
+# No white space between the parts of a document, so that a model that likes line ends comes to an end. No \u escapes:
+# llguidance would let a key be written so that it is not seen to be one that the schema names.
+_JSON: JsonCompileOptions = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
+
+_REMEDIES = {
+    "The JSON schema": "Change or leave out that part.",
+    "The regular expression": "Correct it; look-around and back-references are not supported.",
+    "The Lark grammar": "Correct it; rules are described in llguidance's documentation of its syntax.",
+}
+
+
+class Grammar:
+    """A compiled grammar for one tokenizer; immutable, shared by requests and threads.
+
+    Attributes:
+        vocab_size: ids of the tokenizer, of which `allow` has one bit each.
+    """
+
+    def __init__(self, source: str, tokenizer: Tokenizer, what: str) -> None:
+        """`source`: as llguidance reads it; `what`: what messages call it. Use the class methods."""
+        self.vocabulary = vocabulary(tokenizer)
+        self.vocab_size = self.vocabulary.size
+        self.what = what
+        self._source = source
+        self._start = _start(what, source, self.vocabulary.tokens)
+
+    @classmethod
+    def json_schema(cls, schema: Mapping[str, Any] | bool, tokenizer: Tokenizer) -> Grammar:
+        """JSON without white space between its parts that is valid under `schema` (draft 2020-12).
+
+        Properties come in the order in which the schema names them, then others, if it allows them.
+        Raises `TinyslmError`, naming the keyword, for a schema that nothing satisfies or that would not be honoured.
+        """
+        from llguidance import LLMatcher
+
+        checked = check_schema(schema)
+        text = json.dumps(checked)
+        return cls(LLMatcher.grammar_from_json_schema(text, overrides=_JSON), tokenizer, "The JSON schema")
+
+    @classmethod
+    def json_object(cls, tokenizer: Tokenizer) -> Grammar:
+        """Any JSON object."""
+        return cls.json_schema({"type": "object"}, tokenizer)
+
+    @classmethod
+    def regex(cls, pattern: str, tokenizer: Tokenizer) -> Grammar:
+        """Text that a regular expression matches as a whole (Rust's syntax, no look-around or back-references)."""
+        from llguidance import LLMatcher
+
+        _check_length(pattern, "The regular expression")
+        return cls(LLMatcher.grammar_from_regex(pattern), tokenizer, "The regular expression")
+
+    @classmethod
+    def lark(cls, text: str, tokenizer: Tokenizer) -> Grammar:
+        """Text of a Lark grammar whose first rule is `start`, as llguidance reads it."""
+        from llguidance import LLMatcher
+
+        _check_length(text, "The Lark grammar")
+        return cls(LLMatcher.grammar_from_lark(text), tokenizer, "The Lark grammar")
+
+    @classmethod
+    def choices(cls, texts: Sequence[str], tokenizer: Tokenizer) -> Grammar:
+        """Exactly one of `texts`."""
+        if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
+            raise TinyslmError(
+                f"The choices are {texts!r:.80}.", "Give a list of one or more texts, none of them empty."
+            )
+        if len(texts) > MOST_CHOICES:
+            raise TinyslmError(f"There are {len(texts)} choices.", f"Give at most {MOST_CHOICES}.")
+        rule = " | ".join(json.dumps(text, ensure_ascii=False) for text in dict.fromkeys(texts))
+        return cls.lark(f"start: {rule}", tokenizer)
+
+    def matcher(self, *, continues: bool = True) -> Matcher:
+        """A place at the beginning of the grammar.
+
+        `continues`: the text goes on from a prompt's; otherwise tokenizers with byte fallback drop a space from its
+        beginning, and the grammar is about what is left (see `TextStream`).
+        """
+        return Matcher(self, self._start.deep_copy(), None if continues else self.vocabulary.spelled_first)
+
+
+class Matcher:
+    """One text's place in a grammar."""
+
+    def __init__(
+        self, grammar: Grammar, inner: llguidance.LLMatcher, first: Mapping[int, int | None] | None = None
+    ) -> None:
+        self.grammar = grammar
+        self.inner = inner
+        self._first = first or {}
+        self._taken = 0
+        self._ends = 0  # stop tokens that came when the text had ended already
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing can follow but the end."""
+        return self.inner.is_stopped()
+
+    @property
+    def accepts(self) -> bool:
+        """Whether the text may end here."""
+        return self.inner.is_accepting()
+
+    def allow(self, row: Rows) -> None:
+        """Fill `row` with the tokens that may come next; stop tokens are among them where the text may end.
+
+        `row` may be longer than the vocabulary, as the logits of some models are: those tokens are never allowed.
+        Raises `TinyslmError` when the grammar is too costly to follow.
+        """
+        words = -(-self.grammar.vocab_size // 32)
+        assert row.dtype == np.uint32, "a row of bits is of 32-bit words"
+        assert row.flags.c_contiguous, "a row of bits is contiguous"
+        assert len(row) >= words, f"a row of bits has at least {words} words"
+        row[words:] = 0
+        forced = self.forced()
+        if forced:
+            row[:] = 0
+            row[forced[0] // 32] = 1 << forced[0] % 32
+            return
+        self.inner.unsafe_compute_mask_ptr(row.ctypes.data, 4 * words)
+        if self.inner.is_error():
+            raise TinyslmError(
+                f"{self.grammar.what} cannot be followed any further: {self.inner.get_error()}.", "Make it simpler."
+            )
+        if self._first and not self._taken:
+            self._allow_first(row)
+
+    def forced(self) -> list[int]:
+        """The tokens that the grammar forces next, in the tokenizer's own spelling; none at most places."""
+        if self._first and not self._taken:
+            return []
+        forced = self.inner.compute_ff_tokens()
+        return forced[: self.inner.validate_tokens(forced)] if forced else forced
+
+    def take(self, ids: Sequence[int]) -> int:
+        """Go on with `ids`; returns how many of them were allowed and taken. A stop token finishes the text."""
+        if not len(ids):
+            return 0
+        first, *rest = ids
+        if self.finished:
+            self._ends += first in self.grammar.vocabulary.stops
+            return int(first in self.grammar.vocabulary.stops)
+        spelled = self._first.get(first, first) if not self._taken else first
+        taken = 0 if spelled is None else self.inner.try_consume_tokens([spelled, *rest])
+        self._taken += taken
+        return taken
+
+    def rollback(self, count: int) -> None:
+        """Forget the last `count` tokens that were taken."""
+        assert 0 <= count <= self._taken + self._ends, "more tokens than were taken"
+        ends = min(count, self._ends)
+        self._ends -= ends
+        self._taken -= count - ends
+        if count > ends:
+            self.inner.rollback(count - ends)
+
+    def copy(self) -> Matcher:
+        """Another place, at the same point; the two go on separately."""
+        copied = Matcher(self.grammar, self.inner.deep_copy(), self._first)
+        copied._taken, copied._ends = self._taken, self._ends
+        return copied
+
+    def _allow_first(self, row: Rows) -> None:
+        """Allow tokens for what they spell at the beginning of a text."""
+        allowed = unpacked(row, self.grammar.vocab_size)
+        found = {token: twin is not None and bool(allowed[twin]) for token, twin in self._first.items()}
+        for token, may in found.items():
+            bit = np.uint32(1 << token % 32)
+            row[token // 32] = row[token // 32] | bit if may else row[token // 32] & ~bit
+
+
+def unpacked(rows: Rows, vocab_size: int) -> NDArray[np.bool_]:
+    """Bits as booleans: `[..., ceil(v / 32)]` to `[..., v]`."""
+    octets = np.ascontiguousarray(rows).astype("<u4", copy=False).view(np.uint8)
+    return np.unpackbits(octets, axis=-1, count=vocab_size, bitorder="little").view(np.bool_)
+
+
+def _check_length(text: str, what: str) -> None:
+    if len(text) > LONGEST:
+        raise TinyslmError(f"{what} has {len(text)} characters.", f"Give one of at most {LONGEST}.")
+
+
+def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance.LLMatcher:
+    """The beginning of a grammar; raises `TinyslmError` for one that is not understood, or allows nothing."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    limits = LLParserLimits(verbose_errors=False)
+    start = LLMatcher(tokens, source, log_level=0, limits=limits)
+    if not start.is_error():
+        first = start.deep_copy()
+        first.compute_bitmask()  # that an expression matches nothing shows only here
+        if not first.is_error():
+            return start
+        raise TinyslmError(
+            f"{what} cannot be satisfied: it allows no text at all.", "Look for parts that exclude another."
+        )
+    reason = " ".join(start.get_error().split())
+    if reason.startswith("Unsatisfiable schema: "):
+        reason = reason.removeprefix("Unsatisfiable schema: ").removesuffix(".")
+        raise TinyslmError(f"{what} cannot be satisfied: {reason}.", "Change it so that some document is valid.")
+    raise TinyslmError(f"{what} cannot be used: {reason.removesuffix('.')}.", _REMEDIES.get(what, "Change it."))

@@ -1,0 +1,222 @@
+"""Which JSON schemas can be honoured, checked before they are compiled.
+
+JSON Schema says that unknown keywords are to be ignored. Here they are refused: whoever writes "minLenght" or "not"
+wants something of the document, and would find out from a document that lacks it. llguidance refuses some keywords
+itself; what it would pass over in silence is refused here, where the place in the schema is known too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from tinyslm.core.errors import TinyslmError, did_you_mean
+
+LARGEST = 1 << 18  # characters as JSON
+DEEPEST = 64  # levels of lists and objects
+MOST_PARTS = 4_000  # schemas within the schema: compiling takes time with their number
+
+_SCHEMAS = {"items", "additionalItems", "additionalProperties"}  # keywords whose value is a schema
+_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems", "items"}  # ... a list of schemas
+_MAPS = {"properties", "patternProperties", "$defs", "definitions"}  # ... schemas by name
+_VALUES = {
+    *("type", "const", "enum", "$ref", "required"),
+    *("minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "format"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+}
+_REMARKS = {  # say nothing about which documents are valid
+    *("$schema", "$id", "id", "$anchor", "$comment", "title", "description", "default", "examples", "example"),
+    *("deprecated", "readOnly", "writeOnly", "contentMediaType", "contentEncoding", "discriminator"),
+}
+KEYWORDS = _SCHEMAS | _LISTS | _MAPS | _VALUES | _REMARKS
+FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+
+_INSTEAD = {
+    "not": "List what is allowed instead (enum, pattern, anyOf).",
+    "if": "Write the cases as anyOf.",
+    "nullable": 'Give the type as a list: ["string", "null"].',
+    "uniqueItems": "Leave it out and drop duplicates afterwards, or list the combinations with enum.",
+    "contains": "Describe all items with items and prefixItems.",
+    "dependentRequired": "Write the cases as anyOf.",
+    "unevaluatedProperties": "Use additionalProperties beside properties.",
+    "$dynamicRef": "Use $ref.",
+    "x-guidance": "Leave it out.",
+}
+
+
+def check_schema(schema: object) -> dict[str, Any]:
+    """The schema, ready for llguidance, as an object.
+
+    Raises `TinyslmError`, with the place and the keyword, for one that is no schema, too large, uses a keyword that
+    would be ignored, or allows only documents without an end.
+    """
+    if schema is True:
+        return {}
+    if schema is False:
+        raise TinyslmError("The JSON schema is false: no document is valid.", "Describe what is wanted.")
+    if not isinstance(schema, Mapping):
+        raise TinyslmError(f"The JSON schema is no object but {schema!r:.80}.", 'Give one such as {"type": "object"}.')
+    _check_size(schema)
+    parts = dict(_parts(schema, "#"))
+    if len(parts) > MOST_PARTS:
+        raise TinyslmError(f"The JSON schema has {len(parts)} parts.", f"Use one of at most {MOST_PARTS}.")
+    for place, part in parts.items():
+        _check_part(place, part)
+    if any("$ref" in part for part in parts.values() if isinstance(part, Mapping)):
+        _check_ends(parts)
+    return dict(schema)
+
+
+def _check_size(schema: Mapping[str, Any]) -> None:
+    level: list[Any] = [schema]
+    for _ in range(DEEPEST):
+        level = [value for values in level for value in _inner(values)]
+        if not level:
+            break
+    else:
+        raise TinyslmError(f"The JSON schema is nested more than {DEEPEST} deep.", "Name parts with $defs and $ref.")
+    try:
+        size = len(json.dumps(schema, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise TinyslmError(f"The JSON schema is not JSON: {error}.", "Use texts, numbers, lists and objects.") from None
+    if size > LARGEST:
+        raise TinyslmError(f"The JSON schema has {size} characters.", f"Use one of at most {LARGEST}.")
+
+
+def _inner(value: Any) -> list[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def _parts(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
+    """Each schema within the schema, with its place as a JSON pointer, itself first."""
+    yield place, schema
+    if not isinstance(schema, Mapping):
+        return
+    for keyword, value in schema.items():
+        here = f"{place}/{_escaped(str(keyword))}"
+        if keyword in _MAPS and isinstance(value, Mapping):
+            for name, inner in value.items():
+                yield from _parts(inner, f"{here}/{_escaped(str(name))}")
+        elif keyword in _LISTS and isinstance(value, list | tuple):
+            for number, inner in enumerate(value):
+                yield from _parts(inner, f"{here}/{number}")
+        elif keyword in _SCHEMAS:
+            yield from _parts(value, here)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("~", "~0").replace("/", "~1")
+
+
+def _check_part(place: str, part: Any) -> None:
+    if isinstance(part, bool):
+        return
+    if not isinstance(part, Mapping):
+        raise TinyslmError(f"The JSON schema has {part!r:.60} at {place}, where a schema belongs.", "Put one there.")
+    for keyword in part:
+        if keyword not in KEYWORDS and (not str(keyword).startswith("x-") or keyword == "x-guidance"):
+            raise TinyslmError(
+                f'The JSON schema uses "{keyword}" at {place}, which cannot be honoured.',
+                _INSTEAD.get(str(keyword)) or did_you_mean(str(keyword), KEYWORDS),
+            )
+    _check_format(place, part)
+    _check_free_keys(place, part)
+
+
+def _check_format(place: str, part: Mapping[str, Any]) -> None:
+    """llguidance reads formats of texts only, and passes over those of numbers."""
+    if "format" not in part:
+        return
+    kinds = part.get("type", "string")
+    if part["format"] not in FORMATS or "string" not in (kinds if isinstance(kinds, list) else [kinds]):
+        raise TinyslmError(
+            f"The JSON schema has the format {part['format']!r} for the type {kinds!r} at {place}, which cannot be "
+            "honoured.",
+            f"Leave it out, use bounds or a pattern, or one of these for a string: {', '.join(FORMATS)}.",
+        )
+
+
+def _check_free_keys(place: str, part: Mapping[str, Any]) -> None:
+    """Keys that a schema does not name may come twice, so that they cannot be counted."""
+    least, required = part.get("minProperties", 0), part.get("required", [])
+    if isinstance(least, int) and isinstance(required, list) and least > len(required) + 1:
+        raise TinyslmError(
+            f"The JSON schema wants minProperties {least} at {place}, where fewer keys are required by name: the "
+            "others could be the same one.",
+            "Name more keys with properties and required, or use an array of pairs.",
+        )
+
+
+def _check_ends(parts: Mapping[str, Any]) -> None:
+    """Refuse a schema all of whose documents are endless, as when each node must have a child node."""
+    finite: set[str] = set()
+    while new := {
+        place for place, part in parts.items() if place not in finite and _is_finite(place, part, finite, parts)
+    }:
+        finite |= new
+    if "#" not in finite:
+        names = sorted({part["$ref"] for place, part in parts.items() if isinstance(part, Mapping) and "$ref" in part})
+        raise TinyslmError(
+            f"The JSON schema refers to itself ({', '.join(names)}) so that a document would have no end.",
+            "Make the part that refers back optional, an alternative (anyOf), or an array that may be empty.",
+        )
+
+
+def _is_finite(place: str, part: Any, finite: set[str], known: Collection[str]) -> bool:
+    """Whether some value of the part has an end, given those that are known to have one.
+
+    What is not known here (anchors, places that are no schemas) counts as finite: llguidance judges it.
+    """
+    if not isinstance(part, Mapping) or "const" in part or "enum" in part:
+        return True
+
+    def ends(where: str) -> bool:
+        return where in finite or where not in known
+
+    every = [f"{place}/allOf/{number}" for number in range(_count(part, "allOf"))]
+    if isinstance(part.get("$ref"), str):
+        every.append(unquote(part["$ref"]))
+    for keyword in ("anyOf", "oneOf"):
+        some = [f"{place}/{keyword}/{number}" for number in range(_count(part, keyword))]
+        if some and not any(map(ends, some)):
+            return False
+    kinds = part.get("type", "string")
+    kinds = {kinds} if isinstance(kinds, str) else set(map(str, kinds)) if isinstance(kinds, list) else {"string"}
+    if kinds <= {"object", "array"}:
+        inner = [_needed_by_object(place, part)] if "object" in kinds else []
+        inner += [_needed_by_array(place, part)] if "array" in kinds else []
+        if not any(all(map(ends, places)) for places in inner):
+            return False
+    return all(map(ends, every))
+
+
+def _needed_by_object(place: str, part: Mapping[str, Any]) -> list[str]:
+    properties = part.get("properties", {})
+    required = part.get("required", [])
+    if not isinstance(properties, Mapping) or not isinstance(required, list):
+        return []
+    return [
+        f"{place}/properties/{_escaped(str(name))}" if name in properties else f"{place}/additionalProperties"
+        for name in required
+    ]
+
+
+def _needed_by_array(place: str, part: Mapping[str, Any]) -> list[str]:
+    least = part.get("minItems", 0)
+    tuples = "prefixItems" if "prefixItems" in part else "items"
+    count = _count(part, tuples)
+    if not isinstance(least, int) or least <= 0:
+        return []
+    needed = [f"{place}/{tuples}/{number}" for number in range(min(least, count))]
+    rest = "items" if tuples == "prefixItems" or not count else "additionalItems"
+    return [*needed, f"{place}/{rest}"] if least > count else needed
+
+
+def _count(part: Mapping[str, Any], keyword: str) -> int:
+    """How many schemas are listed under the keyword."""
+    value = part.get(keyword)
+    return len(value) if isinstance(value, list | tuple) else 0

@@ -1,0 +1,106 @@
+"""A tokenizer as llguidance reads it: the bytes of each id, which ids are special, and how text is spelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from tinyslm.tokenizer.backend import Speller
+
+if TYPE_CHECKING:
+    import llguidance
+
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+
+# Before text that goes on from other text, so that a tokenizer that begins every text with a space puts it before this.
+_GUARD = "\n"
+
+
+class Vocabulary:
+    """What grammars need to know of a tokenizer; made once for each.
+
+    Attributes:
+        tokens: all tokens, as llguidance wants them.
+        letters: the same ids, of which only single bytes and special tokens are text: masks over these take a fraction
+            of the time, which searches for an ending (`ending.py`) need.
+        letter_ids: the ids of single bytes.
+        spelled_first: for ids that are spelled differently at the very beginning of a text, an id that has always the
+            bytes that this one has there; None where there is none.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.size = tokenizer.vocab_size
+        self.bytes_of = [tokenizer.token_bytes(token) for token in range(self.size)]
+        special = set(tokenizer.special_ids.values())
+        stops = list(tokenizer.stop_ids)
+        self.special = frozenset(special | set(stops))
+        self.stops = frozenset(stops)
+        ordinary = [b"" if token in self.special else piece for token, piece in enumerate(self.bytes_of)]
+        self.letter_ids = {piece: token for token, piece in reversed(list(enumerate(ordinary))) if len(piece) == 1}
+        single = set(self.letter_ids.values())
+        letters = [
+            piece if token in single or token in self.special else b"" for token, piece in enumerate(self.bytes_of)
+        ]
+        self.tokens = _read(tokenizer, self.bytes_of, self.special)
+        self.letters = _read(tokenizer, letters, self.special)
+        self.spelled_first = _spelled_first(tokenizer, ordinary)
+
+
+_known: WeakKeyDictionary[Tokenizer, Vocabulary] = WeakKeyDictionary()
+
+
+def vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """The vocabulary of `tokenizer`, made when it is first asked for."""
+    if tokenizer not in _known:
+        _known[tokenizer] = Vocabulary(tokenizer)
+    return _known[tokenizer]
+
+
+class _Described:
+    """The attributes that llguidance looks for in a tokenizer."""
+
+    is_tokenizer_wrapper = True
+    _accepts_bytes = False
+
+    def __init__(self, tokenizer: Tokenizer, tokens: Sequence[bytes], special: frozenset[int]) -> None:
+        self.eos_token_id = tokenizer.stop_ids[0]
+        self.bos_token_id = tokenizer.bos_id
+        self.tokens = list(tokens)
+        self.special_token_ids = sorted(special)
+        self._encode = tokenizer.encode
+        self._begins_with_space = tokenizer.decode_bytes(tokenizer.encode("a")) != b"".join(
+            tokenizer.token_bytes(token) for token in tokenizer.encode("a")
+        )
+
+    def __call__(self, text: str) -> list[int]:
+        """Ids of a text that goes on from another one."""
+        if not self._begins_with_space:
+            return self._encode(text)
+        ids = self._encode(_GUARD + text)
+        seen = b""
+        for count, token in enumerate(ids, 1):
+            seen += self.tokens[token]
+            if seen.strip(b" ") == _GUARD.encode():
+                return ids[count:]
+        return []
+
+
+def _read(tokenizer: Tokenizer, tokens: Sequence[bytes], special: frozenset[int]) -> llguidance.LLTokenizer:
+    import llguidance
+
+    described = _Described(tokenizer, tokens, special)
+    return llguidance.LLTokenizer(described, eos_token=list(tokenizer.stop_ids))  # type: ignore[arg-type]
+
+
+def _spelled_first(tokenizer: Tokenizer, ordinary: Sequence[bytes]) -> dict[int, int | None]:
+    """See `Vocabulary`. Tokenizers with byte fallback drop a space from the beginning of a text."""
+    if not tokenizer.spelling.first and not tokenizer.spelling.spaces:
+        return {}
+    with_bytes = {piece: token for token, piece in reversed(list(enumerate(ordinary))) if piece}
+    changed = {}
+    for token, piece in enumerate(ordinary):
+        first = Speller(tokenizer.spelling).push(token) if piece else piece
+        if first != piece:
+            changed[token] = with_bytes.get(first)
+    return changed

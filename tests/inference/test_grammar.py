@@ -1,0 +1,106 @@
+"""Grammars: what the mask allows is what the grammar says, for every kind of tokenizer."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.grammar import Grammar, unpacked
+
+
+def allowed(matcher) -> set[int]:
+    row = np.zeros(-(-matcher.grammar.vocab_size // 32), np.uint32)
+    matcher.allow(row)
+    return set(np.flatnonzero(unpacked(row, matcher.grammar.vocab_size)).tolist())
+
+
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"not": {}}, '"not" at #'),
+        ({"type": "object", "properties": {"a": {"minLenght": 3}}}, '"minLenght" at #/properties/a'),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"if": {}, "then": {}}, '"if"'),
+        ({"contains": {}}, "contains"),
+        ({"type": "string", "nullable": True}, "nullable"),
+        ({"type": "object", "x-guidance": {"lenient": True}}, "x-guidance"),
+        ({"type": "string", "format": "colour"}, "colour"),
+        ({"type": "integer", "format": "int32"}, "int32"),
+        ({"type": "integer", "minimum": 3, "maximum": 2}, "minimum"),
+        ({"enum": []}, "cannot be satisfied"),
+        (False, "false"),
+        ({"type": "array", "minItems": 3, "maxItems": 2}, "minItems"),
+        ({"allOf": [{"type": "string"}, {"type": "integer"}]}, "incompatible types"),
+        ({"type": "object", "required": ["a"], "properties": {"a": False}}, "'a'"),
+        ({"type": "object", "minProperties": 2}, "minProperties"),
+        ({"type": "object", "properties": {"child": {"$ref": "#"}}, "required": ["child"]}, "no end"),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "no end"),
+        ({"$ref": "https://example.com/schema"}, "example.com"),
+        ({"type": "string", "pattern": "^(?=a)b"}, "look-around"),
+        ({"type": "thing"}, "thing"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
+        ([], "no object"),
+        ({"enum": [float("nan")]}, "not JSON"),
+        ({"description": "x" * 300_000}, "characters"),
+    ],
+)
+def test_schemas_that_cannot_be_honoured_are_refused_by_name(byte_tokenizer, schema, words: str) -> None:
+    with pytest.raises(TinyslmError) as caught:
+        Grammar.json_schema(schema, byte_tokenizer)
+    assert words in caught.value.problem
+    assert caught.value.remedy
+
+
+def test_a_deeply_nested_schema_is_refused(byte_tokenizer) -> None:
+    schema: dict = {}
+    for _ in range(100_000):
+        schema = {"items": schema}
+    with pytest.raises(TinyslmError, match="nested"):
+        Grammar.json_schema(schema, byte_tokenizer)
+
+
+def test_choices_end_where_one_ends(byte_tokenizer) -> None:
+    stop = set(byte_tokenizer.stop_ids)
+    matcher = Grammar.choices(["yes", "no", "yes please"], byte_tokenizer).matcher()
+    assert allowed(matcher) == {ord("y"), ord("n")}
+    assert matcher.take(b"yes") == 3
+    assert matcher.accepts
+    assert not matcher.finished
+    assert allowed(matcher) == {ord(" "), *stop}
+    assert matcher.take(b" please") == 7
+    assert matcher.finished
+    assert allowed(matcher) == stop
+    assert matcher.take([min(stop)]) == 1
+    matcher.rollback(8)
+    assert allowed(matcher) == {ord(" "), *stop}
+
+
+def test_what_is_not_allowed_is_not_taken(byte_tokenizer) -> None:
+    matcher = Grammar.regex("[0-9]{3}", byte_tokenizer).matcher()
+    assert matcher.take(b"12x4") == 2
+    assert matcher.take(b"y") == 0
+    assert matcher.take(b"3") == 1
+    assert matcher.finished
+    assert matcher.take(b"4") == 0
+
+
+def test_matchers_of_one_grammar_go_separate_ways(byte_tokenizer) -> None:
+    grammar = Grammar.json_schema({"type": "object", "properties": {"a": {"type": "integer"}}}, byte_tokenizer)
+    first, second = grammar.matcher(), grammar.matcher()
+    assert first.take(b'{"a":1}') == 7
+    copied = first.copy()
+    first.rollback(1)
+    assert (first.finished, second.finished, copied.finished) == (False, False, True)
+    assert second.take(b'{"b":[') == 6
+
+
+def test_forced_text_is_given_ahead(byte_tokenizer) -> None:
+    schema = {"type": "object", "properties": {"name": {"const": "x"}}, "required": ["name"]}
+    schema["additionalProperties"] = False
+    matcher = Grammar.json_schema(schema, byte_tokenizer).matcher()
+    text = json.dumps({"name": "x"}, separators=(",", ":")).encode()
+    assert bytes(matcher.forced()) == text
+    assert matcher.take(matcher.forced()) == len(text)
+    assert matcher.finished
+    assert matcher.forced() == []
