@@ -56,7 +56,7 @@ def score_functions(engine: Engine, documents: Iterable[str], seen: bytes, count
 
 def choose_functions(documents: Iterable[str], seen: bytes, count: int, engine: Engine) -> list[Function]:
     """`count` functions drawn without repetition, always the same, with headers that are short and not in `seen`."""
-    longest = engine.model.config.context // 2
+    longest = engine.context // 2
     found = {function.header: function for document in documents for function in functions_of(document)}
     names = sorted(found)
     chosen: list[Function] = []

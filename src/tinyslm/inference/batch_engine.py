@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Condition, RLock, Thread
 from typing import Any
@@ -53,7 +53,7 @@ class EngineOptions:
     most_waiting: int = 1024
     guesses: int = 8
     jump: bool = True
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
 
 
 class BatchEngine(Engine):
@@ -337,7 +337,7 @@ def block_count(config: ModelConfig, itemsize: int, cache_tokens: int | None) ->
     if cache_tokens is not None:
         return max(least, -(-cache_tokens // BLOCK))
     block_bytes = 2 * config.depth * config.kv_heads * config.head_dim * BLOCK * itemsize
-    most = psutil.virtual_memory().available // 4 // block_bytes
+    most = int(psutil.virtual_memory().available) // 4 // block_bytes
     return max(least, min(SEQUENCES_AT_HAND * (least + 1), most))
 
 

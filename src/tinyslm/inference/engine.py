@@ -46,6 +46,7 @@ class Engine(ABC):
         `EngineFull`) when too many wait.
         """
 
+    @abstractmethod
     def start(self) -> None:
         """Work in a thread of its own from now on."""
 
@@ -57,7 +58,7 @@ class Engine(ABC):
     def stats(self) -> EngineStats:
         """What it is doing."""
 
-    def embed(self, ids: Sequence[int]) -> NDArray[Any]:
+    def embed(self, ids: Sequence[int]) -> NDArray[Any]:  # noqa: ARG002
         """The mean of the final hidden states over a text, fp32 `[dim]`."""
         raise TinyslmError(
             f"The {self.name} engine gives no hidden states.", "Use a model folder with the engine native or torch."

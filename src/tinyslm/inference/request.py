@@ -27,7 +27,7 @@ class Request:
     """
 
     prompt_ids: tuple[int, ...]
-    settings: SamplingSettings = SamplingSettings()
+    settings: SamplingSettings = field(default_factory=SamplingSettings)
     n: int = 1
     grammar: Grammar | None = None
     logprobs: int | None = None

@@ -111,10 +111,10 @@ class Sample:
             return 0
         before = self.generated
         for token in self.matcher.forced():
-            if self.finish:
-                break
             self.chance()
             self.take(token)
+            if self.finish:
+                break
         return self.generated - before
 
     def end(self, finish: Finish) -> None:
