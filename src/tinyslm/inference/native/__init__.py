@@ -1,0 +1,1 @@
+"""The decoder's step in C++, compiled on the user's machine."""

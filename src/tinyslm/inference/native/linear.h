@@ -1,0 +1,293 @@
+// Products with matrices that are stored in tiles of sixteen outputs.
+//
+// Whatever the number of rows, and however they are taken together, each output is one chain of sums over the inputs in
+// ascending order; so a row's result does not depend on its company.
+#pragma once
+#include <algorithm>
+#include "lanes.h"
+
+enum Format { FP32, BF16, INT8, INT4 };
+
+// A matrix [outputs, inputs]. codes: by tile of sixteen outputs
+//   FP32  [inputs][16]
+//   BF16  [inputs / 2][16][2]
+//   INT8  [inputs / 2][16][2]
+//   INT4  [inputs / 8][16][2] words of 16 bits: the n-th half byte from below belongs to input 8 * step + 2 * n + (0, 1);
+//         its value is code - 8
+// scales: bf16 [tile][inputs / group][16], or none. bias: [outputs], or none. Outputs and inputs are padded with zeros.
+struct Matrix {
+    const void* codes;
+    const bf16* scales;
+    const float* bias;
+    int32_t format, inputs, outputs, group;
+    int32_t source, target;  // buffers: of rows that are read, and of fp32 rows that are written
+};
+
+#ifdef __AVX512BF16__
+typedef bf16 Input;  // what packed and bf16 matrices are multiplied with
+#else
+typedef float Input;
+#endif
+
+// Each kind of tile says how many inputs one step takes (STEP), how many products that are with PAIRs of inputs, its
+// bytes per input, and how the weights of a pair are read.
+struct Fp32Tile {
+    static constexpr bool PACKED = false;
+    typedef float In;
+    typedef Lanes Weights;
+    static constexpr int STEP = 1, PRODUCTS = 1;
+    static size_t bytes(int inputs) { return size_t(inputs) * 64; }
+    struct Codes {
+        Lanes weights;
+    };
+    static INLINE Codes read(const char* tile, long step) { return {load((const float*)tile + step * 16)}; }
+    static INLINE Weights weights(Codes codes, int) { return codes.weights; }
+    static INLINE Lanes take(const float* x) { return broadcast(*x); }
+    static INLINE Lanes dot(Lanes sum, Weights w, Lanes x) { return add_product(sum, w, x); }
+    static constexpr int WIDTH = 1;  // inputs in one product
+};
+
+#ifdef __AVX512BF16__
+struct Pairs {
+    typedef bf16 In;
+    typedef __m512bh Weights;
+    static constexpr int WIDTH = 2;
+    static INLINE __m512bh take(const bf16* x) {
+        int32_t pair;
+        memcpy(&pair, x, 4);
+        return (__m512bh)_mm512_set1_epi32(pair);
+    }
+    static INLINE Lanes dot(Lanes sum, Weights w, __m512bh x) {
+        sum.part[0] = (Floats)_mm512_dpbf16_ps((__m512)sum.part[0], w, x);
+        return sum;
+    }
+    static INLINE void write(char* tile, long pair, Weights w) { memcpy(tile + pair * 64, &w, 64); }
+};
+struct Bf16Tile : Pairs {
+    static constexpr bool PACKED = false;
+    static constexpr int STEP = 2, PRODUCTS = 1;
+    static size_t bytes(int inputs) { return size_t(inputs) * 32; }
+    typedef __m512i Codes;
+    static INLINE Codes read(const char* tile, long step) { return _mm512_loadu_si512(tile + step * 64); }
+    static INLINE Weights weights(Codes codes, int) { return (__m512bh)codes; }
+};
+struct Int8Tile : Pairs {
+    static constexpr bool PACKED = true;
+    static constexpr int STEP = 2, PRODUCTS = 1;
+    static size_t bytes(int inputs) { return size_t(inputs) * 16; }
+    typedef __m256i Codes;
+    static INLINE Codes read(const char* tile, long step) { return _mm256_loadu_si256((const __m256i*)(tile + step * 32)); }
+    static INLINE Weights weights(Codes codes, int) {  // whole numbers up to 256 are exact in bf16
+        __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
+        __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
+        return _mm512_cvtne2ps_pbh(high, low);
+    }
+};
+struct Int4Tile : Pairs {
+    static constexpr bool PACKED = true;
+    static constexpr int STEP = 8, PRODUCTS = 4;
+    static size_t bytes(int inputs) { return size_t(inputs) * 8; }
+    typedef __m512i Codes;
+    static INLINE Codes read(const char* tile, long step) { return _mm512_loadu_si512(tile + step * 64); }
+    static INLINE Weights weights(Codes codes, int product) {
+        // The values -8 to 7 in bf16, twice: the permutation looks at five bits, the highest of which is a neighbour's.
+        alignas(64) static const bf16 values[32] = {
+            0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80, 0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
+            0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80, 0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0};
+        return (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 4 * product), _mm512_load_si512(values));
+    }
+};
+typedef Bf16Tile UnpackedTile;
+#else
+struct Pair {
+    Lanes even, odd;
+};
+struct Pairs {
+    typedef float In;
+    typedef Pair Weights;
+    static constexpr int WIDTH = 2;
+    static INLINE Pair take(const float* x) { return {broadcast(x[0]), broadcast(x[1])}; }
+    static INLINE Lanes dot(Lanes sum, Weights w, Pair x) {
+        return add_product(add_product(sum, w.even, x.even), w.odd, x.odd);
+    }
+    static INLINE void write(char* tile, long pair, Weights w) {
+        store((float*)tile + pair * 32, w.even);
+        store((float*)tile + pair * 32 + 16, w.odd);
+    }
+};
+struct Bf16Tile : Pairs {
+    static constexpr bool PACKED = false;
+    static constexpr int STEP = 2, PRODUCTS = 1;
+    static size_t bytes(int inputs) { return size_t(inputs) * 32; }
+    typedef Whole Codes;
+    static INLINE Codes read(const char* tile, long step) { return load_whole(tile + step * 64); }
+    static INLINE Weights weights(Codes codes, int) { return {as_floats(codes << 16), as_floats(codes & 0xffff0000)}; }
+};
+struct Int8Tile : Pairs {
+    static constexpr bool PACKED = true;
+    static constexpr int STEP = 2, PRODUCTS = 1;
+    static size_t bytes(int inputs) { return size_t(inputs) * 16; }
+    struct Codes {
+        int8_t code[32];
+    };
+    static INLINE Codes read(const char* tile, long step) {
+        Codes codes;
+        memcpy(&codes, tile + step * 32, 32);
+        return codes;
+    }
+    static INLINE Weights weights(const Codes& codes, int) {
+        float even[LANES], odd[LANES];
+        for (int i = 0; i < LANES; i++) even[i] = codes.code[2 * i], odd[i] = codes.code[2 * i + 1];
+        return {load(even), load(odd)};
+    }
+};
+struct Int4Tile : Pairs {
+    static constexpr bool PACKED = true;
+    static constexpr int STEP = 8, PRODUCTS = 4;
+    static size_t bytes(int inputs) { return size_t(inputs) * 8; }
+    typedef Whole Codes;
+    static INLINE Codes read(const char* tile, long step) { return load_whole(tile + step * 64); }
+    static INLINE Weights weights(Codes codes, int product) {
+        Lanes even = to_floats((codes >> (4 * product)) & 15), odd = to_floats((codes >> (16 + 4 * product)) & 15);
+        return {even + -8.0f, odd + -8.0f};
+    }
+};
+typedef Fp32Tile UnpackedTile;
+#endif
+
+// sum[r][t] += inputs [from, to) of row r times the weights of tile t.
+template <class Tile, int R, int T>
+INLINE void accumulate(
+    Lanes (&sum)[R][T], const char* const (&tile)[T], const typename Tile::In* const (&x)[R], long from, long to) {
+    for (long at = from; at < to; at += Tile::STEP) {
+        typename Tile::Codes codes[T];
+        UNROLL for (int t = 0; t < T; t++) codes[t] = Tile::read(tile[t], at / Tile::STEP);
+        UNROLL for (int n = 0; n < Tile::PRODUCTS; n++) {
+            typename Tile::Weights weights[T];
+            UNROLL for (int t = 0; t < T; t++) weights[t] = Tile::weights(codes[t], n);
+            UNROLL for (int r = 0; r < R; r++) {
+                auto input = Tile::take(x[r] + at + n * Tile::WIDTH);
+                UNROLL for (int t = 0; t < T; t++) sum[r][t] = Tile::dot(sum[r][t], weights[t], input);
+            }
+        }
+    }
+}
+
+// Where products go: y = product + bias, or y += (product + bias) * factor.
+struct Out {
+    float* y;
+    long stride;
+    bool add;
+    float factor;
+};
+
+// R rows from x times T tiles from number `first`.
+template <class Tile, int R, int T>
+void product(const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
+    const char* tile[T];
+    const typename Tile::In* row[R];
+    Lanes sum[R][T];
+    UNROLL for (int t = 0; t < T; t++) tile[t] = codes + t * Tile::bytes(m.inputs);
+    UNROLL for (int r = 0; r < R; r++) row[r] = x + r * stride;
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int t = 0; t < T; t++) sum[r][t] = broadcast(0);
+    if (!m.scales) {
+        accumulate<Tile, R, T>(sum, tile, row, 0, m.inputs);
+    } else {
+        const long groups = m.inputs / m.group;
+        const bf16* scales = m.scales + first * groups * 16;
+        for (long g = 0; g < groups; g++) {
+            Lanes part[R][T];
+            UNROLL for (int r = 0; r < R; r++) UNROLL for (int t = 0; t < T; t++) part[r][t] = broadcast(0);
+            accumulate<Tile, R, T>(part, tile, row, g * m.group, (g + 1) * m.group);
+            UNROLL for (int t = 0; t < T; t++) {
+                Lanes scale = load_wide(scales + (t * groups + g) * 16);
+                UNROLL for (int r = 0; r < R; r++) sum[r][t] = add_product(sum[r][t], part[r][t], scale);
+            }
+        }
+    }
+    UNROLL for (int t = 0; t < T; t++) {
+        const int at = (first + t) * 16;
+        Lanes bias = m.bias ? load(m.bias + at) : broadcast(0);
+        UNROLL for (int r = 0; r < R; r++) {
+            float* y = out.y + r * out.stride + at;
+            Lanes value = sum[r][t] + bias;
+            store(y, out.add ? add_product(load(y), value, broadcast(out.factor)) : value);
+        }
+    }
+}
+
+#ifdef __AVX512F__
+constexpr int MOST_ROWS = 6, MOST_TILES = 4, MOST_TILES_ALONE = 8;
+#else
+constexpr int MOST_ROWS = 4, MOST_TILES = 2, MOST_TILES_ALONE = 4;
+#endif
+
+template <class Tile, int T>
+void product_of(int rows, const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
+    switch (rows) {
+        case 1: return product<Tile, 1, T>(m, codes, first, x, stride, out);
+        case 2: return product<Tile, 2, T>(m, codes, first, x, stride, out);
+        case 3: return product<Tile, 3, T>(m, codes, first, x, stride, out);
+        case 4: return product<Tile, 4, T>(m, codes, first, x, stride, out);
+#ifdef __AVX512F__
+        case 5: return product<Tile, 5, T>(m, codes, first, x, stride, out);
+        case 6: return product<Tile, 6, T>(m, codes, first, x, stride, out);
+#endif
+    }
+}
+
+// All rows times T tiles whose codes begin at `codes`, in blocks of rows of about the same height.
+template <class Tile, int T>
+void rows_of(int rows, const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
+    const int blocks = (rows + MOST_ROWS - 1) / MOST_ROWS;
+    for (int block = 0; block < blocks; block++) {
+        const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
+        Out part = out;
+        part.y += from * out.stride;
+        product_of<Tile, T>(to - from, m, codes, first, x + from * stride, stride, part);
+    }
+}
+
+template <class Tile>
+void tiles_of(
+    int tiles, int rows, const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
+    if (tiles == MOST_TILES) rows_of<Tile, MOST_TILES>(rows, m, codes, first, x, stride, out);
+    else if (tiles == 2) rows_of<Tile, 2>(rows, m, codes, first, x, stride, out);
+    else rows_of<Tile, 1>(rows, m, codes, first, x, stride, out);
+}
+
+// Unpacks tiles, so that many rows need not; says whether these are packed at all.
+template <class Tile>
+bool unpacked(const Matrix& m, const char* codes, int tiles, char* to) {
+    if constexpr (Tile::PACKED) {
+        for (int t = 0; t < tiles; t++) {
+            const char* from = codes + t * Tile::bytes(m.inputs);
+            char* tile = to + t * UnpackedTile::bytes(m.inputs);
+            for (long step = 0; step < m.inputs / Tile::STEP; step++) {
+                auto read = Tile::read(from, step);
+                UNROLL for (int n = 0; n < Tile::PRODUCTS; n++)
+                    Tile::write(tile, step * Tile::PRODUCTS + n, Tile::weights(read, n));
+            }
+        }
+    }
+    return Tile::PACKED;
+}
+
+// All rows times tiles [from, to). scratch: room for MOST_TILES unpacked tiles.
+template <class Tile>
+void multiply(const Matrix& m, int from, int to, int rows, const typename Tile::In* x, long stride, Out out, char* scratch) {
+    for (int first = from; first < to;) {
+        const int left = to - first;
+        const char* codes = (const char*)m.codes + first * Tile::bytes(m.inputs);
+        int tiles = left >= MOST_TILES ? MOST_TILES : left >= 2 ? 2 : 1;
+        if (rows == 1 && left >= MOST_TILES_ALONE) {
+            tiles = MOST_TILES_ALONE;
+            product<Tile, 1, MOST_TILES_ALONE>(m, codes, first, x, stride, out);
+        } else if (rows <= MOST_ROWS || !unpacked<Tile>(m, codes, tiles, scratch)) {
+            tiles_of<Tile>(tiles, rows, m, codes, first, x, stride, out);
+        } else {
+            tiles_of<UnpackedTile>(tiles, rows, m, scratch, first, (const UnpackedTile::In*)x, stride, out);
+        }
+        first += tiles;
+    }
+}

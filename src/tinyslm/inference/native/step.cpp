@@ -1,0 +1,296 @@
+// Runs a decoder's program for rows of tokens, on all threads of a team.
+//
+// A row is a token at its position in a sequence. The program is a list of operations on buffers of rows, written by
+// program.py; its structures are repeated there.
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+#include "rows.h"
+#include "attention.h"
+#include "team.h"
+
+namespace {
+
+enum Kind { EMBED, NORM, LINEAR, TURN, NARROW, STORE, ATTEND, ACT, SHAPE };
+
+struct Op {
+    int32_t kind;
+    int32_t source, other;           // buffers that are read; -1: none
+    int32_t target, narrow_target;   // fp32 and bf16 buffers that are written; -1: none
+    int32_t width, segments;         // values of a segment, segments in a row
+    int32_t first, count;            // LINEAR: its matrices. EMBED: first is the size of a group of INT4
+    int32_t layer;                   // STORE, ATTEND: whose keys and values
+    int32_t mode;                    // EMBED: a Format. NORM: 1 centres. TURN: values turned. ACT: an Activation
+    int32_t adds;                    // NORM, LINEAR: target += factor * result
+    int32_t wanted;                  // NORM, LINEAR, SHAPE: only the wanted rows, close together in the target
+    int32_t window;                  // ATTEND: positions seen; 0: all
+    float eps, factor, limit;
+    const void *a, *b, *c;           // EMBED: table, scales, positions. NORM: weight, bias. TURN: cosines, sines
+};
+
+struct Program {
+    const Op* ops;
+    const Matrix* matrices;
+    const int32_t* widths;  // of the buffers; negative: of bf16
+    char *keys, *values;
+    int32_t op_count, matrix_count, buffer_count;
+    int32_t result;  // the buffer that is the caller's: logits, or the last norm's output
+    int32_t heads, kv_heads, head_dim, vocab_size, blocks, narrow_cache, longest, threads, most_rows;
+};
+
+struct Rows {
+    const int32_t *ids, *positions, *sequences, *tables, *wanted;
+    int32_t count, table_width, wanted_count;
+};
+
+struct Free {
+    void operator()(char* memory) const { free(memory); }
+};
+typedef std::unique_ptr<char, Free> Memory;
+
+Memory allocate(size_t bytes) {
+    bytes = (bytes + 4095) / 4096 * 4096;
+    char* memory = (char*)aligned_alloc(4096, bytes);
+    if (memory) memset(memory, 0, bytes);
+    return Memory(memory);
+}
+
+// Rows are padded to whole lanes and pairs; what is beyond their width stays zero.
+long padded(long width) { return (width + 31) / 32 * 32; }
+
+struct Buffer {
+    char* memory;
+    long stride;
+    bool narrow;
+};
+
+class Runner {
+public:
+    Runner(const Program& p)
+        : program(p), ops(p.ops, p.ops + p.op_count), matrices(p.matrices, p.matrices + p.matrix_count),
+          cache{p.heads, p.kv_heads, p.head_dim, p.blocks, p.narrow_cache != 0, p.keys, p.values}, team(p.threads) {
+        for (int i = 0; i < p.buffer_count; i++) {
+            const long stride = padded(std::abs(p.widths[i]));
+            const bool narrow = p.widths[i] < 0;
+            buffers.push_back({i == p.result ? nullptr : hold(p.most_rows * stride * (narrow ? 2 : 4)), stride, narrow});
+        }
+        long inputs = 0;
+        for (const Matrix& m : matrices) inputs = std::max<long>(inputs, m.inputs);
+        scores_stride = (p.longest + BLOCK - 1) / BLOCK * BLOCK + 4 * BLOCK;
+        const size_t room = std::max<size_t>(MOST_TILES * UnpackedTile::bytes(inputs), MOST_HEADS * scores_stride * sizeof(float));
+        for (int t = 0; t < p.threads; t++) scratch.push_back(hold(room));
+    }
+
+    bool complete() const {
+        return std::all_of(memories.begin(), memories.end(), [](const Memory& memory) { return memory != nullptr; });
+    }
+
+    // Whether the rows are such as may be; if not, nothing is done.
+    bool run(const Rows& some, float* result) {
+        rows = some;
+        if (!valid()) return false;
+        buffers[program.result].memory = (char*)result;
+        team.run([this](int thread) {
+            for (size_t i = 0; i < ops.size(); i++) {
+                if (i && !follows(ops[i - 1], ops[i])) team.meet();
+                perform(ops[i], thread);
+            }
+        });
+        return true;
+    }
+
+private:
+    Program program;
+    std::vector<Op> ops;
+    std::vector<Matrix> matrices;
+    std::vector<Buffer> buffers;
+    std::vector<Memory> memories;
+    std::vector<char*> scratch;  // by thread
+    long scores_stride;
+    Cache cache;
+    Team team;
+    Rows rows;
+
+    char* hold(size_t bytes) {
+        memories.push_back(allocate(bytes));
+        return memories.back().get();
+    }
+
+    bool valid() const {
+        if (rows.count > program.most_rows) return false;
+        for (int row = 0; row < rows.count; row++) {
+            const int id = rows.ids[row], position = rows.positions[row];
+            if (id < 0 || id >= program.vocab_size || position < 0 || position >= program.longest) return false;
+            if (position / BLOCK >= rows.table_width) return false;
+            for (int i = 0; i <= position / BLOCK; i++)
+                if (table(row)[i] < 0 || table(row)[i] >= cache.blocks) return false;
+        }
+        for (int i = 0; i < rows.wanted_count; i++)
+            if (rows.wanted[i] < 0 || rows.wanted[i] >= rows.count) return false;
+        return true;
+    }
+
+    static bool by_rows(const Op& op) { return op.kind != LINEAR && op.kind != ATTEND; }
+
+    // Whether each thread goes on with the rows that it has just computed, so that none need wait for another.
+    static bool follows(const Op& before, const Op& op) {
+        return by_rows(before) && by_rows(op) && before.wanted == op.wanted;
+    }
+
+    float* at(int buffer, long row) const { return buffer < 0 ? nullptr : (float*)buffers[buffer].memory + row * buffers[buffer].stride; }
+    bf16* narrow_at(int buffer, long row) const { return buffer < 0 ? nullptr : (bf16*)buffers[buffer].memory + row * buffers[buffer].stride; }
+
+    void perform(const Op& op, int thread) {
+        const int count = op.wanted ? rows.wanted_count : rows.count;
+        if (op.kind == LINEAR) return linear(op, thread, count);
+        if (op.kind == ATTEND) return attend(op, thread);
+        const int from = long(count) * thread / team.size, to = long(count) * (thread + 1) / team.size;
+        for (int row = from; row < to; row++) perform_row(op, row);
+    }
+
+    void perform_row(const Op& op, int row) {
+        switch (op.kind) {
+            case EMBED: return embed(op, row);
+            case NORM: return norm(op, row);
+            case TURN: return turn_row(op, row);
+            case NARROW: return narrow(op, row);
+            case STORE: return keep(op, row);
+            case ACT: return activate(op.mode, at(op.source, row), at(op.other, row), at(op.target, row), narrow_at(op.narrow_target, row), padded(op.width));
+            case SHAPE: return shape(op, at(op.target, row));
+        }
+    }
+
+    void embed(const Op& op, int row) {
+        const long id = rows.ids[row], width = op.width;
+        const float* positions = op.c ? (const float*)op.c + rows.positions[row] * width : nullptr;
+        const bf16* scales = (const bf16*)op.b;
+        float* x = at(op.target, row);
+        for (long i = 0; i < width; i++) {
+            const long place = id * width + i;
+            float value;
+            if (op.mode == FP32) {
+                value = ((const float*)op.a)[place];
+            } else if (op.mode == BF16) {
+                value = widened(((const bf16*)op.a)[place]);
+            } else if (op.mode == INT8) {
+                value = ((const int8_t*)op.a)[place] * widened(scales[id]);
+            } else {
+                const int byte = ((const uint8_t*)op.a)[place / 2], code = place % 2 ? byte >> 4 : byte & 15;
+                value = (code - 8) * widened(scales[place / op.first]);
+            }
+            x[i] = value * op.factor + (positions ? positions[i] : 0);
+        }
+    }
+
+    void norm(const Op& op, int row) {
+        const Norm norm{(const float*)op.a, (const float*)op.b, op.width, op.mode != 0, op.adds != 0, op.eps, op.factor};
+        for (int segment = 0; segment < op.segments; segment++) {
+            const long place = segment * op.width;
+            const float* x = at(op.source, op.wanted ? rows.wanted[row] : row) + place;
+            float* y = at(op.target, row);
+            bf16* narrow = narrow_at(op.narrow_target, row);
+            normalize(norm, x, y ? y + place : nullptr, narrow ? narrow + place : nullptr);
+        }
+    }
+
+    void turn_row(const Op& op, int row) {
+        const long half = op.mode / 2, place = rows.positions[row] * half;
+        turn(at(op.source, row), op.segments, op.width, half, (const float*)op.a + place, (const float*)op.b + place);
+    }
+
+    void narrow(const Op& op, int row) {
+        const float* x = at(op.source, row);
+        bf16* y = narrow_at(op.narrow_target, row);
+        for (long i = 0; i < padded(op.width); i += LANES) store_narrow(y + i, load(x + i));
+    }
+
+    const int32_t* table(int row) const { return rows.tables + long(rows.sequences[row]) * rows.table_width; }
+
+    void keep(const Op& op, int row) {
+        const int position = rows.positions[row];
+        cache.store(op.layer, table(row)[position / BLOCK], position % BLOCK, at(op.source, row), at(op.other, row));
+    }
+
+    void shape(const Op& op, float* x) {
+        const Lanes divisor = broadcast(op.factor), limit = broadcast(op.limit);
+        for (int i = 0; i < op.width; i += LANES) {
+            Lanes y = load(x + i) / divisor;
+            if (op.limit > 0) {  // tanh(z) = 1 - 2 / (e^2z + 1)
+                Lanes power = exponential(y / limit * 2.0f);
+                y = limit - limit * 2.0f / (power + 1.0f);
+            }
+            store(x + i, y);
+        }
+    }
+
+    // Each thread takes a share of the tiles of all matrices.
+    void linear(const Op& op, int thread, int count) {
+        if (!count) return;
+        long tiles = 0;
+        for (int i = 0; i < op.count; i++) tiles += tile_count(matrices[op.first + i]);
+        long from = tiles * thread / team.size, to = tiles * (thread + 1) / team.size;
+        for (int i = 0; i < op.count; i++) {
+            const Matrix& m = matrices[op.first + i];
+            const long own = tile_count(m);
+            if (from < own && to > 0) apply(op, m, std::max(from, 0L), std::min(to, own), count, scratch[thread]);
+            from -= own, to -= own;
+        }
+    }
+
+    static long tile_count(const Matrix& m) { return (m.outputs + 15) / 16; }
+
+    void apply(const Op& op, const Matrix& m, int from, int to, int count, char* room) {
+        const Out out{at(m.target, 0), buffers[m.target].stride, op.adds != 0, op.factor};
+        const Buffer& x = buffers[m.source];
+        switch (m.format) {
+            case FP32: return multiply<Fp32Tile>(m, from, to, count, (const float*)x.memory, x.stride, out, room);
+            case BF16: return multiply<Bf16Tile>(m, from, to, count, (const Input*)x.memory, x.stride, out, room);
+            case INT8: return multiply<Int8Tile>(m, from, to, count, (const Input*)x.memory, x.stride, out, room);
+            case INT4: return multiply<Int4Tile>(m, from, to, count, (const Input*)x.memory, x.stride, out, room);
+        }
+    }
+
+    // Rows of one kv_head after another, dealt to the threads in turn: a long prompt's rows see more and more.
+    void attend(const Op& op, int thread) {
+        const long count = long(rows.count) * cache.kv_heads;
+        const int group = cache.heads / cache.kv_heads;
+        for (long item = thread; item < count; item += team.size) {
+            const int head = item / rows.count, row = item % rows.count, stop = rows.positions[row] + 1;
+            const View view{cache, table(row), op.layer, head, op.window ? std::max(0, stop - op.window) : 0, stop, op.factor};
+            const long place = long(head) * group * cache.head_dim;
+            float *y = at(op.target, row), *scores = (float*)scratch[thread];
+            bf16* narrow = narrow_at(op.narrow_target, row);
+            y = y ? y + place : nullptr, narrow = narrow ? narrow + place : nullptr;
+            if (cache.narrow) attend_group<Bf16Tile, true>(view, query<Input>(op, row) + place, y, narrow, scores, scores_stride);
+            else attend_group<Fp32Tile, false>(view, query<float>(op, row) + place, y, narrow, scores, scores_stride);
+        }
+    }
+
+    template <class In> const In* query(const Op& op, int row) const {
+        return (const In*)buffers[op.source].memory + row * buffers[op.source].stride;
+    }
+};
+
+}  // namespace
+
+extern "C" {
+
+// Whether matrices in bf16 and packed ones read their inputs from buffers of bf16.
+int tinyslm_narrow_inputs() { return sizeof(Input) == 2; }
+
+// Null where memory is short.
+void* tinyslm_open(const Program* program) {
+    try {
+        auto runner = std::make_unique<Runner>(*program);
+        return runner->complete() ? runner.release() : nullptr;
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+void tinyslm_close(void* runner) { delete (Runner*)runner; }
+
+// result: [wanted_count] rows of the program's result, padded to a multiple of 32 values.
+// Says whether the rows were such as may be: known ids, positions and blocks.
+int tinyslm_run(void* runner, const Rows* rows, float* result) { return ((Runner*)runner)->run(*rows, result); }
+}

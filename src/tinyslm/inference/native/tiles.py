@@ -1,0 +1,89 @@
+"""Matrices in the order in which linear.h reads them: tiles of sixteen outputs.
+
+Shape legend: o outputs, i inputs, t tiles of 16 outputs, n groups of a row.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tinyslm.inference.native.memory import Memory
+from tinyslm.model.packed import PackedLinear
+
+TILE = 16
+
+
+class Format(IntEnum):
+    """`Format` of linear.h."""
+
+    FP32 = 0
+    BF16 = 1
+    INT8 = 2
+    INT4 = 3
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """`Matrix` of linear.h. inputs: with padding; outputs: without; scales: bf16 `[t, n, 16]`; bias: fp32 `[16 t]`."""
+
+    format: Format
+    inputs: int
+    outputs: int
+    group: int
+    codes: Tensor
+    scales: Tensor | None
+    bias: Tensor | None
+
+
+def tiles(linear: Any, precision: Format, memory: Memory) -> Tiles:
+    """A linear layer, packed or not; `precision` (FP32 or BF16) is for one that is not."""
+    bias = None
+    if linear.bias is not None:
+        bias = memory.copy(_padded(linear.bias.detach().float()[:, None], 1)[:, 0])
+    if not isinstance(linear, PackedLinear):
+        weight_oi = linear.weight.detach()
+        codes = _fp32(weight_oi) if precision == Format.FP32 else _pairs(weight_oi.bfloat16())
+        inputs = codes.shape[1] * (1 if precision == Format.FP32 else 2)
+        return Tiles(precision, inputs, len(weight_oi), 0, memory.copy(codes), None, bias)
+    scale_on = _padded(linear.weight_scale.view(linear.out_features, -1), 1)
+    scales = memory.copy(scale_on.unflatten(0, (-1, TILE)).transpose(1, 2))
+    if linear.bits == 8:
+        codes = _pairs(linear.weight_packed)
+        return Tiles(
+            Format.INT8, 2 * codes.shape[1], linear.out_features, 2 * codes.shape[1], memory.copy(codes), scales, bias
+        )
+    group = linear.in_features // linear.weight_scale.shape[1]
+    codes = memory.copy(_words(linear.weight_packed))
+    return Tiles(Format.INT4, linear.in_features, linear.out_features, group, codes, scales, bias)
+
+
+def _fp32(weight_oi: Tensor) -> Tensor:
+    """[t, i, 16]."""
+    return _padded(weight_oi.float(), 1).unflatten(0, (-1, TILE)).transpose(1, 2)
+
+
+def _pairs(weight_oi: Tensor) -> Tensor:
+    """[t, i / 2, 16, 2]."""
+    return _padded(weight_oi, 2).unflatten(0, (-1, TILE)).unflatten(2, (-1, 2)).transpose(1, 2)
+
+
+def _words(codes_oi: Tensor) -> Tensor:
+    """Codes, two to a byte with the even inputs in the low halves, to words of four `[t, i / 8, 16, 2]`.
+
+    A word holds every second input of eight, the first in its lowest half byte.
+    """
+    steps = _padded(codes_oi, 4).unflatten(0, (-1, TILE)).unflatten(2, (-1, 4)).to(torch.int32).transpose(1, 2)
+    even, odd = steps & 15, steps >> 4
+    words = torch.stack([sum(half[..., n] << 4 * n for n in range(4)) for half in (even, odd)], -1)
+    shorts: Tensor = words.to(torch.int16)
+    return shorts
+
+
+def _padded(rows: Tensor, columns: int) -> Tensor:
+    """With zeros, to a multiple of 16 rows and of so many columns."""
+    padded: Tensor = F.pad(rows, (0, -rows.shape[1] % columns, 0, -len(rows) % TILE))
+    return padded
