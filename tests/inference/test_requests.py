@@ -1,4 +1,4 @@
-"""Requests: many at once are as good as alone, prompts are shared, each can be cancelled, and errors reach their owner."""
+"""Requests: many at once are as good as alone, prompts are shared, each can be cancelled, errors reach their owner."""
 
 import threading
 

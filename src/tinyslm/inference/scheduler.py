@@ -41,7 +41,7 @@ class Sequence:
         return self.priority, self.order
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Work:
     """Tokens of one sequence in one step: `ids` at the positions from `start` on.
 
