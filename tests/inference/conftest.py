@@ -14,14 +14,20 @@ def byte_tokenizer():
 
 @pytest.fixture(scope="session")
 def make_engine(byte_tokenizer):
-    """Makes an engine with a small random model over bytes: `make_engine("llama", context=16)`."""
+    """Makes an engine with a small random model over bytes: `make_engine("llama", context=16)`.
 
-    def make(family: str = "qwen3", **changes) -> BatchEngine:
+    endless: no special token is ever the likeliest.
+    """
+
+    def make(family: str = "qwen3", *, endless: bool = False, **changes) -> BatchEngine:
         torch.manual_seed(4)
         shape = {"dim": 32, "heads": 4, "depth": 2, "context": 64, "vocab_size": byte_tokenizer.vocab_size}
         model = Decoder(ModelConfig(family=family, **{**shape, **changes}))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0.02, 0.3)
+        if endless:
+            with torch.no_grad():
+                model.lm_head.weight[256:] = 0
         return BatchEngine(model.eval(), byte_tokenizer)
 
     return make

@@ -23,6 +23,8 @@ from tinyslm.inference.blocks import BlockPool
 from tinyslm.inference.drawing import Draw, Draws, draw
 from tinyslm.inference.engine import Engine, EngineFull
 from tinyslm.inference.generation import Generation, Sink
+from tinyslm.inference.native.build import available
+from tinyslm.inference.native.runner import NativeRunner, suits
 from tinyslm.inference.request import EngineStats, Request
 from tinyslm.inference.runner import Rows, Runner
 from tinyslm.inference.sample import Sample
@@ -75,7 +77,7 @@ class BatchEngine(Engine):
         self.model, self.tokenizer, self.context = model, tokenizer, model.config.longest
         self._options = options or EngineOptions()
         blocks = block_count(model.config, model.dtype.itemsize, self._options.cache_tokens)
-        self._runner = (runner or TorchRunner)(model, blocks)
+        self._runner = (runner or best_runner)(model, blocks)
         self.name = self._runner.name
         self._guesser = guesser or (lambda: LookUp(self._options.guesses))
         self._scheduler = Scheduler(BlockPool(blocks), self._runner.block_size, self._options.limits)
@@ -326,6 +328,13 @@ def _rows(works: list[Work]) -> Rows:
         tables=tables,
         wanted=np.concatenate(wanted).astype(np.int32),
     )
+
+
+def best_runner(model: Decoder, blocks: int) -> Runner:
+    """The native runner where the model and the machine allow it, else the model's own modules."""
+    if suits(model) is None and available() is None:
+        return NativeRunner(model, blocks)
+    return TorchRunner(model, blocks)
 
 
 def block_count(config: ModelConfig, itemsize: int, cache_tokens: int | None) -> int:
