@@ -1,0 +1,1 @@
+"""Tools that come with tinyslm, and `named_tools`, which makes them by name."""
