@@ -2,6 +2,7 @@
 
 import json
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -104,3 +105,58 @@ def test_forced_text_is_given_ahead(byte_tokenizer) -> None:
     assert matcher.take(matcher.forced()) == len(text)
     assert matcher.finished
     assert matcher.forced() == []
+
+
+NODE = {
+    "$ref": "#/$defs/node",
+    "$defs": {
+        "node": {
+            "anyOf": [
+                {
+                    "type": "object",
+                    "properties": {"kind": {"const": "branch"}, "left": {"$ref": "#/$defs/node"}},
+                    "required": ["kind", "left"],
+                },
+                {
+                    "type": "object",
+                    "properties": {"kind": {"const": "leaf"}, "value": {"type": "integer", "minimum": 100}},
+                    "required": ["kind", "value"],
+                },
+            ]
+        }
+    },
+}
+
+
+def test_a_text_with_room_for_the_shortest_is_whole(byte_tokenizer) -> None:
+    grammar = Grammar.json_schema(NODE, byte_tokenizer)
+    shortest = grammar.closing.shortest
+    assert shortest is not None
+    most = len(shortest.ids)
+    assert json.loads(byte_tokenizer.decode(shortest.ids)) == {"kind": "leaf", "value": 100}
+    for room in range(most, most + 40):
+        matcher, ids = grammar.matcher(), []
+        while not matcher.finished:
+            wanted = max(allowed(matcher) - set(byte_tokenizer.stop_ids))  # whatever goes on longest
+            ids.append(matcher.settle(wanted, room - len(ids)))
+            assert matcher.take(ids[-1:]) == 1
+        assert len(ids) <= room
+        jsonschema.validate(json.loads(byte_tokenizer.decode(ids)), NODE)
+
+
+def test_a_token_stands_while_there_is_room(byte_tokenizer) -> None:
+    matcher = Grammar.json_schema({"type": "string"}, byte_tokenizer).matcher()
+    text = b'"abc'
+    for place, byte in enumerate(text):
+        assert matcher.settle(byte, 6 - place) == byte
+        matcher.take([byte])
+    assert matcher.settle(ord("d"), 2) == ord("d")
+    matcher.take(b"d")
+    assert matcher.settle(ord("e"), 1) == ord('"')
+    matcher.rollback(1)
+    assert matcher.settle(ord("e"), 2) == ord("e")
+
+
+def test_nothing_helps_a_text_without_room(byte_tokenizer) -> None:
+    matcher = Grammar.regex("[a-z]{20}", byte_tokenizer).matcher()
+    assert matcher.settle(ord("x"), 3) == ord("x")

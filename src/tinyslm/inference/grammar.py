@@ -19,12 +19,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.closing import Closer, Closing
 from tinyslm.inference.json_schema import check_schema
 from tinyslm.inference.vocabulary import vocabulary
 
@@ -65,6 +67,11 @@ class Grammar:
         self.what = what
         self._source = source
         self._start = _start(what, source, self.vocabulary.tokens)
+
+    @cached_property
+    def closing(self) -> Closing:
+        """What ends texts in time; made when it is first asked for, in some milliseconds."""
+        return Closing(_start(self.what, self._source, self.vocabulary.letters), self.vocabulary, self._source)
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool, tokenizer: Tokenizer) -> Grammar:
@@ -130,8 +137,9 @@ class Matcher:
         self.grammar = grammar
         self.inner = inner
         self._first = first or {}
-        self._taken = 0
+        self._taken: list[int] = []  # as they are spelled inside a text
         self._ends = 0  # stop tokens that came when the text had ended already
+        self._closer: Closer | None = None
 
     @property
     def finished(self) -> bool:
@@ -178,28 +186,41 @@ class Matcher:
         """Go on with `ids`; returns how many of them were allowed and taken. A stop token finishes the text."""
         if not len(ids):
             return 0
-        first, *rest = ids
         if self.finished:
-            self._ends += first in self.grammar.vocabulary.stops
-            return int(first in self.grammar.vocabulary.stops)
-        spelled = self._first.get(first, first) if not self._taken else first
-        taken = 0 if spelled is None else self.inner.try_consume_tokens([spelled, *rest])
-        self._taken += taken
+            self._ends += ids[0] in self.grammar.vocabulary.stops
+            return int(ids[0] in self.grammar.vocabulary.stops)
+        if self._first and not self._taken:
+            first = self._first.get(ids[0], ids[0])
+            ids = [] if first is None else [first, *ids[1:]]
+        taken = self.inner.try_consume_tokens(list(ids))
+        self._taken += ids[:taken]
         return taken
+
+    def settle(self, token: int, left: int) -> int:
+        """The token to go on with, where `left` more may come, it included; call it before each `take`.
+
+        It is `token`, while after it the text can still be ended by what may come; else the first token of such an
+        ending. So a text that has room for the shortest one that was found becomes a whole one (see `closing.py`).
+        """
+        if self._first and not self._taken:
+            return token
+        if self._closer is None:
+            self._closer = Closer(self.grammar.closing)
+        return self._closer.settle(token, self._taken, left)
 
     def rollback(self, count: int) -> None:
         """Forget the last `count` tokens that were taken."""
-        assert 0 <= count <= self._taken + self._ends, "more tokens than were taken"
+        assert 0 <= count <= len(self._taken) + self._ends, "more tokens than were taken"
         ends = min(count, self._ends)
         self._ends -= ends
-        self._taken -= count - ends
         if count > ends:
             self.inner.rollback(count - ends)
+            del self._taken[ends - count :]
 
     def copy(self) -> Matcher:
         """Another place, at the same point; the two go on separately."""
         copied = Matcher(self.grammar, self.inner.deep_copy(), self._first)
-        copied._taken, copied._ends = self._taken, self._ends
+        copied._taken, copied._ends = list(self._taken), self._ends
         return copied
 
     def _allow_first(self, row: Rows) -> None:

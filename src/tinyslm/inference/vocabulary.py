@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from tinyslm.tokenizer.backend import Speller
 
@@ -21,10 +24,14 @@ class Vocabulary:
     """What grammars need to know of a tokenizer; made once for each.
 
     Attributes:
-        tokens: all tokens, as llguidance wants them.
-        letters: the same ids, of which only single bytes and special tokens are text: masks over these take a fraction
+        bytes_of: what each id stands for inside a text.
+        stops, stop: the ids that end a text, and one of them.
+        tokens: all of it, as llguidance wants it.
+        letters: the same ids, of which only single bytes and special tokens are text; masks over these take a fraction
             of the time, which searches for an ending (`ending.py`) need.
         letter_ids: the ids of single bytes.
+        letters_in_order: all letters, for `letter_bits`.
+        letter_bits: for each of them, its octet in a mask and its bit in there.
         spelled_first: for ids that are spelled differently at the very beginning of a text, an id that has always the
             bytes that this one has there; None where there is none.
     """
@@ -32,19 +39,39 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.size = tokenizer.vocab_size
         self.bytes_of = [tokenizer.token_bytes(token) for token in range(self.size)]
-        special = set(tokenizer.special_ids.values())
-        stops = list(tokenizer.stop_ids)
-        self.special = frozenset(special | set(stops))
-        self.stops = frozenset(stops)
+        self.stops = frozenset(tokenizer.stop_ids)
+        self.stop = min(self.stops)
+        self.special = self.stops.union(tokenizer.special_ids.values())
         ordinary = [b"" if token in self.special else piece for token, piece in enumerate(self.bytes_of)]
         self.letter_ids = {piece: token for token, piece in reversed(list(enumerate(ordinary))) if len(piece) == 1}
-        single = set(self.letter_ids.values())
-        letters = [
-            piece if token in single or token in self.special else b"" for token, piece in enumerate(self.bytes_of)
-        ]
+        self.letters_in_order = sorted({*self.letter_ids.values(), *(self.special - self.stops)})
+        places = np.array(self.letters_in_order)
+        self.letter_bits = places // 8, np.left_shift(1, places % 8).astype(np.uint8)
+        kept = self.special.union(self.letter_ids.values())
+        letters = [piece if token in kept else b"" for token, piece in enumerate(self.bytes_of)]
         self.tokens = _read(tokenizer, self.bytes_of, self.special)
         self.letters = _read(tokenizer, letters, self.special)
         self.spelled_first = _spelled_first(tokenizer, ordinary)
+
+    def spelled(self, text: bytes) -> list[int]:
+        """The text in single bytes; nothing if there is no token for one of them."""
+        letters = [self.letter_ids.get(text[place : place + 1]) for place in range(len(text))]
+        return [] if None in letters else [letter for letter in letters if letter is not None]
+
+    def letters_of(self, token: int) -> list[int]:
+        """The token in letters."""
+        return [token] if token in self.special else self.spelled(self.bytes_of[token])
+
+    def shortened(self, letters: Sequence[int]) -> list[int]:
+        """The same text in fewer tokens: from left to right, the longest that fits."""
+        ids: list[int] = []
+        for special, group in groupby(letters, self.special.__contains__):
+            part = list(group)
+            text = b"".join(self.bytes_of[letter] for letter in part)
+            if not special and (characters := text.decode("utf-8", "replace")).encode() == text:
+                part = self.tokens.greedy_tokenize(characters)  # not in the middle of a character
+            ids += part
+        return ids
 
 
 _known: WeakKeyDictionary[Tokenizer, Vocabulary] = WeakKeyDictionary()

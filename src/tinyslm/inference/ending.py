@@ -1,0 +1,189 @@
+"""The way to a text's end: some tokens after which a grammar is satisfied, and few of them.
+
+A grammar's parser can be asked what may come next, not how far the end is. So a way is looked for by trying: from a
+copy of the place in the grammar, byte by byte, preferring what closes strings, arrays and objects. What was found
+before helps: after most tokens, the old way or the rest of it still leads to the end.
+
+Everything that is found has been taken by the parser, so that it is an ending whatever the preferences were; that none
+is found means little. The search sees texts as "letters": ids of single bytes, and of special tokens.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
+
+    from tinyslm.inference.vocabulary import Vocabulary
+
+Letters = list[int]
+Allowed = NDArray[np.bool_]
+"""For each letter of the vocabulary, in order."""
+
+_MOST_STEPS = 400  # of the walk that takes what looks best each time
+_MOST_PLACES = 2_000  # of the search through several ways at once: some 30 ms
+_LONGEST = 4_000  # letters
+_MOST_RESTS = 6
+_MOST_HABITS = 5_000
+
+_CLOSING = b'"0n1tf[{-'
+_SAMPLE = b'"{}[],:01259.-+@/_ \\aeinrstuxzAEZTt'  # tried instead of all letters where many are allowed
+_FEW = 12
+
+
+class Endings:
+    """Looks for endings in one grammar, and gets better at it."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._habits: dict[bytes, int] = {}
+
+    def find(self, place: LLMatcher, known: Sequence[int] = (), *, thorough: bool = False) -> Letters | None:
+        """Letters that lead from `place`, which stays as it is, to a text that may end; None where none were found.
+
+        place: in the grammar over letters. known: an ending of a place some tokens before. thorough: look for a shorter
+        one than the first that is found.
+        """
+        if place.is_accepting():
+            return []
+        search = _Search(self._vocabulary, self._habits, list(known))
+        walked = search.walk(place)
+        if walked is not None and not thorough:
+            return walked
+        found = search.explore(place, _LONGEST if walked is None else len(walked))
+        if found is not None:
+            search.remember(place, found)
+        return walked if found is None else found
+
+
+class _Search:
+    def __init__(self, vocabulary: Vocabulary, habits: dict[bytes, int], known: Letters) -> None:
+        self._vocabulary = vocabulary
+        self._habits = habits
+        self._rests: dict[int, list[Letters]] = {}
+        structure = {vocabulary.letter_ids.get(bytes([byte])) for byte in b'",]}'}
+        for start, letter in enumerate(known):
+            if start == 0 or letter in structure:
+                self._rests.setdefault(letter, []).append(known[start:])
+
+    def walk(self, place: LLMatcher) -> Letters | None:
+        """Go on with what looks nearest to the end, without a way back."""
+        here, path = place.deep_copy(), Letters()
+        for _ in range(_MOST_STEPS):
+            path += self._forced(here)
+            if here.is_accepting():
+                return path
+            allowed = self._allowed(here)
+            if (rest := self._rest(here, allowed)) is not None:
+                return path + rest
+            letter = self._habits.get(allowed.tobytes())
+            letter = self._nearest(allowed) if letter is None else letter
+            if letter is None or not here.consume_token(letter):
+                return None
+            path.append(letter)
+        return None
+
+    def explore(self, place: LLMatcher, longest: int) -> Letters | None:
+        """The shortest way of those tried; places that are as far and allow the same count as one."""
+        ties = count()
+        waiting: list[tuple[int, int, Letters, LLMatcher | None]] = [(0, next(ties), [], place.deep_copy())]
+        seen: set[tuple[int, bytes]] = set()
+        for _ in range(_MOST_PLACES):
+            if not waiting:
+                return None
+            length, _, path, here = heapq.heappop(waiting)
+            if here is None:
+                return path
+            path = path + self._forced(here)
+            if here.is_accepting():
+                heapq.heappush(waiting, (len(path), next(ties), path, None))
+                continue
+            allowed = self._allowed(here)
+            key = len(path), allowed.tobytes()
+            if key in seen or length > longest:
+                continue
+            seen.add(key)
+            if (rest := self._rest(here, allowed)) is not None:
+                heapq.heappush(waiting, (len(path) + len(rest), next(ties), path + rest, None))
+            for letter in self._some(allowed):
+                after = here.deep_copy()
+                if after.consume_token(letter):
+                    heapq.heappush(waiting, (len(path) + 1, next(ties), [*path, letter], after))
+        return None
+
+    def remember(self, place: LLMatcher, way: Letters) -> None:
+        """Note where the way went on among several letters."""
+        here = place.deep_copy()
+        for letter in way:
+            allowed = self._allowed(here)
+            if allowed.sum() > 1 and len(self._habits) < _MOST_HABITS:
+                self._habits[allowed.tobytes()] = letter
+            here.consume_token(letter)
+
+    def _forced(self, here: LLMatcher) -> Letters:
+        """Go on with the bytes that are forced."""
+        forced = here.compute_ff_bytes().split(b"\xff", 1)[0]  # 0xFF, which no text has, begins special tokens
+        letters = self._vocabulary.spelled(forced) if forced else []
+        if not letters or not here.consume_tokens(letters):
+            return []
+        return letters
+
+    def _allowed(self, here: LLMatcher) -> Allowed:
+        """Whether each letter of the vocabulary may come next."""
+        octets = np.frombuffer(here.compute_bitmask(), np.uint8)
+        places, bits = self._vocabulary.letter_bits
+        allowed: Allowed = (octets[places] & bits) != 0
+        return allowed
+
+    def _rest(self, here: LLMatcher, allowed: Allowed) -> Letters | None:
+        """The end of the known ending that ends this text too."""
+        tried = 0
+        for letter in self._letters(allowed) if self._rests else ():
+            for rest in self._rests.get(letter, ()):
+                if tried == _MOST_RESTS:
+                    return None
+                tried += 1
+                if leads_to_end(here, rest, self._vocabulary):
+                    return rest
+        return None
+
+    def _letters(self, allowed: Allowed) -> Iterator[int]:
+        letters = self._vocabulary.letters_in_order
+        return (letters[place] for place in np.flatnonzero(allowed))
+
+    def _nearest(self, allowed: Allowed) -> int | None:
+        """The letter that looks nearest to the end of a JSON document; any other for other texts."""
+        ids = self._vocabulary.letter_ids
+        may = set(self._letters(allowed))
+
+        def get(byte: str) -> int | None:
+            letter = ids.get(byte.encode())
+            return letter if letter in may else None
+
+        if (closing := get("}")) is not None and get("{") is None:  # both stand in texts
+            return closing
+        if (closing := get("]")) is not None and get("}") is None:
+            return closing
+        for byte in _CLOSING + _SAMPLE:
+            if (letter := get(chr(byte))) is not None:
+                return letter
+        return min(may, default=None)
+
+    def _some(self, allowed: Allowed) -> list[int]:
+        letters = list(self._letters(allowed))
+        if len(letters) <= _FEW:
+            return letters
+        wanted = {self._vocabulary.letter_ids.get(bytes([byte])) for byte in _SAMPLE}
+        return [letter for letter in letters if letter in wanted] or letters[:_FEW]
+
+
+def leads_to_end(place: LLMatcher, letters: Letters, vocabulary: Vocabulary) -> bool:
+    """Whether the text may end after `letters`."""
+    return place.validate_tokens([*letters, vocabulary.stop]) == len(letters) + 1
