@@ -1,0 +1,110 @@
+"""`tinyslm serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from tinyslm.serving.settings import KEYS_VARIABLE, ServerSettings
+
+if TYPE_CHECKING:
+    pass
+
+
+def serve(
+    model: Path | None = None,
+    /,
+    *,
+    more: Annotated[tuple[str, ...], Parameter(name="--model", metavar="NAME=PATH")] = (),
+    engine: str = "auto",
+    server: Annotated[ServerSettings | None, Parameter(name="*")] = None,
+    make_key: str = "",
+) -> None:
+    """Serve models to programs that speak OpenAI's API, and a chat page to people.
+
+    Ends in order at Ctrl-C or SIGTERM: answers under way get time to end.
+
+    Parameters
+    ----------
+    model
+        A model folder, a run folder, a GGUF file or an ONNX folder. Clients call it by its last part.
+    more
+        Another model, and the name that clients call it by; may be given several times. Loaded when asked for.
+    engine
+        What computes: auto (the fastest measured), or one by name.
+    server
+        Where to listen, and limits.
+    make_key
+        Make a key of this name, print it, and stop. With --keys, its hash is added to that file.
+    """
+    server = server or ServerSettings()
+    if make_key:
+        _make_key(make_key, server.keys)
+        return
+    _serve(_names(model, more), engine, server)
+
+
+def _make_key(name: str, file: Path | None) -> None:
+    from tinyslm.core.console import say
+    from tinyslm.serving.keys import make_key
+
+    key, line = make_key(name, file)
+    say(f"The key, which is shown only now: {key}")
+    say(f"Its hash was added to {file}." if file else f"Put this line into the file for --keys: {line}")
+
+
+def _names(model: Path | None, more: tuple[str, ...]) -> dict[str, Path]:
+    """The models by name; raises `TinyslmError` when there is none, or two of one name."""
+    from tinyslm.core.errors import TinyslmError
+
+    named = [] if model is None else [(_name(model), model)]
+    for given in more:
+        name, found, path = given.partition("=")
+        if not (name and found and path):
+            raise TinyslmError(f"--model {given} names no model.", "Give it as NAME=PATH.")
+        named.append((name, Path(path)))
+    if not named:
+        raise TinyslmError("There is no model to serve.", "Give one: tinyslm serve MODEL")
+    for name, place in named:
+        if [other for other, _ in named].count(name) > 1:
+            raise TinyslmError(f'Two models are called "{name}".', "Name them apart, with --model NAME=PATH.")
+        if not place.exists():
+            raise TinyslmError(f"There is no model {place}.", "Check the path.")
+    return dict(named)
+
+
+def _name(path: Path) -> str:
+    """What clients call a model: the last part of its path that says something."""
+    whole = path.resolve()
+    if whole.is_file():
+        return whole.stem
+    return whole.parent.name if whole.name == "model" else whole.name
+
+
+def _serve(models: dict[str, Path], engine: str, server: ServerSettings) -> None:
+    import asyncio
+    import logging
+    import os
+    import sys
+
+    from tinyslm.core.console import say
+    from tinyslm.core.errors import require_extra
+    from tinyslm.serving.keys import read_keys
+
+    keys = read_keys(server.keys, os.environ.get(KEYS_VARIABLE, ""))
+    server.check_reachable(bool(keys))
+    try:
+        from tinyslm.serving.running import address, listen, run
+    except ModuleNotFoundError as error:
+        raise require_extra("serving", "Serving a model") from error
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("tinyslm.serving").setLevel(logging.INFO)
+    listening = listen(server)
+
+    def started() -> None:
+        say(f"Serving {', '.join(models)} at {address(listening)} (for programs: {address(listening)}/v1)")
+
+    with listening:
+        asyncio.run(run(server, models, engine, keys, listening, started))

@@ -1,0 +1,1 @@
+"""A server that programs written for OpenAI's API can use as it is, and its chat page."""

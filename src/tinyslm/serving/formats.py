@@ -1,0 +1,44 @@
+"""`response_format`: what the answer must look like, as a grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tinyslm.serving.shapes.body import ChoiceFormat, JsonObjectFormat, LarkFormat, Part, RegexFormat, TextFormat
+
+if TYPE_CHECKING:
+    from tinyslm.inference.grammar import Grammar
+    from tinyslm.serving.models import Served
+
+
+def grammar_of(asked: Part | None, served: Served) -> Grammar | None:
+    """The grammar of a response format; `None` for any text. Raises `TinyslmError` for one that cannot be followed."""
+    if asked is None or isinstance(asked, TextFormat):
+        return None
+    compiled = _compiler(asked, served)
+    return served.grammars.get(f"{asked.__class__.__name__} {asked.model_dump_json(by_alias=True)}", compiled)
+
+
+def _compiler(asked: Part, served: Served) -> Callable[[], Grammar]:
+    from tinyslm.inference.grammar import Grammar
+
+    tokenizer = served.engine.tokenizer
+    match asked:
+        case JsonObjectFormat():
+            return lambda: Grammar.json_object(tokenizer)
+        case RegexFormat(pattern=pattern):
+            return lambda: Grammar.regex(pattern, tokenizer)
+        case ChoiceFormat(choices=choices):
+            return lambda: Grammar.choices(choices, tokenizer)
+        case LarkFormat(grammar=text):
+            return lambda: Grammar.lark(text, tokenizer)
+    schema = _schema(asked)
+    return lambda: Grammar.json_schema(schema, tokenizer)
+
+
+def _schema(asked: Part) -> Mapping[str, Any] | bool:
+    """The JSON schema, wherever this API's form of it has it."""
+    inner: Any = getattr(asked, "json_schema", asked)
+    schema: Mapping[str, Any] | bool = inner.schema_
+    return schema

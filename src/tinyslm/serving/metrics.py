@@ -1,0 +1,102 @@
+"""Figures for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+
+    from tinyslm.serving.bridge import Answer
+    from tinyslm.serving.models import Models
+
+_FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
+_SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """The figures of one server, in a registry of their own."""
+
+    def __init__(self, models: Models) -> None:
+        self.registry = CollectorRegistry()
+        labels = ["model"]
+        self._requests = Counter(
+            "tinyslm_requests", "Requests by route and HTTP status.", ["route", "status"], registry=self.registry
+        )
+        self._prompt = Counter("tinyslm_prompt_tokens", "Tokens of prompts.", labels, registry=self.registry)
+        self._cached = Counter(
+            "tinyslm_cached_tokens", "Tokens of prompts that were in the cache.", labels, registry=self.registry
+        )
+        self._generated = Counter("tinyslm_generated_tokens", "Tokens generated.", labels, registry=self.registry)
+        self._first = Histogram(
+            "tinyslm_time_to_first_token_seconds",
+            "From the request to its first token.",
+            labels,
+            buckets=_SLOW,
+            registry=self.registry,
+        )
+        self._each = Histogram(
+            "tinyslm_time_per_token_seconds",
+            "Time between the tokens of one text, on average over each request.",
+            labels,
+            buckets=_FAST,
+            registry=self.registry,
+        )
+        self._whole = Histogram(
+            "tinyslm_request_seconds", "From the request to its end.", labels, buckets=_SLOW, registry=self.registry
+        )
+        self.registry.register(_Engines(models))
+
+    def request(self, route: str, status: int) -> None:
+        """Count a request; `route` is "" for paths that the server does not know."""
+        self._requests.labels(route or "other", str(status)).inc()
+
+    def answer(self, answer: Answer) -> None:
+        """Count an answer that has ended."""
+        model, usage, times = answer.served.name, answer.usage, answer.times
+        self._prompt.labels(model).inc(usage.prompt_tokens)
+        self._cached.labels(model).inc(usage.cached_tokens)
+        self._generated.labels(model).inc(usage.generated_tokens)
+        if times.first:
+            self._first.labels(model).observe(times.first - times.begun)
+            self._whole.labels(model).observe(times.last - times.begun)
+            if usage.generated_tokens > answer.count:
+                each = (times.last - times.first) * answer.count / (usage.generated_tokens - answer.count)
+                self._each.labels(model).observe(each)
+
+    def page(self) -> bytes:
+        """All figures as Prometheus reads them."""
+        return generate_latest(self.registry)
+
+
+class _Engines(Collector):
+    """What the engines are doing at the moment they are asked."""
+
+    def __init__(self, models: Models) -> None:
+        self._models = models
+
+    def collect(self) -> Iterator[Metric]:
+        kinds = {
+            "running": "Texts being generated.",
+            "waiting": "Texts that wait for a place.",
+            "blocks_used": "Blocks of the cache in use.",
+            "blocks_total": "Blocks of the cache.",
+        }
+        families = {
+            name: GaugeMetricFamily(f"tinyslm_{name}", text, labels=["model", "engine"]) for name, text in kinds.items()
+        }
+        loaded = GaugeMetricFamily("tinyslm_model_loaded", "Whether the model is loaded.", labels=["model"])
+        engines = self._models.loaded()
+        for name in self._models.names:
+            loaded.add_metric([name], float(name in engines))
+        for name, engine in engines.items():
+            stats = engine.stats()
+            for kind, family in families.items():
+                family.add_metric([name, engine.name], float(getattr(stats, kind)))
+        yield loaded
+        yield from families.values()

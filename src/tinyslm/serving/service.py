@@ -1,0 +1,105 @@
+"""What all routes share: from a body that was read to an answer under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TypeVar
+
+from starlette.requests import Request as HttpRequest
+
+from tinyslm.inference.request import Request
+from tinyslm.serving.bridge import Answer, Mailbox
+from tinyslm.serving.errors import api_error
+from tinyslm.serving.limits import Traffic
+from tinyslm.serving.metrics import Metrics
+from tinyslm.serving.models import Models, Served
+from tinyslm.serving.settings import ServerSettings
+from tinyslm.serving.visit import visit_of
+
+Result = TypeVar("Result")
+Prepare = Callable[[Served], Sequence[Request]]
+"""Makes the engine's requests, in a thread of its own: it may render templates, encode, and compile grammars."""
+
+THREADS = 4
+
+
+class Service:
+    """The models of one server and what is counted of them."""
+
+    def __init__(self, settings: ServerSettings, models: Models) -> None:
+        self.settings, self.models = settings, models
+        self.metrics = Metrics(models)
+        self.traffic = Traffic(settings.max_requests)
+        self._pool = ThreadPoolExecutor(THREADS, "tinyslm-requests")
+        self._mailbox: Mailbox | None = None
+
+    async def begin(self, http: HttpRequest, model: str, count: int, prepare: Prepare) -> Answer:
+        """Begin to answer, with `count` samples in all. The answer is to be run in `answering`.
+
+        Raises `ApiError` or `TinyslmError` when the request is refused.
+        """
+        visit = visit_of(http.scope)
+        stack = AsyncExitStack()
+        try:
+            self.traffic.admit(count)
+            served = await stack.enter_async_context(self.models.use(model))
+            visit.model = served.name
+            requests = await self.apart(lambda: prepare(served))
+            answer = Answer(served, requests, stack)
+            assert answer.count == count, "another number of samples than was asked for"
+            answer.times.begun = visit.begun
+            self.traffic.admit(count)
+            self.traffic.begin(answer)
+            stack.callback(self.traffic.end, answer)
+            answer.submit(self.mailbox)
+        except BaseException:
+            await stack.aclose()
+            raise
+        answer.limit(self.settings.max_seconds)
+        return answer
+
+    @asynccontextmanager
+    async def answering(self, http: HttpRequest, answer: Answer) -> AsyncIterator[None]:
+        """Run an answer: it ends with the block, or when the client leaves."""
+        visit = visit_of(http.scope)
+        watcher = asyncio.ensure_future(answer.watch(http.receive))
+        try:
+            yield
+        except BaseException as error:
+            visit.ended = api_error(error).code if isinstance(error, Exception) else "cancelled"
+            raise
+        finally:
+            watcher.cancel()
+            with suppress(asyncio.CancelledError):
+                await watcher
+            await answer.close()
+            visit.usage = answer.usage
+            visit.first = answer.times.first - answer.times.begun if answer.times.first else 0.0
+            self.metrics.answer(answer)
+
+    async def apart(self, work: Callable[[], Result]) -> Result:
+        """Do work that takes its time in another thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """What carries the engines' pieces into this loop."""
+        if self._mailbox is None:
+            self._mailbox = Mailbox(asyncio.get_running_loop())
+        return self._mailbox
+
+    async def close(self) -> None:
+        """End everything."""
+        self.traffic.closing = True
+        self.traffic.stop()
+        await self.models.close()
+        self._pool.shutdown(wait=False)
+
+
+def service_of(http: HttpRequest) -> Service:
+    """The service behind a request."""
+    service: Service = http.app.state.service
+    return service

@@ -1,0 +1,35 @@
+"""JSON as it leaves the server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+
+def encode(value: Any) -> bytes:
+    r"""Compact JSON in UTF-8. A lone surrogate, which UTF-8 cannot hold, is written as `\ud800`: valid JSON too."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
+class Json(JSONResponse):
+    """A response of JSON."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return encode(content)
+
+
+def event(value: Any) -> bytes:
+    """A server-sent event of JSON."""
+    return b"data: " + encode(value) + b"\n\n"
+
+
+DONE = b"data: [DONE]\n\n"
+
+
+def quoted(text: str) -> bytes:
+    """A text as a JSON string."""
+    return json.dumps(text).encode()
