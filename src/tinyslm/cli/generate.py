@@ -6,85 +6,154 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from pydantic import Field
 
+from tinyslm.cli.asking import EngineOptions, FormOptions, Text
+from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
 if TYPE_CHECKING:
     from tinyslm.inference.engine import Engine
+    from tinyslm.inference.grammar import Grammar
+    from tinyslm.inference.request import Completion, Request
+
+
+class GenerateOptions(Section):
+    """What is generated."""
+
+    prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"], allow_leading_hyphen=True)] = Field(
+        default=None,
+        description="The text to go on from; `-`, or nothing where something is piped in: standard input; "
+        "empty: the start of a new document.",
+    )
+    samples: Annotated[int, Parameter(name=["--samples", "-n"])] = Field(
+        default=1, description="How many samples to generate, at once."
+    )
+    chat: bool = Field(default=False, description="The prompt is what a user says: answer it, do not go on from it.")
+    system: Annotated[str, Text] = Field(default="", description="A system message before it; includes --chat.")
 
 
 def generate(
     model: Path,
     /,
     *,
-    prompt: Annotated[str, Parameter(name=["--prompt", "-p"], allow_leading_hyphen=True)] = "",
-    samples: Annotated[int, Parameter(name=["--samples", "-n"])] = 1,
+    options: Annotated[GenerateOptions | None, Parameter(name="*")] = None,
+    form: Annotated[FormOptions | None, Parameter(name="*")] = None,
     sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
+    engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     json: bool = False,
-    dtype: str = "fp32",
 ) -> None:
-    """Continue a prompt; the text appears as it is generated.
+    """Continue a prompt, or answer it; the text appears as it is generated.
+
+    A prompt given with --prompt is shown with the text that goes on from it. Answers, texts that must have a form, and
+    what was piped in are not: then standard output holds only what was generated. Exit code 4: a text that was to have
+    a form was cut off before it had it.
 
     Parameters
     ----------
     model
-        A model folder, or a run folder (its model is used).
-    prompt
-        The text to go on from; `-` reads it from standard input; empty: the start of a new document.
-    samples
-        How many samples to generate, at once.
+        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+    options
+        What is generated.
+    form
+        What the text must look like.
     sampling
         How the text is drawn.
+    engine
+        What computes.
     json
         Print one JSON object for each sample, when it is complete.
-    dtype
-        Number format to compute in: fp32, or bf16 where the hardware has it (faster for large models).
     """
     import sys
 
+    from tinyslm.cli.asking import FAILED, opened
+    from tinyslm.core.console import warn
     from tinyslm.core.errors import TinyslmError
-    from tinyslm.hardware.device import pick_device, pick_dtype
-    from tinyslm.inference.engine import Engine
-    from tinyslm.model.folder import find_model
+    from tinyslm.serving.automation.form import is_whole
 
-    if samples < 1:
-        raise TinyslmError(f"{samples} samples cannot be generated.", "Give -n a number from 1 on.")
-    sampling = sampling or SamplingSettings()
-    device = pick_device()
-    engine = Engine.load(find_model(model), dtype=pick_dtype(device, dtype), device=device)
-    if prompt == "-":
-        prompt = sys.stdin.read()
-    if json:
-        _print_json(engine, prompt, sampling, samples)
-    elif samples == 1:
-        _print_stream(engine, prompt, sampling)
-    else:
-        _print_samples(engine, prompt, sampling, samples)
+    options, form = options or GenerateOptions(), form or FormOptions()
+    if options.samples < 1:
+        raise TinyslmError(f"{options.samples} samples cannot be generated.", "Give -n a number from 1 on.")
+    wanted = form.form()
+    with opened(model, engine or EngineOptions(), threaded=False) as running:
+        piped = options.prompt == "-" or (options.prompt is None and not sys.stdin.isatty())
+        prompt = _read_prompt(options, piped=piped)
+        grammar = wanted.compile(running.tokenizer) if wanted else None
+        request = _request(running, prompt, options, sampling or SamplingSettings(), grammar)
+        shown = "" if piped or wanted or options.chat or options.system else prompt
+        if json:
+            completions = _print_json(running, request, prompt)
+        elif options.samples == 1:
+            completions = _print_stream(running, request, shown)
+        else:
+            completions = _print_samples(running, request, shown, bare=wanted is not None)
+    if any(not is_whole(request, one) for one in completions):
+        warn("The text was cut off before it had its form: give it more tokens (--max-tokens).")
+        sys.exit(FAILED)
 
 
-def _print_stream(engine: Engine, prompt: str, sampling: SamplingSettings) -> None:
+def _request(
+    engine: Engine, prompt: str, options: GenerateOptions, sampling: SamplingSettings, grammar: Grammar | None
+) -> Request:
+    """The prompt as a conversation to answer, or as a text to go on from."""
+    from tinyslm.inference.request import Request
+
+    if options.chat or options.system:
+        messages = [{"role": "system", "content": options.system}] if options.system else []
+        ids = engine.chat_ids([*messages, {"role": "user", "content": prompt}])
+        return Request(ids, sampling, options.samples, grammar, continues=False)
+    ids = engine.prompt_ids(prompt)
+    continues = len(ids) > len(engine.tokenizer.start_ids)
+    return Request(ids, sampling, options.samples, grammar, continues=continues, slides=grammar is None)
+
+
+def _read_prompt(options: GenerateOptions, *, piped: bool) -> str:
+    """The prompt given, or standard input: exactly with `-`, otherwise without the line end that programs put last."""
+    import sys
+
+    from tinyslm.core.errors import TinyslmError
+
+    if not piped:
+        return options.prompt or ""
+    try:
+        text = sys.stdin.buffer.read().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise TinyslmError(f"Standard input is not UTF-8 text ({error}).", "Convert it first: iconv -t utf-8") from None
+    return text if options.prompt == "-" else text.removesuffix("\n").removesuffix("\r")
+
+
+def _print_stream(engine: Engine, request: Request, shown: str) -> list[Completion]:
+    from tinyslm.core.console import say, stream
+    from tinyslm.inference.request import Completion
+
+    ids: list[int] = []
+    for number, piece in enumerate(engine.submit(request)):
+        stream(piece.text if number else shown + piece.text)  # a prompt that is too long is told before it is printed
+        ids += piece.ids
+    say()
+    return [Completion("", piece.finish, piece.tokens, tuple(ids))]
+
+
+def _print_samples(engine: Engine, request: Request, shown: str, *, bare: bool) -> list[Completion]:
+    """Every sample below a line of its own; `bare`: nothing but samples, for other programs."""
     from tinyslm.core.console import say, stream
 
-    pieces = engine.stream(prompt, sampling)
-    first = next(pieces)  # a prompt that is too long is told before it is printed
-    stream(prompt + first.text)
-    for piece in pieces:
-        stream(piece.text)
-    say()
+    completions = engine.submit(request).whole()
+    for number, completion in enumerate(completions, 1):
+        if bare:
+            stream(f"{completion.text}\n")
+        else:
+            say(f"--- sample {number} of {len(completions)} ---\n{shown}{completion.text}\n")
+    return completions
 
 
-def _print_samples(engine: Engine, prompt: str, sampling: SamplingSettings, samples: int) -> None:
-    from tinyslm.core.console import say
-
-    for number, completion in enumerate(engine.complete(prompt, sampling, samples), 1):
-        say(f"--- sample {number} of {samples} ---\n{prompt}{completion.text}\n")
-
-
-def _print_json(engine: Engine, prompt: str, sampling: SamplingSettings, samples: int) -> None:
-    from dataclasses import asdict
+def _print_json(engine: Engine, request: Request, prompt: str) -> list[Completion]:
     from json import dumps
 
     from tinyslm.core.console import stream
 
-    for completion in engine.complete(prompt, sampling, samples):
-        stream(dumps({"prompt": prompt, **asdict(completion)}) + "\n")
+    completions = engine.submit(request).whole()
+    for one in completions:
+        told = {"prompt": prompt, "text": one.text, "finish": one.finish, "tokens": one.tokens}
+        stream(dumps(told) + "\n")
+    return completions

@@ -79,6 +79,14 @@ def work_progress(title: str) -> Iterator["WorkProgress"]:
         yield WorkProgress(display)
 
 
+@contextmanager
+def row_progress(title: str) -> Iterator["RowProgress"]:
+    """Show work counted in rows below `title` while the block runs. Gives the `RowProgress`."""
+    say(title)
+    with _display() as display:
+        yield RowProgress(display)
+
+
 class TrainingProgress:
     """Where a training run is: give `update` each step's figures, and `note` what should stay above the bar."""
 
@@ -128,6 +136,27 @@ class WorkProgress:
         if done and seconds > 1:
             figures.append(f"{size(done / seconds)}/s")
         self._display.show(stage, done / total if total else None, " · ".join(figures))
+
+
+class RowProgress:
+    """`progress(done, share)`: rows done, and the share of all that they are (`None` where it is not known)."""
+
+    def __init__(self, display: "Display", clock: Callable[[], float] = time.monotonic) -> None:
+        self._display = display
+        self._clock = clock
+        self._began: tuple[float, int, float] | None = None
+
+    def __call__(self, done: int, share: float | None) -> None:
+        now = self._clock()
+        if self._began is None:  # what an earlier run has done says nothing about how fast this one is
+            self._began = now, done, share or 0.0
+        began, done_before, share_before = self._began
+        figures = [f"{done:,} rows"]
+        if (seconds := now - began) > 1 and done > done_before:
+            figures.append(f"{(done - done_before) / seconds:,.1f} rows/s")
+            if share is not None and share > share_before:
+                figures.append(f"{duration(seconds * (1 - share) / (share - share_before))} left")
+        self._display.show("rows", share, " · ".join(figures))
 
 
 class Display(Protocol):

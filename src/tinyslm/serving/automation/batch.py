@@ -1,0 +1,262 @@
+"""A file of rows answered by a model, row by row in order, so that it can be killed and gone on with at any moment.
+
+While it runs, results are appended to `OUT.part`, and `OUT.batch.json` says what is being computed from what. At the
+end `OUT` appears as a whole, and `OUT.part` goes. A run that finds both files goes on behind the last whole line, after
+checking that the model, the settings and the rows that were done are what they were.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tinyslm.core.config import flatten
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import check_place, checksum_file, read_json, sha256_json, write_json
+from tinyslm.inference.request import Request
+from tinyslm.serving.automation.answering import Answer, Ask, answers
+from tinyslm.serving.automation.asking import Asker, Asking, NoSuchColumn
+from tinyslm.serving.automation.journal import Journal, Line
+from tinyslm.serving.automation.publishing import check_ending, publish
+from tinyslm.serving.automation.results import Result, kept, result_of
+from tinyslm.serving.automation.rows import Row, Rows
+
+if TYPE_CHECKING:
+    from tinyslm.inference.engine import Engine
+
+FORMAT = 1
+Progress = Callable[[int, float | None], None]
+"""Told how many rows are done, and which share of the input that is (`None`: not known)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is to be done: rows of `source` (a path or `-`; `kind`: its format, if its ending does not tell) to `out`.
+
+    keep: columns that go with the results. limit: rows to do at most; 0: all. concurrency: requests side by side.
+    """
+
+    source: str
+    out: Path
+    asking: Asking
+    keep: tuple[str, ...] = ()
+    kind: str = ""
+    limit: int = 0
+    concurrency: int = 32
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was done: rows in `out`, those of them done before this run, those with an error; tokens of this run."""
+
+    out: str
+    rows: int
+    done_before: int
+    errors: int
+    prompt_tokens: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+class Style(Protocol):
+    """How rows are asked and answered."""
+
+    def request(self, row: Row) -> Request:
+        """The request that a row is. Raises `TinyslmError` for a row that cannot be one."""
+
+    def result(self, row: Row, answer: Answer[Row]) -> Result:
+        """What is written for it."""
+
+    def failed(self, result: Result) -> bool:
+        """Whether that is an error."""
+
+
+class PlainStyle:
+    """Rows as `Asking` describes them, and results with their number, what was kept of them, and the answer."""
+
+    def __init__(self, engine: Engine, asking: Asking, keep: tuple[str, ...] = ()) -> None:
+        self._asker = Asker(engine, asking)
+        self._asking, self._keep = asking, keep
+
+    def request(self, row: Row) -> Request:
+        """See `Style`."""
+        return self._asker.request(row)
+
+    def result(self, row: Row, answer: Answer[Row]) -> Result:
+        """See `Style`."""
+        form = self._asking.form if answer.problem else self._asker.form(row)
+        inputs = {"input": kept(row.values, self._keep)} if self._keep else {}
+        return {"row": row.number, **inputs, **result_of(answer, form)}
+
+    def failed(self, result: Result) -> bool:
+        """See `Style`."""
+        return result["error"] is not None
+
+
+def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lambda done, share: None) -> Summary:
+    """Do what is left of a batch; `model` tells one model from another (see `model_check`); the engine is started.
+
+    Raises `TinyslmError` when the output belongs to something else.
+    """
+    check_ending(batch.out)
+    check_place(batch.out)
+    rows = Rows(batch.source, batch.kind)
+    wanted = {"format": FORMAT, "model": model, "asked": _told(batch)}
+    before = _manifest(batch, wanted)
+    if before.get("finished") and batch.out.exists():
+        return _finished_before(rows, batch, before)
+    write_json(_manifest_path(batch.out), {**wanted, "finished": False})
+    with Journal(part_path(batch.out)) as journal:
+        done_before = journal.count
+        began = time.monotonic()
+        usage = _go_on(engine, batch, rows, journal, progress)
+        journal.sync()
+        fields = batch.asking.form.fields if batch.asking.form else ()
+        publish(lambda: (line["result"] for line in journal), batch.out, fields)
+        errors = sum(bool(line["failed"]) for line in journal)
+        last = journal.last or {"check": ""}
+        ended = {"finished": True, "rows": journal.count, "errors": errors, "check": last["check"]}
+        write_json(_manifest_path(batch.out), {**wanted, **ended})
+        part_path(batch.out).unlink()
+        return Summary(str(batch.out), journal.count, done_before, errors, *usage, seconds=time.monotonic() - began)
+
+
+def stream_batch(engine: Engine, batch: Batch) -> Iterator[tuple[Result, bool]]:
+    """The results one by one, and whether each is an error; nothing is kept, and nothing can be gone on with."""
+    style, source = _style(engine, batch, _limited(Rows(batch.source, batch.kind), batch.limit))
+    for answer in answers(engine, _asks(style, source), batch.concurrency):
+        result = style.result(answer.mark, answer)
+        yield result, style.failed(result)
+
+
+def restart(out: Path) -> None:
+    """Forget what there is of a batch, and its output."""
+    for path in (_manifest_path(out), part_path(out), out):
+        path.unlink(missing_ok=True)
+
+
+def part_path(out: Path) -> Path:
+    """The results so far, of a batch that has not ended."""
+    return out.with_name(f"{out.name}.part")
+
+
+def model_check(path: Path) -> str:
+    """A checksum of a model folder or model file: of everything that decides what it says."""
+    if path.is_file():
+        return checksum_file(path)
+    files = sorted(file for file in path.rglob("*") if file.is_file() and file.suffix in _DECIDING)
+    return sha256_json([[file.relative_to(path).as_posix(), checksum_file(file)] for file in files])
+
+
+_DECIDING = (".safetensors", ".json", ".jinja", ".onnx", ".data", ".gguf", ".model")
+
+
+def _go_on(engine: Engine, batch: Batch, rows: Rows, journal: Journal, progress: Progress) -> tuple[int, int]:
+    """Answer the rows that the journal does not have; returns the tokens of prompts and answers."""
+    style, source = _style(engine, batch, _limited(rows, batch.limit))
+    _skip_done(source, journal, batch)
+    prompt_tokens = tokens = 0
+    progress(journal.count, rows.share)
+    for answer in answers(engine, _asks(style, source), batch.concurrency):
+        result = style.result(answer.mark, answer)
+        journal.append({"check": answer.mark.check, "failed": style.failed(result), "result": result})
+        prompt_tokens += answer.usage.prompt_tokens
+        tokens += answer.usage.generated_tokens
+        progress(journal.count, rows.share)
+    return prompt_tokens, tokens
+
+
+def _asks(style: Style, rows: Iterator[Row]) -> Iterator[Ask[Row]]:
+    """Requests of rows. What is wrong with one row is its own problem; with the first one's columns, everybody's."""
+    for row in rows:
+        if row.problem:
+            yield Ask(row, problem=row.problem)
+            continue
+        try:
+            yield Ask(row, style.request(row))
+        except NoSuchColumn as error:
+            if row.number == 1:
+                raise
+            yield Ask(row, problem=error.problem)
+        except TinyslmError as error:
+            yield Ask(row, problem=error.problem)
+
+
+def _style(engine: Engine, batch: Batch, rows: Iterator[Row]) -> tuple[Style, Iterator[Row]]:
+    """How the rows are to be taken, which the first one shows; and all rows."""
+    first = list(islice(rows, 1))
+    return PlainStyle(engine, batch.asking, batch.keep), chain(first, rows)
+
+
+def _limited(rows: Rows, limit: int) -> Iterator[Row]:
+    return islice(rows, limit or None)
+
+
+def _skip_done(rows: Iterator[Row], journal: Journal, batch: Batch) -> None:
+    """Read past the rows that are done; raises `TinyslmError` if they are other ones now."""
+    check = ""
+    for row in islice(rows, journal.count):
+        check = row.check
+    if journal.last is not None and journal.last["check"] != check:
+        raise _other(batch.out, f"the first {journal.count} rows of {batch.source} are not what they were")
+
+
+def _finished_before(rows: Rows, batch: Batch, manifest: Line) -> Summary:
+    """The summary of a batch that needs nothing more."""
+    count, check = 0, ""
+    for row in _limited(rows, batch.limit):
+        count, check = count + 1, row.check
+    if (count, check) != (manifest["rows"], manifest["check"]):
+        raise _other(batch.out, f"it was finished for {manifest['rows']} rows, and {batch.source} has other ones now")
+    part_path(batch.out).unlink(missing_ok=True)
+    return Summary(str(batch.out), count, count, manifest["errors"])
+
+
+def _manifest_path(out: Path) -> Path:
+    return out.with_name(f"{out.name}.batch.json")
+
+
+def _manifest(batch: Batch, wanted: Mapping[str, Any]) -> Line:
+    """What is known of an earlier run for the same output; raises `TinyslmError` when it did something else."""
+    path = _manifest_path(batch.out)
+    if not path.exists():
+        for used in (batch.out, part_path(batch.out)):
+            if used.exists():
+                raise TinyslmError(
+                    f"{used} exists, and was written by something else.", "Give another --out, or --restart."
+                )
+        return {}
+    before = read_json(path)
+    if not isinstance(before, dict) or not wanted.keys() <= before.keys():
+        raise TinyslmError(f"{path} is damaged.", "Give another --out, or --restart.")
+    old, new = (dict(flatten({key: one[key] for key in wanted})) for one in (before, wanted))
+    changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+    if "model" in changed:
+        raise _other(batch.out, "the model was another one")
+    if changed:
+        raise _other(
+            batch.out, "; ".join(f"{_short(key)}: {old.get(key)!r} then, {new.get(key)!r} now" for key in changed)
+        )
+    return before
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("asked.").removeprefix("settings.")
+
+
+def _other(out: Path, why: str) -> TinyslmError:
+    return TinyslmError(
+        f"{out} belongs to another batch: {why}.", "Run it as before, give another --out, or --restart to begin anew."
+    )
+
+
+def _told(batch: Batch) -> Line:
+    """What decides the results, beside the model and the rows."""
+    told = asdict(batch.asking) | {"settings": batch.asking.settings.model_dump(mode="json")}
+    if (form := batch.asking.form) is not None:
+        told["form"] = form.key
+    return {**told, "keep": list(batch.keep), "kind": batch.kind}

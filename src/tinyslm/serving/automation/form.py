@@ -1,0 +1,129 @@
+"""What a generated text must look like, as asked for by options or by a row, and how it is read again."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyslm.core.errors import TinyslmError
+
+if TYPE_CHECKING:
+    from tinyslm.inference.grammar import Grammar
+    from tinyslm.inference.request import Completion, Request
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+
+MOST_KEPT = 64
+"""Compiled grammars that are kept for further rows: rows that bring their own schema often bring the same one."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A kind ("schema", "regex", "choice" or "grammar") and what it says: a JSON schema, an expression, texts, Lark."""
+
+    kind: str
+    value: Any
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The properties that a schema of an object names, in its order; none otherwise."""
+        properties = self.value.get("properties") if isinstance(self.value, Mapping) else None
+        return tuple(properties) if isinstance(properties, Mapping) else ()
+
+    @property
+    def key(self) -> str:
+        """Equal for equal forms."""
+        return json.dumps([self.kind, self.value])
+
+    def compile(self, tokenizer: Tokenizer) -> Grammar:
+        """The grammar for a tokenizer. Raises `TinyslmError` for one that cannot be used."""
+        from tinyslm.inference.grammar import Grammar
+
+        match self.kind:
+            case "schema":
+                return Grammar.json_schema(self.value, tokenizer)
+            case "regex":
+                return Grammar.regex(self.value, tokenizer)
+            case "choice":
+                return Grammar.choices(self.value, tokenizer)
+            case _:
+                return Grammar.lark(self.value, tokenizer)
+
+    def read(self, text: str) -> Any:
+        """The value that a finished text stands for; texts stand for themselves where there is no schema."""
+        return json.loads(text) if self.kind == "schema" else text
+
+
+class Grammars:
+    """Compiles forms for one tokenizer, the same one only once."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._compiled: OrderedDict[str, Grammar] = OrderedDict()
+
+    def __call__(self, form: Form) -> Grammar:
+        """The grammar of a form."""
+        key = form.key
+        if key not in self._compiled:
+            self._compiled[key] = form.compile(self._tokenizer)
+            if len(self._compiled) > MOST_KEPT:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(key)
+        return self._compiled[key]
+
+
+def is_whole(request: Request, completion: Completion) -> bool:
+    """Whether a text has the form that its request asked for; where it was cut off, it may not."""
+    if request.grammar is None or (completion.finish == "stop" and not request.settings.stop):
+        return True
+    matcher = request.grammar.matcher(continues=request.continues)
+    return matcher.take(completion.ids) == len(completion.ids) and matcher.accepts
+
+
+def form_of(*, schema: str = "", regex: str = "", choices: tuple[str, ...] = (), grammar: str = "") -> Form | None:
+    """The form that options ask for: `schema` is a file or JSON text, `grammar` a Lark file; `None` without any.
+
+    Raises `TinyslmError` for several at once, and for files that cannot be read.
+    """
+    given = [name for name, value in [("schema", schema), ("regex", regex), ("choice", choices), ("grammar", grammar)]
+             if value]  # fmt: skip
+    if len(given) > 1:
+        raise TinyslmError(
+            f"The text was to follow a {' and a '.join(given)}.", f"Give only one of --{', --'.join(given)}."
+        )
+    if schema:
+        return Form("schema", read_schema(schema))
+    if regex:
+        return Form("regex", regex)
+    if choices:
+        return Form("choice", list(choices))
+    return Form("grammar", read_text(Path(grammar), "--grammar")) if grammar else None
+
+
+def read_schema(given: str) -> dict[str, Any]:
+    """A JSON schema from the file of that name, or from the text itself if it begins with a brace."""
+    inline = given.lstrip().startswith("{")
+    text = given if inline else read_text(Path(given), "--schema")
+    name = "The schema given" if inline else given
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TinyslmError(f"{name} is not valid JSON ({error}).", "Correct it.") from None
+    if not isinstance(schema, dict):
+        raise TinyslmError(f"{name} is no JSON schema: it is no object.", 'For instance: {"type": "object"}')
+    return schema
+
+
+def read_text(path: Path, option: str) -> str:
+    """A text file that the user named with an option."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise TinyslmError(
+            f"Could not read {path}: {error.strerror}.", f"Check the path given with {option}."
+        ) from None
+    except UnicodeDecodeError:
+        raise TinyslmError(f"{path} is not UTF-8 text.", f"Check the path given with {option}.") from None

@@ -1,0 +1,97 @@
+"""A file of JSON lines that only grows, by one process at a time; after a kill, its torn end is cut off."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import disk_error
+
+Line = dict[str, Any]
+
+
+class Journal:
+    """Lines that stay once they are written: iterate over them, `append` more. Use it in a `with` block.
+
+    A line that was being written when the process was killed, and whatever may follow it, is removed on opening.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open or make the file; raises `TinyslmError` when another process has it, or it cannot be written."""
+        self.path = path
+        try:
+            self._file = path.open("ab+", buffering=0)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise TinyslmError(
+                f"Another process is writing {path}.", "Wait until it has ended, or give another --out."
+            ) from None
+        except OSError as error:
+            raise disk_error(path, error) from None
+        self.last: Line | None = None
+        self.count = self._repair()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._file.close()
+
+    def __iter__(self) -> Iterator[Line]:
+        """The lines so far."""
+        with self.path.open("rb") as file:
+            for line in file:
+                yield json.loads(line)
+
+    def append(self, line: Line) -> None:
+        """Write one line more; it survives this process from here on."""
+        data = as_json(line) + b"\n"
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        self.count += 1
+        self.last = line
+
+    def sync(self) -> None:
+        """Flush it to the disk: it survives a power cut, too."""
+        os.fsync(self._file.fileno())
+
+    def _repair(self) -> int:
+        """Cut off what is no whole line; returns how many lines there are."""
+        count = end = 0
+        with self.path.open("rb") as file:
+            for line in file:
+                if (value := _whole(line)) is None:
+                    break
+                self.last = value
+                end += len(line)
+                count += 1
+        if end < self.path.stat().st_size:
+            self._file.truncate(end)
+        return count
+
+
+def as_json(value: Any) -> bytes:
+    """A value on one line, as UTF-8; halves of surrogate pairs, which UTF-8 cannot have, stay escaped."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value).encode()
+
+
+def _whole(line: bytes) -> Line | None:
+    """The object on a line that was written to its end."""
+    try:
+        value = json.loads(line) if line.endswith(b"\n") else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,179 @@
+"""Rows from JSONL, CSV, Parquet, text files and standard input, one at a time: memory stays flat for large inputs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import xxhash
+
+from tinyslm.core.errors import TinyslmError, did_you_mean, require_extra
+
+LONGEST_LINE = 1 << 26
+"""Bytes of a line of text or JSON; a longer one is told as that row's problem."""
+
+BOM = b"\xef\xbb\xbf"
+KINDS = ("jsonl", "csv", "parquet", "text")
+_ENDINGS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".txt": "text",
+    ".log": "text",
+    ".md": "text",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of an input: its number from 1 on, its values by column, or what is wrong with it.
+
+    check: a checksum of this row and all before it, so that a resumed run knows that they are what they were.
+    """
+
+    number: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    problem: str = ""
+    check: str = ""
+
+
+class Rows:
+    """The rows of an input; iterate over them once.
+
+    Attributes: `kind`: one of `KINDS`; `share`: how much of the input was read, `None` where that is not known.
+    """
+
+    def __init__(self, place: str, kind: str = "") -> None:
+        """`place`: a path, or `-` for standard input. `kind`: taken from the path's ending unless it is given.
+
+        Standard input is read as text, unless its first line is a JSON object.
+        """
+        self.place = "standard input" if place == "-" else place
+        self.kind = _kind(place, kind)
+        self.share: float | None = None
+        self._stream: BinaryIO = sys.stdin.buffer if place == "-" else _open(Path(place))
+        self._size = 0 if place == "-" else Path(place).stat().st_size
+
+    def __iter__(self) -> Iterator[Row]:
+        """Every row; those that are broken carry their problem. Raises `TinyslmError` for what is no such file."""
+        reader = {"csv": self._csv, "parquet": self._parquet}.get(self.kind, self._lines)
+        digest = xxhash.xxh3_64()
+        for number, (values, problem) in enumerate(reader(), start=1):
+            digest.update(json.dumps([values, problem], sort_keys=True, default=str).encode("utf-8", "surrogatepass"))
+            yield Row(number, values, problem, digest.hexdigest())
+
+    def _lines(self) -> Iterator[tuple[dict[str, Any], str]]:
+        """Lines of JSON or text; empty ones do not count."""
+        done = 0
+        for line in iter(lambda: self._stream.readline(LONGEST_LINE), b""):
+            if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
+                done += len(line) + self._skip_line()
+                yield {}, f"the line is longer than {LONGEST_LINE} bytes"
+                continue
+            text = line.removeprefix(BOM) if not done else line
+            done += len(line)
+            self.share = done / self._size if self._size else None
+            if not text.strip():
+                continue
+            if not self.kind:
+                self.kind = "jsonl" if _object(text)[0] is not None else "text"
+            yield _read_json(text) if self.kind == "jsonl" else _read_line(text)
+
+    def _skip_line(self) -> int:
+        skipped = 0
+        for part in iter(lambda: self._stream.readline(LONGEST_LINE), b""):
+            skipped += len(part)
+            if part.endswith(b"\n"):
+                break
+        return skipped
+
+    def _csv(self) -> Iterator[tuple[dict[str, Any], str]]:
+        stream = io.TextIOWrapper(self._stream, encoding="utf-8-sig", errors="strict", newline="")
+        csv.field_size_limit(LONGEST_LINE)
+        try:
+            header = stream.readline()
+            delimiter = max(",;\t", key=header.count)
+            columns = next(csv.reader([header], delimiter=delimiter), [])
+            if len(set(columns)) < len(columns):
+                raise TinyslmError(f"{self.place} has two columns of one name.", "Give its columns different names.")
+            for cells in csv.reader(stream, delimiter=delimiter):
+                if self._size:
+                    self.share = self._stream.tell() / self._size  # a block is read ahead
+                if not cells:
+                    continue
+                wrong = len(cells) != len(columns)
+                problem = f"the row has {len(cells)} cells, the header {len(columns)}" if wrong else ""
+                yield dict(zip(columns, cells, strict=False)), problem
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise TinyslmError(f"{self.place} is no CSV file in UTF-8 ({error}).", "Save it as such.") from None
+        finally:
+            stream.detach()
+
+    def _parquet(self) -> Iterator[tuple[dict[str, Any], str]]:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise require_extra("documents", "Reading Parquet files") from None
+        source = self._stream if self._size else io.BytesIO(self._stream.read())
+        try:
+            table = pyarrow.parquet.ParquetFile(source)
+            total, done = table.metadata.num_rows, 0
+            for batch in table.iter_batches(batch_size=256):
+                for values in batch.to_pylist():
+                    done += 1
+                    self.share = done / total
+                    yield values, ""
+        except (pyarrow.ArrowException, OSError) as error:
+            raise TinyslmError(f"{self.place} is no whole Parquet file ({error}).", "Write it again.") from None
+
+
+def _kind(place: str, given: str) -> str:
+    if given and given not in KINDS:
+        raise TinyslmError(f'There is no input format "{given}".', did_you_mean(given, KINDS))
+    if given or place == "-":
+        return given
+    ending = Path(place).suffix.lower()
+    if ending not in _ENDINGS:
+        raise TinyslmError(
+            f"{place} does not tell its format by its ending.", f"Say which it is: --format {'|'.join(KINDS)}"
+        )
+    return _ENDINGS[ending]
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Check the path and its permissions.") from None
+
+
+def _object(line: bytes) -> tuple[dict[str, Any] | None, str]:
+    """The JSON object on a line, or why there is none."""
+    try:
+        value = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError:
+        return None, "the line is not UTF-8 text"
+    except (ValueError, RecursionError) as error:
+        return None, f"the line is not valid JSON ({error})"
+    return (value, "") if isinstance(value, dict) else (None, "the line is not a JSON object")
+
+
+def _read_json(line: bytes) -> tuple[dict[str, Any], str]:
+    values, problem = _object(line)
+    return values or {}, problem
+
+
+def _read_line(line: bytes) -> tuple[dict[str, Any], str]:
+    try:
+        return {"text": line.decode("utf-8").rstrip("\r\n")}, ""
+    except UnicodeDecodeError:
+        return {}, "the line is not UTF-8 text"
