@@ -1,0 +1,97 @@
+// What the page asks of the server. Everything goes to where the page came from.
+
+const KEY = "tinyslm.key";
+
+export function storedKey() {
+  return sessionStorage.getItem(KEY) ?? "";
+}
+
+export function storeKey(key) {
+  if (key) sessionStorage.setItem(KEY, key);
+  else sessionStorage.removeItem(KEY);
+}
+
+// What went wrong, as the server tells it: `param` names the part of the request that it is about.
+export class ServerError extends Error {
+  constructor(message, { status = 0, param = null, code = null } = {}) {
+    super(message);
+    Object.assign(this, { status, param, code });
+  }
+}
+
+export async function models() {
+  const { data } = await (await call("v1/models")).json();
+  return data.map((model) => model.id);
+}
+
+export async function look(request) {
+  return (await call("look", request)).json();
+}
+
+export async function lookAttention(request, signal) {
+  return (await call("look/attention", request, signal)).json();
+}
+
+// The chunks of an answer as they come.
+export async function* chat(request, signal) {
+  const response = await call("v1/chat/completions", { ...request, stream: true }, signal);
+  for await (const data of events(response.body)) {
+    if (data === "[DONE]") return;
+    const chunk = JSON.parse(data);
+    if (chunk.error) throw new ServerError(chunk.error.message, chunk.error);
+    yield chunk;
+  }
+}
+
+async function call(path, body, signal) {
+  const headers = {};
+  const key = storedKey();
+  if (key) headers.Authorization = `Bearer ${key}`;
+  if (body) headers["Content-Type"] = "application/json";
+  let response;
+  try {
+    response = await fetch(path, {
+      method: body ? "POST" : "GET",
+      headers,
+      signal,
+      body: body && JSON.stringify(body),
+      credentials: "omit",
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ServerError("The server cannot be reached. Is it still running?");
+  }
+  if (!response.ok) throw await refusal(response);
+  return response;
+}
+
+async function refusal(response) {
+  const { status } = response;
+  try {
+    const { error } = await response.json();
+    return new ServerError(error.message, { status, param: error.param, code: error.code });
+  } catch {
+    return new ServerError(`The server answered ${status} ${response.statusText}.`, { status });
+  }
+}
+
+// The data of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): what the parser
+// does not need here, such as event names, is passed over.
+async function* events(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let waiting = "";
+  let data = [];
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const lines = (waiting + value).split(/\r\n|\n|\r(?!$)/);
+    waiting = lines.pop();
+    for (const line of lines) {
+      if (line.startsWith("data:")) data.push(line.slice(line[5] === " " ? 6 : 5));
+      else if (line === "" && data.length) {
+        yield data.join("\n");
+        data = [];
+      }
+    }
+  }
+}

@@ -1,0 +1,327 @@
+// The conversation: what was said, how it is shown, and the request that is under way.
+
+import * as api from "./api.js";
+import { byId, element, readable } from "./dom.js";
+import { render } from "./markdown.js";
+import { SettingError } from "./settings.js";
+
+const NAMES = { user: "You", assistant: "Model", tool: "Result", system: "System" };
+const NEAR = 80; // pixels from the end within which the conversation follows what is written
+
+export class Chat {
+  // Messages in OpenAI's form, without the system's; `settings` and the page's choice of a model go with each request.
+  messages = [];
+  running = null;
+
+  constructor(settings, model, look) {
+    Object.assign(this, { settings, model, look });
+    this.log = byId("log");
+    this.box = byId("message");
+    this.welcome = byId("welcome");
+    byId("composer").addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.send();
+    });
+    this.box.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        this.send();
+      }
+    });
+    this.box.addEventListener("input", () => this.grow());
+    byId("stop").addEventListener("click", () => this.stop());
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !byId("settings").open) this.stop();
+    });
+    byId("new").addEventListener("click", () => this.open({ messages: [] }));
+    byId("markdown").addEventListener("change", () => this.redraw());
+  }
+
+  // The whole conversation as it goes to the server.
+  sent() {
+    const { system } = this.settings;
+    return system ? [{ role: "system", content: system }, ...this.messages] : [...this.messages];
+  }
+
+  open({ messages, problem }) {
+    if (problem) {
+      byId("settings").close();
+      this.say(problem);
+      return;
+    }
+    this.stop();
+    this.messages = messages;
+    this.redraw();
+    this.say("");
+    this.box.focus();
+  }
+
+  send() {
+    const text = this.box.value.trim();
+    if (!text || this.running) return;
+    if (this.unanswered()) {
+      this.say("First send the results of the calls above.");
+      return;
+    }
+    let fields;
+    try {
+      fields = this.settings.request();
+    } catch (error) {
+      this.refused(error);
+      return;
+    }
+    this.box.value = "";
+    this.grow();
+    this.add({ role: "user", content: text });
+    this.answer(fields);
+  }
+
+  stop() {
+    this.running?.abort();
+  }
+
+  say(text) {
+    byId("notice").textContent = text;
+  }
+
+  // Say what went wrong, at the setting it is about where that is known.
+  refused(error) {
+    const field = error instanceof SettingError ? error.field : fieldOf(error);
+    this.say(error.message);
+    if (!field) return;
+    this.settings.show(field, error.message);
+    this.settings.open(field);
+  }
+
+  // Calls of the last message that have no results yet.
+  unanswered() {
+    const last = this.messages.findLastIndex((message) => message.role === "assistant");
+    const calls = this.messages[last]?.tool_calls ?? [];
+    return calls.length > 0 && this.messages.length === last + 1;
+  }
+
+  add(message) {
+    this.welcome.remove();
+    this.messages.push(message);
+    const article = this.draw(message, this.messages.length - 1);
+    this.log.append(article);
+    this.toEnd();
+    return article;
+  }
+
+  redraw() {
+    const drawn = this.messages.map((message, place) => this.draw(message, place));
+    this.log.replaceChildren(...(drawn.length ? drawn : [this.welcome]));
+    this.toEnd();
+  }
+
+  // Ask for an answer to what was said so far, and show it as it comes.
+  async answer(fields) {
+    const request = { ...fields, model: this.model(), messages: this.sent(), stream_options: { include_usage: true } };
+    const message = { role: "assistant", content: "" };
+    const article = this.add(message);
+    const controller = new AbortController();
+    const began = performance.now();
+    let usage = null;
+    let finish = "";
+    this.work(controller, article);
+    try {
+      for await (const chunk of api.chat(request, controller.signal)) {
+        const [choice] = chunk.choices;
+        if (choice) take(message, choice.delta);
+        finish = choice?.finish_reason ?? finish;
+        usage = chunk.usage ?? usage;
+        this.later(message, article);
+      }
+    } catch (error) {
+      if (controller.signal.aborted) finish = "stopped";
+      else this.failed(error, message);
+    }
+    if (this.running !== controller) return;
+    this.work(null, article);
+    if (this.messages.at(-1) !== message) return;
+    if (finish === "stopped" && message.tool_calls) delete message.tool_calls; // half a call is none
+    this.finish(message, note(finish, usage, performance.now() - began));
+  }
+
+  work(controller, article) {
+    this.running = controller;
+    article.ariaBusy = String(Boolean(controller));
+    article.classList.toggle("busy", Boolean(controller));
+    byId("send").hidden = Boolean(controller);
+    byId("stop").hidden = !controller;
+    if (controller) this.say("");
+  }
+
+  failed(error, message) {
+    this.refused(error);
+    if (this.messages.at(-1) !== message || message.content) return;
+    this.messages.pop();
+    this.log.lastElementChild.remove();
+    const last = this.log.lastElementChild;
+    if (last) last.append(this.actions(this.messages.at(-1), this.messages.length - 1));
+  }
+
+  finish(message, remark) {
+    const place = this.messages.length - 1;
+    const article = this.draw(message, place, remark);
+    this.log.lastElementChild.replaceWith(article);
+    this.toEnd();
+    article.querySelector(".call textarea")?.focus();
+  }
+
+  // Draw a message that is being written: once a frame, however fast it comes.
+  later(message, article) {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      if (this.messages.at(-1) !== message || !article.isConnected) return;
+      const follows = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight < NEAR;
+      article.querySelector(".body").replaceChildren(this.body(message));
+      article.querySelector(".calls").replaceChildren(...(message.tool_calls ?? []).map((call) => drawCall(call)));
+      if (follows) this.toEnd();
+    });
+  }
+
+  draw(message, place, remark = "") {
+    const name = NAMES[message.role];
+    const article = element("article", { className: `message ${message.role}`, ariaLabel: name }, [
+      element("h3", { className: "who" }, [message.role === "tool" ? `Result of ${this.nameOf(message)}` : name]),
+      element("div", { className: "body" }, [this.body(message)]),
+      element("div", { className: "calls" }, (message.tool_calls ?? []).map((call) => drawCall(call))),
+    ]);
+    const last = place === this.messages.length - 1;
+    if (last && message.tool_calls) article.append(this.results(article, message.tool_calls));
+    if (message.role === "assistant") article.append(this.actions(message, place, remark));
+    return article;
+  }
+
+  body(message) {
+    const text = message.content ?? "";
+    if (message.role === "assistant" && this.settings.markdown) return render(text);
+    const name = message.role === "tool" ? "pre" : "p";
+    return text ? element(name, { className: "plain", dir: "auto" }, [readable(text)]) : document.createDocumentFragment();
+  }
+
+  actions(message, place, remark = "") {
+    const button = (words, act) => {
+      const node = element("button", { type: "button", className: "quiet small" }, [words]);
+      node.addEventListener("click", act);
+      return node;
+    };
+    const row = element("footer", { className: "row" });
+    if (message.role === "assistant") {
+      row.append(button("Copy", () => navigator.clipboard?.writeText(message.content ?? "")));
+      row.append(button("Look inside", () => this.look(this.upTo(place))));
+    }
+    row.append(button("Try again", () => this.again(place)));
+    if (remark) row.append(element("span", { className: "faint remark" }, [remark]));
+    return row;
+  }
+
+  upTo(place) {
+    return this.sent().slice(0, this.sent().length - this.messages.length + place + 1);
+  }
+
+  // Drop an answer and all after it, and ask once more.
+  again(place) {
+    if (this.running) return;
+    let fields;
+    try {
+      fields = this.settings.request();
+    } catch (error) {
+      this.refused(error);
+      return;
+    }
+    this.messages.length = this.messages[place].role === "assistant" ? place : place + 1;
+    this.redraw();
+    this.answer(fields);
+  }
+
+  // Below each call, a box for what came back; all results go to the model together.
+  results(article, calls) {
+    const drawn = article.querySelectorAll(".call");
+    const boxes = calls.map((call, number) => {
+      const box = element("textarea", { rows: 2, dir: "auto" });
+      drawn[number].append(element("label", {}, [`Result of ${readable(call.function.name)}`, box]));
+      return box;
+    });
+    const send = element("button", { type: "button" }, [calls.length > 1 ? "Send the results" : "Send the result"]);
+    send.addEventListener("click", () => {
+      if (this.running) return;
+      let fields;
+      try {
+        fields = this.settings.request();
+      } catch (error) {
+        this.refused(error);
+        return;
+      }
+      const results = calls.map((call, number) => ({ role: "tool", tool_call_id: call.id, content: boxes[number].value }));
+      this.messages.push(...results);
+      this.redraw();
+      this.box.focus();
+      this.answer(fields);
+    });
+    return element("p", {}, [send]);
+  }
+
+  nameOf(message) {
+    const calls = this.messages.flatMap((one) => one.tool_calls ?? []);
+    return readable(calls.findLast((call) => call.id === message.tool_call_id)?.function.name ?? "a tool");
+  }
+
+  toEnd() {
+    this.log.scrollTop = this.log.scrollHeight;
+  }
+
+  grow() {
+    this.box.style.height = "auto";
+    this.box.style.height = `${this.box.scrollHeight}px`;
+  }
+}
+
+// Add what came to a message: more of its text, more of its calls.
+function take(message, delta) {
+  message.content += delta?.content ?? "";
+  for (const part of delta?.tool_calls ?? []) {
+    message.tool_calls ??= [];
+    message.tool_calls[part.index] ??= { id: part.id ?? `call_${part.index}`, type: "function", function: { name: "", arguments: "" } };
+    const call = message.tool_calls[part.index].function;
+    call.name += part.function?.name ?? "";
+    call.arguments += part.function?.arguments ?? "";
+  }
+}
+
+function drawCall(call) {
+  const name = readable(call.function.name);
+  return element("section", { className: "call", ariaLabel: `Call of ${name}` }, [
+    element("h4", {}, ["Call of ", element("code", {}, [name])]),
+    element("pre", { tabIndex: 0, role: "region", ariaLabel: "Arguments" }, [readable(pretty(call.function.arguments))]),
+  ]);
+}
+
+function pretty(json) {
+  try {
+    return JSON.stringify(JSON.parse(json), null, 2);
+  } catch {
+    return json;
+  }
+}
+
+// The box of the settings that an error of the server is about.
+function fieldOf(error) {
+  if (error.status === 401) return "key";
+  const part = String(error.param ?? "").split(/[.[]/)[0];
+  return { response_format: "schema", tools: "tools" }[part] ?? "";
+}
+
+function note(finish, usage, milliseconds) {
+  const parts = [];
+  if (finish === "stopped") parts.push("Stopped.");
+  if (finish === "length") parts.push("Cut off: the most tokens allowed were reached.");
+  if (usage) {
+    const rate = (1000 * usage.completion_tokens) / milliseconds;
+    parts.push(`${usage.completion_tokens} tokens, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} a second`);
+  }
+  return parts.join(" ");
+}

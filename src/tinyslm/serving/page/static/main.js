@@ -1,0 +1,46 @@
+// Puts the parts of the page together.
+
+import * as api from "./api.js";
+import { Chat } from "./chat.js";
+import { byId, element } from "./dom.js";
+import { Look } from "./look.js";
+import { Settings } from "./settings.js";
+import { Tabs } from "./tabs.js";
+
+const settings = new Settings();
+const tabs = new Tabs();
+const look = new Look(model);
+const chat = new Chat(settings, model, lookAt);
+
+function model() {
+  return byId("model").value;
+}
+
+function lookAt(messages) {
+  tabs.show("look");
+  look.conversation(messages);
+}
+
+byId("look-conversation").addEventListener("click", () => look.conversation(chat.sent()));
+settings.onKey = loadModels;
+settings.onLoad = (saved) => {
+  chat.open(saved);
+  const choice = byId("model");
+  if ([...choice.options].some((option) => option.value === saved.model)) choice.value = saved.model;
+};
+settings.content = () => ({ model: model(), messages: chat.sent() });
+
+async function loadModels() {
+  const choice = byId("model");
+  const before = choice.value;
+  try {
+    const names = await api.models();
+    choice.replaceChildren(...names.map((name) => element("option", { value: name }, [name])));
+    if (names.includes(before)) choice.value = before;
+    chat.say("");
+  } catch (error) {
+    chat.refused(error);
+  }
+}
+
+loadModels();

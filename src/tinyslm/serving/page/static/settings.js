@@ -1,0 +1,189 @@
+// The settings, what of them goes into a request, and conversations as files.
+
+import { storedKey, storeKey } from "./api.js";
+import { byId } from "./dom.js";
+
+const NUMBERS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
+const ROLES = ["system", "user", "assistant", "tool"];
+const LARGEST_FILE = 16 * 1024 * 1024;
+
+// A setting that cannot be sent; `field` is the id of its box.
+export class SettingError extends Error {
+  constructor(field, message) {
+    super(message);
+    this.field = field;
+  }
+}
+
+export class Settings {
+  // Called when the key has changed, and with a conversation that was opened; gives the conversation to save.
+  onKey = () => {};
+  onLoad = () => {};
+  content = () => ({});
+
+  constructor() {
+    byId("key").value = storedKey();
+    byId("open-settings").addEventListener("click", () => this.open());
+    byId("key").addEventListener("change", () => {
+      storeKey(byId("key").value.trim());
+      this.clear("key");
+      this.onKey();
+    });
+    for (const field of ["schema", "tools"]) {
+      byId(field).addEventListener("input", () => this.clear(field));
+      byId(field).addEventListener("change", () => this.checks(field));
+    }
+    for (const name of NUMBERS) byId(name).addEventListener("change", (event) => event.target.reportValidity());
+    byId("save").addEventListener("click", () => this.save());
+    byId("load").addEventListener("click", () => byId("load-file").click());
+    byId("load-file").addEventListener("change", (event) => this.load(event.target));
+    // Enter in a one-line field would press "Close".
+    byId("settings").addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && event.target.tagName === "INPUT") event.preventDefault();
+    });
+  }
+
+  open(field) {
+    const dialog = byId("settings");
+    if (!dialog.open) dialog.showModal();
+    if (field) byId(field).focus();
+  }
+
+  get system() {
+    return byId("system").value.trim();
+  }
+
+  get markdown() {
+    return byId("markdown").checked;
+  }
+
+  // The fields of a request. Throws a `SettingError` for what is no JSON, or of the wrong kind.
+  request() {
+    const fields = {};
+    for (const name of NUMBERS) {
+      const box = byId(name);
+      if (!box.validity.valid) throw new SettingError(name, `${box.labels[0].textContent.trim()}: ${box.validationMessage}`);
+      if (box.value !== "") fields[name] = Number(box.value);
+    }
+    const schema = this.json("schema");
+    if (schema !== undefined) {
+      fields.response_format = { type: "json_schema", json_schema: { name: "answer", schema, strict: true } };
+    }
+    const tools = this.json("tools");
+    if (tools?.length) fields.tools = tools;
+    return fields;
+  }
+
+  json(field) {
+    const text = byId(field).value;
+    if (!text.trim()) return undefined;
+    let value;
+    try {
+      value = JSON.parse(text);
+    } catch (error) {
+      throw new SettingError(field, `This is no JSON: ${place(error.message, text)}`);
+    }
+    const wrong = field === "tools" ? wrongTools(value) : wrongSchema(value);
+    if (wrong) throw new SettingError(field, wrong);
+    return value;
+  }
+
+  checks(field) {
+    try {
+      this.json(field);
+    } catch (error) {
+      this.show(field, error.message);
+    }
+  }
+
+  // Say at a box what is wrong with it.
+  show(field, message) {
+    const line = byId(`${field}-error`);
+    if (line) line.textContent = message;
+    byId(field).ariaInvalid = "true";
+  }
+
+  clear(field) {
+    byId(`${field}-error`).textContent = "";
+    byId(field).ariaInvalid = "false";
+  }
+
+  save() {
+    const numbers = NUMBERS.filter((name) => byId(name).value !== "").map((name) => [name, Number(byId(name).value)]);
+    const whole = {
+      ...this.content(),
+      settings: Object.fromEntries(numbers),
+      schema: byId("schema").value || undefined,
+      tools: byId("tools").value || undefined,
+    };
+    const url = URL.createObjectURL(new Blob([`${JSON.stringify(whole, null, 2)}\n`], { type: "application/json" }));
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = "conversation.json";
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  }
+
+  async load(input) {
+    const [file] = input.files;
+    input.value = "";
+    if (!file) return;
+    let saved = null;
+    try {
+      if (file.size <= LARGEST_FILE) saved = JSON.parse(await file.text());
+    } catch {
+      saved = null;
+    }
+    if (!isConversation(saved)) {
+      this.onLoad({ problem: `${file.name} is no saved conversation: a JSON file with a list of "messages" was expected.` });
+      return;
+    }
+    const [first, ...rest] = saved.messages;
+    const begins = first?.role === "system";
+    byId("system").value = begins ? first.content : "";
+    for (const name of NUMBERS) {
+      const value = saved.settings?.[name];
+      byId(name).value = typeof value === "number" ? String(value) : "";
+    }
+    for (const field of ["schema", "tools"]) {
+      byId(field).value = typeof saved[field] === "string" ? saved[field] : "";
+      this.clear(field);
+      this.checks(field);
+    }
+    byId("settings").close();
+    this.onLoad({ model: saved.model, messages: begins ? rest : saved.messages });
+  }
+}
+
+// Where in a text a mistake is, in lines and columns, as people count.
+function place(message, text) {
+  const at = /at position (\d+)/.exec(message);
+  const reason = message.replace(/ \(line \d+ column \d+\)| in JSON at position \d+.*|, "[\s\S]*" is not valid JSON/g, "");
+  if (!at) return `${reason}.`;
+  const before = text.slice(0, Number(at[1])).split("\n");
+  return `${reason} in line ${before.length}, column ${before.at(-1).length + 1}.`;
+}
+
+function wrongSchema(value) {
+  const right = typeof value === "object" && value !== null && !Array.isArray(value);
+  return right ? "" : 'A JSON schema is an object, such as {"type": "object"}.';
+}
+
+function wrongTools(value) {
+  if (!Array.isArray(value)) return "Tools are a list: [ ... ].";
+  const at = value.findIndex((tool) => tool?.type !== "function" || typeof tool.function?.name !== "string");
+  return at < 0 ? "" : `Tool ${at + 1} has not the form {"type": "function", "function": {"name": ..., "parameters": ...}}.`;
+}
+
+function isConversation(saved) {
+  return Array.isArray(saved?.messages) && saved.messages.length <= 10_000 && saved.messages.every(isMessage);
+}
+
+function isMessage(message) {
+  if (!ROLES.includes(message?.role)) return false;
+  const calls = message.tool_calls ?? [];
+  if (message.role !== "assistant" || !Array.isArray(calls) || !calls.length) return typeof message.content === "string";
+  return calls.every(
+    (call) => typeof call?.id === "string" && typeof call.function?.name === "string" && typeof call.function.arguments === "string",
+  );
+}

@@ -1,0 +1,29 @@
+// The two views, as tabs (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/).
+
+import { byId } from "./dom.js";
+
+const VIEWS = ["chat", "look"];
+
+export class Tabs {
+  constructor() {
+    for (const view of VIEWS) {
+      const tab = byId(`${view}-tab`);
+      tab.addEventListener("click", () => this.show(view));
+      tab.addEventListener("keydown", (event) => {
+        if (event.key !== "ArrowRight" && event.key !== "ArrowLeft") return;
+        const other = VIEWS.find((name) => name !== view);
+        this.show(other);
+        byId(`${other}-tab`).focus();
+      });
+    }
+  }
+
+  show(chosen) {
+    for (const view of VIEWS) {
+      const tab = byId(`${view}-tab`);
+      tab.ariaSelected = String(view === chosen);
+      tab.tabIndex = view === chosen ? 0 : -1;
+      byId(view).hidden = view !== chosen;
+    }
+  }
+}
