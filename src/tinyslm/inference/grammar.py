@@ -48,7 +48,7 @@ MOST_CHOICES = 10_000
 _JSON: JsonCompileOptions = {"whitespace_flexible": False, "json_allowed_escapes": 'nrbtf\\"'}
 
 _REMEDIES = {
-    "The JSON schema": "Change or leave out that part.",
+    "The JSON schema": "Change or leave out that part (for a oneOf: use anyOf).",
     "The regular expression": "Correct it; look-around and back-references are not supported.",
     "The Lark grammar": "Correct it; rules are described in llguidance's documentation of its syntax.",
 }
@@ -286,4 +286,6 @@ def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance
     if reason.startswith("Unsatisfiable schema: "):
         reason = reason.removeprefix("Unsatisfiable schema: ").removesuffix(".")
         raise TinyslmError(f"{what} cannot be satisfied: {reason}.", "Change it so that some document is valid.")
+    if reason.startswith("oneOf constraints"):
+        reason = "the alternatives of a oneOf may hold at the same time"
     raise TinyslmError(f"{what} cannot be used: {reason.removesuffix('.')}.", _REMEDIES.get(what, "Change it."))

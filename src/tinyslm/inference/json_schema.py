@@ -8,35 +8,35 @@ itself; what it would pass over in silence is refused here, where the place in t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.inference.schema_rewriting import LISTS, MAPS, SCHEMAS, rewritten
 
 LARGEST = 1 << 18  # characters as JSON
 DEEPEST = 64  # levels of lists and objects
 MOST_PARTS = 4_000  # schemas within the schema: compiling takes time with their number
 
-_SCHEMAS = {"items", "additionalItems", "additionalProperties"}  # keywords whose value is a schema
-_LISTS = {"anyOf", "oneOf", "allOf", "prefixItems", "items"}  # ... a list of schemas
-_MAPS = {"properties", "patternProperties", "$defs", "definitions"}  # ... schemas by name
 _VALUES = {
     *("type", "const", "enum", "$ref", "required"),
     *("minItems", "maxItems", "minProperties", "maxProperties", "minLength", "maxLength", "pattern", "format"),
-    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+    *("nullable", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
 _REMARKS = {  # say nothing about which documents are valid
     *("$schema", "$id", "id", "$anchor", "$comment", "title", "description", "default", "examples", "example"),
     *("deprecated", "readOnly", "writeOnly", "contentMediaType", "contentEncoding", "discriminator"),
 }
-KEYWORDS = _SCHEMAS | _LISTS | _MAPS | _VALUES | _REMARKS
+KEYWORDS = SCHEMAS | LISTS | MAPS | _VALUES | _REMARKS
 FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
+
+_UNWRITABLE = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")  # without \u escapes
 
 _INSTEAD = {
     "not": "List what is allowed instead (enum, pattern, anyOf).",
     "if": "Write the cases as anyOf.",
-    "nullable": 'Give the type as a list: ["string", "null"].',
     "uniqueItems": "Leave it out and drop duplicates afterwards, or list the combinations with enum.",
     "contains": "Describe all items with items and prefixItems.",
     "dependentRequired": "Write the cases as anyOf.",
@@ -59,14 +59,16 @@ def check_schema(schema: object) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         raise TinyslmError(f"The JSON schema is no object but {schema!r:.80}.", 'Give one such as {"type": "object"}.')
     _check_size(schema)
+    count = sum(1 for _ in _parts(schema, "#"))
+    if count > MOST_PARTS:
+        raise TinyslmError(f"The JSON schema has {count} parts.", f"Use one of at most {MOST_PARTS}.")
+    schema = rewritten(schema)
     parts = dict(_parts(schema, "#"))
-    if len(parts) > MOST_PARTS:
-        raise TinyslmError(f"The JSON schema has {len(parts)} parts.", f"Use one of at most {MOST_PARTS}.")
     for place, part in parts.items():
         _check_part(place, part)
     if any("$ref" in part for part in parts.values() if isinstance(part, Mapping)):
         _check_ends(parts)
-    return dict(schema)
+    return schema
 
 
 def _check_size(schema: Mapping[str, Any]) -> None:
@@ -98,13 +100,13 @@ def _parts(schema: Any, place: str) -> Iterator[tuple[str, Any]]:
         return
     for keyword, value in schema.items():
         here = f"{place}/{_escaped(str(keyword))}"
-        if keyword in _MAPS and isinstance(value, Mapping):
+        if keyword in MAPS and isinstance(value, Mapping):
             for name, inner in value.items():
                 yield from _parts(inner, f"{here}/{_escaped(str(name))}")
-        elif keyword in _LISTS and isinstance(value, list | tuple):
+        elif keyword in LISTS and isinstance(value, list | tuple):
             for number, inner in enumerate(value):
                 yield from _parts(inner, f"{here}/{number}")
-        elif keyword in _SCHEMAS:
+        elif keyword in SCHEMAS:
             yield from _parts(value, here)
 
 
@@ -123,8 +125,27 @@ def _check_part(place: str, part: Any) -> None:
                 f'The JSON schema uses "{keyword}" at {place}, which cannot be honoured.',
                 _INSTEAD.get(str(keyword)) or did_you_mean(str(keyword), KEYWORDS),
             )
+    for keyword in ("const", "enum", "properties", "required"):
+        if any(_UNWRITABLE.search(text) for text in _texts(part.get(keyword))):
+            raise TinyslmError(
+                f'The JSON schema has a control character in "{keyword}" at {place}, which cannot be written.',
+                "Leave it out; tabs and line ends are possible.",
+            )
     _check_format(place, part)
     _check_free_keys(place, part)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key)
+            yield from _texts(inner)
+    else:
+        for inner in _inner(value):
+            yield from _texts(inner)
 
 
 def _check_format(place: str, part: Mapping[str, Any]) -> None:

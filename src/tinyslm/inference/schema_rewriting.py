@@ -1,0 +1,157 @@
+"""Keywords of JSON schemas that llguidance does not know, said with those that it knows.
+
+What pydantic, OpenAPI and tool libraries write often: "nullable", formats that are only remarks or bounds, and "oneOf"
+where no two alternatives can hold at once, which then is "anyOf".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+from urllib.parse import unquote
+
+SCHEMAS = {"items", "additionalItems", "additionalProperties"}  # keywords whose value is a schema
+LISTS = {"anyOf", "oneOf", "allOf", "prefixItems", "items"}  # ... a list of schemas
+MAPS = {"properties", "patternProperties", "$defs", "definitions"}  # ... schemas by name
+
+_BOUNDS = {"int32": 2**31, "int64": 2**63}
+_REMARKS = {  # formats that any value of the type has
+    "string": {"password", "path", "file-path", "directory-path", "binary"},
+    "number": {"float", "double"},
+    "integer": set(),
+}
+_DEEP = 4  # levels of objects in which alternatives are compared
+_MANY = 50  # alternatives are compared in pairs
+
+
+def rewritten(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """An equal schema that says less in other ways."""
+    part: dict[str, Any] = _Rewriting(schema).part(schema)
+    return part
+
+
+class _Rewriting:
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._moves = "/oneOf/" not in json.dumps(list(_references(root)))
+
+    def part(self, part: Any) -> Any:
+        if not isinstance(part, Mapping):
+            return part
+        new = {keyword: self._inside(keyword, value) for keyword, value in part.items()}
+        _without_format(new)
+        options = part.get("oneOf")
+        if isinstance(options, list) and self._moves and self._excludes(options):
+            alternatives = new.pop("oneOf")
+            if "anyOf" in new:
+                _also(new, {"anyOf": alternatives})
+            else:
+                new["anyOf"] = alternatives
+        return _with_null(new) if new.pop("nullable", False) is True else new
+
+    def _inside(self, keyword: str, value: Any) -> Any:
+        if keyword in MAPS and isinstance(value, Mapping):
+            return {name: self.part(inner) for name, inner in value.items()}
+        if keyword in LISTS and isinstance(value, list | tuple):
+            return [self.part(inner) for inner in value]
+        return self.part(value) if keyword in SCHEMAS else value
+
+    def _excludes(self, options: list[Any]) -> bool:
+        if len(options) > _MANY:
+            return False
+        return all(self._disjoint(one, other, _DEEP) for one, other in combinations(options, 2))
+
+    def _disjoint(self, one: Any, other: Any, levels: int) -> bool:
+        """Whether it is plain that no value is valid under both."""
+        one, other = self._target(one), self._target(other)
+        if not isinstance(one, Mapping) or not isinstance(other, Mapping) or not levels:
+            return False
+        values = _values(one), _values(other)
+        if values[0] is not None and values[1] is not None:
+            return not values[0] & values[1]
+        kinds = _kinds(one), _kinds(other)
+        if not kinds[0] & kinds[1]:
+            return True
+        if kinds[0] & kinds[1] != {"object"}:
+            return False
+        mine, yours = _required(one), _required(other)
+        return any(self._disjoint(mine[name], yours[name], levels - 1) for name in mine.keys() & yours.keys())
+
+    def _target(self, part: Any) -> Any:
+        """What a schema that is only a reference refers to."""
+        for _ in range(_DEEP):
+            reference = part.get("$ref") if isinstance(part, Mapping) else None
+            if not isinstance(reference, str) or not reference.startswith("#/"):
+                break
+            part = self._root
+            for step in unquote(reference[2:]).split("/"):
+                name = step.replace("~1", "/").replace("~0", "~")
+                part = part.get(name) if isinstance(part, Mapping) else None
+        return part
+
+
+def _references(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield value.get("$ref")
+        for inner in value.values():
+            yield from _references(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _references(inner)
+
+
+def _required(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Schemas of the properties that must be there."""
+    properties, names = part.get("properties"), part.get("required")
+    if not isinstance(properties, Mapping) or not isinstance(names, list):
+        return {}
+    return {name: properties[name] for name in map(str, names) if name in properties}
+
+
+def _values(part: Mapping[str, Any]) -> set[str] | None:
+    """The values that are allowed, where they are listed; 1.0 is 1."""
+    listed = [part["const"]] if "const" in part else part.get("enum")
+    if not isinstance(listed, list):
+        return None
+    return {json.dumps(int(one) if isinstance(one, float) and one.is_integer() else one) for one in listed}
+
+
+def _kinds(part: Mapping[str, Any]) -> set[str]:
+    """The types that are allowed; a whole number is a number, too."""
+    everything = {"null", "boolean", "integer", "string", "array", "object"}
+    listed = [part["const"]] if "const" in part else part.get("enum")
+    if isinstance(listed, list):
+        return {_kind(value) for value in listed}
+    kinds = part.get("type", list(everything))
+    found = {kinds} if isinstance(kinds, str) else set(map(str, kinds)) if isinstance(kinds, list) else everything
+    return found | {"integer"} if "number" in found else found
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "boolean", int: "integer", float: "integer", str: "string", list: "array"}
+    return names.get(type(value), "object")
+
+
+def _without_format(part: dict[str, Any]) -> None:
+    kind, form = part.get("type"), part.get("format")
+    if not isinstance(kind, str) or not isinstance(form, str):
+        return
+    if form in _REMARKS.get(kind, ()):
+        del part["format"]
+    elif kind == "integer" and form in _BOUNDS:
+        del part["format"]
+        bounds = {"minimum": -_BOUNDS[form], "maximum": _BOUNDS[form] - 1}
+        _also(part, {"type": "integer", **bounds})
+
+
+def _also(part: dict[str, Any], more: dict[str, Any]) -> None:
+    before = part.get("allOf", [])
+    part["allOf"] = [*(before if isinstance(before, list) else [before]), more]
+
+
+def _with_null(part: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [part, {"type": "null"}]}
