@@ -3,18 +3,20 @@
     python benchmarks/parity.py
 
 Four ways: a whole sequence, a left-padded batch, token by token through the cache past the window, and the same with
-the step that generation takes on a CPU. The last line printed is the result as JSON.
+the native runner, as generation does on a CPU. The last line printed is the result as JSON.
 """
 
 import json
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 
-from tinyslm.inference.cache import KVCache
-from tinyslm.inference.step import NumpyStep
+from tinyslm.inference.native.runner import NativeRunner
+from tinyslm.inference.runner import Rows, Runner
+from tinyslm.inference.torch_runner import TorchRunner
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES
@@ -23,6 +25,7 @@ from tinyslm.model.folder import save_model
 SMALL = {"vocab_size": 320, "dim": 64, "depth": 6, "heads": 4, "context": 64}
 WINDOWED = ("mistral", "gemma3", "phi3")
 LENGTH = 48
+BLOCKS = LENGTH // 16
 
 
 def main() -> None:
@@ -50,17 +53,26 @@ def differences(family: str) -> dict[str, float]:
     padding = torch.tensor([0, 7, 30])
     seen = torch.arange(LENGTH) >= padding[:, None]
     padded = theirs(ids, attention_mask=seen.long(), position_ids=(seen.cumsum(-1) - 1).clamp(min=0)).logits
-    cache = KVCache(ours.config, 3, LENGTH, torch.float32, torch.device("cpu"))
-    steps = torch.cat([ours(ids[:, [at]], cache) for at in range(LENGTH)], 1)
-    cache = KVCache(ours.config, 3, LENGTH, torch.float32, torch.device("cpu"))
-    step = NumpyStep(ours)
-    numpy_steps = torch.stack([step(ids[:, at].tolist(), cache) for at in range(LENGTH)], 1)
+    steps = step_by_step(TorchRunner(ours, 3 * BLOCKS), ids)
+    native = step_by_step(NativeRunner(ours, 3 * BLOCKS), ids)
     return {
         "whole": (ours(ids) - whole).abs().max().item(),
         "padded": (ours(ids, padding_b=padding) - padded)[seen].abs().max().item(),
         "step by step": (steps - whole).abs().max().item(),
-        "NumPy steps": (numpy_steps - whole).abs().max().item(),
+        "native": (native - whole).abs().max().item(),
     }
+
+
+def step_by_step(runner: Runner, ids: torch.Tensor) -> torch.Tensor:
+    """Logits of three sequences, one token of each at a time."""
+    numbers = np.arange(3, dtype=np.int32)
+    tables = np.arange(3 * BLOCKS, dtype=np.int32).reshape(3, BLOCKS)
+    found = []
+    for at in range(LENGTH):
+        places = np.full(3, at, np.int32)
+        rows = Rows(ids[:, at].numpy().astype(np.int32), places, numbers, tables, numbers)
+        found.append(torch.from_numpy(runner.run(rows).copy()))
+    return torch.stack(found, 1)
 
 
 if __name__ == "__main__":

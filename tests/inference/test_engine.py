@@ -3,16 +3,12 @@
 import pytest
 import torch
 
+from running import logits_of
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.cache import KVCache
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.inference.step import NumpyStep
+from tinyslm.inference.torch_runner import TorchRunner
 
 FAMILIES = ["qwen3", "llama", "gpt2", "tinyslm"]
-
-
-def start_cache(model, batch: int) -> KVCache:
-    return KVCache(model.config, batch, model.config.context, torch.float32, torch.device("cpu"))
 
 
 def script(engine, monkeypatch, ids: list[int]) -> None:
@@ -27,50 +23,10 @@ def script(engine, monkeypatch, ids: list[int]) -> None:
 def test_logits_with_the_cache_are_those_without(make_engine, family: str, kv_heads: int) -> None:
     model = make_engine(family, kv_heads=kv_heads).model
     ids = torch.randint(0, 256, (3, 64))
-    cache = start_cache(model, 3)
-    parts = (20, 1, 1, 5, 1, 36)  # a prefill, single tokens, and several at once in the middle
+    parts = [20, 1, 1, 5, 1, 36]  # a prefill, single tokens, and several at once in the middle
     with torch.inference_mode():
-        found = torch.cat([model(part, cache) for part in ids.split(parts, 1)], 1)
+        found = logits_of(TorchRunner(model, 12), ids, parts)
         torch.testing.assert_close(found, model(ids), atol=2e-5, rtol=1e-4)
-    assert cache.length == 64
-
-
-@pytest.mark.parametrize("rows", [1, 3])
-@pytest.mark.parametrize("case", [*FAMILIES, "qwen3 grouped", "llama grouped", "gpt2 gelu"])
-def test_steps_in_numpy_are_those_in_torch(make_engine, case: str, rows: int) -> None:
-    family, _, kind = case.partition(" ")
-    changes = {"grouped": {"kv_heads": 2}, "gelu": {"feed_forward": "gelu"}}.get(kind, {})
-    model = make_engine(family, **changes).model
-    ids = torch.randint(0, 256, (rows, 30))
-    caches = [start_cache(model, rows) for _ in range(2)]
-    step = NumpyStep(model)
-    with torch.inference_mode():
-        for cache in caches:
-            model(ids[:, :20], cache)
-        for place in range(20, 30):
-            wanted = model(ids[:, place : place + 1], caches[0])[:, 0]
-            torch.testing.assert_close(step(ids[:, place].tolist(), caches[1]), wanted, atol=2e-5, rtol=1e-4)
-    assert caches[1].length == 30
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-def test_steps_in_numpy_take_large_activations_quietly(make_engine, family: str) -> None:
-    model = make_engine(family).model
-    with torch.no_grad():
-        for layer in model.model.layers:
-            getattr(layer.mlp, "gate_proj", layer.mlp.up_proj).weight.mul_(300)
-    caches = [start_cache(model, 1) for _ in range(2)]
-    found = NumpyStep(model)([65], caches[0])
-    with torch.no_grad():
-        torch.testing.assert_close(found, model(torch.tensor([[65]]), caches[1])[:, 0], atol=1e-2, rtol=1e-3)
-
-
-def test_a_full_cache_is_refused(make_engine) -> None:
-    model = make_engine(context=4).model
-    cache = start_cache(model, 1)
-    model(torch.zeros(1, 4, dtype=torch.long), cache)
-    with pytest.raises(TinyslmError, match=r"5 tokens .* 4"):
-        model(torch.zeros(1, 1, dtype=torch.long), cache)
 
 
 def test_greedy_generation_equals_the_slow_way(make_engine) -> None:

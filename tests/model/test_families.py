@@ -8,9 +8,9 @@ import pytest
 import torch
 import transformers
 
+from running import logits_of
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.cache import KVCache
-from tinyslm.inference.step import NumpyStep
+from tinyslm.inference.torch_runner import TorchRunner
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES
@@ -170,17 +170,16 @@ def test_steps_through_the_cache_equal_transformers_past_the_window(case: str, t
     theirs.save_pretrained(tmp_path / "model")
     ours = load_model(tmp_path / "model")
     ids = torch.randint(0, 300, (2, 30))
-    cache = KVCache(ours.config, 2, 30, torch.float32, torch.device("cpu"))
-    found = [ours(ids[:, :5], cache)[:, -1]]
-    found += [ours(ids[:, [at]], cache)[:, -1] for at in range(5, 20)]
-    found += [ours(ids[:, 20:], cache)[:, -1]]  # many at once behind a past
+    parts = [5, *[1] * 15, 10]  # at the end, many at once behind a past
+    found = logits_of(TorchRunner(ours, 4), ids, parts)
     past = None
     wanted = []
     for start, stop in [(0, 5), *[(at, at + 1) for at in range(5, 20)], (20, 30)]:
         out = theirs(ids[:, start:stop], past_key_values=past, use_cache=True)
         past = out.past_key_values
         wanted.append(out.logits[:, -1])
-    torch.testing.assert_close(torch.stack(found), torch.stack(wanted), atol=1e-4, rtol=0)
+    ends = [4, *range(5, 20), 29]
+    torch.testing.assert_close(found[:, ends], torch.stack(wanted, 1), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("case", OURS)
@@ -188,11 +187,8 @@ def test_steps_through_the_cache_equal_transformers_past_the_window(case: str, t
 def test_one_token_at_a_time_equals_the_whole(case: str) -> None:
     model = small_model(case)
     ids = torch.randint(0, 300, (2, 24))
-    cache = KVCache(model.config, 2, 24, torch.float32, torch.device("cpu"))
-    model(ids[:, :3], cache)
-    step = NumpyStep(model)
-    found = torch.stack([step(ids[:, at].tolist(), cache) for at in range(3, 24)], 1)
-    torch.testing.assert_close(found, model(ids)[:, 3:], atol=1e-4, rtol=0)
+    found = logits_of(TorchRunner(model, 4), ids, [3, *[1] * 21])
+    torch.testing.assert_close(found, model(ids), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("case", OURS)

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_json
-from tinyslm.inference.cache import KVCache
-from tinyslm.inference.step import NumpyStep
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, read_model_config, save_model, state_tensors
@@ -70,18 +68,6 @@ def test_a_packed_layer_computes_what_the_unpacked_one_does(bits, rows, outputs,
     assert (y.float() - expected).abs().max() < 0.02 * expected.abs().max()
     if dtype == torch.float32 and 2 * rows > FEW_ROWS[bits]:
         assert torch.allclose(y, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(("bits", "width"), [(4, 64), (4, 96), (8, 64), (8, 96), (8, 40)])
-@pytest.mark.parametrize("bias", [False, True])
-def test_on_arrays_it_computes_the_same(bits, width, bias):
-    torch.manual_seed(0)
-    matrix, _ = packed(37, width, bits)
-    layer = PackedLinear(matrix, torch.nn.Parameter(torch.randn(37)) if bias else None)
-    x = torch.randn(3, width)
-    y = torch.from_numpy(layer.on_arrays()(x.numpy()))
-    assert y.allclose(layer(x), atol=0.05, rtol=0.02)
-    assert y.dtype == torch.float32
 
 
 @pytest.mark.parametrize("width", [8, 40, 72, 100, 112])
@@ -168,18 +154,6 @@ def test_every_family_reads_packed_folders(tmp_path, family, bits):
     ids = torch.randint(100, (2, 20))
     expected = dense(ids)
     assert (model(ids) - expected).abs().max() < 0.05 * expected.abs().max()
-
-
-@pytest.mark.parametrize("family", ["qwen3", "gpt2"])
-def test_one_token_more_in_numpy_is_what_the_whole_sequence_gives(tmp_path, family):
-    model = load_model(quantized(tmp_path / "model", small(family), 4))
-    ids = torch.randint(100, (1, 9))
-    expected = model(ids)[0, -1]
-    cache = KVCache(model.config, 1, 16, model.dtype, model.device)
-    with torch.inference_mode():
-        model.model(ids[:, :-1], cache)
-    logits = NumpyStep(model)([int(ids[0, -1])], cache)[0]
-    assert (logits - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_a_tied_table_is_held_once(folder):

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-import torch
+import numpy as np
 
-from tinyslm.inference.cache import KVCache
-from tinyslm.inference.step import NumpyStep, suits
+from tinyslm.inference.batch_engine import best_runner
+from tinyslm.inference.runner import Rows
 from tinyslm.model.decoder import Decoder
 
 ROUNDS = 5
@@ -46,22 +46,27 @@ def measure(models: Sequence[Decoder], ids: Sequence[int]) -> list[Speed]:
 
 def _reader(model: Decoder, prompt: Sequence[int], new: Sequence[int]) -> Callable[[], tuple[float, float]]:
     """Seconds for the prompt, and for the new tokens, computed as the engine does for one sequence."""
-    step = NumpyStep(model) if suits(model, 1) else None
+    blocks = (len(prompt) + len(new)) // 16 + 1
+    runner = best_runner(model, blocks)
 
-    @torch.inference_mode()
-    def read(ids: Sequence[int], cache: KVCache) -> None:
-        model.logits(model.model(torch.tensor([ids], device=model.device), cache)[:, -1])
+    def read(ids: Sequence[int], start: int) -> None:
+        count = len(ids)
+        runner.run(
+            Rows(
+                ids=np.array(ids, np.int32),
+                positions=np.arange(start, start + count, dtype=np.int32),
+                sequences=np.zeros(count, np.int32),
+                tables=np.arange(blocks, dtype=np.int32)[None],
+                wanted=np.array([count - 1], np.int32),
+            )
+        )
 
     def run() -> tuple[float, float]:
-        cache = KVCache(model.config, 1, len(prompt) + len(new), model.dtype, model.device)
         start = time.perf_counter()
-        read(prompt, cache)
+        read(prompt, 0)
         middle = time.perf_counter()
-        for token in new:
-            if step is None:
-                read([token], cache)
-            else:
-                step([token], cache)
+        for place, token in enumerate(new, len(prompt)):
+            read([token], place)
         return middle - start, time.perf_counter() - middle
 
     return run

@@ -69,10 +69,9 @@ class TorchRunner:
         device, config = self.model.device, self.model.config
         positions_bt = torch.from_numpy(rows.positions[places_bt].astype(np.int64)).to(device)
         length = int(positions_bt.max()) + 1
-        tables = (
-            torch.from_numpy(rows.tables[sequences, : -(-length // BLOCK)].astype(np.int64)).to(device).clamp(min=0)
-        )
-        cache = _BlockCache(self._keys, self._values, tables, positions_bt, length)
+        blocks = -(-length // BLOCK)
+        tables = torch.from_numpy(rows.tables[sequences, :blocks].astype(np.int64)).to(device).clamp(min=0)
+        cache = _BlockCache(self._keys, self._values, tables, positions_bt)
         places_s = torch.arange(length, device=device)
         mask = (places_s <= positions_bt[..., None])[:, None]
         window_mask = None
@@ -87,8 +86,8 @@ class TorchRunner:
 class _BlockCache:
     """The blocks of some sequences, in the form that the model reads and extends."""
 
-    def __init__(self, keys: Tensor, values: Tensor, tables: Tensor, positions_bt: Tensor, length: int) -> None:
-        self.length = length - positions_bt.shape[1]
+    def __init__(self, keys: Tensor, values: Tensor, tables: Tensor, positions_bt: Tensor) -> None:
+        length = int(positions_bt.max()) + 1
         blocks_bt = tables.gather(1, positions_bt // BLOCK)
         slots = (blocks_bt, positions_bt % BLOCK)
         self.layers = [_LayerBlocks(k, v, tables, slots, length) for k, v in zip(keys, values, strict=True)]

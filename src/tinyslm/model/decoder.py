@@ -26,11 +26,7 @@ from tinyslm.model.stretch import unstretched
 
 
 class Cache(Protocol):
-    """The past of a batch of sequences: how long it is, and each layer's keys and values."""
-
-    @property
-    def length(self) -> int:
-        """Number of tokens seen so far; the next one stands at this position."""
+    """The past of a batch of sequences: each layer's keys and values."""
 
     @property
     def layers(self) -> Sequence[LayerCache]:
@@ -100,24 +96,21 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         self.norm = make_norm(config)
 
-    def forward(self, ids_bt: Tensor, cache: Cache | None = None, padding_b: Tensor | None = None) -> Tensor:
+    def forward(self, ids_bt: Tensor, padding_b: Tensor | None = None) -> Tensor:
         """Token ids to the vectors that the output projection reads, [b, t, d].
 
-        padding_b: how many tokens at the left of each sequence, the cached past included, are only padding.
+        padding_b: how many tokens at the left of each sequence are only padding.
         """
-        start = cache.length if cache else 0
-        stop = start + ids_bt.shape[1]
-        if stop > self.config.longest:
+        length = ids_bt.shape[1]
+        if length > self.config.longest:
             raise TinyslmError(
-                f"A sequence of {stop} tokens does not fit this model's context of {self.config.longest}.",
+                f"A sequence of {length} tokens does not fit this model's context of {self.config.longest}.",
                 "Shorten the text, or train a model with a larger context (--model.context).",
             )
         device = ids_bt.device
-        window_mask = mask(start, stop, self.config.window, padding_b, device) if self.config.window else None
-        sight = self.see(
-            positions(start, stop, padding_b, device), mask(start, stop, 0, padding_b, device), window_mask, stop
-        )
-        return self.run(ids_bt, sight, cache)
+        window_mask = mask(length, self.config.window, padding_b, device) if self.config.window else None
+        sight = self.see(positions(length, padding_b, device), mask(length, 0, padding_b, device), window_mask, length)
+        return self.run(ids_bt, sight)
 
     def see(self, positions_bt: Tensor, mask: Tensor | None, window_mask: Tensor | None, length: int) -> Sight:
         """A `Sight` with the turns for these positions, in sequences of `length` tokens in all."""
@@ -125,8 +118,8 @@ class Trunk(nn.Module):
         local_turn = self.local_rotary(positions_bt, length) if self.local_rotary else None
         return Sight(positions_bt, mask, window_mask, turn, local_turn)
 
-    def run(self, ids_bt: Tensor, sight: Sight, cache: Cache | None) -> Tensor:
-        """`forward` where it is known what the tokens see."""
+    def run(self, ids_bt: Tensor, sight: Sight, cache: Cache | None = None) -> Tensor:
+        """`forward` where it is known what the tokens see; with a past, they are new tokens behind it."""
         x_btd = self.embed_tokens(ids_bt)
         if self.config.embedding_scale != 1:
             x_btd = x_btd * self.config.embedding_scale
@@ -156,13 +149,13 @@ class Decoder(nn.Module):
         if drawn:
             self.reset()
 
-    def forward(self, ids_bt: Tensor, cache: Cache | None = None, padding_b: Tensor | None = None) -> Tensor:
+    def forward(self, ids_bt: Tensor, padding_b: Tensor | None = None) -> Tensor:
         """Token ids [b, t] to logits [b, t, v]; row t scores the token that follows position t.
 
         padding_b: how many tokens at the left of each sequence are only padding; their own logits mean nothing.
-        Raises `TinyslmError` when the sequence (the cached past included) is longer than the context.
+        Raises `TinyslmError` when the sequence is longer than the context.
         """
-        return self.logits(self.model(ids_bt, cache, padding_b))
+        return self.logits(self.model(ids_bt, padding_b))
 
     def logits(self, x_btd: Tensor) -> Tensor:
         """What the trunk computed, as scores of every token [..., v]."""

@@ -9,13 +9,12 @@ whatever the family; `quantization_config` in `config.json` names every packed m
 Shape legend: b rows of activations, o rows of a matrix (outputs), i its columns (inputs), n = i / group.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,8 +28,6 @@ GROUPS = (128, 64, 32)
 PACKED, SCALE = "_packed", "_scale"
 FEW_ROWS = {4: 64, 8: 16}
 """By bits: with more rows of activations than this, unpacking the matrix first is the faster way (measured)."""
-
-Array = NDArray[Any]  # of fp32
 
 _MULTIPLY_4 = torch.ops.aten._weight_int4pack_mm_for_cpu.default
 _MULTIPLY_8 = torch.ops.aten._weight_int8pack_mm.default
@@ -152,29 +149,11 @@ class PackedLinear(nn.Module):
 
     def _multiply(self, x_bi: Tensor) -> Tensor:
         """bf16 [b, i] to bf16 [b, o] with the packed kernels."""
-        return self._multiplier()(x_bi)
-
-    def _multiplier(self) -> Callable[[Tensor], Tensor]:
-        """`_multiply`, with everything that it needs at hand."""
         if self.bits == 8:
-            codes, scale, multiply_8 = _aligned(self.weight_packed), self.weight_scale, _MULTIPLY_8
-            return lambda x_bi: multiply_8(_aligned(x_bi), codes, scale)
-        codes, group, scale, multiply_4 = self._kernel_codes, self._group, self._kernel_scale, _MULTIPLY_4
-        outputs = self.out_features
-        if len(codes) == outputs:
-            return lambda x_bi: multiply_4(x_bi, codes, group, scale)
-        return lambda x_bi: multiply_4(x_bi, codes, group, scale)[:, :outputs]
-
-    def on_arrays(self) -> Callable[[Array], Array]:
-        """`forward` for few rows `[b, i]` of NumPy's fp32 on a CPU, without what a module and dispatching cost."""
-        bias = None if self.bias is None else self.bias.detach().numpy()
-        if not self._most_rows:
-            transposed = self.dense().numpy().T
-            return lambda x: x @ transposed if bias is None else x @ transposed + bias
-        multiply = self._multiplier()
-        if bias is None:
-            return lambda x: multiply(torch.from_numpy(x).bfloat16()).float().numpy()
-        return lambda x: multiply(torch.from_numpy(x).bfloat16()).float().numpy() + bias
+            y_bo: Tensor = _MULTIPLY_8(_aligned(x_bi), _aligned(self.weight_packed), self.weight_scale)
+            return y_bo
+        y_bo = _MULTIPLY_4(x_bi, self._kernel_codes, self._group, self._kernel_scale)
+        return y_bo[:, : self.out_features]
 
 
 class PackedEmbedding(nn.Module):

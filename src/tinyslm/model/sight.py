@@ -27,27 +27,26 @@ class Sight(NamedTuple):
     local_turn: Turn | None = None
 
 
-def positions(start: int, stop: int, padding_b: Tensor | None, device: torch.device) -> Tensor:
-    """Positions of tokens `start` to `stop` of each sequence, not counting the padding at its left."""
-    positions_bt = torch.arange(start, stop, device=device)[None]
+def positions(length: int, padding_b: Tensor | None, device: torch.device) -> Tensor:
+    """Positions of the tokens of each sequence, not counting the padding at its left."""
+    positions_bt = torch.arange(length, device=device)[None]
     return positions_bt if padding_b is None else (positions_bt - padding_b[:, None]).clamp(min=0)
 
 
-def mask(start: int, stop: int, window: int, padding_b: Tensor | None, device: torch.device) -> Tensor | None:
-    """Which of the tokens 0 to `stop` the tokens from `start` on see; `None` if each sees itself and all before.
+def mask(length: int, window: int, padding_b: Tensor | None, device: torch.device) -> Tensor | None:
+    """Which tokens each one sees, `[b, 1, t, t]`; `None` if each sees itself and all before.
 
     window: how many tokens one sees, itself included; 0 for all. Padding is seen only by itself, so that no row is
     empty (a softmax over nothing is no number).
     """
-    plain = start == 0 or stop - start == 1
-    if padding_b is None and plain and not 0 < window < stop:
+    if padding_b is None and not 0 < window < length:
         return None
-    queries_t1 = torch.arange(start, stop, device=device)[:, None]
-    keys_s = torch.arange(stop, device=device)
-    seen = keys_s <= queries_t1
+    keys_t = torch.arange(length, device=device)
+    queries_t1 = keys_t[:, None]
+    seen = keys_t <= queries_t1
     if window:
-        seen &= keys_s > queries_t1 - window
+        seen &= keys_t > queries_t1 - window
     seen = seen[None, None]
     if padding_b is not None:
-        seen = seen & (keys_s >= padding_b[:, None, None, None]) | (keys_s == queries_t1)
+        seen = seen & (keys_t >= padding_b[:, None, None, None]) | (keys_t == queries_t1)
     return seen
