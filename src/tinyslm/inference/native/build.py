@@ -57,24 +57,27 @@ def load(path: Path) -> ctypes.CDLL:
     found.tinyslm_close.argtypes = [ctypes.c_void_p]
     found.tinyslm_close.restype = None
     found.tinyslm_run.argtypes = [ctypes.c_void_p] * 3
+    found.tinyslm_draw.argtypes = [ctypes.c_void_p] * 3
+    found.tinyslm_draw.restype = None
     return found
 
 
-def build(processor: Sequence[str], folder: Path | None = None) -> Path:
+def build(processor: Sequence[str], folder: Path | None = None, sources: Path = SOURCES) -> Path:
     """The library for `processor` (the compiler's options for it), compiled unless it is there already.
 
-    folder: where it lies; by default in the user's cache folder. Safe with several processes at once. Raises
-    `NotAvailable` without a compiler, when it fails, or when the folder is not safely the user's own.
+    folder: where it lies; by default in the user's cache folder. sources: of step.cpp and what it includes. Safe with
+    several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is not safely
+    the user's own.
     """
     command = [*compiler(), *processor, *OPTIONS]
     folder = private(folder or cache_folder())
-    path = folder / f"step-{_key(command)}.so"
+    path = folder / f"step-{_key(command, sources)}.so"
     if _is_ours(path):
         return path
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_ours(path):
-            _compile(command, path)
+            _compile(command, sources / ENTRY, path)
     return path
 
 
@@ -114,20 +117,20 @@ def _is_ours(path: Path) -> bool:
     return found.st_uid == os.getuid() and not found.st_mode & stat.S_IWOTH
 
 
-def _key(command: Sequence[str]) -> str:
+def _key(command: Sequence[str], sources: Path) -> str:
     """Of everything that decides what the library is."""
     digest = sha256()
-    for path in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.cpp")]):
+    for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp")]):
         digest.update(path.name.encode() + path.read_bytes())
     version = subprocess.run([command[0], "--version"], capture_output=True, check=False)  # noqa: S603
     digest.update(repr((command, version.stdout, read_processor())).encode())
     return digest.hexdigest()[:20]
 
 
-def _compile(command: Sequence[str], path: Path) -> None:
+def _compile(command: Sequence[str], source: Path, path: Path) -> None:
     with TemporaryDirectory(dir=path.parent) as name:
         made = Path(name) / "step.so"
-        whole = [*command, str(SOURCES / ENTRY), "-o", str(made)]
+        whole = [*command, str(source), "-o", str(made)]
         try:
             result = subprocess.run(whole, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603
         except (OSError, subprocess.TimeoutExpired) as error:

@@ -117,19 +117,27 @@ INLINE Lanes add_product(Lanes sum, Lanes a, Lanes b) {
     return sum;
 }
 
-INLINE float total(Lanes x) {
+// Of all sixteen: halves together, then quarters, and so on.
+template <class Join> INLINE float joined(Lanes x, Join join) {
+#ifdef __AVX512F__
+    __m512 whole = (__m512)x.part[0];
+    __m256 half = join(_mm512_castps512_ps256(whole), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(whole), 1)));
+    __m128 four = join(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    __m128 two = join(four, _mm_movehl_ps(four, four));
+    return join(two[0], two[1]);
+#else
     float y[LANES];
     store(y, x);
     for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) y[i] += y[i + half];
+        for (int i = 0; i < half; i++) y[i] = join(y[i], y[i + half]);
     return y[0];
+#endif
+}
+INLINE float total(Lanes x) {
+    return joined(x, [](auto a, auto b) { return a + b; });
 }
 INLINE float most(Lanes x) {
-    float y[LANES];
-    store(y, x);
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) y[i] = y[i] > y[i + half] ? y[i] : y[i + half];
-    return y[0];
+    return joined(x, [](auto a, auto b) { return a > b ? a : b; });
 }
 
 // The first `count` of sixteen numbers; the others are `filler`.

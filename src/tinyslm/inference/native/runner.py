@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from tinyslm.hardware.limits import usable_cores
+from tinyslm.inference.drawing import Draws
 from tinyslm.inference.native.build import library
 from tinyslm.inference.native.memory import Memory, pages
 from tinyslm.inference.native.program import Header, Matrix, Op, Program, compiled, without_head
@@ -43,6 +44,19 @@ class _Rows(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("ids", "positions", "sequences", "tables", "wanted")),
         *((name, ctypes.c_int32) for name in ("count", "table_width", "wanted_count")),
+    ]
+
+
+class _Draws(ctypes.Structure):
+    """`Draws` of draw.h."""
+
+    _fields_ = [
+        *(
+            (name, ctypes.c_void_p)
+            for name in ("logits", "temperature", "top_k", "top_p", "min_p", "chance", "allowed")
+        ),
+        ("stride", ctypes.c_int64),
+        *((name, ctypes.c_int32) for name in ("count", "vocab_size")),
     ]
 
 
@@ -98,6 +112,10 @@ class NativeRunner:
         rows = Rows(np.array(ids, np.int32), whole, np.zeros_like(whole), table, whole)
         return self._texts.run(rows)[:, : self._model.config.dim].copy()
 
+    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
+        """The `Draw` of `drawing.py`, with all threads."""
+        return self._machine.draw(logits_wv, draws)
+
     def copy_block(self, source: int, target: int) -> None:
         """Make block `target` hold the keys and values of block `source`."""
         self._machine.copy_block(source, target)
@@ -141,6 +159,7 @@ class Machine:
 
     def run(self, rows: Rows) -> NDArray[np.float32]:
         """The program's result for the wanted rows, with padding `[w, width]`."""
+        assert not len(rows.wanted) or 0 <= rows.wanted[0] <= rows.wanted[-1] < len(rows.ids), "unknown rows are wanted"
         if len(rows.wanted) > len(self._result):
             self._result = np.zeros((len(rows.wanted), self._width), np.float32)
         for first in range(0, len(rows.ids), MOST_ROWS):
@@ -160,6 +179,26 @@ class Machine:
         )  # fmt: skip
         valid = self._library.tinyslm_run(self._handle, ctypes.byref(some), self._result[start:].ctypes.data)
         assert valid, "rows with unknown ids, positions or blocks"
+
+    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
+        """Ids of the tokens drawn from each row."""
+        count, size = logits_wv.shape
+        rows = (
+            logits_wv if logits_wv.dtype == np.float32 and logits_wv.strides[1] == 4 else logits_wv.astype(np.float32)
+        )
+        kinds = {"temperature": np.float32, "top_k": np.int32, "top_p": np.float32, "min_p": np.float32}
+        columns = [np.ascontiguousarray(getattr(draws, name), kind) for name, kind in kinds.items()]
+        columns.append(np.ascontiguousarray(draws.chance, np.float64))
+        assert all(len(column) == count for column in columns)
+        allowed = None if draws.allowed is None else np.ascontiguousarray(draws.allowed, np.uint32)
+        assert allowed is None or allowed.shape == (count, -(-size // 32))
+        ids = np.empty(count, np.int32)
+        given = _Draws(
+            rows.ctypes.data, *(column.ctypes.data for column in columns),
+            None if allowed is None else allowed.ctypes.data, rows.strides[0] // 4, count, size,
+        )  # fmt: skip
+        self._library.tinyslm_draw(self._handle, ctypes.byref(given), ids.ctypes.data)
+        return ids
 
     def copy_block(self, source: int, target: int) -> None:
         """Of all layers."""

@@ -7,6 +7,7 @@
 #include <memory>
 #include "rows.h"
 #include "attention.h"
+#include "draw.h"
 #include "team.h"
 
 namespace {
@@ -99,6 +100,13 @@ public:
         return true;
     }
 
+    void draw(const Draws& draws, int32_t* ids) {
+        drawers.resize(team.size);
+        team.run([&](int thread) {
+            for (int row = thread; row < draws.count; row += team.size) ids[row] = drawers[thread].draw(draws, row);
+        });
+    }
+
 private:
     Program program;
     std::vector<Op> ops;
@@ -106,6 +114,7 @@ private:
     std::vector<Buffer> buffers;
     std::vector<Memory> memories;
     std::vector<char*> scratch;  // by thread
+    std::vector<Drawer> drawers;  // by thread
     long scores_stride;
     Cache cache;
     Team team;
@@ -293,4 +302,7 @@ void tinyslm_close(void* runner) { delete (Runner*)runner; }
 // result: [wanted_count] rows of the program's result, padded to a multiple of 32 values.
 // Says whether the rows were such as may be: known ids, positions and blocks.
 int tinyslm_run(void* runner, const Rows* rows, float* result) { return ((Runner*)runner)->run(*rows, result); }
+
+// Writes the ids of the tokens that were drawn.
+void tinyslm_draw(void* runner, const Draws* draws, int32_t* ids) { ((Runner*)runner)->draw(*draws, ids); }
 }

@@ -63,12 +63,14 @@ def tiles(linear: Any, precision: Format, memory: Memory) -> Tiles:
 
 def _fp32(weight_oi: Tensor) -> Tensor:
     """[t, i, 16]."""
-    return _padded(weight_oi.float(), 1).unflatten(0, (-1, TILE)).transpose(1, 2)
+    tiled: Tensor = _padded(weight_oi.float(), 1).unflatten(0, (-1, TILE))
+    return tiled.transpose(1, 2)
 
 
 def _pairs(weight_oi: Tensor) -> Tensor:
     """[t, i / 2, 16, 2]."""
-    return _padded(weight_oi, 2).unflatten(0, (-1, TILE)).unflatten(2, (-1, 2)).transpose(1, 2)
+    tiled: Tensor = _padded(weight_oi, 2).unflatten(0, (-1, TILE)).unflatten(2, (-1, 2))
+    return tiled.transpose(1, 2)
 
 
 def _words(codes_oi: Tensor) -> Tensor:
