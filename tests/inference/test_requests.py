@@ -1,5 +1,6 @@
 """Requests: many at once are as good as alone, prompts are shared, each can be cancelled, errors reach their owner."""
 
+import json
 import threading
 
 import numpy as np
@@ -10,6 +11,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
 from tinyslm.inference.drawing import log_probabilities
 from tinyslm.inference.engine import EngineFull
+from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Request
 from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
@@ -249,3 +251,45 @@ def test_an_engine_without_hidden_states_says_so(engine) -> None:
 
     with pytest.raises(TinyslmError, match="gives no hidden states"):
         Engine.embed(engine, [1])
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "sizes": {"type": "array", "items": {"type": "integer"}}},
+    "required": ["name", "sizes"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("max_tokens", [24, 30, 60])
+def test_a_document_is_whole_however_few_tokens_there_are(make_engine, max_tokens: int) -> None:
+    engine = make_engine(context=128)
+    grammar = Grammar.json_schema(SCHEMA, engine.tokenizer)
+    for seed in range(10):
+        settings = SamplingSettings(max_tokens=max_tokens, temperature=1.0, seed=seed)
+        (found,) = engine.complete("x", settings, grammar=grammar)
+        assert set(json.loads(found.text)) == {"name", "sizes"}
+        assert found.finish == "stop"
+
+
+def test_what_a_grammar_forces_is_taken_without_the_model_and_changes_no_text(make_engine) -> None:
+    engine = make_engine(context=128)
+    stepping = BatchEngine(engine.model, engine.tokenizer, EngineOptions(jump=False, guesses=0))
+    grammar = Grammar.json_schema(SCHEMA, engine.tokenizer)
+    for seed in range(5):
+        settings = SamplingSettings(max_tokens=50, temperature=1.0, seed=seed)
+        assert engine.complete("x", settings, grammar=grammar) == stepping.complete("x", settings, grammar=grammar)
+    assert engine.stats().forced_tokens > 0
+    assert stepping.stats().forced_tokens == 0
+
+
+def test_requests_with_and_without_a_grammar_run_side_by_side(make_engine) -> None:
+    engine = make_engine(context=128)
+    grammar = Grammar.choices(["yes", "no"], engine.tokenizer)
+    free = asked(engine, "abc", seed=3)
+    alone = engine.submit(free).whole()
+    bound = Request(engine.prompt_ids("abd"), SamplingSettings(max_tokens=20, seed=5), grammar=grammar, n=4)
+    generations = [engine.submit(free), engine.submit(bound)]
+    found = [generation.whole() for generation in generations]
+    assert found[0] == alone
+    assert {one.text for one in found[1]} <= {"yes", "no"}

@@ -102,12 +102,17 @@ class BatchEngine(Engine):
             raise EngineFull(f"{waiting} texts are waiting already.", "Try again later.")
         generation = Generation(request, self, sink)
         seed = secrets.randbits(48) if request.settings.seed is None else request.settings.seed
+        most = request.settings.max_tokens
+        if not request.slides:
+            most = min(most, self.context + 1 - len(request.prompt_ids))
         with self._news:
             first: Tokens | None = None
             for number in range(request.n):
                 tokens = Tokens(list(request.prompt_ids), request.priority, self._order, first)
                 first, self._order = first or tokens, self._order + 1
-                self._arrived.append(Sample(generation, number, seed, tokens, self.tokenizer))
+                self._arrived.append(
+                    Sample(generation, number, seed=seed, most=most, sequence=tokens, tokenizer=self.tokenizer)
+                )
             self._news.notify_all()
         return generation
 
@@ -213,7 +218,7 @@ class BatchEngine(Engine):
         guesses = {}
         for tokens in generating:
             sample = self._samples[tokens]
-            room = min(sample.settings.max_tokens - sample.generated, self.context - len(tokens.tokens)) - 1
+            room = min(sample.most - sample.generated, self.context - len(tokens.tokens)) - 1
             if room > 0 and (ids := self._guessers[tokens].guess(tokens.tokens, room)):
                 guesses[tokens] = ids
         return guesses
@@ -247,7 +252,8 @@ class BatchEngine(Engine):
                 sample.reshape(chosen_wv[row])
         allowed = self._allowed(samples, chosen_wv.shape[1])
         draws = Draws.of([one.settings for one in samples], [one.chance() for one in samples], allowed)
-        tokens = [int(token) for token in self._draw(chosen_wv, draws)]
+        drawn = self._draw(chosen_wv, draws)
+        tokens = [sample.settle(int(token)) for sample, token in zip(samples, drawn, strict=True)]
         for row, (sample, token) in enumerate(zip(samples, tokens, strict=True)):
             before = plain[row]
             sample.score(token, chosen_wv[row] if before is None else before)
@@ -280,8 +286,8 @@ class BatchEngine(Engine):
             self._totals["forced"] += sample.take_forced()
         self._totals["generated"] += len(sample.fresh)
         tokens.tokens.extend(sample.fresh)
-        if not sample.finish and len(tokens.tokens) > self.context:
-            self._outgrown(sample)
+        if not sample.finish and len(tokens.tokens) > self.context:  # full: forget the older half
+            self._scheduler.restart(tokens, tokens.tokens[-(self.context // 2) :])
         self._tell(sample)
 
     def _count_prompt(self, sample: Sample) -> None:
@@ -291,14 +297,6 @@ class BatchEngine(Engine):
             sample.generation.usage.cached_tokens = sample.sequence.cached
             self._totals["prompt"] += len(sample.generation.request.prompt_ids)
             self._totals["cached"] += sample.sequence.cached
-
-    def _outgrown(self, sample: Sample) -> None:
-        """The context is full: forget its older half, or end."""
-        if sample.generation.request.slides:
-            tokens = sample.sequence.tokens
-            self._scheduler.restart(sample.sequence, tokens[-(self.context // 2) :])
-        else:
-            sample.end("length")
 
     def _tell(self, sample: Sample) -> None:
         if sample.finish:

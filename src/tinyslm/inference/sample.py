@@ -22,15 +22,20 @@ if TYPE_CHECKING:
 
 
 class Sample:
-    """Sample `number` of a request. What `fresh` holds has been chosen in this step, and is not the sequence's yet."""
+    """Sample `number` of a request. What `fresh` holds has been chosen in this step, and is not the sequence's yet.
+
+    most: tokens that may be generated.
+    """
 
     def __init__(
-        self, generation: Generation, number: int, seed: int, sequence: Sequence, tokenizer: Tokenizer
+        self, generation: Generation, number: int, *, seed: int, most: int, sequence: Sequence, tokenizer: Tokenizer
     ) -> None:
         request = generation.request
         self.generation, self.number, self.sequence = generation, number, sequence
-        self.settings = request.settings
-        self.matcher: Matcher | None = request.grammar.matcher() if request.grammar else None
+        self.settings, self.most = request.settings, most
+        self.matcher: Matcher | None = None
+        if request.grammar is not None:
+            self.matcher = request.grammar.matcher(continues=request.continues)
         self.finish: Finish = ""
         self.generated = 0
         self.counted = False
@@ -87,6 +92,10 @@ class Sample:
         top = tuple((int(one), float(logprobs[one])) for one in likeliest)
         self._scores.append(TokenScore(token, float(logprobs[token]), top))
 
+    def settle(self, token: int) -> int:
+        """The token, or the one that leads to the end of what the grammar wants, where too few tokens are left."""
+        return token if self.matcher is None else self.matcher.settle(token, self.most - self.generated)
+
     def take(self, token: int) -> None:
         """The next token is chosen."""
         self.generated += 1
@@ -102,7 +111,7 @@ class Sample:
             assert taken == 1, f"token {token} is not allowed by the grammar"
         if self._stop.found or (self.matcher is not None and self.matcher.finished):
             self.finish = "stop"
-        elif self.generated == self.settings.max_tokens:
+        elif self.generated == self.most:
             self.finish = "length"
 
     def take_forced(self) -> int:
@@ -112,8 +121,9 @@ class Sample:
         before = self.generated
         for token in self.matcher.forced():
             self.chance()
-            self.take(token)
-            if self.finish:
+            settled = self.settle(token)
+            self.take(settled)
+            if self.finish or settled != token:
                 break
         return self.generated - before
 
