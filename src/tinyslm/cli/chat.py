@@ -1,0 +1,172 @@
+"""`tinyslm chat`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from tinyslm.cli.asking import EngineOptions, Text
+from tinyslm.inference.settings import SamplingSettings
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from tinyslm.cli.dialogue import Dialogue
+
+
+def chat(
+    model: Path,
+    /,
+    *,
+    system: Annotated[str, Text] = "",
+    sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
+    engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
+    json: bool = False,
+) -> None:
+    """Talk with a model; answers appear as they are generated. /help in the chat lists what else can be typed.
+
+    Where something is piped in, each of its lines is answered, as one conversation, and standard output holds only the
+    answers.
+
+    Parameters
+    ----------
+    model
+        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+    system
+        A message that tells the model how to behave.
+    sampling
+        How the text is drawn.
+    engine
+        What computes.
+    json
+        Print one JSON object for each answer, when it is complete.
+    """
+    import sys
+
+    from tinyslm.cli.asking import opened
+    from tinyslm.cli.dialogue import Dialogue
+
+    with opened(model, engine or EngineOptions(), threaded=False) as running:
+        dialogue = Dialogue(running, str(model), system, sampling or SamplingSettings())
+        dialogue.check()
+        if sys.stdin.isatty() and sys.stdout.isatty() and not json:
+            _talk(dialogue)
+        else:
+            _answer_lines(dialogue, json=json)
+
+
+def _answer_lines(dialogue: Dialogue, *, json: bool) -> None:
+    """Each line of standard input is a message."""
+    import sys
+    from json import dumps
+
+    from tinyslm.core.console import stream, warn
+    from tinyslm.core.errors import TinyslmError
+
+    try:
+        for line in sys.stdin.buffer:
+            text = line.decode("utf-8").strip()
+            if not text:
+                continue
+            pieces = dialogue.say(text)
+            if json:
+                whole = "".join(pieces)
+                told = {"message": text, "text": whole, "finish": dialogue.finish, "tokens": dialogue.tokens}
+                stream(dumps(told) + "\n")
+            else:
+                for piece in pieces:
+                    stream(piece)
+                stream("\n")
+            if dialogue.forgotten:
+                warn(_forgot(dialogue))
+    except UnicodeDecodeError as error:
+        raise TinyslmError(f"Standard input is not UTF-8 text ({error}).", "Convert it first: iconv -t utf-8") from None
+
+
+def _talk(dialogue: Dialogue) -> None:
+    """A conversation in a terminal."""
+    import readline  # noqa: F401  (lets the line be edited, and earlier ones be fetched back)
+
+    from tinyslm.cli.commands import Leave, run_command
+    from tinyslm.core.console import fail, say
+    from tinyslm.core.errors import TinyslmError
+
+    say(f"Talking with {dialogue.model}. /help says what can be typed; Ctrl-D leaves.\n")
+    while (line := _read()) is not None:
+        if not line.strip():
+            continue
+        try:
+            answer = run_command(line, dialogue) if line.startswith("/") else dialogue.say(line.strip())
+            if answer is not None:
+                _show(answer, dialogue)
+        except TinyslmError as error:
+            fail(error.problem, error.remedy)
+        except Leave:
+            return
+        say()
+
+
+def _read() -> str | None:
+    """What the user types, up to a line that does not end in a backslash; `None` when they leave."""
+    from tinyslm.core.console import say
+
+    lines: list[str] = []
+    while True:
+        try:
+            line = input("… " if lines else "› ")
+        except KeyboardInterrupt:
+            lines.clear()
+            say()
+            continue
+        except EOFError:
+            say()
+            return None
+        except UnicodeDecodeError:
+            continue
+        lines.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            return "\n".join(lines)
+
+
+def _show(pieces: Iterable[str], dialogue: Dialogue) -> None:
+    """An answer as it comes; Ctrl-C stops it."""
+    from tinyslm.core.console import say, stream
+
+    with _stopping(dialogue):
+        for number, piece in enumerate(pieces):
+            if not number and dialogue.forgotten:
+                say(f"({_forgot(dialogue)})")
+            stream(piece)
+    say()
+    if dialogue.finish == "cancelled":
+        say("(stopped)")
+    elif dialogue.finish == "length":
+        say("(cut off: /max-tokens N allows more)")
+
+
+@contextmanager
+def _stopping(dialogue: Dialogue) -> Iterator[None]:
+    """Ctrl-C ends the answer between two steps of the engine, so that it can go on with the next one."""
+    import signal
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        dialogue.cancel()
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _forgot(dialogue: Dialogue) -> str:
+    count = dialogue.forgotten
+    return (
+        f"The context is full: the oldest {count} messages are left out."
+        if count > 1
+        else ("The context is full: the oldest message is left out.")
+    )
