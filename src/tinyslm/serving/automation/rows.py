@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -59,23 +61,24 @@ class Rows:
         self.place = "standard input" if place == "-" else place
         self.kind = _kind(place, kind)
         self.share: float | None = None
-        self._stream: BinaryIO = sys.stdin.buffer if place == "-" else _open(Path(place))
-        self._size = 0 if place == "-" else Path(place).stat().st_size
+        self._path = None if place == "-" else Path(place)
+        self._size = _size(self._path) if self._path else 0
 
     def __iter__(self) -> Iterator[Row]:
         """Every row; those that are broken carry their problem. Raises `TinyslmError` for what is no such file."""
         reader = {"csv": self._csv, "parquet": self._parquet}.get(self.kind, self._lines)
         digest = xxhash.xxh3_64()
-        for number, (values, problem) in enumerate(reader(), start=1):
-            digest.update(json.dumps([values, problem], sort_keys=True, default=str).encode("utf-8", "surrogatepass"))
-            yield Row(number, values, problem, digest.hexdigest())
+        with self._path.open("rb") if self._path else nullcontext(sys.stdin.buffer) as stream:
+            for number, (values, problem) in enumerate(reader(stream), start=1):
+                digest.update(json.dumps([values, problem], sort_keys=True, default=str).encode())
+                yield Row(number, values, problem, digest.hexdigest())
 
-    def _lines(self) -> Iterator[tuple[dict[str, Any], str]]:
+    def _lines(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
         """Lines of JSON or text; empty ones do not count."""
         done = 0
-        for line in iter(lambda: self._stream.readline(LONGEST_LINE), b""):
+        for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                done += len(line) + self._skip_line()
+                done += len(line) + self._skip_line(stream)
                 yield {}, f"the line is longer than {LONGEST_LINE} bytes"
                 continue
             text = line.removeprefix(BOM) if not done else line
@@ -87,26 +90,26 @@ class Rows:
                 self.kind = "jsonl" if _object(text)[0] is not None else "text"
             yield _read_json(text) if self.kind == "jsonl" else _read_line(text)
 
-    def _skip_line(self) -> int:
+    def _skip_line(self, stream: BinaryIO) -> int:
         skipped = 0
-        for part in iter(lambda: self._stream.readline(LONGEST_LINE), b""):
+        for part in iter(lambda: stream.readline(LONGEST_LINE), b""):
             skipped += len(part)
             if part.endswith(b"\n"):
                 break
         return skipped
 
-    def _csv(self) -> Iterator[tuple[dict[str, Any], str]]:
-        stream = io.TextIOWrapper(self._stream, encoding="utf-8-sig", errors="strict", newline="")
+    def _csv(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
+        lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="strict", newline="")
         csv.field_size_limit(LONGEST_LINE)
         try:
-            header = stream.readline()
+            header = lines.readline()
             delimiter = max(",;\t", key=header.count)
             columns = next(csv.reader([header], delimiter=delimiter), [])
             if len(set(columns)) < len(columns):
                 raise TinyslmError(f"{self.place} has two columns of one name.", "Give its columns different names.")
-            for cells in csv.reader(stream, delimiter=delimiter):
+            for cells in csv.reader(lines, delimiter=delimiter):
                 if self._size:
-                    self.share = self._stream.tell() / self._size  # a block is read ahead
+                    self.share = stream.tell() / self._size  # a block is read ahead
                 if not cells:
                     continue
                 wrong = len(cells) != len(columns)
@@ -115,15 +118,15 @@ class Rows:
         except (csv.Error, UnicodeDecodeError) as error:
             raise TinyslmError(f"{self.place} is no CSV file in UTF-8 ({error}).", "Save it as such.") from None
         finally:
-            stream.detach()
+            lines.detach()
 
-    def _parquet(self) -> Iterator[tuple[dict[str, Any], str]]:
+    def _parquet(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
         try:
             import pyarrow
             import pyarrow.parquet
         except ImportError:
             raise require_extra("documents", "Reading Parquet files") from None
-        source = self._stream if self._size else io.BytesIO(self._stream.read())
+        source = stream if self._size else io.BytesIO(stream.read())
         try:
             table = pyarrow.parquet.ParquetFile(source)
             total, done = table.metadata.num_rows, 0
@@ -149,9 +152,13 @@ def _kind(place: str, given: str) -> str:
     return _ENDINGS[ending]
 
 
-def _open(path: Path) -> BinaryIO:
+def _size(path: Path) -> int:
+    """Bytes of a file that can be read; 0 for a pipe with a name, which can be opened only once."""
     try:
-        return path.open("rb")
+        if path.is_fifo():
+            return 0
+        with path.open("rb") as file:
+            return os.fstat(file.fileno()).st_size
     except OSError as error:
         raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Check the path and its permissions.") from None
 

@@ -1,0 +1,138 @@
+"""From rows to requests."""
+
+import pytest
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.serving.automation.asking import Asker, Asking, NoSuchColumn
+from tinyslm.serving.automation.form import Form
+from tinyslm.serving.automation.rows import Row
+
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+
+
+@pytest.fixture
+def request_of(engine):
+    """The request that a row becomes: `request_of({"prompt": "a"}, column="x")`."""
+
+    def make(values, number=1, **asking):
+        return Asker(engine, Asking(**asking)).request(Row(number, values))
+
+    return make
+
+
+@pytest.fixture
+def text_of(engine, request_of):
+    """The text of a row's prompt, with special tokens."""
+    return lambda values, **asking: engine.tokenizer.decode(request_of(values, **asking).prompt_ids)
+
+
+def test_a_prompt_is_gone_on_from(request_of, engine):
+    made = request_of({"prompt": "Once"})
+    assert made.prompt_ids == engine.prompt_ids("Once")
+    assert made.grammar is None
+
+
+def test_templates_are_filled_with_the_row(text_of):
+    values = {"name": "tea", "price": 2.5, "the size": "large", "evil": "{{ name }}"}
+    template = "{{ name|upper }} {{ price }} {{ row['the size'] }} {{ evil }}\n"
+    assert text_of(values, template=template) == "TEA 2.5 large {{ name }}\n"
+    assert text_of(values, template="{% if old is defined %}{{ old }}{% else %}none{% endif %}") == "none"
+
+
+@pytest.mark.parametrize("template", ["{{ nothing }}", "{{ name }} {{ nothing|upper }}"])
+def test_a_column_that_is_not_there_is_told(request_of, template):
+    with pytest.raises(NoSuchColumn, match="'nothing' is undefined"):
+        request_of({"name": {"a": 1}}, template=template)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("{{ name", "not valid Jinja"),
+        ("{{ ''.__class__.__mro__ }}", "template failed|asks for what the row does not have"),
+        ("{{ 1 / 0 }}", "template failed: division by zero"),
+        ("{% include '/etc/passwd' %}", "template failed"),
+    ],
+)
+def test_templates_that_fail(request_of, template, expected):
+    with pytest.raises(TinyslmError, match=expected):
+        request_of({"name": "a"}, template=template)
+
+
+def test_a_column_is_the_prompt(text_of, request_of):
+    assert text_of({"text": "Tea", "n": 1}, column="text") == "Tea"
+    assert text_of({"n": 12}, column="n") == "12"
+    assert text_of({"text": "a line"}) == "a line"
+    with pytest.raises(NoSuchColumn, match='has no "txet"') as told:
+        request_of({"text": "a"}, column="txet")
+    assert "text" in told.value.remedy
+    with pytest.raises(TinyslmError, match='"tags" is not text'):
+        request_of({"tags": ["a"]}, column="tags")
+
+
+def test_what_a_user_says_is_answered(engine, request_of):
+    said = [{"role": "user", "content": "Hi"}]
+    for values, asking in [({"prompt": "Hi"}, {"chat": True}), ({"messages": said}, {})]:
+        made = request_of(values, **asking)
+        assert made.prompt_ids == engine.chat_ids(said)
+        assert not made.continues
+    system = [{"role": "system", "content": "Be short."}]
+    assert request_of({"prompt": "Hi"}, system="Be short.").prompt_ids == engine.chat_ids(system + said)
+    assert request_of({"messages": said}, system="Be short.").prompt_ids == engine.chat_ids(system + said)
+    own = request_of({"prompt": "Hi", "system": "Be short."}, system="Be long.")
+    assert own.prompt_ids == engine.chat_ids(system + said)
+
+
+def test_a_row_has_settings_of_its_own(request_of):
+    common = SamplingSettings(max_tokens=7, temperature=0.5, seed=100)
+    plain = request_of({"prompt": "a"}, number=3, settings=common)
+    assert plain.settings == common.model_copy(update={"seed": 102})
+    own = request_of({"prompt": "a", "max_tokens": 3, "seed": 5, "stop": "x", "top_p": None}, settings=common)
+    assert own.settings == common.model_copy(update={"max_tokens": 3, "seed": 5, "stop": ("x",)})
+    with pytest.raises(TinyslmError, match="temperature"):
+        request_of({"prompt": "a", "temperature": -1})
+
+
+def test_columns_are_data_where_a_template_makes_the_prompt(request_of):
+    made = request_of({"prompt": "a", "temperature": "36.6", "schema": 1}, template="{{ temperature }}")
+    assert made.settings == SamplingSettings()
+    assert made.grammar is None
+
+
+@pytest.mark.parametrize(
+    "own", [{"schema": NUMBER}, {"schema": '{"type": "integer"}'}, {"regex": "[0-9]+"}, {"choice": ["1", "2"]}]
+)
+def test_a_row_may_say_what_its_answer_looks_like(request_of, own):
+    grammar = request_of({"prompt": "a", **own}, form=Form("choice", ["never"])).grammar
+    assert grammar is not None
+    assert grammar.what != request_of({"prompt": "a"}, form=Form("schema", NUMBER)).grammar.what or "schema" in own
+
+
+def test_equal_forms_are_compiled_once(engine):
+    asker = Asker(engine, Asking(form=Form("schema", NUMBER)))
+    rows = [Row(1, {"prompt": "a"}), Row(2, {"prompt": "a", "schema": dict(NUMBER)})]
+    assert asker.request(rows[0]).grammar is asker.request(rows[1]).grammar
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"title": "a"}, 'no "prompt" and no "messages"'),
+        ({"messages": "Hi"}, "no list of messages"),
+        ({"prompt": None}, '"prompt" is not text'),
+        ({"prompt": "a", "schema": "/etc/passwd"}, "schema is no JSON object"),
+        ({"prompt": "a", "schema": 5}, "schema is not a JSON schema"),
+        ({"prompt": "a", "choice": "b"}, "choice is not a list"),
+        ({"prompt": "a", "regex": "a", "choice": ["b"]}, "has a regex and a choice"),
+        ({"prompt": "a", "regex": "("}, "regular expression cannot be used"),
+    ],
+)
+def test_rows_that_are_no_requests(request_of, values, expected):
+    with pytest.raises(TinyslmError, match=expected):
+        request_of(values)
+
+
+def test_a_template_and_a_column_exclude_each_other():
+    with pytest.raises(TinyslmError, match="Both a template and a column"):
+        Asking(template="a", column="b")

@@ -1,0 +1,243 @@
+"""Batches: what is written, and going on after any kill."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.serving.automation.asking import Asking
+from tinyslm.serving.automation.batch import Batch, model_check, restart, run_batch, stream_batch
+from tinyslm.serving.automation.form import Form
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"price": {"type": "integer", "minimum": 0, "maximum": 99}, "sale": {"type": "boolean"}},
+    "required": ["price", "sale"],
+    "additionalProperties": False,
+}
+SHORT = SamplingSettings(max_tokens=6, seed=5)
+LIFE = str(Path(__file__).with_name("one_batch_life.py"))
+
+
+def write_rows(path: Path, count: int) -> Path:
+    path.write_text("".join(json.dumps({"id": f"r{n}", "prompt": f"row {n}"}) + "\n" for n in range(1, count + 1)))
+    return path
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def batch(tmp_path: Path, out: str = "out.jsonl", count: int = 20, asking: Asking | None = None, **options) -> Batch:
+    source = tmp_path / "in.jsonl"
+    if not source.exists():
+        write_rows(source, count)
+    return Batch(str(source), tmp_path / out, asking or Asking(settings=SHORT), **{"concurrency": 4, **options})
+
+
+def test_every_row_is_answered_in_order(engine, tmp_path):
+    summary = run_batch(engine, "m", batch(tmp_path, keep=("id",)))
+    lines = read_lines(tmp_path / "out.jsonl")
+    assert (summary.rows, summary.errors, summary.done_before) == (20, 0, 0)
+    assert [(line["row"], line["input"]) for line in lines] == [(n, {"id": f"r{n}"}) for n in range(1, 21)]
+    assert sum(line["tokens"] for line in lines) == summary.tokens
+    alone = engine.complete("row 3", SHORT.model_copy(update={"seed": 7}))[0]
+    assert (lines[2]["text"], lines[2]["finish"]) == (alone.text, alone.finish)
+    assert not (tmp_path / "out.jsonl.part").exists()
+
+
+def test_a_schema_gives_columns(engine, tmp_path):
+    asking = Asking(form=Form("schema", SCHEMA), settings=SamplingSettings(max_tokens=40, seed=1))
+    run_batch(engine, "m", batch(tmp_path, "out.csv", asking=asking, keep=("id",)))
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["row", "id", "price", "sale", "finish", "prompt_tokens", "tokens", "error"]
+    assert all(0 <= int(row["price"]) <= 99 and row["sale"] in ("true", "false") for row in rows)
+    run_batch(engine, "m", batch(tmp_path, "out.parquet", asking=asking, keep=("id",)))
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert table.column("price").to_pylist() == [int(row["price"]) for row in rows]
+    assert str(table.schema.field("sale").type) == "bool"
+
+
+def test_a_row_that_cannot_be_answered_is_no_reason_to_stop(engine, tmp_path):
+    rows = [
+        '{"prompt": "fine"}',
+        "not JSON",
+        '{"nothing": 1}',
+        json.dumps({"prompt": "x" * 500}),
+        '{"prompt": "a", "schema": {"type": "object", "properties": {"text": {"type": "string", "minLength": 90}},'
+        ' "required": ["text"]}}',
+        '{"prompt": "a\\ud800b"}',
+        '{"prompt": "fine, too"}',
+    ]
+    (tmp_path / "in.jsonl").write_text("\n".join(rows))
+    summary = run_batch(engine, "m", batch(tmp_path))
+    lines = read_lines(tmp_path / "out.jsonl")
+    assert [line["row"] for line in lines] == [1, 2, 3, 4, 5, 6, 7]
+    assert (lines[0]["error"], lines[6]["error"]) == (None, None)
+    assert "not valid JSON" in lines[1]["error"]
+    assert 'no "prompt"' in lines[2]["error"]
+    assert "context is 128" in lines[3]["error"]
+    assert "cut off after 6 tokens" in lines[4]["error"]
+    assert lines[4]["value"] is None
+    assert summary.errors == sum(line["error"] is not None for line in lines) >= 4
+
+
+def test_a_column_missing_from_the_first_row_stops_at_once(engine, tmp_path):
+    with pytest.raises(TinyslmError, match='has no "promt"'):
+        run_batch(engine, "m", batch(tmp_path, asking=Asking(column="promt")))
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_the_same_again_does_nothing(engine, tmp_path):
+    run_batch(engine, "m", batch(tmp_path))
+    before = (tmp_path / "out.jsonl").read_bytes()
+    summary = run_batch(engine, "m", batch(tmp_path))
+    assert (summary.rows, summary.done_before, summary.tokens) == (20, 20, 0)
+    assert (tmp_path / "out.jsonl").read_bytes() == before
+
+
+def interrupted(engine, job: Batch, after: int) -> None:
+    """Run a batch up to so many rows."""
+
+    def progress(done, share):
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(engine, "m", job, progress)
+
+
+@pytest.mark.parametrize("out", ["out.jsonl", "out.csv", "out.parquet"])
+def test_an_interrupted_batch_goes_on(engine, tmp_path, out):
+    job = batch(tmp_path, out, concurrency=3)
+    interrupted(engine, job, 7)
+    assert not job.out.exists()
+    summary = run_batch(engine, "m", job)
+    assert (summary.rows, summary.done_before) == (20, 7)
+    other = batch(tmp_path, f"whole{job.out.suffix}", concurrency=3)
+    run_batch(engine, "m", other)
+    assert job.out.read_bytes() == other.out.read_bytes()
+
+
+def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
+    """SIGKILL in the middle of writing a line, again and again."""
+    source = write_rows(tmp_path / "in.jsonl", 12)
+    out = tmp_path / "out.jsonl"
+    command = [
+        "batch",
+        folder,
+        source,
+        "--out",
+        out,
+        "--max-tokens",
+        "5",
+        "--seed",
+        "3",
+        "--concurrency",
+        "4",
+        "--json",
+    ]
+    kept = b""
+    for dies_at, rows in ((4, 3), (6, 8), (100, 12)):
+        life = [sys.executable, LIFE, str(dies_at), *map(str, command)]
+        ended = subprocess.run(life, capture_output=True, text=True, check=False, timeout=100)
+        if dies_at == 100:
+            assert ended.returncode == 0, ended.stderr
+            assert json.loads(ended.stdout)["done_before"] == 8
+        else:
+            assert ended.returncode == -9, ended.stderr
+            part = out.with_name("out.jsonl.part").read_bytes()
+            assert part.startswith(kept)
+            assert part.count(b"\n") == rows
+            kept = part[: part.rindex(b"\n") + 1]
+    assert [line["row"] for line in read_lines(out)] == list(range(1, 13))
+    assert [json.loads(line)["result"] for line in kept.splitlines()] == read_lines(out)[:8]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"asking": Asking(settings=SHORT.model_copy(update={"temperature": 0.1}))}, "temperature: 0.8 then, 0.1 now"),
+        ({"asking": Asking(settings=SHORT, form=Form("regex", "a"))}, "form"),
+        ({"asking": Asking(settings=SHORT, system="Be short.")}, "system: '' then, 'Be short.' now"),
+        ({"keep": ("id",)}, "keep"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_something_else_is_not_gone_on_with(engine, tmp_path, change, expected, finished):
+    job = batch(tmp_path)
+    run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
+    with pytest.raises(TinyslmError, match=expected):
+        run_batch(engine, "m", batch(tmp_path, **change))
+    with pytest.raises(TinyslmError, match="the model was another one"):
+        run_batch(engine, "other", job)
+
+
+def test_other_rows_are_not_gone_on_with(engine, tmp_path):
+    job = batch(tmp_path)
+    interrupted(engine, job, 5)
+    source = tmp_path / "in.jsonl"
+    whole = source.read_text()
+    source.write_text(whole.replace("row 4", "row four"))
+    with pytest.raises(TinyslmError, match=r"first 5 rows of .* are not what they were"):
+        run_batch(engine, "m", job)
+    source.write_text(whole.replace("row 15", "row fifteen"))  # not done yet: it may change
+    run_batch(engine, "m", job)
+    source.write_text(whole)
+    with pytest.raises(TinyslmError, match="finished for 20 rows"):
+        run_batch(engine, "m", job)
+
+
+def test_files_of_others_are_not_written_over(engine, tmp_path):
+    job = batch(tmp_path)
+    job.out.write_text("mine")
+    with pytest.raises(TinyslmError, match="was written by something else"):
+        run_batch(engine, "m", job)
+    assert job.out.read_text() == "mine"
+    restart(job.out)
+    assert run_batch(engine, "m", job).rows == 20
+
+
+def test_an_output_that_was_removed_is_made_again(engine, tmp_path):
+    job = batch(tmp_path)
+    run_batch(engine, "m", job)
+    job.out.unlink()
+    assert run_batch(engine, "m", job).done_before == 0
+    assert len(read_lines(job.out)) == 20
+
+
+def test_only_the_first_rows(engine, tmp_path):
+    assert run_batch(engine, "m", batch(tmp_path, limit=3)).rows == 3
+    assert len(read_lines(tmp_path / "out.jsonl")) == 3
+
+
+def test_results_can_be_had_one_by_one(engine, tmp_path):
+    run_batch(engine, "m", batch(tmp_path))
+    found = list(stream_batch(engine, batch(tmp_path)))
+    assert [result for result, _ in found] == read_lines(tmp_path / "out.jsonl")
+    assert not any(failed for _, failed in found)
+
+
+def test_progress_tells_rows_and_share(engine, tmp_path):
+    told = []
+    run_batch(engine, "m", batch(tmp_path), lambda done, share: told.append((done, share)))
+    assert [done for done, _ in told] == list(range(21))
+    assert told[-1][1] == 1.0
+
+
+def test_what_decides_a_models_words_is_in_its_check(folder, tmp_path):
+    import shutil
+
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    assert model_check(copy) == model_check(folder)
+    (copy / "README.md").write_text("other words")
+    assert model_check(copy) == model_check(folder)
+    (copy / "tokenizer_config.json").write_text("{}")
+    assert model_check(copy) != model_check(folder)

@@ -1,0 +1,119 @@
+"""Rows from every kind of input."""
+
+import io
+import json
+import sys
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.serving.automation import rows as rows_module
+from tinyslm.serving.automation.rows import Rows
+
+
+def read(path, kind=""):
+    return [(row.number, dict(row.values), row.problem) for row in Rows(str(path), kind)]
+
+
+def test_lines_of_json(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\n{"a": "\xc3\x87a"}\r\n[1]\n{"a"\n\xff\n{"a": 4}')
+    found = read(path)
+    assert [(number, values) for number, values, problem in found if not problem] == [
+        (1, {"a": 1}),
+        (2, {"a": "Ça"}),
+        (6, {"a": 4}),
+    ]
+    problems = [problem for _, _, problem in found if problem]
+    assert problems[0] == "the line is not a JSON object"
+    assert "not valid JSON" in problems[1]
+    assert problems[2] == "the line is not UTF-8 text"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_tables_of_text(tmp_path, delimiter):
+    path = tmp_path / "in.csv"
+    lines = [["name", "text"], ["x", f'"a{delimiter}b"'], ["y", '"two\nlines"'], ["z"]]
+    path.write_text("\ufeff" + "".join(delimiter.join(line) + "\n" for line in lines), encoding="utf-8")
+    assert read(path) == [
+        (1, {"name": "x", "text": f"a{delimiter}b"}, ""),
+        (2, {"name": "y", "text": "two\nlines"}, ""),
+        (3, {"name": "z"}, "the row has 1 cells, the header 2"),
+    ]
+
+
+def test_parquet(tmp_path):
+    path = tmp_path / "in.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"a": [1, 2, None], "b": ["x", None, "z"]}), path)
+    rows = Rows(str(path))
+    assert [dict(row.values) for row in rows] == [{"a": 1, "b": "x"}, {"a": 2, "b": None}, {"a": None, "b": "z"}]
+    assert rows.share == 1
+
+
+@pytest.mark.parametrize(("first", "kind"), [('{"a": 1}', "jsonl"), ("[1] oops", "text")])
+def test_standard_input_shows_what_it_is_by_its_first_line(monkeypatch, first, kind):
+    data = f'{first}\n\n{{"a": 2}}\n'.encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    rows = Rows("-")
+    second = {"a": 2} if kind == "jsonl" else {"text": '{"a": 2}'}
+    found = [row.values for row in rows]
+    assert (rows.kind, rows.share) == (kind, None)
+    assert found == [json.loads(first) if kind == "jsonl" else {"text": first}, second]
+
+
+def test_the_check_tells_inputs_apart_at_the_first_difference(tmp_path):
+    path = tmp_path / "in.jsonl"
+
+    def checks(*values):
+        path.write_text("".join(json.dumps({"a": value}) + "\n" for value in values))
+        return [row.check for row in Rows(str(path))]
+
+    one, other = checks(1, 2, 3), checks(1, 5, 3)
+    assert one[0] == other[0]
+    assert one[1] != other[1]
+    assert one[2] != other[2]
+    assert checks(1, 2) == one[:2]
+
+
+def test_a_line_without_end_is_a_problem_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "LONGEST_LINE", 16)
+    path = tmp_path / "in.txt"
+    path.write_text(f"short\n{'x' * 100}\nlast\n")
+    assert [(row.values.get("text"), bool(row.problem)) for row in Rows(str(path))] == [
+        ("short", False),
+        (None, True),
+        ("last", False),
+    ]
+
+
+def test_how_far_it_is(tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_text("0123456789\n" * 4)
+    rows = Rows(str(path))
+    assert [rows.share for _ in rows] == [0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("in.xyz", b"", "does not tell its format"),
+        ("in.csv", b"a,b\n\xff\xfe,2\n", "is no CSV file in UTF-8"),
+        ("in.csv", b"a,a\n1,2\n", "two columns of one name"),
+        ("in.parquet", b"PAR1 no", "is no whole Parquet file"),
+    ],
+)
+def test_what_is_no_input(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(TinyslmError, match=expected):
+        read(tmp_path / name)
+
+
+def test_inputs_that_cannot_be_read(tmp_path):
+    with pytest.raises(TinyslmError, match="Could not read"):
+        Rows(str(tmp_path / "none.jsonl"))
+    with pytest.raises(TinyslmError, match="Could not read"):
+        Rows(str(tmp_path), "jsonl")
+    with pytest.raises(TinyslmError, match='There is no input format "jsn"'):
+        Rows("in", "jsn")
