@@ -10,7 +10,8 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from tinyslm.serving import chat, errors, page, status
+from tinyslm.serving import chat, completions, errors, page, responses, status, texts
+from tinyslm.serving.kept import Kept
 from tinyslm.serving.keys import Keys
 from tinyslm.serving.limits import Door
 from tinyslm.serving.models import Models
@@ -21,7 +22,7 @@ from tinyslm.serving.watching import Watching
 SECONDS_BETWEEN_ROUNDS = 5.0
 """How often models that nobody uses are looked for."""
 
-ROUTES = (chat.router, status.router)
+ROUTES = (chat.router, completions.router, responses.router, texts.router, status.router)
 
 
 def create_app(settings: ServerSettings, models: Models, keys: Keys | None = None) -> FastAPI:
@@ -36,6 +37,7 @@ def create_app(settings: ServerSettings, models: Models, keys: Keys | None = Non
         responses={code: {"model": errors.ErrorBody} for code in (400, 401, 403, 404, 413, 415, 429, 500, 503)},
     )
     app.state.service = service
+    app.state.kept = Kept()
     for router in (*ROUTES, page.router(models)):
         app.include_router(router)
     errors.install(app)

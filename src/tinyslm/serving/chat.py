@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from tinyslm.inference.request import Piece, Request, Usage
 from tinyslm.serving.bridge import Answer
-from tinyslm.serving.formats import grammar_of
+from tinyslm.serving.errors import bad_request
 from tinyslm.serving.models import Served
-from tinyslm.serving.prompting import answer_tokens, bias, sampling, template_messages
+from tinyslm.serving.prompting import answer_tokens, bias, conversation_grammar, conversation_ids, sampling
 from tinyslm.serving.scores import chat_scores
 from tinyslm.serving.service import service_of
 from tinyslm.serving.settings import ServerSettings
@@ -23,7 +23,6 @@ from tinyslm.serving.shapes.chat import ChatBody
 from tinyslm.serving.speech import Delta, Speech
 from tinyslm.serving.streaming import EventStream
 from tinyslm.serving.wire import DONE, Json, event, quoted
-from tinyslm.tokenizer.chat import encode_chat
 
 router = APIRouter()
 
@@ -32,6 +31,8 @@ router = APIRouter()
 async def chat_completions(body: ChatBody, http: HttpRequest) -> Response:
     """Answer a conversation, whole or piece by piece."""
     service = service_of(http)
+    if body.n > service.settings.max_choices:
+        raise bad_request(f"n is {body.n}; {service.settings.max_choices} are possible.", "n")
     answer = await service.begin(http, body.model, body.n, lambda served: [_request(body, served, service.settings)])
     writer = _Writer(body, answer)
     if body.stream:
@@ -45,13 +46,15 @@ async def chat_completions(body: ChatBody, http: HttpRequest) -> Response:
 def _request(body: ChatBody, served: Served, settings: ServerSettings) -> Request:
     """What the engine is asked for; raises `TinyslmError` or `ApiError` for what cannot be done."""
     engine = served.engine
-    ids = tuple(encode_chat(engine.tokenizer, template_messages(body.messages), add_generation_prompt=True))
+    choice = body.tool_choice if isinstance(body.tool_choice, str) else body.tool_choice.function.name
+    told = () if choice == "none" else body.tools
+    ids = conversation_ids(body.messages, told, engine)
     asked = body.max_completion_tokens or body.max_tokens
     return Request(
         ids,
         sampling(body, answer_tokens(asked, len(ids), engine.context, settings)),
         body.n,
-        grammar_of(body.response_format, served),
+        conversation_grammar(told, choice, body.parallel_tool_calls, body.response_format, served),
         logprobs=body.top_logprobs if body.logprobs else None,
         continues=False,
         bias=bias(body.logit_bias, engine.tokenizer),
@@ -70,7 +73,7 @@ class _Writer:
             "created": int(time.time()),
             "model": answer.served.name,
         }
-        self._speeches = [Speech(calls=bool(body.tools)) for _ in range(body.n)]
+        self._speeches = [Speech(calls=bool(body.tools) and body.tool_choice != "none") for _ in range(body.n)]
         self._plain = [self._skeleton(number) for number in range(body.n)] if body.stream else []
 
     def take(self, pieces: Sequence[tuple[int, Piece]]) -> None:

@@ -17,10 +17,10 @@ class Grammars:
     """The grammars used last; safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Grammar] = OrderedDict()
+        self._kept: OrderedDict[str, Grammar | None] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: str, compiled: Callable[[], Grammar]) -> Grammar:
+    def get(self, key: str, compiled: Callable[[], Grammar | None]) -> Grammar | None:
         """The grammar that is kept under `key`, or else what `compiled` gives."""
         with self._lock:
             if key in self._kept:

@@ -9,7 +9,8 @@ could send without asking first.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -29,37 +30,42 @@ OPEN = ("/health", "/ready")
 
 
 class Traffic:
-    """The answers under way, counted in samples, and whether new ones are taken."""
+    """How much is under way, counted in samples, and whether more is taken."""
 
     def __init__(self, most: int) -> None:
         self.closing = False
         self.samples = 0
         self._most = most
         self._answers: set[Answer] = set()
+        self._stopped = False
 
-    def __len__(self) -> int:
-        return len(self._answers)
-
-    def admit(self, samples: int) -> None:
-        """Raise `ApiError` when there is no room for so many samples more."""
+    @contextmanager
+    def hold(self, samples: int) -> Iterator[None]:
+        """Room for so many samples while the block runs; raises `ApiError` when there is none."""
         if self.closing:
             raise closing()
         if self.samples + samples > self._most:
             raise full(f"{self.samples} answers are under way already; {self._most} are possible at once.")
+        self.samples += samples
+        try:
+            yield
+        finally:
+            self.samples -= samples
 
-    def begin(self, answer: Answer) -> None:
-        """An answer begins."""
+    @contextmanager
+    def keep(self, answer: Answer) -> Iterator[None]:
+        """Know of an answer while the block runs, so that `stop` ends it."""
         self._answers.add(answer)
-        self.samples += answer.count
-
-    def end(self, answer: Answer) -> None:
-        """An answer has ended."""
-        if answer in self._answers:
+        if self._stopped:
+            answer.stop(closing())
+        try:
+            yield
+        finally:
             self._answers.remove(answer)
-            self.samples -= answer.count
 
     def stop(self) -> None:
-        """End all answers."""
+        """End all answers, and those that may still begin."""
+        self.closing = self._stopped = True
         for answer in list(self._answers):
             answer.stop(closing())
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.serving.errors import bad_request
+from tinyslm.serving.formats import grammar_of
+from tinyslm.serving.models import Served
 from tinyslm.serving.settings import ServerSettings
-from tinyslm.serving.shapes.body import Drawn, Sampled
-from tinyslm.serving.shapes.chat import ContentPart, Message
+from tinyslm.serving.shapes.body import Drawn, Part, Sampled, TextFormat
+from tinyslm.serving.shapes.chat import ContentPart, Message, Tool
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.vocabulary import MESSAGE_END, MESSAGE_START
+
+if TYPE_CHECKING:
+    from tinyslm.inference.grammar import Grammar
 
 COLDEST = 1e-3
 """Below this temperature, the likeliest token has all of the probability anyway."""
@@ -20,8 +27,50 @@ _ROLES = {"developer": "system"}
 
 
 def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as chat templates read them: text as one piece, arguments of calls as objects."""
+    """Messages as plain values, with their text as one piece."""
     return [_template_message(message, place) for place, message in enumerate(messages)]
+
+
+def conversation_ids(messages: Sequence[Message], tools: Sequence[Tool], engine: Engine) -> tuple[int, ...]:
+    """The ids of a conversation up to where the model is to answer. Raises `ApiError` where it cannot be written."""
+    if not can_chat(engine.tokenizer):
+        raise bad_request(
+            "This model has no chat template, so that it cannot take messages: send it a prompt at /v1/completions.",
+            "messages",
+            "no_chat_template",
+        )
+    return engine.chat_ids(template_messages(messages), plain_tools(tools) or None)
+
+
+def conversation_grammar(
+    tools: Sequence[Tool], choice: str, parallel: bool, form: Part | None, served: Served
+) -> Grammar | None:
+    """What an answer in a conversation must look like: calls of tools, or a response format; `None`: any text."""
+    if not tools or choice == "none":
+        return grammar_of(form, served)
+    if choice == "auto" and form is not None and not isinstance(form, TextFormat):
+        raise bad_request(
+            "A format of the answer and tools together need a tool_choice of required, none, or a tool's name.",
+            "tool_choice",
+        )
+    from tinyslm.inference.tool_calls import tools_grammar
+
+    listed, tokenizer = plain_tools(tools), served.engine.tokenizer
+    key = f"tools {choice} {parallel} {json.dumps(listed)}"
+    return served.grammars.get(key, lambda: tools_grammar(listed, choice, parallel=parallel, tokenizer=tokenizer))
+
+
+def plain_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
+    """Tools as templates and grammars read them."""
+    return [tool.model_dump(exclude_none=True) for tool in tools]
+
+
+def check_ids(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> tuple[int, ...]:
+    """Ids that a client sent; raises `ApiError` when one is no token of the model."""
+    wrong = next((token for token in ids if token >= tokenizer.vocab_size), None)
+    if wrong is not None:
+        raise bad_request(f"{wrong} is no token: ids go from 0 to {tokenizer.vocab_size - 1}.", param)
+    return tuple(ids)
 
 
 def sampling(body: Sampled, max_tokens: int) -> SamplingSettings:
@@ -82,14 +131,7 @@ def _template_message(message: Message, place: int) -> dict[str, Any]:
     if message.tool_call_id:
         found["tool_call_id"] = message.tool_call_id
     if message.tool_calls:
-        found["tool_calls"] = [
-            {
-                "id": call.id or "",
-                "type": "function",
-                "function": {"name": call.function.name, "arguments": _arguments(call.function.arguments)},
-            }
-            for call in message.tool_calls
-        ]
+        found["tool_calls"] = [{"id": "", **call.model_dump(exclude_none=True)} for call in message.tool_calls]
     return found
 
 
@@ -105,10 +147,6 @@ def content_text(content: str | Sequence[ContentPart] | None, param: str) -> str
     return "".join(texts)
 
 
-def _arguments(text: str) -> Any:
-    """The arguments of a call in the past, as an object where they are one."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return text
-    return found if isinstance(found, dict) else text
+def can_chat(tokenizer: Tokenizer) -> bool:
+    """Whether the tokenizer can write a conversation: it has a chat template, or ChatML's tokens."""
+    return tokenizer.chat_template is not None or {MESSAGE_START, MESSAGE_END} <= set(tokenizer.special_ids)

@@ -86,7 +86,7 @@ class Server(uvicorn.Server):
         """Wait until no answer is under way, at most so long, and not after a second Ctrl-C."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while len(self._service.traffic) and not self.force_exit:
+                while self._service.traffic.samples and not self.force_exit:
                     await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
 
     @contextlib.contextmanager
@@ -102,7 +102,7 @@ class Server(uvicorn.Server):
             for sign, handler in before.items():
                 signal.signal(sign, handler)
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """See uvicorn; any second signal ends the waiting."""
         self.force_exit = self.should_exit
         self.should_exit = True

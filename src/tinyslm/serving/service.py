@@ -44,22 +44,28 @@ class Service:
         visit = visit_of(http.scope)
         stack = AsyncExitStack()
         try:
-            self.traffic.admit(count)
+            stack.enter_context(self.traffic.hold(count))
             served = await stack.enter_async_context(self.models.use(model))
             visit.model = served.name
             requests = await self.apart(lambda: prepare(served))
             answer = Answer(served, requests, stack)
             assert answer.count == count, "another number of samples than was asked for"
             answer.times.begun = visit.begun
-            self.traffic.admit(count)
-            self.traffic.begin(answer)
-            stack.callback(self.traffic.end, answer)
+            stack.enter_context(self.traffic.keep(answer))
             answer.submit(self.mailbox)
         except BaseException:
             await stack.aclose()
             raise
         answer.limit(self.settings.max_seconds)
         return answer
+
+    @asynccontextmanager
+    async def using(self, http: HttpRequest, model: str) -> AsyncIterator[Served]:
+        """Use a model for something else than generating. Raises `ApiError`, or `TinyslmError`."""
+        with self.traffic.hold(1):
+            async with self.models.use(model) as served:
+                visit_of(http.scope).model = served.name
+                yield served
 
     @asynccontextmanager
     async def answering(self, http: HttpRequest, answer: Answer) -> AsyncIterator[None]:
@@ -93,7 +99,6 @@ class Service:
 
     async def close(self) -> None:
         """End everything."""
-        self.traffic.closing = True
         self.traffic.stop()
         await self.models.close()
         self._pool.shutdown(wait=False)
