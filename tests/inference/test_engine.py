@@ -14,7 +14,7 @@ FAMILIES = ["qwen3", "llama", "gpt2", "tinyslm"]
 def script(engine, monkeypatch, ids: list[int]) -> None:
     """Make the engine's model generate just these ids, whatever it is asked."""
     order = iter(ids)
-    monkeypatch.setattr(engine, "_draw", lambda logits, draws: [next(order) for _ in logits])
+    monkeypatch.setattr(engine._runner, "draw", lambda logits, draws: [next(order) for _ in logits])
 
 
 @pytest.mark.parametrize(

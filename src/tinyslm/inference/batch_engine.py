@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from tinyslm.inference.blocks import BlockPool
-from tinyslm.inference.drawing import Draw, Draws, draw
+from tinyslm.inference.drawing import Draws
 from tinyslm.inference.engine import Engine, EngineFull
 from tinyslm.inference.generation import Generation, Sink
 from tinyslm.inference.native.build import available
@@ -81,7 +81,6 @@ class BatchEngine(Engine):
         self.name = self._runner.name
         self._guesser = guesser or (lambda: LookUp(self._options.guesses))
         self._scheduler = Scheduler(BlockPool(blocks), self._runner.block_size, self._options.limits)
-        self._draw: Draw = draw
         self._samples: dict[Tokens, Sample] = {}
         self._guessers: dict[Tokens, Guesser] = {}
         self._arrived: deque[Sample] = deque()
@@ -252,7 +251,7 @@ class BatchEngine(Engine):
                 sample.reshape(chosen_wv[row])
         allowed = self._allowed(samples, chosen_wv.shape[1])
         draws = Draws.of([one.settings for one in samples], [one.chance() for one in samples], allowed)
-        drawn = self._draw(chosen_wv, draws)
+        drawn = self._runner.draw(chosen_wv, draws)
         tokens = [sample.settle(int(token)) for sample, token in zip(samples, drawn, strict=True)]
         for row, (sample, token) in enumerate(zip(samples, tokens, strict=True)):
             before = plain[row]

@@ -4,7 +4,7 @@ Shape legend: w rows, v vocab_size, m = v / 32 rounded up.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,14 +42,8 @@ class Draws:
         )
 
 
-class Draw(Protocol):
-    """Takes logits `[w, v]` and how each row is drawn; returns ids `[w]`."""
-
-    def __call__(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]: ...
-
-
 def draw(logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
-    """`Draw`, in NumPy."""
+    """One token for each row of logits `[w, v]`; returns ids `[w]`."""
     return np.array([_draw_one(logits_v, draws, row) for row, logits_v in enumerate(logits_wv)], np.int32)
 
 

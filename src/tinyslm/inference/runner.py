@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyslm.inference.drawing import Draws
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -38,6 +40,9 @@ class Runner(Protocol):
 
     def run(self, rows: Rows) -> NDArray[np.float32]:
         """Logits `[w, vocab_size]` of the wanted rows; they are overwritten by the next call."""
+
+    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
+        """Ids `[w]` of the tokens drawn from rows of logits: `drawing.draw`, or a faster way to the same."""
 
     def hidden(self, ids: Sequence[int]) -> NDArray[Any]:
         """Final hidden states of one text, fp32 `[t, dim]`; does not touch the blocks."""

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tinyslm.inference.drawing import Draws, draw
 from tinyslm.inference.runner import Rows
 from tinyslm.model.decoder import Decoder
 
@@ -45,6 +46,10 @@ class TorchRunner:
             hidden[places.flatten()] = self._forward(rows, places, sequences).flatten(0, 1)
         logits: NDArray[np.float32] = self.model.logits(hidden[rows.wanted]).float().cpu().numpy()
         return logits
+
+    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
+        """Ids of the tokens drawn from each row."""
+        return draw(logits_wv, draws)
 
     @torch.inference_mode()
     def hidden(self, ids: Sequence[int]) -> NDArray[Any]:

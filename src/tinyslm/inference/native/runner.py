@@ -113,7 +113,7 @@ class NativeRunner:
         return self._texts.run(rows)[:, : self._model.config.dim].copy()
 
     def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
-        """The `Draw` of `drawing.py`, with all threads."""
+        """What `drawing.draw` gives, with all threads."""
         return self._machine.draw(logits_wv, draws)
 
     def copy_block(self, source: int, target: int) -> None:
