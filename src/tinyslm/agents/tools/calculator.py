@@ -110,7 +110,7 @@ def _power(base: Number, exponent: Number) -> Number:
         if abs(exponent) * (_bits(base) - 1) > MOST_BITS:
             raise OverflowError
         return Fraction(base**exponent.numerator)
-    value = float(base) ** float(exponent)
+    value: float | complex = float(base) ** float(exponent)
     if isinstance(value, complex):
         raise ValueError("a root of a negative number")
     return value
