@@ -11,7 +11,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
 from tinyslm.inference.drawing import log_probabilities
 from tinyslm.inference.engine import EngineFull
-from tinyslm.inference.grammar import Grammar
+from tinyslm.inference.grammar import Grammar, Matcher
 from tinyslm.inference.request import Request
 from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
@@ -293,3 +293,47 @@ def test_requests_with_and_without_a_grammar_run_side_by_side(make_engine) -> No
     found = [generation.whole() for generation in generations]
     assert found[0] == alone
     assert {one.text for one in found[1]} <= {"yes", "no"}
+
+
+def test_a_grammar_that_cannot_be_followed_ends_its_own_request_only(make_engine, monkeypatch) -> None:
+    engine = make_engine(context=128)
+    free = asked(engine, "abc", seed=3)
+    alone = engine.submit(free).whole()
+    grammar = Grammar.regex("[a-z]{20}", engine.tokenizer)
+    bound = Request(engine.prompt_ids("abd"), SamplingSettings(max_tokens=20, seed=5), grammar=grammar, n=2)
+
+    def give_up(self, row) -> None:
+        raise TinyslmError("too costly", "Make it simpler.")
+
+    monkeypatch.setattr(Matcher, "allow", give_up)
+    generations = [engine.submit(bound), engine.submit(free)]
+    with pytest.raises(TinyslmError, match="too costly"):
+        generations[0].whole()
+    assert generations[1].whole() == alone
+    assert engine.stats().blocks_used == 0
+
+
+def test_a_listener_that_fails_is_cancelled_alone(engine, caplog) -> None:
+    def listen(_piece) -> None:
+        raise OSError("gone")
+
+    other = engine.submit(asked(engine, "abc", seed=3))
+    engine.submit(asked(engine, "abd"), listen)
+    assert other.whole()[0].finish in ("stop", "length")
+    assert "gone" in caplog.text
+    assert engine.stats().running == 0
+
+
+@pytest.mark.parametrize(
+    ("ids", "changes", "message"),
+    [
+        ((65, 99999), {}, "no token 99999"),
+        ((65, -1), {}, "no token -1"),
+        ((65,), {"bias": {77777: 1.0}}, "no token 77777"),
+        ((), {}, "0 tokens"),
+        ((65,), {"n": 0}, "0 samples"),
+    ],
+)
+def test_requests_that_make_no_sense_are_refused(engine, ids, changes, message) -> None:
+    with pytest.raises(TinyslmError, match=message):
+        engine.submit(Request(ids, SamplingSettings(max_tokens=1), **changes))

@@ -93,7 +93,7 @@ class BatchEngine(Engine):
 
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
         """See `Engine.submit`."""
-        self.check_fits(request)
+        self.check(request)
         if self._closed:
             raise EngineFull("This engine is closed.", "Make a new one.")
         waiting = len(self._scheduler.waiting) + len(self._arrived)
@@ -192,11 +192,14 @@ class BatchEngine(Engine):
 
     def _fail(self, error: Exception) -> None:
         """Every request that runs ends with what went wrong."""
-        ended = {id(sample.generation): sample.generation for sample in self._samples.values()}
-        for sample in list(self._samples.values()):
+        for generation in {sample.generation for sample in self._samples.values()}:
+            self._abandon(generation, error)
+
+    def _abandon(self, generation: Generation, error: Exception) -> None:
+        """One request ends with what went wrong."""
+        for sample in [one for one in self._samples.values() if one.generation is generation]:
             self._remove(sample)
-        for generation in ended.values():
-            generation.push(error)
+        generation.push(error)
 
     def _admit(self) -> None:
         """Take in what has arrived, and let go of what nobody waits for any longer."""
@@ -240,10 +243,11 @@ class BatchEngine(Engine):
                         left.append(work)
             going = left
         for work in works:
-            self._settle(work, accepted[work])
+            if work.sequence in self._samples:  # not abandoned with another sample of its request
+                self._settle(work, accepted[work])
 
     def _choose(self, samples: list[Sample], logits_wv: NDArray[np.float32], rows: list[int]) -> list[int]:
-        """Draw one token for each sample from its row of logits."""
+        """Draw one token for each sample from its row of logits; -1 where its grammar gave up."""
         chosen_wv = logits_wv if rows == list(range(len(logits_wv))) else logits_wv[rows]
         plain = [chosen_wv[row].copy() if one.reshapes else None for row, one in enumerate(samples)]
         for row, sample in enumerate(samples):
@@ -252,11 +256,13 @@ class BatchEngine(Engine):
         allowed = self._allowed(samples, chosen_wv.shape[1])
         draws = Draws.of([one.settings for one in samples], [one.chance() for one in samples], allowed)
         drawn = self._runner.draw(chosen_wv, draws)
-        tokens = [sample.settle(int(token)) for sample, token in zip(samples, drawn, strict=True)]
-        for row, (sample, token) in enumerate(zip(samples, tokens, strict=True)):
-            before = plain[row]
-            sample.score(token, chosen_wv[row] if before is None else before)
-            sample.take(token)
+        tokens = []
+        for row, (sample, token) in enumerate(zip(samples, drawn, strict=True)):
+            tokens.append(-1 if sample.error else sample.settle(int(token)))
+            if not sample.error:
+                before = plain[row]
+                sample.score(tokens[-1], chosen_wv[row] if before is None else before)
+                sample.take(tokens[-1])
         return tokens
 
     def _allowed(self, samples: list[Sample], vocab_size: int) -> NDArray[np.uint32] | None:
@@ -265,8 +271,7 @@ class BatchEngine(Engine):
             return None
         bits = np.full((len(samples), -(-vocab_size // 32)), 0xFFFFFFFF, np.uint32)
         for row, sample in enumerate(samples):
-            if sample.matcher is not None:
-                sample.matcher.allow(bits[row])
+            sample.allow(bits[row])
         return bits
 
     def _settle(self, work: Work, accepted: int) -> None:
@@ -279,7 +284,9 @@ class BatchEngine(Engine):
             self._guessers[tokens].learn(work.wanted - 1, accepted)
             self._totals["drafted"] += work.wanted - 1
             self._totals["accepted"] += accepted
-        if not work.wanted:
+        if sample.error:
+            self._abandon(sample.generation, sample.error)
+        if not work.wanted or sample.error:
             return
         if self._options.jump:
             self._totals["forced"] += sample.take_forced()

@@ -118,12 +118,26 @@ class Engine(ABC):
         ids = (*self.tokenizer.start_ids, *self.tokenizer.encode(prompt))
         return ids or (self.tokenizer.eos_id,)
 
-    def check_fits(self, request: Request) -> None:
-        """Raise `TinyslmError` when there is no room for a single token behind the prompt."""
-        if len(request.prompt_ids) >= self.context:
+    def check(self, request: Request) -> None:
+        """Raise `TinyslmError` for a request that cannot be served: what is asked comes from outside.
+
+        There must be room for a token behind the prompt, and every id must be one of the tokenizer's.
+        """
+        count = len(request.prompt_ids)
+        if count >= self.context:
             raise TinyslmError(
-                f"The prompt has {len(request.prompt_ids)} tokens; this model's context is {self.context}.",
+                f"The prompt has {count} tokens; this model's context is {self.context}.",
                 f"Shorten the prompt to at most {self.context - 1} tokens.",
+            )
+        if not count or request.n < 1:
+            raise TinyslmError(
+                f"The prompt has {count} tokens, and {request.n} samples are asked for.", "Give at least one of each."
+            )
+        size = self.tokenizer.vocab_size
+        wrong = [token for token in (*request.prompt_ids, *request.bias) if not 0 <= token < size]
+        if wrong:
+            raise TinyslmError(
+                f"There is no token {wrong[0]}; this model has {size}.", f"Give ids from 0 to {size - 1}."
             )
 
     def _continuing(self, prompt: str, settings: SamplingSettings | None, n: int, grammar: Grammar | None) -> Request:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from threading import Event
@@ -76,7 +77,11 @@ class Generation:
             self._open = 0
         else:
             self._open -= bool(piece.finish)
-        self._sink(piece)
+        try:
+            self._sink(piece)
+        except Exception:  # the listener's fault, which must not reach the engine's other requests
+            logging.getLogger(__name__).exception("A listener failed; its request is cancelled.")
+            self.cancel()
 
     def whole(self) -> list[Completion]:
         """All pieces put together, one completion for each sample."""

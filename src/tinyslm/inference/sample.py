@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.drawing import log_probabilities
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.request import Finish, Piece, TokenScore
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class Sample:
     """Sample `number` of a request. What `fresh` holds has been chosen in this step, and is not the sequence's yet.
 
-    most: tokens that may be generated.
+    most: tokens that may be generated. error: what went wrong with this sample alone.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Sample:
         self.finish: Finish = ""
         self.generated = 0
         self.counted = False
+        self.error: TinyslmError | None = None
         self.fresh: list[int] = []
         self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer, continues=request.continues)
@@ -91,6 +93,15 @@ class Sample:
         likeliest = np.argsort(-logprobs, kind="stable")[:asked]
         top = tuple((int(one), float(logprobs[one])) for one in likeliest)
         self._scores.append(TokenScore(token, float(logprobs[token]), top))
+
+    def allow(self, bits: NDArray[np.uint32]) -> None:
+        """Note in a row of bits which tokens the grammar allows."""
+        if self.matcher is None:
+            return
+        try:
+            self.matcher.allow(bits)
+        except TinyslmError as error:
+            self.error = error
 
     def settle(self, token: int) -> int:
         """The token, or the one that leads to the end of what the grammar wants, where too few tokens are left."""
