@@ -7,6 +7,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tinyslm.agents.agent import Agent
+    from tinyslm.agents.tool import tool
     from tinyslm.compression.config import QuantizeConfig
     from tinyslm.compression.quantizing import quantize as quantize_model
     from tinyslm.core.errors import TinyslmError
@@ -14,10 +16,13 @@ if TYPE_CHECKING:
     from tinyslm.data.shards import Shards
     from tinyslm.evaluation.score import evaluate
     from tinyslm.export.comparing import compare_models
+    from tinyslm.export.engines import open_engine
     from tinyslm.export.exporting import export_model
     from tinyslm.export.gguf.importing import import_gguf
     from tinyslm.export.pulling import pull
     from tinyslm.inference.engine import Engine
+    from tinyslm.inference.grammar import Grammar
+    from tinyslm.inference.request import Request
     from tinyslm.inference.settings import SamplingSettings
     from tinyslm.model.article import TinySLM
     from tinyslm.model.config import ModelConfig
@@ -30,10 +35,13 @@ if TYPE_CHECKING:
     from tinyslm.training.pipeline import resume, train
 
 _PLACES = {
+    "Agent": "tinyslm.agents.agent",
     "Decoder": "tinyslm.model.decoder",
     "Engine": "tinyslm.inference.engine",
+    "Grammar": "tinyslm.inference.grammar",
     "ModelConfig": "tinyslm.model.config",
     "QuantizeConfig": "tinyslm.compression.config",
+    "Request": "tinyslm.inference.request",
     "RunConfig": "tinyslm.training.config",
     "SamplingSettings": "tinyslm.inference.settings",
     "Shards": "tinyslm.data.shards",
@@ -46,21 +54,26 @@ _PLACES = {
     "import_gguf": "tinyslm.export.gguf.importing",
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
+    "open_engine": "tinyslm.export.engines",
     "prepare_data": "tinyslm.data.prepare:prepare",
     "pull": "tinyslm.export.pulling",
     "quantize_model": "tinyslm.compression.quantizing:quantize",
     "resume": "tinyslm.training.pipeline",
     "save_model": "tinyslm.model.folder",
+    "tool": "tinyslm.agents.tool",
     "train": "tinyslm.training.pipeline",
     "train_steps": "tinyslm.training.loop",
     "train_tokenizer": "tinyslm.tokenizer.training",
 }
 
 __all__ = [
+    "Agent",
     "Decoder",
     "Engine",
+    "Grammar",
     "ModelConfig",
     "QuantizeConfig",
+    "Request",
     "RunConfig",
     "SamplingSettings",
     "Shards",
@@ -73,11 +86,13 @@ __all__ = [
     "import_gguf",
     "load_model",
     "load_tokenizer",
+    "open_engine",
     "prepare_data",
     "pull",
     "quantize_model",
     "resume",
     "save_model",
+    "tool",
     "train",
     "train_steps",
     "train_tokenizer",
