@@ -2,8 +2,9 @@
 
 Whoever generates asks before each token whether the text could still be ended after it with the tokens that are left.
 While it could, the model's token stands. When it could not, the first token of an ending that is known to fit takes
-its place. So the rule holds after every token, from the first one on, and the text is whole at the latest with the last
-token, if all of them are enough for the shortest text that was found at all.
+its place (a stop token, where the text may end as it is). So the rule holds after every token, from the first one on,
+and the text is whole at the latest with the last token, if all of them are enough for the shortest text that was found
+at all.
 """
 
 from __future__ import annotations
@@ -68,8 +69,10 @@ class Closer:
             self._expected = token, after
             return token
         here = self._ending_here()
-        if here is None or not here.ids or (after is not None and len(after.ids) < len(here.ids)):
+        if here is None or (after is not None and len(after.ids) < len(here.ids)):
             return token  # it was too late from the start
+        if not here.ids:
+            return self._closing.vocabulary.stop
         first = here.ids[0]
         rest = here.letters[len(self._closing.vocabulary.letters_of(first)) :]
         self._expected = first, Ending(rest, here.ids[1:])

@@ -1,0 +1,266 @@
+"""Reading tool calls out of text as it is generated.
+
+Text goes through as it comes; from `<tool_call>` on, a call is read, and told as OpenAI's clients want to hear it: its
+name first, then its arguments in pieces that joined are a JSON object. However the text is cut into pieces, what is
+told is the same. Nothing here raises: what is no call is text, and a call that breaks off is said to.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+
+@dataclass(frozen=True)
+class TextDelta:
+    """Some more of what is said beside calls."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class CallStart:
+    """A call begins; calls are numbered from 0."""
+
+    index: int
+    name: str
+
+
+@dataclass(frozen=True)
+class ArgumentsDelta:
+    """Some more of a call's arguments, a JSON object."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True)
+class CallEnd:
+    """The call is complete: the arguments told are a JSON object."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class CallBroken:
+    """The call cannot be made: its arguments, of which some may have been told, are no JSON object."""
+
+    index: int
+
+
+CallEvent = TextDelta | CallStart | ArgumentsDelta | CallEnd | CallBroken
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A whole call; `arguments` as JSON text."""
+
+    name: str
+    arguments: str
+
+
+# The usual beginning of a call, after which its arguments can be told as they come.
+_HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
+_MARK = re.compile(r'["\\{}\[\]]')
+
+
+class ToolCallStream:
+    """Splits generated text into text and calls."""
+
+    def __init__(self) -> None:
+        self._state = self._text
+        self._held = ""  # what has come and is not decided on
+        self._gap = ""  # white space before the call that is being read
+        self._index = -1
+        self._events: list[CallEvent] = []
+        self._arguments = _Arguments()
+
+    def push(self, text: str) -> list[CallEvent]:
+        """What is certain with this text."""
+        self._held += text
+        self._read(ended=False)
+        return self._told()
+
+    def flush(self) -> list[CallEvent]:
+        """What was held back, when no more text comes."""
+        self._read(ended=True)
+        return self._told()
+
+    def _read(self, *, ended: bool) -> None:
+        while self._state(ended):
+            pass
+
+    def _told(self) -> list[CallEvent]:
+        events, self._events = self._events, []
+        return events
+
+    # Each state takes what it can from the held text, and returns whether another one goes on with the rest.
+
+    def _text(self, ended: bool) -> bool:
+        place = self._held.find(OPEN)
+        if place >= 0:
+            said = self._held[:place].rstrip()
+            self._say(said)
+            self._gap = self._held[len(said) : place]
+            self._held = self._held[place + len(OPEN) :]
+            self._state = self._call
+            return True
+        if ended and self._index >= 0 and self._held.isspace():  # after a call
+            self._held = ""
+        keep = 0 if ended else _undecided(self._held)
+        self._say(self._held[: len(self._held) - keep])
+        self._held = self._held[len(self._held) - keep :]
+        return False
+
+    def _call(self, ended: bool) -> bool:
+        """The whole call if it is there, else its beginning; text if it is neither."""
+        head = _HEAD.match(self._held)
+        name = _loaded(head[1]) if head else None
+        if head and isinstance(name, str):
+            self._start(name)
+            self._held = self._held[head.end() :]
+            self._arguments = _Arguments()
+            self._state = self._inside
+            return True
+        ends = [match.start() for match in re.finditer(re.escape(CLOSE), self._held)]
+        for end in [*ends, *([len(self._held)] if ended else [])]:
+            whole = _whole_call(self._held[:end])
+            if whole is not None:
+                self._start(whole.name)
+                self._events += [ArgumentsDelta(self._index, whole.arguments), CallEnd(self._index)]
+                self._held = self._held[end:]
+                self._state = self._after
+                return True
+            if not _in_text(self._held[:end]):  # else this end may stand in one of the call's texts
+                break
+        else:
+            if not ended:
+                return False
+            end = len(self._held)
+        closed = self._held.startswith(CLOSE, end)
+        self._say(self._gap + OPEN + self._held[:end] + (CLOSE if closed else ""))
+        self._held = self._held[end + len(CLOSE) * closed :]
+        self._state = self._text
+        return True
+
+    def _inside(self, ended: bool) -> bool:
+        """Arguments: told as they come, up to the brace that closes them."""
+        count, closed = self._arguments.push(self._held)
+        if count:
+            self._events.append(ArgumentsDelta(self._index, self._held[:count]))
+            self._held = self._held[count:]
+        if not closed and not ended:
+            return False
+        sound = closed and isinstance(_loaded(self._arguments.text), dict)
+        self._events.append(CallEnd(self._index) if sound else CallBroken(self._index))
+        self._state = self._after
+        return True
+
+    def _after(self, ended: bool) -> bool:
+        """What is left of the call, up to its closing tag, or to the next opening one where that is missing."""
+        close, begin = self._held.find(CLOSE), self._held.find(OPEN)
+        if close >= 0 and not 0 <= begin < close:
+            self._held = self._held[close + len(CLOSE) :]
+        elif begin >= 0:
+            self._held = self._held[begin:]
+        else:
+            keep = max(len(CLOSE), len(OPEN)) - 1
+            self._held = "" if ended else self._held[-keep:]
+            return False
+        self._state = self._text
+        return True
+
+    def _say(self, text: str) -> None:
+        if text:
+            self._events.append(TextDelta(text))
+
+    def _start(self, name: str) -> None:
+        self._index += 1
+        self._events.append(CallStart(self._index, name))
+
+
+def split_calls(text: str) -> tuple[str, list[ToolCall]]:
+    """The text beside the calls, and the calls; broken ones are left out."""
+    stream = ToolCallStream()
+    said, names, arguments, whole = "", [], [], []
+    for event in [*stream.push(text), *stream.flush()]:
+        match event:
+            case TextDelta(more):
+                said += more
+            case CallStart(_, name):
+                names.append(name)
+                arguments.append("")
+            case ArgumentsDelta(index, more):
+                arguments[index] += more
+            case CallEnd(index):
+                whole.append(index)
+    return said, [ToolCall(names[index], arguments[index]) for index in whole]
+
+
+class _Arguments:
+    """Finds the end of a JSON object that comes in pieces; `quoted`: the last piece ended in the middle of a text."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.quoted = False
+        self._depth = 0
+        self._escaped = False
+
+    def push(self, text: str) -> tuple[int, bool]:
+        """How many characters belong to the object, and whether the last of them ends it."""
+        at = int(self._escaped and bool(text))
+        self._escaped = self._escaped and not text
+        while (match := _MARK.search(text, at)) is not None:
+            at, mark = match.end(), match[0]
+            if mark == "\\":
+                self._escaped = self.quoted and at == len(text)
+                at += self.quoted
+            elif mark == '"':
+                self.quoted = not self.quoted
+            elif not self.quoted:
+                self._depth += 1 if mark in "{[" else -1
+                if self._depth <= 0:
+                    self.text += text[:at]
+                    return at, True
+        self.text += text
+        return len(text), False
+
+
+def _undecided(text: str) -> int:
+    """How many characters at the end may belong to a tag, or be the white space before one."""
+    for size in range(min(len(OPEN) - 1, len(text)), 0, -1):
+        if text.endswith(OPEN[:size]):
+            return len(text) - len(text[: len(text) - size].rstrip())
+    return len(text) - len(text.rstrip())
+
+
+def _whole_call(text: str) -> ToolCall | None:
+    """The call that a JSON object describes, in any order; arguments may also be JSON in a text, or be missing."""
+    call = _loaded(text)
+    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+        return None
+    arguments = call.get("arguments", call.get("parameters"))
+    if isinstance(arguments, str) and arguments.strip():
+        arguments = _loaded(arguments)
+        if arguments is None:
+            return None
+    arguments = arguments or {}
+    return ToolCall(call["name"], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
+
+
+def _in_text(text: str) -> bool:
+    """Whether the JSON document that begins so is in the middle of a text."""
+    arguments = _Arguments()
+    arguments.push(text)
+    return arguments.quoted
+
+
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

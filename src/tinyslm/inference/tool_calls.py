@@ -1,0 +1,296 @@
+"""Tools that a model may call: how they are put to it, what it may write, and how its calls are read.
+
+Tools come in OpenAI's shape: `{"type": "function", "function": {"name", "description", "parameters"}}`. A call is
+written as Hermes and Qwen models do, after any text, one or several:
+
+    <tool_call>
+    {"name": "add", "arguments": {"x": 1, "y": 2}}
+    </tool_call>
+
+Chat templates that read tools write them and their calls themselves. For others, `with_tools` says it in messages that
+every template can write.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.call_stream import (
+    CLOSE,
+    OPEN,
+    ArgumentsDelta,
+    CallBroken,
+    CallEnd,
+    CallEvent,
+    CallStart,
+    TextDelta,
+    ToolCall,
+    ToolCallStream,
+    split_calls,
+)
+from tinyslm.tokenizer.chat import encode_chat
+
+if TYPE_CHECKING:
+    from tinyslm.inference.grammar import Grammar
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+
+__all__ = [
+    "ArgumentsDelta",
+    "CallBroken",
+    "CallEnd",
+    "CallEvent",
+    "CallStart",
+    "TextDelta",
+    "ToolCall",
+    "ToolCallStream",
+    "check_tools",
+    "reads_tools",
+    "split_calls",
+    "tools_grammar",
+    "with_tools",
+]
+
+Message = dict[str, Any]
+Messages = Sequence[Mapping[str, Any]]
+Tools = Sequence[Mapping[str, Any]]
+
+_RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
+MOST_TOOLS = 128
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+_INTRODUCTION = """\
+# Tools
+
+You may call one or more functions to answer the user. These are their signatures:
+<tools>
+{tools}
+</tools>
+
+To call a function, write its name and its arguments as a JSON object, like this:
+<tool_call>
+{{"name": <function name>, "arguments": <arguments as a JSON object>}}
+</tool_call>"""
+
+# JSON as `json.dumps` writes it, which is how models have seen calls.
+_SPACED = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "json_allowed_escapes": 'nrbtf\\"',
+}
+
+
+def with_tools(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) -> list[Message]:
+    """The messages, so that the chat template of `tokenizer` says which tools there are, what was called and returned.
+
+    Where the template reads tools itself (`reads_tools`), pass them on to it: messages are only tidied (arguments as
+    objects, no content that is None). Otherwise pass none: the tools are described in the system's message, or in the
+    user's first one where the template has no system, and calls and results become text.
+
+    Raises `TinyslmError` for tools or messages that are not in OpenAI's shape.
+    """
+    plain = [_plain(message) for message in messages]
+    listed = check_tools(tools or [])
+    if reads_tools(tokenizer):
+        return plain
+    written = _as_text(plain)
+    if listed:
+        text = "\n".join(json.dumps(_described(tool), ensure_ascii=False) for tool in listed)
+        _introduce(written, _INTRODUCTION.format(tools=text), tokenizer)
+    return written
+
+
+def reads_tools(tokenizer: Tokenizer) -> bool:
+    """Whether the chat template writes tools and calls itself, and has calls written as here.
+
+    Templates that ask for calls in another form, as Llama 3.1's does, get the tools described in messages.
+    """
+    template = tokenizer.chat_template or ""
+    return OPEN in template and re.search(r"\btools\b", template) is not None
+
+
+def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenizer) -> Grammar | None:
+    """What a model may write that has these tools; None where there is nothing to keep to.
+
+    choice: "auto" (text, then calls, or only one of them), "required" (calls only), "none", or the name of the tool to
+    call. parallel: more than one call is allowed. Arguments keep to each tool's parameters.
+    Raises `TinyslmError`, naming the tool, for parameters that cannot be honoured.
+    """
+    from tinyslm.inference.grammar import Grammar
+
+    listed = check_tools(tools)
+    if choice == "none" or (choice == "auto" and not listed):
+        return None
+    if choice not in ("auto", "required"):
+        listed = [tool for tool in listed if tool["name"] == choice]
+    if not listed:
+        names = ", ".join(tool["name"] for tool in check_tools(tools)) or "none"
+        raise TinyslmError(f"There is no tool for the choice {choice!r}; there are: {names}.", "Name one of the tools.")
+    rules = [_rule(number, tool) for number, tool in enumerate(listed)]
+    several = parallel and choice in ("auto", "required")
+    return Grammar.lark("\n".join([_frame(len(listed), choice == "auto", several, tokenizer), *rules]), tokenizer)
+
+
+def check_tools(tools: Tools) -> list[Message]:
+    """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another shape."""
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
+        raise TinyslmError(f"The tools are {tools!r:.60}.", "Give a list.")
+    if len(tools) > MOST_TOOLS:
+        raise TinyslmError(f"There are {len(tools)} tools.", f"Give at most {MOST_TOOLS}.")
+    listed: dict[str, Message] = {}
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TinyslmError(
+                f"A tool is {tool!r:.80}.",
+                'Give {"type": "function", "function": {"name": ..., "parameters": ...}}, with a name of letters, '
+                "digits, _, - and . only.",
+            )
+        if name in listed:
+            raise TinyslmError(f"Two tools are called {name!r}.", "Give each a name of its own.")
+        listed[name] = dict(function)
+    return list(listed.values())
+
+
+def _rule(number: int, tool: Message) -> str:
+    """Lark rules for a call of one tool."""
+    from tinyslm.inference.json_schema import check_schema
+
+    parameters = tool.get("parameters")
+    try:
+        schema = check_schema({"type": "object", "properties": {}} if parameters is None else parameters)
+    except TinyslmError as error:
+        raise TinyslmError(f"The tool {tool['name']!r} cannot be used: {error.problem}", error.remedy) from None
+    begin = json.dumps(f'{{"name": "{tool["name"]}", "arguments": ')
+    arguments = json.dumps({**schema, "type": "object", "x-guidance": _SPACED})
+    return f'tool_{number}: {begin} arguments_{number} "}}"\narguments_{number}: %json {arguments}'
+
+
+def _frame(count: int, text: bool, several: bool, tokenizer: Tokenizer) -> str:
+    """Lark rules for what stands around calls.
+
+    A tag that is a special token is no text, and is named by its id; all others are bytes, however they are split.
+    """
+    tags = {tag: tokenizer.special_ids.get(tag) for tag in (OPEN, CLOSE)}
+    begin, end = (json.dumps(tag) if token is None else f"<[{token}]>" for tag, token in tags.items())
+    more = f'("\\n" {begin} call)*' if several else ""
+    lines = [
+        f'call: "\\n" ({" | ".join(f"tool_{number}" for number in range(count))}) "\\n" {end}',
+        f"start: first {more}".rstrip() if not text else f"start: words | spoken call {more}".rstrip(),
+    ]
+    if not text:
+        return "\n".join([*lines, f"first: {begin} call"])
+    spoken = f"spoken[lazy]: WORDS {begin}" if tags[OPEN] is None else f"spoken: words {begin}"
+    return "\n".join([*lines, spoken, "words: WORDS", "WORDS: /(?s:.*)/"])
+
+
+def _plain(message: Mapping[str, Any]) -> Message:
+    """The message with text as its content, and arguments as objects, as templates expect them."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise TinyslmError(
+            f"A message of the conversation is {message!r:.80}.", 'Give messages with "role" and "content".'
+        )
+    role = "system" if message["role"] == "developer" else message["role"]  # OpenAI's newer name
+    plain = {**message, "role": role, "content": _text(message.get("content"))}
+    calls = message.get("tool_calls")
+    if calls:
+        plain["tool_calls"] = [_plain_call(call) for call in calls]
+    elif "tool_calls" in plain:
+        del plain["tool_calls"]
+    return plain
+
+
+def _text(content: Any) -> str:
+    """The text of a message; OpenAI's clients also send it in parts."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list | tuple) else [content]
+    texts = [part.get("text") if isinstance(part, Mapping) else part for part in parts]
+    if not all(isinstance(text, str) for text in texts):
+        raise TinyslmError(f"The content of a message is {content!r:.80}.", "Give text; there are no images or sounds.")
+    return "".join(str(text) for text in texts)
+
+
+def _plain_call(call: Any) -> Message:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise TinyslmError(
+            f"A tool call in the conversation is {call!r:.80}.",
+            'Give {"id": ..., "type": "function", "function": {"name": ..., "arguments": ...}}.',
+        )
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = _loaded(arguments, arguments)
+    return {**call, "function": {**function, "arguments": {} if arguments in (None, "") else arguments}}
+
+
+def _loaded(text: str, otherwise: Any) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
+
+
+def _described(tool: Message) -> Message:
+    kept = {key: tool[key] for key in ("name", "description", "parameters") if tool.get(key) is not None}
+    return {"type": "function", "function": kept}
+
+
+def _as_text(messages: list[Message]) -> list[Message]:
+    """Calls and results as text; the results that follow each other stand in one message of the user."""
+    written: list[Message] = []
+    results: list[str] | None = None
+    for message in messages:
+        if message["role"] == "tool":
+            text = message["content"].replace(_RESULT_END, "<\\/tool_response>")  # it cannot end the result
+            if results is None:
+                results = []
+                written.append({"role": "user", "content": ""})
+            results.append(f"{_RESULT}\n{text}\n{_RESULT_END}")
+            written[-1]["content"] = "\n".join(results)
+            continue
+        results = None
+        calls = [f"{OPEN}\n{_call_text(call['function'])}\n{CLOSE}" for call in message.get("tool_calls", ())]
+        rest = {key: value for key, value in message.items() if key not in ("tool_calls", "tool_call_id")}
+        written.append({**rest, "content": "\n".join(filter(None, [message["content"], *calls]))})
+    return written
+
+
+def _call_text(function: Message) -> str:
+    return json.dumps({"name": function["name"], "arguments": function["arguments"]}, ensure_ascii=False)
+
+
+def _introduce(messages: list[Message], text: str, tokenizer: Tokenizer) -> None:
+    """Put `text` at the beginning, in place."""
+    first = next((message for message in messages if message["role"] == "system"), None)
+    if first is not None:
+        first["content"] = f"{first['content']}\n\n{text}".strip()
+    elif _writes_system(tokenizer):
+        messages.insert(0, {"role": "system", "content": text})
+    elif (user := next((message for message in messages if message["role"] == "user"), None)) is not None:
+        user["content"] = f"{text}\n\n{user['content']}"
+    else:
+        messages.insert(0, {"role": "user", "content": text})
+
+
+_writers: WeakKeyDictionary[Tokenizer, bool] = WeakKeyDictionary()
+
+
+def _writes_system(tokenizer: Tokenizer) -> bool:
+    """Whether the chat template writes what the system says; some refuse it, some leave it out."""
+    if tokenizer not in _writers:
+        mark = "Speak like a pirate."
+        messages = [{"role": "system", "content": mark}, {"role": "user", "content": "x"}]
+        try:
+            _writers[tokenizer] = mark in tokenizer.decode(encode_chat(tokenizer, messages))
+        except TinyslmError:
+            _writers[tokenizer] = False
+    return _writers[tokenizer]
