@@ -4,58 +4,22 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-import openai
 import pytest
-import torch
+from tiny_server import Running, make_model
 
 from tinyslm.inference.engine import Engine
-from tinyslm.model.config import ModelConfig
-from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import save_model
 from tinyslm.serving.app import create_app
 from tinyslm.serving.keys import Keys
 from tinyslm.serving.models import Models
 from tinyslm.serving.running import Server, address, listen
 from tinyslm.serving.settings import ServerSettings
-from tinyslm.tokenizer.training import train_tokenizer
-
-CONTEXT = 1024
-
-
-@dataclass
-class Running:
-    """A server that runs: its URL, and the thing itself."""
-
-    url: str
-    server: Server
-    models: Models
-
-    @property
-    def client(self) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
-
-    def http(self, **options) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, **options)
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("serving") / "tiny")
-
-
-def make_model(folder: Path, seed: int = 4, *, chats: bool = True, **shape) -> Path:
-    tokenizer = train_tokenizer([], kind="byte")
-    torch.manual_seed(seed)
-    sizes = {"dim": 32, "heads": 4, "depth": 2, "context": CONTEXT, "vocab_size": tokenizer.vocab_size, **shape}
-    model = Decoder(ModelConfig(family="qwen3", **sizes))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, 0.02, 0.3)
-    save_model(model, folder, tokenizer)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -138,7 +138,7 @@ async def _tell_http(request: Request, error: Exception) -> Response:
 def validation_error(mistakes: Sequence[Any]) -> ApiError:
     """What pydantic found wrong in a body: of alternatives for one value, the mistake that lies deepest in it."""
     mistake = max(mistakes, key=lambda one: len(one["loc"]))
-    place = [str(part) for part in mistake["loc"] if part != "body"]
+    place = [str(part) for part in mistake["loc"] if part != "body" and not _is_kind(part)]
     param = ".".join(place) or None
     if mistake["type"] == "json_invalid":
         return bad_request("The body is not valid JSON.", code="invalid_json")
@@ -150,3 +150,8 @@ def validation_error(mistakes: Sequence[Any]) -> ApiError:
     if mistake["type"] == "extra_forbidden":
         return bad_request(f'There is no field "{param}".', param, "unknown_field")
     return bad_request(one_line(f"{param or 'The body'} = {wrong_value(mistake)}", 400), param)
+
+
+def _is_kind(part: object) -> bool:
+    """Whether a part of a place is one of several kinds that a value may have, which pydantic names among the keys."""
+    return isinstance(part, str) and (part in ("str", "int", "bool") or "[" in part or part.startswith("Named"))

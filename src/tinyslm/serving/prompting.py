@@ -57,7 +57,7 @@ def conversation_grammar(
 
     listed, tokenizer = plain_tools(tools), served.engine.tokenizer
     key = f"tools {choice} {parallel} {json.dumps(listed)}"
-    return served.grammars.get(key, lambda: tools_grammar(listed, choice, parallel=parallel, tokenizer=tokenizer))
+    return served.grammars.get(key, lambda: tools_grammar(listed, choice, parallel, tokenizer))
 
 
 def plain_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:

@@ -150,22 +150,22 @@ class ResponseEvents:
     def _place(self) -> int:
         return len(self._items) - 1
 
-    def _of_part(self, name: str, **fields: Any) -> bytes:
-        return self._of_item(name, content_index=0, **fields)
+    def _of_part(self, kind: str, **fields: Any) -> bytes:
+        return self._of_item(kind, content_index=0, **fields)
 
-    def _of_item(self, name: str, **fields: Any) -> bytes:
-        return self._event(name, item_id=self._items[-1]["id"], output_index=self._place, **fields)
+    def _of_item(self, kind: str, **fields: Any) -> bytes:
+        return self._event(kind, item_id=self._items[-1]["id"], output_index=self._place, **fields)
 
-    def _whole(self, name: str, usage: Usage | None = None) -> bytes:
-        return self._event(name, response=self.told(usage))
+    def _whole(self, kind: str, usage: Usage | None = None) -> bytes:
+        return self._event(kind, response=self.told(usage))
 
-    def _event(self, name: str, **fields: Any) -> bytes:
+    def _event(self, kind: str, **fields: Any) -> bytes:
         """One event; outside of streams, none is written."""
         if not self._body.stream:
             return b""
-        value = {"type": name, "sequence_number": self._number, **fields}
+        value = {"type": kind, "sequence_number": self._number, **fields}
         self._number += 1
-        return b"event: " + name.encode() + b"\ndata: " + encode(value) + b"\n\n"
+        return b"event: " + kind.encode() + b"\ndata: " + encode(value) + b"\n\n"
 
 
 _PLAIN = {"format": {"type": "text"}}

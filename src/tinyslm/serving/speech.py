@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from typing import Any
 
 from tinyslm.inference.request import Piece, TokenScore
+from tinyslm.inference.tool_calls import (
+    ArgumentsDelta,
+    CallBroken,
+    CallEvent,
+    CallStart,
+    TextDelta,
+    ToolCallStream,
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class Speech:
         self.finish: str | None = None
         self.begun = False
         self._texts: list[str] = []
+        self._stream = ToolCallStream() if calls else None
+        self._broken = False
 
     @property
     def text(self) -> str:
@@ -67,10 +78,15 @@ class Speech:
         """What is new with this piece."""
         self.begun = True
         self.scores += piece.scores
-        deltas = [Delta(piece.text)] if piece.text else []
+        if self._stream is None:
+            deltas = [Delta(piece.text)] if piece.text else []
+        else:
+            events = self._stream.push(piece.text) + (self._stream.flush() if piece.finish else [])
+            deltas = [delta for event in events for delta in self._delta(event)]
         self._texts += [delta.text for delta in deltas if delta.call is None]
         if piece.finish:
-            self.finish = "tool_calls" if self.calls and piece.finish == "stop" else piece.finish
+            called = self.calls and not self._broken and piece.finish == "stop"
+            self.finish = "tool_calls" if called else piece.finish
         return deltas
 
     def message(self) -> dict[str, Any]:
@@ -78,3 +94,17 @@ class Speech:
         if not self.calls:
             return {"content": self.text}
         return {"content": self.text or None, "tool_calls": [call.told() for call in self.calls]}
+
+    def _delta(self, event: CallEvent) -> list[Delta]:
+        match event:
+            case TextDelta(text):
+                return [Delta(text)]
+            case CallStart(index, name):
+                self.calls.append(Call(f"call_{secrets.token_hex(12)}", name))
+                return [Delta("", index, name, self.calls[index].id)]
+            case ArgumentsDelta(index, text):
+                self.calls[index].arguments += text
+                return [Delta(text, index)]
+            case CallBroken():  # it was cut off: what was told of it stands, and `finish` says so
+                self._broken = True
+        return []

@@ -1,0 +1,158 @@
+"""What is refused, and how it is told: always in the form of OpenAI's errors."""
+
+import json
+
+import httpx
+import openai
+import pytest
+from tiny_server import make_model
+
+CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+
+
+def error_of(response: httpx.Response) -> dict:
+    found = response.json()["error"]
+    assert set(found) == {"message", "type", "param", "code"}
+    assert found["message"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("change", "param", "says"),
+    [
+        ({"temprature": 1}, None, 'Did you mean "temperature"?'),
+        ({"functions": []}, None, "give them as tools"),
+        ({"temperature": "hot"}, "temperature", "number"),
+        ({"temperature": -1}, "temperature", "greater than or equal to 0"),
+        ({"n": 99}, "n", "16"),
+        ({"messages": []}, "messages", "at least 1 item"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "system"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content", "image_url"),
+        ({"logit_bias": {"999": 1}}, "logit_bias", "319"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias", "no token"),
+        ({"top_logprobs": 3}, None, "logprobs"),
+        ({"tool_choice": "required"}, None, "no tools"),
+        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+        ({"stop": ["a", 1]}, "stop.1", "must be a text"),
+        ({"response_format": {"type": "jpeg"}}, "response_format", "json_schema"),
+        ({"response_format": {"type": "regex", "pattern": "(a"}}, None, "regular expression"),
+        ({"messages": [{"role": "user", "content": "x" * 2000}]}, None, "1023"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_mistakes_are_named(running, change, param, says) -> None:
+    with running.http() as http:
+        response = http.post("/v1/chat/completions", json=CHAT | change)
+    found = error_of(response)
+    assert response.status_code == 400
+    assert says in found["message"]
+    if param is not None:
+        assert (found["param"] or "").startswith(param)
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "says"),
+    [
+        ("/v1/completions", {"suffix": "x"}, "only write on"),
+        ("/v1/completions", {"prompt": [1, 9999]}, "no token"),
+        ("/v1/completions", {"best_of": 3}, "best_of"),
+        ("/v1/completions", {"echo": True, "logprobs": 1}, "echo"),
+        ("/v1/completions", {"prompt": ["x"] * 65}, "64"),
+        ("/v1/embeddings", {"input": []}, "texts"),
+        ("/v1/embeddings", {"input": "x", "dimensions": 8}, "dimensions"),
+        ("/v1/embeddings", {"input": "x" * 2000}, "1024"),
+        ("/v1/responses", {"input": []}, "empty"),
+        ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input_image"),
+        ("/v1/responses", {"input": "x", "previous_response_id": "resp_0"}, "whole conversation"),
+        ("/v1/responses", {"input": "x", "reasoning": {"effort": "high"}}, "reasoning"),
+        ("/tokenize", {}, "either prompt or messages"),
+        ("/detokenize", {"tokens": [99999]}, "no token"),
+    ],
+)
+def test_mistakes_elsewhere_are_named(running, path, change, says) -> None:
+    with running.http() as http:
+        response = http.post(path, json={"model": "tiny"} | change)
+    assert response.status_code == 400
+    assert says in error_of(response)["message"]
+
+
+def test_fields_that_change_nothing_are_let_pass(running) -> None:
+    harmless = {"user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "prediction": None}
+    with running.http() as http:
+        assert http.post("/v1/chat/completions", json={**CHAT, **harmless, "stop": None}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status", "code"),
+    [
+        ("POST", "/v1/chat/completions", b"{", 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b"[" * 100_000, 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b"\xff\xfe", 400, "invalid_json"),
+        ("POST", "/v1/chat/completions", b"", 400, "missing"),
+        ("POST", "/v1/nothing", b"{}", 404, "not_found"),
+        ("GET", "/v1/chat/completions", None, 405, "method_not_allowed"),
+        ("GET", "/docs", None, 404, "not_found"),
+        ("GET", "/v1/models/other", None, 404, "model_not_found"),
+        ("GET", "/v1/responses/resp_0", None, 404, "not_found"),
+    ],
+)
+def test_requests_that_are_none(running, method, path, content, status, code) -> None:
+    with running.http() as http:
+        response = http.request(method, path, content=content, headers={"Content-Type": "application/json"})
+    assert (response.status_code, error_of(response)["code"]) == (status, code)
+
+
+def test_an_unknown_model_is_not_found(running) -> None:
+    with pytest.raises(openai.NotFoundError, match=r'no model "tinny".*mean "tiny"') as caught:
+        running.client.chat.completions.create(**CHAT | {"model": "tinny"})
+    assert caught.value.code == "model_not_found"
+
+
+def test_odd_characters_come_back_as_they_are_allowed_to(running) -> None:
+    body = json.dumps({"model": "tiny", "input": "x", "max_output_tokens": 1, "instructions": "\u0000\u2028é"})
+    with running.http() as http:
+        response = http.post("/v1/responses", content=body, headers={"Content-Type": "application/json"})
+        assert response.json()["instructions"] == "\u0000\u2028é"
+        lone = body.replace("\\u2028", "\\ud800")
+        assert http.post("/v1/responses", content=lone, headers={"Content-Type": "application/json"}).status_code < 500
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_long_bodies_are_refused(serve, chunked) -> None:
+    def parts():
+        for _ in range(20):
+            yield b" " * 1000
+
+    with serve(max_body=10_000) as running, running.http(headers={"Content-Type": "application/json"}) as http:
+        response = http.post("/tokenize", content=parts() if chunked else b" " * 20_000)
+        assert (response.status_code, error_of(response)["code"]) == (413, "body_too_large")
+        assert http.post("/tokenize", json={"model": "tiny", "prompt": "x"}).status_code == 200
+
+
+def test_other_limits(serve) -> None:
+    with serve(max_prompt=50, max_answer=5, max_requests=3) as running, running.http() as http:
+        response = http.post("/v1/completions", json={"model": "tiny", "prompt": "x" * 51})
+        assert error_of(response)["code"] == "context_length_exceeded"
+        response = http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "max_tokens": 6})
+        assert "at most 5" in error_of(response)["message"]
+        response = http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "logit_bias": {"97": 100}})
+        assert response.json()["usage"]["completion_tokens"] == 5
+        response = http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "n": 4})
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+        assert error_of(response)["code"] == "queue_full"
+
+
+def test_an_answer_that_takes_too_long_is_ended(serve) -> None:
+    body = {"model": "tiny", "prompt": "x", "max_tokens": 1000, "logit_bias": {"97": 100}}
+    with serve(max_seconds=0.3) as running, running.http() as http:
+        response = http.post("/v1/completions", json=body)
+        assert (response.status_code, error_of(response)["code"]) == (504, "time_limit")
+        streamed = http.post("/v1/completions", json=body | {"stream": True}).text.strip().split("\n\n")
+        assert json.loads(streamed[-1].removeprefix("data: "))["error"]["code"] == "time_limit"
+
+
+def test_messages_without_a_chat_template_are_refused_with_advice(serve, tmp_path) -> None:
+    with serve({"plain": make_model(tmp_path / "plain", chats=False)}) as running, running.http() as http:
+        response = http.post("/v1/chat/completions", json=CHAT | {"model": "plain"})
+        assert "/v1/completions" in error_of(response)["message"]
+        assert http.post("/v1/completions", json={"model": "plain", "max_tokens": 2}).status_code == 200

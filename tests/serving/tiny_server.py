@@ -1,0 +1,55 @@
+"""A tiny model, and how tests see a server that runs."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import tokenizers
+import torch
+
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import save_model
+from tinyslm.serving.models import Models
+from tinyslm.serving.running import Server
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.training import train_tokenizer
+
+CONTEXT = 1024
+
+
+@dataclass
+class Running:
+    """A server that runs: its URL, and the thing itself."""
+
+    url: str
+    server: Server
+    models: Models
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    def http(self, **options) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, **options)
+
+
+def make_model(folder: Path, seed: int = 4, *, chats: bool = True, **shape) -> Path:
+    tokenizer = train_tokenizer([], kind="byte")
+    if not chats:
+        tokenizer = without_chats(tokenizer)
+    torch.manual_seed(seed)
+    sizes = {"dim": 32, "heads": 4, "depth": 2, "context": CONTEXT, "vocab_size": tokenizer.vocab_size, **shape}
+    model = Decoder(ModelConfig(family="qwen3", **sizes))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 0.02, 0.3)
+    save_model(model, folder, tokenizer)
+    return folder
+
+
+def without_chats(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with other names for the tokens that messages are written with, and no chat template."""
+    content = json.dumps(tokenizer.content).replace("<|im_start|>", "<|one|>").replace("<|im_end|>", "<|other|>")
+    return Tokenizer(tokenizers.Tokenizer.from_str(content))
