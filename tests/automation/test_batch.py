@@ -92,7 +92,8 @@ def test_a_row_that_cannot_be_answered_is_no_reason_to_stop(engine, tmp_path):
 def test_a_column_missing_from_the_first_row_stops_at_once(engine, tmp_path):
     with pytest.raises(TinyslmError, match='has no "promt"'):
         run_batch(engine, "m", batch(tmp_path, asking=Asking(column="promt")))
-    assert not (tmp_path / "out.jsonl").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert run_batch(engine, "m", batch(tmp_path, asking=Asking(column="prompt"))).rows == 20
 
 
 def test_the_same_again_does_nothing(engine, tmp_path):
@@ -221,8 +222,8 @@ def test_only_the_first_rows(engine, tmp_path):
 def test_results_can_be_had_one_by_one(engine, tmp_path):
     run_batch(engine, "m", batch(tmp_path))
     found = list(stream_batch(engine, batch(tmp_path)))
-    assert [result for result, _ in found] == read_lines(tmp_path / "out.jsonl")
-    assert not any(failed for _, failed in found)
+    assert [done.result for done in found] == read_lines(tmp_path / "out.jsonl")
+    assert not any(done.failed for done in found)
 
 
 def test_progress_tells_rows_and_share(engine, tmp_path):

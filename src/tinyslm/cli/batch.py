@@ -91,9 +91,9 @@ def _stream(model: Path, job: Batch, options: EngineOptions) -> None:
 
     errors = 0
     with opened(model, options) as engine:
-        for result, failed in stream_batch(engine, job):
-            stream(as_json(result).decode() + "\n")
-            errors += failed
+        for done in stream_batch(engine, job):
+            stream(as_json(done.result).decode() + "\n")
+            errors += done.failed
     if errors:
         sys.exit(FAILED)
 

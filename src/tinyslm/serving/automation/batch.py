@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, read_json, sha256_json, write_json
-from tinyslm.inference.request import Request
-from tinyslm.serving.automation.answering import Answer, Ask, answers
-from tinyslm.serving.automation.asking import Asker, Asking, NoSuchColumn
+from tinyslm.serving.automation.asking import Asking
 from tinyslm.serving.automation.journal import Journal, Line
+from tinyslm.serving.automation.openai_batch import answer_requests, is_request
+from tinyslm.serving.automation.plain_rows import answer_rows
 from tinyslm.serving.automation.publishing import check_ending, publish
-from tinyslm.serving.automation.results import Result, kept, result_of
+from tinyslm.serving.automation.results import Done
 from tinyslm.serving.automation.rows import Row, Rows
 
 if TYPE_CHECKING:
@@ -62,41 +62,6 @@ class Summary:
     seconds: float = 0.0
 
 
-class Style(Protocol):
-    """How rows are asked and answered."""
-
-    def request(self, row: Row) -> Request:
-        """The request that a row is. Raises `TinyslmError` for a row that cannot be one."""
-
-    def result(self, row: Row, answer: Answer[Row]) -> Result:
-        """What is written for it."""
-
-    def failed(self, result: Result) -> bool:
-        """Whether that is an error."""
-
-
-class PlainStyle:
-    """Rows as `Asking` describes them, and results with their number, what was kept of them, and the answer."""
-
-    def __init__(self, engine: Engine, asking: Asking, keep: tuple[str, ...] = ()) -> None:
-        self._asker = Asker(engine, asking)
-        self._asking, self._keep = asking, keep
-
-    def request(self, row: Row) -> Request:
-        """See `Style`."""
-        return self._asker.request(row)
-
-    def result(self, row: Row, answer: Answer[Row]) -> Result:
-        """See `Style`."""
-        form = self._asking.form if answer.problem else self._asker.form(row)
-        inputs = {"input": kept(row.values, self._keep)} if self._keep else {}
-        return {"row": row.number, **inputs, **result_of(answer, form)}
-
-    def failed(self, result: Result) -> bool:
-        """See `Style`."""
-        return result["error"] is not None
-
-
 def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lambda done, share: None) -> Summary:
     """Do what is left of a batch; `model` tells one model from another (see `model_check`); the engine is started.
 
@@ -113,7 +78,12 @@ def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lam
     with Journal(part_path(batch.out)) as journal:
         done_before = journal.count
         began = time.monotonic()
-        usage = _go_on(engine, batch, rows, journal, progress)
+        try:
+            usage = _go_on(engine, batch, rows, journal, progress)
+        except BaseException:
+            if not journal.count:  # as if it had never been tried: what was wrong can be corrected
+                _forget(batch.out)
+            raise
         journal.sync()
         fields = batch.asking.form.fields if batch.asking.form else ()
         publish(lambda: (line["result"] for line in journal), batch.out, fields)
@@ -125,17 +95,19 @@ def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lam
         return Summary(str(batch.out), journal.count, done_before, errors, *usage, seconds=time.monotonic() - began)
 
 
-def stream_batch(engine: Engine, batch: Batch) -> Iterator[tuple[Result, bool]]:
-    """The results one by one, and whether each is an error; nothing is kept, and nothing can be gone on with."""
-    style, source = _style(engine, batch, _limited(Rows(batch.source, batch.kind), batch.limit))
-    for answer in answers(engine, _asks(style, source), batch.concurrency):
-        result = style.result(answer.mark, answer)
-        yield result, style.failed(result)
+def stream_batch(engine: Engine, batch: Batch) -> Iterator[Done]:
+    """The results one by one; nothing is kept, and nothing can be gone on with."""
+    yield from _answered(engine, batch, Rows(batch.source, batch.kind), 0, "")
 
 
 def restart(out: Path) -> None:
     """Forget what there is of a batch, and its output."""
-    for path in (_manifest_path(out), part_path(out), out):
+    _forget(out)
+    out.unlink(missing_ok=True)
+
+
+def _forget(out: Path) -> None:
+    for path in (_manifest_path(out), part_path(out)):
         path.unlink(missing_ok=True)
 
 
@@ -157,58 +129,48 @@ _DECIDING = (".safetensors", ".json", ".jinja", ".onnx", ".data", ".gguf", ".mod
 
 def _go_on(engine: Engine, batch: Batch, rows: Rows, journal: Journal, progress: Progress) -> tuple[int, int]:
     """Answer the rows that the journal does not have; returns the tokens of prompts and answers."""
-    style, source = _style(engine, batch, _limited(rows, batch.limit))
-    _skip_done(source, journal, batch)
     prompt_tokens = tokens = 0
+    check = journal.last["check"] if journal.last else ""
+    answered = _answered(engine, batch, rows, journal.count, check)
     progress(journal.count, rows.share)
-    for answer in answers(engine, _asks(style, source), batch.concurrency):
-        result = style.result(answer.mark, answer)
-        journal.append({"check": answer.mark.check, "failed": style.failed(result), "result": result})
-        prompt_tokens += answer.usage.prompt_tokens
-        tokens += answer.usage.generated_tokens
+    for done in answered:
+        journal.append({"check": done.row.check, "failed": done.failed, "result": done.result})
+        prompt_tokens += done.prompt_tokens
+        tokens += done.tokens
         progress(journal.count, rows.share)
     return prompt_tokens, tokens
 
 
-def _asks(style: Style, rows: Iterator[Row]) -> Iterator[Ask[Row]]:
-    """Requests of rows. What is wrong with one row is its own problem; with the first one's columns, everybody's."""
-    for row in rows:
-        if row.problem:
-            yield Ask(row, problem=row.problem)
-            continue
-        try:
-            yield Ask(row, style.request(row))
-        except NoSuchColumn as error:
-            if row.number == 1:
-                raise
-            yield Ask(row, problem=error.problem)
-        except TinyslmError as error:
-            yield Ask(row, problem=error.problem)
+def _answered(engine: Engine, batch: Batch, rows: Rows, done: int, check: str) -> Iterator[Done]:
+    """The results of the rows behind the first `done`; the first row shows how they are to be taken."""
+    source = islice(rows, batch.limit or None)
+    first = list(islice(source, 1))
+    left = chain(first, source)
+    _skip_done(left, done, check, batch)
+    asking = batch.asking
+    if not (first and is_request(first[0])) or asking.template or asking.column:
+        return answer_rows(engine, asking, left, batch.keep, batch.concurrency)
+    if asking != Asking() or batch.keep:
+        raise TinyslmError(
+            f"{batch.source} is in OpenAI's batch format, whose lines say themselves how they are answered.",
+            "Give no settings, --schema, --system, --chat or --keep with it.",
+        )
+    return answer_requests(engine, left, batch.concurrency)
 
 
-def _style(engine: Engine, batch: Batch, rows: Iterator[Row]) -> tuple[Style, Iterator[Row]]:
-    """How the rows are to be taken, which the first one shows; and all rows."""
-    first = list(islice(rows, 1))
-    return PlainStyle(engine, batch.asking, batch.keep), chain(first, rows)
-
-
-def _limited(rows: Rows, limit: int) -> Iterator[Row]:
-    return islice(rows, limit or None)
-
-
-def _skip_done(rows: Iterator[Row], journal: Journal, batch: Batch) -> None:
+def _skip_done(rows: Iterator[Row], done: int, check: str, batch: Batch) -> None:
     """Read past the rows that are done; raises `TinyslmError` if they are other ones now."""
-    check = ""
-    for row in islice(rows, journal.count):
-        check = row.check
-    if journal.last is not None and journal.last["check"] != check:
-        raise _other(batch.out, f"the first {journal.count} rows of {batch.source} are not what they were")
+    last = ""
+    for row in islice(rows, done):
+        last = row.check
+    if last != check:
+        raise _other(batch.out, f"the first {done} rows of {batch.source} are not what they were")
 
 
 def _finished_before(rows: Rows, batch: Batch, manifest: Line) -> Summary:
     """The summary of a batch that needs nothing more."""
     count, check = 0, ""
-    for row in _limited(rows, batch.limit):
+    for row in islice(rows, batch.limit or None):
         count, check = count + 1, row.check
     if (count, check) != (manifest["rows"], manifest["check"]):
         raise _other(batch.out, f"it was finished for {manifest['rows']} rows, and {batch.source} has other ones now")
@@ -231,6 +193,9 @@ def _manifest(batch: Batch, wanted: Mapping[str, Any]) -> Line:
                 )
         return {}
     before = read_json(path)
+    part = part_path(batch.out)
+    if not batch.out.exists() and not (part.exists() and part.stat().st_size):
+        return {}  # nothing has come of it
     if not isinstance(before, dict) or not wanted.keys() <= before.keys():
         raise TinyslmError(f"{path} is damaged.", "Give another --out, or --restart.")
     old, new = (dict(flatten({key: one[key] for key in wanted})) for one in (before, wanted))

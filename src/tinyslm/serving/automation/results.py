@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from tinyslm.serving.automation.answering import Answer
 from tinyslm.serving.automation.form import Form, is_whole
+from tinyslm.serving.automation.rows import Row
 
 Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A row and what is written for it, whether that is an error, and the tokens of its prompt and its answer."""
+
+    row: Row
+    result: Result
+    failed: bool
+    prompt_tokens: int = 0
+    tokens: int = 0
 
 
 def result_of(answer: Answer[Any], form: Form | None) -> Result:
