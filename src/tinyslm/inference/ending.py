@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Sequence
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,9 @@ _LONGEST = 4_000  # letters
 _MOST_RESTS = 6
 _MOST_HABITS = 5_000
 
-_CLOSING = b'"0n1tf[{-'
+_MOST_TRIES = 3  # of a letter that changes nothing, before another one: what repeats may have no end
+
+_CLOSING = b'",10ntf[{-:'
 _SAMPLE = b'"{}[],:01259.-+@/_ \\aeinrstuxzAEZTt'  # tried instead of all letters where many are allowed
 _FEW = 12
 
@@ -76,6 +78,7 @@ class _Search:
     def walk(self, place: LLMatcher) -> Letters | None:
         """Go on with what looks nearest to the end, without a way back."""
         here, path = place.deep_copy(), Letters()
+        before, stay = b"", 0  # what was allowed, and for how many steps it has been the same
         for _ in range(_MOST_STEPS):
             path += self._forced(here)
             if here.is_accepting():
@@ -83,8 +86,8 @@ class _Search:
             allowed = self._allowed(here)
             if (rest := self._rest(here, allowed)) is not None:
                 return path + rest
-            letter = self._habits.get(allowed.tobytes())
-            letter = self._nearest(allowed) if letter is None else letter
+            before, stay = (key, stay + 1) if (key := allowed.tobytes()) == before else (key, 0)
+            letter = next(islice(self._nearest(allowed), stay // _MOST_TRIES, None), None)
             if letter is None or not here.consume_token(letter):
                 return None
             path.append(letter)
@@ -158,23 +161,22 @@ class _Search:
         letters = self._vocabulary.letters_in_order
         return (letters[place] for place in np.flatnonzero(allowed))
 
-    def _nearest(self, allowed: Allowed) -> int | None:
-        """The letter that looks nearest to the end of a JSON document; any other for other texts."""
+    def _nearest(self, allowed: Allowed) -> Iterator[int]:
+        """Letters by how near the end of a JSON document they look, after what led to an end before."""
+        if (habit := self._habits.get(allowed.tobytes())) is not None:
+            yield habit
         ids = self._vocabulary.letter_ids
         may = set(self._letters(allowed))
 
-        def get(byte: str) -> int | None:
-            letter = ids.get(byte.encode())
+        def get(byte: int) -> int | None:
+            letter = ids.get(bytes([byte]))
             return letter if letter in may else None
 
-        if (closing := get("}")) is not None and get("{") is None:  # both stand in texts
-            return closing
-        if (closing := get("]")) is not None and get("}") is None:
-            return closing
-        for byte in _CLOSING + _SAMPLE:
-            if (letter := get(chr(byte))) is not None:
-                return letter
-        return min(may, default=None)
+        braces = get(ord("{")), get(ord("}")), get(ord("]"))  # all of them stand in texts
+        closing = (braces[1] if braces[0] is None else None, braces[2] if braces[1] is None else None)
+        for letter in dict.fromkeys((*closing, *map(get, _CLOSING + _SAMPLE), *sorted(may))):
+            if letter is not None:
+                yield letter
 
     def _some(self, allowed: Allowed) -> list[int]:
         letters = list(self._letters(allowed))

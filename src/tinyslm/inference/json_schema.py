@@ -125,27 +125,31 @@ def _check_part(place: str, part: Any) -> None:
                 f'The JSON schema uses "{keyword}" at {place}, which cannot be honoured.',
                 _INSTEAD.get(str(keyword)) or did_you_mean(str(keyword), KEYWORDS),
             )
-    for keyword in ("const", "enum", "properties", "required"):
-        if any(_UNWRITABLE.search(text) for text in _texts(part.get(keyword))):
-            raise TinyslmError(
-                f'The JSON schema has a control character in "{keyword}" at {place}, which cannot be written.',
-                "Leave it out; tabs and line ends are possible.",
-            )
+    for keyword, value in part.items():
+        if keyword in ("const", "enum", "properties", "required"):
+            _check_values(f'"{keyword}" at {place}', value)
+        elif isinstance(value, int) and keyword in _VALUES:
+            _check_values(f'"{keyword}" at {place}', [value])
     _check_format(place, part)
     _check_free_keys(place, part)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in a value, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key)
-            yield from _texts(inner)
-    else:
-        for inner in _inner(value):
-            yield from _texts(inner)
+def _check_values(where: str, values: Any) -> None:
+    """Refuse what llguidance cannot write: some characters without escapes, and integers as exact as they are."""
+    waiting = [values]
+    while waiting:
+        value = waiting.pop()
+        waiting += [*value, *value.values()] if isinstance(value, Mapping) else _inner(value)
+        if isinstance(value, str) and _UNWRITABLE.search(value):
+            raise TinyslmError(
+                f"The JSON schema has a control character in {where}, which cannot be written.",
+                "Leave it out; tabs and line ends are possible.",
+            )
+        if isinstance(value, int) and abs(value) > 2**53:
+            raise TinyslmError(
+                f"The JSON schema has the number {value} in {where}: beyond 2**53 not every integer is told apart.",
+                "Use smaller numbers, or text.",
+            )
 
 
 def _check_format(place: str, part: Mapping[str, Any]) -> None:

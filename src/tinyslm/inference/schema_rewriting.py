@@ -1,7 +1,8 @@
 """Keywords of JSON schemas that llguidance does not know, said with those that it knows.
 
 What pydantic, OpenAPI and tool libraries write often: "nullable", formats that are only remarks or bounds, and "oneOf"
-where no two alternatives can hold at once, which then is "anyOf".
+where no two alternatives can hold at once, which then is "anyOf". And dates, which llguidance does not take seriously
+enough: it has a February 29 in every year.
 """
 
 from __future__ import annotations
@@ -16,12 +17,20 @@ SCHEMAS = {"items", "additionalItems", "additionalProperties"}  # keywords whose
 LISTS = {"anyOf", "oneOf", "allOf", "prefixItems", "items"}  # ... a list of schemas
 MAPS = {"properties", "patternProperties", "$defs", "definitions"}  # ... schemas by name
 
-_BOUNDS = {"int32": 2**31, "int64": 2**63}
+_BOUNDS = {"int32": 2**31, "int64": 2**53}  # what programs that know only floating-point numbers can read
 _REMARKS = {  # formats that any value of the type has
     "string": {"password", "path", "file-path", "directory-path", "binary"},
     "number": {"float", "double"},
     "integer": set(),
 }
+# RFC 3339 without what programs refuse: February 29 in other years, seconds of 60, small letters, the year 0.
+_MONTH_AND_DAY = r"(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)|(0[13578]|1[02])-31"
+_LEAP = r"([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
+_YEAR = r"([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
+_DATE = rf"({_YEAR}-({_MONTH_AND_DAY})|{_LEAP}-02-29)"
+_TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])"
+_PATTERNS = {"date": _DATE, "time": _TIME, "date-time": f"{_DATE}T{_TIME}"}
+
 _DEEP = 4  # levels of objects in which alternatives are compared
 _MANY = 50  # alternatives are compared in pairs
 
@@ -138,9 +147,12 @@ def _kind(value: Any) -> str:
 
 def _without_format(part: dict[str, Any]) -> None:
     kind, form = part.get("type"), part.get("format")
-    if not isinstance(kind, str) or not isinstance(form, str):
+    if not isinstance(form, str):
         return
-    if form in _REMARKS.get(kind, ()):
+    if form in _PATTERNS and kind in (None, "string", ["string", "null"], ["null", "string"]):
+        del part["format"]
+        _also(part, {"pattern": f"^{_PATTERNS[form]}$"})
+    elif isinstance(kind, str) and form in _REMARKS.get(kind, ()):
         del part["format"]
     elif kind == "integer" and form in _BOUNDS:
         del part["format"]
