@@ -10,6 +10,11 @@ from cyclopts import Parameter
 from tinyslm.serving.settings import KEYS_VARIABLE, ServerSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tinyslm.inference.engine import Engine
+
+if TYPE_CHECKING:
     pass
 
 
@@ -19,6 +24,8 @@ def serve(
     *,
     more: Annotated[tuple[str, ...], Parameter(name="--model", metavar="NAME=PATH")] = (),
     engine: str = "auto",
+    dtype: str = "fp32",
+    threads: int = 0,
     server: Annotated[ServerSettings | None, Parameter(name="*")] = None,
     make_key: str = "",
 ) -> None:
@@ -33,7 +40,11 @@ def serve(
     more
         Another model, and the name that clients call it by; may be given several times. Loaded when asked for.
     engine
-        What computes: auto (the fastest measured), or one by name.
+        What computes: native or torch for model folders, llama.cpp for GGUF files; auto: the fastest there is.
+    dtype
+        Number format that model folders are computed in: fp32, or bf16 where the hardware has it.
+    threads
+        Threads that compute; 0: all cores, or as many as OMP_NUM_THREADS says.
     server
         Where to listen, and limits.
     make_key
@@ -43,7 +54,7 @@ def serve(
     if make_key:
         _make_key(make_key, server.keys)
         return
-    _serve(_names(model, more), engine, server)
+    _serve(_names(model, more), server, (engine, dtype, threads))
 
 
 def _make_key(name: str, file: Path | None) -> None:
@@ -83,7 +94,7 @@ def _name(path: Path) -> str:
     return whole.parent.name if whole.name == "model" else whole.name
 
 
-def _serve(models: dict[str, Path], engine: str, server: ServerSettings) -> None:
+def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str, str, int]) -> None:
     import asyncio
     import logging
     import os
@@ -98,13 +109,23 @@ def _serve(models: dict[str, Path], engine: str, server: ServerSettings) -> None
     try:
         from tinyslm.serving.running import address, listen, run
     except ModuleNotFoundError as error:
-        raise require_extra("serving", "Serving a model") from error
+        raise require_extra("serve", "Serving a model") from error
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("tinyslm.serving").setLevel(logging.INFO)
     listening = listen(server)
 
     def started() -> None:
-        say(f"Serving {', '.join(models)} at {address(listening)} (for programs: {address(listening)}/v1)")
+        url = address(listening)
+        say(f"Serving {', '.join(models)}: chat at {url}/, programs at {url}/v1")
 
     with listening:
-        asyncio.run(run(server, models, engine, keys, listening, started))
+        asyncio.run(run(server, models, _opener(*computing), keys, listening, started))
+
+
+def _opener(engine: str, dtype: str, threads: int) -> Callable[[Path], Engine]:
+    """What opens a model. Raises `TinyslmError` for a number format that there is not."""
+    from tinyslm.export.engines import open_engine
+    from tinyslm.hardware.device import pick_device, pick_dtype
+
+    number_format = pick_dtype(pick_device(), dtype)
+    return lambda path: open_engine(path, engine, dtype=number_format, threads=threads or None)

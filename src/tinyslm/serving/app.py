@@ -33,6 +33,7 @@ def create_app(settings: ServerSettings, models: Models, keys: Keys | None = Non
         version=version("tinyslm"),
         docs_url=None,  # these pages would load scripts from elsewhere
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # nothing is told to anyone
         lifespan=_lifespan,
         responses={code: {"model": errors.ErrorBody} for code in (400, 401, 403, 404, 413, 415, 429, 500, 503)},
     )
@@ -57,8 +58,7 @@ def create_app(settings: ServerSettings, models: Models, keys: Keys | None = Non
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    async with service.models.use(service.models.names[0]):
-        pass
+    await service.models.load_first()
     rounds = asyncio.create_task(_rounds(service))
     try:
         yield

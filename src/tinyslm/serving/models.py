@@ -99,6 +99,11 @@ class Models:
             place.users -= 1
             place.last_used = time.monotonic()
 
+    async def load_first(self) -> None:
+        """Load the first model. Raises `Unavailable`."""
+        async with self.use(self.names[0]):
+            pass
+
     async def unload_idle(self) -> None:
         """Unload what nobody has used for long; the first model stays."""
         before = time.monotonic() - self._idle

@@ -16,7 +16,6 @@ from fastapi import FastAPI
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.engine import Engine
-from tinyslm.model.folder import find_model
 from tinyslm.serving.app import create_app
 from tinyslm.serving.bridge import LAST_WORDS
 from tinyslm.serving.keys import Keys
@@ -111,7 +110,7 @@ class Server(uvicorn.Server):
 async def run(
     settings: ServerSettings,
     paths: Mapping[str, Path],
-    engine: str,
+    load: Callable[[Path], Engine],
     keys: Keys,
     listening: socket.socket,
     started: Callable[[], None],
@@ -120,12 +119,7 @@ async def run(
 
     Raises `TinyslmError` when the first model cannot be loaded.
     """
-    models = Models(
-        paths,
-        lambda path: Engine.load(find_model(path)),
-        memory=int(settings.max_memory * 1e9),
-        idle=settings.max_idle * 60,
-    )
-    async with models.use(models.names[0]):
-        pass
+    memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
+    models = Models(paths, load, memory=memory, idle=idle)
+    await models.load_first()
     await Server(create_app(settings, models, keys), started=started).serve([listening])

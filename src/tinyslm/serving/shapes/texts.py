@@ -30,7 +30,7 @@ class EmbeddingBody(Body):
         given = self.input
         if isinstance(given, str):
             return [given]
-        return [given] if given and isinstance(given[0], int) else list(given)  # type: ignore[list-item, arg-type]
+        return [given] if given and isinstance(given[0], int) else list(given)  # type: ignore[arg-type]
 
 
 class TokenizeBody(Body):

@@ -1,0 +1,116 @@
+"""Clients that leave, and a server that is stopped while it answers."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+from tiny_server import Running, make_model
+
+LONG = {"model": "long", "prompt": "x", "logit_bias": {"97": 100}}
+CONTEXT = 16_000
+
+
+@pytest.fixture(scope="module")
+def long_model(tmp_path_factory: pytest.TempPathFactory):
+    """A model with room for answers that take some seconds."""
+    return make_model(tmp_path_factory.mktemp("long") / "long", context=CONTEXT, depth=1)
+
+
+def engine_of(running: Running):
+    return running.models.loaded()["long"]
+
+
+def wait_until(true, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
+
+
+def is_quiet(running: Running) -> bool:
+    stats = engine_of(running).stats()
+    return stats.running == stats.waiting == 0 and running.server._service.traffic.samples == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_client_that_leaves_frees_its_place(serve, long_model, stream, n) -> None:
+    with serve({"long": long_model}) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        body = json.dumps(LONG | {"stream": stream, "n": n}).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((host, int(port))) as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            wait_until(lambda: engine_of(running).stats().generated_tokens > 20)
+        wait_until(lambda: is_quiet(running))
+        assert engine_of(running).stats().generated_tokens < n * CONTEXT // 2
+        with running.http() as http:
+            assert 'status="499"' in http.get("/metrics").text or stream
+
+
+def stopped_while_streaming(running: Running, max_tokens: int) -> tuple[list[dict], httpx.Response]:
+    """The events of a stream, and what another client was told, after the server was told to stop."""
+    with running.http() as http, running.http() as other:
+        other.get("/health")
+        body = LONG | {"stream": True, "max_tokens": max_tokens}
+        with http.stream("POST", "/v1/completions", json=body) as response:
+            lines = response.iter_lines()
+            next(lines)
+            running.server.should_exit = True
+            wait_until(lambda: running.server._service.traffic.closing)
+            refused = other.post("/v1/completions", json=LONG)
+            events = [line.removeprefix("data: ") for line in lines if line]
+    return [json.loads(event) for event in events if event != "[DONE]"], refused
+
+
+def test_stopping_lets_streams_end_and_refuses_new_ones(serve, long_model) -> None:
+    with serve({"long": long_model}, grace=60) as running:
+        events, refused = stopped_while_streaming(running, 3000)
+    assert events[-1]["choices"][0]["finish_reason"] == "length"
+    assert sum(len(event["choices"][0]["text"]) for event in events) >= 2990
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "closing"
+    assert "retry-after" in refused.headers
+
+
+def test_stopping_ends_long_streams_with_a_last_event(serve, long_model) -> None:
+    with serve({"long": long_model}, grace=0.1) as running:
+        events, _ = stopped_while_streaming(running, CONTEXT)
+    assert events[-1]["error"]["code"] == "closing"
+
+
+def test_a_stopped_server_is_gone(serve, long_model) -> None:
+    with serve({"long": long_model}) as running:
+        pass
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{running.url}/health")
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("tinyslm-")]
+
+
+def test_a_third_of_many_clients_leave_and_the_others_get_their_answers(serve, long_model) -> None:
+    async def ask(http: httpx.AsyncClient, number: int) -> str | None:
+        form = {"type": "regex", "pattern": f"<{number:03}>{'a' * 60}"}
+        body = {"model": "long", "prompt": "x" * number, "response_format": form, "stream": True, "max_tokens": 100}
+        text = ""
+        async with http.stream("POST", "/v1/completions", json=body) as response:
+            async for line in response.aiter_lines():
+                if line.startswith("data: {"):
+                    text += json.loads(line[6:])["choices"][0]["text"]
+                    if number % 3 == 0:
+                        return None
+        return text
+
+    async def ask_all(url: str) -> list[str | None]:
+        limits = httpx.Limits(max_connections=100)
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
+            return await asyncio.gather(*[ask(http, number) for number in range(60)])
+
+    with serve({"long": long_model}) as running:
+        texts = asyncio.run(ask_all(running.url))
+        wait_until(lambda: is_quiet(running))
+    for number, text in enumerate(texts):
+        assert text == (None if number % 3 == 0 else f"<{number:03}>{'a' * 60}")

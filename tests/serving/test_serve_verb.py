@@ -1,0 +1,120 @@
+"""`tinyslm serve` as a program: its address, its log, how it ends; and curl."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+COMMAND = str(Path(sys.executable).with_name("tinyslm"))
+
+
+@contextmanager
+def program(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The command, and the URL that it says it listens at."""
+    process = subprocess.Popen(
+        [COMMAND, "serve", *map(str, arguments), "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        line = process.stdout.readline()
+        found = re.search(r"chat at (http://127\.0\.0\.1:\d+)/, programs at \1/v1$", line.strip())
+        assert found, f"{line}{process.stderr.read() if process.poll() is not None else ''}"
+        yield found[1], process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def curl(*arguments: str) -> str:
+    done = subprocess.run(["curl", "-sS", "-N", *arguments], capture_output=True, text=True, check=True, timeout=60)
+    return done.stdout
+
+
+def test_curl_and_the_log_and_the_end(model_folder) -> None:
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "a secret question"}], "max_tokens": 5}
+    with program(model_folder) as (url, process):
+        sent = ("-H", "Content-Type: application/json", f"{url}/v1/chat/completions", "-d")
+        whole = json.loads(curl(*sent, json.dumps(body)))
+        assert whole["usage"]["completion_tokens"] == 5
+        events = curl(*sent, json.dumps(body | {"stream": True})).strip().split("\n\n")
+        assert events[-1] == "data: [DONE]"
+        assert json.loads(events[0].removeprefix("data: "))["object"] == "chat.completion.chunk"
+        assert json.loads(curl(f"{url}/ready")) == {"status": "ready"}
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    lines = log.strip().splitlines()
+    assert len(lines) == 3, log
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d POST /v1/chat/completions 200 model=tiny prompt=\d+ cached=0 generated=5 "
+        r"first=[\d.]+s total=[\d.]+s",
+        lines[0],
+    )
+    assert "secret" not in log
+
+
+def test_prompts_are_logged_only_when_asked(model_folder) -> None:
+    body = {"model": "tiny", "prompt": "an open\x1b question", "max_tokens": 5, "logit_bias": {"97": 100}}
+    with program(model_folder, "--log-prompts") as (url, process):
+        curl("-H", "Content-Type: application/json", f"{url}/v1/completions", "-d", json.dumps(body))
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "an open\\x1b question" in log
+    assert "aaaaa" in log
+
+
+def mistake(*arguments: object) -> str:
+    done = subprocess.run(
+        [COMMAND, "serve", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+    )
+    lines = done.stderr.splitlines()
+    assert (done.returncode, len(lines)) == (2, 2), done
+    return " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "no model to serve"),
+        (("nowhere",), "no model nowhere"),
+        (("{}", "--model", "other"), "NAME=PATH"),
+        (("{}", "--model", "tiny={}"), "Name them apart"),
+        (("{}", "--host", "0.0.0.0"), "no keys"),
+        (("{}", "--keys", "nowhere"), "Check the path"),
+        (("{}", "--host", "192.0.2.1", "--keys", "{keys}"), "Could not listen on 192.0.2.1"),
+        (("{}", "--engine", "steam"), "steam"),
+        (("{}", "--cors", "*"), "origin"),
+        (("{}", "--port", "99999"), "65535"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes_are_told_in_two_lines(model_folder, tmp_path, arguments, says) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("ann sha256:" + "0" * 64)
+    given = [part.replace("{keys}", str(keys)).replace("{}", str(model_folder)) for part in arguments]
+    assert says in mistake(*given)
+
+
+def test_making_a_key(model_folder, tmp_path) -> None:
+    file = tmp_path / "keys"
+    made = [COMMAND, "serve", "--make-key", "ann", "--keys", str(file)]
+    done = subprocess.run(made, capture_output=True, text=True, check=True, timeout=60)
+    key = re.search(r"tslm-[\w-]{43}", done.stdout)[0]
+    assert key not in file.read_text()
+    with program(model_folder, "--keys", file) as (url, _):
+        refused, taken = f"{url}/v1/models", f"Authorization: Bearer {key}"
+        assert json.loads(curl(refused))["error"]["code"] == "invalid_api_key"
+        assert json.loads(curl("-H", taken, refused))["data"][0]["id"] == "tiny"
