@@ -118,7 +118,7 @@ def test_equal_forms_are_compiled_once(engine):
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"title": "a"}, 'no "prompt" and no "messages"'),
+        ({"title": "a"}, 'no "prompt", "messages" or "text"'),
         ({"messages": "Hi"}, "no list of messages"),
         ({"prompt": None}, '"prompt" is not text'),
         ({"prompt": "a", "schema": "/etc/passwd"}, "schema is no JSON object"),

@@ -29,8 +29,9 @@ class Asking:
 
     template: Jinja over the row's columns; column: the one that is the prompt. Without both, the row is a request
     itself: it has "messages" or a "prompt", and may have a "system" text, settings of its own, and a "schema", "regex"
-    or "choice". system: a message before each; chat: a prompt is what a user says, to be answered, not gone on from
-    (so it is where there is a system message). form: what answers look like. Row `i` (from 0 on) draws with `seed + i`.
+    or "choice"; or its "text" is the prompt. system: a message before each; chat: a prompt is what a user says, to be
+    answered, not gone on from (so it is where there is a system message). form: what answers look like. Row `i` (from
+    0 on) draws with `seed + i`.
     """
 
     template: str = ""
@@ -92,11 +93,11 @@ class Asker:
         if not column and "messages" in values:
             return _messages(values["messages"])
         if not column:
-            column = "text" if "prompt" not in values and list(values) == ["text"] else "prompt"
+            column = next((name for name in ("prompt", "text") if name in values), "")
         if column not in values:
-            told = did_you_mean(column, map(str, values)) if self._asking.column else ""
+            missing = f'"{column}"' if column else '"prompt", "messages" or "text"'
+            told = did_you_mean(column, map(str, values)) if column else ""
             remedy = told or "Say how a prompt is made of it: --template TEXT or --column NAME."
-            missing = f'"{column}"' if self._asking.column else '"prompt" and no "messages"'
             raise NoSuchColumn(f"The row has no {missing}; its columns: {', '.join(map(str, values))}.", remedy)
         return _text(values[column], column)
 
@@ -178,6 +179,18 @@ def _messages(value: Any) -> list[Mapping[str, Any]]:
     if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
         return value
     raise TinyslmError('The row\'s "messages" is no list of messages.', 'Give [{"role": "user", "content": "..."}].')
+
+
+def told(asking: Asking) -> dict[str, Any]:
+    """What decides answers, beside the model and the rows, as JSON."""
+    return {
+        "template": asking.template,
+        "column": asking.column,
+        "system": asking.system,
+        "chat": asking.chat,
+        "form": asking.form.key if asking.form else None,
+        "settings": asking.settings.model_dump(mode="json"),
+    }
 
 
 def with_attempt(asking: Asking, attempt: int) -> Asking:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, read_json, sha256_json, write_json
-from tinyslm.serving.automation.asking import Asking
+from tinyslm.serving.automation.asking import Asking, told
 from tinyslm.serving.automation.journal import Journal, Line
 from tinyslm.serving.automation.openai_batch import answer_requests, is_request
 from tinyslm.serving.automation.plain_rows import answer_rows
@@ -74,6 +74,7 @@ def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lam
     before = _manifest(batch, wanted)
     if before.get("finished") and batch.out.exists():
         return _finished_before(rows, batch, before)
+    batch.out.parent.mkdir(parents=True, exist_ok=True)
     write_json(_manifest_path(batch.out), {**wanted, "finished": False})
     with Journal(part_path(batch.out)) as journal:
         done_before = journal.count
@@ -221,7 +222,4 @@ def _other(out: Path, why: str) -> TinyslmError:
 
 def _told(batch: Batch) -> Line:
     """What decides the results, beside the model and the rows."""
-    told = asdict(batch.asking) | {"settings": batch.asking.settings.model_dump(mode="json")}
-    if (form := batch.asking.form) is not None:
-        told["form"] = form.key
-    return {**told, "keep": list(batch.keep), "kind": batch.kind}
+    return {**told(batch.asking), "keep": list(batch.keep), "kind": batch.kind}

@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
 
 def answer_rows(
-    engine: Engine, asking: Asking, rows: Iterator[Row], keep: tuple[str, ...], concurrency: int
+    engine: Engine,
+    asking: Asking,
+    rows: Iterator[Row],
+    keep: tuple[str, ...],
+    concurrency: int,
+    *,
+    strict: bool = True,
 ) -> Iterator[Done]:
     """The results of `rows`, in order, with at most `concurrency` requests under way.
 
-    Raises `TinyslmError` when the very first row lacks the columns that are asked for: so will the others.
+    strict: raise `TinyslmError` when the very first row lacks the columns that are asked for, as the others will.
     """
     asker = Asker(engine, asking)
-    for answer in answers(engine, _asks(asker, rows), concurrency):
+    for answer in answers(engine, _asks(asker, rows, strict=strict), concurrency):
         yield _done(asker, answer, asking, keep)
 
 
-def _asks(asker: Asker, rows: Iterator[Row]) -> Iterator[Ask[Row]]:
+def _asks(asker: Asker, rows: Iterator[Row], *, strict: bool) -> Iterator[Ask[Row]]:
     for row in rows:
         if row.problem:
             yield Ask(row, problem=row.problem)
@@ -35,7 +41,7 @@ def _asks(asker: Asker, rows: Iterator[Row]) -> Iterator[Ask[Row]]:
         try:
             yield Ask(row, asker.request(row))
         except NoSuchColumn as error:
-            if row.number == 1:
+            if strict and row.number == 1:
                 raise
             yield Ask(row, problem=error.problem)
         except TinyslmError as error:

@@ -139,17 +139,21 @@ class Rows:
             raise TinyslmError(f"{self.place} is no whole Parquet file ({error}).", "Write it again.") from None
 
 
+def kind_of(path: Path) -> str:
+    """One of `KINDS`, as the ending of a file tells; "" where it does not."""
+    return _ENDINGS.get(path.suffix.lower(), "")
+
+
 def _kind(place: str, given: str) -> str:
     if given and given not in KINDS:
         raise TinyslmError(f'There is no input format "{given}".', did_you_mean(given, KINDS))
     if given or place == "-":
         return given
-    ending = Path(place).suffix.lower()
-    if ending not in _ENDINGS:
+    if not (kind := kind_of(Path(place))):
         raise TinyslmError(
             f"{place} does not tell its format by its ending.", f"Say which it is: --format {'|'.join(KINDS)}"
         )
-    return _ENDINGS[ending]
+    return kind
 
 
 def _size(path: Path) -> int:

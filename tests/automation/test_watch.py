@@ -1,0 +1,216 @@
+"""Watched folders: which files are taken when, and what becomes of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.serving.automation.asking import Asking, with_attempt
+from tinyslm.serving.automation.folder import Looks, Stamp, files_in
+from tinyslm.serving.automation.form import Form
+from tinyslm.serving.automation.watch import Watch, watch_folder
+
+SHORT = SamplingSettings(max_tokens=4, seed=1)
+
+
+@pytest.fixture
+def inbox(tmp_path) -> Path:
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def run(engine, inbox, tmp_path):
+    """Watches `in` into `out`; between looks, the next of some actions happens. Gives (name, state) pairs."""
+
+    def watched(*actions, once=False, asking=None, **options):
+        left = list(actions) or [lambda: None]
+
+        def wait():
+            if left:
+                left.pop(0)()
+                return True
+            return False
+
+        watch = Watch(inbox, tmp_path / "out", asking or Asking(settings=SHORT), **options)
+        return [(one.name, one.state) for one in watch_folder(engine, watch, wait, once=once)]
+
+    return watched
+
+
+def nothing():
+    """Nothing happens between two looks."""
+
+
+def result(tmp_path, name):
+    return json.loads((tmp_path / "out" / name).read_text())
+
+
+def test_what_is_taken(inbox, tmp_path):
+    for name in ("a.txt", "b.md", ".hidden", "c.part", "d.TMP", "e~"):
+        (inbox / name).write_text("x")
+    (inbox / "folder").mkdir()
+    os.mkfifo(inbox / "pipe")
+    (tmp_path / "secret.txt").write_text("x")
+    (inbox / "out-of-here.txt").symlink_to(tmp_path / "secret.txt")
+    (inbox / "in-here.txt").symlink_to(inbox / "a.txt")
+    (inbox / "nowhere.txt").symlink_to(tmp_path / "none")
+    assert list(files_in(inbox)) == ["a.txt", "b.md", "in-here.txt"]
+    assert list(files_in(inbox, ("*.md", "z*"))) == ["b.md"]
+
+
+def test_a_file_is_whole_when_two_looks_find_it_the_same():
+    small, large, renamed = Stamp(1, 1, 1), Stamp(2, 2, 1), Stamp(2, 2, 9)
+    looks = Looks()
+    assert looks.whole({"a": small}) == {}
+    assert looks.whole({"a": large, "b": small}) == {}
+    assert looks.whole({"a": large, "b": small}) == {"a": large, "b": small}
+    assert looks.whole({"a": renamed, "b": small}) == {"b": small}
+    assert looks.whole({}) == {}
+    assert looks.whole({"a": renamed}) == {}
+
+
+def test_new_files_become_results(run, inbox, tmp_path, engine):
+    (inbox / "a.txt").write_text("Once")
+    assert run(nothing, lambda: (inbox / "b.txt").write_text("Twice"), nothing, nothing) == [
+        ("a.txt", "done"),
+        ("b.txt", "done"),
+    ]
+    alone = engine.complete("Once", SHORT)[0]
+    found = result(tmp_path, "a.txt.json")
+    assert (found["file"], found["text"], found["error"]) == ("a.txt", alone.text, None)
+    assert (inbox / "a.txt").read_text() == "Once"
+
+
+def test_a_file_that_is_being_written_is_waited_for(run, inbox):
+    def grow():
+        with (inbox / "a.txt").open("a") as file:
+            file.write("more ")
+
+    grow()
+    assert run(grow, grow, grow) == []
+    assert run(grow, grow, nothing) == [("a.txt", "done")]
+
+
+def test_what_is_done_is_not_done_again(run, inbox, tmp_path):
+    (inbox / "a.txt").write_text("Once")
+    assert run(once=True) == [("a.txt", "done")]
+    before = (tmp_path / "out/a.txt.json").stat().st_mtime_ns
+    assert run(once=True) == []
+    os.utime(inbox / "a.txt", (1, 1))
+    assert run(once=True) == []  # touched, but the same
+    assert (tmp_path / "out/a.txt.json").stat().st_mtime_ns == before
+    (inbox / "a.txt").write_text("Else")
+    assert run(once=True) == [("a.txt", "done")]
+
+
+def test_lines_are_requests_of_their_own(run, inbox, tmp_path):
+    (inbox / "a.log").write_text("one\n\ntwo\n")
+    (inbox / "b.csv").write_text("text,n\nthree,3\nfour,4,5\n")
+    asking = Asking(template="{{ file }} {{ text }}", form=Form("choice", ["yes", "no"]), settings=SHORT)
+    assert run(once=True, each="line", asking=asking) == [("a.log", "done"), ("b.csv", "done")]
+    lines = [json.loads(line) for line in (tmp_path / "out/a.log.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == [1, 2]
+    assert all(line["text"] in ("yes", "no") for line in lines)
+    lines = [json.loads(line) for line in (tmp_path / "out/b.csv.jsonl").read_text().splitlines()]
+    assert [line["error"] for line in lines] == [None, "the row has 3 cells, the header 2"]
+
+
+def test_what_fails_is_tried_again_and_put_aside(run, inbox, tmp_path):
+    (inbox / "a.txt").write_bytes(b"\xff\xfe")
+    (inbox / "b.txt").write_text("fine")
+    (inbox / "c.csv").write_text("a,a\n1,2\n")
+    assert run(*[nothing] * 5, tries=2) == [
+        ("a.txt", "failed"),
+        ("b.txt", "done"),
+        ("c.csv", "done"),
+        ("a.txt", "aside"),
+    ]
+    note = result(tmp_path, "failed/a.txt.json")
+    assert note == {"file": "a.txt", "error": "the file is not UTF-8 text", "tries": 2}
+    assert run(once=True, tries=2) == []
+    (inbox / "a.txt").write_text("mended")
+    assert run(once=True, tries=2) == [("a.txt", "done")]
+    assert not (tmp_path / "out/failed/a.txt.json").exists()
+
+
+def test_once_has_all_tries_at_once(run, inbox):
+    (inbox / "a.txt").write_text("")
+    assert run(once=True, tries=3) == [("a.txt", "failed"), ("a.txt", "failed"), ("a.txt", "aside")]
+
+
+def test_a_table_that_is_none_does_not_stop_the_others(run, inbox):
+    (inbox / "a.csv").write_text("a,a\n1,2\n")
+    (inbox / "b.parquet").write_bytes(b"no")
+    (inbox / "c.csv").write_text("text\nfine\n")
+    (inbox / "d.csv").write_text("other\nfine\n")
+    assert run(once=True, each="line", tries=1) == [
+        ("a.csv", "aside"),
+        ("b.parquet", "aside"),
+        ("c.csv", "done"),
+        ("d.csv", "done"),
+    ]
+
+
+def test_another_try_draws_otherwise():
+    asking = Asking(settings=SHORT)
+    seeds = {with_attempt(asking, attempt).settings.seed for attempt in range(4)}
+    assert (len(seeds), with_attempt(asking, 0)) == (4, asking)
+    assert with_attempt(Asking(), 2) == Asking()
+
+
+def test_a_file_that_changes_meanwhile_is_done_again(run, inbox, tmp_path, monkeypatch):
+    from tinyslm.serving.automation import watch
+
+    (inbox / "a.txt").write_text("Once")
+    settle = watch._settle
+    changes = ["Twice"]
+
+    def changed_before(*arguments):
+        if changes:
+            (inbox / "a.txt").write_text(changes.pop())
+        return settle(*arguments)
+
+    monkeypatch.setattr(watch, "_settle", changed_before)
+    assert run(nothing, nothing, nothing) == [("a.txt", "changed"), ("a.txt", "done")]
+    assert run(once=True) == []
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".watch.jsonl", "a.txt.json", "failed"}
+
+
+def test_other_settings_need_another_folder(run, inbox):
+    (inbox / "a.txt").write_text("Once")
+    run(once=True)
+    with pytest.raises(TinyslmError, match="holds results of other settings: system"):
+        run(once=True, asking=Asking(settings=SHORT, system="Be short."))
+    with pytest.raises(TinyslmError, match="each"):
+        run(once=True, each="line")
+
+
+def test_folders_that_cannot_be_watched(inbox, tmp_path):
+    with pytest.raises(TinyslmError, match="There is no folder"):
+        Watch(tmp_path / "none", tmp_path / "out", Asking())
+    with pytest.raises(TinyslmError, match="Results cannot go to the folder that is watched"):
+        Watch(inbox, inbox / ".." / "in", Asking())
+    with pytest.raises(TinyslmError, match='each "word"'):
+        Watch(inbox, tmp_path / "out", Asking(), each="word")
+
+
+def test_killed_at_any_moment_it_goes_on(folder, inbox, tmp_path):
+    """SIGKILL in the middle of noting what became of a file."""
+    for number in range(6):
+        (inbox / f"{number}.txt").write_text(f"file {number}")
+    command = ["watch", inbox, "--model", folder, "--out", tmp_path / "out", "--once", "--interval", "0"]
+    command += ["--max-tokens", "3", "--seed", "1"]
+    told = ""
+    for dies_at in (4, 100):  # the settings are the first line
+        life = [sys.executable, str(Path(__file__).with_name("one_batch_life.py")), str(dies_at), *map(str, command)]
+        ended = subprocess.run(life, capture_output=True, text=True, check=False, timeout=100)
+        assert ended.returncode == (-9 if dies_at == 4 else 0), ended.stderr
+        told += ended.stdout
+    assert sorted(json.loads(line)["name"] for line in told.splitlines()) == [f"{n}.txt" for n in range(6)]
+    assert all(result(tmp_path, f"{number}.txt.json")["error"] is None for number in range(6))
