@@ -174,8 +174,16 @@ class _Run:
         )
 
     def events(self) -> Iterator[Event]:
-        """Steps until one is an answer."""
+        """What happens; the trace has it all, even where something goes wrong."""
         yield Begun(self.trace)
+        try:
+            yield from self._steps()
+        except Exception as error:
+            self.trace.add(End(text=f"{type(error).__name__}: {error}", finish="error", steps=self._course.step))
+            raise
+
+    def _steps(self) -> Iterator[Event]:
+        """Steps until one is an answer."""
         while True:
             choice = self._course.advance()
             heard = yield from self._listen(self._agent.grammar(choice))

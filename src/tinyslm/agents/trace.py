@@ -151,8 +151,10 @@ class Trace:
 
 def _read(line: bytes, place: str) -> Start | Said | Returned | End:
     try:
-        return _LINE.validate_json(line)
-    except ValidationError as error:
+        return _LINE.validate_python(json.loads(line))
+    except (ValueError, RecursionError) as error:
+        if not isinstance(error, ValidationError):
+            raise TinyslmError(f"{place} is no record of a trace: it is not JSON.", _REMEDY) from None
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"][1:]))
         reason = f"{where}: {first['msg']}" if where else str(first["msg"])
