@@ -34,6 +34,11 @@ def stream(text: str) -> None:
     _write(sys.stdout, printable(text) if sys.stdout.isatty() else text)
 
 
+def notice(text: str) -> None:
+    """Something that was decided, on standard error."""
+    _write(sys.stderr, f"{printable(text)}\n")
+
+
 def warn(text: str) -> None:
     """A warning on standard error."""
     _write(sys.stderr, f"{_coloured('warning:', 33, sys.stderr)} {printable(text)}\n")
