@@ -5,9 +5,10 @@ import json
 import jsonschema
 import numpy as np
 import pytest
+import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.grammar import Grammar, unpacked
+from tinyslm.inference.grammar import Grammar, allow_all, hide, unpacked
 
 
 def allowed(matcher) -> set[int]:
@@ -44,6 +45,8 @@ def allowed(matcher) -> set[int]:
         ([], "no object"),
         ({"enum": [float("nan")]}, "not JSON"),
         ({"description": "x" * 300_000}, "characters"),
+        ({"properties": {f"p{i}": {} for i in range(2000)}}, "2001 parts"),
+        ({"const": 2**53 + 1}, "9007199254740993"),
     ],
 )
 def test_schemas_that_cannot_be_honoured_are_refused_by_name(byte_tokenizer, schema, words: str) -> None:
@@ -160,3 +163,69 @@ def test_a_token_stands_while_there_is_room(byte_tokenizer) -> None:
 def test_nothing_helps_a_text_without_room(byte_tokenizer) -> None:
     matcher = Grammar.regex("[a-z]{20}", byte_tokenizer).matcher()
     assert matcher.settle(ord("x"), 3) == ord("x")
+
+
+def test_many_choices_and_properties_are_followed(byte_tokenizer) -> None:
+    choices = Grammar.choices([f"choice number {number}" for number in range(10_000)], byte_tokenizer).matcher()
+    assert choices.take(b"choice number 9999") == 18
+    schema = {"type": "object", "properties": {f"p{number}": {"type": "integer"} for number in range(900)}}
+    matcher = Grammar.json_schema(schema, byte_tokenizer).matcher()
+    assert matcher.take(b'{"p3":1,"p899":2}') == 17
+    assert matcher.accepts
+
+
+def test_a_grammar_that_is_too_costly_is_refused_or_ends_with_an_error(byte_tokenizer) -> None:
+    with pytest.raises(TinyslmError, match="costly"):  # noqa: PT012  (each may be the one)
+        matcher = Grammar.lark('start: "a" start', byte_tokenizer).matcher()
+        while matcher.take(b"a"):
+            allowed(matcher)
+
+
+@pytest.mark.parametrize(
+    ("schema", "valid", "invalid"),
+    [
+        ({"type": "string", "nullable": True}, ["null", '"a"'], ["1"]),
+        ({"type": "integer", "format": "int32"}, ["-2147483648", "2147483647"], ["2147483648"]),
+        ({"type": ["string", "null"], "format": "date"}, ['"2024-02-29"', "null"], ['"2023-02-29"', '"0000-01-01"']),
+        ({"type": "string", "format": "date-time"}, ['"2000-02-29T23:59:59.5+01:30"'], ['"1900-02-29T00:00:00Z"']),
+        ({"oneOf": [{"const": 1}, {"const": 2}, {"type": "string"}]}, ["1", "2", '"x"'], ["3"]),
+        (
+            {
+                "oneOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/b"}],
+                "discriminator": {"propertyName": "kind"},
+                "$defs": {
+                    "a": {"type": "object", "properties": {"kind": {"const": "a"}}, "required": ["kind"]},
+                    "b": {"type": "object", "properties": {"kind": {"enum": ["b", "c"]}}, "required": ["kind"]},
+                },
+            },
+            ['{"kind":"a"}', '{"kind":"c"}'],
+            ['{"kind":"d"}'],
+        ),
+        (  # keys cannot be spelled in another way, nor named ones come late with another type
+            {"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": {"type": "string"}},
+            ['{"a":1,"b":"x"}'],
+            ['{"\\u0061":"x"}', '{"b":"x","a":"y"}'],
+        ),
+    ],
+)
+def test_what_schemas_mean(byte_tokenizer, schema: dict, valid: list[str], invalid: list[str]) -> None:
+    grammar = Grammar.json_schema(schema, byte_tokenizer)
+
+    def is_valid(text: str) -> bool:
+        matcher = grammar.matcher()
+        return matcher.take(text.encode()) == len(text.encode()) and matcher.accepts
+
+    assert [text for text in [*valid, *invalid] if is_valid(text)] == valid
+
+
+def test_masks_of_a_batch_hide_logits(byte_tokenizer) -> None:
+    size = byte_tokenizer.vocab_size
+    grammar = Grammar.choices(["yes", "no"], byte_tokenizer)
+    rows = np.zeros((3, -(-size // 32)), np.uint32)
+    going = grammar.matcher()
+    going.take(b"y")
+    allow_all([grammar.matcher(), None, going], rows)
+    logits = torch.zeros(3, size)
+    hide(logits, rows)
+    kept = [logits[row].isfinite().nonzero().flatten().tolist() for row in range(3)]
+    assert kept == [[ord("n"), ord("y")], list(range(size)), [ord("e")]]

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,6 +41,7 @@ Rows = NDArray[np.uint32]
 
 LONGEST = 1 << 18  # characters of a schema, expression or grammar
 MOST_CHOICES = 10_000
+_MOST_ITEMS = 8_000  # that the parser holds at one place; an object holds some for each property that may come next
 
 # No white space between the parts of a document, so that a model that likes line ends comes to an end. No \u escapes:
 # llguidance would let a key be written so that it is not seen to be one that the schema names.
@@ -59,6 +59,7 @@ class Grammar:
 
     Attributes:
         vocab_size: ids of the tokenizer, of which `allow` has one bit each.
+        closing: what ends texts in time, and the shortest text that was found (see `closing.py`).
     """
 
     def __init__(self, source: str, tokenizer: Tokenizer, what: str) -> None:
@@ -66,13 +67,9 @@ class Grammar:
         self.vocabulary = vocabulary(tokenizer)
         self.vocab_size = self.vocabulary.size
         self.what = what
-        self._source = source
         self._start = _start(what, source, self.vocabulary.tokens)
-
-    @cached_property
-    def closing(self) -> Closing:
-        """What ends texts in time; made when it is first asked for, in some milliseconds."""
-        return Closing(_start(self.what, self._source, self.vocabulary.letters), self.vocabulary, self._source)
+        letters = _start(what, source, self.vocabulary.letters)
+        self.closing = Closing(letters, self.vocabulary, source)
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool, tokenizer: Tokenizer) -> Grammar:
@@ -111,6 +108,8 @@ class Grammar:
     @classmethod
     def choices(cls, texts: Sequence[str], tokenizer: Tokenizer) -> Grammar:
         """Exactly one of `texts`."""
+        from llguidance import LLMatcher
+
         if isinstance(texts, str) or not texts or not all(isinstance(text, str) and text for text in texts):
             raise TinyslmError(
                 f"The choices are {texts!r:.80}.", "Give a list of one or more texts, none of them empty."
@@ -118,7 +117,7 @@ class Grammar:
         if len(texts) > MOST_CHOICES:
             raise TinyslmError(f"There are {len(texts)} choices.", f"Give at most {MOST_CHOICES}.")
         rule = " | ".join(json.dumps(text, ensure_ascii=False) for text in dict.fromkeys(texts))
-        return cls.lark(f"start: {rule}", tokenizer)
+        return cls(LLMatcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {rule}"), tokenizer, "The list of choices")
 
     def matcher(self, *, continues: bool = True) -> Matcher:
         """A place at the beginning of the grammar.
@@ -170,10 +169,7 @@ class Matcher:
             row[forced[0] // 32] = 1 << forced[0] % 32
             return
         self.inner.unsafe_compute_mask_ptr(row.ctypes.data, 4 * words)
-        if self.inner.is_error():
-            raise TinyslmError(
-                f"{self.grammar.what} cannot be followed any further: {self.inner.get_error()}.", "Make it simpler."
-            )
+        self._check()
         if self._first and not self._taken:
             self._allow_first(row)
 
@@ -185,7 +181,10 @@ class Matcher:
         return self._forced
 
     def take(self, ids: Sequence[int]) -> int:
-        """Go on with `ids`; returns how many of them were allowed and taken. A stop token finishes the text."""
+        """Go on with `ids`; returns how many of them were allowed and taken. A stop token finishes the text.
+
+        Raises `TinyslmError` when the grammar is too costly to follow.
+        """
         if not len(ids):
             return 0
         if self.finished:
@@ -195,6 +194,7 @@ class Matcher:
             first = self._first.get(ids[0], ids[0])
             ids = [] if first is None else [first, *ids[1:]]
         taken = self.inner.try_consume_tokens(list(ids))
+        self._check()
         self._taken += ids[:taken]
         self._forced = self._forced[taken:] if self._forced[:taken] == list(ids[:taken]) else []
         return taken
@@ -226,6 +226,11 @@ class Matcher:
         copied = Matcher(self.grammar, self.inner.deep_copy(), self._first)
         copied._taken, copied._ends = list(self._taken), self._ends
         return copied
+
+    def _check(self) -> None:
+        if self.inner.is_error():
+            reason = " ".join(self.inner.get_error().removesuffix("<non-verbose/>").split())
+            raise TinyslmError(f"{self.grammar.what} is too costly to follow: {reason}.", "Make it smaller or simpler.")
 
     def _allow_first(self, row: Rows) -> None:
         """Allow tokens for what they spell at the beginning of a text."""
@@ -272,7 +277,7 @@ def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance
     """The beginning of a grammar; raises `TinyslmError` for one that is not understood, or allows nothing."""
     from llguidance import LLMatcher, LLParserLimits
 
-    limits = LLParserLimits(verbose_errors=False)
+    limits = LLParserLimits(verbose_errors=False, max_items_in_row=_MOST_ITEMS, step_max_items=10 * _MOST_ITEMS)
     start = LLMatcher(tokens, source, log_level=0, limits=limits)
     if not start.is_error():
         first = start.deep_copy()

@@ -18,7 +18,7 @@ from tinyslm.inference.schema_rewriting import LISTS, MAPS, SCHEMAS, rewritten
 
 LARGEST = 1 << 18  # characters as JSON
 DEEPEST = 64  # levels of lists and objects
-MOST_PARTS = 4_000  # schemas within the schema: compiling takes time with their number
+MOST_PARTS = 1_000  # schemas within the schema: compiling takes time with their number
 
 _VALUES = {
     *("type", "const", "enum", "$ref", "required"),
