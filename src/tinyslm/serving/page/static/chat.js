@@ -90,7 +90,7 @@ export class Chat {
     this.say(error.message);
     if (!field) return;
     this.settings.show(field, error.message);
-    this.settings.open(field);
+    this.settings.open(field, error.at ?? null);
   }
 
   // Calls of the last message that have no results yet.

@@ -2,16 +2,17 @@
 
 import { storedKey, storeKey } from "./api.js";
 import { byId } from "./dom.js";
+import { mistake } from "./json.js";
 
 const NUMBERS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
 const ROLES = ["system", "user", "assistant", "tool"];
 const LARGEST_FILE = 16 * 1024 * 1024;
 
-// A setting that cannot be sent; `field` is the id of its box.
+// A setting that cannot be sent; `field` is the id of its box, `at` the place in it where that is known.
 export class SettingError extends Error {
-  constructor(field, message) {
+  constructor(field, message, at = null) {
     super(message);
-    this.field = field;
+    Object.assign(this, { field, at });
   }
 }
 
@@ -33,7 +34,10 @@ export class Settings {
       byId(field).addEventListener("input", () => this.clear(field));
       byId(field).addEventListener("change", () => this.checks(field));
     }
-    for (const name of NUMBERS) byId(name).addEventListener("change", (event) => event.target.reportValidity());
+    for (const name of NUMBERS) {
+      byId(name).addEventListener("input", () => this.clear(name));
+      byId(name).addEventListener("change", (event) => event.target.reportValidity());
+    }
     byId("save").addEventListener("click", () => this.save());
     byId("load").addEventListener("click", () => byId("load-file").click());
     byId("load-file").addEventListener("change", (event) => this.load(event.target));
@@ -43,10 +47,12 @@ export class Settings {
     });
   }
 
-  open(field) {
+  open(field, at = null) {
     const dialog = byId("settings");
     if (!dialog.open) dialog.showModal();
-    if (field) byId(field).focus();
+    if (!field) return;
+    byId(field).focus();
+    if (at !== null) byId(field).setSelectionRange(at, at + 1);
   }
 
   get system() {
@@ -77,12 +83,9 @@ export class Settings {
   json(field) {
     const text = byId(field).value;
     if (!text.trim()) return undefined;
-    let value;
-    try {
-      value = JSON.parse(text);
-    } catch (error) {
-      throw new SettingError(field, `This is no JSON: ${place(error.message, text)}`);
-    }
+    const found = mistake(text);
+    if (found) throw new SettingError(field, `This is no JSON: ${found.message}.`, found.at);
+    const value = JSON.parse(text);
     const wrong = field === "tools" ? wrongTools(value) : wrongSchema(value);
     if (wrong) throw new SettingError(field, wrong);
     return value;
@@ -104,7 +107,8 @@ export class Settings {
   }
 
   clear(field) {
-    byId(`${field}-error`).textContent = "";
+    const line = byId(`${field}-error`);
+    if (line) line.textContent = "";
     byId(field).ariaInvalid = "false";
   }
 
@@ -153,15 +157,6 @@ export class Settings {
     byId("settings").close();
     this.onLoad({ model: saved.model, messages: begins ? rest : saved.messages });
   }
-}
-
-// Where in a text a mistake is, in lines and columns, as people count.
-function place(message, text) {
-  const at = /at position (\d+)/.exec(message);
-  const reason = message.replace(/ \(line \d+ column \d+\)| in JSON at position \d+.*|, "[\s\S]*" is not valid JSON/g, "");
-  if (!at) return `${reason}.`;
-  const before = text.slice(0, Number(at[1])).split("\n");
-  return `${reason} in line ${before.length}, column ${before.at(-1).length + 1}.`;
 }
 
 function wrongSchema(value) {
