@@ -59,6 +59,7 @@ class Grammar:
 
     Attributes:
         vocab_size: ids of the tokenizer, of which `allow` has one bit each.
+        source: as llguidance reads it.
         closing: what ends texts in time, and the shortest text that was found (see `closing.py`).
     """
 
@@ -66,7 +67,7 @@ class Grammar:
         """`source`: as llguidance reads it; `what`: what messages call it. Use the class methods."""
         self.vocabulary = vocabulary(tokenizer)
         self.vocab_size = self.vocabulary.size
-        self.what = what
+        self.what, self.source = what, source
         self._start = _start(what, source, self.vocabulary.tokens)
         letters = _start(what, source, self.vocabulary.letters)
         self.closing = Closing(letters, self.vocabulary, source)
