@@ -38,9 +38,11 @@ def serve(model_folder: Path):
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
         thread.start()
         assert started.wait(60)
+        running = Running(address(listening), server, models)
         try:
-            yield Running(address(listening), server, models)
+            yield running
         finally:
+            running.client.close()
             server.should_exit = True
             thread.join(60)
             assert not thread.is_alive()

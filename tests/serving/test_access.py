@@ -21,7 +21,7 @@ def locked(serve, tmp_path_factory):
 
 def test_only_who_has_a_key_comes_in(locked) -> None:
     running, key = locked
-    openai.OpenAI(base_url=f"{running.url}/v1", api_key=key).completions.create(**BODY)
+    running.client.with_options(api_key=key).completions.create(**BODY)
     for wrong in ("wrong", key[:-1], key + "x"):
         with running.http(headers={"Authorization": f"Bearer {wrong}"}) as http:
             response = http.post("/v1/completions", json=BODY)
@@ -148,7 +148,7 @@ def test_headers_that_keep_browsers_careful(running) -> None:
 def test_what_one_key_stored_no_other_sees(serve, tmp_path) -> None:
     made = {name: make_key(name, tmp_path / "keys")[0] for name in ("ann", "bob")}
     with serve(keys=read_keys(tmp_path / "keys")) as running:
-        ann, bob = (openai.OpenAI(base_url=f"{running.url}/v1", api_key=key, max_retries=0) for key in made.values())
+        ann, bob = (running.client.with_options(api_key=key) for key in made.values())
         kept = ann.responses.create(model="tiny", input="x", max_output_tokens=2)
         assert ann.responses.retrieve(kept.id).output_text == kept.output_text
         with pytest.raises(openai.NotFoundError):

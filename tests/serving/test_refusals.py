@@ -36,7 +36,7 @@ def error_of(response: httpx.Response) -> dict:
         ({"stop": ["a", 1]}, "stop.1", "must be a text"),
         ({"response_format": {"type": "jpeg"}}, "response_format", "json_schema"),
         ({"response_format": {"type": "regex", "pattern": "(a"}}, None, "regular expression"),
-        ({"messages": [{"role": "user", "content": "x" * 2000}]}, None, "1023"),
+        ({"messages": [{"role": "user", "content": "x" * 5000}]}, None, "4095"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -60,7 +60,7 @@ def test_mistakes_are_named(running, change, param, says) -> None:
         ("/v1/completions", {"prompt": ["x"] * 65}, "64"),
         ("/v1/embeddings", {"input": []}, "texts"),
         ("/v1/embeddings", {"input": "x", "dimensions": 8}, "dimensions"),
-        ("/v1/embeddings", {"input": "x" * 2000}, "1024"),
+        ("/v1/embeddings", {"input": "x" * 5000}, "4096"),
         ("/v1/responses", {"input": []}, "empty"),
         ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input_image"),
         ("/v1/responses", {"input": "x", "previous_response_id": "resp_0"}, "whole conversation"),

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -17,7 +18,7 @@ from tinyslm.serving.running import Server
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 
-CONTEXT = 1024
+CONTEXT = 4096
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Running:
     server: Server
     models: Models
 
-    @property
+    @cached_property
     def client(self) -> openai.OpenAI:
         return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
 

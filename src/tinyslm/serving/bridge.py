@@ -62,12 +62,14 @@ class Answer:
 
     It is an asynchronous iterator over lists of (number, piece): all that has come meanwhile. To be closed at the end,
     which ends what still runs and lets go of the model.
+
+    said: a list to which all text is added, if there is one.
     """
 
     def __init__(self, served: Served, requests: Sequence[Request], stack: AsyncExitStack) -> None:
         self.served, self.requests, self.times = served, requests, Times()
         self.count = sum(request.n for request in requests)
-        self.pieces = 0
+        self.said: list[str] | None = None
         self._stack = stack
         self._generations: list[Generation] = []
         self._arrived: list[tuple[int, Piece]] = []
@@ -132,7 +134,8 @@ class Answer:
                 raise self._broken
             arrived, self._arrived = self._arrived, []
             left -= sum(bool(piece.finish) for _, piece in arrived)
-            self.pieces += len(arrived)
+            if self.said is not None:
+                self.said += [piece.text for _, piece in arrived]
             if arrived:
                 yield arrived
 

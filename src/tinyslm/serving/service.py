@@ -51,6 +51,9 @@ class Service:
             answer = Answer(served, requests, stack)
             assert answer.count == count, "another number of samples than was asked for"
             answer.times.begun = visit.begun
+            if self.settings.log_prompts:
+                visit.prompt = "\n".join(served.engine.tokenizer.decode(one.prompt_ids) for one in requests)
+                answer.said = []
             stack.enter_context(self.traffic.keep(answer))
             answer.submit(self.mailbox)
         except BaseException:
@@ -83,6 +86,7 @@ class Service:
                 await watcher
             await answer.close()
             visit.usage = answer.usage
+            visit.answer = "".join(answer.said or ())
             visit.first = answer.times.first - answer.times.begun if answer.times.first else 0.0
             self.metrics.answer(answer)
 

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tinyslm.core.printable import printable
 from tinyslm.serving.errors import api_error
 from tinyslm.serving.service import Service
 from tinyslm.serving.visit import visit_of
@@ -54,8 +55,8 @@ class Watching:
         finally:
             self._service.metrics.request(_route(scope), status or 499)
             LOG.info("%s", visit.line(scope["method"], scope["path"], status or 499))
-            if self._service.settings.log_prompts and visit.prompt:
-                LOG.info("  prompt: %r\n  answer: %r", visit.prompt, visit.answer)
+            if visit.prompt:
+                LOG.info("  prompt: %s\n  answer: %s", _on_one_line(visit.prompt), _on_one_line(visit.answer))
 
 
 def _secure(message: MutableMapping[str, Any], shared: object) -> None:
@@ -70,3 +71,7 @@ def _secure(message: MutableMapping[str, Any], shared: object) -> None:
 def _route(scope: Scope) -> str:
     """The path as the app knows it, without what stands in for parameters."""
     return getattr(scope.get("route"), "path", "")
+
+
+def _on_one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")
