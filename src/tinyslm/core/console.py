@@ -35,8 +35,9 @@ def stream(text: str) -> None:
 
 
 def notice(text: str) -> None:
-    """Something that was decided, on standard error."""
-    _write(sys.stderr, f"{printable(text)}\n")
+    """Something that was decided, on standard error; only where a person sees it: programs read what is there."""
+    if sys.stderr.isatty():
+        _write(sys.stderr, f"{printable(text)}\n")
 
 
 def warn(text: str) -> None:
