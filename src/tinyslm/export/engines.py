@@ -1,32 +1,61 @@
 """The engine for a path: a model folder or run folder, a GGUF file, or an exported ONNX folder.
 
-engine     computes with                                  for
-native     C++ compiled on this machine                   model folders
-torch      the model's own modules                        model folders, and any device
-llama.cpp  llama.cpp in this process                      GGUF files
+    engine     computes with                          runs
+    native     C++ compiled on this machine           model folders
+    torch      the model's own modules                model folders, on any device
+    onnx       ONNX Runtime                           folders that `export --to onnx` wrote
+    llama.cpp  llama.cpp in this process              GGUF files
+
+Named for a model folder, the last two run an export of it that lies beside it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
+from tinyslm.core.console import notice
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.export.beside import Beside, exports_beside
+from tinyslm.export.choosing import choice_key, fastest
+from tinyslm.export.gguf.engine import LlamaCppEngine
+from tinyslm.export.onnx.engine import OnnxEngine
 from tinyslm.export.subjects import kind_of
 from tinyslm.hardware.device import pick_device
 from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
+from tinyslm.inference.draft import Draft, check_draft
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.native.build import available
 from tinyslm.inference.native.runner import NativeRunner, suits
+from tinyslm.inference.runner import Runner
+from tinyslm.inference.speculation import Guesser
 from tinyslm.inference.torch_runner import TorchRunner
+from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.tokenizer.tokenizer import Tokenizer
 
-if TYPE_CHECKING:
-    from tinyslm.inference.engine import Engine
+EXPORTED = {"onnx": "onnx", "llama.cpp": "gguf"}
+"""Engines that run exports, and the format of these."""
+ENGINES = ("native", "torch", *EXPORTED)
+USUAL_SCHEME = {"onnx": "onnx:int4", "gguf": "gguf:q4_0"}
 
-ENGINES = ("native", "torch", "llama.cpp")
+
+MakeRunner = Callable[[Decoder, int], Runner]
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What an engine is to be like: see `open_engine`."""
+
+    dtype: torch.dtype
+    threads: int | None
+    options: EngineOptions
+    draft: Path | None
+    device: torch.device
 
 
 def open_engine(
@@ -36,53 +65,109 @@ def open_engine(
     dtype: torch.dtype | None = None,
     threads: int | None = None,
     options: EngineOptions | None = None,
+    draft: str | Path | None = None,
     device: str | torch.device = "auto",
 ) -> Engine:
-    """The engine called `engine` for what is at `path`, or with "auto" the one that decodes fastest there.
+    """The engine called `engine` for what is at `path`, or with "auto" the one that decodes fastest here.
 
-    dtype: number format that a model folder is computed in; fp32 if not given. threads: as many as PyTorch has, if not
-    given. options: of the engine's cache and queue. device: of model folders.
+    "auto" chooses among those that compute with the numbers that were asked for, by a measurement that is made once for
+    each model and machine; exports in fewer bits are run only where they are named.
 
-    Raises `TinyslmError` for a path that holds no model, and for an engine that does not exist or does not run what is
+    dtype: number format that a model folder is computed in, fp32 if not given; an export has its own. threads: as many
+    as PyTorch has, if not given. options: of the cache, the queue and guessing.
+    draft: a smaller model folder with the same tokenizer, that guesses ahead. device: of model folders.
+
+    Raises `TinyslmError` for a path that holds no model, and for an engine that does not exist or cannot run what is
     there.
     """
-    path, options = Path(path), options or EngineOptions()
+    path = Path(path)
     if engine not in ("auto", *ENGINES):
         raise TinyslmError(f'There is no engine "{engine}".', did_you_mean(engine, ["auto", *ENGINES]))
     if threads is not None and threads < 1:
         raise TinyslmError(f"{threads} threads cannot compute.", "Give a number from 1 on.")
-    kind = kind_of(path)
-    if kind == "gguf":
-        return _open_gguf(path, engine, threads, options)
-    return _open_folder(find_model(path), engine, dtype or torch.float32, threads, options, device)
-
-
-def _open_gguf(path: Path, engine: str, threads: int | None, options: EngineOptions) -> Engine:
-    if engine not in ("auto", "llama.cpp"):
-        raise TinyslmError(
-            f"{path} is run by llama.cpp, not by the engine {engine}.",
-            f"Make a model folder of it: tinyslm import {path} --out MODEL",
-        )
-    from tinyslm.export.gguf.engine import LlamaCppEngine
-
-    return LlamaCppEngine(path, options, threads=threads or torch.get_num_threads())
-
-
-def _open_folder(
-    folder: Path,
-    engine: str,
-    dtype: torch.dtype,
-    threads: int | None,
-    options: EngineOptions,
-    device: str | torch.device,
-) -> Engine:
     place = pick_device() if device == "auto" else torch.device(device)
-    model = load_model(folder, dtype=dtype, device=place)
-    why_not = suits(model) or available()
+    wish = _Wish(
+        dtype or torch.float32, threads, options or EngineOptions(), None if draft is None else Path(draft), place
+    )
+    kind = kind_of(path)
+    if kind == "folder":
+        return _open_folder(find_model(path), engine, wish)
+    runs = next(name for name, form in EXPORTED.items() if form == kind)
+    if engine not in ("auto", runs):
+        raise TinyslmError(
+            f"{path} is run by {runs}, not by the engine {engine}.",
+            f"Leave the engine to be chosen, or say {runs}; {engine} runs the model folder that this was made from."
+            if engine not in EXPORTED
+            else f"Leave the engine to be chosen, or say {runs}.",
+        )
+    return _open_export(path, kind, wish)
+
+
+def _open_folder(folder: Path, engine: str, wish: _Wish) -> Engine:
+    if engine in EXPORTED:
+        return _open_named_export(folder, engine, wish)
+    model, tokenizer = load_model(folder, dtype=wish.dtype, device=wish.device), load_tokenizer(folder)
+    guesser = _guesser(tokenizer, wish)
+    runners, why_not = _runners(model, wish)
     if engine == "native" and why_not:
         raise TinyslmError(f"The engine native does not run {folder}: {why_not}.", "Use the engine torch.")
-    if engine == "torch" or why_not:
-        if threads is not None:
-            torch.set_num_threads(threads)
-        return BatchEngine(model, load_tokenizer(folder), options, runner=TorchRunner)
-    return BatchEngine(model, load_tokenizer(folder), options, runner=partial(NativeRunner, threads=threads))
+    if wish.threads is not None and engine != "native":
+        torch.set_num_threads(wish.threads)
+    makers: dict[str, Callable[[], Engine]] = {
+        name: partial(BatchEngine, model, tokenizer, wish.options, runner=runner, guesser=guesser)
+        for name, runner in runners.items()
+        if engine in ("auto", name)
+    }
+    if engine == "auto" and wish.dtype == torch.float32 and wish.draft is None:
+        exact = {export.format: export for export in exports_beside(folder) if export.exact}
+        names = {form: name for name, form in EXPORTED.items()}
+        makers |= {names[form]: partial(_open_export, export.path, form, wish) for form, export in exact.items()}
+    key = choice_key(folder, wish.dtype, wish.threads, wish.device, sorted(makers))
+    return fastest(makers, key, notice)
+
+
+def _runners(model: Decoder, wish: _Wish) -> tuple[dict[str, MakeRunner], str | None]:
+    """What computes a model here, the best first; and why it is not the native runner."""
+    why_not = suits(model) or available()
+    if why_not:
+        return {"torch": TorchRunner}, why_not
+    threads = wish.threads or torch.get_num_threads()
+    return {"native": partial(NativeRunner, threads=threads), "torch": TorchRunner}, None
+
+
+def _open_named_export(folder: Path, engine: str, wish: _Wish) -> Engine:
+    """The smallest export beside the folder that the engine runs."""
+    form = EXPORTED[engine]
+    found = [export for export in exports_beside(folder) if export.format == form]
+    if not found:
+        raise TinyslmError(
+            f"The engine {engine} runs exports, and beside {folder} there is none of it as it is now.",
+            f"Make one: tinyslm export {folder} --to {USUAL_SCHEME[form]} --out {folder.parent / 'exports'}",
+        )
+    chosen: Beside = min(found, key=lambda export: export.bytes)
+    notice(f"Engine: {engine}, with {chosen.path}.")
+    return _open_export(chosen.path, form, wish)
+
+
+def _open_export(path: Path, form: str, wish: _Wish) -> Engine:
+    threads = wish.threads or torch.get_num_threads()
+    if form == "onnx":
+        tokenizer = Tokenizer.load(path)
+        return OnnxEngine(path, wish.options, threads=threads, guesser=_guesser(tokenizer, wish))
+    if wish.draft is not None:
+        raise TinyslmError(
+            "The engine llama.cpp takes no draft model here.", "Leave the draft out, or use the engine native."
+        )
+    return LlamaCppEngine(path, wish.options, threads=threads)
+
+
+def _guesser(tokenizer: Tokenizer, wish: _Wish) -> Callable[[], Guesser] | None:
+    """What makes the guesses of a draft model, if there is to be one."""
+    if wish.draft is None:
+        return None
+    folder = find_model(wish.draft)
+    own = load_tokenizer(folder)
+    check_draft(own, tokenizer, str(wish.draft))
+    model = load_model(folder, dtype=wish.dtype, device=wish.device)
+    runners, _ = _runners(model, wish)
+    return Draft(model, own, runner=next(iter(runners.values())), longest=max(1, wish.options.guesses)).guesser

@@ -58,7 +58,7 @@ def question(request: Request, prompt: Sequence[int], count: int, *, seed: int, 
 
 def lark(grammar: Grammar) -> str:
     """A grammar as llama.cpp hands it on to llguidance, which it contains, too."""
-    source = grammar._source
+    source = grammar.source
     if source.startswith("{"):
         (only,) = json.loads(source)["grammars"]
         schema = only.get("json_schema")

@@ -73,7 +73,7 @@ class LlamaCppEngine(Engine):
 
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
         """See `Engine.submit`."""
-        self.check_fits(request)
+        self.check(request)
         with self._changing:
             if self.closed:
                 raise EngineFull("This engine is closed.", "Make a new one.")
