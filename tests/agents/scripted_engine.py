@@ -49,7 +49,8 @@ class ScriptedEngine(Engine):
         ids = self.tokenizer.encode(text)
         if generation.request.grammar is not None and not self._wild:
             matcher = generation.request.grammar.matcher()
-            assert matcher.take(ids) == len(ids) and matcher.accepts, f"the grammar forbids {text!r}"
+            assert matcher.take(ids) == len(ids), f"the grammar forbids {text!r}"
+            assert matcher.accepts, f"the grammar wants more than {text!r}"
         longest = generation.request.settings.max_tokens
         finish = "stop" if len(ids) <= longest else "length"
         ids = ids[:longest]

@@ -1,5 +1,7 @@
 """The calculator: right for arithmetic, harmless for everything else."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,10 +99,8 @@ def test_everything_else_is_refused_at_once(expression, words):
 
 @given(st.text(alphabet="0123456789.+-*/%() eE_,pisqrtmaxlog", max_size=60))
 def test_no_text_does_harm(expression):
-    try:
+    with suppress(ToolError):
         assert len(calculate(expression)) < 1_400
-    except ToolError:
-        pass
 
 
 def test_it_is_a_tool():

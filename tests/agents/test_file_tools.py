@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -212,7 +213,7 @@ def test_folders_that_cannot_be_used(tmp_path):
 
 def test_descriptors_are_closed(place, tools):
     def count():
-        return len(os.listdir("/proc/self/fd"))
+        return len(list(Path("/proc/self/fd").iterdir()))
 
     before = count()
     for _ in range(20):

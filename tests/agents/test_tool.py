@@ -32,7 +32,7 @@ class Point(TypedDict):
 
 
 @tool
-def order(
+def order(  # noqa: D417
     item: str,
     count: int = 1,
     colour: Colour = Colour.RED,
@@ -172,7 +172,7 @@ def positional(x: int, /) -> None: ...
 def unknown_type(x: object.__class__.__subclasshook__.__class__) -> None: ...
 def unread(x: "NoSuchType") -> None: ...  # noqa: F821
 def generates(x: int):
-    yield x  # noqa: E704
+    yield x
 
 
 def recursive_without_end(x: "Endless") -> None: ...

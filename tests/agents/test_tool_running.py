@@ -1,6 +1,7 @@
 """Running calls: in time, side by side, whatever goes wrong in them."""
 
 import asyncio
+import functools
 import sys
 import threading
 import time
@@ -136,5 +137,5 @@ def test_whatever_a_function_returns_can_be_awaited():
     async def three() -> int:
         return 3
 
-    made = Tool("three", "", {"type": "object"}, lambda: three())
+    made = Tool("three", "", {"type": "object"}, functools.partial(three))
     assert run([made], ("three", {}))[0].text == "3"

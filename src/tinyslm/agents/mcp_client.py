@@ -9,10 +9,13 @@ of its tools, and what they return, is data: descriptions are shortened, schemas
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.agents.tool import LONGEST_DESCRIPTION, NAME, Tool, ToolError
@@ -89,11 +92,15 @@ class McpServer:
 
     def _transport(self) -> Any:
         from mcp import StdioServerParameters
+        from mcp.client.stdio import stdio_client
 
         if self.server.startswith(("http://", "https://")):
             return self.server
         command, *arguments = self._words
-        return StdioServerParameters(command=command, args=arguments, env=self.environment or None)
+        program = StdioServerParameters(command=command, args=arguments, env=self.environment or None)
+        # What it writes on standard error goes where this program's went at first: a file of the system's, as needed.
+        errors = sys.__stderr__ or self._stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
+        return stdio_client(program, errlog=errors)
 
     def _tool(self, listed: McpTool) -> Tool:
         name = f"{self.prefix}{listed.name}"

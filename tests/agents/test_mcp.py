@@ -1,0 +1,191 @@
+"""MCP both ways, with the official SDK and real processes."""
+
+import asyncio
+import json
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from mcp import Client, StdioServerParameters
+from scripted_engine import call_text
+
+from tinyslm.agents.agent import Agent
+from tinyslm.agents.mcp_client import McpServer
+from tinyslm.agents.running import Call, ToolRunner
+from tinyslm.agents.tool import ToolError
+from tinyslm.core.errors import TinyslmError
+
+PROGRAM = shlex.join([sys.executable, str(Path(__file__).with_name("mcp_program.py"))])
+TINYSLM = [sys.executable, "-c", "from tinyslm.cli import main; main()"]
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 8}, "adult": {"type": "boolean"}},
+    "required": ["name", "adult"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def program():
+    with McpServer(PROGRAM) as server:
+        yield {tool.name: tool for tool in server.tools}
+
+
+@pytest.fixture(scope="module")
+def ours(random_folder):
+    command = shlex.join([*TINYSLM, "mcp", str(random_folder)])
+    with McpServer(command, environment={"OMP_NUM_THREADS": "1"}) as server:
+        yield {tool.name: tool for tool in server.tools}
+
+
+class TestTheirServer:
+    """Our client with a server of the SDK."""
+
+    def test_tools_have_schemas_and_answer(self, program):
+        assert program["add"].description == "Add two numbers."
+        assert program["add"].parameters["required"] == ["a"]
+        assert program["add"].parameters["additionalProperties"] is False
+        assert program["add"].call(a=2, b=3) == "5"
+
+    def test_mistakes_are_told(self, program):
+        for name, arguments in (("add", {"a": "x"}), ("add", {}), ("fail", {"why": "no"})):
+            with pytest.raises(ToolError):
+                program[name].call(**arguments)
+
+    def test_the_environment_is_not_passed_on(self, program, monkeypatch):
+        monkeypatch.setenv("MY_SECRET_KEY", "x")
+        with McpServer(PROGRAM, environment={"GIVEN": "1"}) as server:
+            found = next(tool for tool in server.tools if tool.name == "variables").call()
+        assert "GIVEN" in found
+        assert "MY_SECRET_KEY" not in found
+        assert "PYTHONPATH" not in found
+
+    def test_an_agent_uses_them_and_is_not_persuaded(self, program, scripted):
+        engine = scripted(call_text("persuade", "{}"), call_text("add", '{"a": 40, "b": 2}'), "It is 42.")
+        result = Agent(engine, list(program.values())).run("Go")
+        assert [one.text for one in result.trace.returned][1] == "42"
+        assert result.text == "It is 42."
+
+    def test_what_hangs_is_given_up(self):
+        with McpServer(PROGRAM, timeout=30) as server:
+            server.timeout = 0.2
+            hang = next(tool for tool in server.tools if tool.name == "hang")
+            (outcome,) = ToolRunner([hang]).run([Call("c", "hang", {})], 10)
+        assert outcome.failed
+        assert "timed out" in outcome.text
+
+    def test_names_can_begin_with_the_servers(self):
+        with McpServer.named(f"maths={PROGRAM}") as server:
+            assert "maths_add" in [tool.name for tool in server.tools]
+            assert server.tools[0].call(a=1) == "2"
+
+    @pytest.mark.parametrize(
+        ("command", "words"),
+        [
+            (f"{PROGRAM} many", "more than 64 tools"),
+            (f"{PROGRAM} odd", "odd name"),
+            ("no-such-program-here", "does not work"),
+            (shlex.join([sys.executable, "-c", "pass"]), "does not work"),
+            (shlex.join([sys.executable, "-c", "print('hello'); input()"]), "does not work"),
+            (shlex.join([sys.executable, "-c", "import time; time.sleep(60)"]), "does not work"),
+            ("http://127.0.0.1:9/mcp", "does not work"),
+            ("'unclosed", "no command"),
+            ("", "No MCP server"),
+        ],
+    )
+    def test_servers_that_cannot_be_used(self, command, words):
+        with pytest.raises(TinyslmError, match=words), McpServer(command, timeout=3):
+            pass
+
+
+class TestOurServer:
+    """`tinyslm mcp MODEL` with the SDK's client, and with ours."""
+
+    def test_the_SDKs_client_gets_values(self, random_folder):
+        async def use():
+            server = StdioServerParameters(
+                command=TINYSLM[0], args=[*TINYSLM[1:], "mcp", str(random_folder)], env={"OMP_NUM_THREADS": "1"}
+            )
+            async with Client(server) as client:
+                names = [tool.name for tool in (await client.list_tools()).tools]
+                assert names == ["complete", "chat", "classify", "extract"]
+                found = await client.call_tool("classify", {"text": "x", "labels": ["good", "bad", "none"]})
+                read = await client.call_tool("extract", {"text": "x", "schema": PERSON})
+                assert not found.is_error
+                assert not read.is_error, read.content
+                return found.structured_content, read.structured_content
+
+        classified, person = asyncio.run(use())
+        assert sorted(one["label"] for one in classified["scores"]) == ["bad", "good", "none"]
+        assert sum(one["score"] for one in classified["scores"]) == pytest.approx(1)
+        assert classified["label"] == classified["scores"][0]["label"]
+        assert classified["scores"][0]["score"] >= classified["scores"][1]["score"]
+        assert person.keys() == {"name", "adult"}
+        assert isinstance(person["adult"], bool)
+
+    def test_seeds_repeat(self, ours):
+        texts = [ours["complete"].call(prompt="Once", max_tokens=20, seed=seed) for seed in (1, 1, 2)]
+        assert texts[0] == texts[1] != texts[2]
+
+    def test_chat(self, ours):
+        messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+        assert isinstance(ours["chat"].call(messages=messages, max_tokens=5), str)
+
+    @pytest.mark.parametrize(
+        ("name", "arguments", "words"),
+        [
+            ("complete", {"prompt": "x" * 3000}, "3000 tokens"),
+            ("complete", {"prompt": "x", "max_tokens": 0}, "max_tokens"),
+            ("complete", {"prompt": "x", "temperature": -1}, "temperature"),
+            ("chat", {"messages": []}, "messages"),
+            ("chat", {"messages": [{"role": "pirate", "content": "x"}]}, "role"),
+            ("classify", {"text": "x", "labels": ["a"]}, "labels"),
+            ("classify", {"text": "x", "labels": ["a", "a"]}, "different"),
+            ("extract", {"text": "x", "schema": {"type": "array"}}, "object"),
+            ("extract", {"text": "x", "schema": {"type": "object", "not": {}}}, '"not"'),
+        ],
+    )
+    def test_mistakes_are_told_in_words(self, ours, name, arguments, words):
+        with pytest.raises(ToolError, match=words) as caught:
+            ours[name].call(**arguments)
+        assert "Traceback" not in str(caught.value)
+
+    def test_an_agent_uses_our_server(self, ours, scripted):
+        wish = {"text": "Rain.", "labels": ["wet", "dry"]}
+        engine = scripted(call_text("classify", json.dumps(wish)), "Wet.")
+        result = Agent(engine, [ours["classify"]]).run("What is it like?")
+        assert json.loads(result.trace.returned[0].text)["label"] in ("wet", "dry")
+
+    def test_over_http_on_this_computer_only(self, random_folder):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        server = subprocess.Popen(
+            [*TINYSLM, "mcp", str(random_folder), "--port", str(port)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        try:
+            wait_for(port, server)
+            with McpServer(f"http://127.0.0.1:{port}/mcp") as client:
+                tools = {tool.name: tool for tool in client.tools}
+                assert isinstance(tools["complete"].call(prompt="Once", max_tokens=5), str)
+        finally:
+            server.terminate()
+            server.communicate(timeout=20)
+
+
+def wait_for(port, process):
+    """Until something listens there."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail("nothing listens")
