@@ -1,0 +1,193 @@
+"""JSON under thirty schemas from a small model: how many documents are valid, and what the masks cost.
+
+    python benchmarks/structured.py --model FOLDER [--count 10000]
+    python benchmarks/structured.py --data FOLDER_WITH_train.jsonl_AND_valid.jsonl [--minutes 3]
+
+The model is a trained one, or one of 3M parameters that is trained first. It knows stories, not JSON: what holds a
+document together is the grammar alone. Schemas take turns; each document is drawn at temperature 1 with a seed of its
+own, and has between the tokens of the shortest document and 150 more. A document counts as valid if it is JSON that
+`jsonschema` finds valid, formats included. Then, one stream: the time in masks as a share of all, and tokens per second
+with a schema and without. The last line printed is the result as JSON.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from tinyslm import Engine, SamplingSettings, prepare_data
+from tinyslm.core.config import load_config
+from tinyslm.data.config import DataConfig
+from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.grammar import Grammar, Matcher
+from tinyslm.inference.request import Request
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.training.config import RunConfig
+from tinyslm.training.pipeline import finish, start
+
+HERE = Path(__file__).parent
+SCHEMAS = HERE / "schemas"
+RECIPE = HERE.parent / "recipes" / "stories.toml"
+PROMPTS = ("Once upon a time", "The old man said:", "There was a little dog who", "It was a dark and stormy night;")
+MORE = 150  # tokens beyond those of the shortest document
+TOGETHER = 32  # documents in the engine at the same time
+ALONE = 90  # documents, one after the other
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--count", type=int, default=10_000)
+    arguments = parser.parse_args()
+    if arguments.model is None and arguments.data is None:
+        parser.error("give --model, or --data to train one")
+    with tempfile.TemporaryDirectory() as name:
+        folder = arguments.model or train(arguments.data, Path(name), arguments.minutes)
+        engine = Engine.load(folder)
+    cases = [Case(engine, file) for file in sorted(SCHEMAS.glob("*.json"))]
+    result = {
+        "schemas": len(cases),
+        "parameters": engine.model.config.parameters,
+        "vocab_size": engine.tokenizer.vocab_size,
+        "engine": engine.name,
+        **many(engine, cases, arguments.count),
+        **alone(engine, cases),
+    }
+    print(json.dumps(result))
+
+
+def train(data: Path, work: Path, minutes: float) -> Path:
+    """The model folder of a model of 3M parameters."""
+    shards = prepare_data(
+        [str(data / "train.jsonl")],
+        work / "shards",
+        tokenizer=TokenizerConfig(vocab_size=4096),
+        config=DataConfig(valid_paths=(str(data / "valid.jsonl"),)),
+    )
+    shape = {"dim": 192, "depth": 5, "heads": 3, "context": 512}
+    config = load_config(RunConfig, RECIPE, {"train": {"minutes": minutes, "steps": 0}, "model": shape})
+    run = start([shards.folder], work / "run", config=config)
+    finish(run, lambda event: print(event) if event["event"] == "validation" else None)
+    return work / "run" / "model"
+
+
+class Case:
+    """One schema: requests for documents, and whether they are valid."""
+
+    def __init__(self, engine: BatchEngine, file: Path) -> None:
+        self.name = file.stem
+        schema = json.loads(file.read_text())
+        self.grammar = Grammar.json_schema(schema, engine.tokenizer)
+        self.shortest = len(self.grammar.closing.shortest.ids)
+        checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
+        self._validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
+        self._engine = engine
+
+    def request(self, seed: int) -> Request:
+        draw = random.Random(seed)
+        room = self.shortest + draw.randint(0, MORE)
+        settings = SamplingSettings(max_tokens=room, temperature=1.0, seed=seed)
+        return Request(self._engine.prompt_ids(draw.choice(PROMPTS)), settings, grammar=self.grammar)
+
+    def problem(self, text: str) -> str:
+        """Why the document is not valid; nothing if it is."""
+        try:
+            self._validator.validate(json.loads(text))
+        except (ValueError, jsonschema.ValidationError) as error:
+            return str(error).split("\n", 1)[0]
+        return ""
+
+
+def many(engine: BatchEngine, cases: list[Case], count: int) -> dict[str, Any]:
+    """Documents made side by side."""
+    waiting = islice(cycle(cases), count)
+    valid = ended = tokens = done = 0
+    begun = time.perf_counter()
+    while chunk := [(case, case.request(done + place)) for place, case in enumerate(islice(waiting, TOGETHER))]:
+        generations = [engine.submit(request) for _, request in chunk]
+        for (case, request), generation in zip(chunk, generations, strict=True):
+            (found,) = generation.whole()
+            problem = case.problem(found.text)
+            if problem:
+                print(f"{case.name}, seed {request.settings.seed}: {problem}\n  {found.text[:300]!r}")
+            valid, ended, tokens = valid + (not problem), ended + (found.finish == "stop"), tokens + found.tokens
+        done += len(chunk)
+        if done % (25 * TOGETHER) == 0:
+            print(f"{done} documents, {valid} valid, {done / (time.perf_counter() - begun):.0f} a second", flush=True)
+    seconds = time.perf_counter() - begun
+    return {"count": done, "valid": valid, "ended": ended, "tokens": tokens, "tokens_per_second": tokens / seconds}
+
+
+def alone(engine: BatchEngine, cases: list[Case]) -> dict[str, Any]:
+    """One stream: the share of the masks, and the rate beside that of free text with as many tokens."""
+    shares, costs, with_schema, free = [], [], [], []
+    for seed, case in enumerate(islice(cycle(cases), ALONE)):
+        request = case.request(seed)
+        with masks_timed() as spent:
+            seconds, tokens = timed(engine, request)
+        shares.append(spent[0] / seconds)
+        costs.append(spent[0] / tokens)
+        seconds, tokens = timed(engine, request)
+        with_schema.append(tokens / seconds)
+        settings = SamplingSettings(max_tokens=tokens, temperature=1.0, seed=seed)
+        bias = dict.fromkeys(engine.tokenizer.stop_ids, -1e9)  # so that it goes on
+        seconds, tokens = timed(engine, Request(request.prompt_ids, settings, bias=bias))
+        free.append(tokens / seconds)
+    rates = [mine / other for mine, other in zip(with_schema, free, strict=True)]
+    return {
+        "mask_share": statistics.median(shares),
+        "mask_microseconds": 1e6 * statistics.median(costs),
+        "one_stream": {"schema": statistics.median(with_schema), "free": statistics.median(free)},
+        "one_stream_ratio": statistics.median(rates),
+    }
+
+
+def timed(engine: BatchEngine, request: Request) -> tuple[float, int]:
+    """Seconds and tokens of one request."""
+    begun = time.perf_counter()
+    (found,) = engine.submit(request).whole()
+    return time.perf_counter() - begun, found.tokens
+
+
+@contextmanager
+def masks_timed() -> Iterator[list[float]]:
+    """The seconds spent in matchers meanwhile."""
+    spent = [0.0]
+    methods = {name: getattr(Matcher, name) for name in ("allow", "settle", "take", "forced")}
+    inside = [False]
+
+    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            if inside[0]:  # one calls another
+                return method(*arguments)
+            inside[0], begun = True, time.perf_counter()
+            try:
+                return method(*arguments)
+            finally:
+                spent[0] += time.perf_counter() - begun
+                inside[0] = False
+
+        return call
+
+    for name, method in methods.items():
+        setattr(Matcher, name, watched(method))
+    try:
+        yield spent
+    finally:
+        for name, method in methods.items():
+            setattr(Matcher, name, method)
+
+
+if __name__ == "__main__":
+    main()
