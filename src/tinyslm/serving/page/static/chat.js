@@ -311,7 +311,7 @@ function pretty(json) {
 // The box of the settings that an error of the server is about.
 function fieldOf(error) {
   if (error.status === 401) return "key";
-  const part = String(error.param ?? "").split(/[.[]/)[0];
+  const part = String(error.param ?? "").split(/[.[]/)[0] || (/^The JSON schema/.test(error.message) ? "response_format" : "");
   return { response_format: "schema", tools: "tools" }[part] ?? "";
 }
 

@@ -1,0 +1,260 @@
+"""Chatting: streaming, stopping, settings, tools, schemas, files, keys."""
+
+import json
+import re
+
+import pytest
+from playwright.sync_api import expect
+from scripted_engine import ENDLESS
+
+from tinyslm.serving.keys import make_key, read_keys
+
+
+def settings(page, **values: object) -> None:
+    """Fill in the settings by their labels."""
+    page.get_by_role("button", name="Settings").click()
+    for label, value in values.items():
+        page.get_by_label(label.replace("_", " ")).fill(str(value))
+    page.get_by_role("button", name="Close").click()
+
+
+def test_an_answer_appears_as_it_is_written(page, model) -> None:
+    model.texts.append("Good morning to you, and to all.")
+    model.gate.clear()
+    page.send("Hello")
+    answer = page.get_by_role("article", name="Model")
+    expect(answer).to_contain_text("Good mo")
+    expect(answer).not_to_contain_text("to all")
+    expect(answer).to_have_attribute("aria-busy", "true")
+    model.gate.set()
+    expect(answer).to_contain_text("Good morning to you, and to all.")
+    expect(answer).not_to_have_attribute("aria-busy", "true")
+    expect(answer).to_contain_text(re.compile(r"5 tokens, \d+ a second"))
+    expect(page.get_by_role("article", name="You")).to_contain_text("Hello")
+    expect(page.get_by_label("Message", exact=True)).to_have_value("")
+
+
+def test_what_was_said_goes_along(page, model) -> None:
+    model.texts.extend(["One.", "Two.", "Three."])
+    page.ask("First")
+    page.ask("Second")
+    assert re.search(r"user\nFirst.*assistant\nOne\..*user\nSecond", model.prompt(), re.DOTALL)
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_role("article")).to_have_count(0)
+    page.ask("Third")
+    assert "First" not in model.prompt()
+
+
+@pytest.mark.parametrize("how", ["button", "key"])
+def test_stopping_ends_the_request(page, model, how: str) -> None:
+    model.texts.extend([ENDLESS, "Well."])
+    page.send("Go on forever")
+    answer = page.get_by_role("article", name="Model")
+    expect(answer).to_contain_text("word3")
+    if how == "button":
+        page.get_by_role("button", name="Stop").click()
+    else:
+        page.keyboard.press("Escape")
+    expect(answer).to_contain_text("Stopped.")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    assert "word3" in answer.inner_text()
+    page.ask("And now?")  # the half answer is part of the conversation
+    assert "word3" in model.prompt()
+    assert model.cancelled == 1
+
+
+def test_a_new_chat_ends_the_answer_under_way(page, model) -> None:
+    model.texts.append(ENDLESS)
+    page.send("Go on forever")
+    expect(page.get_by_role("article", name="Model")).to_contain_text("word3")
+    page.get_by_role("button", name="New chat").click()
+    expect(page.get_by_role("article")).to_have_count(0)
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+    assert page.ask("Hello").inner_text().count("Nothing to say.") == 1
+
+
+def test_settings_reach_the_model(page, model) -> None:
+    settings(page, Temperature="0.25", Top_p="0.9", Top_k="7", Most_tokens="33", Seed="12", System_message="Be brief.")
+    page.ask("Hello")
+    got = model.requests[-1].settings
+    assert (got.temperature, got.top_p, got.top_k, got.max_tokens, got.seed) == (0.25, 0.9, 7, 33, 12)
+    assert "system\nBe brief." in model.prompt()
+
+
+def test_a_setting_that_is_not_possible_is_not_sent(page, model) -> None:
+    settings(page, Temperature="-1")
+    page.send("Hello")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.get_by_label("Temperature")).to_be_focused()
+    assert not model.requests
+
+
+def test_a_schema_is_kept_to(page, model) -> None:
+    settings(page, JSON_schema='{"type": "object", "properties": {"price": {"type": "number"}}}')
+    model.texts.append('{"price": 3}')
+    page.ask("How much?")
+    assert model.requests[-1].grammar is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('{"type": objct}', 'This is no JSON: expected a value in line 1, column 10, found "o".'),
+        ('{"type": "object",\n}', 'This is no JSON: expected a name in double quotes in line 2, column 1, found "}".'),
+        ("[1, 2", 'This is no JSON: expected "," or "]" in line 1, column 6, found the end.'),
+        ("[]", 'A JSON schema is an object, such as {"type": "object"}.'),
+    ],
+)
+def test_a_schema_that_is_none_is_told_in_place(page, model, text: str, problem: str) -> None:
+    settings(page, JSON_schema=text)
+    page.send("Hello")
+    box = page.get_by_label("JSON schema", exact=True)
+    expect(box).to_be_focused()
+    expect(box).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_role("alert").filter(has_text=problem)).to_be_visible()
+    assert not model.requests
+    box.fill("")
+    expect(box).to_have_attribute("aria-invalid", "false")
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_label("Message", exact=True)).to_have_value("Hello")
+    page.ask("Hello")
+
+
+def test_what_the_server_says_of_a_schema_stands_at_its_box(page, model) -> None:
+    settings(page, JSON_schema='{"type": "nothing of the kind"}')
+    page.send("Hello")
+    box = page.get_by_label("JSON schema", exact=True)
+    expect(box).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#schema-error")).to_contain_text("nothing of the kind")
+    assert not model.requests
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Settings").click()
+    box.fill("")
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("article", name="Model")).to_contain_text("Nothing to say.")
+
+
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}},
+}
+
+
+def test_calls_are_shown_and_results_sent_back(page, model) -> None:
+    settings(page, Tools_that_the_model_may_call=json.dumps([WEATHER]))
+    call = '<tool_call>\n{"name": "weather", "arguments": {"city": "%s"}}\n</tool_call>'
+    model.texts.extend([f"{call % 'Oslo'}\n{call % 'Rome'}", "Cold in Oslo, warm in Rome."])
+    page.send("What is the weather?")
+    calls = page.get_by_role("region", name="Call of weather")
+    expect(calls).to_have_count(2)
+    expect(calls.first).to_contain_text('"city": "Oslo"')
+    expect(calls.first.get_by_label("Result of weather")).to_be_focused()
+    page.send("What now?")
+    expect(page.locator("#notice")).to_have_text("First send the results of the calls above.")
+    calls.nth(0).get_by_label("Result of weather").fill("-4 degrees <b>")
+    calls.nth(1).get_by_label("Result of weather").fill("28 degrees")
+    page.get_by_role("button", name="Send the results").click()
+    expect(page.get_by_role("article", name="Model").last).to_contain_text("Cold in Oslo, warm in Rome.")
+    expect(page.get_by_role("article", name="Result")).to_have_count(2)
+    expect(page.get_by_role("article", name="Result").first).to_contain_text("-4 degrees <b>")
+    prompt = model.prompt()
+    assert prompt.index("Oslo") < prompt.index("-4 degrees <b>") < prompt.index("28 degrees")
+    assert len(model.requests) == 2
+
+
+def test_tools_that_are_none_are_told_in_place(page, model) -> None:
+    settings(page, Tools_that_the_model_may_call='[{"name": "weather"}]')
+    page.send("Hello")
+    expect(page.locator("#tools-error")).to_contain_text("Tool 1 has not the form")
+    assert not model.requests
+
+
+def test_an_answer_can_be_tried_again(page, model) -> None:
+    model.texts.extend(["First try.", "Second try."])
+    page.ask("Hello")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.get_by_role("article", name="Model")).to_contain_text("Second try.")
+    expect(page.get_by_role("article")).to_have_count(2)
+    assert "First try." not in model.prompt()
+
+
+def test_a_conversation_is_saved_and_opened(page, model, tmp_path) -> None:
+    settings(page, Temperature="0.5", System_message="Be brief.")
+    model.texts.append("Good **day**.")
+    page.ask("Hello")
+    page.get_by_role("button", name="Settings").click()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as JSON").click()
+    file = tmp_path / "saved.json"
+    download.value.save_as(file)
+    saved = json.loads(file.read_text())
+    assert saved["model"] == "scripted"
+    assert saved["settings"] == {"temperature": 0.5}
+    assert [message["content"] for message in saved["messages"]] == ["Be brief.", "Hello", "Good **day**."]
+    page.get_by_label("System message").fill("")
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="New chat").click()
+    page.locator("#load-file").set_input_files(file)
+    expect(page.get_by_role("article")).to_have_count(2)
+    expect(page.get_by_role("article", name="Model").locator("strong")).to_have_text("day")
+    page.ask("Go on")
+    assert "system\nBe brief." in model.prompt()
+    assert "Good **day**." in model.prompt()
+    assert model.requests[-1].settings.temperature == 0.5
+
+
+@pytest.mark.parametrize(
+    "content", ["no JSON", "[]", '{"messages": [{"role": "user"}]}', '{"messages": [{"role": "x"}]}']
+)
+def test_a_file_that_holds_no_conversation_is_refused(page, tmp_path, content: str) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(content)
+    page.locator("#load-file").set_input_files(file)
+    expect(page.locator("#notice")).to_contain_text("other.json is no saved conversation")
+
+
+def test_a_server_with_keys_is_asked_with_the_key(visit, serve, model) -> None:
+    key, line = make_key("me")
+    with serve({"scripted": model}, read_keys(None, line)) as url:
+        page = visit_locked(visit, url)
+        expect(page.get_by_role("dialog")).to_be_visible()
+        expect(page.locator("#key-error")).to_contain_text("needs a key")
+        box = page.get_by_label("API key, if the server wants one")
+        expect(box).to_be_focused()
+        box.fill(key)
+        page.get_by_role("button", name="Close").click()
+        expect(page.locator("#model option")).to_have_count(1)
+        page.reload()  # kept for this tab
+        expect(page.locator("#model option")).to_have_count(1)
+        page.ask("Hello")
+        assert page.evaluate("() => localStorage.length") == 0
+        page.context.close()
+
+
+def visit_locked(visit, url: str):
+    """The page of a server that lists no models without a key."""
+    return visit(url, waits=False)
+
+
+def test_a_server_that_is_gone_is_told(visit, serve, model) -> None:
+    with serve({"scripted": model}) as url:
+        page = visit(url)
+        page.ask("Hello")
+    page.send("Still there?")
+    expect(page.locator("#notice")).to_have_text("The server cannot be reached. Is it still running?")
+    expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
+
+
+def test_a_prompt_that_is_too_long_is_told(page, model) -> None:
+    page.send("x" * 100_001)
+    expect(page.locator("#notice")).to_contain_text("tokens")
+    expect(page.get_by_role("article", name="Model")).to_have_count(0)
+
+
+def test_models_can_be_chosen(page, model) -> None:
+    page.get_by_label("Model", exact=True).select_option("tiny")
+    settings(page, Most_tokens="5")
+    answer = page.ask("Hello")
+    expect(answer).to_contain_text("5 tokens")
+    assert not model.requests

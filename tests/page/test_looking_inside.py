@@ -1,0 +1,169 @@
+"""The view that looks inside a model: tokens, probabilities, alternatives, attention."""
+
+import math
+import re
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+
+from tinyslm.inspection.inspecting import inspect
+
+TEXT = "to be or\nnot é"
+
+
+@pytest.fixture
+def found(tiny):
+    """What the model thinks of the text."""
+    engine = tiny()
+    return inspect(engine.model, engine.tokenizer, engine.prompt_ids(TEXT))
+
+
+@pytest.fixture
+def looking(page):
+    """The page, looking at the text."""
+    return look(page)
+
+
+def look(page, text: str = TEXT):
+    page.get_by_role("combobox", name="Model").select_option("tiny")
+    page.get_by_role("tab", name="Look inside").click()
+    page.get_by_label("Text to look at").fill(text)
+    page.get_by_role("button", name="Look inside").click()
+    expect(page.locator("#map-text tbody tr")).not_to_have_count(0)
+    return page
+
+
+def percent(logprob: float) -> str:
+    share = 100 * math.exp(logprob)
+    return f"{share:.1f} %" if share >= 0.1 else "< 0.1 %"
+
+
+def test_tokens_are_pieces_with_their_probability(looking, found) -> None:
+    tokens = looking.locator("#tokens").get_by_role("option")
+    expect(tokens).to_have_count(len(found.tokens))
+    assert tokens.all_inner_texts() == [*"to·be·or↵not·", "⟨C3⟩", "⟨A9⟩"]
+    expect(tokens.nth(0)).to_have_attribute("aria-label", 'Token 1: "t"')
+    second = found.tokens[1]
+    expect(tokens.nth(1)).to_have_attribute(
+        "aria-label", f'Token 2: "o", probability {percent(second.logprob)}, rank {second.rank}'
+    )
+    colours = {token.evaluate("(node) => getComputedStyle(node).backgroundColor") for token in tokens.all()[1:]}
+    assert len(colours) > 1
+
+
+def test_alternatives_show_on_hover(looking, found) -> None:
+    looking.locator("#tokens .token").nth(4).hover()
+    detail = looking.get_by_role("region", name="Alternatives")
+    one = found.tokens[4]
+    expect(detail).to_contain_text(f"token {one.token.id} · {percent(one.logprob)} · rank {one.rank}")
+    rows = detail.get_by_role("list").get_by_role("listitem")
+    expect(rows).to_have_count(8)
+    for row, (_, logprob) in zip(rows.all(), one.top, strict=True):
+        expect(row).to_contain_text(percent(logprob))
+
+
+def test_alternatives_show_by_keyboard(looking, found) -> None:
+    tokens = looking.locator("#tokens .token")
+    expect(looking.locator("#tokens .token[tabindex='0']")).to_have_count(1)  # one stop for the tab key
+    looking.locator("#tokens .token[tabindex='0']").focus()
+    looking.keyboard.press("Home")
+    expect(tokens.nth(0)).to_be_focused()
+    expect(looking.locator("#detail")).to_contain_text("Nothing stands before the first token")
+    looking.keyboard.press("ArrowRight")
+    expect(tokens.nth(1)).to_be_focused()
+    expect(tokens.nth(1)).to_have_attribute("aria-selected", "true")
+    expect(looking.locator("#detail")).to_contain_text(f"rank {found.tokens[1].rank}")
+    looking.keyboard.press("ArrowDown")
+    expect(tokens.nth(10)).to_be_focused()  # below it, in the next line
+    looking.keyboard.press("End")
+    expect(looking.locator("#detail")).to_contain_text("What may follow")
+    expect(looking.get_by_role("list", name="Likeliest tokens after the text")).to_contain_text(
+        percent(found.following[0][1])
+    )
+
+
+def test_attention_is_a_heat_map_with_values(looking, found) -> None:
+    looking.get_by_label("Layer", exact=True).select_option("1")
+    looking.get_by_label("Head", exact=True).select_option("2")
+    cells = looking.get_by_role("img", name=re.compile("Heat map of attention in layer 1, head 2: 15 by 15 tokens"))
+    expect(cells).to_be_visible()
+    weights = found.attention(1, 2)
+    size = cells.bounding_box()["width"] / 15
+    cells.hover(position={"x": 3.5 * size, "y": 7.5 * size})
+    expect(looking.locator("#map-value")).to_have_text(
+        f"Token 8, r, takes {percent(math.log(weights[7, 3]))} from token 4, b."
+    )
+    cells.hover(position={"x": 9.5 * size, "y": 7.5 * size})
+    expect(looking.locator("#map-value")).to_contain_text("cannot see it")
+    brightness = cells.evaluate(
+        """(canvas) => {
+          const context = canvas.getContext("2d");
+          const size = canvas.width / 15;
+          const value = (row, column) =>
+            context.getImageData((column + 0.5) * size, (row + 0.5) * size, 1, 1).data.slice(0, 3).join();
+          return Array.from({length: 15}, (_, row) => Array.from({length: 15}, (_, column) => value(row, column)));
+        }"""
+    )
+    drawn = np.array([[sum(map(int, cell.split(","))) for cell in row] for row in brightness])
+    below = np.tril_indices(15, -1)
+    order = np.corrcoef(np.argsort(np.argsort(drawn[below])), np.argsort(np.argsort(weights[below])))[0, 1]
+    assert order < -0.98  # darker is more, on a light page
+
+
+def test_the_heat_map_can_be_walked_with_the_keyboard(looking, found) -> None:
+    weights = found.attention(0)
+    looking.locator("canvas.cells").focus()
+    value = looking.locator("#map-value")
+    expect(value).to_have_text(f"Token 15, ⟨A9⟩, takes {percent(math.log(weights[14, 0]))} from token 1, t.")
+    looking.keyboard.press("ArrowUp")
+    looking.keyboard.press("ArrowRight")
+    expect(value).to_have_text(f"Token 14, ⟨C3⟩, takes {percent(math.log(weights[13, 1]))} from token 2, o.")
+    looking.keyboard.press("Enter")
+    expect(looking.locator("#tokens .token").nth(13)).to_have_attribute("aria-selected", "true")
+
+
+def test_the_heat_map_is_there_as_text(looking, found) -> None:
+    looking.get_by_text("The same as text").click()
+    row = looking.get_by_role("row").filter(has=looking.get_by_role("rowheader", name="8 r", exact=True))
+    best = int(found.attention(0)[7].argmax())
+    expect(row).to_contain_text(f"({best + 1}) {percent(math.log(found.attention(0)[7, best]))}")
+
+
+def test_tokens_can_be_coloured_by_attention(looking, found) -> None:
+    looking.get_by_label("attention of the chosen token").check()
+    looking.locator("#tokens .token").nth(6).hover()
+    shares = looking.locator("#tokens .token").evaluate_all(
+        "(nodes) => nodes.map((node) => Number(node.style.getPropertyValue('--share')))"
+    )
+    np.testing.assert_allclose(shares[:7], found.attention(0)[6, :7], atol=1e-4)
+    assert set(shares[7:]) == {0}
+
+
+def test_a_conversation_can_be_looked_at(page) -> None:
+    page.get_by_role("combobox", name="Model").select_option("tiny")
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Most tokens").fill("4")
+    page.get_by_role("button", name="Close").click()
+    page.ask("Hi").get_by_role("button", name="Look inside").click()
+    expect(page.get_by_role("tab", name="Look inside")).to_have_attribute("aria-selected", "true")
+    tokens = page.locator("#tokens .token")
+    expect(tokens.first).to_have_text("<|im_start|>")
+    expect(tokens.first).to_have_attribute("aria-label", re.compile("special"))
+    assert "".join(tokens.all_inner_texts()).startswith("<|im_start|>user↵Hi<|im_end|>↵<|im_start|>assistant↵")
+
+
+def test_long_texts_are_shown_from_behind(page) -> None:
+    look(page, "word " * 120)
+    expect(page.locator("#look-status")).to_have_text("The last 512 tokens; 88 before them are left out.")
+    expect(page.locator("#tokens .token")).to_have_count(512)
+    assert page.locator("canvas.cells").bounding_box()["width"] == 2048
+
+
+def test_an_engine_that_cannot_be_looked_into_says_so(page, model) -> None:
+    page.get_by_role("tab", name="Look inside").click()
+    page.get_by_role("button", name="Look inside").click()
+    expect(page.locator("#look-status")).to_contain_text("The scripted engine computes in another program")
+    expect(page.locator("#look-result")).to_be_hidden()
+    page.get_by_role("button", name="Look at the conversation").click()
+    expect(page.locator("#look-status")).to_have_text("There is no conversation yet.")
