@@ -206,11 +206,12 @@ class Matcher:
         It is `token`, while after it the text can still be ended by what may come; else the first token of such an
         ending. So a text that has room for the shortest one that was found becomes a whole one (see `closing.py`).
         """
-        if self._first and not self._taken:
-            return token
         if self._closer is None:
             self._closer = Closer(self.grammar.closing)
-        return self._closer.settle(token, self._taken, left)
+        changed = {} if self._taken else self._first
+        spelled = changed.get(token, token)
+        settled = spelled if spelled is None else self._closer.settle(spelled, self._taken, left)
+        return token if settled is None or settled == spelled or settled in changed else settled
 
     def rollback(self, count: int) -> None:
         """Forget the last `count` tokens that were taken."""
