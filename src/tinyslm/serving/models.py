@@ -45,12 +45,16 @@ class Served:
 
 @dataclass(eq=False)
 class _Place:
-    """Where a model is, loaded or not, how many use it, and when the last one was done with it."""
+    """Where a model is, loaded or not, how many use it, and when the last one was done with it.
+
+    bytes: that it took when it was loaded last; before, those of its files.
+    """
 
     name: str
     path: Path
     served: Served | None = None
     users: int = 0
+    bytes: int = 0
     last_used: float = field(default_factory=time.monotonic)
 
 
@@ -105,12 +109,13 @@ class Models:
             pass
 
     async def unload_idle(self) -> None:
-        """Unload what nobody has used for long; the first model stays."""
+        """Unload what nobody has used for long, but for the first model; and any, while memory runs out."""
         before = time.monotonic() - self._idle
         async with self._loading:
             for place in list(self._places.values())[1:] if self._idle else []:
                 if place.served is not None and not place.users and place.last_used < before:
                     await self._unload(place)
+            await self._shrink()
 
     async def close(self) -> None:
         """End all engines; what runs on them is cancelled."""
@@ -131,9 +136,13 @@ class Models:
             if place.served is None:
                 if self._closed:
                     raise Unavailable("The server is closing.", "Ask another one, or try again later.")
+                place.bytes = place.bytes or await self._apart(lambda: weight_bytes(place.path))
                 await self._make_room(place)
+                before = _memory()
                 engine = await self._apart(lambda: self._open(place))
+                place.bytes = max(place.bytes, _memory() - before)
                 place.served = Served(place.name, engine, Grammars())
+                await self._shrink()
             return place.served
 
     def _open(self, place: _Place) -> Engine:
@@ -145,22 +154,29 @@ class Models:
         return engine
 
     async def _make_room(self, place: _Place) -> None:
-        """Unload models that nobody uses, the one used longest ago first, until there is memory for this one."""
-        needed = await self._apart(lambda: weight_bytes(place.path))
-        while self._short_of(needed):
-            idle = [one for one in self._places.values() if one.served is not None and not one.users]
-            if not idle:
+        """Unload models that nobody uses, until there is memory for this one."""
+        while self._over(place.bytes) or place.bytes > int(psutil.virtual_memory().available):
+            if not await self._unload_one():
                 raise Unavailable(
-                    f'There is no memory for the model "{place.name}" now: its files have {needed / 1e6:,.0f} MB.',
+                    f'There is no memory for the model "{place.name}" now: it takes {place.bytes / 1e6:,.0f} MB.',
                     "Try again later, or start the server with a larger --max-memory.",
                 )
-            await self._unload(min(idle, key=lambda one: one.last_used))
 
-    def _short_of(self, needed: int) -> bool:
-        """Whether so many bytes more are too many, for the limit or for the machine."""
-        if self._memory and psutil.Process().memory_info().rss + needed > self._memory:
-            return True
-        return needed > int(psutil.virtual_memory().available)
+    async def _shrink(self) -> None:
+        """Unload models that nobody uses, while they take more than they may."""
+        while self._over(0) and await self._unload_one():
+            pass
+
+    def _over(self, more: int) -> bool:
+        """Whether so many bytes more are too many."""
+        return bool(self._memory) and _memory() + more > self._memory
+
+    async def _unload_one(self) -> bool:
+        """Unload the model that was used longest ago, of those that nobody uses; False if there is none."""
+        idle = [one for one in self._places.values() if one.served is not None and not one.users]
+        if idle:
+            await self._unload(min(idle, key=lambda one: one.last_used))
+        return bool(idle)
 
     async def _unload(self, place: _Place) -> None:
         assert place.served is not None
@@ -171,6 +187,11 @@ class Models:
 
     async def _apart(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def _memory() -> int:
+    """Bytes that this process takes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def weight_bytes(path: Path) -> int:

@@ -1,0 +1,133 @@
+"""Several models in one server: loaded on demand, unloaded when idle or when memory runs out, never while in use."""
+
+import asyncio
+
+import psutil
+import pytest
+from tiny_server import make_model
+
+from tinyslm.inference.engine import Engine
+from tinyslm.serving.models import Models, Unavailable, UnknownModel, weight_bytes
+
+MB = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory):
+    """Three models of some 27 MB each."""
+    root = tmp_path_factory.mktemp("several")
+    return {name: make_model(root / name, seed, dim=384, depth=4, context=64) for seed, name in enumerate("abc")}
+
+
+class Loads:
+    """Opens models, and remembers which."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+
+    def __call__(self, path) -> Engine:
+        self.paths.append(path.name)
+        return Engine.load(path)
+
+
+def test_models_are_loaded_once_when_asked_for(folders) -> None:
+    load = Loads()
+
+    async def use() -> None:
+        models = Models(folders, load)
+        await models.load_first()
+        assert load.paths == ["a"]
+
+        async def ask(name: str) -> int:
+            async with models.use(name) as served:
+                return id(served.engine)
+
+        engines = await asyncio.gather(*[ask("b") for _ in range(5)])
+        assert len(set(engines)) == 1
+        assert load.paths == ["a", "b"]
+        assert set(models.loaded()) == {"a", "b"}
+        with pytest.raises(UnknownModel, match='no model "d"'):
+            await ask("d")
+        await models.close()
+        assert not models.loaded()
+        with pytest.raises(Unavailable, match="closing"):
+            await ask("a")
+
+    asyncio.run(use())
+
+
+def test_idle_models_are_unloaded_but_the_first(folders) -> None:
+    async def use() -> None:
+        models = Models(folders, Engine.load, idle=0.01)
+        await models.load_first()
+        async with models.use("b"):
+            await asyncio.sleep(0.05)
+            await models.unload_idle()
+            assert set(models.loaded()) == {"a", "b"}
+        await asyncio.sleep(0.05)
+        await models.unload_idle()
+        assert set(models.loaded()) == {"a"}
+        await models.close()
+
+    asyncio.run(use())
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(folders, tmp_path) -> None:
+    paths = {"a": folders["a"], "broken": tmp_path / "broken"}
+
+    async def use() -> None:
+        models = Models(paths, Engine.load)
+        with pytest.raises(Unavailable, match='"broken" could not be loaded'):
+            async with models.use("broken"):
+                pass
+        make_model(paths["broken"])
+        async with models.use("broken") as served:
+            assert served.engine.complete("x")
+        await models.close()
+
+    asyncio.run(use())
+
+
+def test_the_one_used_longest_ago_makes_room(folders) -> None:
+    assert 20 * MB < weight_bytes(folders["a"]) < 40 * MB
+
+    async def use() -> None:
+        warm = Models(folders, Engine.load)  # what libraries take once is not the models'
+        await warm.load_first()
+        loaded = psutil.Process().memory_info().rss
+        await warm.close()
+        empty = psutil.Process().memory_info().rss
+        models = Models(folders, Engine.load, memory=empty + int(2.6 * (loaded - empty)))
+        for name in "ab":
+            async with models.use(name):
+                pass
+        async with models.use("a"):  # so that b is the one used longest ago
+            pass
+        async with models.use("c") as served:
+            assert served.engine.complete("x")
+            assert set(models.loaded()) == {"a", "c"}
+            async with models.use("a"):
+                with pytest.raises(Unavailable, match="no memory"):
+                    async with models.use("b"):
+                        pass
+        async with models.use("b"):
+            assert "b" in models.loaded()
+        await models.close()
+
+    asyncio.run(use())
+
+
+def test_a_server_lists_and_serves_them(serve, folders) -> None:
+    with serve(folders) as running:
+        loaded = {model.id: model.loaded for model in running.client.models.list()}
+        assert loaded == {"a": True, "b": False, "c": False}
+        texts = [
+            running.client.completions.create(model=name, prompt="x", max_tokens=20, seed=1).choices[0].text
+            for name in "abc"
+        ]
+        assert len(set(texts)) == 3
+        with running.http() as http:
+            metrics = http.get("/metrics").text
+        assert 'tinyslm_model_loaded{model="c"} 1.0' in metrics
+        assert 'tinyslm_prompt_tokens_total{model="b"} 1.0' in metrics
+        assert 'tinyslm_requests_total{route="/v1/completions",status="200"} 3.0' in metrics
