@@ -29,7 +29,7 @@ def test_no_such_path(tinyslm, tmp_path: Path, finished: Path) -> None:
     ):
         assert "There is no file or folder nowhere. Check the path" in tinyslm(*command).mistake()
     assert "Nothing matches *.txt." in tinyslm("train", "*.txt", "--out", "run").mistake()
-    assert "There is no model folder nowhere." in tinyslm("generate", "nowhere").mistake()
+    assert "There is no nowhere." in tinyslm("generate", "nowhere").mistake()
     assert "nowhere/tokenizer.json" in tinyslm("train", "nowhere", "--out", "run", "--tokenizer", "nowhere").mistake()
     assert "nowhere.toml: No such file" in tinyslm("train", "a", "--out", "run", "--config", "nowhere.toml").mistake()
     assert "There is no run in nowhere." in tinyslm("train", "--resume", "nowhere").mistake()

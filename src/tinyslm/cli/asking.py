@@ -78,13 +78,11 @@ class EngineOptions(Section):
 
 @contextmanager
 def opened(model: Path, options: EngineOptions, *, threaded: bool = True) -> Iterator[Engine]:
-    """An engine for a model folder, run folder or model file; it is closed with the block."""
+    """An engine for a model folder, a run folder, a GGUF file or an ONNX folder; it is closed with the block."""
+    from tinyslm.export.engines import open_engine
     from tinyslm.hardware.device import pick_device, pick_dtype
-    from tinyslm.inference.engine import Engine
-    from tinyslm.model.folder import find_model
 
-    device = pick_device()
-    made = Engine.load(find_model(model), dtype=pick_dtype(device, options.dtype), device=device)
+    made = open_engine(model, options.engine, dtype=pick_dtype(pick_device(), options.dtype))
     try:
         if threaded:
             made.start()

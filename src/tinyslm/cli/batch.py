@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class BatchOptions(Section):
     """How a batch is run."""
 
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = Field(
-        default=None, description="The file to write: .jsonl, .csv or .parquet. Without it: JSONL on standard output."
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"], allow_leading_hyphen=True)] = Field(
+        default=None, description="The file to write: .jsonl, .csv or .parquet. `-`, or none: JSONL on standard output."
     )
     format: str = Field(
         default="", description="jsonl, csv, parquet or text (a row is a line), where the input's ending does not tell."
@@ -51,7 +51,7 @@ def batch(
     Parameters
     ----------
     model
-        A model folder, or a run folder (its model is used).
+        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
     source
         The rows: .jsonl, .csv, .tsv, .parquet, or text (.txt, .log, .md: a row is a line); `-`: standard input. Lines
         of OpenAI's batch format are answered in that format.
@@ -110,7 +110,7 @@ def _write(model: Path, job: Batch, options: EngineOptions, *, json: bool) -> No
     from tinyslm.serving.automation.batch import model_check, run_batch
 
     with opened(model, options) as engine:
-        check = f"{model_check(find_model(model))} {options.dtype}"
+        check = f"{model_check(model if model.is_file() else find_model(model))} {options.dtype}"
         try:
             with nullcontext(lambda done, share: None) if json else row_progress(f"Answering {job.source}") as progress:
                 summary = run_batch(engine, check, job, progress)

@@ -13,6 +13,7 @@ def compare(
     tokens: int | None = None,
     dtype: str = "fp32",
     threads: int = 0,
+    json: bool = False,
 ) -> None:
     """Compare models in size, quality and speed: folders, quantized ones too, and what was exported from them.
 
@@ -31,11 +32,15 @@ def compare(
         Number format that model folders compute in: fp32, or bf16.
     threads
         How many threads to compute with; 0: as many as OMP_NUM_THREADS says, or all cores.
+    json
+        Print the figures as JSON.
     """
+    from dataclasses import asdict
     from textwrap import fill
 
     from tinyslm.cli.export import read_texts, thread_count
-    from tinyslm.core.console import say, table, work_progress
+    from tinyslm.cli.telling import tell, working
+    from tinyslm.core.console import say, table
     from tinyslm.core.errors import TinyslmError
     from tinyslm.export.comparing import compare_models
     from tinyslm.export.comparison_page import HEADER, LEGEND, cells, measured_on, refuse_used, write_comparison
@@ -46,7 +51,7 @@ def compare(
     if out is not None:
         refuse_used(out)
     texts = read_texts(text)
-    with work_progress(f"Comparing {len(models)} models") as progress:
+    with working(f"Comparing {len(models)} models", json=json) as progress:
         comparison = compare_models(
             models,
             texts,
@@ -55,8 +60,12 @@ def compare(
             threads=thread_count(threads),
             progress=progress,
         )
+    page = None if out is None else write_comparison(comparison, out)
+    if json:
+        tell(asdict(comparison))
+        return
     say()
     table([cells(model) for model in comparison.models], HEADER)
     say("\n" + fill(f"{measured_on(comparison)} {LEGEND}", 79))
-    if out is not None:
-        say(f"\nPage and pictures: {write_comparison(comparison, out)}")
+    if page is not None:
+        say(f"\nPage and pictures: {page}")

@@ -14,6 +14,7 @@ def prepare(
     tokenizer: Path | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: bool = False,
+    json: bool = False,
     settings: SettingOptions = (),
 ) -> None:
     """Turn text into token shards: read, clean, drop duplicates, split, train a tokenizer unless one is given, encode.
@@ -33,19 +34,25 @@ def prepare(
         A TOML or YAML file of settings.
     strict
         Stop at a broken JSONL line; short for `--data.strict true`.
+    json
+        Print what the shards hold as JSON.
     settings
         Any setting, as `--section.key value`.
     """
     from tinyslm.cli.settings import settings as read_settings
+    from tinyslm.cli.telling import tell, working
     from tinyslm.cli.train import describe_data
-    from tinyslm.core.console import say, warn, work_progress
+    from tinyslm.core.console import say, warn
     from tinyslm.data.prepare import prepare as prepare_shards
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.training.config import RunConfig
 
     chosen = read_settings(RunConfig, config, (*settings, "data.strict=true") if strict else settings)
     given = Tokenizer.load(tokenizer) if tokenizer else chosen.tokenizer
-    with work_progress("Preparing the text") as progress:
+    with working("Preparing the text", json=json) as progress:
         shards = prepare_shards(paths, out, tokenizer=given, config=chosen.data, progress=progress, notify=warn)
+    if json:
+        tell({"shards": out, **{key: shards.manifest[key] for key in ("tokenizer", "splits")}})
+        return
     say(describe_data(shards.manifest))
     say(f"Shards: {out}\nTrain on them: tinyslm train {out} --out RUN")

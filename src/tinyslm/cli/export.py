@@ -20,6 +20,7 @@ def export(
     calibrate: tuple[str, ...] = (),
     no_verify: bool = False,
     threads: int = 0,
+    json: bool = False,
 ) -> None:
     """Write a model for other programs, and check in each of these that it is still the same model.
 
@@ -42,20 +43,27 @@ def export(
         Do not check. The table says so.
     threads
         Threads for the programs that check; 0: as many as OMP_NUM_THREADS says, or all cores.
+    json
+        Print what was made as JSON.
     """
     import sys
+    from dataclasses import asdict
 
-    from tinyslm.core.console import say, warn, work_progress
+    from tinyslm.cli.telling import tell, working
+    from tinyslm.core.console import say, warn
     from tinyslm.export.exporting import REPORT, export_model
 
     texts = read_texts(calibrate)
-    with work_progress(f"Exporting {model}") as progress:
+    with working(f"Exporting {model}", json=json) as progress:
         made = export_model(
             model, to, out, texts=texts, verify=not no_verify, threads=thread_count(threads), progress=progress
         )
-    say()
-    _show(made)
-    say(f"\nReport: {out / REPORT}")
+    if json:
+        tell([asdict(one) for one in made])
+    else:
+        say()
+        _show(made)
+        say(f"\nReport: {out / REPORT}")
     if any(one.failed for one in made):
         warn("What failed the check is not the same model and was renamed; it should not be used.")
         sys.exit(1)

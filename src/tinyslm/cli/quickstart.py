@@ -22,6 +22,7 @@ def quickstart(
     minutes: float = 5.0,
     text: Path | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("quickstart"),
+    json: bool = False,
 ) -> None:
     """Train a model from scratch on text that every machine has: the source of the Python standard library.
 
@@ -33,23 +34,36 @@ def quickstart(
         Train on this file or folder instead.
     out
         The run folder to write; when it exists, a number is added to its name.
+    json
+        Print the result as JSON, and no progress.
     """
-    from tinyslm.cli.progress import stopping, watching
+    from contextlib import nullcontext
+
+    from tinyslm.cli.progress import stopping, warning, watching
+    from tinyslm.cli.telling import tell, working
     from tinyslm.cli.train import describe_data
     from tinyslm.core.config import build_config
-    from tinyslm.core.console import say, warn, work_progress
+    from tinyslm.core.console import say, warn
+    from tinyslm.core.files import read_json
     from tinyslm.data.standard_library import standard_library
     from tinyslm.training.config import RunConfig
     from tinyslm.training.pipeline import finish, start
 
     paths = [str(text)] if text else standard_library()
     config = build_config(RunConfig, {"train": {"minutes": minutes}}, origin="the options")
-    say(f"Training a language model from scratch on {text or 'the Python standard library'}, for {minutes:g} minutes.")
-    with work_progress("Preparing the text") as progress:
+    if not json:
+        source = text or "the Python standard library"
+        say(f"Training a language model from scratch on {source}, for {minutes:g} minutes.")
+    with working("Preparing the text", json=json) as progress:
         run = start(paths, _free(out), config=config, notify=warn, progress=progress)
-    say(describe_data(run.shards.manifest))
-    with stopping(run.folder.path), watching(run) as watch:
+    if not json:
+        say(describe_data(run.shards.manifest))
+    with stopping(run.folder.path, json=json), nullcontext(warning) if json else watching(run) as watch:
         result = finish(run, watch)
+    if json:
+        _compare(run, result)
+        tell({"run": run.folder.path, "model": run.folder.model, "result": read_json(run.folder.result_file)})
+        return
     say("\nComparing with what needs no model ...")
     _tell(run, result, *_compare(run, result))
 

@@ -4,29 +4,80 @@ from pathlib import Path
 from typing import Any
 
 
-def show(path: Path, /) -> None:
+def show(path: Path, /, *, json: bool = False) -> None:
     """Explain a model folder (parameters and sizes), shards (what is in them), or a run folder (its curve so far).
 
     Parameters
     ----------
     path
         The folder to explain.
+    json
+        Print what is known as JSON.
     """
+    from tinyslm.cli.telling import tell
     from tinyslm.core.errors import TinyslmError
     from tinyslm.data.shards import is_shards
 
     has_config = (path / "config.json").is_file()
     if has_config and (path / "checkpoints").is_dir():
-        _show_run(path)
+        tell(_run(path)) if json else _show_run(path)
     elif has_config:
-        _show_model(path)
+        tell(_model(path)) if json else _show_model(path)
     elif is_shards(path):
-        _show_shards(path)
+        tell(_shards(path)) if json else _show_shards(path)
     else:
         raise TinyslmError(
             f"{path} is no model folder, shards folder or run folder.",
             "Give a folder that `tinyslm train` or `tinyslm data prepare` wrote, or one in the Hugging Face layout.",
         )
+
+
+def _model(folder: Path) -> dict[str, Any]:
+    """What a model folder says of itself."""
+    from tinyslm.cli.pull import summary_of
+    from tinyslm.model.folder import read_card, read_model_config
+    from tinyslm.model.summary import parts
+
+    config = read_model_config(folder)
+    return {
+        "kind": "model",
+        **summary_of(folder, config),
+        "heads": config.heads,
+        "kv_heads": config.kv_heads,
+        "head_dim": config.head_dim,
+        "parts": {part.name: part.values for part in parts(config)},
+        "quantized": _scheme(folder),
+        "training": read_card(folder).get("training", {}),
+    }
+
+
+def _shards(folder: Path) -> dict[str, Any]:
+    """What a shards folder says of itself; every file is checked."""
+    from tinyslm.data.shards import Shards
+
+    manifest = Shards.open(folder).manifest
+    return {"kind": "shards", "shards": folder, "tokenizer": manifest["tokenizer"], "splits": manifest["splits"]}
+
+
+def _run(folder: Path) -> dict[str, Any]:
+    """How far a run is, its validations so far, and its result where it has ended."""
+    from tinyslm.training.metrics import read_metrics
+
+    log = folder / "metrics.jsonl"
+    events = read_metrics(log) if log.is_file() else []
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        found.setdefault(event["event"], []).append(event)
+    start, end = found.get("start", [{}])[0], found.get("end", [{}])[0]
+    return {
+        "kind": "run",
+        "run": folder,
+        "parameters": start.get("parameters"),
+        "step": found["step"][-1]["step"] if "step" in found else 0,
+        "steps": start.get("steps"),
+        "validations": found.get("validation", []),
+        "result": end.get("result"),
+    }
 
 
 def _show_model(folder: Path) -> None:

@@ -14,6 +14,7 @@ def train(
     kind: str | None = None,
     vocab_size: int | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    json: bool = False,
     settings: SettingOptions = (),
 ) -> None:
     """Train a tokenizer on text, for use with `tinyslm data prepare --tokenizer` and `tinyslm train --tokenizer`.
@@ -34,10 +35,13 @@ def train(
         `--tokenizer.vocab_size`.
     config
         A TOML or YAML file of settings.
+    json
+        Print where the tokenizer is, and how large, as JSON.
     settings
         A setting of the sections `data` and `tokenizer`, as `--section.key value`.
     """
     from tinyslm.cli.settings import settings as read_settings
+    from tinyslm.cli.telling import tell
     from tinyslm.core.console import say, warn
     from tinyslm.data.vocabulary import make_tokenizer
     from tinyslm.training.config import RunConfig
@@ -48,4 +52,7 @@ def train(
         settings = (*settings, f"tokenizer.vocab_size={vocab_size}")
     chosen = read_settings(RunConfig, config, settings)
     made = make_tokenizer(paths, out, tokenizer=chosen.tokenizer, config=chosen.data, notify=warn)
+    if json:
+        tell({"tokenizer": out, "vocab_size": made.vocab_size})
+        return
     say(f"Tokenizer with {made.vocab_size:,} tokens: {out}")

@@ -7,12 +7,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from pydantic import Field
 
 from tinyslm.cli.options import SettingOptions
+from tinyslm.core.config import Section
 
 if TYPE_CHECKING:
     from tinyslm.training.config import RunConfig
     from tinyslm.training.run import Run
+
+
+class TrainOptions(Section):
+    """What is not a setting of the run, or short for one."""
+
+    minutes: float | None = Field(
+        default=None,
+        description="How long to train; short for --train.minutes, and takes the place of --train.steps.",
+    )
+    strict: bool = Field(default=False, description="Stop at a broken JSONL line; short for --data.strict true.")
+    as_json: Annotated[bool, Parameter(name="--json")] = Field(
+        default=False, description="Print the result as JSON, and no progress."
+    )
 
 
 def train(
@@ -21,8 +36,7 @@ def train(
     resume: Path | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     tokenizer: Path | None = None,
-    minutes: float | None = None,
-    strict: bool = False,
+    options: Annotated[TrainOptions | None, Parameter(name="*")] = None,
     settings: SettingOptions = (),
 ) -> None:
     """Train a model on text, or go on with a run that was interrupted.
@@ -43,10 +57,8 @@ def train(
         A TOML or YAML file of settings.
     tokenizer
         A folder with a tokenizer to use instead of training one.
-    minutes
-        How long to train; short for `--train.minutes`, and takes the place of `--train.steps`.
-    strict
-        Stop at a broken JSONL line; short for `--data.strict true`.
+    options
+        What is short for a setting, and how the result is told.
     settings
         Any setting, as `--section.key value`.
     """
@@ -54,9 +66,10 @@ def train(
     from tinyslm.core.errors import TinyslmError
     from tinyslm.training.config import RunConfig
 
-    if minutes is not None:
-        settings = (*settings, f"train.minutes={minutes}", "train.steps=0")
-    if strict:
+    options = options or TrainOptions()
+    if options.minutes is not None:
+        settings = (*settings, f"train.minutes={options.minutes}", "train.steps=0")
+    if options.strict:
         settings = (*settings, "data.strict=true")
     if resume is not None:
         if paths or out or tokenizer:
@@ -64,31 +77,33 @@ def train(
                 "--resume takes no paths, --out or --tokenizer: a run knows its own data.",
                 f"Run: tinyslm train --resume {resume}",
             )
-        _resume(resume, config, settings)
+        _resume(resume, config, settings, json=options.as_json)
         return
     if not paths or out is None:
         raise TinyslmError(
             "Nothing to train on was given." if not paths else "No run folder was given.",
             "For instance: tinyslm train my-texts/ --out runs/first",
         )
-    _start(paths, out, tokenizer, read_settings(RunConfig, config, settings))
+    _start(paths, out, tokenizer, read_settings(RunConfig, config, settings), json=options.as_json)
 
 
-def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: RunConfig) -> None:
-    from tinyslm.core.console import say, warn, work_progress
+def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: RunConfig, *, json: bool) -> None:
+    from tinyslm.cli.telling import working
+    from tinyslm.core.console import say, warn
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.training.pipeline import start
     from tinyslm.training.run_folder import RunFolder
 
     RunFolder(out).refuse_if_used()
     given = Tokenizer.load(tokenizer) if tokenizer else None
-    with work_progress("Preparing the text") as progress:
+    with working("Preparing the text", json=json) as progress:
         run = start(paths, out, config=config, tokenizer=given, notify=warn, progress=progress)
-    say(describe_data(run.shards.manifest))
-    _finish(run)
+    if not json:
+        say(describe_data(run.shards.manifest))
+    _finish(run, json=json)
 
 
-def _resume(folder: Path, config: Path | None, settings: tuple[str, ...]) -> None:
+def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, json: bool) -> None:
     from tinyslm.cli.settings import nested
     from tinyslm.core.config import build_config, merge, read_config_file
     from tinyslm.core.console import say, warn
@@ -97,28 +112,43 @@ def _resume(folder: Path, config: Path | None, settings: tuple[str, ...]) -> Non
     from tinyslm.training.run import Run, finished_result
     from tinyslm.training.run_folder import RunFolder
 
-    if finished_result(folder) is not None:
+    result = finished_result(folder)
+    if result is not None and json:
+        _tell(folder, result)
+        return
+    if result is not None:
         say(f"The run in {folder} has finished: its model is {folder / 'model'}.")
         return
     changes = merge(read_config_file(config) if config else {}, nested(RunConfig, settings))
     stored = read_json(RunFolder.open(folder).config_file)
     run = Run.resume(folder, build_config(RunConfig, merge(stored, changes)) if changes else None, warn)
-    say(f"Going on after step {run.progress.step:,} of {run.config.train.steps:,}.")
-    _finish(run)
+    if not json:
+        say(f"Going on after step {run.progress.step:,} of {run.config.train.steps:,}.")
+    _finish(run, json=json)
 
 
-def _finish(run: Run) -> None:
+def _finish(run: Run, *, json: bool) -> None:
     """Train to the end with the progress shown; Ctrl-C saves and says how to go on."""
-    from tinyslm.cli.progress import command, stopping, watching
+    from tinyslm.cli.progress import command, stopping, warning, watching
     from tinyslm.core.console import say
     from tinyslm.training.pipeline import finish
 
     path = run.folder.path
+    if json:
+        with stopping(path, json=True):
+            _tell(path, finish(run, warning))
+        return
     with stopping(path), watching(run) as watch:
         result = finish(run, watch)
     say(f"\nValidation: {describe_score(result)}")
     say(f"Model folder: {path / 'model'}\nReport:       {path / 'report.html'}")
     say(f"Try it:       {command()} generate {path / 'model'} --prompt 'Once'")
+
+
+def _tell(run: Path, result: Mapping[str, Any]) -> None:
+    from tinyslm.cli.telling import tell
+
+    tell({"run": run, "model": run / "model", "report": run / "report.html", "result": result})
 
 
 def describe_score(score: Mapping[str, float]) -> str:

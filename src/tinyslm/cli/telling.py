@@ -1,0 +1,24 @@
+"""What verbs print with `--json`: one JSON value on standard output and nothing else; progress is not shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+
+def working(title: str, *, json: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """The progress of work below its title; silent with `--json`."""
+    from tinyslm.core.console import work_progress
+    from tinyslm.data.documents import silent
+
+    return nullcontext(silent) if json else work_progress(title)
+
+
+def tell(value: Any) -> None:
+    """Print a value as JSON on one line; paths as text."""
+    from json import dumps
+
+    from tinyslm.core.console import stream
+
+    stream(dumps(value, default=str) + "\n")
