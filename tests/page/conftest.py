@@ -1,4 +1,4 @@
-"""The page in a real browser, before a real server: its models are a tiny random one and one that says what it is told."""
+"""The page in a real browser, before a real server, with a tiny random model and one that says what it is told."""
 
 import asyncio
 import shutil

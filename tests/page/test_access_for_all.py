@@ -139,9 +139,10 @@ SNAPSHOT = """\
 def unnamed(page) -> list[str]:
     """What can be used but has no name that a screen reader could say."""
     return page.evaluate(
-        """() => [...document.querySelectorAll("button, select, input, textarea, a, canvas[role], [role=region], [role=option]")]
+        """() => [...document.querySelectorAll("button, select, input, textarea, a, canvas[role], [role]")]
           .filter((node) => node.checkVisibility())
-          .filter((node) => !(node.ariaLabel || node.textContent.trim() || node.labels?.length))
+          .filter((node) => node.role !== "status" && node.role !== "alert")
+          .filter((node) => !(node.ariaLabel || node.ariaLabelledByElements?.length || node.textContent.trim() || node.labels?.length))
           .map((node) => node.outerHTML.slice(0, 120))"""
     )
 

@@ -37,7 +37,8 @@ ATTACKS = [
     "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
 ]
 ALLOWED = {
-    "A", "BLOCKQUOTE", "CODE", "DIV", "EM", "H3", "H4", "H5", "H6", "HR", "LI", "OL", "P", "PRE", "SPAN", "STRONG", "UL",
+    "A", "BLOCKQUOTE", "CODE", "DIV", "EM", "H3", "H4", "H5", "H6", "HR", "LI", "OL", "P", "PRE", "SPAN", "STRONG",
+    "UL",
 }  # fmt: skip
 
 
@@ -167,19 +168,21 @@ def test_markdown_is_formatted(page, model) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["`" * 20_000, "*" * 20_000, "[" * 20_000, "> " * 5_000, "- " * 5_000, "**a" * 5_000, "`a " * 5_000, "#" * 9_999],
-)
-def test_no_text_makes_the_page_hang(page, text: str) -> None:
-    count, seconds = page.evaluate(
-        """async (text) => {
-          const { render } = await import("/page/markdown.js");
-          const began = performance.now();
-          const drawn = render(text);
-          return [drawn.childNodes.length, (performance.now() - began) / 1000];
-        }""",
-        text,
-    )
-    assert count > 0
-    assert seconds < 5
+HEAVY = [
+    "`" * 20_000, "*" * 20_000, "[" * 20_000, "> " * 5_000, "- " * 5_000, "**a" * 5_000, "`a " * 5_000, "#" * 9_999,
+]  # fmt: skip
+
+
+def test_no_text_makes_the_page_hang(page) -> None:
+    for text in HEAVY:
+        count, seconds = page.evaluate(
+            """async (text) => {
+              const { render } = await import("/page/markdown.js");
+              const began = performance.now();
+              const drawn = render(text);
+              return [drawn.childNodes.length, (performance.now() - began) / 1000];
+            }""",
+            text,
+        )
+        assert count > 0
+        assert seconds < 5, text[:20]

@@ -13,10 +13,10 @@ from tinyslm.inference.settings import SamplingSettings
 
 HELP = (
     ("/system TEXT", "set the system message; without a text: remove it"),
-    ("/temperature X", "change a setting; so do /seed, /top-p, /top-k, /max-tokens and the others"),
+    ("/temperature X", "change a setting; /seed, /top-p, /top-k, /max-tokens ... do so too"),
     ("/settings", "show what is set"),
     ("/retry", "answer the last message once more"),
-    ("/look", "show how likely each token of the last answer was, and what else it could have been"),
+    ("/look", "show how likely each token of the answer was, and what else was"),
     ("/reset", "forget what was said"),
     ("/save FILE", "write the conversation as JSON"),
     ("/load FILE", "go on with a saved conversation"),
@@ -24,10 +24,9 @@ HELP = (
     ("/exit", "leave; so does Ctrl-D"),
 )
 
-OTHER_KEYS = (
-    "A line that ends in \\ goes on in the next one. Ctrl-C stops an answer. "
-    "A message that begins with a slash: put a space before it."
-)
+OTHER_KEYS = """
+A line that ends in \\ goes on in the next one. Ctrl-C stops an answer.
+A message that begins with a slash: put a space before it."""
 
 
 class Leave(Exception):
@@ -43,21 +42,30 @@ def run_command(line: str, dialogue: Dialogue) -> Iterator[str] | None:
     name, rest = name.lower(), rest.strip()
     setting = name.replace("-", "_")
     if setting in _settings():
-        dialogue.change({setting: None if rest in ("", "none") else rest}, f"/{name}")
-        say(f"{name}: {rest or 'none'}")
+        _set(setting, rest, dialogue)
     elif name == "retry":
         return dialogue.retry()
     elif name in _ACTIONS:
         _ACTIONS[name](rest, dialogue)
     else:
         names = [*_ACTIONS, "retry", *(setting.replace("_", "-") for setting in _settings())]
-        raise TinyslmError(f"There is no command /{name}.", did_you_mean(name, names) or "See /help.")
+        raise TinyslmError(f"There is no command /{name}.", did_you_mean(f"/{name}", [f"/{one}" for one in names]))
     return None
 
 
 def _settings() -> list[str]:
     """Settings that one value sets."""
     return [name for name in SamplingSettings.model_fields if name != "stop"]
+
+
+def _set(setting: str, value: str, dialogue: Dialogue) -> None:
+    """Change a setting; without a value it gets its usual one back."""
+    field = SamplingSettings.model_fields[setting]
+    try:
+        dialogue.change({setting: value or field.default})
+    except TinyslmError as error:
+        raise TinyslmError(error.problem.partition(": ")[2], f"{field.description}") from None
+    say(f"{setting.replace('_', '-')}: {getattr(dialogue.settings, setting)}")
 
 
 def _help(_rest: str, _dialogue: Dialogue) -> None:
