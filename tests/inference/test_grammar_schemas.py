@@ -2,7 +2,6 @@
 
 import json
 import random
-import sys
 from functools import cache
 from pathlib import Path
 
@@ -11,14 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_folders import MAKES, write_folder
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import Grammar, unpacked
 from tinyslm.tokenizer.stream import TextStream
 from tinyslm.tokenizer.tokenizer import Tokenizer
-
-sys.path.append(str(Path(__file__).parents[1] / "tokenizer"))
-from tokenizer_folders import MAKES, write_folder
 
 SCHEMAS = {file.stem: file for file in sorted(Path(__file__).parents[2].glob("benchmarks/schemas/*.json"))}
 

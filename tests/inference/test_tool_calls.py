@@ -1,15 +1,14 @@
 """Tools: put to any chat template, kept to by the grammar, and read back however the text is cut."""
 
 import json
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_folders import write_folder
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import unpacked
@@ -28,9 +27,6 @@ from tinyslm.inference.tool_calls import (
 )
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
-
-sys.path.append(str(Path(__file__).parents[1] / "tokenizer"))
-from tokenizer_folders import write_folder
 
 
 def tool(name: str, **properties) -> dict:

@@ -10,6 +10,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Condition, RLock, Thread
 from typing import Any
@@ -79,7 +80,7 @@ class BatchEngine(Engine):
         blocks = block_count(model.config, model.dtype.itemsize, self._options.cache_tokens)
         self._runner = (runner or best_runner)(model, blocks)
         self.name = self._runner.name
-        self._guesser = guesser or (lambda: LookUp(self._options.guesses))
+        self._guesser = guesser or partial(LookUp, self._options.guesses)
         self._scheduler = Scheduler(BlockPool(blocks), self._runner.block_size, self._options.limits)
         self._samples: dict[Tokens, Sample] = {}
         self._guessers: dict[Tokens, Guesser] = {}
@@ -284,12 +285,12 @@ class BatchEngine(Engine):
             self._guessers[tokens].learn(work.wanted - 1, accepted)
             self._totals["drafted"] += work.wanted - 1
             self._totals["accepted"] += accepted
+        if work.wanted and self._options.jump and not sample.error:
+            self._totals["forced"] += sample.take_forced()
         if sample.error:
             self._abandon(sample.generation, sample.error)
         if not work.wanted or sample.error:
             return
-        if self._options.jump:
-            self._totals["forced"] += sample.take_forced()
         self._totals["generated"] += len(sample.fresh)
         tokens.tokens.extend(sample.fresh)
         if not sample.finish and len(tokens.tokens) > self.context:  # full: forget the older half

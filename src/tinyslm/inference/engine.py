@@ -107,11 +107,12 @@ class Engine(ABC):
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> tuple[int, ...]:
         """The ids of a conversation up to where the model is to answer, as its chat template writes it."""
-        from tinyslm.inference.tool_calls import with_tools
+        from tinyslm.inference.tool_calls import reads_tools, with_tools
         from tinyslm.tokenizer.chat import encode_chat
 
         told = with_tools(messages, tools or (), self.tokenizer)
-        return tuple(encode_chat(self.tokenizer, told, add_generation_prompt=True, tools=tools or None))
+        for_template = tools if tools and reads_tools(self.tokenizer) else None
+        return tuple(encode_chat(self.tokenizer, told, add_generation_prompt=True, tools=for_template))
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """The ids of a text to go on from; those of an empty one start a new document."""

@@ -118,12 +118,18 @@ class Sample:
         self._counts[token] += 1
         self._text += self._stop.push(self._stream.push(token))
         if self.matcher is not None:
-            taken = self.matcher.take([token])
-            assert taken == 1, f"token {token} is not allowed by the grammar"
+            self._follow(self.matcher, token)
         if self._stop.found or (self.matcher is not None and self.matcher.finished):
             self.finish = "stop"
         elif self.generated == self.most:
             self.finish = "length"
+
+    def _follow(self, matcher: Matcher, token: int) -> None:
+        try:
+            taken = matcher.take([token])
+            assert taken == 1, f"token {token} is not allowed by the grammar"
+        except TinyslmError as error:  # the grammar is too costly to follow
+            self.error = error
 
     def take_forced(self) -> int:
         """Take the tokens that the grammar leaves no choice about; returns how many."""
@@ -134,7 +140,7 @@ class Sample:
             self.chance()
             settled = self.settle(token)
             self.take(settled)
-            if self.finish or settled != token:
+            if self.finish or self.error or settled != token:
                 break
         return self.generated - before
 

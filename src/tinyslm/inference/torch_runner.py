@@ -5,6 +5,7 @@ p positions in a block.
 """
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyslm.inference.drawing import Draws, draw
+from tinyslm.inference.native.memory import pages
 from tinyslm.inference.runner import Rows
 from tinyslm.model.decoder import Decoder
 
@@ -29,10 +31,8 @@ class TorchRunner:
         config = model.config
         self.model = model
         self.vocab_size = config.vocab_size
-        # Zeros, since what is masked is still multiplied by zero, and that makes no number of what is none.
         shape = (config.depth, blocks, BLOCK, config.kv_heads, config.head_dim)
-        self._keys = torch.zeros(shape, dtype=model.dtype, device=model.device)
-        self._values = torch.zeros(shape, dtype=model.dtype, device=model.device)
+        self._keys, self._values = (_zeros(shape, model.dtype, model.device) for _ in range(2))
         # With dynamic scaling, the length of the sequence decides how its tokens are turned.
         self._together = config.rope_scaling.kind != "dynamic"
 
@@ -86,6 +86,13 @@ class TorchRunner:
         sight = trunk.see(positions_bt, mask, window_mask, length)
         ids_bt = torch.from_numpy(rows.ids[places_bt].astype(np.int64)).to(device)
         return trunk.run(ids_bt, sight, cache)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, since what is masked is still multiplied by zero; on a CPU they take memory only once written to."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return pages(prod(shape) * dtype.itemsize).view(dtype)[: prod(shape)].view(shape)
 
 
 class _BlockCache:

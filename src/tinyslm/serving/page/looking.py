@@ -125,13 +125,14 @@ def _ids(engine: Engine, body: LookBody) -> list[int]:
     """The tokens of a text; those of a conversation as the chat template writes it."""
     if body.messages is None:
         return list(engine.prompt_ids(body.text or ""))
-    from tinyslm.inference.tool_calls import with_tools
+    from tinyslm.inference.tool_calls import reads_tools, with_tools
     from tinyslm.tokenizer.chat import encode_chat
 
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools]
     messages = with_tools(template_messages(body.messages), tools, engine.tokenizer)
     answered = body.messages[-1].role == "assistant"
-    return encode_chat(engine.tokenizer, messages, add_generation_prompt=not answered, tools=tools or None)
+    for_template = tools if tools and reads_tools(engine.tokenizer) else None
+    return encode_chat(engine.tokenizer, messages, add_generation_prompt=not answered, tools=for_template)
 
 
 def _attention(served: Served, body: AttentionBody) -> dict[str, Any]:
