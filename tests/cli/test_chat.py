@@ -93,7 +93,7 @@ def chatting(*arguments: object):
     command = [COMMAND, "chat", *map(str, arguments)]
     with subprocess.Popen(
         command, stdin=its, stdout=its, stderr=its, env=environment, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C reaches it
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  (so that Ctrl-C reaches it)
     ) as process:  # fmt: skip
         os.close(its)
         terminal = Terminal(process, ours)

@@ -142,7 +142,8 @@ def unnamed(page) -> list[str]:
         """() => [...document.querySelectorAll("button, select, input, textarea, a, canvas[role], [role]")]
           .filter((node) => node.checkVisibility())
           .filter((node) => node.role !== "status" && node.role !== "alert")
-          .filter((node) => !(node.ariaLabel || node.ariaLabelledByElements?.length || node.textContent.trim() || node.labels?.length))
+          .filter((node) => !(node.ariaLabel || node.ariaLabelledByElements?.length || node.labels?.length))
+          .filter((node) => !node.textContent.trim())
           .map((node) => node.outerHTML.slice(0, 120))"""
     )
 

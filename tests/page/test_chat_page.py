@@ -204,20 +204,21 @@ def test_a_conversation_is_saved_and_opened(page, model, tmp_path) -> None:
     assert model.requests[-1].settings.temperature == 0.5
 
 
-@pytest.mark.parametrize(
-    "content", ["no JSON", "[]", '{"messages": [{"role": "user"}]}', '{"messages": [{"role": "x"}]}']
-)
-def test_a_file_that_holds_no_conversation_is_refused(page, tmp_path, content: str) -> None:
-    file = tmp_path / "other.json"
-    file.write_text(content)
-    page.locator("#load-file").set_input_files(file)
-    expect(page.locator("#notice")).to_contain_text("other.json is no saved conversation")
+NO_CONVERSATIONS = ["no JSON", "[]", '{"messages": [{"role": "user"}]}', '{"messages": [{"role": "x"}]}']
+
+
+def test_a_file_that_holds_no_conversation_is_refused(page, tmp_path) -> None:
+    for number, content in enumerate(NO_CONVERSATIONS):
+        file = tmp_path / f"other{number}.json"
+        file.write_text(content)
+        page.locator("#load-file").set_input_files(file)
+        expect(page.locator("#notice")).to_contain_text(f"other{number}.json is no saved conversation")
 
 
 def test_a_server_with_keys_is_asked_with_the_key(visit, serve, model) -> None:
     key, line = make_key("me")
     with serve({"scripted": model}, read_keys(None, line)) as url:
-        page = visit_locked(visit, url)
+        page = visit(url, waits=False)  # which lists no models without a key
         expect(page.get_by_role("dialog")).to_be_visible()
         expect(page.locator("#key-error")).to_contain_text("needs a key")
         box = page.get_by_label("API key, if the server wants one")
@@ -230,11 +231,6 @@ def test_a_server_with_keys_is_asked_with_the_key(visit, serve, model) -> None:
         page.ask("Hello")
         assert page.evaluate("() => localStorage.length") == 0
         page.context.close()
-
-
-def visit_locked(visit, url: str):
-    """The page of a server that lists no models without a key."""
-    return visit(url, waits=False)
 
 
 def test_a_server_that_is_gone_is_told(visit, serve, model) -> None:
