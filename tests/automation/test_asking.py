@@ -35,7 +35,7 @@ def test_a_prompt_is_gone_on_from(request_of, engine):
 
 def test_templates_are_filled_with_the_row(text_of):
     values = {"name": "tea", "price": 2.5, "the size": "large", "evil": "{{ name }}"}
-    template = "{{ name|upper }} {{ price }} {{ row['the size'] }} {{ evil }}\n"
+    template = "{{ name|upper }} {{ price }} {{ row['the size'] }} {{ evil }}\n\n"
     assert text_of(values, template=template) == "TEA 2.5 large {{ name }}\n"
     assert text_of(values, template="{% if old is defined %}{{ old }}{% else %}none{% endif %}") == "none"
 

@@ -107,7 +107,7 @@ def _renderer(template: str) -> Callable[[Mapping[str, Any]], str]:
     from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, UndefinedError
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined)  # drops one line end at the end
     try:
         compiled = environment.from_string(template)
     except TemplateSyntaxError as error:

@@ -1,0 +1,138 @@
+"""The recipes for automation run, shrunk: with models of seconds, on tiny data of their kind."""
+
+import csv
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import save_model
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+TINY = ["--model.dim=64", "--model.depth=1", "--model.context=128", "--tokenizer.vocab_size=384", "--train.batch=8",
+        "--train.device=cpu"]  # fmt: skip
+GOODS = ("lamp", "table", "radio", "kettle", "bicycle", "chair")
+KINDS = ("red", "old", "large", "wireless", "steel")
+
+
+def run(*command: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a recipe's program as a user does; it must end well."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    ended = subprocess.run(
+        list(map(str, command)),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"PATH": path, "MINUTES": "0.03"},
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended
+
+
+def products(count: int, seed: int) -> list[dict]:
+    """Texts of invented products, most of them with a price."""
+    dice = random.Random(seed)
+    made = []
+    for _ in range(count):
+        title = f"{dice.choice(KINDS)} {dice.choice(GOODS)} {dice.randint(10, 99)}"
+        price = None if dice.random() < 0.2 else dice.randint(100, 9999) / 100
+        text = title if price is None else f"{title} price {price}"
+        made.append({"text": text, "title": title, "price": price})
+    return made
+
+
+def log_lines(count: int, seed: int) -> list[dict]:
+    dice = random.Random(seed)
+    made = []
+    for _ in range(count):
+        component = dice.choice(("kernel", "sshd", "nginx"))
+        text, severity, action = dice.choice(
+            (("link down", "error", "watch"), ("out of memory", "critical", "restart"), ("started", "info", "ignore"))
+        )
+        text = f"{component}[{dice.randint(1, 9999)}]: {text} on {dice.choice(GOODS)}{dice.randint(0, 99)}"
+        made.append({"text": text, "severity": severity, "component": component, "action": action})
+    return made
+
+
+def write_lines(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """The run folder that a recipe's `train.sh` makes of examples."""
+
+    def train(recipe: str, examples: list[dict]) -> Path:
+        run(RECIPES / recipe / "train.sh", write_lines(tmp_path / "examples.jsonl", examples), tmp_path / "run", *TINY)
+        return tmp_path / "run"
+
+    return train
+
+
+def test_prices(trained, tmp_path):
+    model = trained("prices", products(300, seed=1))
+    texts = [json.loads(line)["text"] for line in (tmp_path / "run.texts.jsonl").read_text().splitlines()]
+    assert re.fullmatch(r'Product: .*\nFields:\n\{"title":".*","price":(null|[0-9.]+)\}', texts[0])
+    rows = products(5, seed=2)
+    with (tmp_path / "products.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["sku", "text"])
+        writer.writeheader()
+        writer.writerows({"sku": number, "text": row["text"]} for number, row in enumerate(rows))
+    command = [RECIPES / "prices/extract.sh", model, tmp_path / "products.csv", tmp_path / "prices.csv"]
+    run(*command)
+    with (tmp_path / "prices.csv").open(newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [(row["sku"], row["text"], row["error"]) for row in found] == [
+        (str(number), row["text"], "") for number, row in enumerate(rows)
+    ]
+    assert all(row["price"] == "" or 0 <= float(row["price"]) <= 1_000_000 for row in found)
+    assert all(len(row["title"]) <= 120 for row in found)
+    assert "nothing left to do" in run(*command).stdout  # the next night, by mistake
+
+
+def test_logs(trained):
+    model = trained("logs", log_lines(300, seed=1))
+    lines = [row["text"] for row in log_lines(6, seed=2)]
+    ended = run(RECIPES / "logs/triage.sh", model, stdin="\n".join(lines) + "\n")
+    found = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert [row["input"]["text"] for row in found] == lines
+    allowed = json.loads((RECIPES / "logs/schema.json").read_text())["properties"]
+    for row in found:
+        assert row["error"] is None
+        assert row["value"]["severity"] in allowed["severity"]["enum"]
+        assert row["value"]["action"] in allowed["action"]["enum"]
+        assert re.fullmatch("[a-z0-9_-]{1,24}", row["value"]["component"])
+
+
+def test_notes(tmp_path, tokenizer):
+    torch.manual_seed(1)
+    shape = {"dim": 32, "heads": 4, "depth": 1, "context": 1024, "vocab_size": tokenizer.vocab_size}
+    save_model(Decoder(ModelConfig(family="llama", **shape)), tmp_path / "model", tokenizer)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/house.md").write_text("# Boiler\nThe boiler is serviced in May.\n\n# Roof\nNew in 2019.\n")
+    (tmp_path / "notes/garden.txt").write_text("The roses are cut in March.\n" * 40)
+    program = [sys.executable, RECIPES / "notes/answer.py", tmp_path / "model", tmp_path / "notes"]
+    found = json.loads(run(*program, "When is the boiler serviced?").stdout)
+    assert isinstance(found["answer"], str)
+    assert found["source"].split(":")[0] in ("house.md", "garden.txt")
+    assert json.loads(run(*program, "Zzz?").stdout) == {"answer": "The notes do not say.", "source": ""}
+    ended = subprocess.run([*map(str, program), "x", "y"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr.startswith("Answer a question from a folder of notes: ")) == (1, True)
+
+
+def test_every_recipe_says_how_it_is_used():
+    for recipe in ("prices", "logs", "notes"):
+        text = (RECIPES / recipe / "README.md").read_text()
+        for program in (RECIPES / recipe).glob("*.[sp][hy]"):
+            assert f"recipes/{recipe}/{program.name}" in text
