@@ -1,6 +1,7 @@
 """MCP both ways, with the official SDK and real processes."""
 
 import asyncio
+import http.client
 import json
 import shlex
 import socket
@@ -172,9 +173,21 @@ class TestOurServer:
             with McpServer(f"http://127.0.0.1:{port}/mcp") as client:
                 tools = {tool.name: tool for tool in client.tools}
                 assert isinstance(tools["complete"].call(prompt="Once", max_tokens=5), str)
+            for name, value in (("Host", "evil.example"), ("Origin", "http://evil.example")):
+                assert refused(port, name, value) in (403, 421), "as a page in a browser would come"
         finally:
             server.terminate()
             server.communicate(timeout=20)
+
+
+def refused(port, name, value):
+    """The status of a request with such a header."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream", name: value}
+    connection.request("POST", "/mcp", "{}", headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def wait_for(port, process):

@@ -98,9 +98,10 @@ class McpServer:
             return self.server
         command, *arguments = self._words
         program = StdioServerParameters(command=command, args=arguments, env=self.environment or None)
-        # What it writes on standard error goes where this program's went at first: a file of the system's, as needed.
-        errors = sys.__stderr__ or self._stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))
-        return stdio_client(program, errlog=errors)
+        # Where notebooks and tests put another object in the place of standard error, a program cannot write to it.
+        if sys.__stderr__ is not None:
+            return stdio_client(program, errlog=sys.__stderr__)
+        return stdio_client(program, errlog=self._stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")))
 
     def _tool(self, listed: McpTool) -> Tool:
         name = f"{self.prefix}{listed.name}"
