@@ -190,7 +190,7 @@ def test_a_conversation_is_saved_and_opened(page, model, tmp_path) -> None:
     download.value.save_as(file)
     saved = json.loads(file.read_text())
     assert saved["model"] == "scripted"
-    assert saved["settings"] == {"temperature": 0.5}
+    assert saved["settings"] == {"temperature": 0.5, "max_tokens": 512}
     assert [message["content"] for message in saved["messages"]] == ["Be brief.", "Hello", "Good **day**."]
     page.get_by_label("System message").fill("")
     page.get_by_role("button", name="Close").click()

@@ -115,11 +115,11 @@ export class HeatMap {
     context.putImageData(this.picture, 0, 0);
     context.strokeStyle = this.line;
     context.lineWidth = 1.5;
-    if (this.ruled < this.count) context.strokeRect(0.75, this.ruled * this.size - 0.25, (this.ruled + 1) * this.size, this.size);
+    if (this.ruled < this.count) context.strokeRect(0.75, this.ruled * this.size + 0.75, (this.ruled + 1) * this.size - 1.5, this.size - 1.5);
     if (!this.cell) return;
     const [row, column] = this.cell;
     context.lineWidth = 2.5;
-    context.strokeRect(column * this.size, row * this.size, this.size, this.size);
+    context.strokeRect(column * this.size + 1, row * this.size + 1, this.size - 2, this.size - 2);
   }
 
   table() {

@@ -1,0 +1,136 @@
+"""`/look` and the page's files, asked without a browser."""
+
+import httpx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinyslm.inspection.inspecting import inspect
+from tinyslm.serving.keys import make_key, read_keys
+from tinyslm.serving.page import TYPES
+
+FILES = ("/", "/page/main.js", "/page/style.css", "/page/icon.svg")
+
+
+@pytest.fixture(scope="module")
+def http(url: str):
+    with httpx.Client(base_url=url, timeout=60) as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_files_have_their_type_and_are_not_read_as_another(http: httpx.Client, path: str) -> None:
+    answer = http.get(path)
+    ending = "." + path.rpartition(".")[2] if "." in path else ".html"
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == f"{TYPES[ending]}; charset=utf-8"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    again = http.get(path, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert http.head(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/page/", "/page/../app.py", "/page/%2e%2e/app.py", "/page/__init__.py", "/page/index.html/"]
+)
+def test_nothing_but_the_pages_files_is_given_out(http: httpx.Client, path: str) -> None:
+    assert http.get(path).status_code == 404
+
+
+def test_looking_gives_what_inspecting_gives(http: httpx.Client, tiny) -> None:
+    engine = tiny()
+    expected = inspect(engine.model, engine.tokenizer, engine.prompt_ids("to be"), top=3)
+    found = http.post("/look", json={"model": "tiny", "text": "to be", "top": 3}).json()
+    assert (found["layers"], found["heads"], found["left_out"]) == (2, 4, 0)
+    for told, one in zip(found["tokens"], expected.tokens, strict=True):
+        assert (told["id"], told["text"], told["kind"]) == (one.token.id, one.token.text, one.token.kind)
+        assert (told["logprob"], told["rank"]) == (pytest.approx(one.logprob), one.rank)
+        assert [other["id"] for other in told["top"]] == [token.id for token, _ in one.top]
+    ids = [token["id"] for token in found["tokens"]]
+    for head in (None, 3):
+        weights = http.post("/look/attention", json={"model": "tiny", "ids": ids, "layer": 1, "head": head}).json()
+        for row, wanted in zip(weights["weights"], expected.attention(1, head), strict=True):
+            np.testing.assert_allclose(row, wanted[: len(row)], atol=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "problem"),
+    [
+        ("/look", {"model": "tiny"}, 400, "give either text or messages"),
+        ("/look", {"model": "tiny", "text": "x", "messages": []}, 400, ""),
+        ("/look", {"model": "none", "text": "x"}, 404, 'There is no model "none"'),
+        ("/look", {"model": "scripted", "text": "x"}, 400, "computes in another program"),
+        ("/look", {"model": "tiny", "text": "x", "topp": 3}, 400, "topp"),
+        ("/look", {"model": "tiny", "text": "x", "top": 1000}, 400, "top"),
+        ("/look/attention", {"model": "tiny", "ids": [1], "layer": 2}, 400, "This model has no layer 2"),
+        ("/look/attention", {"model": "tiny", "ids": [1], "layer": 0, "head": 4}, 400, "This model has no head 4"),
+        ("/look/attention", {"model": "tiny", "ids": [999], "layer": 0}, 400, "This model has no token 999"),
+        ("/look/attention", {"model": "tiny", "ids": [], "layer": 0}, 400, "ids"),
+        ("/look/attention", {"model": "tiny", "ids": [1] * 513, "layer": 0}, 400, "at most 512"),
+    ],
+)
+def test_what_cannot_be_looked_at(http: httpx.Client, path: str, body: dict, status: int, problem: str) -> None:
+    answer = http.post(path, json=body)
+    assert answer.status_code == status
+    assert problem in answer.json()["error"]["message"]
+
+
+def test_an_empty_text_is_a_new_document(http: httpx.Client) -> None:
+    found = http.post("/look", json={"model": "tiny", "text": ""}).json()
+    assert [token["text"] for token in found["tokens"]] == ["<|endoftext|>"]
+
+
+def test_looking_needs_the_key_and_the_page_does_not(serve, tiny) -> None:
+    key, line = make_key("me")
+    with serve({"tiny": tiny()}, read_keys(None, line)) as url, httpx.Client(base_url=url, timeout=60) as http:
+        for path in FILES:
+            assert http.get(path).status_code == 200
+        for path, body in {"/look": {"text": "x"}, "/look/attention": {"ids": [1], "layer": 0}}.items():
+            assert http.post(path, json={"model": "tiny", **body}).status_code == 401
+            with_key = http.post(path, json={"model": "tiny", **body}, headers={"Authorization": f"Bearer {key}"})
+            assert with_key.status_code == 200
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+messages = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": st.text(max_size=40)}
+    ),
+    min_size=1,
+    max_size=4,
+)
+looks = st.fixed_dictionaries(
+    {"model": st.just("tiny")},
+    optional={
+        "text": st.text(max_size=40) | anything,
+        "messages": messages | anything,
+        "top": anything,
+        "tools": anything,
+    },
+)
+heads = st.fixed_dictionaries(
+    {
+        "model": st.just("tiny"),
+        "ids": st.lists(st.integers(-2, 330), max_size=30) | anything,
+        "layer": st.integers(-1, 3),
+    },
+    optional={"head": st.integers(-1, 5) | anything},
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.tuples(st.just("/look"), looks) | st.tuples(st.just("/look/attention"), heads))
+def test_no_body_makes_the_server_fail(url: str, asked: tuple[str, dict]) -> None:
+    path, body = asked
+    try:
+        content = httpx.Request("POST", url, json=body).content
+    except ValueError:  # what JSON cannot hold
+        return
+    answer = httpx.post(url + path, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (200, 400), answer.text
