@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.request import Finish, Piece, Request, TokenScore
 from tinyslm.inference.stop import StopStrings
 from tinyslm.tokenizer.stream import TextStream
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 NO_SEED = 2**32 - 1
 """llama.cpp's seeds have 32 bits, and this one means that there is none."""
-LONG = 2**31 - 1
-"""The penalties look at so many tokens: all of them."""
+FAR = 2**17
+"""The penalties look back over so many tokens at most; llama.cpp takes memory for them."""
 LIKELIEST = {"samplers": ["penalties", "temperature"]}
 DRAWN = {"samplers": ["penalties", "top_k", "temperature", "top_p", "min_p"]}
 """What reshapes the probabilities, in order; the k likeliest are the same after the temperature."""
@@ -37,7 +38,7 @@ def question(request: Request, prompt: Sequence[int], count: int, *, seed: int, 
         "top_p": settings.top_p,
         "min_p": settings.min_p,
         "repeat_penalty": settings.repetition_penalty,
-        "repeat_last_n": LONG,
+        "repeat_last_n": min(len(prompt) + most, FAR),
         "frequency_penalty": settings.frequency_penalty,
         "presence_penalty": settings.presence_penalty,
         "logit_bias": [[token, bias] for token, bias in request.bias.items()],
@@ -57,13 +58,24 @@ def question(request: Request, prompt: Sequence[int], count: int, *, seed: int, 
 
 
 def lark(grammar: Grammar) -> str:
-    """A grammar as llama.cpp hands it on to llguidance, which it contains, too."""
+    """A grammar for llama.cpp, which hands it on to the llguidance that is built into it.
+
+    Raises `TinyslmError` for JSON schemas: that llguidance is older, and reads some of them otherwise.
+    """
     source = grammar.source
     if source.startswith("{"):
         (only,) = json.loads(source)["grammars"]
-        schema = only.get("json_schema")
-        source = only["lark_grammar"] if schema is None else f"start: %json {json.dumps(schema)}"
+        source = only.get("lark_grammar") or "%json"
+    if "%json" in source:
+        raise _not_followed(grammar)
     return f"%llguidance {{}}\n{source}"
+
+
+def _not_followed(grammar: Grammar) -> TinyslmError:
+    return TinyslmError(
+        f"{grammar.what} cannot be followed in llama.cpp, which contains an older grammar library.",
+        "Run a model folder (tinyslm import FILE.gguf --out MODEL), or give choices, an expression or a grammar.",
+    )
 
 
 class Cutter:
@@ -167,9 +179,8 @@ class Answer:
 
     def _follow(self, ids: Sequence[int]) -> None:
         """Hold llama.cpp to the grammar."""
-        if self._matcher is not None:
-            taken = self._matcher.take(ids)
-            assert taken == len(ids), f"llama.cpp gave tokens {ids}, which the grammar does not allow"
+        if self._matcher is not None and self._matcher.take(ids) != len(ids):
+            raise _not_followed(self._matcher.grammar)  # it generates anything where it does not understand a grammar
 
     def _count(self, tokens: int) -> None:
         self.tokens += tokens

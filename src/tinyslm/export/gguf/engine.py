@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.export.gguf.answers import Answer, Cutter, question
+from tinyslm.export.gguf.answers import Answer, Cutter, lark, question
 from tinyslm.export.gguf.reader import Gguf
 from tinyslm.export.gguf.vocabulary import read_tokenizer
 from tinyslm.inference.engine import Engine, EngineFull
@@ -74,6 +74,8 @@ class LlamaCppEngine(Engine):
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
         """See `Engine.submit`."""
         self.check(request)
+        if request.grammar is not None:
+            lark(request.grammar)
         with self._changing:
             if self.closed:
                 raise EngineFull("This engine is closed.", "Make a new one.")
@@ -105,17 +107,15 @@ class LlamaCppEngine(Engine):
     def stats(self) -> EngineStats:
         """See `Engine.stats`; the blocks are llama.cpp's slots, one for each text."""
         with self._changing:
-            running = [job.generation for job in self._running]
-            generated = sum(one.usage.generated_tokens for one in running)
-            return EngineStats(
-                running=sum(one.request.n for one in running),
-                waiting=sum(job.generation.request.n for job in self._waiting),
-                blocks_used=sum(job.slots for job in self._running),
-                blocks_total=self.slots,
-                prompt_tokens=self._totals["prompt"],
-                cached_tokens=self._totals["cached"],
-                generated_tokens=self._totals["generated"] + generated,
+            jobs = [job.generation for job in self._running]
+            running = sum(one.request.n for one in jobs if not one.ended)
+            waiting = sum(job.generation.request.n for job in self._waiting)
+            used = sum(job.slots for job in self._running)
+            read = [one.usage for one in jobs if one.usage.generated_tokens]
+            prompt, cached, generated = (
+                self._totals[name] + sum(getattr(usage, f"{name}_tokens") for usage in read) for name in self._totals
             )
+        return EngineStats(running, waiting, used, self.slots, prompt, cached, generated)
 
     def drive(self, generation: Generation) -> None:
         """Nothing to do: threads are at work."""
@@ -147,9 +147,9 @@ class LlamaCppEngine(Engine):
         with self._changing:
             del self._running[job]
             usage = job.generation.usage
-            self._totals["prompt"] += usage.prompt_tokens
-            self._totals["cached"] += usage.cached_tokens
-            self._totals["generated"] += usage.generated_tokens
+            if usage.generated_tokens:
+                for name in self._totals:
+                    self._totals[name] += getattr(usage, f"{name}_tokens")
             if not self.closed:
                 self._begin()
 

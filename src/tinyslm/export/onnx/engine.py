@@ -8,6 +8,8 @@ ONNX Runtime computes one token of a text less precisely than several, where mat
 multiplied with them, too. Guesses would change the text then, so there are none for such graphs.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,15 +62,14 @@ class OnnxRunner:
     def run(self, rows: Rows) -> NDArray[np.float32]:
         """Logits `[w, vocab_size]` of the wanted rows; they are overwritten by the next call."""
         sequences, starts, counts = np.unique(rows.sequences, return_index=True, return_counts=True)
-        found = []
-        for count in np.unique(counts):
+        sizes = np.unique(counts)
+        logits_wv = np.empty((0 if len(sizes) == 1 else len(rows.wanted), self.vocab_size), np.float32)
+        for count in sizes:
             chosen = counts == count
-            found.append(self._run_group(rows, starts[chosen][:, None] + np.arange(count), sequences[chosen]))
-        if len(found) == 1 and np.array_equal(found[0][0], rows.wanted):
-            return found[0][1]
-        logits_wv = np.empty((len(rows.wanted), self.vocab_size), np.float32)
-        for places, some in found:
-            logits_wv[np.searchsorted(rows.wanted, places)] = some
+            places, found = self._run_group(rows, starts[chosen][:, None] + np.arange(count), sequences[chosen])
+            if len(sizes) == 1:
+                return found
+            logits_wv[np.searchsorted(rows.wanted, places)] = found
         return logits_wv
 
     def hidden(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -95,15 +96,13 @@ class OnnxRunner:
             return places_bt[:, columns].flatten(), logits_bwv.reshape(-1, self.vocab_size)
         return places_bt[:, columns][wanted_bt[:, columns]], logits_bwv[chosen_bw]
 
-    def _group(self, tables: Array, starts: Array, count: int) -> "_Group":
+    def _group(self, tables: Array, starts: Array, count: int) -> _Group:
         """Lanes that hold what these sequences have stored before `starts`, with room for `count` tokens more."""
-        for group in self._groups:
-            if group.holds(tables, starts, self._writes):
-                self._groups.remove(group)
-                group.lanes.cut(starts)
-                if group.lanes.has_room(count):
-                    break
-        else:
+        group = next((one for one in self._groups if one.holds(tables, starts, self._writes)), None)
+        if group is not None:
+            self._groups.remove(group)
+            group.lanes.cut(starts)
+        if group is None or not group.lanes.has_room(count):
             del self._groups[: max(0, len(self._groups) + 1 - KEPT)]
             group = _Group(self._filled(tables, starts, count))
         self._groups.append(group)
@@ -121,7 +120,7 @@ class OnnxRunner:
             lanes.buffers[:, lane, :, first : first + start] = whole_ngsk[:, :, :start]
         return lanes
 
-    def _store(self, group: "_Group", starts: Array, count: int) -> None:
+    def _store(self, group: _Group, starts: Array, count: int) -> None:
         """Copy the last `count` tokens of each lane to the blocks."""
         positions = starts[:, None] + np.arange(count)
         lanes = np.arange(len(starts))[:, None]
@@ -141,8 +140,8 @@ class _Group:
     seen: Array = field(default_factory=lambda: np.zeros((0, 0), np.int64))
 
     def holds(self, tables: Array, starts: Array, writes: Array) -> bool:
-        """Whether these are its sequences, unchanged up to `starts`."""
-        if len(tables) != len(self.tables) or (starts > self.lanes.lengths).any():
+        """Whether these are its sequences, unchanged up to `starts`; new ones are nobody's."""
+        if len(tables) != len(self.tables) or (starts > self.lanes.lengths).any() or not starts.all():
             return False
         for lane, start in enumerate(starts):
             used = -(-start // BLOCK)
