@@ -13,12 +13,12 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyslm.agents.tool import LONGEST_DESCRIPTION, NAME, Tool, ToolError
+from tinyslm.agents.tool import LONGEST_DESCRIPTION, Tool, ToolError
 from tinyslm.agents.tool_schema import writable
 from tinyslm.core.errors import TinyslmError, require_extra
 
@@ -35,7 +35,10 @@ _NAMED = re.compile(r"([A-Za-z][A-Za-z0-9_-]{0,30})=(.*)", re.DOTALL)
 
 
 class McpServer:
-    """A connection to an MCP server, while the block runs. `tools`: what it offers."""
+    """A connection to an MCP server, while the block runs.
+
+    Attributes: `tools`: what it offers; `left_out`: why others that it offers cannot be used, a sentence each.
+    """
 
     def __init__(
         self, server: str, *, timeout: float = 30.0, prefix: str = "", environment: Mapping[str, str] | None = None
@@ -48,6 +51,7 @@ class McpServer:
         self.server, self.timeout, self.prefix = server, timeout, prefix
         self.environment = dict(environment or {})
         self.tools: list[Tool] = []
+        self.left_out: list[str] = []
         self._stack = ExitStack()
         try:
             self._words = shlex.split(server)
@@ -63,7 +67,7 @@ class McpServer:
         return cls(match[2], timeout=timeout, prefix=f"{match[1]}_") if match else cls(text, timeout=timeout)
 
     def __enter__(self) -> McpServer:
-        """Start it, or connect to it; raises `TinyslmError` where that fails, or a tool of it cannot be used."""
+        """Start it, or connect to it; raises `TinyslmError` where that fails."""
         try:
             from anyio.from_thread import start_blocking_portal
             from mcp import Client
@@ -74,7 +78,7 @@ class McpServer:
             client = Client(self._transport(), read_timeout_seconds=self.timeout, cache=None)
             self._client = self._stack.enter_context(portal.wrap_async_context_manager(client))
             self._portal = portal
-            self.tools = [self._tool(one) for one in portal.call(_listed, self._client)]
+            self._read(portal.call(_listed, self._client))
         except TinyslmError:
             self._stack.close()
             raise
@@ -103,10 +107,15 @@ class McpServer:
             return stdio_client(program, errlog=sys.__stderr__)
         return stdio_client(program, errlog=self._stack.enter_context(Path(os.devnull).open("w", encoding="utf-8")))
 
+    def _read(self, listed: Sequence[McpTool]) -> None:
+        for one in listed:
+            try:
+                self.tools.append(self._tool(one))
+            except TinyslmError as error:
+                self.left_out.append(error.problem)
+
     def _tool(self, listed: McpTool) -> Tool:
         name = f"{self.prefix}{listed.name}"
-        if not NAME.fullmatch(name):
-            raise TinyslmError(f"The MCP server has a tool {name!r:.80}.", "Its name cannot be used here.")
 
         def call(**arguments: Any) -> str:
             return self._call(listed.name, arguments)

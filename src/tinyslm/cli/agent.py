@@ -105,6 +105,7 @@ def _agent(
     from tinyslm.agents.mcp_client import McpServer
     from tinyslm.agents.tools.named import named_tools
     from tinyslm.cli.asking import opened
+    from tinyslm.core.console import warn
     from tinyslm.core.files import check_place
 
     if options.trace is not None:
@@ -112,7 +113,10 @@ def _agent(
     tools: list[Tool] = named_tools([name for given in options.tools for name in given.split(",") if name])
     with ExitStack() as stack:
         for server in options.mcp:
-            tools += stack.enter_context(McpServer.named(server, timeout=limits.tool_timeout)).tools
+            connected = stack.enter_context(McpServer.named(server, timeout=limits.tool_timeout))
+            tools += connected.tools
+            for reason in connected.left_out:
+                warn(f"A tool of {server} is left out. {reason}")
         running = stack.enter_context(opened(model, engine or EngineOptions(), threaded=False))
         yield Agent(running, tools, system=options.system or None, settings=sampling, **limits.model_dump())
 
