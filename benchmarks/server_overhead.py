@@ -12,8 +12,6 @@ import argparse
 import http.client
 import json
 import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from local_server import local_server
 from tinyslm import Decoder, Engine, ModelConfig, Request, SamplingSettings, save_model, train_tokenizer
 
 MESSAGES = [{"role": "user", "content": "It was a dark and stormy night."}]
@@ -34,16 +33,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as name:
-        folder = endless_model(Path(name) / "model")
+        folder, log = endless_model(Path(name) / "endless"), Path(name) / "log"
         engine = Engine.load(folder)
         engine.start()
-        with Server(folder) as server:
+        with local_server(folder, log) as (url, _):
+            connection = http.client.HTTPConnection(url.removeprefix("http://"))
             ways: dict[str, Ask] = {
                 "engine": lambda tokens: ask_engine(engine, tokens),
-                "streaming": lambda tokens: server.ask(tokens, stream=True),
-                "whole": lambda tokens: server.ask(tokens, stream=False),
+                "streaming": lambda tokens: ask_server(connection, tokens, stream=True),
+                "whole": lambda tokens: ask_server(connection, tokens, stream=False),
             }
             times = measure(ways, rounds)
+            connection.close()
         engine.close()
     result = {way: overhead(times["engine"], times[way]) for way in ("streaming", "whole")}
     result["engine_tokens_per_second"] = (MANY - FEW) / statistics.median(
@@ -71,35 +72,13 @@ def ask_engine(engine: Engine, tokens: int) -> None:
     done.wait()
 
 
-class Server:
-    """`tinyslm serve` in a process of its own, and a connection to it."""
-
-    def __init__(self, folder: Path) -> None:
-        command = [str(Path(sys.executable).parent / "tinyslm"), "serve", "--model", f"small={folder}", "--port", "0"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        assert self._process.stdout is not None
-        line = ""
-        while "http://" not in line:
-            line = self._process.stdout.readline()
-            assert line, "the server did not start"
-        address = line[line.index("http://") + 7 :].split("/")[0]
-        self._connection = http.client.HTTPConnection(address)
-
-    def __enter__(self) -> "Server":
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self._connection.close()
-        self._process.terminate()
-        self._process.wait()
-
-    def ask(self, tokens: int, *, stream: bool) -> None:
-        """One answer over HTTP, read to its end."""
-        body = {"model": "small", "messages": MESSAGES, "max_tokens": tokens, "temperature": 0, "stream": stream}
-        self._connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
-        answer = self._connection.getresponse()
-        text = answer.read()
-        assert answer.status == 200, text
+def ask_server(connection: http.client.HTTPConnection, tokens: int, *, stream: bool) -> None:
+    """One answer over HTTP, read to its end."""
+    body = {"model": "endless", "messages": MESSAGES, "max_tokens": tokens, "temperature": 0, "stream": stream}
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    text = answer.read()
+    assert answer.status == 200, text
 
 
 def measure(ways: dict[str, Ask], rounds: int) -> dict[str, dict[int, list[float]]]:
