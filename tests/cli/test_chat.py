@@ -308,3 +308,13 @@ def test_commands(dialogue: Dialogue, capsys: pytest.CaptureFixture[str], tmp_pa
 def test_commands_that_are_wrong(dialogue: Dialogue, line: str, problem: str) -> None:
     with pytest.raises(TinyslmError, match=problem):
         run_command(line, dialogue)
+
+
+def test_a_page_that_looks_inside(tinyslm, random_model: Path) -> None:
+    ended = tinyslm("look", random_model, "--text", "- <b>", "--out", "look.html")
+    assert (ended.code, ended.out) == (0, "Written: look.html\n")
+    assert "5 tokens, 1 layer, 2 heads" in Path("look.html").read_text()
+    assert "exists already" in tinyslm("look", random_model, "--text", "x", "--out", "look.html").mistake()
+    assert "no layer 1" in tinyslm("look", random_model, "--text", "x", "--out", "b.html", "--layer", "1").mistake()
+    assert "no text to look at" in tinyslm("look", random_model, "--text", "", "--out", "b.html").mistake()
+    assert not Path("b.html").exists()

@@ -29,6 +29,7 @@ app.command("tinyslm.cli.serve:serve", help="Serve models to programs that speak
 app.command("tinyslm.cli.agent:agent", help="Let a model do a task with tools.")
 app.command("tinyslm.cli.mcp:mcp", help="Be an MCP server: complete, chat, classify, extract.")
 app.command("tinyslm.cli.watch:watch", help="Turn new files of a folder into results.")
+app.command("tinyslm.cli.look:look", help="Write a page that shows how a model reads a text.")
 app.command("tinyslm.cli.evaluate:evaluate", help="Score a model on text: loss, perplexity, bits per byte.")
 app.command("tinyslm.cli.export:export", help="Write a model for other programs, and check it there.")
 app.command("tinyslm.cli.compare:compare", help="Compare models in size, quality and speed.")

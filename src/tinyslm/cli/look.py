@@ -1,0 +1,49 @@
+"""`tinyslm look`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+
+def look(
+    model: Path,
+    /,
+    *,
+    text: Annotated[str, Parameter(name=["--text", "-t"], allow_leading_hyphen=True)],
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    layer: int | None = None,
+) -> None:
+    """Write a page that shows how a model reads a text: the probability of each token, and attention.
+
+    The page is one file that needs no server and fetches nothing. It is not written over another file.
+
+    Parameters
+    ----------
+    model
+        A model folder, or a run folder (its model is used).
+    text
+        The text to look at; at most 512 tokens.
+    out
+        The HTML file to write.
+    layer
+        Show each head of this layer (from 0 on); without it, the mean of the heads of every layer.
+    """
+    from tinyslm.core.console import say
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.files import write_atomic
+    from tinyslm.inspection.inspecting import check_head, inspect
+    from tinyslm.inspection.page import inspection_page
+    from tinyslm.model.folder import find_model, load_model, load_tokenizer
+
+    if out.exists():
+        raise TinyslmError(f"{out} exists already.", "Give another name: nothing is written over.")
+    folder = find_model(model)
+    decoder, tokenizer = load_model(folder), load_tokenizer(folder)
+    if layer is not None:
+        check_head(layer, None, decoder.config.depth, decoder.config.heads)
+    ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
+    write_atomic(out, inspection_page(inspect(decoder, tokenizer, ids), model.name, layer))
+    say(f"Written: {out}")
