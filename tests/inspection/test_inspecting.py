@@ -74,3 +74,11 @@ def test_long_texts_are_refused(byte_tokenizer) -> None:
     config = ModelConfig(vocab_size=byte_tokenizer.vocab_size, dim=16, heads=1, depth=1, context=2048)
     with pytest.raises(TinyslmError, match="The text has 600 tokens; at most 512"):
         inspect(Decoder(config).eval(), byte_tokenizer, [65] * 600)
+
+
+def test_a_model_that_computes_no_numbers_is_told_of(byte_tokenizer) -> None:
+    config = ModelConfig(vocab_size=byte_tokenizer.vocab_size, dim=16, heads=1, depth=1, context=32)
+    model = Decoder(config).eval()
+    torch.nn.init.constant_(model.model.norm.weight, torch.nan)
+    with pytest.raises(TinyslmError, match="no number"):
+        inspect(model, byte_tokenizer, [65, 66])

@@ -76,12 +76,16 @@ class Inspection:
 def inspect(model: Decoder, tokenizer: Tokenizer, ids: Sequence[int], *, top: int = ALTERNATIVES) -> Inspection:
     """Read a text, and keep what shows how the model reads it. Probabilities are the model's own: temperature 1.
 
-    Raises `TinyslmError` for no tokens, and for more than `LONGEST`.
+    Raises `TinyslmError` for no tokens, for more than `LONGEST`, and for a model that computes no numbers.
     """
     _check_ids(model, ids)
     with torch.inference_mode():
         hidden_td, gatherings = listen(model, ids, range(model.config.depth))
         logprobs_tv = model.logits(hidden_td).float().log_softmax(-1)
+        if not logprobs_tv.isfinite().all():
+            raise TinyslmError(
+                "The model computes something that is no number.", "Check where its weights come from, or use fp32."
+            )
         best_tk = logprobs_tv.topk(min(top, logprobs_tv.shape[1]), -1)
         next_t = torch.tensor(ids[1:], device=logprobs_tv.device)
         chosen_t = logprobs_tv[:-1].gather(1, next_t[:, None])
