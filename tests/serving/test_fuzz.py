@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "server_fuzz.py"
 
 def test_no_request_makes_the_server_fail() -> None:
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--cases", "60"],
+        [sys.executable, str(SCRIPT), "--cases", "40"],
         capture_output=True,
         text=True,
         check=False,
@@ -20,5 +20,5 @@ def test_no_request_makes_the_server_fail() -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout.splitlines()[-1])
-    assert found["cases"] >= 60
+    assert found["cases"] >= 40
     assert {"200", "400"} <= set(found["statuses"])

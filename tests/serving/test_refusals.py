@@ -156,3 +156,16 @@ def test_messages_without_a_chat_template_are_refused_with_advice(serve, tmp_pat
         response = http.post("/v1/chat/completions", json=CHAT | {"model": "plain"})
         assert "/v1/completions" in error_of(response)["message"]
         assert http.post("/v1/completions", json={"model": "plain", "max_tokens": 2}).status_code == 200
+
+
+def test_what_fails_in_the_engine_is_told_without_details_and_logged(serve, caplog, monkeypatch) -> None:
+    with serve() as running, running.http() as http:
+        engine = running.models.loaded()["tiny"]
+        monkeypatch.setattr(engine._runner, "run", lambda rows: 1 / 0)
+        for stream in (False, True):
+            response = http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "stream": stream})
+            assert (response.status_code, error_of(response)["code"]) == (500, "internal_error")
+            assert "ZeroDivision" not in response.text
+        monkeypatch.undo()
+        assert http.post("/v1/completions", json={"model": "tiny", "max_tokens": 1}).status_code == 200
+    assert "ZeroDivisionError" in caplog.text

@@ -1,12 +1,15 @@
 """From the engines' threads into the event loop.
 
-An engine gives pieces of many answers in each of its steps. They are put down in one place and the loop is woken once
-for all that lie there, so that a token costs a few microseconds of the loop, and no request needs a thread.
+An engine gives pieces of many answers in each of its steps. They are put down in one place, and the loop is woken once
+for all that lie there. While pieces come faster than anybody reads, the loop looks every few milliseconds by itself
+instead of being woken for each; only the ends of answers are never kept waiting. So a token costs some microseconds of
+the loop, and no request needs a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -16,13 +19,20 @@ from functools import partial
 
 from starlette.types import Receive
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.request import Piece, Request, Usage
 from tinyslm.serving.errors import ApiError, api_error
 from tinyslm.serving.models import Served
 
+LOG = logging.getLogger("tinyslm.serving")
+
 LAST_WORDS = 5.0
 """Seconds that a client gets to take the last event of an answer that was ended early."""
+
+
+PAUSE = 0.003
+"""Seconds in which the pieces of fast engines gather."""
 
 
 class Mailbox:
@@ -31,21 +41,33 @@ class Mailbox:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._posted: deque[tuple[Answer, int, Piece | Exception]] = deque()
-        self._woken = False
+        self._looking = False
+        self._timer: asyncio.TimerHandle | None = None
 
     def post(self, answer: Answer, first: int, piece: Piece | Exception) -> None:
         """Take in a piece, in any thread; `first`: the number of its request's first sample in the answer."""
+        answer.times.note()
         self._posted.append((answer, first, piece))
-        if not self._woken:  # set back before the box is emptied, so that no piece is left lying
-            self._woken = True
+        ends = isinstance(piece, Exception) or bool(piece.finish)
+        if ends or not (self._looking or answer.whole):
+            self._looking = True
             with suppress(RuntimeError):  # the loop has ended, and nobody waits
                 self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        self._woken = False
         while self._posted:
             answer, first, piece = self._posted.popleft()
             answer.take(first, piece)
+        if self._timer is None:
+            self._looking = True
+            self._timer = self._loop.call_later(PAUSE, self._look)
+
+    def _look(self) -> None:
+        """Deliver what has come since the last time; if nothing has, wait to be woken."""
+        self._timer = None
+        self._looking = bool(self._posted)
+        if self._posted:  # asked again: a piece may have come before `_looking` was set
+            self._deliver()
 
 
 @dataclass
@@ -56,6 +78,11 @@ class Times:
     first: float = 0.0
     last: float = 0.0
 
+    def note(self) -> None:
+        """A token has come."""
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
+
 
 class Answer:
     """One request under way: its prompts' samples, numbered through, `n` of each prompt.
@@ -63,11 +90,13 @@ class Answer:
     It is an asynchronous iterator over lists of (number, piece): all that has come meanwhile. To be closed at the end,
     which ends what still runs and lets go of the model.
 
-    said: a list to which all text is added, if there is one.
+    said: a list to which all text is added, if there is one. whole: nobody looks at it before samples end.
     """
 
-    def __init__(self, served: Served, requests: Sequence[Request], stack: AsyncExitStack) -> None:
-        self.served, self.requests, self.times = served, requests, Times()
+    def __init__(
+        self, served: Served, requests: Sequence[Request], stack: AsyncExitStack, *, whole: bool = False
+    ) -> None:
+        self.served, self.requests, self.times, self.whole = served, requests, Times(), whole
         self.count = sum(request.n for request in requests)
         self.said: list[str] | None = None
         self._stack = stack
@@ -118,8 +147,6 @@ class Answer:
         if isinstance(piece, Exception):
             self._failed(piece)
         else:
-            self.times.last = time.perf_counter()
-            self.times.first = self.times.first or self.times.last
             self._left -= bool(piece.finish)
             self._arrived.append((first + piece.sample, piece))
         self._news.set()
@@ -159,6 +186,8 @@ class Answer:
         await self._stack.aclose()
 
     def _failed(self, error: Exception) -> None:
+        if not isinstance(error, TinyslmError):
+            LOG.error("The engine failed.", exc_info=error)
         self._broken = self._broken or api_error(error)
 
     def _cancel(self) -> None:

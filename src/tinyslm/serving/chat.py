@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,7 +21,7 @@ from tinyslm.serving.settings import ServerSettings
 from tinyslm.serving.shapes.chat import ChatBody
 from tinyslm.serving.speech import Delta, Speech
 from tinyslm.serving.streaming import EventStream
-from tinyslm.serving.wire import DONE, Json, event, quoted
+from tinyslm.serving.wire import DONE, MARK, Json, around_text, event, new_id, quoted
 
 router = APIRouter()
 
@@ -33,7 +32,7 @@ async def chat_completions(body: ChatBody, http: HttpRequest) -> Response:
     service = service_of(http)
     if body.n > service.settings.max_choices:
         raise bad_request(f"n is {body.n}; {service.settings.max_choices} are possible.", "n")
-    answer = await service.begin(http, body.model, body.n, lambda served: [_request(body, served, service.settings)])
+    answer = await service.begin(http, body, body.n, lambda served: [_request(body, served, service.settings)])
     writer = _Writer(body, answer)
     if body.stream:
         return EventStream(answer, writer.write, writer.end)
@@ -68,7 +67,7 @@ class _Writer:
         self._body, self._answer = body, answer
         self._tokenizer = answer.served.engine.tokenizer
         self._common = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "id": new_id("chatcmpl"),
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": answer.served.name,
@@ -128,9 +127,7 @@ class _Writer:
 
     def _skeleton(self, number: int) -> tuple[bytes, bytes]:
         """A chunk with some text, as what stands before the text and after it."""
-        mark = secrets.token_hex(16)
-        before, after = self._chunk(number, {"content": mark}).split(f'"{mark}"'.encode())
-        return before, after
+        return around_text(self._chunk(number, {"content": MARK}))
 
 
 def usage(used: Usage) -> dict[str, Any]:

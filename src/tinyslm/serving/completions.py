@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import secrets
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,7 +24,7 @@ from tinyslm.serving.service import service_of
 from tinyslm.serving.settings import ServerSettings
 from tinyslm.serving.shapes.completions import CompletionBody
 from tinyslm.serving.streaming import EventStream
-from tinyslm.serving.wire import DONE, Json, event, quoted
+from tinyslm.serving.wire import DONE, MARK, Json, around_text, event, new_id, quoted
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 router = APIRouter()
@@ -38,7 +37,7 @@ async def completions(body: CompletionBody, http: HttpRequest) -> Response:
     prompts = body.prompts
     _check(body, prompts, service.settings)
     answer = await service.begin(
-        http, body.model, len(prompts) * body.n, lambda served: _requests(body, prompts, served, service.settings)
+        http, body, len(prompts) * body.n, lambda served: _requests(body, prompts, served, service.settings)
     )
     writer = _Writer(body, prompts, answer)
     if body.stream:
@@ -97,7 +96,7 @@ class _Writer:
     def __init__(self, body: CompletionBody, prompts: Sequence[str | list[int]], answer: Answer) -> None:
         self._body, self._answer = body, answer
         self._common = {
-            "id": f"cmpl-{secrets.token_hex(12)}",
+            "id": new_id("cmpl"),
             "object": "text_completion",
             "created": int(time.time()),
             "model": answer.served.name,
@@ -164,9 +163,7 @@ class _Writer:
 
     def _skeleton(self, number: int) -> tuple[bytes, bytes]:
         """A chunk with some text, as what stands before the text and after it."""
-        mark = secrets.token_hex(16)
-        before, after = self._chunk(number, mark).split(f'"{mark}"'.encode())
-        return before, after
+        return around_text(self._chunk(number, MARK))
 
 
 class _Scores:

@@ -36,9 +36,7 @@ async def responses(body: ResponseBody, http: HttpRequest) -> Response:
     """Answer a text or a conversation, whole or event by event."""
     service, kept, owner = service_of(http), kept_of(http), visit_of(http.scope).user
     messages = [*kept.messages(body.previous_response_id, owner), *_messages(body.input)]
-    answer = await service.begin(
-        http, body.model, 1, lambda served: [_request(body, messages, served, service.settings)]
-    )
+    answer = await service.begin(http, body, 1, lambda served: [_request(body, messages, served, service.settings)])
     events = ResponseEvents(body, answer.served.name)
 
     def keep() -> None:

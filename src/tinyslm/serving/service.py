@@ -17,6 +17,7 @@ from tinyslm.serving.limits import Traffic
 from tinyslm.serving.metrics import Metrics
 from tinyslm.serving.models import Models, Served
 from tinyslm.serving.settings import ServerSettings
+from tinyslm.serving.shapes.body import Sampled
 from tinyslm.serving.visit import visit_of
 
 Result = TypeVar("Result")
@@ -36,7 +37,7 @@ class Service:
         self._pool = ThreadPoolExecutor(THREADS, "tinyslm-requests")
         self._mailbox: Mailbox | None = None
 
-    async def begin(self, http: HttpRequest, model: str, count: int, prepare: Prepare) -> Answer:
+    async def begin(self, http: HttpRequest, body: Sampled, count: int, prepare: Prepare) -> Answer:
         """Begin to answer, with `count` samples in all. The answer is to be run in `answering`.
 
         Raises `ApiError` or `TinyslmError` when the request is refused.
@@ -45,10 +46,10 @@ class Service:
         stack = AsyncExitStack()
         try:
             stack.enter_context(self.traffic.hold(count))
-            served = await stack.enter_async_context(self.models.use(model))
+            served = await stack.enter_async_context(self.models.use(body.model))
             visit.model = served.name
             requests = await self.apart(lambda: prepare(served))
-            answer = Answer(served, requests, stack)
+            answer = Answer(served, requests, stack, whole=not body.stream)
             assert answer.count == count, "another number of samples than was asked for"
             answer.times.begun = visit.begun
             if self.settings.log_prompts:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import secrets
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -33,3 +35,21 @@ DONE = b"data: [DONE]\n\n"
 def quoted(text: str) -> bytes:
     """A text as a JSON string."""
     return json.dumps(text).encode()
+
+
+def new_id(kind: str) -> str:
+    """A name for one answer, of this server's many: `chatcmpl-8f3c...`. Nobody is kept from guessing it."""
+    return f"{kind}-{_RUN}{next(_NUMBERS):08x}"
+
+
+_RUN = secrets.token_hex(8)
+_NUMBERS = itertools.count()
+
+MARK = "\x00text\x00"
+"""Stands for the text in an event that is made once, to be taken apart around it."""
+
+
+def around_text(made: bytes) -> tuple[bytes, bytes]:
+    """What stands before and after `MARK` in an event."""
+    before, after = made.split(quoted(MARK))
+    return before, after
