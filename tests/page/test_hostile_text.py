@@ -185,4 +185,4 @@ def test_no_text_makes_the_page_hang(page) -> None:
             text,
         )
         assert count > 0
-        assert seconds < 5, text[:20]
+        assert seconds < 30, text[:20]
