@@ -95,7 +95,6 @@ def _name(path: Path) -> str:
 
 
 def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str, str, int]) -> None:
-    import asyncio
     import logging
     import os
     import sys
@@ -119,7 +118,7 @@ def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str
         say(f"Serving {', '.join(models)}: chat at {url}/, programs at {url}/v1")
 
     with listening:
-        asyncio.run(run(server, models, _opener(*computing), keys, listening, started))
+        run(server, models, _opener(*computing), keys, listening, started)
 
 
 def _opener(engine: str, dtype: str, threads: int) -> Callable[[Path], Engine]:

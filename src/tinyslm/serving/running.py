@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.loops.auto import auto_loop_factory
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.engine import Engine
@@ -107,7 +108,7 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def run(
+def run(
     settings: ServerSettings,
     paths: Mapping[str, Path],
     load: Callable[[Path], Engine],
@@ -119,7 +120,12 @@ async def run(
 
     Raises `TinyslmError` when the first model cannot be loaded.
     """
-    memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
-    models = Models(paths, load, memory=memory, idle=idle)
-    await models.load_first()
-    await Server(create_app(settings, models, keys), started=started).serve([listening])
+
+    async def until_stopped() -> None:
+        memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
+        models = Models(paths, load, memory=memory, idle=idle)
+        await models.load_first()
+        await Server(create_app(settings, models, keys), started=started).serve([listening])
+
+    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(until_stopped())
