@@ -250,9 +250,11 @@ class BatchEngine(Engine):
     def _choose(self, samples: list[Sample], logits_wv: NDArray[np.float32], rows: list[int]) -> list[int]:
         """Draw one token for each sample from its row of logits; -1 where its grammar gave up."""
         chosen_wv = logits_wv if rows == list(range(len(logits_wv))) else logits_wv[rows]
-        plain = [chosen_wv[row].copy() if one.reshapes else None for row, one in enumerate(samples)]
+        plain: dict[int, NDArray[np.float32]] = {}
         for row, sample in enumerate(samples):
             if sample.reshapes:
+                if sample.generation.request.logprobs is not None:
+                    plain[row] = chosen_wv[row].copy()
                 sample.reshape(chosen_wv[row])
         allowed = self._allowed(samples, chosen_wv.shape[1])
         draws = Draws.of([one.settings for one in samples], [one.chance() for one in samples], allowed)
@@ -261,8 +263,7 @@ class BatchEngine(Engine):
         for row, (sample, token) in enumerate(zip(samples, drawn, strict=True)):
             tokens.append(-1 if sample.error else sample.settle(int(token)))
             if not sample.error:
-                before = plain[row]
-                sample.score(tokens[-1], chosen_wv[row] if before is None else before)
+                sample.score(tokens[-1], plain.get(row, chosen_wv[row]))
                 sample.take(tokens[-1])
         return tokens
 

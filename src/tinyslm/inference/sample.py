@@ -47,6 +47,8 @@ class Sample:
         self._stop = StopStrings(self.settings.stop)
         self._random = random.Random(seed + number)
         self._counts: Counter[int] = Counter()
+        self._biased = np.array(list(request.bias), np.int64)
+        self._bias = np.array(list(request.bias.values()), np.float32)
         self._text = ""
         self._scores: list[TokenScore] = []
 
@@ -81,8 +83,8 @@ class Sample:
             ids = np.array(list(self._counts))
             counts = np.array(list(self._counts.values()), np.float32)
             logits_v[ids] -= settings.frequency_penalty * counts + settings.presence_penalty
-        for token, bias in self.generation.request.bias.items():
-            logits_v[token] += bias
+        if len(self._biased):
+            logits_v[self._biased] += self._bias
 
     def score(self, token: int, logits_v: NDArray[np.float32]) -> None:
         """Note how likely the token was, which is about to be taken."""
