@@ -65,7 +65,7 @@ def test_openai_streams_responses_with_its_helper(running) -> None:
 def test_openai_goes_on_from_responses(running) -> None:
     client = running.client
     first = client.responses.create(
-        model="tiny", input="Hello.", instructions="Be brief.", max_output_tokens=4, metadata={"a": "b"}
+        model="tiny", input="Hello.", instructions="Be brief.", max_output_tokens=4, metadata={"a": "b"}, temperature=0
     )
     assert (first.status, first.incomplete_details.reason) == ("incomplete", "max_output_tokens")
     assert first.metadata == {"a": "b"}
