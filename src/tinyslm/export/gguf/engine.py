@@ -280,8 +280,11 @@ def _server(path: Path, places: int, slots: int, threads: int) -> Any:
     params.fit_params = False
     params.ctx_shift = False
     try:
-        return xllamacpp.Server(params)
+        server = xllamacpp.Server(params)
     except Exception as error:  # it raises RuntimeError, and what its parts raise
         raise TinyslmError(
             f"llama.cpp does not load {path}: {error}.", "Export it again, or get the file again."
         ) from None
+    # It never ends when it is stopped before it has begun to work, so it is given some work.
+    server.handle_completions({"prompt": [0], "n_predict": 1, "cache_prompt": False}, lambda _: False)
+    return server
