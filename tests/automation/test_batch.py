@@ -12,8 +12,9 @@ import pytest
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.serving.automation.asking import Asking
-from tinyslm.serving.automation.batch import Batch, model_check, restart, run_batch, stream_batch
+from tinyslm.serving.automation.batch import Batch, model_check, part_path, restart, run_batch, stream_batch
 from tinyslm.serving.automation.form import Form
+from tinyslm.serving.automation.journal import Journal
 
 SCHEMA = {
     "type": "object",
@@ -204,6 +205,41 @@ def test_files_of_others_are_not_written_over(engine, tmp_path):
     assert job.out.read_text() == "mine"
     restart(job.out)
     assert run_batch(engine, "m", job).rows == 20
+
+
+def test_two_do_not_write_the_same(engine, tmp_path):
+    job, other = batch(tmp_path), batch(tmp_path, asking=Asking(settings=SHORT, system="Be short."))
+    with Journal(part_path(job.out)):  # as one that has just begun
+        for second in (job, other):
+            with pytest.raises(TinyslmError, match="Another process is writing"):
+                run_batch(engine, "m", second)
+        assert [path.name for path in tmp_path.glob("out*")] == ["out.jsonl.part"]
+    job.out.write_text("mine")
+    with pytest.raises(TinyslmError, match=r"out.jsonl exists, and was written by something else"):
+        run_batch(engine, "m", job)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_killed_at_the_very_end(engine, tmp_path, monkeypatch, published):
+    """After the last row, before or after the output appeared."""
+    from tinyslm.serving.automation import batch as module
+
+    publish = module.publish
+
+    def dies(*arguments):
+        if published:
+            publish(*arguments)
+        raise KeyboardInterrupt
+
+    job = batch(tmp_path)
+    monkeypatch.setattr(module, "publish", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(engine, "m", job)
+    monkeypatch.setattr(module, "publish", publish)
+    summary = run_batch(engine, "m", job)
+    assert (summary.rows, summary.done_before, summary.tokens) == (20, 20, 0)
+    assert len(read_lines(job.out)) == 20
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl", "out.jsonl.batch.json"}
 
 
 def test_an_output_that_was_removed_is_made_again(engine, tmp_path):

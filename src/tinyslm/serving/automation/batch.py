@@ -71,29 +71,35 @@ def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lam
     check_place(batch.out)
     rows = Rows(batch.source, batch.kind)
     wanted = {"format": FORMAT, "model": model, "asked": _told(batch)}
-    before = _manifest(batch, wanted)
-    if before.get("finished") and batch.out.exists():
-        return _finished_before(rows, batch, before)
+    _manifest(batch, wanted)  # before a file is touched that may belong to something else
     batch.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(_manifest_path(batch.out), {**wanted, "finished": False})
     with Journal(part_path(batch.out)) as journal:
-        done_before = journal.count
-        began = time.monotonic()
+        before = _manifest(batch, wanted)  # nobody else writes it from here on
+        if before.get("finished") and batch.out.exists():
+            return _finished_before(rows, batch, before)
+        write_json(_manifest_path(batch.out), {**wanted, "finished": False})
+        done_before, began = journal.count, time.monotonic()
         try:
             usage = _go_on(engine, batch, rows, journal, progress)
         except BaseException:
             if not journal.count:  # as if it had never been tried: what was wrong can be corrected
                 _forget(batch.out)
             raise
-        journal.sync()
-        fields = batch.asking.form.fields if batch.asking.form else ()
-        publish(lambda: (line["result"] for line in journal), batch.out, fields)
-        errors = sum(bool(line["failed"]) for line in journal)
-        last = journal.last or {"check": ""}
-        ended = {"finished": True, "rows": journal.count, "errors": errors, "check": last["check"]}
-        write_json(_manifest_path(batch.out), {**wanted, **ended})
-        part_path(batch.out).unlink()
+        errors = _finish(batch, wanted, journal)
         return Summary(str(batch.out), journal.count, done_before, errors, *usage, seconds=time.monotonic() - began)
+
+
+def _finish(batch: Batch, wanted: Line, journal: Journal) -> int:
+    """The output appears, and what led to it goes; returns how many rows have an error."""
+    journal.sync()
+    fields = batch.asking.form.fields if batch.asking.form else ()
+    publish(lambda: (line["result"] for line in journal), batch.out, fields)
+    errors = sum(bool(line["failed"]) for line in journal)
+    check = journal.last["check"] if journal.last else ""
+    ended = {"finished": True, "rows": journal.count, "errors": errors, "check": check}
+    write_json(_manifest_path(batch.out), {**wanted, **ended})
+    part_path(batch.out).unlink()
+    return errors
 
 
 def stream_batch(engine: Engine, batch: Batch) -> Iterator[Done]:
@@ -170,12 +176,12 @@ def _skip_done(rows: Iterator[Row], done: int, check: str, batch: Batch) -> None
 
 def _finished_before(rows: Rows, batch: Batch, manifest: Line) -> Summary:
     """The summary of a batch that needs nothing more."""
+    part_path(batch.out).unlink(missing_ok=True)
     count, check = 0, ""
     for row in islice(rows, batch.limit or None):
         count, check = count + 1, row.check
     if (count, check) != (manifest["rows"], manifest["check"]):
         raise _other(batch.out, f"it was finished for {manifest['rows']} rows, and {batch.source} has other ones now")
-    part_path(batch.out).unlink(missing_ok=True)
     return Summary(str(batch.out), count, count, manifest["errors"])
 
 
@@ -185,18 +191,16 @@ def _manifest_path(out: Path) -> Path:
 
 def _manifest(batch: Batch, wanted: Mapping[str, Any]) -> Line:
     """What is known of an earlier run for the same output; raises `TinyslmError` when it did something else."""
-    path = _manifest_path(batch.out)
-    if not path.exists():
-        for used in (batch.out, part_path(batch.out)):
-            if used.exists():
-                raise TinyslmError(
-                    f"{used} exists, and was written by something else.", "Give another --out, or --restart."
-                )
-        return {}
-    before = read_json(path)
-    part = part_path(batch.out)
-    if not batch.out.exists() and not (part.exists() and part.stat().st_size):
-        return {}  # nothing has come of it
+    path, part = _manifest_path(batch.out), part_path(batch.out)
+    begun = part.exists() and part.stat().st_size > 0
+    if not batch.out.exists() and not begun:
+        return {}  # nothing has come of it, or what came of it was removed
+    before = read_json(path) if path.exists() else {}
+    if before == {} or (not begun and isinstance(before, dict) and not before.get("finished")):
+        raise TinyslmError(
+            f"{part if begun else batch.out} exists, and was written by something else.",
+            "Give another --out, or --restart.",
+        )
     if not isinstance(before, dict) or not wanted.keys() <= before.keys():
         raise TinyslmError(f"{path} is damaged.", "Give another --out, or --restart.")
     old, new = (dict(flatten({key: one[key] for key in wanted})) for one in (before, wanted))
