@@ -14,7 +14,20 @@ from cyclopts import Parameter
 SETTING = "--SECTION.KEY"
 SettingOptions = Annotated[tuple[str, ...], Parameter(name=SETTING, metavar="VALUE", negative=(), show_default=False)]
 
-TEXTS = ("--prompt", "-p", "--stop", "--out", "-o", "--system", "--template", "--schema", "--regex", "--choice")
+TEXTS = (
+    "--prompt",
+    "-p",
+    "--stop",
+    "--out",
+    "-o",
+    "--system",
+    "--template",
+    "--schema",
+    "--regex",
+    "--choice",
+    "--text",
+    "-t",
+)
 """Options whose value may be any text, also one that looks like an option; their verb says `allow_leading_hyphen`."""
 
 _OPTION = re.compile(r"--([A-Za-z_][\w-]*\.[\w.-]+)(?:=(.*))?", re.DOTALL)

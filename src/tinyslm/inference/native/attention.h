@@ -60,7 +60,8 @@ INLINE void score(const View& view, const typename Tile::In* q, float* scores, l
         Lanes sum[R][T];
         UNROLL for (int t = 0; t < T; t++) tile[t] = cache.key(view.layer, view.table[std::min(block + t, end - 1)], view.head);
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int t = 0; t < T; t++) sum[r][t] = broadcast(0);
-        accumulate<Tile, R, T>(sum, tile, row, 0, cache.key_inputs());
+        Ahead nothing{tile[0], 0};
+        accumulate<Tile, R, T>(sum, tile, row, 0, cache.key_inputs(), nothing);
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int t = 0; t < T; t++) store(scores + r * stride + (block + t - first) * BLOCK, sum[r][t] * view.scale);
     }

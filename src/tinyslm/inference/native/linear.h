@@ -3,6 +3,10 @@
 // Whatever the number of rows, and however they are taken together, each output is one chain of sums over the inputs in
 // ascending order; so a row's result does not depend on its company.
 #pragma once
+#if defined(__GNUC__) && !defined(__clang__)
+// GCC 12 otherwise keeps weights of some kernels in memory, though registers are free, which halves their speed.
+#pragma GCC optimize("ira-region=all")
+#endif
 #include <algorithm>
 #include "lanes.h"
 
@@ -155,13 +159,26 @@ struct Int4Tile : Pairs {
 typedef Fp32Tile UnpackedTile;
 #endif
 
+// Memory that is read next: fetched bit by bit while the processor computes, `step` bytes (up to two lines) at a time.
+struct Ahead {
+    const char* from;
+    long step;
+
+    INLINE void fetch() {
+        __builtin_prefetch(from, 0, 2);
+        __builtin_prefetch(from + (step > 64 ? 64 : 0), 0, 2);
+        from += step;
+    }
+};
+
 // sum[r][t] += inputs [from, to) of row r times the weights of tile t.
 template <class Tile, int R, int T>
 INLINE void accumulate(
-    Lanes (&sum)[R][T], const char* const (&tile)[T], const typename Tile::In* const (&x)[R], long from, long to) {
+    Lanes (&sum)[R][T], const char* const (&tile)[T], const typename Tile::In* const (&x)[R], long from, long to, Ahead& ahead) {
     for (long at = from; at < to; at += Tile::STEP) {
         typename Tile::Codes codes[T];
         UNROLL for (int t = 0; t < T; t++) codes[t] = Tile::read(tile[t], at / Tile::STEP);
+        if (R > 1) ahead.fetch();
         UNROLL for (int n = 0; n < Tile::PRODUCTS; n++) {
             typename Tile::Weights weights[T];
             UNROLL for (int t = 0; t < T; t++) weights[t] = Tile::weights(codes[t], n);
@@ -179,26 +196,34 @@ struct Out {
     long stride;
     bool add;
     float factor;
+
+    Out from(int row) const { return {y + row * stride, stride, add, factor}; }
 };
 
-// R rows from x times T tiles from number `first`.
+// Rows of inputs.
+template <class In> struct Inputs {
+    const In* x;
+    long stride;
+};
+
+// R rows from x times T tiles from number `first`, whose codes begin at `codes`.
 template <class Tile, int R, int T>
-void product(const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
+void product(const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, Ahead ahead) {
     const char* tile[T];
     const typename Tile::In* row[R];
     Lanes sum[R][T];
     UNROLL for (int t = 0; t < T; t++) tile[t] = codes + t * Tile::bytes(m.inputs);
-    UNROLL for (int r = 0; r < R; r++) row[r] = x + r * stride;
+    UNROLL for (int r = 0; r < R; r++) row[r] = in.x + r * in.stride;
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int t = 0; t < T; t++) sum[r][t] = broadcast(0);
     if (!m.scales) {
-        accumulate<Tile, R, T>(sum, tile, row, 0, m.inputs);
+        accumulate<Tile, R, T>(sum, tile, row, 0, m.inputs, ahead);
     } else {
         const long groups = m.inputs / m.group;
         const bf16* scales = m.scales + first * groups * 16;
         for (long g = 0; g < groups; g++) {
             Lanes part[R][T];
             UNROLL for (int r = 0; r < R; r++) UNROLL for (int t = 0; t < T; t++) part[r][t] = broadcast(0);
-            accumulate<Tile, R, T>(part, tile, row, g * m.group, (g + 1) * m.group);
+            accumulate<Tile, R, T>(part, tile, row, g * m.group, (g + 1) * m.group, ahead);
             UNROLL for (int t = 0; t < T; t++) {
                 Lanes scale = load_wide(scales + (t * groups + g) * 16);
                 UNROLL for (int r = 0; r < R; r++) sum[r][t] = add_product(sum[r][t], part[r][t], scale);
@@ -216,6 +241,7 @@ void product(const Matrix& m, const char* codes, int first, const typename Tile:
     }
 }
 
+// How many rows and tiles are taken together: what the registers hold. Sums of groups need a second set of them.
 #ifdef __AVX512F__
 constexpr int MOST_ROWS = 6, MOST_TILES = 4, MOST_TILES_ALONE = 8;
 #else
@@ -223,37 +249,38 @@ constexpr int MOST_ROWS = 4, MOST_TILES = 2, MOST_TILES_ALONE = 4;
 #endif
 
 template <class Tile, int T>
-void product_of(int rows, const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
+void product_of(int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, Ahead ahead) {
     switch (rows) {
-        case 1: return product<Tile, 1, T>(m, codes, first, x, stride, out);
-        case 2: return product<Tile, 2, T>(m, codes, first, x, stride, out);
-        case 3: return product<Tile, 3, T>(m, codes, first, x, stride, out);
-        case 4: return product<Tile, 4, T>(m, codes, first, x, stride, out);
+        case 1: return product<Tile, 1, T>(m, codes, first, in, out, ahead);
+        case 2: return product<Tile, 2, T>(m, codes, first, in, out, ahead);
+        case 3: return product<Tile, 3, T>(m, codes, first, in, out, ahead);
+        case 4: return product<Tile, 4, T>(m, codes, first, in, out, ahead);
 #ifdef __AVX512F__
-        case 5: return product<Tile, 5, T>(m, codes, first, x, stride, out);
-        case 6: return product<Tile, 6, T>(m, codes, first, x, stride, out);
+        case 5: return product<Tile, 5, T>(m, codes, first, in, out, ahead);
+        case 6: return product<Tile, 6, T>(m, codes, first, in, out, ahead);
 #endif
     }
 }
 
-// All rows times T tiles whose codes begin at `codes`, in blocks of rows of about the same height.
+// All rows times T tiles, in blocks of rows of about the same height. next: `size` bytes that are read after this.
 template <class Tile, int T>
-void rows_of(int rows, const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
+void rows_of(
+    int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, const char* next, long size) {
     const int blocks = (rows + MOST_ROWS - 1) / MOST_ROWS;
+    const long steps = m.inputs / Tile::STEP, step = size / (blocks * steps);
     for (int block = 0; block < blocks; block++) {
         const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
-        Out part = out;
-        part.y += from * out.stride;
-        product_of<Tile, T>(to - from, m, codes, first, x + from * stride, stride, part);
+        const Ahead ahead{next + block * steps * step, step <= 128 ? step : 0};
+        product_of<Tile, T>(to - from, m, codes, first, {in.x + from * in.stride, in.stride}, out.from(from), ahead);
     }
 }
 
 template <class Tile>
 void tiles_of(
-    int tiles, int rows, const Matrix& m, const char* codes, int first, const typename Tile::In* x, long stride, Out out) {
-    if (tiles == MOST_TILES) rows_of<Tile, MOST_TILES>(rows, m, codes, first, x, stride, out);
-    else if (tiles == 2) rows_of<Tile, 2>(rows, m, codes, first, x, stride, out);
-    else rows_of<Tile, 1>(rows, m, codes, first, x, stride, out);
+    int tiles, int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, const char* next, long size) {
+    if (tiles == MOST_TILES) rows_of<Tile, MOST_TILES>(rows, m, codes, first, in, out, next, size);
+    else if (tiles == 2) rows_of<Tile, 2>(rows, m, codes, first, in, out, next, size);
+    else rows_of<Tile, 1>(rows, m, codes, first, in, out, next, size);
 }
 
 // Unpacks tiles, so that many rows need not; says whether these are packed at all.
@@ -275,19 +302,23 @@ bool unpacked(const Matrix& m, const char* codes, int tiles, char* to) {
 
 // All rows times tiles [from, to). scratch: room for MOST_TILES unpacked tiles.
 template <class Tile>
-void multiply(const Matrix& m, int from, int to, int rows, const typename Tile::In* x, long stride, Out out, char* scratch) {
-    for (int first = from; first < to;) {
+void multiply(const Matrix& m, int from, int to, int rows, Inputs<typename Tile::In> in, Out out, char* scratch) {
+    const bool groups = m.scales && m.group < m.inputs;
+    for (int first = from, tiles; first < to; first += tiles) {
         const int left = to - first;
-        const char* codes = (const char*)m.codes + first * Tile::bytes(m.inputs);
-        int tiles = left >= MOST_TILES ? MOST_TILES : left >= 2 ? 2 : 1;
+        const long bytes = Tile::bytes(m.inputs);
+        const char* codes = (const char*)m.codes + first * bytes;
         if (rows == 1 && left >= MOST_TILES_ALONE) {
             tiles = MOST_TILES_ALONE;
-            product<Tile, 1, MOST_TILES_ALONE>(m, codes, first, x, stride, out);
-        } else if (rows <= MOST_ROWS || !unpacked<Tile>(m, codes, tiles, scratch)) {
-            tiles_of<Tile>(tiles, rows, m, codes, first, x, stride, out);
-        } else {
-            tiles_of<UnpackedTile>(tiles, rows, m, scratch, first, (const UnpackedTile::In*)x, stride, out);
+            product<Tile, 1, MOST_TILES_ALONE>(m, codes, first, in, out, {codes, 0});
+            continue;
         }
-        first += tiles;
+        tiles = left >= MOST_TILES && !(groups && rows > 2) ? MOST_TILES : left >= 2 ? 2 : 1;
+        const char* next = codes + tiles * bytes;
+        const long size = std::min(tiles, left - tiles) * bytes;
+        if (rows <= MOST_ROWS || !unpacked<Tile>(m, codes, tiles, scratch))
+            tiles_of<Tile>(tiles, rows, m, codes, first, in, out, next, size);
+        else
+            tiles_of<UnpackedTile>(tiles, rows, m, scratch, first, {(const UnpackedTile::In*)in.x, in.stride}, out, next, size);
     }
 }

@@ -80,6 +80,10 @@ public:
         scores_stride = (p.longest + BLOCK - 1) / BLOCK * BLOCK + 4 * BLOCK;
         const size_t room = std::max<size_t>(MOST_TILES * UnpackedTile::bytes(inputs), MOST_HEADS * scores_stride * sizeof(float));
         for (int t = 0; t < p.threads; t++) scratch.push_back(hold(room));
+        for (int i = 0; i < p.op_count; i++)
+            if (!i || !follows(ops[i - 1], ops[i])) stages.push_back(i);
+        stages.push_back(p.op_count);
+        pieces = std::vector<Pieces>(stages.size());
     }
 
     bool complete() const {
@@ -91,19 +95,19 @@ public:
         rows = some;
         if (!valid()) return false;
         buffers[program.result].memory = (char*)result;
+        for (Pieces& one : pieces) one.reset();
         team.run([this](int thread) {
-            for (size_t i = 0; i < ops.size(); i++) {
-                if (i && !follows(ops[i - 1], ops[i])) team.meet();
-                perform(ops[i], thread);
-            }
+            for (size_t i = 0; i + 1 < stages.size(); i++)
+                pieces[i].share(piece_count(i), [&](int piece) { perform(i, piece, thread); });
         });
         return true;
     }
 
     void draw(const Draws& draws, int32_t* ids) {
         drawers.resize(team.size);
+        pieces[0].reset();
         team.run([&](int thread) {
-            for (int row = thread; row < draws.count; row += team.size) ids[row] = drawers[thread].draw(draws, row);
+            pieces[0].share(draws.count, [&](int row) { ids[row] = drawers[thread].draw(draws, row); });
         });
     }
 
@@ -114,6 +118,8 @@ private:
     std::vector<Buffer> buffers;
     std::vector<Memory> memories;
     std::vector<char*> scratch;  // by thread
+    std::vector<int> stages;  // the first operation of each, and the number of all: one is done before the next begins
+    std::vector<Pieces> pieces;  // by stage
     std::vector<Drawer> drawers;  // by thread
     long scores_stride;
     Cache cache;
@@ -141,7 +147,7 @@ private:
 
     static bool by_rows(const Op& op) { return op.kind != LINEAR && op.kind != ATTEND; }
 
-    // Whether each thread goes on with the rows that it has just computed, so that none need wait for another.
+    // Whether who has computed a row goes on with it, so that none need wait for another.
     static bool follows(const Op& before, const Op& op) {
         return by_rows(before) && by_rows(op) && before.wanted == op.wanted;
     }
@@ -149,12 +155,28 @@ private:
     float* at(int buffer, long row) const { return buffer < 0 ? nullptr : (float*)buffers[buffer].memory + row * buffers[buffer].stride; }
     bf16* narrow_at(int buffer, long row) const { return buffer < 0 ? nullptr : (bf16*)buffers[buffer].memory + row * buffers[buffer].stride; }
 
-    void perform(const Op& op, int thread) {
-        const int count = op.wanted ? rows.wanted_count : rows.count;
-        if (op.kind == LINEAR) return linear(op, thread, count);
-        if (op.kind == ATTEND) return attend(op, thread);
-        const int from = long(count) * thread / team.size, to = long(count) * (thread + 1) / team.size;
-        for (int row = from; row < to; row++) perform_row(op, row);
+    int count_of(const Op& op) const { return op.wanted ? rows.wanted_count : rows.count; }
+
+    // In how many pieces a stage is done: a few for each thread, so that none waits long for the last one.
+    int piece_count(int stage) const {
+        const Op& op = ops[stages[stage]];
+        const long count = count_of(op);
+        if (team.size == 1) return 1;
+        const long most = op.kind == LINEAR ? (count ? (all_tiles(op) + MOST_TILES_ALONE - 1) / MOST_TILES_ALONE : 0)
+            : op.kind == ATTEND ? count * cache.kv_heads
+            : count;
+        return std::min<long>(most, 4 * team.size);
+    }
+
+    void perform(int stage, int piece, int thread) {
+        const int pieces = piece_count(stage);
+        const Op& first = ops[stages[stage]];
+        if (first.kind == LINEAR) return linear(first, piece, pieces, thread);
+        if (first.kind == ATTEND) return attend(first, piece, pieces, thread);
+        const long count = count_of(first);
+        const int from = count * piece / pieces, to = count * (piece + 1) / pieces;
+        for (int i = stages[stage]; i < stages[stage + 1]; i++)
+            for (int row = from; row < to; row++) perform_row(ops[i], row);
     }
 
     void perform_row(const Op& op, int row) {
@@ -232,12 +254,18 @@ private:
         }
     }
 
-    // Each thread takes a share of the tiles of all matrices.
-    void linear(const Op& op, int thread, int count) {
-        if (!count) return;
+    long all_tiles(const Op& op) const {
         long tiles = 0;
         for (int i = 0; i < op.count; i++) tiles += tile_count(matrices[op.first + i]);
-        long from = tiles * thread / team.size, to = tiles * (thread + 1) / team.size;
+        return tiles;
+    }
+
+    // A piece is a share of the tiles of all matrices.
+    void linear(const Op& op, int piece, int pieces, int thread) {
+        const int count = count_of(op);
+        if (!count) return;
+        const long blocks = (all_tiles(op) + MOST_TILES_ALONE - 1) / MOST_TILES_ALONE;
+        long from = blocks * piece / pieces * MOST_TILES_ALONE, to = blocks * (piece + 1) / pieces * MOST_TILES_ALONE;
         for (int i = 0; i < op.count; i++) {
             const Matrix& m = matrices[op.first + i];
             const long own = tile_count(m);
@@ -252,18 +280,18 @@ private:
         const Out out{at(m.target, 0), buffers[m.target].stride, op.adds != 0, op.factor};
         const Buffer& x = buffers[m.source];
         switch (m.format) {
-            case FP32: return multiply<Fp32Tile>(m, from, to, count, (const float*)x.memory, x.stride, out, room);
-            case BF16: return multiply<Bf16Tile>(m, from, to, count, (const Input*)x.memory, x.stride, out, room);
-            case INT8: return multiply<Int8Tile>(m, from, to, count, (const Input*)x.memory, x.stride, out, room);
-            case INT4: return multiply<Int4Tile>(m, from, to, count, (const Input*)x.memory, x.stride, out, room);
+            case FP32: return multiply<Fp32Tile>(m, from, to, count, {(const float*)x.memory, x.stride}, out, room);
+            case BF16: return multiply<Bf16Tile>(m, from, to, count, {(const Input*)x.memory, x.stride}, out, room);
+            case INT8: return multiply<Int8Tile>(m, from, to, count, {(const Input*)x.memory, x.stride}, out, room);
+            case INT4: return multiply<Int4Tile>(m, from, to, count, {(const Input*)x.memory, x.stride}, out, room);
         }
     }
 
-    // Rows of one kv_head after another, dealt to the threads in turn: a long prompt's rows see more and more.
-    void attend(const Op& op, int thread) {
+    // Rows of one kv_head after another, dealt to the pieces in turn: a long prompt's rows see more and more.
+    void attend(const Op& op, int piece, int pieces, int thread) {
         const long count = long(rows.count) * cache.kv_heads;
         const int group = cache.heads / cache.kv_heads;
-        for (long item = thread; item < count; item += team.size) {
+        for (long item = piece; item < count; item += pieces) {
             const int head = item / rows.count, row = item % rows.count, stop = rows.positions[row] + 1;
             const View view{cache, table(row), op.layer, head, op.window ? std::max(0, stop - op.window) : 0, stop, op.factor};
             const long place = long(head) * group * cache.head_dim;

@@ -16,6 +16,38 @@ static inline void relax() {
 #endif
 }
 
+// Looks again and again until something is so; after a short time others may have the processor between looks.
+constexpr int PATIENCE = 20000;
+template <class Condition> void wait_until(Condition met) {
+    for (long looks = 0; !met(); looks++) {
+        if (looks < PATIENCE) relax();
+        else std::this_thread::yield();
+    }
+}
+
+// Pieces of work that threads take one after another. Whoever is free takes the next, so that a thread that the system
+// has put aside holds up nobody, unless it is in the middle of a piece.
+class Pieces {
+public:
+    void reset() {
+        next.store(0, std::memory_order_relaxed);
+        done.store(0, std::memory_order_relaxed);
+    }
+
+    // Calls work(piece) for pieces that nobody has taken; returns when all `count` are done.
+    template <class Work> void share(int count, Work work) {
+        for (int piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+            work(piece);
+            done.fetch_add(1, std::memory_order_release);
+        }
+        wait_until([&] { return done.load(std::memory_order_acquire) >= count; });
+    }
+
+private:
+    alignas(64) std::atomic<int> next{0};
+    alignas(64) std::atomic<int> done{0};
+};
+
 // `size` threads, the caller's included. The others wait for work busily for a short time, then asleep.
 class Team {
 public:
@@ -28,7 +60,8 @@ public:
         else abandon();
     }
 
-    // Calls work(number) in all threads at once, numbers 0 to size - 1; returns when all are done.
+    // Calls work(number) in this thread (0) and in those that come in time; returns when all who came are done. So any
+    // of them must do all that there is to do together with whoever else is there, as with `Pieces`.
     void run(const std::function<void(int)>& work) {
         if (size == 1) return work(0);
         if (process != getpid()) {  // threads do not live on in a forked process
@@ -36,26 +69,15 @@ public:
             start();
         }
         task = &work;
-        done.store(0, std::memory_order_relaxed);
+        inside.store(OPEN, std::memory_order_release);
         call();
         work(0);
-        wait([&] { return done.load(std::memory_order_acquire) == size - 1; });
-    }
-
-    // Returns when all threads have come here.
-    void meet() {
-        if (size == 1) return;
-        const unsigned now = phase.load(std::memory_order_relaxed);
-        if (arrived.fetch_add(1, std::memory_order_acq_rel) == size - 1) {
-            arrived.store(0, std::memory_order_relaxed);
-            phase.store(now + 1, std::memory_order_release);
-        } else {
-            wait([&] { return phase.load(std::memory_order_acquire) != now; });
-        }
+        inside.fetch_sub(OPEN, std::memory_order_acq_rel);
+        wait_until([&] { return inside.load(std::memory_order_acquire) == 0; });
     }
 
 private:
-    static constexpr int PATIENCE = 20000;  // looks before a thread lets others have its processor
+    static constexpr int OPEN = 1 << 20;  // of `inside`: threads may come in
 
     struct Sleepers {
         std::mutex mutex;
@@ -68,22 +90,13 @@ private:
     pid_t process = 0;
     alignas(64) std::atomic<unsigned> calls{0};
     alignas(64) std::atomic<int> sleeping{0};
-    alignas(64) std::atomic<int> done{0};
-    alignas(64) std::atomic<int> arrived{0};
-    alignas(64) std::atomic<unsigned> phase{0};
+    alignas(64) std::atomic<int> inside{0};  // threads that are at work
     bool ends = false;
-
-    template <class Condition> static void wait(Condition met) {
-        for (long looks = 0; !met(); looks++) {
-            if (looks < PATIENCE) relax();
-            else std::this_thread::yield();
-        }
-    }
 
     void start() {
         process = getpid();
         sleepers = new Sleepers;
-        sleeping = 0, arrived = 0, ends = false;
+        sleeping = 0, inside = 0, ends = false;
         const unsigned now = calls;
         for (int number = 1; number < size; number++) threads.emplace_back([this, number, now] { live(number, now); });
     }
@@ -105,11 +118,20 @@ private:
                 sleepers->woken.wait(lock, [&] { return calls.load() != seen; });
                 sleeping.fetch_sub(1);
             }
-            seen++;
+            seen = calls.load();
             if (ends) return;
+            if (!come_in()) continue;
             (*task)(number);
-            done.fetch_add(1, std::memory_order_release);
+            inside.fetch_sub(1, std::memory_order_release);
         }
+    }
+
+    // Whether there is still something to do; who comes in is waited for.
+    bool come_in() {
+        int count = inside.load(std::memory_order_acquire);
+        while (count >= OPEN)
+            if (inside.compare_exchange_weak(count, count + 1, std::memory_order_acq_rel)) return true;
+        return false;
     }
 
     void stop() {
