@@ -15,6 +15,7 @@ def look(
     text: Annotated[str, Parameter(name=["--text", "-t"], allow_leading_hyphen=True)],
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     layer: int | None = None,
+    json: bool = False,
 ) -> None:
     """Write a page that shows how a model reads a text: the probability of each token, and attention.
 
@@ -30,7 +31,10 @@ def look(
         The HTML file to write.
     layer
         Show each head of this layer (from 0 on); without it, the mean of the heads of every layer.
+    json
+        Print where the page is, and of how many tokens, as JSON.
     """
+    from tinyslm.cli.telling import tell
     from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
     from tinyslm.core.files import write_atomic
@@ -46,4 +50,7 @@ def look(
         check_head(layer, None, decoder.config.depth, decoder.config.heads)
     ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
     write_atomic(out, inspection_page(inspect(decoder, tokenizer, ids), model.name, layer))
-    say(f"Written: {out}")
+    if json:
+        tell({"page": out, "tokens": len(ids)})
+    else:
+        say(f"Written: {out}")
