@@ -59,6 +59,11 @@ def commands(data: Path) -> dict[str, list[str]]:
         "loading": ["load_memory.py"],
         "import": ["import_gguf.py"],
         "quantization": ["quantization.py", "--data", stories],
+        "engines": ["engines.py"],
+        "structured": ["structured.py", "--data", stories],
+        "server overhead": ["server_overhead.py"],
+        "server load": ["server_load.py", "--minutes", "5"],
+        "server fuzz": ["server_fuzz.py", "--cases", "10000"],
     }
 
 

@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from render_engine import Row, engines, server_fuzz, server_load, server_overhead, spread, structured
+
 TOP = """# Results
 
 Every figure here was measured by the command beside it; `make bench` runs them all (about an hour on two cores). Where
@@ -13,6 +15,10 @@ ratios rather than the absolute figures. This page is written by `benchmarks/all
 
 | what | figure | target | command | measured on |
 | --- | --- | --- | --- | --- |
+"""
+
+PLOT = """
+![Tokens per second of each engine against the number of streams](engines.svg)
 """
 
 NOTES = """
@@ -34,10 +40,7 @@ def render(results: Mapping[str, Any]) -> str:
         )
         for what, figure, target in describe(kept["result"]):
             rows.append(f"| {what} | {figure} | {target} | `{kept['command']}` | {where} |")
-    return TOP + "\n".join(rows) + "\n" + NOTES + FALLS_SHORT.strip() + "\n"
-
-
-Row = tuple[str, str, str]
+    return TOP + "\n".join(rows) + "\n" + PLOT + NOTES + FALLS_SHORT.strip() + "\n"
 
 
 def throughput(result: Any) -> list[Row]:
@@ -164,10 +167,6 @@ def quantized(row: Mapping[str, Any]) -> str:
     return ", ".join(figures)
 
 
-def spread(ratio: Mapping[str, float]) -> str:
-    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
-
-
 ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "throughput": throughput,
     "shakespeare": shakespeare,
@@ -182,6 +181,11 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "import": imported,
     "quantization": quantization,
     "quantization of SmolLM2": quantization,
+    "engines": engines,
+    "structured": structured,
+    "server overhead": server_overhead,
+    "server load": server_load,
+    "server fuzz": server_fuzz,
 }
 
 FALLS_SHORT = """

@@ -36,7 +36,7 @@ def main() -> None:
         folder, log = endless_model(Path(name) / "endless"), Path(name) / "log"
         engine = Engine.load(folder)
         engine.start()
-        with local_server(folder, log) as (url, _):
+        with local_server(folder, log, "--engine", engine.name) as (url, _):
             connection = http.client.HTTPConnection(url.removeprefix("http://"))
             ways: dict[str, Ask] = {
                 "engine": lambda tokens: ask_engine(engine, tokens),
