@@ -121,14 +121,16 @@ class OnnxRunner:
         return lanes
 
     def _store(self, group: _Group, starts: Array, count: int) -> None:
-        """Copy the last `count` tokens of each lane to the blocks."""
-        positions = starts[:, None] + np.arange(count)
-        lanes = np.arange(len(starts))[:, None]
-        blocks = group.tables[lanes, positions // BLOCK]
-        places = np.take_along_axis(group.lanes.places, positions, 1)
-        self._blocks[:, blocks, :, positions % BLOCK] = group.lanes.buffers[:, lanes, :, places]
-        self._writes[np.unique(blocks)] += 1
-        group.seen[lanes, positions // BLOCK] = self._writes[blocks]
+        """Copy the last `count` tokens of each lane, which lie together there, to the blocks."""
+        for lane, start in enumerate(starts.tolist()):
+            shift = int(group.lanes.places[lane, start]) - start
+            for first in range(start - start % BLOCK, start + count, BLOCK):
+                begin, end = max(first, start), min(first + BLOCK, start + count)
+                number = group.tables[lane, first // BLOCK]
+                new_ngsk = group.lanes.buffers[:, lane, :, begin + shift : end + shift]
+                self._blocks[:, number, :, begin - first : end - first] = new_ngsk
+                self._writes[number] += 1
+                group.seen[lane, first // BLOCK] = self._writes[number]
 
 
 @dataclass
