@@ -112,6 +112,7 @@ def test_closing_ends_what_runs(engine) -> None:
     pieces: list = []
     generation = engine.submit(asked(engine, "abc", max_tokens=60), pieces.append)
     engine.close()
+    engine.close()  # once more does nothing
     assert generation.ended
     assert pieces[-1].finish in ("cancelled", "length", "stop")
     with pytest.raises(EngineFull, match="closed"):

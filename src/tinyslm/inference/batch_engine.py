@@ -125,6 +125,8 @@ class BatchEngine(Engine):
     def close(self) -> None:
         """End what runs ("cancelled"), and free the memory."""
         with self._news:
+            if self._closed:
+                return
             self._closed = True
             self._news.notify_all()
         if self._thread is not None:
