@@ -72,6 +72,7 @@ class BatchEngine(Engine):
         guesser: Callable[[], Guesser] | None = None,
     ) -> None:
         """`runner` makes what computes from the model and the number of blocks; the best one there is, if not given.
+        (The engine itself asks the model only for its `config` and `dtype`.)
 
         `guesser` makes what guesses ahead for one sequence: prompt look-up, if not given.
         """
