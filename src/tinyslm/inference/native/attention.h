@@ -54,14 +54,16 @@ INLINE void score(const View& view, const typename Tile::In* q, float* scores, l
     const Cache& cache = view.cache;
     const typename Tile::In* row[R];
     UNROLL for (int r = 0; r < R; r++) row[r] = q + r * cache.head_dim;
-    const int first = view.start / BLOCK, end = (view.stop + BLOCK - 1) / BLOCK;
+    const int first = view.start / BLOCK, end = (view.stop + BLOCK - 1) / BLOCK;  // blocks
     for (int block = first; block < end; block += T) {
         const char* tile[T];
         Lanes sum[R][T];
         UNROLL for (int t = 0; t < T; t++) tile[t] = cache.key(view.layer, view.table[std::min(block + t, end - 1)], view.head);
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int t = 0; t < T; t++) sum[r][t] = broadcast(0);
-        Ahead nothing{tile[0], 0};
-        accumulate<Tile, R, T>(sum, tile, row, 0, cache.key_inputs(), nothing);
+        const char* next[2];
+        UNROLL for (int t = 0; t < 2; t++) next[t] = cache.key(view.layer, view.table[std::min(block + T + t, end - 1)], view.head);
+        Ahead ahead{next[0], 64, next[1] - next[0]};
+        accumulate<Tile, R, T>(sum, tile, row, 0, cache.key_inputs(), ahead);
         UNROLL for (int r = 0; r < R; r++)
             UNROLL for (int t = 0; t < T; t++) store(scores + r * stride + (block + t - first) * BLOCK, sum[r][t] * view.scale);
     }
@@ -95,8 +97,10 @@ INLINE void gather(const View& view, const float* weights, long stride, int colu
     for (int at = view.start; at < view.stop;) {
         const char* rows = cache.value(view.layer, view.table[at / BLOCK], view.head);
         const int end = std::min(view.stop, at / BLOCK * BLOCK + BLOCK);
+        const char* next = cache.value(view.layer, view.table[std::min(at / BLOCK + 1, (view.stop - 1) / BLOCK)], view.head);
         for (; at < end; at++) {
             const long place = at % BLOCK * width + column;
+            UNROLL for (int c = 0; c < C; c += 64 / (NARROW ? 32 : 64)) __builtin_prefetch(next + (place + c * LANES) * (NARROW ? 2 : 4), 0, 3);
             UNROLL for (int c = 0; c < C; c++) {
                 Lanes value = NARROW ? load_wide((const bf16*)rows + place + c * LANES) : load((const float*)rows + place + c * LANES);
                 UNROLL for (int r = 0; r < R; r++)

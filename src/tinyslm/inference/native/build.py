@@ -22,7 +22,7 @@ from tinyslm.hardware.machine import read_processor
 
 SOURCES = Path(__file__).parent
 ENTRY = "step.cpp"
-OPTIONS = ("-O3", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
+OPTIONS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
 NATIVE = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
 PATIENCE = 300  # seconds for the compiler
 

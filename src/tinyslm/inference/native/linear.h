@@ -33,10 +33,10 @@ typedef bf16 Input;  // what packed and bf16 matrices are multiplied with
 typedef float Input;
 #endif
 
-// Each kind of tile says how many inputs one step takes (STEP), how many products that are with PAIRs of inputs, its
-// bytes per input, and how the weights of a pair are read.
+// Each kind of tile says how many inputs one step takes (STEP), in how many products of WIDTH inputs, its size, how the
+// weights are read, and whether it is worth while to unpack them once for many rows.
 struct Fp32Tile {
-    static constexpr bool PACKED = false;
+    static constexpr bool UNPACKS = false;
     typedef float In;
     typedef Lanes Weights;
     static constexpr int STEP = 1, PRODUCTS = 1;
@@ -68,7 +68,7 @@ struct Pairs {
     static INLINE void write(char* tile, long pair, Weights w) { memcpy(tile + pair * 64, &w, 64); }
 };
 struct Bf16Tile : Pairs {
-    static constexpr bool PACKED = false;
+    static constexpr bool UNPACKS = false;
     static constexpr int STEP = 2, PRODUCTS = 1;
     static size_t bytes(int inputs) { return size_t(inputs) * 32; }
     typedef __m512i Codes;
@@ -76,7 +76,7 @@ struct Bf16Tile : Pairs {
     static INLINE Weights weights(Codes codes, int) { return (__m512bh)codes; }
 };
 struct Int8Tile : Pairs {
-    static constexpr bool PACKED = true;
+    static constexpr bool UNPACKS = true;
     static constexpr int STEP = 2, PRODUCTS = 1;
     static size_t bytes(int inputs) { return size_t(inputs) * 16; }
     typedef __m256i Codes;
@@ -88,7 +88,7 @@ struct Int8Tile : Pairs {
     }
 };
 struct Int4Tile : Pairs {
-    static constexpr bool PACKED = true;
+    static constexpr bool UNPACKS = false;  // reading the codes costs next to nothing
     static constexpr int STEP = 8, PRODUCTS = 4;
     static size_t bytes(int inputs) { return size_t(inputs) * 8; }
     typedef __m512i Codes;
@@ -120,7 +120,7 @@ struct Pairs {
     }
 };
 struct Bf16Tile : Pairs {
-    static constexpr bool PACKED = false;
+    static constexpr bool UNPACKS = false;
     static constexpr int STEP = 2, PRODUCTS = 1;
     static size_t bytes(int inputs) { return size_t(inputs) * 32; }
     typedef Whole Codes;
@@ -128,7 +128,7 @@ struct Bf16Tile : Pairs {
     static INLINE Weights weights(Codes codes, int) { return {as_floats(codes << 16), as_floats(codes & 0xffff0000)}; }
 };
 struct Int8Tile : Pairs {
-    static constexpr bool PACKED = true;
+    static constexpr bool UNPACKS = true;
     static constexpr int STEP = 2, PRODUCTS = 1;
     static size_t bytes(int inputs) { return size_t(inputs) * 16; }
     struct Codes {
@@ -146,7 +146,7 @@ struct Int8Tile : Pairs {
     }
 };
 struct Int4Tile : Pairs {
-    static constexpr bool PACKED = true;
+    static constexpr bool UNPACKS = true;
     static constexpr int STEP = 8, PRODUCTS = 4;
     static size_t bytes(int inputs) { return size_t(inputs) * 8; }
     typedef Whole Codes;
@@ -159,14 +159,14 @@ struct Int4Tile : Pairs {
 typedef Fp32Tile UnpackedTile;
 #endif
 
-// Memory that is read next: fetched bit by bit while the processor computes, `step` bytes (up to two lines) at a time.
+// Memory that is read next: fetched bit by bit while the processor computes, at `from` and `gap` bytes further at once.
 struct Ahead {
     const char* from;
-    long step;
+    long step, gap;
 
     INLINE void fetch() {
         __builtin_prefetch(from, 0, 2);
-        __builtin_prefetch(from + (step > 64 ? 64 : 0), 0, 2);
+        __builtin_prefetch(from + gap, 0, 2);
         from += step;
     }
 };
@@ -251,7 +251,6 @@ constexpr int MOST_ROWS = 4, MOST_TILES = 2, MOST_TILES_ALONE = 4;
 template <class Tile, int T>
 void product_of(int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, Ahead ahead) {
     switch (rows) {
-        case 1: return product<Tile, 1, T>(m, codes, first, in, out, ahead);
         case 2: return product<Tile, 2, T>(m, codes, first, in, out, ahead);
         case 3: return product<Tile, 3, T>(m, codes, first, in, out, ahead);
         case 4: return product<Tile, 4, T>(m, codes, first, in, out, ahead);
@@ -262,7 +261,25 @@ void product_of(int rows, const Matrix& m, const char* codes, int first, Inputs<
     }
 }
 
-// All rows times T tiles, in blocks of rows of about the same height. next: `size` bytes that are read after this.
+// One row times tiles.
+template <class Tile>
+void alone(int tiles, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out) {
+    const Ahead nothing{codes, 0, 0};
+    switch (tiles) {
+        case 1: return product<Tile, 1, 1>(m, codes, first, in, out, nothing);
+        case 2: return product<Tile, 1, 2>(m, codes, first, in, out, nothing);
+        case 3: return product<Tile, 1, 3>(m, codes, first, in, out, nothing);
+        case 4: return product<Tile, 1, 4>(m, codes, first, in, out, nothing);
+#ifdef __AVX512F__
+        case 5: return product<Tile, 1, 5>(m, codes, first, in, out, nothing);
+        case 6: return product<Tile, 1, 6>(m, codes, first, in, out, nothing);
+        case 7: return product<Tile, 1, 7>(m, codes, first, in, out, nothing);
+        case 8: return product<Tile, 1, 8>(m, codes, first, in, out, nothing);
+#endif
+    }
+}
+
+// Two rows or more times T tiles, in blocks of rows of about the same height. next: `size` bytes that are read after this.
 template <class Tile, int T>
 void rows_of(
     int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, const char* next, long size) {
@@ -270,7 +287,7 @@ void rows_of(
     const long steps = m.inputs / Tile::STEP, step = size / (blocks * steps);
     for (int block = 0; block < blocks; block++) {
         const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
-        const Ahead ahead{next + block * steps * step, step <= 128 ? step : 0};
+        const Ahead ahead{next + block * steps * step, step <= 128 ? step : 0, step > 64 ? 64 : 0};
         product_of<Tile, T>(to - from, m, codes, first, {in.x + from * in.stride, in.stride}, out.from(from), ahead);
     }
 }
@@ -283,10 +300,10 @@ void tiles_of(
     else rows_of<Tile, 1>(rows, m, codes, first, in, out, next, size);
 }
 
-// Unpacks tiles, so that many rows need not; says whether these are packed at all.
+// Unpacks tiles, so that many rows need not, where that is worth while; says whether it is.
 template <class Tile>
 bool unpacked(const Matrix& m, const char* codes, int tiles, char* to) {
-    if constexpr (Tile::PACKED) {
+    if constexpr (Tile::UNPACKS) {
         for (int t = 0; t < tiles; t++) {
             const char* from = codes + t * Tile::bytes(m.inputs);
             char* tile = to + t * UnpackedTile::bytes(m.inputs);
@@ -297,7 +314,7 @@ bool unpacked(const Matrix& m, const char* codes, int tiles, char* to) {
             }
         }
     }
-    return Tile::PACKED;
+    return Tile::UNPACKS;
 }
 
 // All rows times tiles [from, to). scratch: room for MOST_TILES unpacked tiles.
@@ -308,15 +325,16 @@ void multiply(const Matrix& m, int from, int to, int rows, Inputs<typename Tile:
         const int left = to - first;
         const long bytes = Tile::bytes(m.inputs);
         const char* codes = (const char*)m.codes + first * bytes;
-        if (rows == 1 && left >= MOST_TILES_ALONE) {
-            tiles = MOST_TILES_ALONE;
-            product<Tile, 1, MOST_TILES_ALONE>(m, codes, first, in, out, {codes, 0});
+        if (rows == 1) {
+            const int turns = (left + MOST_TILES_ALONE - 1) / MOST_TILES_ALONE;
+            tiles = (left + turns - 1) / turns;
+            alone<Tile>(tiles, m, codes, first, in, out);
             continue;
         }
         tiles = left >= MOST_TILES && !(groups && rows > 2) ? MOST_TILES : left >= 2 ? 2 : 1;
         const char* next = codes + tiles * bytes;
         const long size = std::min(tiles, left - tiles) * bytes;
-        if (rows <= MOST_ROWS || !unpacked<Tile>(m, codes, tiles, scratch))
+        if (rows <= 2 * MOST_ROWS || !unpacked<Tile>(m, codes, tiles, scratch))
             tiles_of<Tile>(tiles, rows, m, codes, first, in, out, next, size);
         else
             tiles_of<UnpackedTile>(tiles, rows, m, scratch, first, {(const UnpackedTile::In*)in.x, in.stride}, out, next, size);

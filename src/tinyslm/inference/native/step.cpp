@@ -162,10 +162,14 @@ private:
         const Op& op = ops[stages[stage]];
         const long count = count_of(op);
         if (team.size == 1) return 1;
-        const long most = op.kind == LINEAR ? (count ? (all_tiles(op) + MOST_TILES_ALONE - 1) / MOST_TILES_ALONE : 0)
-            : op.kind == ATTEND ? count * cache.kv_heads
-            : count;
-        return std::min<long>(most, 4 * team.size);
+        if (op.kind == LINEAR) return count ? linear_pieces(all_tiles(op)) : 0;
+        return std::min<long>(op.kind == ATTEND ? count * cache.kv_heads : count, 4 * team.size);
+    }
+
+    // As many for each thread, and of as many tiles as keep a processor busy.
+    long linear_pieces(long tiles) const {
+        const long each = std::clamp(tiles / (6 * team.size), 1L, 4L);
+        return std::min(each * team.size, (tiles + 1) / 2);
     }
 
     void perform(int stage, int piece, int thread) {
@@ -264,8 +268,8 @@ private:
     void linear(const Op& op, int piece, int pieces, int thread) {
         const int count = count_of(op);
         if (!count) return;
-        const long blocks = (all_tiles(op) + MOST_TILES_ALONE - 1) / MOST_TILES_ALONE;
-        long from = blocks * piece / pieces * MOST_TILES_ALONE, to = blocks * (piece + 1) / pieces * MOST_TILES_ALONE;
+        const long pairs = (all_tiles(op) + 1) / 2;
+        long from = 2 * (pairs * piece / pieces), to = 2 * (pairs * (piece + 1) / pieces);
         for (int i = 0; i < op.count; i++) {
             const Matrix& m = matrices[op.first + i];
             const long own = tile_count(m);
