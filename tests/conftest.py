@@ -1,6 +1,7 @@
 """For all tests."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -9,6 +10,10 @@ import pytest
 # The models here are so small that a second thread only waits for the first; processes that tests start inherit it.
 # Set before torch is imported, which reads it once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# In the background of a shell, programs and those that they start take no notice of Ctrl-C, which is tested here.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

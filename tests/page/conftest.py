@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from playwright.sync_api import Browser, Page, sync_playwright
-from scripted_engine import ScriptedEngine
+from scripted_texts import ScriptedEngine
 from watched_page import Watched, watched
 
 from tinyslm.inference.batch_engine import BatchEngine

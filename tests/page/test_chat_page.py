@@ -5,7 +5,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from scripted_engine import ENDLESS
+from scripted_texts import ENDLESS
 
 from tinyslm.serving.keys import make_key, read_keys
 

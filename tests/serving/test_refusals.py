@@ -144,7 +144,7 @@ def test_other_limits(serve) -> None:
 
 def test_an_answer_that_takes_too_long_is_ended(serve) -> None:
     body = {"model": "tiny", "prompt": "x", "max_tokens": 1000, "logit_bias": {"97": 100}}
-    with serve(max_seconds=0.3) as running, running.http() as http:
+    with serve(max_seconds=0.02) as running, running.http() as http:
         response = http.post("/v1/completions", json=body)
         assert (response.status_code, error_of(response)["code"]) == (504, "time_limit")
         streamed = http.post("/v1/completions", json=body | {"stream": True}).text.strip().split("\n\n")
