@@ -46,6 +46,9 @@ struct View {
     const int32_t* table;
     int layer, head, start, stop;
     float scale;
+
+    const char* key(int block) const { return cache.key(layer, table[block], head); }
+    const char* value(int block) const { return cache.value(layer, table[block], head); }
 };
 
 // Scores of the view's positions, beginning with the whole first block: [R][stride]. Hidden positions get the lowest.
@@ -58,14 +61,15 @@ INLINE void score(const View& view, const typename Tile::In* q, float* scores, l
     for (int block = first; block < end; block += T) {
         const char* tile[T];
         Lanes sum[R][T];
-        UNROLL for (int t = 0; t < T; t++) tile[t] = cache.key(view.layer, view.table[std::min(block + t, end - 1)], view.head);
+        UNROLL for (int t = 0; t < T; t++) tile[t] = view.key(std::min(block + t, end - 1));
         UNROLL for (int r = 0; r < R; r++) UNROLL for (int t = 0; t < T; t++) sum[r][t] = broadcast(0);
         const char* next[2];
-        UNROLL for (int t = 0; t < 2; t++) next[t] = cache.key(view.layer, view.table[std::min(block + T + t, end - 1)], view.head);
+        UNROLL for (int t = 0; t < 2; t++) next[t] = view.key(std::min(block + T + t, end - 1));
         Ahead ahead{next[0], 64, next[1] - next[0]};
         accumulate<Tile, R, T>(sum, tile, row, 0, cache.key_inputs(), ahead);
         UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int t = 0; t < T; t++) store(scores + r * stride + (block + t - first) * BLOCK, sum[r][t] * view.scale);
+            UNROLL for (int t = 0; t < T; t++)
+                store(scores + r * stride + (block + t - first) * BLOCK, sum[r][t] * view.scale);
     }
     for (int r = 0; r < R; r++) {
         for (int i = first * BLOCK; i < view.start; i++) scores[r * stride + i - first * BLOCK] = -1e30f;
@@ -90,19 +94,20 @@ INLINE float weigh(float* scores, long count) {
 // sum[r][c] = the weighted sum of sixteen columns of values, from column `column` on.
 template <bool NARROW, int R, int C>
 INLINE void gather(const View& view, const float* weights, long stride, int column, Lanes (&sum)[R][C]) {
-    const Cache& cache = view.cache;
-    const long width = cache.values_width();
+    const long width = view.cache.values_width();
+    constexpr int SIZE = NARROW ? 2 : 4;
     const int first = view.start / BLOCK * BLOCK;
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int c = 0; c < C; c++) sum[r][c] = broadcast(0);
     for (int at = view.start; at < view.stop;) {
-        const char* rows = cache.value(view.layer, view.table[at / BLOCK], view.head);
+        const char* rows = view.value(at / BLOCK);
         const int end = std::min(view.stop, at / BLOCK * BLOCK + BLOCK);
-        const char* next = cache.value(view.layer, view.table[std::min(at / BLOCK + 1, (view.stop - 1) / BLOCK)], view.head);
+        const char* next = view.value(std::min(at / BLOCK + 1, (view.stop - 1) / BLOCK));
         for (; at < end; at++) {
-            const long place = at % BLOCK * width + column;
-            UNROLL for (int c = 0; c < C; c += 64 / (NARROW ? 32 : 64)) __builtin_prefetch(next + (place + c * LANES) * (NARROW ? 2 : 4), 0, 3);
+            const long place = (at % BLOCK * width + column) * SIZE;
+            UNROLL for (int c = 0; c < C * LANES * SIZE; c += 64) __builtin_prefetch(next + place + c, 0, 3);
             UNROLL for (int c = 0; c < C; c++) {
-                Lanes value = NARROW ? load_wide((const bf16*)rows + place + c * LANES) : load((const float*)rows + place + c * LANES);
+                const char* from = rows + place + c * LANES * SIZE;
+                Lanes value = NARROW ? load_wide((const bf16*)from) : load((const float*)from);
                 UNROLL for (int r = 0; r < R; r++)
                     sum[r][c] = add_product(sum[r][c], broadcast(weights[r * stride + at - first]), value);
             }

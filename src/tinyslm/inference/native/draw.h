@@ -126,7 +126,8 @@ private:
     // weights = e^((logit - highest) / temperature).
     void weigh(float temperature) {
         const Lanes high = broadcast(highest), divisor = broadcast(temperature);
-        for (size_t i = 0; i < logits.size(); i += LANES) store(&weights[i], exponential((load(&logits[i]) - high) / divisor));
+        for (size_t i = 0; i < logits.size(); i += LANES)
+            store(&weights[i], exponential((load(&logits[i]) - high) / divisor));
     }
 
     double total_weight() {

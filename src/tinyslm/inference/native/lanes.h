@@ -121,7 +121,8 @@ INLINE Lanes add_product(Lanes sum, Lanes a, Lanes b) {
 template <class Join> INLINE float joined(Lanes x, Join join) {
 #ifdef __AVX512F__
     __m512 whole = (__m512)x.part[0];
-    __m256 half = join(_mm512_castps512_ps256(whole), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(whole), 1)));
+    __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(whole), 1));
+    __m256 half = join(_mm512_castps512_ps256(whole), upper);
     __m128 four = join(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     __m128 two = join(four, _mm_movehl_ps(four, four));
     return join(two[0], two[1]);

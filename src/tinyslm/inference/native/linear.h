@@ -16,8 +16,8 @@ enum Format { FP32, BF16, INT8, INT4 };
 //   FP32  [inputs][16]
 //   BF16  [inputs / 2][16][2]
 //   INT8  [inputs / 2][16][2]
-//   INT4  [inputs / 8][16][2] words of 16 bits: the n-th half byte from below belongs to input 8 * step + 2 * n + (0, 1);
-//         its value is code - 8
+//   INT4  [inputs / 8][16][2] words of 16 bits: the n-th half byte from below belongs to input 8 * step + 2 * n + (0,
+//         1); its value is code - 8
 // scales: bf16 [tile][inputs / group][16], or none. bias: [outputs], or none. Outputs and inputs are padded with zeros.
 struct Matrix {
     const void* codes;
@@ -80,7 +80,9 @@ struct Int8Tile : Pairs {
     static constexpr int STEP = 2, PRODUCTS = 1;
     static size_t bytes(int inputs) { return size_t(inputs) * 16; }
     typedef __m256i Codes;
-    static INLINE Codes read(const char* tile, long step) { return _mm256_loadu_si256((const __m256i*)(tile + step * 32)); }
+    static INLINE Codes read(const char* tile, long step) {
+        return _mm256_loadu_si256((const __m256i*)(tile + step * 32));
+    }
     static INLINE Weights weights(Codes codes, int) {  // whole numbers up to 256 are exact in bf16
         __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(codes)));
         __m512 high = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(codes, 1)));
@@ -96,8 +98,10 @@ struct Int4Tile : Pairs {
     static INLINE Weights weights(Codes codes, int product) {
         // The values -8 to 7 in bf16, twice: the permutation looks at five bits, the highest of which is a neighbour's.
         alignas(64) static const bf16 values[32] = {
-            0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80, 0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
-            0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80, 0, 0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0};
+            0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80,
+            0,      0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0,
+            0xc100, 0xc0e0, 0xc0c0, 0xc0a0, 0xc080, 0xc040, 0xc000, 0xbf80,
+            0,      0x3f80, 0x4000, 0x4040, 0x4080, 0x40a0, 0x40c0, 0x40e0};
         return (__m512bh)_mm512_permutexvar_epi16(_mm512_srli_epi16(codes, 4 * product), _mm512_load_si512(values));
     }
 };
@@ -174,7 +178,8 @@ struct Ahead {
 // sum[r][t] += inputs [from, to) of row r times the weights of tile t.
 template <class Tile, int R, int T>
 INLINE void accumulate(
-    Lanes (&sum)[R][T], const char* const (&tile)[T], const typename Tile::In* const (&x)[R], long from, long to, Ahead& ahead) {
+    Lanes (&sum)[R][T], const char* const (&tile)[T], const typename Tile::In* const (&x)[R], long from, long to,
+    Ahead& ahead) {
     for (long at = from; at < to; at += Tile::STEP) {
         typename Tile::Codes codes[T];
         UNROLL for (int t = 0; t < T; t++) codes[t] = Tile::read(tile[t], at / Tile::STEP);
@@ -249,7 +254,8 @@ constexpr int MOST_ROWS = 4, MOST_TILES = 2, MOST_TILES_ALONE = 4;
 #endif
 
 template <class Tile, int T>
-void product_of(int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, Ahead ahead) {
+void product_of(
+    int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, Ahead ahead) {
     switch (rows) {
         case 2: return product<Tile, 2, T>(m, codes, first, in, out, ahead);
         case 3: return product<Tile, 3, T>(m, codes, first, in, out, ahead);
@@ -279,25 +285,32 @@ void alone(int tiles, const Matrix& m, const char* codes, int first, Inputs<type
     }
 }
 
-// Two rows or more times T tiles, in blocks of rows of about the same height. next: `size` bytes that are read after this.
+// Memory that is read after this.
+struct Next {
+    const char* from;
+    long size;
+};
+
+// Two rows or more times T tiles, in blocks of rows of about the same height.
 template <class Tile, int T>
 void rows_of(
-    int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, const char* next, long size) {
+    int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, Next next) {
     const int blocks = (rows + MOST_ROWS - 1) / MOST_ROWS;
-    const long steps = m.inputs / Tile::STEP, step = size / (blocks * steps);
+    const long steps = m.inputs / Tile::STEP, step = next.size / (blocks * steps);
     for (int block = 0; block < blocks; block++) {
         const int from = rows * block / blocks, to = rows * (block + 1) / blocks;
-        const Ahead ahead{next + block * steps * step, step <= 128 ? step : 0, step > 64 ? 64 : 0};
+        const Ahead ahead{next.from + block * steps * step, step <= 128 ? step : 0, step > 64 ? 64 : 0};
         product_of<Tile, T>(to - from, m, codes, first, {in.x + from * in.stride, in.stride}, out.from(from), ahead);
     }
 }
 
 template <class Tile>
 void tiles_of(
-    int tiles, int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out, const char* next, long size) {
-    if (tiles == MOST_TILES) rows_of<Tile, MOST_TILES>(rows, m, codes, first, in, out, next, size);
-    else if (tiles == 2) rows_of<Tile, 2>(rows, m, codes, first, in, out, next, size);
-    else rows_of<Tile, 1>(rows, m, codes, first, in, out, next, size);
+    int tiles, int rows, const Matrix& m, const char* codes, int first, Inputs<typename Tile::In> in, Out out,
+    Next next) {
+    if (tiles == MOST_TILES) rows_of<Tile, MOST_TILES>(rows, m, codes, first, in, out, next);
+    else if (tiles == 2) rows_of<Tile, 2>(rows, m, codes, first, in, out, next);
+    else rows_of<Tile, 1>(rows, m, codes, first, in, out, next);
 }
 
 // Unpacks tiles, so that many rows need not, where that is worth while; says whether it is.
@@ -332,11 +345,11 @@ void multiply(const Matrix& m, int from, int to, int rows, Inputs<typename Tile:
             continue;
         }
         tiles = left >= MOST_TILES && !(groups && rows > 2) ? MOST_TILES : left >= 2 ? 2 : 1;
-        const char* next = codes + tiles * bytes;
-        const long size = std::min(tiles, left - tiles) * bytes;
+        const Next next{codes + tiles * bytes, std::min(tiles, left - tiles) * bytes};
+        const Inputs<UnpackedTile::In> unpacked_input{(const UnpackedTile::In*)in.x, in.stride};
         if (rows <= 2 * MOST_ROWS || !unpacked<Tile>(m, codes, tiles, scratch))
-            tiles_of<Tile>(tiles, rows, m, codes, first, in, out, next, size);
+            tiles_of<Tile>(tiles, rows, m, codes, first, in, out, next);
         else
-            tiles_of<UnpackedTile>(tiles, rows, m, scratch, first, {(const UnpackedTile::In*)in.x, in.stride}, out, next, size);
+            tiles_of<UnpackedTile>(tiles, rows, m, scratch, first, unpacked_input, out, next);
     }
 }

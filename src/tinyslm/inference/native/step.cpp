@@ -73,13 +73,15 @@ public:
         for (int i = 0; i < p.buffer_count; i++) {
             const long stride = padded(std::abs(p.widths[i]));
             const bool narrow = p.widths[i] < 0;
-            buffers.push_back({i == p.result ? nullptr : hold(p.most_rows * stride * (narrow ? 2 : 4)), stride, narrow});
+            char* memory = i == p.result ? nullptr : hold(p.most_rows * stride * (narrow ? 2 : 4));
+            buffers.push_back({memory, stride, narrow});
         }
         long inputs = 0;
         for (const Matrix& m : matrices) inputs = std::max<long>(inputs, m.inputs);
         scores_stride = (p.longest + BLOCK - 1) / BLOCK * BLOCK + 4 * BLOCK;
-        const size_t room = std::max<size_t>(MOST_TILES * UnpackedTile::bytes(inputs), MOST_HEADS * scores_stride * sizeof(float));
-        for (int t = 0; t < p.threads; t++) scratch.push_back(hold(room));
+        const size_t tiles = MOST_TILES * UnpackedTile::bytes(inputs);
+        const size_t scores = MOST_HEADS * scores_stride * sizeof(float);
+        for (int t = 0; t < p.threads; t++) scratch.push_back(hold(std::max(tiles, scores)));
         for (int i = 0; i < p.op_count; i++)
             if (!i || !follows(ops[i - 1], ops[i])) stages.push_back(i);
         stages.push_back(p.op_count);
@@ -152,8 +154,11 @@ private:
         return by_rows(before) && by_rows(op) && before.wanted == op.wanted;
     }
 
-    float* at(int buffer, long row) const { return buffer < 0 ? nullptr : (float*)buffers[buffer].memory + row * buffers[buffer].stride; }
-    bf16* narrow_at(int buffer, long row) const { return buffer < 0 ? nullptr : (bf16*)buffers[buffer].memory + row * buffers[buffer].stride; }
+    template <class Value> Value* place(int buffer, long row) const {
+        return buffer < 0 ? nullptr : (Value*)buffers[buffer].memory + row * buffers[buffer].stride;
+    }
+    float* at(int buffer, long row) const { return place<float>(buffer, row); }
+    bf16* narrow_at(int buffer, long row) const { return place<bf16>(buffer, row); }
 
     int count_of(const Op& op) const { return op.wanted ? rows.wanted_count : rows.count; }
 
@@ -190,7 +195,7 @@ private:
             case TURN: return turn_row(op, row);
             case NARROW: return narrow(op, row);
             case STORE: return keep(op, row);
-            case ACT: return activate(op.mode, at(op.source, row), at(op.other, row), at(op.target, row), narrow_at(op.narrow_target, row), padded(op.width));
+            case ACT: return act(op, row);
             case SHAPE: return shape(op, at(op.target, row));
         }
     }
@@ -218,7 +223,8 @@ private:
     }
 
     void norm(const Op& op, int row) {
-        const Norm norm{(const float*)op.a, (const float*)op.b, op.width, op.mode != 0, op.adds != 0, op.eps, op.factor};
+        const float *weight = (const float*)op.a, *bias = (const float*)op.b;
+        const Norm norm{weight, bias, op.width, op.mode != 0, op.adds != 0, op.eps, op.factor};
         for (int segment = 0; segment < op.segments; segment++) {
             const long place = segment * op.width;
             const float* x = at(op.source, op.wanted ? rows.wanted[row] : row) + place;
@@ -237,6 +243,11 @@ private:
         const float* x = at(op.source, row);
         bf16* y = narrow_at(op.narrow_target, row);
         for (long i = 0; i < padded(op.width); i += LANES) store_narrow(y + i, load(x + i));
+    }
+
+    void act(const Op& op, int row) {
+        float* y = at(op.target, row);
+        activate(op.mode, at(op.source, row), at(op.other, row), y, narrow_at(op.narrow_target, row), padded(op.width));
     }
 
     const int32_t* table(int row) const { return rows.tables + long(rows.sequences[row]) * rows.table_width; }
@@ -297,18 +308,19 @@ private:
         const int group = cache.heads / cache.kv_heads;
         for (long item = piece; item < count; item += pieces) {
             const int head = item / rows.count, row = item % rows.count, stop = rows.positions[row] + 1;
-            const View view{cache, table(row), op.layer, head, op.window ? std::max(0, stop - op.window) : 0, stop, op.factor};
-            const long place = long(head) * group * cache.head_dim;
+            const int start = op.window ? std::max(0, stop - op.window) : 0;
+            const View view{cache, table(row), op.layer, head, start, stop, op.factor};
+            const long first = long(head) * group * cache.head_dim;
             float *y = at(op.target, row), *scores = (float*)scratch[thread];
             bf16* narrow = narrow_at(op.narrow_target, row);
-            y = y ? y + place : nullptr, narrow = narrow ? narrow + place : nullptr;
-            if (cache.narrow) attend_group<Bf16Tile, true>(view, query<Input>(op, row) + place, y, narrow, scores, scores_stride);
-            else attend_group<Fp32Tile, false>(view, query<float>(op, row) + place, y, narrow, scores, scores_stride);
+            y = y ? y + first : nullptr, narrow = narrow ? narrow + first : nullptr;
+            if (cache.narrow) {
+                const Input* q = place<const Input>(op.source, row) + first;
+                attend_group<Bf16Tile, true>(view, q, y, narrow, scores, scores_stride);
+            } else {
+                attend_group<Fp32Tile, false>(view, at(op.source, row) + first, y, narrow, scores, scores_stride);
+            }
         }
-    }
-
-    template <class In> const In* query(const Op& op, int row) const {
-        return (const In*)buffers[op.source].memory + row * buffers[op.source].stride;
     }
 };
 
