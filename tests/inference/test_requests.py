@@ -16,6 +16,7 @@ from tinyslm.inference.request import Request
 from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.speculation import LookUp
+from tinyslm.tokenizer.training import train_tokenizer
 
 
 @pytest.fixture
@@ -333,8 +334,44 @@ def test_a_listener_that_fails_is_cancelled_alone(engine, caplog) -> None:
         ((65,), {"bias": {77777: 1.0}}, "no token 77777"),
         ((), {}, "0 tokens"),
         ((65,), {"n": 0}, "0 samples"),
+        (("a",), {}, "no token 'a'"),
+        ((65,), {"logprobs": -1}, "-1 probabilities"),
+        ((65,), {"bias": {5: float("nan")}}, "no number"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(engine, ids, changes, message) -> None:
     with pytest.raises(TinyslmError, match=message):
         engine.submit(Request(ids, SamplingSettings(max_tokens=1), **changes))
+
+
+def test_a_grammar_for_another_tokenizer_is_refused(engine) -> None:
+    other = train_tokenizer(["abcd"], kind="char")
+    request = Request(engine.prompt_ids("a"), SamplingSettings(max_tokens=1), grammar=Grammar.choices(["a"], other))
+    with pytest.raises(TinyslmError, match="made for a tokenizer"):
+        engine.submit(request)
+
+
+def test_pieces_come_once(engine) -> None:
+    generation = engine.submit(asked(engine, "abc", max_tokens=3))
+    assert generation.whole()[0].tokens == 3
+    assert list(generation) == []
+
+
+def test_a_closed_engine_gives_no_embedding(engine) -> None:
+    engine.close()
+    with pytest.raises(EngineFull, match="closed"):
+        engine.embed([65])
+
+
+def test_an_engine_that_breaks_leaves_nobody_waiting(engine, monkeypatch) -> None:
+    def fail(_rows):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(engine._runner, "run", fail)
+    monkeypatch.setattr(engine._scheduler, "remove", fail)
+    engine.start()
+    with pytest.raises(RuntimeError, match="no memory"):
+        engine.submit(asked(engine, "a")).whole()
+    engine._thread.join()
+    with pytest.raises(EngineFull):
+        engine.submit(asked(engine, "b"))

@@ -6,6 +6,7 @@ on the text that has become certain.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -92,12 +93,11 @@ class BatchEngine(Engine):
         self._news = Condition()
         self._thread: Thread | None = None
         self._closed = False
+        self._broken: Exception | None = None
 
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
         """See `Engine.submit`."""
         self.check(request)
-        if self._closed:
-            raise EngineFull("This engine is closed.", "Make a new one.")
         waiting = len(self._scheduler.waiting) + len(self._arrived)
         if waiting + request.n > self._options.most_waiting:
             raise EngineFull(f"{waiting} texts are waiting already.", "Try again later.")
@@ -107,6 +107,8 @@ class BatchEngine(Engine):
         if not request.slides:
             most = min(most, self.context + 1 - len(request.prompt_ids))
         with self._news:
+            if self._closed or self._broken:
+                raise EngineFull("This engine is closed.", "Make a new one.") from self._broken
             first: Tokens | None = None
             for number in range(request.n):
                 tokens = Tokens(list(request.prompt_ids), request.priority, self._order, first)
@@ -119,9 +121,10 @@ class BatchEngine(Engine):
 
     def start(self) -> None:
         """Work in a thread of its own from now on."""
-        if self._thread is None:
-            self._thread = Thread(target=self._work, name="tinyslm-engine", daemon=True)
-            self._thread.start()
+        with self._news:
+            if self._thread is None:
+                self._thread = Thread(target=self._work, name="tinyslm-engine", daemon=True)
+                self._thread.start()
 
     def close(self) -> None:
         """End what runs ("cancelled"), and free the memory."""
@@ -158,6 +161,8 @@ class BatchEngine(Engine):
     def embed(self, ids: Sequence[int]) -> NDArray[Any]:
         """See `Engine.embed`."""
         with self._stepping:
+            if self._closed:
+                raise EngineFull("This engine is closed.", "Make a new one.")
             mean: NDArray[Any] = self._runner.hidden(ids).mean(0)
         return mean
 
@@ -181,8 +186,22 @@ class BatchEngine(Engine):
                     self._news.wait()
             if self._closed:
                 return
-            with self._stepping:
-                self._step()
+            try:
+                with self._stepping:
+                    self._step()
+            except Exception as error:  # our own bug: nobody is to wait for an engine that does not work
+                logging.getLogger(__name__).exception("The engine is broken.")
+                self._break(error)
+                return
+
+    def _break(self, error: Exception) -> None:
+        with self._news:
+            self._broken = error
+            generations = {one.generation for one in (*self._samples.values(), *self._arrived)}
+            self._samples.clear()
+            self._arrived.clear()
+        for generation in generations:
+            generation.push(error)
 
     def _step(self) -> None:
         """One step; what goes wrong in it ends every request that runs."""

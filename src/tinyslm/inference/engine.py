@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -124,7 +125,7 @@ class Engine(ABC):
 
         There must be room for a token behind the prompt, and every id must be one of the tokenizer's.
         """
-        count = len(request.prompt_ids)
+        count, size = len(request.prompt_ids), self.tokenizer.vocab_size
         if count >= self.context:
             raise TinyslmError(
                 f"The prompt has {count} tokens; this model's context is {self.context}.",
@@ -134,11 +135,19 @@ class Engine(ABC):
             raise TinyslmError(
                 f"The prompt has {count} tokens, and {request.n} samples are asked for.", "Give at least one of each."
             )
-        size = self.tokenizer.vocab_size
-        wrong = [token for token in (*request.prompt_ids, *request.bias) if not 0 <= token < size]
+        if request.logprobs is not None and not 0 <= request.logprobs <= size:
+            raise TinyslmError(f"{request.logprobs} probabilities cannot be told.", f"Ask for 0 to {size}.")
+        wrong = [one for one in (*request.prompt_ids, *request.bias) if not isinstance(one, int) or not 0 <= one < size]
         if wrong:
             raise TinyslmError(
-                f"There is no token {wrong[0]}; this model has {size}.", f"Give ids from 0 to {size - 1}."
+                f"There is no token {wrong[0]!r}; this model has {size}.", f"Give ids from 0 to {size - 1}."
+            )
+        if any(math.isnan(bias) for bias in request.bias.values()):
+            raise TinyslmError("A bias is no number (NaN).", "Give numbers.")
+        if request.grammar is not None and request.grammar.vocab_size != size:
+            raise TinyslmError(
+                f"The grammar was made for a tokenizer of {request.grammar.vocab_size} tokens; this model has {size}.",
+                "Make it with this engine's tokenizer.",
             )
 
     def _continuing(self, prompt: str, settings: SamplingSettings | None, n: int, grammar: Grammar | None) -> Request:

@@ -42,6 +42,9 @@ class Generation:
         try:
             while left:
                 if self._queue.empty():
+                    if self.ended:  # somebody has had the pieces
+                        left = 0
+                        return
                     self._driver.drive(self)
                 piece = self._queue.get()
                 if isinstance(piece, Exception):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.drawing import log_probabilities
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.request import Finish, Piece, TokenScore
@@ -40,7 +39,7 @@ class Sample:
         self.finish: Finish = ""
         self.generated = 0
         self.counted = False
-        self.error: TinyslmError | None = None
+        self.error: Exception | None = None
         self.fresh: list[int] = []
         self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer, continues=request.continues)
@@ -102,12 +101,18 @@ class Sample:
             return
         try:
             self.matcher.allow(bits)
-        except TinyslmError as error:
+        except Exception as error:  # whatever it is, it must not reach other requests
             self.error = error
 
     def settle(self, token: int) -> int:
         """The token, or the one that leads to the end of what the grammar wants, where too few tokens are left."""
-        return token if self.matcher is None else self.matcher.settle(token, self.most - self.generated)
+        if self.matcher is None:
+            return token
+        try:
+            return self.matcher.settle(token, self.most - self.generated)
+        except Exception as error:
+            self.error = error
+            return token
 
     def take(self, token: int) -> None:
         """The next token is chosen."""
@@ -130,7 +135,7 @@ class Sample:
         try:
             taken = matcher.take([token])
             assert taken == 1, f"token {token} is not allowed by the grammar"
-        except TinyslmError as error:  # the grammar is too costly to follow
+        except Exception as error:
             self.error = error
 
     def take_forced(self) -> int:
