@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from sentences import sentences
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
 from tinyslm.inference.drawing import log_probabilities
@@ -345,7 +346,7 @@ def test_requests_that_make_no_sense_are_refused(engine, ids, changes, message) 
 
 
 def test_a_grammar_for_another_tokenizer_is_refused(engine) -> None:
-    other = train_tokenizer(["abcd"], kind="char")
+    other = train_tokenizer([sentences(50)], vocab_size=320)
     request = Request(engine.prompt_ids("a"), SamplingSettings(max_tokens=1), grammar=Grammar.choices(["a"], other))
     with pytest.raises(TinyslmError, match="made for a tokenizer"):
         engine.submit(request)
