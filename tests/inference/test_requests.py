@@ -346,7 +346,7 @@ def test_requests_that_make_no_sense_are_refused(engine, ids, changes, message) 
 
 
 def test_a_grammar_for_another_tokenizer_is_refused(engine) -> None:
-    other = train_tokenizer([sentences(50)], vocab_size=320)
+    other = train_tokenizer([sentences(90)], vocab_size=384)
     request = Request(engine.prompt_ids("a"), SamplingSettings(max_tokens=1), grammar=Grammar.choices(["a"], other))
     with pytest.raises(TinyslmError, match="made for a tokenizer"):
         engine.submit(request)
