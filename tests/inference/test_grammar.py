@@ -229,3 +229,18 @@ def test_masks_of_a_batch_hide_logits(byte_tokenizer) -> None:
     hide(logits, rows)
     kept = [logits[row].isfinite().nonzero().flatten().tolist() for row in range(3)]
     assert kept == [[ord("n"), ord("y")], list(range(size)), [ord("e")]]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda tokenizer: Grammar.regex("a\ud800", tokenizer),
+        lambda tokenizer: Grammar.lark('start: "\udfff"', tokenizer),
+        lambda tokenizer: Grammar.choices(["a", "\ud800"], tokenizer),
+        lambda tokenizer: Grammar.json_schema({"properties": {"\ud800": {}}}, tokenizer),
+    ],
+    ids=["regex", "lark", "choices", "schema"],
+)
+def test_half_a_character_is_refused(byte_tokenizer, make) -> None:
+    with pytest.raises(TinyslmError, match="half of a character"):
+        make(byte_tokenizer)

@@ -35,7 +35,7 @@ def error_of(response: httpx.Response) -> dict:
         ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"stop": ["a", 1]}, "stop.1", "must be a text"),
         ({"response_format": {"type": "jpeg"}}, "response_format", "json_schema"),
-        ({"response_format": {"type": "regex", "pattern": "(a"}}, None, "regular expression"),
+        ({"response_format": {"type": "regex", "pattern": "(a"}}, "response_format", "regular expression"),
         ({"messages": [{"role": "user", "content": "x" * 5000}]}, None, "4095"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -115,6 +115,25 @@ def test_odd_characters_come_back_as_they_are_allowed_to(running) -> None:
         assert response.json()["instructions"] == "\u0000\u2028é"
         lone = body.replace("\\u2028", "\\ud800")
         assert http.post("/v1/responses", content=lone, headers={"Content-Type": "application/json"}).status_code < 500
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"type": "regex", "pattern": "\ud800"},
+        {"type": "choice", "choices": ["a", "\ud800"]},
+        {"type": "lark", "grammar": 'start: "\ud800"'},
+        {"type": "json_schema", "json_schema": {"schema": {"enum": ["\ud800"]}}},
+    ],
+    ids=lambda form: form["type"],
+)
+def test_formats_with_half_a_character_are_refused(running, form) -> None:
+    body = json.dumps(CHAT | {"response_format": form})
+    with running.http() as http:
+        response = http.post("/v1/chat/completions", content=body, headers={"Content-Type": "application/json"})
+    assert response.status_code == 400
+    assert "U+D800, half of a character" in error_of(response)["message"]
+    assert error_of(response)["param"].startswith("response_format")
 
 
 @pytest.mark.parametrize("chunked", [False, True])

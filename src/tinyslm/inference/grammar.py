@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.closing import Closer, Closing
-from tinyslm.inference.json_schema import check_schema
+from tinyslm.inference.json_schema import check_characters, check_schema
 from tinyslm.inference.vocabulary import vocabulary
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Grammar:
         """Text that a regular expression matches as a whole (Rust's syntax, no look-around or back-references)."""
         from llguidance import LLMatcher
 
-        _check_length(pattern, "The regular expression")
+        _check_text(pattern, "The regular expression")
         return cls(LLMatcher.grammar_from_regex(pattern), tokenizer, "The regular expression")
 
     @classmethod
@@ -103,7 +103,7 @@ class Grammar:
         """Text of a Lark grammar whose first rule is `start`, as llguidance reads it."""
         from llguidance import LLMatcher
 
-        _check_length(text, "The Lark grammar")
+        _check_text(text, "The Lark grammar")
         return cls(LLMatcher.grammar_from_lark(text), tokenizer, "The Lark grammar")
 
     @classmethod
@@ -118,6 +118,7 @@ class Grammar:
         if len(texts) > MOST_CHOICES:
             raise TinyslmError(f"There are {len(texts)} choices.", f"Give at most {MOST_CHOICES}.")
         rule = " | ".join(json.dumps(text, ensure_ascii=False) for text in dict.fromkeys(texts))
+        check_characters(rule, "The list of choices")
         return cls(LLMatcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {rule}"), tokenizer, "The list of choices")
 
     def matcher(self, *, continues: bool = True) -> Matcher:
@@ -270,9 +271,10 @@ def unpacked(rows: Rows, vocab_size: int) -> NDArray[np.bool_]:
     return np.unpackbits(octets, axis=-1, count=vocab_size, bitorder="little").view(np.bool_)
 
 
-def _check_length(text: str, what: str) -> None:
+def _check_text(text: str, what: str) -> None:
     if len(text) > LONGEST:
         raise TinyslmError(f"{what} has {len(text)} characters.", f"Give one of at most {LONGEST}.")
+    check_characters(text, what)
 
 
 def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance.LLMatcher:

@@ -58,7 +58,7 @@ def check_schema(schema: object) -> dict[str, Any]:
         raise TinyslmError("The JSON schema is false: no document is valid.", "Describe what is wanted.")
     if not isinstance(schema, Mapping):
         raise TinyslmError(f"The JSON schema is no object but {schema!r:.80}.", 'Give one such as {"type": "object"}.')
-    _check_size(schema)
+    check_size(schema)
     count = sum(1 for _ in _parts(schema, "#"))
     if count > MOST_PARTS:
         raise TinyslmError(f"The JSON schema has {count} parts.", f"Use one of at most {MOST_PARTS}.")
@@ -71,7 +71,8 @@ def check_schema(schema: object) -> dict[str, Any]:
     return schema
 
 
-def _check_size(schema: Mapping[str, Any]) -> None:
+def check_size(schema: Mapping[str, Any]) -> None:
+    """Raise `TinyslmError` for a schema that is no JSON, too long, or nested too deep."""
     level: list[Any] = [schema]
     for _ in range(DEEPEST):
         level = [value for values in level for value in _inner(values)]
@@ -80,11 +81,21 @@ def _check_size(schema: Mapping[str, Any]) -> None:
     else:
         raise TinyslmError(f"The JSON schema is nested more than {DEEPEST} deep.", "Name parts with $defs and $ref.")
     try:
-        size = len(json.dumps(schema, allow_nan=False))
+        text = json.dumps(schema, allow_nan=False, ensure_ascii=False)
     except (TypeError, ValueError) as error:
         raise TinyslmError(f"The JSON schema is not JSON: {error}.", "Use texts, numbers, lists and objects.") from None
-    if size > LARGEST:
-        raise TinyslmError(f"The JSON schema has {size} characters.", f"Use one of at most {LARGEST}.")
+    if len(text) > LARGEST:
+        raise TinyslmError(f"The JSON schema has {len(text)} characters.", f"Use one of at most {LARGEST}.")
+    check_characters(text, "The JSON schema")
+
+
+def check_characters(text: str, what: str) -> None:
+    """Raise `TinyslmError` for half of a surrogate pair: no text can have it, as there is no UTF-8 for it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(text[error.start]):04X}"
+        raise TinyslmError(f"{what} has {half}, half of a character.", "Write whole characters.") from None
 
 
 def _inner(value: Any) -> list[Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tinyslm.core.errors import TinyslmError
+from tinyslm.serving.errors import bad_request
 from tinyslm.serving.shapes.body import ChoiceFormat, JsonObjectFormat, LarkFormat, Part, RegexFormat, TextFormat
 
 if TYPE_CHECKING:
@@ -12,12 +15,20 @@ if TYPE_CHECKING:
     from tinyslm.serving.models import Served
 
 
-def grammar_of(asked: Part | None, served: Served) -> Grammar | None:
-    """The grammar of a response format; `None` for any text. Raises `TinyslmError` for one that cannot be followed."""
+def grammar_of(asked: Part | None, served: Served, param: str = "response_format") -> Grammar | None:
+    """The grammar of a response format; `None` for any text. Raises `ApiError` for one that cannot be followed."""
     if asked is None or isinstance(asked, TextFormat):
         return None
-    compiled = _compiler(asked, served)
-    return served.grammars.get(f"{asked.__class__.__name__} {asked.model_dump_json(by_alias=True)}", compiled)
+    key = f"{asked.__class__.__name__} {json.dumps(asked.model_dump(by_alias=True))}"
+    return kept_grammar(served, key, _compiler(asked, served), param)
+
+
+def kept_grammar(served: Served, key: str, compiled: Callable[[], Grammar | None], param: str) -> Grammar | None:
+    """The grammar kept under `key`, or else what `compiled` gives; its mistakes are told as those of `param`."""
+    try:
+        return served.grammars.get(key, compiled)
+    except TinyslmError as error:
+        raise bad_request(f"{error.problem} {error.remedy}", param) from error
 
 
 def _compiler(asked: Part, served: Served) -> Callable[[], Grammar]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.serving.errors import bad_request
-from tinyslm.serving.formats import grammar_of
+from tinyslm.serving.formats import grammar_of, kept_grammar
 from tinyslm.serving.models import Served
 from tinyslm.serving.settings import ServerSettings
 from tinyslm.serving.shapes.body import Drawn, Part, Sampled, TextFormat
@@ -43,11 +43,20 @@ def conversation_ids(messages: Sequence[Message], tools: Sequence[Tool], engine:
 
 
 def conversation_grammar(
-    tools: Sequence[Tool], choice: str, parallel: bool, form: Part | None, served: Served
+    tools: Sequence[Tool],
+    choice: str,
+    parallel: bool,
+    form: Part | None,
+    served: Served,
+    *,
+    param: str = "response_format",
 ) -> Grammar | None:
-    """What an answer in a conversation must look like: calls of tools, or a response format; `None`: any text."""
+    """What an answer in a conversation must look like: calls of tools, or a response format; `None`: any text.
+
+    `param`: the field that `form` is from. Raises `ApiError` for what cannot be followed.
+    """
     if not tools or choice == "none":
-        return grammar_of(form, served)
+        return grammar_of(form, served, param)
     if choice == "auto" and form is not None and not isinstance(form, TextFormat):
         raise bad_request(
             "A format of the answer and tools together need a tool_choice of required, none, or a tool's name.",
@@ -57,7 +66,7 @@ def conversation_grammar(
 
     listed, tokenizer = plain_tools(tools), served.engine.tokenizer
     key = f"tools {choice} {parallel} {json.dumps(listed)}"
-    return served.grammars.get(key, lambda: tools_grammar(listed, choice, parallel, tokenizer))
+    return kept_grammar(served, key, lambda: tools_grammar(listed, choice, parallel, tokenizer), "tools")
 
 
 def plain_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:

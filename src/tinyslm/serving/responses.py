@@ -93,7 +93,7 @@ def _request(body: ResponseBody, messages: Sequence[Message], served: Served, se
     return Request(
         ids,
         sampling(body, answer_tokens(body.max_output_tokens, len(ids), engine.context, settings)),
-        grammar=conversation_grammar(told, choice, body.parallel_tool_calls, form, served),
+        grammar=conversation_grammar(told, choice, body.parallel_tool_calls, form, served, param="text.format"),
         continues=False,
     )
 
