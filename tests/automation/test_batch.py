@@ -12,7 +12,7 @@ import pytest
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.serving.automation.asking import Asking
-from tinyslm.serving.automation.batch import Batch, model_check, part_path, restart, run_batch, stream_batch
+from tinyslm.serving.automation.batch import Batch, model_check, part_path, run_batch, stream_batch
 from tinyslm.serving.automation.form import Form
 from tinyslm.serving.automation.journal import Journal
 
@@ -200,10 +200,56 @@ def test_other_rows_are_not_gone_on_with(engine, tmp_path):
 def test_files_of_others_are_not_written_over(engine, tmp_path):
     job = batch(tmp_path)
     job.out.write_text("mine")
-    with pytest.raises(TinyslmError, match="was written by something else"):
-        run_batch(engine, "m", job)
-    assert job.out.read_text() == "mine"
-    restart(job.out)
+    for restart in (False, True):
+        with pytest.raises(TinyslmError, match="was written by something else"):
+            run_batch(engine, "m", job, restart=restart)
+        assert job.out.read_text() == "mine"
+    job.out.unlink()
+    assert run_batch(engine, "m", job).rows == 20
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_input_is_never_the_output(engine, tmp_path, restart):
+    job = batch(tmp_path)
+    job.out.symlink_to(job.source)
+    for out in (Path(job.source), job.out):
+        with pytest.raises(TinyslmError, match="is the input"):
+            run_batch(engine, "m", Batch(job.source, out, job.asking), restart=restart)
+    assert len(read_lines(Path(job.source))) == 20
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_restart_begins_anew(engine, tmp_path, finished):
+    job, other = batch(tmp_path), batch(tmp_path, asking=Asking(settings=SHORT, system="Be short."))
+    run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
+    told = []
+    summary = run_batch(engine, "n", other, lambda done, share: told.append(done), restart=True)
+    assert (summary.rows, summary.done_before, told) == (20, 0, list(range(21)))
+    assert len(read_lines(job.out)) == 20
+    assert not part_path(job.out).exists()
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_restart_that_fails_removes_nothing(engine, tmp_path, finished):
+    job = batch(tmp_path)
+    run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for wrong in (Asking(template="{{ titel }}"), Asking(column="titel")):
+        with pytest.raises(TinyslmError, match="titel"):
+            run_batch(engine, "m", batch(tmp_path, asking=wrong), restart=True)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_results_that_something_else_removed_are_missed(engine, tmp_path):
+    job = batch(tmp_path)
+
+    def progress(done, share):
+        if done == 20:
+            part_path(job.out).write_bytes(b"")
+
+    with pytest.raises(TinyslmError, match="has 0 rows instead of 20"):
+        run_batch(engine, "m", job, progress)
+    assert not job.out.exists()
     assert run_batch(engine, "m", job).rows == 20
 
 
@@ -213,6 +259,8 @@ def test_two_do_not_write_the_same(engine, tmp_path):
         for second in (job, other):
             with pytest.raises(TinyslmError, match="Another process is writing"):
                 run_batch(engine, "m", second)
+            with pytest.raises(TinyslmError, match="Another process is writing"):
+                run_batch(engine, "m", second, restart=True)
         assert [path.name for path in tmp_path.glob("out*")] == ["out.jsonl.part"]
     job.out.write_text("mine")
     with pytest.raises(TinyslmError, match=r"out.jsonl exists, and was written by something else"):

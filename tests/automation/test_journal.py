@@ -1,9 +1,11 @@
 """A file of lines that only grows, and survives being cut off anywhere."""
 
+import fcntl
+
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.serving.automation.journal import Journal, as_json
+from tinyslm.serving.automation.journal import BLOCK, Journal, as_json
 
 LINES = [{"n": 1, "text": "a\nb"}, {"n": 2, "text": "Ça 🙂"}, {"n": 3, "text": ""}]
 
@@ -57,3 +59,35 @@ def test_halves_of_surrogate_pairs_survive(tmp_path):
     write(path, [{"text": "\ud800 Ça"}])
     with Journal(path) as journal:
         assert list(journal) == [{"text": "\ud800 Ça"}]
+
+
+def test_another_file_at_its_path_is_not_taken_for_it(tmp_path):
+    path = tmp_path / "a.part"
+    with Journal(path) as journal:
+        journal.append(LINES[0])
+        path.unlink()
+        write(path, LINES[1:])
+        journal.append(LINES[2])
+        assert list(journal) == [LINES[0], LINES[2]]
+        journal.remove()
+    with Journal(path) as other:
+        assert list(other) == LINES[1:]
+
+
+def test_a_file_that_goes_while_it_is_opened_is_not_written(tmp_path, monkeypatch):
+    path = tmp_path / "a.part"
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: path.unlink())
+    with pytest.raises(TinyslmError, match="Another process is writing"):
+        Journal(path)
+
+
+def test_lines_may_be_longer_than_what_is_read_at_once(tmp_path):
+    path = tmp_path / "a.part"
+    lines = [{"text": "x" * length} for length in (3, BLOCK, 2 * BLOCK, 1)]
+    write(path, lines)
+    with Journal(path) as journal:
+        assert list(journal) == lines
+        journal.clear()
+        assert (list(journal), journal.count, journal.last) == ([], 0, None)
+        journal.append(LINES[0])
+        assert list(journal) == LINES[:1]

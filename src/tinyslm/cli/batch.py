@@ -30,7 +30,7 @@ class BatchOptions(Section):
     )
     limit: int = Field(default=0, ge=0, description="How many rows to do at most; 0: all.")
     concurrency: int = Field(default=32, ge=1, le=1024, description="How many requests the engine has at a time.")
-    restart: bool = Field(default=False, description="Begin anew: remove what an earlier run left in --out.")
+    restart: bool = Field(default=False, description="Begin anew: replace what an earlier batch left in --out.")
 
 
 def batch(
@@ -66,7 +66,7 @@ def batch(
     json
         Print what was done as JSON, and no progress.
     """
-    from tinyslm.serving.automation.batch import Batch, restart
+    from tinyslm.serving.automation.batch import Batch
 
     options = options or BatchOptions()
     asking = (prompts or PromptOptions()).asking(sampling or SamplingSettings())
@@ -75,9 +75,7 @@ def batch(
     if out is None or str(out) == "-":
         _stream(model, job, engine or EngineOptions())
     else:
-        if options.restart:
-            restart(out)
-        _write(model, job, engine or EngineOptions(), json=json)
+        _write(model, job, engine or EngineOptions(), restart=options.restart, json=json)
 
 
 def _stream(model: Path, job: Batch, options: EngineOptions) -> None:
@@ -98,7 +96,7 @@ def _stream(model: Path, job: Batch, options: EngineOptions) -> None:
         sys.exit(FAILED)
 
 
-def _write(model: Path, job: Batch, options: EngineOptions, *, json: bool) -> None:
+def _write(model: Path, job: Batch, options: EngineOptions, *, restart: bool, json: bool) -> None:
     import sys
     from contextlib import nullcontext
     from dataclasses import asdict
@@ -113,7 +111,7 @@ def _write(model: Path, job: Batch, options: EngineOptions, *, json: bool) -> No
         check = f"{model_check(model if model.is_file() else find_model(model))} {options.dtype}"
         try:
             with nullcontext(lambda done, share: None) if json else row_progress(f"Answering {job.source}") as progress:
-                summary = run_batch(engine, check, job, progress)
+                summary = run_batch(engine, check, job, progress, restart=restart)
         except KeyboardInterrupt:
             say("\nStopped; the rows that were done are saved. The same command goes on.")
             sys.exit(130)

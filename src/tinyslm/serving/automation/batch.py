@@ -62,28 +62,44 @@ class Summary:
     seconds: float = 0.0
 
 
-def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lambda done, share: None) -> Summary:
+def run_batch(
+    engine: Engine,
+    model: str,
+    batch: Batch,
+    progress: Progress = lambda done, share: None,
+    *,
+    restart: bool = False,
+) -> Summary:
     """Do what is left of a batch; `model` tells one model from another (see `model_check`); the engine is started.
 
-    Raises `TinyslmError` when the output belongs to something else.
+    restart: begin anew; what an earlier batch left is removed when the first row is answered, not before. Raises
+    `TinyslmError` when the output belongs to something else, with `restart` only if that is no batch.
     """
     check_ending(batch.out)
     check_place(batch.out)
     rows = Rows(batch.source, batch.kind)
     wanted = {"format": FORMAT, "model": model, "asked": _told(batch)}
-    _manifest(batch, wanted)  # before a file is touched that may belong to something else
+    _check_apart(batch)
+    _manifest(batch, wanted, restart=restart)  # before a file is touched that may belong to something else
     batch.out.parent.mkdir(parents=True, exist_ok=True)
     with Journal(part_path(batch.out)) as journal:
-        before = _manifest(batch, wanted)  # nobody else writes it from here on
-        if before.get("finished") and batch.out.exists():
+        before = _manifest(batch, wanted, restart=restart)  # nobody else writes it from here on
+        if before.get("finished") and batch.out.exists() and not restart:
+            journal.remove()
             return _finished_before(rows, batch, before)
-        write_json(_manifest_path(batch.out), {**wanted, "finished": False})
-        done_before, began = journal.count, time.monotonic()
+        done_before, began = 0 if restart else journal.count, time.monotonic()
+        check = journal.last["check"] if journal.last and not restart else ""
         try:
-            usage = _go_on(engine, batch, rows, journal, progress)
+            progress(done_before, rows.share)
+            answered = _begun(_answered(engine, batch, rows, done_before, check))
+            if restart:
+                batch.out.unlink(missing_ok=True)
+                journal.clear()
+            write_json(_manifest_path(batch.out), {**wanted, "finished": False})
+            usage = _go_on(answered, rows, journal, progress)
         except BaseException:
             if not journal.count:  # as if it had never been tried: what was wrong can be corrected
-                _forget(batch.out)
+                journal.remove()
             raise
         errors = _finish(batch, wanted, journal)
         return Summary(str(batch.out), journal.count, done_before, errors, *usage, seconds=time.monotonic() - began)
@@ -92,30 +108,24 @@ def run_batch(engine: Engine, model: str, batch: Batch, progress: Progress = lam
 def _finish(batch: Batch, wanted: Line, journal: Journal) -> int:
     """The output appears, and what led to it goes; returns how many rows have an error."""
     journal.sync()
+    failed = [bool(line["failed"]) for line in journal]
+    if len(failed) != journal.count:
+        raise TinyslmError(
+            f"{journal.path} was changed by something else: it has {len(failed)} rows instead of {journal.count}.",
+            "Run the same command again, and let nothing else write there.",
+        )
     fields = batch.asking.form.fields if batch.asking.form else ()
     publish(lambda: (line["result"] for line in journal), batch.out, fields)
-    errors = sum(bool(line["failed"]) for line in journal)
     check = journal.last["check"] if journal.last else ""
-    ended = {"finished": True, "rows": journal.count, "errors": errors, "check": check}
+    ended = {"finished": True, "rows": journal.count, "errors": sum(failed), "check": check}
     write_json(_manifest_path(batch.out), {**wanted, **ended})
-    part_path(batch.out).unlink()
-    return errors
+    journal.remove()
+    return sum(failed)
 
 
 def stream_batch(engine: Engine, batch: Batch) -> Iterator[Done]:
     """The results one by one; nothing is kept, and nothing can be gone on with."""
     yield from _answered(engine, batch, Rows(batch.source, batch.kind), 0, "")
-
-
-def restart(out: Path) -> None:
-    """Forget what there is of a batch, and its output."""
-    _forget(out)
-    out.unlink(missing_ok=True)
-
-
-def _forget(out: Path) -> None:
-    for path in (_manifest_path(out), part_path(out)):
-        path.unlink(missing_ok=True)
 
 
 def part_path(out: Path) -> Path:
@@ -134,12 +144,14 @@ def model_check(path: Path) -> str:
 _DECIDING = (".safetensors", ".json", ".jinja", ".onnx", ".data", ".gguf", ".model")
 
 
-def _go_on(engine: Engine, batch: Batch, rows: Rows, journal: Journal, progress: Progress) -> tuple[int, int]:
-    """Answer the rows that the journal does not have; returns the tokens of prompts and answers."""
+def _begun(answered: Iterator[Done]) -> Iterator[Done]:
+    """The same results, of which the first one is there: nothing was wrong with how rows are to be taken."""
+    return chain(list(islice(answered, 1)), answered)
+
+
+def _go_on(answered: Iterator[Done], rows: Rows, journal: Journal, progress: Progress) -> tuple[int, int]:
+    """Keep the results in the journal as they come; returns the tokens of prompts and answers."""
     prompt_tokens = tokens = 0
-    check = journal.last["check"] if journal.last else ""
-    answered = _answered(engine, batch, rows, journal.count, check)
-    progress(journal.count, rows.share)
     for done in answered:
         journal.append({"check": done.row.check, "failed": done.failed, "result": done.result})
         prompt_tokens += done.prompt_tokens
@@ -176,7 +188,6 @@ def _skip_done(rows: Iterator[Row], done: int, check: str, batch: Batch) -> None
 
 def _finished_before(rows: Rows, batch: Batch, manifest: Line) -> Summary:
     """The summary of a batch that needs nothing more."""
-    part_path(batch.out).unlink(missing_ok=True)
     count, check = 0, ""
     for row in islice(rows, batch.limit or None):
         count, check = count + 1, row.check
@@ -189,8 +200,18 @@ def _manifest_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.batch.json")
 
 
-def _manifest(batch: Batch, wanted: Mapping[str, Any]) -> Line:
-    """What is known of an earlier run for the same output; raises `TinyslmError` when it did something else."""
+def _check_apart(batch: Batch) -> None:
+    """Raise `TinyslmError` where the results would replace the rows."""
+    for path in (batch.out, part_path(batch.out), _manifest_path(batch.out)):
+        if batch.source != "-" and path.exists() and path.samefile(batch.source):
+            raise TinyslmError(f"{path} is the input, which would be written over.", "Give another --out.")
+
+
+def _manifest(batch: Batch, wanted: Mapping[str, Any], *, restart: bool) -> Line:
+    """What is known of an earlier run for the same output.
+
+    Raises `TinyslmError` when it was no batch, and when it was another one, which a restart need not mind.
+    """
     path, part = _manifest_path(batch.out), part_path(batch.out)
     begun = part.exists() and part.stat().st_size > 0
     if not batch.out.exists() and not begun:
@@ -199,10 +220,12 @@ def _manifest(batch: Batch, wanted: Mapping[str, Any]) -> Line:
     if before == {} or (not begun and isinstance(before, dict) and not before.get("finished")):
         raise TinyslmError(
             f"{part if begun else batch.out} exists, and was written by something else.",
-            "Give another --out, or --restart.",
+            "Give another --out, or delete it yourself.",
         )
     if not isinstance(before, dict) or not wanted.keys() <= before.keys():
-        raise TinyslmError(f"{path} is damaged.", "Give another --out, or --restart.")
+        raise TinyslmError(f"{path} is damaged.", f"Give another --out, or delete {batch.out} and {part} yourself.")
+    if restart:
+        return before
     old, new = (dict(flatten({key: one[key] for key in wanted})) for one in (before, wanted))
     changed = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if "model" in changed:

@@ -15,6 +15,8 @@ from tinyslm.core.files import disk_error
 
 Line = dict[str, Any]
 
+BLOCK = 1 << 20  # bytes read at a time
+
 
 class Journal:
     """Lines that stay once they are written: iterate over them, `append` more. Use it in a `with` block.
@@ -28,6 +30,8 @@ class Journal:
         try:
             self._file = path.open("ab+", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not self._is_at_its_path():  # who had it has just removed it, and a third one may have made it anew
+                raise BlockingIOError
         except BlockingIOError:
             self._file.close()
             raise TinyslmError(
@@ -46,9 +50,7 @@ class Journal:
 
     def __iter__(self) -> Iterator[Line]:
         """The lines so far."""
-        with self.path.open("rb") as file:
-            for line in file:
-                yield json.loads(line)
+        return map(json.loads, self._lines())
 
     def append(self, line: Line) -> None:
         """Write one line more; it survives this process from here on."""
@@ -65,19 +67,48 @@ class Journal:
         """Flush it to the disk: it survives a power cut, too."""
         os.fsync(self._file.fileno())
 
+    def clear(self) -> None:
+        """Forget all lines; nobody else gets at the file in between."""
+        try:
+            self._file.truncate(0)
+        except OSError as error:
+            raise disk_error(self.path, error) from error
+        self.count, self.last = 0, None
+
+    def remove(self) -> None:
+        """Remove the file, unless another one lies there by now."""
+        if self._is_at_its_path():
+            self.path.unlink(missing_ok=True)
+
     def _repair(self) -> int:
         """Cut off what is no whole line; returns how many lines there are."""
         count = end = 0
-        with self.path.open("rb") as file:
-            for line in file:
-                if (value := _whole(line)) is None:
-                    break
-                self.last = value
-                end += len(line)
-                count += 1
-        if end < self.path.stat().st_size:
+        for line in self._lines():
+            if (value := _whole(line)) is None:
+                break
+            self.last = value
+            end += len(line)
+            count += 1
+        if end < os.fstat(self._file.fileno()).st_size:
             self._file.truncate(end)
         return count
+
+    def _lines(self) -> Iterator[bytes]:
+        """The lines of the file that is locked, whatever lies at its path by now; the last one may be torn."""
+        place, rest = 0, b""
+        while block := os.pread(self._file.fileno(), BLOCK, place):
+            place += len(block)
+            *whole, rest = (rest + block).split(b"\n")
+            for line in whole:
+                yield line + b"\n"
+        if rest:
+            yield rest
+
+    def _is_at_its_path(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
 
 
 def as_json(value: Any) -> bytes:
