@@ -33,7 +33,7 @@ class Kept:
 
     def add(self, name: str, owner: str, messages: Sequence[Message], told: Mapping[str, Any]) -> None:
         """Keep an answer, with the conversation that it ends; the oldest ones make room."""
-        size = len(encode(told)) + sum(len(message.model_dump_json()) for message in messages)
+        size = len(encode(told)) + sum(len(encode(message.model_dump())) for message in messages)
         self._entries[name] = _Entry(owner, messages, told, size)
         self._size += size
         while self._size > self._most:
