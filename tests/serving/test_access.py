@@ -57,6 +57,14 @@ def test_keys_are_kept_as_hashes(tmp_path) -> None:
     assert not read_keys(None, "")
 
 
+def test_a_key_is_not_added_to_what_holds_no_keys(tmp_path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for file in (tmp_path, tmp_path / "binary"):
+        with pytest.raises(TinyslmError, match="Could not read the keys in"):
+            make_key("ann", file)
+    assert (tmp_path / "binary").read_bytes() == b"\xff\xfe"
+
+
 @pytest.mark.parametrize("line", ["secret", "ann sha256:12", "ann secret", "a b sha256:" + "0" * 64])
 def test_lines_that_are_no_hashes_are_refused_unseen(tmp_path, line) -> None:
     (tmp_path / "keys").write_text(f"# keys\n{line}\n")

@@ -46,24 +46,31 @@ def read_keys(file: Path | None, variable: str = "") -> Keys:
     """
     names = dict(_parsed(variable.replace(",", "\n"), "the environment variable"))
     if file is not None:
-        try:
-            names |= _parsed(file.read_text(encoding="utf-8"), str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no text"
-            raise TinyslmError(f"Could not read the keys in {file}: {reason}.", "Check the path.") from None
+        names |= _parsed(_read(file), str(file))
     return Keys(names)
 
 
 def make_key(name: str, file: Path | None = None) -> tuple[str, str]:
-    """A new key and its line, which is added to `file` if given."""
+    """A new key and its line, which is added to `file` if given.
+
+    Raises `TinyslmError` for a name that cannot be a key's, and for a file that cannot be read or written.
+    """
     key = _PREFIX + secrets.token_urlsafe(32)
     line = f"{name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
     if not _LINE.fullmatch(line):
         raise TinyslmError(f"{name!r} cannot be a key's name.", "Use letters, digits, dots and dashes, at most 64.")
     if file is not None:
-        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        before = _read(file) if file.exists() else ""
         write_atomic(file, before + ("\n" if before and not before.endswith("\n") else "") + line + "\n")
     return key, line
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise TinyslmError(f"Could not read the keys in {file}: {reason}.", "Check the path.") from None
 
 
 def _parsed(text: str, place: str) -> Iterator[tuple[bytes, str]]:
