@@ -53,6 +53,7 @@ def test_a_column_that_is_not_there_is_told(request_of, template):
         ("{{ ''.__class__.__mro__ }}", "template failed|asks for what the row does not have"),
         ("{{ 1 / 0 }}", "template failed: division by zero"),
         ("{% include '/etc/passwd' %}", "template failed"),
+        ("{{ range(100001) }}", r"template failed: .*\(100000\)\.(?!\.)"),
     ],
 )
 def test_templates_that_fail(request_of, template, expected):

@@ -125,7 +125,7 @@ def _renderer(template: str) -> Callable[[Mapping[str, Any]], str]:
                 f"Its columns: {', '.join(map(str, values))}.",
             ) from None
         except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError) as error:
-            raise TinyslmError(f"The template failed: {error}.", "Correct it.") from None
+            raise TinyslmError(f"The template failed: {str(error).rstrip('.')}.", "Correct it.") from None
 
     return render
 
