@@ -81,6 +81,9 @@ ESCAPES = [
     "a.txt\0.md",
     "C:\\secret.txt",
     "x" * 2000,
+    "x" * 300,
+    "sub/" + "x" * 300,
+    "a\ud800.txt",
     "d/" * 100 + "x",
 ]
 

@@ -79,9 +79,13 @@ class SafeFolder:
         """Write a file whole or not at all, replacing an older one; folders on the way to it are made."""
         *folders, name = self._parts(path)
         with self._folder(folders, path, make=True) as folder:
-            with suppress(FileNotFoundError):
+            try:
                 if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                     raise ToolError(f"{path} exists and is not a file.")
+            except FileNotFoundError:
+                pass
+            except OSError as error:
+                raise _problem(path, error) from None
             temporary = f".{token_hex(8)}.tmp"
             with _opened(temporary, _NEW, folder, path) as file:
                 try:
@@ -97,7 +101,7 @@ class SafeFolder:
 
     def _parts(self, path: str, *, may_be_root: bool = False) -> list[str]:
         """The names in a path; raises `ToolError` for one that leads elsewhere or nowhere."""
-        if "\0" in path or len(path) > LONGEST_PATH:
+        if "\0" in path or len(path) > LONGEST_PATH or not _encodable(path):
             raise ToolError("This is no path.")
         if path.startswith(("/", "~")) or "\\" in path:
             raise ToolError(f"{path} is not below the folder: give a path such as notes/today.txt, relative to it.")
@@ -121,6 +125,15 @@ class SafeFolder:
             yield folder
         finally:
             os.close(folder)
+
+
+def _encodable(path: str) -> bool:
+    """Whether the system can be given it: models write halves of surrogate pairs, which no file name has."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager
