@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 
     from tinyslm.inference.engine import Engine
 
-if TYPE_CHECKING:
-    pass
-
 
 def serve(
     model: Path | None = None,
