@@ -20,8 +20,8 @@ def error_of(response: httpx.Response) -> dict:
 @pytest.mark.parametrize(
     ("change", "param", "says"),
     [
-        ({"temprature": 1}, None, 'Did you mean "temperature"?'),
-        ({"functions": []}, None, "give them as tools"),
+        ({"temprature": 1}, "temprature", 'Did you mean "temperature"?'),
+        ({"functions": []}, "functions", "give them as tools"),
         ({"temperature": "hot"}, "temperature", "number"),
         ({"temperature": -1}, "temperature", "greater than or equal to 0"),
         ({"n": 99}, "n", "16"),
@@ -36,6 +36,12 @@ def error_of(response: httpx.Response) -> dict:
         ({"stop": ["a", 1]}, "stop.1", "must be a text"),
         ({"response_format": {"type": "jpeg"}}, "response_format", "json_schema"),
         ({"response_format": {"type": "regex", "pattern": "(a"}}, "response_format", "regular expression"),
+        ({"response_format": {"type": "regex", "pattern": 1}}, "response_format.pattern", "must be a text"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": []}}},
+            "response_format.json_schema.schema",
+            "must be a JSON object",
+        ),
         ({"messages": [{"role": "user", "content": "x" * 5000}]}, None, "4095"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -76,6 +82,37 @@ def test_mistakes_elsewhere_are_named(running, path, change, says) -> None:
     assert says in error_of(response)["message"]
 
 
+@pytest.mark.parametrize(("path", "name"), [("/v1/completions", "suffix"), ("/v1/embeddings", "dimensions")])
+def test_fields_that_are_not_supported_are_named(running, path, name) -> None:
+    with running.http() as http:
+        response = http.post(path, json={"model": "tiny", name: 8})
+    assert error_of(response)["param"] == name
+
+
+def test_a_deeply_nested_schema_is_refused_wherever_it_is(running) -> None:
+    schema: dict = {}
+    for _ in range(400):
+        schema = {"type": "array", "items": schema}
+    form = {"type": "json_schema", "json_schema": {"schema": schema}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": schema}}
+    flat = {"type": "function", "name": "f", "parameters": schema}
+    bodies = [
+        ("/v1/chat/completions", CHAT | {"response_format": form}, "response_format.json_schema.schema"),
+        ("/v1/chat/completions", CHAT | {"tools": [tool]}, "tools.0.function.parameters"),
+        ("/v1/responses", {"model": "tiny", "input": "x", "tools": [flat]}, "tools.0.parameters"),
+        (
+            "/v1/responses",
+            {"model": "tiny", "input": "x", "text": {"format": {"type": "json_schema", "schema": schema}}},
+            "text.format.schema",
+        ),
+    ]
+    with running.http() as http:
+        for path, body, param in bodies:
+            response = http.post(path, json=body)
+            assert (response.status_code, error_of(response)["param"]) == (400, param)
+            assert "nested more than 64 deep" in error_of(response)["message"]
+
+
 def test_fields_that_change_nothing_are_let_pass(running) -> None:
     harmless = {"user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "prediction": None}
     with running.http() as http:
@@ -89,6 +126,8 @@ def test_fields_that_change_nothing_are_let_pass(running) -> None:
         ("POST", "/v1/chat/completions", b"[" * 100_000, 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b"\xff\xfe", 400, "invalid_json"),
         ("POST", "/v1/chat/completions", b"", 400, "missing"),
+        ("POST", "/v1/chat/completions", b"null", 400, "invalid_value"),
+        ("POST", "/v1/chat/completions", b'"text"', 400, "invalid_value"),
         ("POST", "/v1/nothing", b"{}", 404, "not_found"),
         ("GET", "/v1/chat/completions", None, 405, "method_not_allowed"),
         ("GET", "/docs", None, 404, "not_found"),

@@ -16,6 +16,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
 from tinyslm.inference.engine import EngineFull
 from tinyslm.serving.models import Unavailable, UnknownModel
+from tinyslm.serving.shapes.body import FieldMistake
 from tinyslm.serving.wire import Json, encode
 
 RETRY_SECONDS = 1
@@ -138,18 +139,31 @@ async def _tell_http(request: Request, error: Exception) -> Response:
 def validation_error(mistakes: Sequence[Any]) -> ApiError:
     """What pydantic found wrong in a body: of alternatives for one value, the mistake that lies deepest in it."""
     mistake = max(mistakes, key=lambda one: len(one["loc"]))
-    place = [str(part) for part in mistake["loc"] if part != "body" and not _is_kind(part)]
-    param = ".".join(place) or None
+    param = _param(mistake["loc"])
     if mistake["type"] == "json_invalid":
         return bad_request("The body is not valid JSON.", code="invalid_json")
     if mistake["type"] == "missing":
         return bad_request(f"{param or 'The body'} is missing.", param, "missing")
     if mistake["type"] == "value_error":
         text = str(mistake["ctx"]["error"])
+        if isinstance(mistake["ctx"]["error"], FieldMistake):
+            return bad_request(text, mistake["ctx"]["error"].param)
         return bad_request(f"{param}: {text}" if param else text, param)
     if mistake["type"] == "extra_forbidden":
         return bad_request(f'There is no field "{param}".', param, "unknown_field")
+    if mistake["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return bad_request(f"{param or 'The body'} must be a JSON object.", param)
     return bad_request(one_line(f"{param or 'The body'} = {wrong_value(mistake)}", 400), param)
+
+
+def _param(place: Sequence[object]) -> str | None:
+    """The field at `place`, as in `messages.0.role`; without the kinds of values that pydantic names among the keys."""
+    if place[:1] == ("body",):
+        place = place[1:]
+    tagged = [False, *(part in ("response_format", "format") for part in place)]  # their `type` is told next
+    return (
+        ".".join(str(part) for part, tag in zip(place, tagged, strict=False) if not tag and not _is_kind(part)) or None
+    )
 
 
 def _is_kind(part: object) -> bool:

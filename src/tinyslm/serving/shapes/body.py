@@ -8,7 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from tinyslm.core.errors import did_you_mean
+from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.inference.json_schema import check_size
 
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Token = Annotated[int, Field(ge=0, le=2**31)]
@@ -22,6 +23,26 @@ def _finite(value: float) -> float:
 
 
 Number = Annotated[float, AfterValidator(_finite)]
+
+
+def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
+    try:
+        check_size(schema)
+    except TinyslmError as error:
+        raise ValueError(f"{error.problem} {error.remedy}") from error
+    return schema
+
+
+SchemaObject = Annotated[dict[str, Any], AfterValidator(_bounded)]
+"""A JSON schema that can be written as JSON again: not nested too deep, with numbers and characters that JSON has."""
+
+
+class FieldMistake(ValueError):
+    """A mistake that a check of the whole body finds in one field, `param`."""
+
+    def __init__(self, param: str, text: str) -> None:
+        super().__init__(text)
+        self.param = param
 
 
 class Part(BaseModel):
@@ -47,9 +68,10 @@ class Body(BaseModel):
         values = {name: value for name, value in values.items() if value is not None}
         for name in values:
             if name in cls.refused:
-                raise ValueError(f"{name} is not supported: {cls.refused[name]}")
+                raise FieldMistake(name, f"{name} is not supported: {cls.refused[name]}")
             if name not in cls.model_fields:
-                raise ValueError(f'there is no field "{name[:100]}". {did_you_mean(name[:100], cls.model_fields)}')
+                known = did_you_mean(name[:100], cls.model_fields)
+                raise FieldMistake(name[:100], f'there is no field "{name[:100]}". {known}')
         return values
 
 

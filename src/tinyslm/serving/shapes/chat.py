@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,6 +16,7 @@ from tinyslm.serving.shapes.body import (
     LarkFormat,
     Part,
     RegexFormat,
+    SchemaObject,
     TextFormat,
 )
 
@@ -61,7 +62,7 @@ class Function(Part):
 
     name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: SchemaObject | None = None
     strict: bool | None = None
 
 
@@ -90,7 +91,7 @@ class Schema(Part):
 
     name: str = "answer"
     description: str | None = None
-    schema_: dict[str, Any] | bool = Field(alias="schema")
+    schema_: SchemaObject | bool = Field(alias="schema")
     strict: bool | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -16,6 +16,7 @@ from tinyslm.serving.shapes.body import (
     Part,
     RegexFormat,
     Sampled,
+    SchemaObject,
     TextFormat,
 )
 from tinyslm.serving.shapes.chat import ContentPart, Name
@@ -39,7 +40,7 @@ class FunctionTool(Part):
     type: Literal["function"]
     name: Name
     description: str | None = None
-    parameters: dict[str, Any] | None = None
+    parameters: SchemaObject | None = None
     strict: bool | None = None
 
 
@@ -56,7 +57,7 @@ class SchemaFormat(Part):
     type: Literal["json_schema"]
     name: str = "answer"
     description: str | None = None
-    schema_: dict[str, Any] | bool = Field(alias="schema")
+    schema_: SchemaObject | bool = Field(alias="schema")
     strict: bool | None = None
 
 
