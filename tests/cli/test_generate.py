@@ -81,6 +81,10 @@ def test_answering_instead_of_going_on(tinyslm, finished: Path) -> None:
         (["--schema", '{"type": '], "The schema given is not valid JSON"),
         (["--schema", "s.json", "--regex", "a"], "was to follow a schema and a regex"),
         (["--schema", '{"type": "integer", "minimum": 5, "maximum": 1}'], "cannot be satisfied"),
+        *(
+            ([option, ""], f"The {option} given is empty")
+            for option in ("--schema", "--regex", "--choice", "--grammar")
+        ),
         (["--regex", "("], "The regular expression cannot be used"),
         (["--grammar", "s.json"], "The Lark grammar cannot be used"),
         (["--grammar", "none.lark"], "Could not read none.lark"),

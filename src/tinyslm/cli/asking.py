@@ -27,14 +27,16 @@ Text = Parameter(allow_leading_hyphen=True)
 class FormOptions(Section):
     """What the text must look like: at most one of them."""
 
-    json_form: Annotated[str, Parameter(name="--schema", allow_leading_hyphen=True)] = Field(
-        default="", description="A JSON schema that the text is to satisfy: a file, or JSON that begins with a brace."
+    json_form: Annotated[str | None, Parameter(name="--schema", allow_leading_hyphen=True)] = Field(
+        default=None, description="A JSON schema that the text is to satisfy: a file, or JSON that begins with a brace."
     )
-    regex: Annotated[str, Text] = Field(default="", description="A regular expression that the whole text is to match.")
+    regex: Annotated[str | None, Text] = Field(
+        default=None, description="A regular expression that the whole text is to match."
+    )
     choice: Annotated[tuple[str, ...], Text] = Field(
         default=(), description="A text that may be the answer; given several times, it is one of these."
     )
-    grammar: str = Field(default="", description="A file with a Lark grammar that the text is to follow.")
+    grammar: str | None = Field(default=None, description="A file with a Lark grammar that the text is to follow.")
 
     def form(self) -> Form | None:
         """What the options ask for, if anything."""

@@ -83,17 +83,22 @@ def is_whole(request: Request, completion: Completion) -> bool:
     return matcher.take(completion.ids) == len(completion.ids) and matcher.accepts
 
 
-def form_of(*, schema: str = "", regex: str = "", choices: tuple[str, ...] = (), grammar: str = "") -> Form | None:
+def form_of(
+    *, schema: str | None = None, regex: str | None = None, choices: tuple[str, ...] = (), grammar: str | None = None
+) -> Form | None:
     """The form that options ask for: `schema` is a file or JSON text, `grammar` a Lark file; `None` without any.
 
-    Raises `TinyslmError` for several at once, and for files that cannot be read.
+    Raises `TinyslmError` for several at once, for empty ones, and for files that cannot be read.
     """
-    given = [name for name, value in [("schema", schema), ("regex", regex), ("choice", choices), ("grammar", grammar)]
-             if value]  # fmt: skip
+    options = {"schema": schema, "regex": regex, "choice": choices or None, "grammar": grammar}
+    given = {name: value for name, value in options.items() if value is not None}
     if len(given) > 1:
         raise TinyslmError(
             f"The text was to follow a {' and a '.join(given)}.", f"Give only one of --{', --'.join(given)}."
         )
+    for name, value in given.items():
+        if not all([value] if isinstance(value, str) else value):
+            raise TinyslmError(f"The --{name} given is empty.", "Say what the text must look like, or leave it out.")
     if schema:
         return Form("schema", read_schema(schema))
     if regex:
