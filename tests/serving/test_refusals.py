@@ -229,3 +229,30 @@ def test_what_fails_in_the_engine_is_told_without_details_and_logged(serve, capl
         monkeypatch.undo()
         assert http.post("/v1/completions", json={"model": "tiny", "max_tokens": 1}).status_code == 200
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_what_fails_before_the_answer_lets_go_of_its_place(serve, monkeypatch) -> None:
+    with serve(max_requests=1) as running, running.http() as http:
+        monkeypatch.setattr("tinyslm.serving.chat._Writer", lambda body, answer: 1 / 0)
+        for _ in range(2):
+            response = http.post("/v1/chat/completions", json=CHAT)
+            assert (response.status_code, error_of(response)["code"]) == (500, "internal_error")
+        monkeypatch.undo()
+        assert http.post("/v1/chat/completions", json=CHAT).status_code == 200
+
+
+def test_a_prompt_far_too_long_is_refused_before_it_is_encoded(running, monkeypatch) -> None:
+    engine = running.models.loaded()["tiny"]
+    monkeypatch.setattr(type(engine.tokenizer), "encode", lambda self, text: 1 / 0)
+    spaces = " " * 200_000
+    bodies = [
+        ("/v1/completions", {"model": "tiny", "prompt": spaces}),
+        ("/v1/embeddings", {"model": "tiny", "input": spaces}),
+        ("/v1/chat/completions", CHAT | {"messages": [{"role": "user", "content": spaces}]}),
+        ("/v1/responses", {"model": "tiny", "input": spaces}),
+    ]
+    with running.http() as http:
+        for path, body in bodies:
+            response = http.post(path, json=body)
+            assert (response.status_code, error_of(response)["code"]) == (400, "context_length_exceeded")
+            assert "characters" in error_of(response)["message"]

@@ -122,11 +122,11 @@ class Answer:
         if self._broken is not None:
             self._cancel()
 
-    def limit(self, seconds: float) -> None:
-        """End it as too slow after so many seconds."""
+    def limit(self, seconds: float, begun: float) -> None:
+        """End it as too slow so many seconds after `begun`."""
         message = f"The answer was not complete after {seconds:g} seconds."
         error = ApiError(504, message, "time_limit", headers={"x-should-retry": "false"})
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.stop, error)
+        self._timer = asyncio.get_running_loop().call_later(begun + seconds - time.perf_counter(), self.stop, error)
 
     def stop(self, error: ApiError) -> None:
         """End it early: whoever iterates over it gets `error`, and soon after is cancelled if it still has not left."""

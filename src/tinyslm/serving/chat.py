@@ -32,8 +32,13 @@ async def chat_completions(body: ChatBody, http: HttpRequest) -> Response:
     service = service_of(http)
     if body.n > service.settings.max_choices:
         raise bad_request(f"n is {body.n}; {service.settings.max_choices} are possible.", "n")
-    answer = await service.begin(http, body, body.n, lambda served: [_request(body, served, service.settings)])
-    writer = _Writer(body, answer)
+    answer, writer = await service.begin(
+        http,
+        body,
+        body.n,
+        lambda served: [_request(body, served, service.settings)],
+        lambda answer: _Writer(body, answer),
+    )
     if body.stream:
         return EventStream(answer, writer.write, writer.end)
     async with service.answering(http, answer):

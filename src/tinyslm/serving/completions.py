@@ -18,7 +18,7 @@ from tinyslm.serving.chat import usage
 from tinyslm.serving.errors import bad_request
 from tinyslm.serving.formats import grammar_of
 from tinyslm.serving.models import Served
-from tinyslm.serving.prompting import answer_tokens, bias, check_ids, sampling
+from tinyslm.serving.prompting import answer_tokens, bias, check_ids, prompt_ids, sampling
 from tinyslm.serving.scores import LEAST
 from tinyslm.serving.service import service_of
 from tinyslm.serving.settings import ServerSettings
@@ -36,10 +36,13 @@ async def completions(body: CompletionBody, http: HttpRequest) -> Response:
     service = service_of(http)
     prompts = body.prompts
     _check(body, prompts, service.settings)
-    answer = await service.begin(
-        http, body, len(prompts) * body.n, lambda served: _requests(body, prompts, served, service.settings)
+    answer, writer = await service.begin(
+        http,
+        body,
+        len(prompts) * body.n,
+        lambda served: _requests(body, prompts, served, service.settings),
+        lambda answer: _Writer(body, prompts, answer),
     )
-    writer = _Writer(body, prompts, answer)
     if body.stream:
         return EventStream(answer, writer.write, writer.end)
     async with service.answering(http, answer):
@@ -84,7 +87,7 @@ def _requests(
 
 def _ids(prompt: str | list[int], engine: Engine) -> tuple[int, ...]:
     if isinstance(prompt, str):
-        return engine.prompt_ids(prompt)
+        return prompt_ids(prompt, engine, "prompt")
     if not prompt:
         return engine.prompt_ids("")
     return check_ids(prompt, engine.tokenizer, "prompt")

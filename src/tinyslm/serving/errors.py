@@ -145,15 +145,16 @@ def validation_error(mistakes: Sequence[Any]) -> ApiError:
     if mistake["type"] == "missing":
         return bad_request(f"{param or 'The body'} is missing.", param, "missing")
     if mistake["type"] == "value_error":
-        text = str(mistake["ctx"]["error"])
-        if isinstance(mistake["ctx"]["error"], FieldMistake):
-            return bad_request(text, mistake["ctx"]["error"].param)
-        return bad_request(f"{param}: {text}" if param else text, param)
+        error = mistake["ctx"]["error"]
+        field = error.param if isinstance(error, FieldMistake) else param
+        return bad_request(f"{param}: {error}" if param else str(error), field)
     if mistake["type"] == "extra_forbidden":
         return bad_request(f'There is no field "{param}".', param, "unknown_field")
     if mistake["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return bad_request(f"{param or 'The body'} must be a JSON object.", param)
-    return bad_request(one_line(f"{param or 'The body'} = {wrong_value(mistake)}", 400), param)
+        text = f"{param or 'The body'} must be a JSON object."
+    else:
+        text = one_line(f"{param or 'The body'} = {wrong_value(mistake)}", 400)
+    return bad_request(text, param)
 
 
 def _param(place: Sequence[object]) -> str | None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 COLDEST = 1e-3
 """Below this temperature, the likeliest token has all of the probability anyway."""
 
+CHARACTERS = 32
+"""Of a prompt, for each token of the context: more are not encoded, as they do not fit (tokens have about four)."""
+
 _ROLES = {"developer": "system"}
 
 
@@ -39,7 +42,9 @@ def conversation_ids(messages: Sequence[Message], tools: Sequence[Tool], engine:
             "messages",
             "no_chat_template",
         )
-    return engine.chat_ids(template_messages(messages), plain_tools(tools) or None)
+    plain, listed = template_messages(messages), plain_tools(tools)
+    check_characters(json.dumps([plain, listed], ensure_ascii=False), engine, "messages")
+    return engine.chat_ids(plain, listed or None)
 
 
 def conversation_grammar(
@@ -72,6 +77,24 @@ def conversation_grammar(
 def plain_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
     """Tools as templates and grammars read them."""
     return [tool.model_dump(exclude_none=True) for tool in tools]
+
+
+def prompt_ids(text: str, engine: Engine, param: str) -> tuple[int, ...]:
+    """The ids of a text to go on from; raises `ApiError` for one that is far too long."""
+    check_characters(text, engine, param)
+    return engine.prompt_ids(text)
+
+
+def check_characters(text: str, engine: Engine, param: str) -> None:
+    """Raise `ApiError` for a text so long that encoding it, only to find too many tokens, would take its time."""
+    most = CHARACTERS * max(engine.context, 1024)
+    if len(text) > most:
+        raise bad_request(
+            f"The text has {len(text):,} characters; {most:,} are possible for the {engine.context:,} tokens that the "
+            "model reads.",
+            param,
+            "context_length_exceeded",
+        )
 
 
 def check_ids(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> tuple[int, ...]:

@@ -36,8 +36,13 @@ async def responses(body: ResponseBody, http: HttpRequest) -> Response:
     """Answer a text or a conversation, whole or event by event."""
     service, kept, owner = service_of(http), kept_of(http), visit_of(http.scope).user
     messages = [*kept.messages(body.previous_response_id, owner), *_messages(body.input)]
-    answer = await service.begin(http, body, 1, lambda served: [_request(body, messages, served, service.settings)])
-    events = ResponseEvents(body, answer.served.name)
+    answer, events = await service.begin(
+        http,
+        body,
+        1,
+        lambda served: [_request(body, messages, served, service.settings)],
+        lambda answer: ResponseEvents(body, answer.served.name),
+    )
 
     def keep() -> None:
         if body.store:

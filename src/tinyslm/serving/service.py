@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -37,9 +38,13 @@ class Service:
         self._pool = ThreadPoolExecutor(THREADS, "tinyslm-requests")
         self._mailbox: Mailbox | None = None
 
-    async def begin(self, http: HttpRequest, body: Sampled, count: int, prepare: Prepare) -> Answer:
-        """Begin to answer, with `count` samples in all. The answer is to be run in `answering`.
+    async def begin(
+        self, http: HttpRequest, body: Sampled, count: int, prepare: Prepare, writer: Callable[[Answer], Result]
+    ) -> tuple[Answer, Result]:
+        """Begin to answer, with `count` samples in all. The answer is to be run in `answering`, and at once.
 
+        `writer` makes what will write the answer down, which is given back too: here, where a mistake in it still lets
+        go of all that is held.
         Raises `ApiError` or `TinyslmError` when the request is refused.
         """
         visit = visit_of(http.scope)
@@ -48,6 +53,7 @@ class Service:
             stack.enter_context(self.traffic.hold(count))
             served = await stack.enter_async_context(self.models.use(body.model))
             visit.model = served.name
+            begun = time.perf_counter()
             requests = await self.apart(lambda: prepare(served))
             answer = Answer(served, requests, stack, whole=not body.stream)
             assert answer.count == count, "another number of samples than was asked for"
@@ -55,13 +61,14 @@ class Service:
             if self.settings.log_prompts:
                 visit.prompt = "\n".join(served.engine.tokenizer.decode(one.prompt_ids) for one in requests)
                 answer.said = []
+            written = writer(answer)
             stack.enter_context(self.traffic.keep(answer))
             answer.submit(self.mailbox)
         except BaseException:
             await stack.aclose()
             raise
-        answer.limit(self.settings.max_seconds)
-        return answer
+        answer.limit(self.settings.max_seconds, begun)
+        return answer, written
 
     @asynccontextmanager
     async def using(self, http: HttpRequest, model: str) -> AsyncIterator[Served]:

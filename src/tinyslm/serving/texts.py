@@ -16,7 +16,7 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.request import Usage
 from tinyslm.serving.errors import ApiError, bad_request
 from tinyslm.serving.models import Served
-from tinyslm.serving.prompting import check_ids, conversation_ids
+from tinyslm.serving.prompting import check_ids, conversation_ids, prompt_ids
 from tinyslm.serving.service import service_of
 from tinyslm.serving.shapes.texts import DetokenizeBody, EmbeddingBody, TokenizeBody
 from tinyslm.serving.visit import visit_of
@@ -80,7 +80,7 @@ async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
 
 
 def _embedded_ids(text: str | list[int], engine: Engine) -> tuple[int, ...]:
-    ids = engine.prompt_ids(text) if isinstance(text, str) else check_ids(text, engine.tokenizer, "input")
+    ids = prompt_ids(text, engine, "input") if isinstance(text, str) else check_ids(text, engine.tokenizer, "input")
     if not 0 < len(ids) <= engine.context:
         raise bad_request(
             f"A text has {len(ids)} tokens; between 1 and {engine.context} are possible.",
