@@ -244,3 +244,8 @@ def test_masks_of_a_batch_hide_logits(byte_tokenizer) -> None:
 def test_half_a_character_is_refused(byte_tokenizer, make) -> None:
     with pytest.raises(TinyslmError, match="half of a character"):
         make(byte_tokenizer)
+
+
+def test_expressions_that_repeat_repeats_are_compiled_in_no_time(byte_tokenizer) -> None:
+    grammar = Grammar.regex("(a{200}){200}", byte_tokenizer)  # each letter alone would take minutes
+    assert len(grammar.closing.shortest.letters) == 40_000

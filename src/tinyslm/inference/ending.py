@@ -124,11 +124,13 @@ class _Search:
     def remember(self, place: LLMatcher, way: Letters) -> None:
         """Note where the way went on among several letters."""
         here = place.deep_copy()
-        for letter in way:
+        done = len(self._forced(here))
+        while done < len(way):
             allowed = self._allowed(here)
             if allowed.sum() > 1 and len(self._habits) < _MOST_HABITS:
-                self._habits[allowed.tobytes()] = letter
-            here.consume_token(letter)
+                self._habits[allowed.tobytes()] = way[done]
+            here.consume_token(way[done])
+            done += 1 + len(self._forced(here))
 
     def _forced(self, here: LLMatcher) -> Letters:
         """Go on with the bytes that are forced."""

@@ -42,6 +42,7 @@ Rows = NDArray[np.uint32]
 LONGEST = 1 << 18  # characters of a schema, expression or grammar
 MOST_CHOICES = 10_000
 _MOST_ITEMS = 8_000  # that the parser holds at one place; an object holds some for each property that may come next
+_MOST_FUEL = 200_000  # for building the lexer: (a{1000}){1000} is refused in a tenth of a second
 
 # No white space between the parts of a document, so that a model that likes line ends comes to an end. No \u escapes:
 # llguidance would let a key be written so that it is not seen to be one that the schema names.
@@ -281,7 +282,12 @@ def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance
     """The beginning of a grammar; raises `TinyslmError` for one that is not understood, or allows nothing."""
     from llguidance import LLMatcher, LLParserLimits
 
-    limits = LLParserLimits(verbose_errors=False, max_items_in_row=_MOST_ITEMS, step_max_items=10 * _MOST_ITEMS)
+    limits = LLParserLimits(
+        verbose_errors=False,
+        max_items_in_row=_MOST_ITEMS,
+        step_max_items=10 * _MOST_ITEMS,
+        initial_lexer_fuel=_MOST_FUEL,
+    )
     start = LLMatcher(tokens, source, log_level=0, limits=limits)
     if not start.is_error():
         first = start.deep_copy()
