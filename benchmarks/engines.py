@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--small", type=Path, help="a model folder of about 3M parameters")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", default=[], help="just these in the part streams, and llama.cpp Q4_0")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -69,7 +70,7 @@ class Bench:
     def __init__(self, work: Path, arguments: argparse.Namespace) -> None:
         self.work, self.rounds, self.streams = work, arguments.rounds, sorted(arguments.streams)
         self.chance = np.random.default_rng(0)
-        self.small = arguments.small
+        self.small, self.ways = arguments.small, arguments.ways
         self._folder = arguments.model
 
     @cached_property
@@ -138,14 +139,15 @@ def bf16(bench: Bench) -> dict:
 
 def streams(bench: Bench) -> dict:
     """By the number of streams."""
-    ways = {
-        "native int4": bench.native_int4,
-        "native bf16": bench.native_bf16,
-        "torch bf16": bench.torch_bf16,
-        "onnx int4": bench.onnx_int4,
-        "llama.cpp Q4_0": bench.llama_cpp,
-        "transformers bf16": bench.transformers_bf16,
+    contenders = {
+        "native int4": "native_int4",
+        "native bf16": "native_bf16",
+        "torch bf16": "torch_bf16",
+        "onnx int4": "onnx_int4",
+        "llama.cpp Q4_0": "llama_cpp",
+        "transformers bf16": "transformers_bf16",
     }
+    ways = {name: getattr(bench, way) for name, way in contenders.items() if name in bench.ways or not bench.ways}
     return {count: told(decoding(bench, ways, count), "llama.cpp Q4_0") for count in bench.streams}
 
 
