@@ -92,7 +92,9 @@ def url(serve, _scripted: ScriptedEngine, tiny) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: as long as it is there, Playwright's event loop runs in this thread, where other tests
+# start their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if program is None:
