@@ -6,8 +6,9 @@
 The model is a trained one, or one of 3M parameters that is trained first. It knows stories, not JSON: what holds a
 document together is the grammar alone. Schemas take turns; each document is drawn at temperature 1 with a seed of its
 own, and has between the tokens of the shortest document and 150 more. A document counts as valid if it is JSON that
-`jsonschema` finds valid, formats included. Then, one stream: the time in masks as a share of all, and tokens per second
-with a schema and without. The last line printed is the result as JSON.
+`jsonschema` finds valid, formats included. Then, one stream: the time in masks, and in all that a grammar costs, as a
+share of the whole time, and tokens per second with a schema and without; once with as little room as above, where every
+document's end has to be kept in sight, and once with room enough. The last line printed is the result as JSON.
 """
 
 import argparse
@@ -41,6 +42,7 @@ PROMPTS = ("Once upon a time", "The old man said:", "There was a little dog who"
 MORE = 150  # tokens beyond those of the shortest document
 TOGETHER = 32  # documents in the engine at the same time
 ALONE = 90  # documents, one after the other
+ENOUGH = 2000  # tokens that are more than any document's end needs to be kept in sight
 
 
 def main() -> None:
@@ -62,7 +64,8 @@ def main() -> None:
         "vocab_size": engine.tokenizer.vocab_size,
         "engine": engine.name,
         **many(engine, cases, arguments.count),
-        **alone(engine, cases),
+        "tight": alone(engine, cases, MORE),
+        "ample": alone(engine, cases, ENOUGH),
     }
     print(json.dumps(result))
 
@@ -94,9 +97,9 @@ class Case:
         self._validator = jsonschema.Draft202012Validator(schema, format_checker=checker)
         self._engine = engine
 
-    def request(self, seed: int) -> Request:
+    def request(self, seed: int, more: int = MORE) -> Request:
         draw = random.Random(seed)
-        room = self.shortest + draw.randint(0, MORE)
+        room = self.shortest + draw.randint(more - MORE, more)
         settings = SamplingSettings(max_tokens=room, temperature=1.0, seed=seed)
         return Request(self._engine.prompt_ids(draw.choice(PROMPTS)), settings, grammar=self.grammar)
 
@@ -129,15 +132,15 @@ def many(engine: BatchEngine, cases: list[Case], count: int) -> dict[str, Any]:
     return {"count": done, "valid": valid, "ended": ended, "tokens": tokens, "tokens_per_second": tokens / seconds}
 
 
-def alone(engine: BatchEngine, cases: list[Case]) -> dict[str, Any]:
-    """One stream: the share of the masks, and the rate beside that of free text with as many tokens."""
-    shares, costs, with_schema, free = [], [], [], []
+def alone(engine: BatchEngine, cases: list[Case], more: int) -> dict[str, Any]:
+    """One stream: the share of masks and grammars, and the rate beside that of free text with as many tokens."""
+    masks, grammars, with_schema, free = [], [], [], []
     for seed, case in enumerate(islice(cycle(cases), ALONE)):
-        request = case.request(seed)
-        with masks_timed() as spent:
+        request = case.request(seed, more)
+        with grammar_timed() as spent:
             seconds, tokens = timed(engine, request)
-        shares.append(spent[0] / seconds)
-        costs.append(spent[0] / tokens)
+        masks.append((spent["mask"] / seconds, spent["mask"] / tokens))
+        grammars.append((sum(spent.values()) / seconds, sum(spent.values()) / tokens))
         seconds, tokens = timed(engine, request)
         with_schema.append(tokens / seconds)
         settings = SamplingSettings(max_tokens=tokens, temperature=1.0, seed=seed)
@@ -146,8 +149,10 @@ def alone(engine: BatchEngine, cases: list[Case]) -> dict[str, Any]:
         free.append(tokens / seconds)
     rates = [mine / other for mine, other in zip(with_schema, free, strict=True)]
     return {
-        "mask_share": statistics.median(shares),
-        "mask_microseconds": 1e6 * statistics.median(costs),
+        "mask_share": statistics.median(share for share, _ in masks),
+        "mask_microseconds": 1e6 * statistics.median(cost for _, cost in masks),
+        "grammar_share": statistics.median(share for share, _ in grammars),
+        "grammar_microseconds": 1e6 * statistics.median(cost for _, cost in grammars),
         "one_stream": {"schema": statistics.median(with_schema), "free": statistics.median(free)},
         "one_stream_ratio": statistics.median(rates),
     }
@@ -161,13 +166,13 @@ def timed(engine: BatchEngine, request: Request) -> tuple[float, int]:
 
 
 @contextmanager
-def masks_timed() -> Iterator[list[float]]:
-    """The seconds spent in matchers meanwhile."""
-    spent = [0.0]
+def grammar_timed() -> Iterator[dict[str, float]]:
+    """The seconds spent meanwhile in masks, and in what else matchers do."""
+    spent = {"mask": 0.0, "else": 0.0}
     methods = {name: getattr(Matcher, name) for name in ("allow", "settle", "take", "forced")}
     inside = [False]
 
-    def watched(method: Callable[..., Any]) -> Callable[..., Any]:
+    def watched(method: Callable[..., Any], kind: str) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
             if inside[0]:  # one calls another
                 return method(*arguments)
@@ -175,13 +180,13 @@ def masks_timed() -> Iterator[list[float]]:
             try:
                 return method(*arguments)
             finally:
-                spent[0] += time.perf_counter() - begun
+                spent[kind] += time.perf_counter() - begun
                 inside[0] = False
 
         return call
 
     for name, method in methods.items():
-        setattr(Matcher, name, watched(method))
+        setattr(Matcher, name, watched(method, "mask" if name == "allow" else "else"))
     try:
         yield spent
     finally:

@@ -12,16 +12,15 @@ from tinyslm.export import choosing, engines
 from tinyslm.export.beside import exports_beside
 from tinyslm.export.engines import open_engine
 from tinyslm.export.exporting import export_model
+from tinyslm.hardware import compiling
 from tinyslm.inference.settings import SamplingSettings
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     """A cache folder of the test's own, where compiled libraries of the user's stay at hand."""
-    from tinyslm.inference.native import build
-
-    compiled = build.cache_folder()
-    monkeypatch.setattr(build, "cache_folder", lambda: compiled)
+    compiled = compiling.cache_folder()
+    monkeypatch.setattr(compiling, "cache_folder", lambda: compiled)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(choosing, "_is_busy", lambda: False)
     return tmp_path / "cache" / "tinyslm" / "engines.json"

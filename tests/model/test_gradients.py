@@ -1,4 +1,4 @@
-"""The hand-written forward and backward passes against plain PyTorch in higher precision."""
+"""The hand-written forward and backward passes against plain PyTorch in higher precision, with kernels and without."""
 
 from copy import deepcopy
 
@@ -9,9 +9,16 @@ from torch.nn import functional as F
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder, shaped
+from tinyslm.model.kernels import library
 from tinyslm.model.loss import IGNORE, loss_sum, token_losses
 from tinyslm.model.norm import RMSNorm
 from tinyslm.model.rotary import Rotary, turned
+
+
+@pytest.fixture(autouse=True, params=["kernels", "no kernels"])
+def with_and_without_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "no kernels":
+        monkeypatch.setattr(library, "kernels", lambda: None)
 
 
 def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:

@@ -53,22 +53,23 @@ class Closer:
 
     def __init__(self, closing: Closing) -> None:
         self._closing = closing
-        self._place = closing.start.deep_copy()
-        self._sizes: list[int] = []  # letters of each token that has been taken in here
+        self._place = closing.start.deep_copy()  # over letters, for searches; it follows when there is one
+        self._place_taken: list[int] = []
+        self._count = 0  # tokens before `_here`
         self._here: Ending | None = closing.shortest
         self._hint: Letters = closing.shortest.letters if closing.shortest else []
         self._expected: tuple[int, Ending] | None = None  # a token and the ending after it
 
-    def settle(self, token: int, taken: Sequence[int], left: int) -> int:
-        """See `Matcher.settle`; `taken`: all tokens up to now."""
+    def settle(self, token: int, taken: Sequence[int], left: int, inner: LLMatcher) -> int:
+        """See `Matcher.settle`; `taken`: all tokens up to now; `inner`: the text's place, over all tokens."""
         if self._closing.shortest is None or left > self._closing.reserve or token in self._closing.vocabulary.stops:
             return token
-        self._catch_up(taken)
-        after = self._ending_after(token)
+        self._follow(taken)
+        after = self._ending_after(token, taken, inner)
         if after is not None and len(after.ids) < left:
             self._expected = token, after
             return token
-        here = self._ending_here()
+        here = self._ending_here(taken)
         if here is None or (after is not None and len(after.ids) < len(here.ids)):
             return token  # it was too late from the start
         if not here.ids:
@@ -78,43 +79,50 @@ class Closer:
         self._expected = first, Ending(rest, here.ids[1:])
         return first
 
-    def _catch_up(self, taken: Sequence[int]) -> None:
-        """Take in the tokens that have come since, or forget those that were taken back."""
-        if len(taken) < len(self._sizes):
-            self._place.rollback(sum(self._sizes[len(taken) :]))
-            del self._sizes[len(taken) :]
-            self._here = self._expected = None
-        if len(taken) == len(self._sizes):
+    def _follow(self, taken: Sequence[int]) -> None:
+        """The ending that was expected holds when just the token came that was expected, else none is known."""
+        if len(taken) == self._count:
             return
-        new = taken[len(self._sizes) :]
-        for token in new:
-            letters = self._closing.vocabulary.letters_of(token)
-            self._place.consume_tokens(letters)
-            self._sizes.append(len(letters))
         expected, self._expected = self._expected, None
-        self._here = expected[1] if expected is not None and list(new) == [expected[0]] else None
+        as_expected = expected is not None and list(taken[self._count :]) == [expected[0]]
+        self._here = expected[1] if expected is not None and as_expected else None
+        self._count = len(taken)
         if self._here is not None:
             self._hint = self._here.letters
 
-    def _ending_after(self, token: int) -> Ending | None:
+    def _ending_after(self, token: int, taken: Sequence[int], inner: LLMatcher) -> Ending | None:
         letters = self._closing.vocabulary.letters_of(token)
-        if self._here is not None and letters and self._here.letters[: len(letters)] == letters:
-            if self._here.ids[0] == token:
-                return Ending(self._here.letters[len(letters) :], self._here.ids[1:])
-            return self._ending(self._here.letters[len(letters) :])
+        here = self._here
+        if here is not None and letters and here.letters[: len(letters)] == letters:
+            if here.ids[0] == token:
+                return Ending(here.letters[len(letters) :], here.ids[1:])
+            return self._ending(here.letters[len(letters) :])
         if not letters:
             return None
-        if self._here is not None and leads_to_end(self._place, letters + self._here.letters, self._closing.vocabulary):
-            return self._here
-        after = self._place.deep_copy()
+        if here is not None and leads_to_end(inner, [token, *here.letters], self._closing.vocabulary):
+            return here
+        after = self._followed(taken).deep_copy()
         if after.try_consume_tokens(letters) != len(letters):
             return None
         return self._ending(self._closing.endings.find(after, self._hint))
 
-    def _ending_here(self) -> Ending | None:
+    def _ending_here(self, taken: Sequence[int]) -> Ending | None:
         if self._here is None:
-            self._here = self._ending(self._closing.endings.find(self._place, self._hint))
+            self._here = self._ending(self._closing.endings.find(self._followed(taken), self._hint))
         return self._here
+
+    def _followed(self, taken: Sequence[int]) -> LLMatcher:
+        """The place over letters behind `taken`."""
+        letters_of, before = self._closing.vocabulary.letters_of, self._place_taken
+        same = next((at for at, both in enumerate(zip(before, taken, strict=False)) if both[0] != both[1]), None)
+        if same is None:
+            same = min(len(before), len(taken))
+        if same < len(before):
+            self._place.rollback(sum(len(letters_of(token)) for token in before[same:]))
+        for token in taken[same:]:
+            self._place.consume_tokens(letters_of(token))
+        self._place_taken = list(taken)
+        return self._place
 
     def _ending(self, letters: Letters | None) -> Ending | None:
         return None if letters is None else Ending(letters, self._closing.vocabulary.shortened(letters))

@@ -212,7 +212,7 @@ class Matcher:
             self._closer = Closer(self.grammar.closing)
         changed = {} if self._taken else self._first
         spelled = changed.get(token, token)
-        settled = spelled if spelled is None else self._closer.settle(spelled, self._taken, left)
+        settled = spelled if spelled is None else self._closer.settle(spelled, self._taken, left, self.inner)
         return token if settled is None or settled == spelled or settled in changed else settled
 
     def rollback(self, count: int) -> None:

@@ -52,6 +52,7 @@ class Vocabulary:
         self.tokens = _read(tokenizer, self.bytes_of, self.special)
         self.letters = _read(tokenizer, letters, self.special)
         self.spelled_first = _spelled_first(tokenizer, ordinary)
+        self._letters: dict[int, list[int]] = {}
 
     def spelled(self, text: bytes) -> list[int]:
         """The text in single bytes; nothing if there is no token for one of them."""
@@ -59,8 +60,10 @@ class Vocabulary:
         return [] if None in letters else [letter for letter in letters if letter is not None]
 
     def letters_of(self, token: int) -> list[int]:
-        """The token in letters."""
-        return [token] if token in self.special else self.spelled(self.bytes_of[token])
+        """The token in letters; not to be changed."""
+        if token not in self._letters:
+            self._letters[token] = [token] if token in self.special else self.spelled(self.bytes_of[token])
+        return self._letters[token]
 
     def shortened(self, letters: Sequence[int]) -> list[int]:
         """The same text in fewer tokens: from left to right, the longest that fits."""

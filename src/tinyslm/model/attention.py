@@ -5,14 +5,16 @@ Shape legend: b batch, t sequence, s sequence with the cached past, d dim, h hea
 
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
+from tinyslm.model.kernels import heads
 from tinyslm.model.layers import Linear
 from tinyslm.model.norm import RMSNorm
-from tinyslm.model.rotary import turned
+from tinyslm.model.rotary import Turn, turned
 from tinyslm.model.sight import Sight
 
 
@@ -53,16 +55,32 @@ class Attention(nn.Module):
         if self.config.qk_norm and self.config.qk_norm_over == "all":
             q, k = self.q_norm(q), self.k_norm(k)
         q_bthk, k_btgk = self._split(q), self._split(k)
-        if self.config.qk_norm and self.config.qk_norm_over == "head":
-            q_bthk, k_btgk = self.q_norm(q_bthk), self.k_norm(k_btgk)
-        out: Tensor = self.o_proj(self.core(q_bthk, k_btgk, v_btgk, sight, cache).flatten(2))
+        turn, by_head = self._turn(sight), self.config.qk_norm and self.config.qk_norm_over == "head"
+        if turn is not None and torch.is_grad_enabled() and heads.suits(q_bthk, turn.cos):
+            q_bthk = heads.prepared(q_bthk, self.q_norm if by_head else None, turn)
+            k_btgk = heads.prepared(k_btgk, self.k_norm if by_head else None, turn)
+            y_bthk = self._gathered(q_bthk, k_btgk, v_btgk, sight, cache)
+        else:
+            if by_head:
+                q_bthk, k_btgk = self.q_norm(q_bthk), self.k_norm(k_btgk)
+            y_bthk = self.core(q_bthk, k_btgk, v_btgk, sight, cache)
+        out: Tensor = self.o_proj(y_bthk.flatten(2))
         return out
 
     def core(self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
         """Queries, keys and values to what each token gathers, `[b, t, h, k]`."""
-        turn = sight.local_turn if self.local else sight.turn
-        if self.rotated and turn is not None:
+        if (turn := self._turn(sight)) is not None:
             q_bthk, k_btgk = turned(q_bthk, turn), turned(k_btgk, turn)
+        return self._gathered(q_bthk, k_btgk, v_btgk, sight, cache)
+
+    def _turn(self, sight: Sight) -> Turn | None:
+        """By what this block turns queries and keys."""
+        turn = sight.local_turn if self.local else sight.turn
+        return turn if self.rotated else None
+
+    def _gathered(
+        self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, sight: Sight, cache: LayerCache | None
+    ) -> Tensor:
         q_bhtk, k_bgsk, v_bgsk = q_bthk.transpose(1, 2), k_btgk.transpose(1, 2), v_btgk.transpose(1, 2)
         if cache is not None:
             k_bgsk, v_bgsk = cache.extend(k_bgsk, v_bgsk)
@@ -80,7 +98,5 @@ def attend(q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, 
     t, s = q_bhtk.shape[2], k_bgsk.shape[2]
     if mask is None and t > 1:
         assert t == s, "a past needs a mask"
-        if groups > 1:
-            k_bgsk, v_bgsk = k_bgsk.repeat_interleave(groups, 1), v_bgsk.repeat_interleave(groups, 1)
         return causal_attention(q_bhtk, k_bgsk, v_bgsk, scale)
     return F.scaled_dot_product_attention(q_bhtk, k_bgsk, v_bgsk, attn_mask=mask, scale=scale, enable_gqa=groups > 1)

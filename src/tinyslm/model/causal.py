@@ -1,9 +1,11 @@
 """Causal attention over a whole sequence, for training.
 
-PyTorch's fused attention is slow in bf16 on CPUs, so there it is written out here: queries go in blocks, and a block
-only meets the keys up to its own end, which leaves out almost half of the products.
+PyTorch's fused attention is slow in bf16 on CPUs. There the compiled kernel is used (`kernels/attention.py`); where it
+cannot be had, attention is written out here: queries go in blocks, and a block only meets the keys up to its own end,
+which leaves out almost half of the products.
 
-Shape legend: n batch * heads, t sequence, k head_dim, r rows of a block, s keys that a block sees.
+Shape legend: b batch, h heads, g key-value heads, n batch * heads, t sequence, k head_dim, r rows of a block, s keys
+that a block sees.
 """
 
 from collections.abc import Iterator
@@ -13,9 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tinyslm.model.kernels import attention as kernel
 
-def causal_attention(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor, scale: float) -> Tensor:
-    """softmax(scale * q k^T) v, each token seeing itself and earlier ones; all `[b, h, t, k]`."""
+
+def causal_attention(q_bhtk: Tensor, k_bgtk: Tensor, v_bgtk: Tensor, scale: float) -> Tensor:
+    """softmax(scale * q k^T) v, `[b, h, t, k]`, each token seeing itself and earlier ones; keys and values are
+    `[b, g, t, k]`, each for h / g heads in turn."""
+    if kernel.suits(q_bhtk):
+        y_bhtk: Tensor = kernel.KernelAttention.apply(q_bhtk, k_bgtk, v_bgtk, scale)  # type: ignore[no-untyped-call]
+        return y_bhtk
+    groups = q_bhtk.shape[1] // k_bgtk.shape[1]
+    k_bhtk, v_bhtk = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k_bgtk, v_bgtk))
     if q_bhtk.device.type != "cpu" or q_bhtk.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q_bhtk, k_bhtk, v_bhtk, is_causal=True, scale=scale)
     q_ntk, k_ntk, v_ntk = (x.flatten(0, 1) for x in (q_bhtk, k_bhtk, v_bhtk))

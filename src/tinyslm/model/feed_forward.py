@@ -3,10 +3,12 @@
 Shape legend: b batch, t sequence, d dim, f ffn_dim.
 """
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinyslm.model.config import GATED, ModelConfig
+from tinyslm.model.kernels import gate as kernel
 from tinyslm.model.layers import Linear
 
 
@@ -23,6 +25,9 @@ class GatedFeedForward(nn.Module):
     def forward(self, x_btd: Tensor) -> Tensor:
         """[b, t, d] to the same."""
         gate_btf = self.gate_proj(x_btd)
+        if self.kind == "swiglu" and torch.is_grad_enabled() and kernel.suits(gate_btf):
+            y: Tensor = self.down_proj(kernel.KernelGate.apply(gate_btf, self.up_proj(x_btd)))  # type: ignore[no-untyped-call]
+            return y
         open_btf = F.silu(gate_btf) if self.kind == "swiglu" else F.gelu(gate_btf, approximate="tanh")
         out: Tensor = self.down_proj(open_btf * self.up_proj(x_btd))
         return out

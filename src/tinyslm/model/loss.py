@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from tinyslm.model.decoder import Decoder
+from tinyslm.model.kernels import loss as kernel
 
 IGNORE = -100
 CHUNK_LOGITS = 2**22
@@ -71,13 +72,8 @@ class HeadLoss(torch.autograd.Function):
         total = hidden_nd.new_zeros((), dtype=torch.float32)
         start = 0
         for hidden_cd, targets_c in _chunks(hidden_nd, targets_n, head_vd.shape[0]):
-            counted_c1 = (targets_c != IGNORE).unsqueeze(1)
-            index_c1 = targets_c.clamp_min(0).unsqueeze(1)
-            log_p_cv = torch.log_softmax(hidden_cd @ head.t(), dim=-1, dtype=torch.float32)
-            total -= (log_p_cv.gather(1, index_c1) * counted_c1).sum()
-            # d loss / d logits = softmax - one_hot(target)
-            d_logits_cv = log_p_cv.exp_().scatter_add_(1, index_c1, log_p_cv.new_full((), -1.0).expand_as(index_c1))
-            d_logits_cv = d_logits_cv.mul_(counted_c1).to(head.dtype)
+            chunk_loss, d_logits_cv = _loss_and_gradient(hidden_cd @ head.t(), targets_c)
+            total += chunk_loss
             d_hidden_nd[start : start + len(targets_c)] = d_logits_cv @ head
             d_head_vd += d_logits_cv.t() @ hidden_cd
             start += len(targets_c)
@@ -89,6 +85,18 @@ class HeadLoss(torch.autograd.Function):
         """The stored gradients, times that of the loss."""
         d_hidden_nd, d_head_vd = ctx.saved_tensors
         return d_hidden_nd * d_total.to(d_hidden_nd.dtype), d_head_vd * d_total, None
+
+
+def _loss_and_gradient(logits_cv: Tensor, targets_c: Tensor) -> tuple[Tensor, Tensor]:
+    """The summed loss of a chunk, and d loss / d logits = softmax - one_hot(target); the logits are not kept."""
+    if kernel.suits(logits_cv):
+        return kernel.turn_into_gradients(logits_cv, targets_c).sum(), logits_cv
+    counted_c1 = (targets_c != IGNORE).unsqueeze(1)
+    index_c1 = targets_c.clamp_min(0).unsqueeze(1)
+    log_p_cv = torch.log_softmax(logits_cv, dim=-1, dtype=torch.float32)
+    loss = -(log_p_cv.gather(1, index_c1) * counted_c1).sum()
+    d_logits_cv = log_p_cv.exp_().scatter_add_(1, index_c1, log_p_cv.new_full((), -1.0).expand_as(index_c1))
+    return loss, d_logits_cv.mul_(counted_c1).to(logits_cv.dtype)
 
 
 def _chunks(hidden_nd: Tensor, targets_n: Tensor, vocab_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tinyslm.model.config import ModelConfig
+from tinyslm.model.kernels import norm as kernel
 
 
 class RMSNorm(nn.Module):
@@ -24,6 +25,9 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[..., dim] to the same; statistics in fp32, the result in the autocast type where one is set."""
         scale = self.scale
+        if torch.is_grad_enabled() and kernel.suits(x):
+            z: Tensor = kernel.KernelNorm.apply(x, scale, self.eps)  # type: ignore[no-untyped-call]
+            return z
         if x.device.type == "cpu" and torch.is_grad_enabled():
             y: Tensor = RMSNormOnCPU.apply(x, scale, self.eps)  # type: ignore[no-untyped-call]
             return y
@@ -38,7 +42,7 @@ class RMSNorm(nn.Module):
 
 
 class RMSNormOnCPU(torch.autograd.Function):
-    """RMSNorm in few passes over memory: PyTorch has a fused forward pass for CPUs, but no fused backward pass."""
+    """RMSNorm in few passes over memory, for where there is no kernel: PyTorch has no fused backward pass for CPUs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:

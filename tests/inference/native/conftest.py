@@ -6,7 +6,8 @@ import torch
 
 from tinyslm.compression.rounding import round_to_nearest
 from tinyslm.compression.schemes import plan
-from tinyslm.inference.native.build import build, library, load
+from tinyslm.hardware.compiling import build
+from tinyslm.inference.native.build import SOURCE, library, load
 from tinyslm.inference.runner import Rows
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -19,7 +20,7 @@ PROCESSORS = {"this": None, "plain": ()} | ({"AVX2": ("-march=x86-64-v3",)} if p
 def compiled(request):
     """The library for this processor, and for lesser ones."""
     options = PROCESSORS[request.param]
-    return library() if options is None else load(build(options))
+    return library() if options is None else load(build(SOURCE, options))
 
 
 @pytest.fixture(scope="session")

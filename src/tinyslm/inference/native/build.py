@@ -1,34 +1,12 @@
-"""Compiles the native step for this processor when it is first used, and loads it.
-
-The library lies in the user's cache folder under a name that tells its source, compiler, options and processor, so
-that it is compiled once.
-"""
+"""The native step's library."""
 
 import ctypes
-import fcntl
-import os
-import platform
-import shlex
-import shutil
-import stat
-import subprocess
-from collections.abc import Sequence
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from tinyslm.hardware.machine import read_processor
+from tinyslm.hardware.compiling import NotAvailable, build
 
-SOURCES = Path(__file__).parent
-ENTRY = "step.cpp"
-OPTIONS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
-NATIVE = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
-PATIENCE = 300  # seconds for the compiler
-
-
-class NotAvailable(Exception):
-    """The native step cannot be had on this machine; the message says why."""
+SOURCE = Path(__file__).parent / "step.cpp"
 
 
 def available() -> str | None:
@@ -43,7 +21,7 @@ def available() -> str | None:
 @cache
 def library() -> ctypes.CDLL:
     """The compiled step for this processor. Raises `NotAvailable`."""
-    return load(build(NATIVE))
+    return load(build(SOURCE))
 
 
 def load(path: Path) -> ctypes.CDLL:
@@ -60,83 +38,3 @@ def load(path: Path) -> ctypes.CDLL:
     found.tinyslm_draw.argtypes = [ctypes.c_void_p] * 3
     found.tinyslm_draw.restype = None
     return found
-
-
-def build(processor: Sequence[str], folder: Path | None = None, sources: Path = SOURCES) -> Path:
-    """The library for `processor` (the compiler's options for it), compiled unless it is there already.
-
-    folder: where it lies; by default in the user's cache folder. sources: of step.cpp and what it includes. Safe with
-    several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is not safely
-    the user's own.
-    """
-    command = [*compiler(), *processor, *OPTIONS]
-    folder = private(folder or cache_folder())
-    path = folder / f"step-{_key(command, sources)}.so"
-    if _is_ours(path):
-        return path
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _is_ours(path):
-            _compile(command, sources / ENTRY, path)
-    return path
-
-
-def compiler() -> list[str]:
-    """The system's C++ compiler: `$CXX`, g++ or clang++. Raises `NotAvailable`."""
-    given = shlex.split(os.environ.get("CXX", ""))
-    for command in [given] if given else [["g++"], ["clang++"], ["c++"]]:
-        found = shutil.which(command[0])
-        if found:
-            return [found, *command[1:]]
-    raise NotAvailable("there is no C++ compiler" + (f" {given[0]}" if given else " (g++ or clang++)"))
-
-
-def cache_folder() -> Path:
-    """Where compiled libraries lie."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tinyslm" / "native"
-
-
-def private(folder: Path) -> Path:
-    """The folder, made where it is missing. Raises `NotAvailable` where it is not safely the user's own."""
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _is_ours(folder) or not os.access(folder, os.W_OK):
-            raise NotAvailable(f"others than you can write to {folder}, or you cannot")
-    except OSError as error:
-        raise NotAvailable(f"{folder} cannot be used: {error.strerror}") from error
-    return folder
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether it exists, belongs to this user, and is not for everybody to write."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return False
-    return found.st_uid == os.getuid() and not found.st_mode & stat.S_IWOTH
-
-
-def _key(command: Sequence[str], sources: Path) -> str:
-    """Of everything that decides what the library is."""
-    digest = sha256()
-    for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp")]):
-        digest.update(path.name.encode() + path.read_bytes())
-    version = subprocess.run([command[0], "--version"], capture_output=True, check=False)  # noqa: S603
-    digest.update(repr((command, version.stdout, read_processor())).encode())
-    return digest.hexdigest()[:20]
-
-
-def _compile(command: Sequence[str], source: Path, path: Path) -> None:
-    with TemporaryDirectory(dir=path.parent) as name:
-        made = Path(name) / "step.so"
-        whole = [*command, str(source), "-o", str(made)]
-        try:
-            result = subprocess.run(whole, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise NotAvailable(f"the C++ compiler failed: {error}") from error
-        if result.returncode:
-            lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
-            raise NotAvailable(f"the C++ compiler failed: {(lines or ['no message'])[0]}")
-        made.chmod(0o700)
-        made.replace(path)

@@ -1,0 +1,107 @@
+"""Compiles C++ for this processor when it is first used.
+
+A library lies in the user's cache folder under a name that tells its source, compiler, options and processor, so that
+it is compiled once.
+"""
+
+import fcntl
+import os
+import platform
+import shlex
+import shutil
+import stat
+import subprocess
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tinyslm.hardware.machine import read_processor
+
+OPTIONS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
+NATIVE = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
+PATIENCE = 300  # seconds for the compiler
+
+
+class NotAvailable(Exception):
+    """Something native cannot be had on this machine; the message says why."""
+
+
+def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None = None) -> Path:
+    """The library of `source` (and what lies beside it), compiled unless it is there already.
+
+    processor: the compiler's options for it. folder: where the library lies; by default in the user's cache folder.
+    Safe with several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is
+    not safely the user's own.
+    """
+    command = [*compiler(), *processor, *OPTIONS]
+    folder = private(folder or cache_folder())
+    path = folder / f"{source.stem}-{_key(command, source.parent)}.so"
+    if _is_ours(path):
+        return path
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _is_ours(path):
+            _compile(command, source, path)
+    return path
+
+
+def compiler() -> list[str]:
+    """The system's C++ compiler: `$CXX`, g++ or clang++. Raises `NotAvailable`."""
+    given = shlex.split(os.environ.get("CXX", ""))
+    for command in [given] if given else [["g++"], ["clang++"], ["c++"]]:
+        found = shutil.which(command[0])
+        if found:
+            return [found, *command[1:]]
+    raise NotAvailable("there is no C++ compiler" + (f" {given[0]}" if given else " (g++ or clang++)"))
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries lie."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tinyslm" / "native"
+
+
+def private(folder: Path) -> Path:
+    """The folder, made where it is missing. Raises `NotAvailable` where it is not safely the user's own."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _is_ours(folder) or not os.access(folder, os.W_OK):
+            raise NotAvailable(f"others than you can write to {folder}, or you cannot")
+    except OSError as error:
+        raise NotAvailable(f"{folder} cannot be used: {error.strerror}") from error
+    return folder
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it exists, belongs to this user, and is not for everybody to write."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return found.st_uid == os.getuid() and not found.st_mode & stat.S_IWOTH
+
+
+def _key(command: Sequence[str], sources: Path) -> str:
+    """Of everything that decides what the library is."""
+    digest = sha256()
+    for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    version = subprocess.run([command[0], "--version"], capture_output=True, check=False)  # noqa: S603
+    digest.update(repr((command, version.stdout, read_processor())).encode())
+    return digest.hexdigest()[:20]
+
+
+def _compile(command: Sequence[str], source: Path, path: Path) -> None:
+    with TemporaryDirectory(dir=path.parent) as name:
+        made = Path(name) / path.name
+        whole = [*command, str(source), "-o", str(made)]
+        try:
+            result = subprocess.run(whole, capture_output=True, text=True, timeout=PATIENCE, check=False)  # noqa: S603
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise NotAvailable(f"the C++ compiler failed: {error}") from error
+        if result.returncode:
+            lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
+            raise NotAvailable(f"the C++ compiler failed: {(lines or ['no message'])[0]}")
+        made.chmod(0o700)
+        made.replace(path)
