@@ -6,6 +6,7 @@ import re
 import shutil
 
 import pytest
+import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.export import choosing, engines
@@ -13,7 +14,10 @@ from tinyslm.export.beside import exports_beside
 from tinyslm.export.engines import open_engine
 from tinyslm.export.exporting import export_model
 from tinyslm.hardware import compiling
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.model import folder
+from tinyslm.model.folder import load_model, load_tokenizer, save_model
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +56,18 @@ def test_every_kind_of_path_has_its_engine(places) -> None:
     assert opened(places["onnx"]).name == "onnx"
     assert opened(places["llama.cpp"]).name == "llama.cpp"
     assert opened(places["torch"], "torch").name == "torch"
+
+
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_folder_is_computed_in_what_it_is_stored_in_where_that_is_fast(
+    places, tmp_path, monkeypatch, stored: torch.dtype, fast: bool
+) -> None:
+    save_model(load_model(places["native"], dtype=stored), tmp_path / "stored", load_tokenizer(places["native"]))
+    monkeypatch.setattr(folder, "has_fast_bf16", lambda device: fast)
+    for engine in (opened(tmp_path / "stored", "native"), Engine.load(tmp_path / "stored")):
+        assert engine.model.dtype == (stored if fast else torch.float32)
+    assert opened(tmp_path / "stored", "native", dtype=torch.float32).model.dtype == torch.float32
 
 
 @pytest.mark.parametrize(

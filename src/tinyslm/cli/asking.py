@@ -13,6 +13,8 @@ from pydantic import Field
 from tinyslm.core.config import Section
 
 if TYPE_CHECKING:
+    import torch
+
     from tinyslm.inference.engine import Engine
     from tinyslm.inference.settings import SamplingSettings
     from tinyslm.serving.automation.asking import Asking
@@ -73,18 +75,25 @@ class EngineOptions(Section):
         default="auto", description="What computes: native, torch, onnx or llama.cpp; auto: the fastest of them."
     )
     dtype: str = Field(
-        default="fp32",
-        description="Number format to compute in: fp32, or bf16 where the hardware has it (faster for large models).",
+        default="auto",
+        description="Number format to compute in: fp32, bf16, or auto: bf16 for a model stored in it, where the "
+        "hardware has it, else fp32.",
     )
+
+
+def wanted_dtype(name: str) -> torch.dtype | None:
+    """The number format called `name`; `None` for auto, which depends on the model. Raises `TinyslmError`."""
+    from tinyslm.hardware.device import pick_device, pick_dtype
+
+    return None if name == "auto" else pick_dtype(pick_device(), name)
 
 
 @contextmanager
 def opened(model: Path, options: EngineOptions, *, threaded: bool = True) -> Iterator[Engine]:
     """An engine for a model folder, a run folder, a GGUF file or an ONNX folder; it is closed with the block."""
     from tinyslm.export.engines import open_engine
-    from tinyslm.hardware.device import pick_device, pick_dtype
 
-    made = open_engine(model, options.engine, dtype=pick_dtype(pick_device(), options.dtype))
+    made = open_engine(model, options.engine, dtype=wanted_dtype(options.dtype))
     try:
         if threaded:
             made.start()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from tinyslm.cli.asking import wanted_dtype
 from tinyslm.serving.settings import KEYS_VARIABLE, ServerSettings
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def serve(
     *,
     more: Annotated[tuple[str, ...], Parameter(name="--model", metavar="NAME=PATH")] = (),
     engine: str = "auto",
-    dtype: str = "fp32",
+    dtype: str = "auto",
     threads: int = 0,
     server: Annotated[ServerSettings | None, Parameter(name="*")] = None,
     make_key: str = "",
@@ -39,7 +40,8 @@ def serve(
     engine
         What computes: native or torch for model folders, llama.cpp for GGUF files; auto: the fastest there is.
     dtype
-        Number format that model folders are computed in: fp32, or bf16 where the hardware has it.
+        Number format that model folders are computed in: fp32, bf16, or auto: bf16 for models that are stored in it,
+        where the hardware has it, else fp32.
     threads
         Threads that compute; 0: all cores, or as many as OMP_NUM_THREADS says.
     server
@@ -121,7 +123,6 @@ def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str
 def _opener(engine: str, dtype: str, threads: int) -> Callable[[Path], Engine]:
     """What opens a model. Raises `TinyslmError` for a number format that there is not."""
     from tinyslm.export.engines import open_engine
-    from tinyslm.hardware.device import pick_device, pick_dtype
 
-    number_format = pick_dtype(pick_device(), dtype)
+    number_format = wanted_dtype(dtype)
     return lambda path: open_engine(path, engine, dtype=number_format, threads=threads or None)

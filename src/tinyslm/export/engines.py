@@ -35,7 +35,7 @@ from tinyslm.inference.runner import Runner
 from tinyslm.inference.speculation import Guesser
 from tinyslm.inference.torch_runner import TorchRunner
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.model.folder import find_model, load_model, load_tokenizer, usual_dtype
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 EXPORTED = {"onnx": "onnx", "llama.cpp": "gguf"}
@@ -73,7 +73,7 @@ def open_engine(
     "auto" chooses among those that compute with the numbers that were asked for, by a measurement that is made once for
     each model and machine; exports in fewer bits are run only where they are named.
 
-    dtype: number format that a model folder is computed in, fp32 if not given; an export has its own. threads: as many
+    dtype: number format that a model folder is computed in (see `usual_dtype`); an export has its own. threads: as many
     as PyTorch has, if not given. options: of the cache, the queue and guessing.
     draft: a smaller model folder with the same tokenizer, that guesses ahead. device: of model folders.
 
@@ -86,12 +86,12 @@ def open_engine(
     if threads is not None and threads < 1:
         raise TinyslmError(f"{threads} threads cannot compute.", "Give a number from 1 on.")
     place = pick_device() if device == "auto" else torch.device(device)
-    wish = _Wish(
-        dtype or torch.float32, threads, options or EngineOptions(), None if draft is None else Path(draft), place
-    )
     kind = kind_of(path)
-    if kind == "folder":
-        return _open_folder(find_model(path), engine, wish)
+    folder = find_model(path) if kind == "folder" else None
+    dtype = dtype or (torch.float32 if folder is None else usual_dtype(folder, place))
+    wish = _Wish(dtype, threads, options or EngineOptions(), None if draft is None else Path(draft), place)
+    if folder is not None:
+        return _open_folder(folder, engine, wish)
     runs = next(name for name, form in EXPORTED.items() if form == kind)
     if engine not in ("auto", runs):
         raise TinyslmError(

@@ -36,7 +36,7 @@ from tinyslm.inference.speculation import Guesser, LookUp
 from tinyslm.inference.torch_runner import BLOCK, TorchRunner
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, load_tokenizer
+from tinyslm.model.folder import load_model, load_tokenizer, usual_dtype
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 SEQUENCES_AT_HAND = 32
@@ -382,5 +382,6 @@ def load_engine(
     folder: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
 ) -> BatchEngine:
     """See `Engine.load`."""
-    model = load_model(folder, dtype=dtype or torch.float32, device=device)
+    folder, device = Path(folder), torch.device(device)
+    model = load_model(folder, dtype=dtype or usual_dtype(folder, device), device=device)
     return BatchEngine(model, load_tokenizer(folder))

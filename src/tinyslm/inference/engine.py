@@ -69,7 +69,7 @@ class Engine(ABC):
     def load(
         folder: str | Path, *, dtype: torch.dtype | None = None, device: str | torch.device = "cpu"
     ) -> BatchEngine:
-        """An engine of our own for a model folder, computing in fp32 unless told otherwise."""
+        """An engine of our own for a model folder; `dtype`: what it computes in, if not the usual (`usual_dtype`)."""
         from tinyslm.inference.batch_engine import load_engine
 
         return load_engine(folder, dtype=dtype, device=device)

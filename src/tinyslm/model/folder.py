@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, checksum_file, read_json, write_json
+from tinyslm.hardware.device import has_fast_bf16
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES, family_of
@@ -84,6 +85,14 @@ def load_model(
     if config.tied and isinstance(model.lm_head, nn.Linear):
         model.lm_head.weight = model.model.embed_tokens.weight
     return model.to(device).eval()
+
+
+def usual_dtype(folder: Path, device: torch.device) -> torch.dtype:
+    """What a model folder is computed in unless somebody says otherwise: bf16 where its weights are stored in bf16 and
+    `device` is fast at it, else fp32; so no weight is ever rounded."""
+    fields = _read_config_file(folder)
+    narrow = fields.get("dtype", fields.get("torch_dtype")) == "bfloat16" and read_packing(fields, str(folder)) is None
+    return torch.bfloat16 if narrow and has_fast_bf16(device) else torch.float32
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:
