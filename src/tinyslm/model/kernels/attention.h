@@ -5,6 +5,7 @@
 // Products are of bf16, sums and the softmax in fp32. One piece of work is one sequence's key-value head with all query
 // heads that share it.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <vector>
@@ -46,13 +47,18 @@ template <class Number> struct Buffer {
     Number* get() const { return memory.get(); }
 };
 
-// [head_dim / 2][padded]: pairs along a row's values, the positions as columns.
+// Positions as columns: [padded / 16][head_dim / 2][16] pairs along a row's values.
 inline void pack_columns(pair* to, Input from, int64_t length, int64_t padded, int64_t head_dim) {
-    for (int64_t t = 0; t < padded; t++) {
-        const bf16* row = from[t < length ? t : length - 1];
-        for (int64_t i = 0; i < head_dim / 2; i++) memcpy(to + i * padded + t, row + 2 * i, 4);
+    for (int64_t first = 0; first < padded; first += LANES) {
+        const pair* row[LANES];
+        for (int64_t t = 0; t < LANES; t++) row[t] = (const pair*)from[first + t < length ? first + t : length - 1];
+        for (int64_t i = 0; i < head_dim / 2; i++, to += LANES)
+            UNROLL for (int64_t t = 0; t < LANES; t++) memcpy(to + t, row[t] + i, sizeof(pair));
     }
 }
+
+INLINE Right columns_in(const Buffer<pair>& packed, int64_t head_dim) { return {packed.get(), head_dim / 2 * LANES, LANES}; }
+INLINE Right rows_in(const Buffer<pair>& packed, int64_t head_dim) { return {packed.get(), LANES, head_dim}; }
 
 // [rows / 2][head_dim]: pairs of two positions' values; positions at and beyond `length` are zero.
 inline void pack_rows(pair* to, Input from, int64_t first, int64_t rows, int64_t length, int64_t head_dim) {
@@ -113,32 +119,38 @@ inline void forward(const Shape& shape, const bf16* q, const bf16* k, const bf16
     threads.share(shape.batch * shape.kv_heads, [&](int64_t piece) {
         const int64_t sequence = piece / shape.kv_heads, kv_head = piece % shape.kv_heads;
         Buffer<pair> keys(padded * width / 2), values(padded * width / 2);
-        Buffer<float> scores(ROWS * padded);
-        Buffer<bf16> weights(ROWS * padded);
+        Buffer<float> scores(BLOCK * padded);
+        Buffer<bf16> weights(BLOCK * padded);
         pack_columns(keys.get(), Input(k, shape.k, sequence, kv_head), length, padded, width);
         pack_rows(values.get(), Input(v, shape.v, sequence, kv_head), 0, padded, length, width);
         for (int64_t head = kv_head * shape.group(); head < (kv_head + 1) * shape.group(); head++) {
             const Input from(q, shape.q, sequence, head);
             const Output to(y, shape.y, sequence, head);
             float* log = logs + (sequence * shape.heads + head) * length;
-            for (int64_t first = 0; first < length; first += ROWS) {
-                const int64_t columns = (first + ROWS + LANES - 1) / LANES * LANES;
-                multiply(
-                    rows_of(from, first, length), keys.get(), padded, width / 2, columns, from_zero,
-                    [&](int m, int64_t s, Lanes sum) { store(scores.get() + m * padded + s, sum); });
-                float inverse[ROWS];
-                for (int m = 0; m < ROWS; m++) {
+            for (int64_t block = 0; block < length; block += BLOCK) {
+                const int64_t columns = block + BLOCK;
+                for (int64_t column = 0; column < columns; column += WIDE)  // these keys stay close for the whole block
+                    for (int64_t local = 0; local < BLOCK; local += ROWS)
+                        multiply_some(
+                            rows_of(from, block + local, length), columns_in(keys, width), width / 2, column,
+                            std::min(WIDE, columns - column), from_zero,
+                            [&](int m, int64_t s, Lanes sum) { store(scores.get() + (local + m) * padded + s, sum); });
+                float inverse[BLOCK];
+                for (int64_t local = 0; local < BLOCK && block + local < length; local++) {
                     float highest;
                     const float sum = soften(
-                        scores.get() + m * padded, weights.get() + m * padded, columns, first + m, shape.scale, highest);
-                    inverse[m] = 1 / sum;
-                    if (first + m < length) log[first + m] = highest + std::log(sum);
+                        scores.get() + local * padded, weights.get() + local * padded, columns, block + local, shape.scale,
+                        highest);
+                    inverse[local] = 1 / sum;
+                    log[block + local] = highest + std::log(sum);
                 }
-                multiply(
-                    dense_rows(weights.get(), padded), values.get(), width, columns / 2, width, from_zero,
-                    [&](int m, int64_t i, Lanes sum) {
-                        if (first + m < length) store(to[first + m] + i, sum * broadcast(inverse[m]));
-                    });
+                for (int64_t local = 0; local < BLOCK; local += ROWS)
+                    multiply(
+                        dense_rows(weights.get() + local * padded, padded), rows_in(values, width), columns / 2, width,
+                        from_zero, [&](int m, int64_t i, Lanes sum) {
+                            const int64_t row = local + m;
+                            if (block + row < length) store(to[block + row] + i, sum * broadcast(inverse[row]));
+                        });
             }
         }
     });
@@ -168,20 +180,23 @@ struct Gradients {
     const float* log;      // of the head
     const float* product;  // of the head: sum over y * dy
 
-    // local: the first row's number in its block; first: its position.
-    void four_rows(Left q, Left dy, int64_t local, int64_t first, int64_t columns) const {
-        const int64_t padded = shape.padded(), pairs = shape.head_dim / 2;
-        int64_t column = 0;
-        for (; column + 2 * LANES <= columns; column += 2 * LANES) strip<2>(q, dy, local, first, column, padded, pairs);
-        for (; column < columns; column += LANES) strip<1>(q, dy, local, first, column, padded, pairs);
+    // All rows of a block that begins at `block`, for `columns` positions: what is packed stays close for all rows.
+    void whole_block(Input q, Input dy, int64_t block, int64_t columns) const {
+        for (int64_t column = 0; column < columns; column += 2 * LANES)
+            for (int64_t local = 0; local < BLOCK; local += ROWS)
+                strip<2>(
+                    rows_of(q, block + local, shape.length), rows_of(dy, block + local, shape.length), local, block + local,
+                    column);
     }
 
+    // local: the first row's number in its block; first: its position.
     template <int N>
-    INLINE void strip(Left q, Left dy, int64_t local, int64_t first, int64_t column, int64_t padded, int64_t pairs) const {
+    INLINE void strip(Left q, Left dy, int64_t local, int64_t first, int64_t column) const {
+        const int64_t padded = shape.padded(), width = shape.head_dim;
         Lanes p[ROWS][N], ds[ROWS][N];
         UNROLL for (int m = 0; m < ROWS; m++) UNROLL for (int n = 0; n < N; n++) p[m][n] = ds[m][n] = broadcast(0);
-        multiply_tile<N>(q, room.key_columns.get() + column, padded, pairs, p);
-        multiply_tile<N>(dy, room.value_columns.get() + column, padded, pairs, ds);
+        multiply_tile<N>(q, columns_in(room.key_columns, width), width / 2, column, p);
+        multiply_tile<N>(dy, columns_in(room.value_columns, width), width / 2, column, ds);
         UNROLL for (int m = 0; m < ROWS; m++) {
             const int64_t position = first + m;
             const bool there = position < shape.length;
@@ -202,11 +217,11 @@ struct Gradients {
     }
 };
 
-// sums [columns][width] += transposed pairs [rows / 2][padded] times rows [rows / 2][width].
-inline void add_products(float* sums, const pair* left, const pair* right, int64_t rows, int64_t columns, int64_t padded, int64_t width) {
+// sums [columns][width] += transposed pairs [BLOCK / 2][padded] times a block's rows [BLOCK / 2][width].
+inline void add_products(float* sums, const pair* left, Right right, int64_t columns, int64_t padded, int64_t width) {
     for (int64_t s = 0; s < columns; s += ROWS)
         multiply(
-            columns_of(left, s, padded), right, width, rows / 2, width,
+            columns_of(left, s, padded), right, BLOCK / 2, width,
             [&](int m, int64_t i) { return load(sums + (s + m) * width + i); },
             [&](int m, int64_t i, Lanes sum) { store(sums + (s + m) * width + i, sum); });
 }
@@ -239,20 +254,17 @@ inline void backward(
             const Gradients gradients{shape, room, logs + (sequence * shape.heads + head) * length, product.data()};
             for (int64_t block = 0; block < length; block += BLOCK) {
                 const int64_t columns = block + BLOCK;
-                for (int64_t local = 0; local < BLOCK; local += ROWS)
-                    gradients.four_rows(
-                        rows_of(from, block + local, length), rows_of(d_out, block + local, length), local, block + local,
-                        columns);
+                gradients.whole_block(from, d_out, block, columns);
                 for (int64_t local = 0; local < BLOCK; local += ROWS)
                     multiply(
-                        dense_rows(room.ds_rows.get() + local * padded, padded), room.key_rows.get(), width, columns / 2,
-                        width, from_zero, [&](int m, int64_t i, Lanes sum) {
+                        dense_rows(room.ds_rows.get() + local * padded, padded), rows_in(room.key_rows, width), columns / 2, width,
+                        from_zero, [&](int m, int64_t i, Lanes sum) {
                             if (block + local + m < length) store(d_from[block + local + m] + i, sum);
                         });
                 pack_rows(room.q_rows.get(), from, block, BLOCK, length, width);
                 pack_rows(room.dy_rows.get(), d_out, block, BLOCK, length, width);
-                add_products(room.dv.get(), room.p.get(), room.dy_rows.get(), BLOCK, columns, padded, width);
-                add_products(room.dk.get(), room.ds.get(), room.q_rows.get(), BLOCK, columns, padded, width);
+                add_products(room.dv.get(), room.p.get(), rows_in(room.dy_rows, width), columns, padded, width);
+                add_products(room.dk.get(), room.ds.get(), rows_in(room.q_rows, width), columns, padded, width);
             }
         }
         write(Output(dk, shape.dk, sequence, kv_head), room.dk.get(), length, width);

@@ -2,8 +2,8 @@
 #pragma once
 #include "lanes.h"
 
-constexpr int ROWS = 4;     // of a tile of the result: four rows of up to four times sixteen columns, in registers
-constexpr int COLUMNS = 4;
+constexpr int ROWS = 4;           // a tile of the result, in registers, has four rows
+constexpr int64_t WIDE = 64;      // of at most so many columns
 
 // A tile's rows: row m's pairs are at row[m][0], row[m][step], row[m][2 * step], ...
 struct Left {
@@ -11,33 +11,49 @@ struct Left {
     int64_t step;
 };
 
-template <int N> INLINE void multiply_tile(const Left& a, const pair* b, int64_t stride, int64_t pairs, Lanes (&sum)[ROWS][N]) {
-    for (int64_t i = 0; i < pairs; i++, b += stride) {
-        __m512bh column[N];
-        UNROLL for (int n = 0; n < N; n++) column[n] = (__m512bh)_mm512_loadu_si512(b + n * LANES);
+// The other factor, in tiles of sixteen columns: tile c's pairs are at start + c * across + i * step.
+struct Right {
+    const pair* start;
+    int64_t across, step;
+};
+
+template <int N> INLINE void multiply_tile(const Left& a, const Right& b, int64_t pairs, int64_t column, Lanes (&sum)[ROWS][N]) {
+    const pair* from = b.start + column / LANES * b.across;
+    for (int64_t i = 0; i < pairs; i++, from += b.step) {
+        __m512bh right[N];
+        UNROLL for (int n = 0; n < N; n++) right[n] = (__m512bh)_mm512_loadu_si512(from + n * b.across);
         UNROLL for (int m = 0; m < ROWS; m++) {
-            const __m512bh both = (__m512bh)_mm512_set1_epi32((int)a.row[m][i * a.step]);
-            UNROLL for (int n = 0; n < N; n++) sum[m][n] = _mm512_dpbf16_ps(sum[m][n], both, column[n]);
+            const __m512bh left = (__m512bh)_mm512_set1_epi32((int)a.row[m][i * a.step]);
+            UNROLL for (int n = 0; n < N; n++) sum[m][n] = _mm512_dpbf16_ps(sum[m][n], left, right[n]);
         }
     }
 }
 
-// The product of four rows with b [pairs][stride], `columns` wide (a multiple of 16): result(m, column, sum) gets sixteen
-// values, and start(m, column) says what is added to them.
+// The product of four rows with N tiles from `column` on: start(m, column) says what is added to sixteen values of row m,
+// and result(m, column, sum) gets them.
 template <int N, class Start, class Result>
-INLINE void multiply_strip(const Left& a, const pair* b, int64_t stride, int64_t pairs, int64_t column, Start start, Result result) {
+INLINE void multiply_strip(const Left& a, const Right& b, int64_t pairs, int64_t column, Start start, Result result) {
     Lanes sum[ROWS][N];
     UNROLL for (int m = 0; m < ROWS; m++) UNROLL for (int n = 0; n < N; n++) sum[m][n] = start(m, column + n * LANES);
-    multiply_tile<N>(a, b + column, stride, pairs, sum);
+    multiply_tile<N>(a, b, pairs, column, sum);
     UNROLL for (int m = 0; m < ROWS; m++) UNROLL for (int n = 0; n < N; n++) result(m, column + n * LANES, sum[m][n]);
 }
 
+// `count` columns (a multiple of sixteen, at most sixty-four) from `column` on.
 template <class Start, class Result>
-INLINE void multiply(const Left& a, const pair* b, int64_t stride, int64_t pairs, int64_t columns, Start start, Result result) {
-    int64_t column = 0;
-    for (; column + COLUMNS * LANES <= columns; column += COLUMNS * LANES)
-        multiply_strip<COLUMNS>(a, b, stride, pairs, column, start, result);
-    for (; column < columns; column += LANES) multiply_strip<1>(a, b, stride, pairs, column, start, result);
+INLINE void multiply_some(const Left& a, const Right& b, int64_t pairs, int64_t column, int64_t count, Start start, Result result) {
+    switch (count / LANES) {  // as many at once as there are: sums that wait for each other are slow
+        case 4: return multiply_strip<4>(a, b, pairs, column, start, result);
+        case 3: return multiply_strip<3>(a, b, pairs, column, start, result);
+        case 2: return multiply_strip<2>(a, b, pairs, column, start, result);
+        default: return multiply_strip<1>(a, b, pairs, column, start, result);
+    }
+}
+
+template <class Start, class Result>
+INLINE void multiply(const Left& a, const Right& b, int64_t pairs, int64_t columns, Start start, Result result) {
+    for (int64_t column = 0; column < columns; column += WIDE)
+        multiply_some(a, b, pairs, column, columns - column < WIDE ? columns - column : WIDE, start, result);
 }
 
 INLINE Lanes from_zero(int, int64_t) { return broadcast(0); }
