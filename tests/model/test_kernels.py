@@ -11,6 +11,7 @@ from tinyslm.model.kernels.heads import KernelHeads
 from tinyslm.model.kernels.library import kernels
 from tinyslm.model.kernels.loss import turn_into_gradients
 from tinyslm.model.kernels.norm import KernelNorm
+from tinyslm.model.kernels.update import apply, follow
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="needs a processor with AVX512_BF16, and a C++ compiler")
 
@@ -138,3 +139,17 @@ def test_cross_entropy(vocab_size: int) -> None:
     assert off(losses, expected.detach()) < 1e-5
     assert off(logits, precise.grad) < BF16
     assert not logits[3].any()
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (64, 48), (300, 200)])
+def test_updates(shape: tuple[int, int]) -> None:
+    gradient, momentum, weight = (torch.randn(shape) for _ in range(3))
+    expected_momentum = 0.9 * momentum.double() + 0.1 * gradient.double()
+    expected = 0.9 * expected_momentum + 0.1 * gradient.double()
+    direction = torch.empty(shape, dtype=torch.bfloat16)
+    follow(gradient, momentum, direction, 0.9)
+    assert off(momentum, expected_momentum) < 1e-6
+    assert off(direction, expected) < BF16
+    wanted = 0.99 * weight.double() - 0.02 * direction.double()
+    apply(weight, direction, 0.99, 0.02)
+    assert off(weight, wanted) < 1e-6

@@ -22,26 +22,25 @@ def with_gradients(model: Decoder, seed: int) -> Decoder:
     return model
 
 
-@pytest.mark.parametrize("shape", [(4, 48, 48), (2, 96, 32), (1, 64, 8), (3, 40, 1)])
+@pytest.mark.parametrize("shape", [(4, 48, 48), (2, 96, 32), (2, 32, 96), (1, 64, 8), (3, 40, 1)])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e4])
 def test_orthogonalized_matrices_have_singular_values_near_one(shape: tuple[int, int, int], scale: float) -> None:
     torch.manual_seed(0)
     matrices = scale * torch.randn(shape)
-    found = orthogonalize(matrices)
+    found = orthogonalize(matrices).float()
     assert found.shape == matrices.shape
-    assert found.dtype == torch.float32
     values = torch.linalg.svdvals(found)
     assert values.max() < 1.35
     # The iteration lifts small values by 3.4 each time: the very smallest of a square matrix stay below.
     assert values.median() > 0.6
     # The same directions: the nearest orthogonal matrix is u v^T.
     u, _, vt = torch.linalg.svd(matrices, full_matrices=False)
-    overlap = torch.linalg.vecdot(found.flatten(1), (u @ vt).flatten(1)) / shape[2]
+    overlap = torch.linalg.vecdot(found.flatten(1), (u @ vt).flatten(1)) / min(shape[1:])
     assert overlap.min() > 0.6
 
 
 def test_zero_stays_zero() -> None:
-    assert torch.equal(orthogonalize(torch.zeros(2, 6, 4)), torch.zeros(2, 6, 4))
+    assert not orthogonalize(torch.zeros(2, 6, 4)).any()
 
 
 def test_matrices_together_step_as_each_alone() -> None:

@@ -1,7 +1,7 @@
 """Muon (Jordan et al., 2024): momentum whose update is made orthogonal, for the matrices inside the blocks.
 
 Matrices of one shape are orthogonalised together in one batched product, which on small models is several times
-faster than one after the other.
+faster than one after the other; what is left are two passes over memory (`kernels/update.py`).
 """
 
 from collections import defaultdict
@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from tinyslm.model.kernels.update import apply, follow
 
 # Coefficients of the quintic iteration, from Jordan et al.: they push singular values into about 0.7 to 1.2 quickly.
 QUINTIC = (3.4445, -4.7750, 2.0315)
@@ -37,45 +39,46 @@ class Muon(torch.optim.Optimizer):
         """Update every matrix that has a gradient."""
         assert closure is None, "Muon takes one gradient a step"
         for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    rows, columns = matrix.shape
-                    by_shape[max(rows, columns), min(rows, columns)].append(matrix)
+                    by_shape[matrix.shape].append(matrix)
             for matrices in by_shape.values():
                 self._step_together(matrices, group)
 
     def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        """One step for matrices that have one shape, up to transposition."""
-        directions = [self._momentum(matrix, group["momentum"]) for matrix in matrices]
-        tall = torch.stack([d if d.shape[0] >= d.shape[1] else d.t() for d in directions])
-        updates = orthogonalize(tall, group["iterations"])
-        for matrix, update in zip(matrices, updates, strict=True):
-            rows, columns = matrix.shape
-            matrix.mul_(1 - group["lr"] * group["weight_decay"])
-            scale = group["lr"] * max(1.0, rows / columns) ** 0.5
-            matrix.add_(update if rows >= columns else update.t(), alpha=-scale)
+        """One step for matrices of one shape."""
+        rows, columns = matrices[0].shape
+        directions = matrices[0].new_empty(len(matrices), rows, columns, dtype=torch.bfloat16)
+        for matrix, direction in zip(matrices, directions, strict=True):
+            assert matrix.grad is not None
+            follow(matrix.grad, self._momentum(matrix), direction, group["momentum"])
+        shrink = 1 - group["lr"] * group["weight_decay"]
+        step = group["lr"] * max(1.0, rows / columns) ** 0.5
+        for matrix, change in zip(matrices, orthogonalize(directions, group["iterations"]), strict=True):
+            apply(matrix, change, shrink, step)
 
-    def _momentum(self, matrix: Tensor, momentum: float) -> Tensor:
-        """Nesterov momentum, updated with the matrix's gradient."""
-        assert matrix.grad is not None
+    def _momentum(self, matrix: Tensor) -> Tensor:
+        """The matrix's momentum; zeros at first."""
         state = self.state[matrix]
         if not state:
             state["momentum"] = torch.zeros_like(matrix)
-        buffer: Tensor = state["momentum"].lerp_(matrix.grad, 1 - momentum)
-        return torch.lerp(matrix.grad, buffer, momentum)
+        momentum: Tensor = state["momentum"]
+        return momentum
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix of each of `[n, rows, columns]`, `rows >= columns`, roughly.
+    """The nearest (semi-)orthogonal matrix of each of `[n, rows, columns]`, roughly, in bf16.
 
-    A quintic Newton-Schulz iteration in bf16: x <- a x + x (b g + c g g) with
-    g = x^T x, which drives all singular values towards one.
+    A quintic Newton-Schulz iteration: x <- a x + x (b g + c g g) with g = x^T x, which drives all singular values
+    towards one; for wide matrices the same from the left, as g is to be small.
     """
     a, b, c = QUINTIC
     x = matrices.bfloat16()
-    x = x / (x.flatten(1).norm(dim=1).clamp_min(1e-7)[:, None, None])
+    x = x / x.flatten(1).norm(dim=1).clamp_min(1e-7)[:, None, None]
+    tall = x.shape[1] >= x.shape[2]
     for _ in range(iterations):
-        gram = x.transpose(1, 2) @ x
-        x = torch.baddbmm(x, x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), beta=a)
-    return x.to(matrices.dtype)
+        gram = x.transpose(1, 2) @ x if tall else x @ x.transpose(1, 2)
+        bent = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, x, bent, beta=a) if tall else torch.baddbmm(x, bent, x, beta=a)
+    return x

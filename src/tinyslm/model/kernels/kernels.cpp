@@ -4,6 +4,7 @@
 #include "heads.h"
 #include "loss.h"
 #include "norm.h"
+#include "update.h"
 
 extern "C" {
 
@@ -50,6 +51,14 @@ void tinyslm_gate_back(
 
 void tinyslm_cross_entropy(bf16* logits, const int64_t* targets, float* losses, int64_t rows, int64_t width, Threads* threads) {
     loss::cross_entropy(logits, targets, losses, rows, width, *threads);
+}
+
+void tinyslm_direction(const float* gradient, float* momentum, bf16* direction, int64_t count, float keep, Threads* threads) {
+    update::direction(gradient, momentum, direction, count, keep, *threads);
+}
+
+void tinyslm_apply(float* weight, const bf16* change, int64_t count, float shrink, float step, Threads* threads) {
+    update::apply(weight, change, count, shrink, step, *threads);
 }
 
 }
