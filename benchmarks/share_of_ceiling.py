@@ -46,7 +46,7 @@ SIZES: dict[str, dict] = {
     "3M": {"model": {"dim": 256, "depth": 4, "vocab_size": 64, "context": 256}, "train": {"batch": 16}},
     "10M": {"model": {"dim": 384, "depth": 6, "vocab_size": 64, "context": 256}, "train": {"batch": 16}},
     "30M": {"model": {"dim": 512, "depth": 8, "vocab_size": 8192, "context": 512}, "train": {"batch": 8}},
-    "135M": {"model": SMOLLM2, "train": {"batch": 8, "micro_batch": 4, "checkpoint_activations": True}},
+    "135M": {"model": SMOLLM2, "train": {"batch": 8, "micro_batch": 4}},
 }
 
 
