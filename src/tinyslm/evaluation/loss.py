@@ -17,7 +17,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, token_losses
 
-TOKENS_AT_ONCE = 8192
+TOKENS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)

@@ -17,3 +17,8 @@ def keep_freed_memory() -> bool:
     mallopt = ctypes.CDLL("libc.so.6").mallopt
     settings = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 * 2**20))
     return all(mallopt(parameter, value) == 1 for parameter, value in settings)
+
+
+def return_freed_memory() -> bool:
+    """Give what is free back to the system after all, once; False where it is not glibc."""
+    return platform.libc_ver()[0] == "glibc" and ctypes.CDLL("libc.so.6").malloc_trim(0) == 1

@@ -9,6 +9,7 @@ from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
+from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
@@ -92,6 +93,7 @@ def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
     for event in logged(run):
         watch(event)
         result = event.get("result", result)
+    return_freed_memory()  # what draws the report's plots allocates by itself
     write_report(run.folder.path)
     return result
 
