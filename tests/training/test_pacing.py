@@ -12,6 +12,7 @@ from pathlib import Path
 import one_life
 import pytest
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_file
 from tinyslm.training.budget import Costs
 from tinyslm.training.checkpoint import list_checkpoints
@@ -119,7 +120,6 @@ def test_killed_and_resumed_it_is_the_run_that_was_left_alone(processes, planned
 def test_a_decision_that_was_taken_is_not_taken_again(processes, begun: Path) -> None:
     """On a real clock, with the checkpoints of some steps lost: the same corrections give the same run."""
     pace = Pace.read(begun / "pace.json")
-    assert pace is not None
     replace(pace, steps=60, seconds=0.0).write(begun / "pace.json")  # as if preparing had cost nothing
     repeated = copy(begun, "repeated")
     for at in (4, 12):
@@ -134,6 +134,12 @@ def test_a_decision_that_was_taken_is_not_taken_again(processes, begun: Path) ->
     shutil.copy(begun / "pace.json", repeated / "pace.json")
     resume(repeated)
     assert weights_hash(repeated) == weights_hash(begun)
+
+
+def test_a_run_without_its_plan_is_refused(begun: Path) -> None:
+    (begun / "pace.json").unlink()
+    with pytest.raises(TinyslmError, match=r"no file .*pace\.json"):
+        resume(begun)
 
 
 def test_given_steps_are_never_corrected(tmp_path: Path, shards, tiny_config) -> None:

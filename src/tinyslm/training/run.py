@@ -114,7 +114,8 @@ class Run:
         run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
         run.clock = clock
         folder.warn_of_changes(run.device, run.dtype, warn)
-        if pace := Pace.read(folder.pace_file):
+        if run.config.train.minutes:
+            pace = Pace.read(folder.pace_file)
             run.pacer = Pacer(folder.pace_file, pace, run.config.train)
             run.progress = Progress(seconds=pace.seconds, costs=pace.costs)
         if checkpoint := newest_intact(folder.checkpoints, warn):
