@@ -53,7 +53,7 @@ def one_run(work: Path, train: str, valid: str, minutes: float, seed: int) -> di
     config = load_config(RunConfig, RECIPE, overrides)
     begun = time.monotonic()
     run = start([work / "train.txt"], work / "run", config=config, progress=lambda *_: None)
-    print(f"preparing and measuring the pace: {time.monotonic() - begun:.1f} s; {run.config.train.steps} steps")
+    print(f"preparing and measuring the pace: {time.monotonic() - begun:.1f} s; {run.steps} steps")
     finish(run, lambda event: print(event) if event["event"] == "validation" else None)
     windows = even_windows(run.shards.split("valid"), 256, 10**9)
     loss = mean_loss(load_model(work / "run" / "model"), windows, torch.float32)
@@ -61,7 +61,7 @@ def one_run(work: Path, train: str, valid: str, minutes: float, seed: int) -> di
         "loss": loss,
         "seconds": time.monotonic() - begun,
         "training_seconds": run.progress.seconds,
-        "steps": run.config.train.steps,
+        "steps": run.steps,
         "parameters": run.config.model.parameters,
         "kv_heads": run.config.model.kv_heads,
         "windows": len(windows),

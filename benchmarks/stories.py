@@ -53,7 +53,7 @@ def ours(work: Path, shards: Shards, minutes: float) -> dict:
     begun = time.monotonic()
     run = start([shards.folder], work / "run", config=config)
     finish(run, lambda event: print(event) if event["event"] == "validation" else None)
-    figures = {"steps": run.config.train.steps, "training_seconds": run.progress.seconds}
+    figures = {"steps": run.steps, "training_seconds": run.progress.seconds}
     print(f"ours took {time.monotonic() - begun:.0f} s with the final score and the report")
     return {**figures, "parameters": run.config.model.parameters, **asdict(score(work / "run" / "model", shards))}
 

@@ -62,8 +62,50 @@ def test_a_file_and_options_reach_the_run(tinyslm, texts: Path, form: str) -> No
     assert written["model"]["vocab_size"] == 320
 
 
-def test_minutes_take_the_place_of_steps(tinyslm, texts: Path) -> None:
-    assert tinyslm("train", texts, "--out", "run", *TINY, "--minutes", "0.01").code == 0
+WITHOUT_LENGTH = [option for option in TINY if "train.steps" not in option]
+
+
+def test_minutes_take_the_place_of_the_steps_of_a_file(tinyslm, texts: Path) -> None:
+    Path("run.toml").write_text("[train]\nsteps = 7\n")
+    ended = tinyslm("train", texts, "--out", "run", *WITHOUT_LENGTH, "--config", "run.toml", "--minutes", "0.01")
+    assert ended.code == 0, ended.err
     written = json.loads(Path("run/config.json").read_text())
-    assert written["train"]["minutes"] == 0.01
-    assert written["train"]["steps"] > 0
+    assert (written["train"]["minutes"], written["train"]["steps"]) == (0.01, 0)
+    steps = json.loads(Path("run/pace.json").read_text())["steps"]
+    assert f"for {steps:,} steps on cpu" in ended.out
+
+
+def test_tokens_are_read_to_the_next_whole_step(tinyslm, texts: Path) -> None:
+    ended = tinyslm("train", texts, "--out", "run", *WITHOUT_LENGTH, "--tokens", 300, "--json")  # steps of 128
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["result"]["training_tokens"] == 384
+    assert not Path("run/pace.json").exists()
+
+
+def test_hours_are_sixty_minutes() -> None:
+    from tinyslm.cli.train import TrainOptions, _short_forms
+
+    assert settings(RunConfig, None, list(_short_forms(TrainOptions(hours=1.5)))).train.minutes == 90
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--minutes", "5", "--train.steps", "10"], "steps (10) and minutes (5.0) exclude each other"),
+        (["--tokens", "5", "--minutes", "1"], "tokens (5) and minutes (1.0) exclude each other"),
+        (["--tokens", "5", "--hours", "1", "--train.steps=3"], "steps (3) and tokens (5) and minutes (60.0) exclude"),
+        (["--minutes", "5", "--hours", "1"], "--minutes and --hours are two forms of one setting. Give one of them."),
+    ],
+)
+def test_a_run_has_one_measure_of_its_length(tinyslm, texts: Path, given: list[str], told: str) -> None:
+    assert told in tinyslm("train", texts, "--out", "run", *given).mistake()
+    assert not Path("run").exists()
+
+
+def test_what_is_given_over_others_takes_the_place_of_its_alternatives() -> None:
+    assert RunConfig().train.minutes == 10
+    assert RunConfig(train={"steps": 3}).train.minutes is None
+    Path("run.toml").write_text("[train]\nminutes = 7\nbatch = 2\n")
+    assert settings(RunConfig, Path("run.toml"), ["train.batch=4"]).train.minutes == 7
+    chosen = settings(RunConfig, Path("run.toml"), ["train.tokens=50"]).train
+    assert (chosen.steps, chosen.tokens, chosen.minutes, chosen.batch) == (0, 50, None, 2)

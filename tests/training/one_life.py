@@ -1,6 +1,7 @@
 """What a process of the interruption tests does: begin the run, or go on with it, until it ends or is killed.
 
 Run as a program it takes one JSON object: {"paths", "out", "config"}, and "largest_file" in bytes if there is a limit.
+`live_by_updates` goes on with a run whose clock goes by its updates.
 """
 
 import json
@@ -19,6 +20,21 @@ def live(paths: list[str], out: str, config: dict[str, Any]) -> None:
         resume(out)
     else:
         train(paths, out, config=build_config(RunConfig, config))
+
+
+def live_by_updates(out: str, slow_after: int) -> None:
+    """Go on with the run in `out` on a machine where an update takes a quarter of a second, and later half a second."""
+    from tinyslm.training.pipeline import finish
+    from tinyslm.training.run import Run
+
+    run: Run | None = None
+
+    def clock() -> float:
+        step = run.progress.step if run else 0
+        return 0.25 * step + 0.25 * max(0, step - slow_after)
+
+    run = Run.resume(Path(out), clock=clock)
+    finish(run)
 
 
 def main(largest_file: int = 0, **order: Any) -> None:

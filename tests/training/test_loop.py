@@ -183,8 +183,9 @@ def test_one_bad_part_spoils_the_whole_step() -> None:
 )
 def test_the_schedule(warmup: float, decay: float, final: float, shares: dict[int, float]) -> None:
     config = ScheduleConfig(warmup=warmup, decay=decay, final=final)
-    assert {step: learning_rate_share(step, 10, config) for step in shares} == pytest.approx(shares)
-    assert all(0 < learning_rate_share(step, steps, config) <= 1 for steps in (1, 2, 7) for step in range(steps))
+    assert {step: learning_rate_share((step + 0.5) / 10, config) for step in shares} == pytest.approx(shares)
+    middles = [(step + 0.5) / steps for steps in (1, 2, 7) for step in range(steps)]
+    assert all(0 < learning_rate_share(position, config) <= 1 for position in middles)
 
 
 def test_the_schedule_reaches_the_optimizers() -> None:

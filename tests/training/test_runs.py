@@ -200,12 +200,15 @@ def test_resuming_with_the_same_settings_is_fine(stopped: Path, finished: Path, 
 def test_minutes_become_steps_that_are_kept(tmp_path: Path, shards: Shards, tiny_config) -> None:
     config = tiny_config(train={"steps": 0, "minutes": 0.05, "checkpoint_minutes": 0})
     run = start([shards.folder], tmp_path / "run", config=config)
-    assert run.config.train.steps > 0
+    assert run.config.train.steps == 0
+    steps = run.steps
+    assert steps > 0
     with pytest.raises(Killed):
         finish(run, stop_after(1))
     again = Run.resume(tmp_path / "run", config)
     assert again.config == run.config
     assert again.progress.step == 1
+    assert again.timetable.planned == steps
 
 
 def test_measuring_the_pace_changes_nothing(tmp_path: Path, shards: Shards, tiny_config) -> None:

@@ -14,6 +14,9 @@ from tinyslm.core.quantities import count, duration
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.run import Event, Run
 
+WORTH_TELLING = 0.03
+"""Corrections of the number of steps by a larger share are shown."""
+
 
 @contextmanager
 def stopping(folder: Path, *, json: bool = False) -> Iterator[None]:
@@ -46,7 +49,7 @@ def warning(event: Event) -> None:
 @contextmanager
 def watching(run: Run) -> Iterator[Callable[[Event], None]]:
     """Show a run's events while the block runs; gives the function to tell them to."""
-    steps = run.config.train.steps
+    steps = run.steps
     say(
         f"Training {count(run.config.model.parameters)} parameters for {steps:,} steps "
         f"on {run.device.type} in {str(run.dtype).removeprefix('torch.')}."
@@ -64,7 +67,12 @@ def watching(run: Run) -> Iterator[Callable[[Event], None]]:
                         loss=event["loss"],
                         bits_per_byte=event["bits_per_byte"],
                         tokens_per_second=event["tokens_per_second"],
-                        seconds_left=elapsed / max(1, step - first) * (steps - step),
+                        seconds_left=elapsed / max(1, step - first) * (run.steps - step),
+                        total_steps=run.steps,
+                    )
+                case "pace" if abs(event["steps"] / event["before"] - 1) > WORTH_TELLING:
+                    progress.note(
+                        f"step {step:,}: {event['steps']:,} steps in all instead of {event['before']:,}, to end on time"
                     )
                 case "validation":
                     progress.note(

@@ -29,7 +29,7 @@ def quickstart(
     Parameters
     ----------
     minutes
-        How long to train.
+        How long the run may take, from reading the text to its report.
     text
         Train on this file or folder instead.
     out
@@ -38,6 +38,9 @@ def quickstart(
         Print the result as JSON, and no progress.
     """
     from contextlib import nullcontext
+    from time import monotonic, process_time
+
+    begun = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
 
     from tinyslm.cli.progress import stopping, warning, watching
     from tinyslm.cli.telling import tell, working
@@ -55,7 +58,7 @@ def quickstart(
         source = text or "the Python standard library"
         say(f"Training a language model from scratch on {source}, for {minutes:g} minutes.")
     with working("Preparing the text", json=json) as progress:
-        run = start(paths, _free(out), config=config, notify=warn, progress=progress)
+        run = start(paths, _free(out), config=config, notify=warn, progress=progress, spent=monotonic() - begun)
     if not json:
         say(describe_data(run.shards.manifest))
     with stopping(run.folder.path, json=json), nullcontext(warning) if json else watching(run) as watch:
@@ -84,9 +87,8 @@ def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], Functi
     from tinyslm.evaluation.functions import score_functions
     from tinyslm.inference.batch_engine import BatchEngine
     from tinyslm.training.report import write_report
-    from tinyslm.training.run import FINAL_TOKENS
 
-    held_out = _texts(run.shards, "valid", FINAL_TOKENS)  # the very documents that the model was scored on
+    held_out = _texts(run.shards, "valid", run.score_tokens)  # the very documents that the model was scored on
     training = b"".join(_texts(run.shards, "train", MOST_TRAINING_TOKENS))
     whole = run.shards.split("train").tokens <= MOST_TRAINING_TOKENS
     others = baselines(b"".join(held_out), training if whole else None)

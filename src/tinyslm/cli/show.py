@@ -61,7 +61,7 @@ def _shards(folder: Path) -> dict[str, Any]:
 
 def _run(folder: Path) -> dict[str, Any]:
     """How far a run is, its validations so far, and its result where it has ended."""
-    from tinyslm.training.metrics import read_metrics
+    from tinyslm.training.metrics import planned_steps, read_metrics
 
     log = folder / "metrics.jsonl"
     events = read_metrics(log) if log.is_file() else []
@@ -74,7 +74,7 @@ def _run(folder: Path) -> dict[str, Any]:
         "run": folder,
         "parameters": start.get("parameters"),
         "step": found["step"][-1]["step"] if "step" in found else 0,
-        "steps": start.get("steps"),
+        "steps": planned_steps(events) or None,
         "validations": found.get("validation", []),
         "result": end.get("result"),
     }
@@ -171,7 +171,7 @@ def _show_run(folder: Path) -> None:
     from tinyslm.core.console import say, table
     from tinyslm.core.plots import terminal_curve
     from tinyslm.core.quantities import count, duration
-    from tinyslm.training.metrics import read_metrics
+    from tinyslm.training.metrics import planned_steps, read_metrics
 
     log = folder / "metrics.jsonl"
     events = read_metrics(log) if log.is_file() else []
@@ -183,7 +183,7 @@ def _show_run(folder: Path) -> None:
     end = next((event for event in events if event["event"] == "end"), None)
     done = steps[-1]["step"] if steps else 0
     state = "finished" if end else f"not finished (go on with: tinyslm train --resume {folder})"
-    say(f"{folder}: {count(start['parameters'])} parameters, step {done:,} of {start['steps']:,}, {state}.")
+    say(f"{folder}: {count(start['parameters'])} parameters, step {done:,} of {planned_steps(events):,}, {state}.")
     if len(steps) > 1:
         say("\nTraining loss (nats per token)")
         say(terminal_curve([event["loss"] for event in steps], x_labels=(f"step {steps[0]['step']:,}", f"{done:,}")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,8 +21,11 @@ class TrainOptions(Section):
     """What is not a setting of the run, or short for one."""
 
     minutes: float | None = Field(
-        default=None,
-        description="How long to train; short for --train.minutes, and takes the place of --train.steps.",
+        default=None, description="How long the run may take, from reading the text to its report."
+    )
+    hours: float | None = Field(default=None, description="The same in hours; both are short for --train.minutes.")
+    tokens: int | None = Field(
+        default=None, description="How many training tokens to read instead; short for --train.tokens."
     )
     strict: bool = Field(default=False, description="Stop at a broken JSONL line; short for --data.strict true.")
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
@@ -62,15 +65,16 @@ def train(
     settings
         Any setting, as `--section.key value`.
     """
+    from time import monotonic, process_time
+
+    begun = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
+
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.core.errors import TinyslmError
     from tinyslm.training.config import RunConfig
 
     options = options or TrainOptions()
-    if options.minutes is not None:
-        settings = (*settings, f"train.minutes={options.minutes}", "train.steps=0")
-    if options.strict:
-        settings = (*settings, "data.strict=true")
+    settings = (*settings, *_short_forms(options))
     if resume is not None:
         if paths or out or tokenizer:
             raise TinyslmError(
@@ -84,10 +88,30 @@ def train(
             "Nothing to train on was given." if not paths else "No run folder was given.",
             "For instance: tinyslm train my-texts/ --out runs/first",
         )
-    _start(paths, out, tokenizer, read_settings(RunConfig, config, settings), json=options.as_json)
+    _start(paths, out, tokenizer, read_settings(RunConfig, config, settings), json=options.as_json, begun=begun)
 
 
-def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: RunConfig, *, json: bool) -> None:
+def _short_forms(options: TrainOptions) -> Iterator[str]:
+    """The settings that options are short for."""
+    from tinyslm.core.errors import TinyslmError
+
+    if options.minutes is not None and options.hours is not None:
+        raise TinyslmError("--minutes and --hours are two forms of one setting.", "Give one of them.")
+    if options.minutes is not None:
+        yield f"train.minutes={options.minutes}"
+    if options.hours is not None:
+        yield f"train.minutes={60 * options.hours}"
+    if options.tokens is not None:
+        yield f"train.tokens={options.tokens}"
+    if options.strict:
+        yield "data.strict=true"
+
+
+def _start(
+    paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: RunConfig, *, json: bool, begun: float
+) -> None:
+    from time import monotonic
+
     from tinyslm.cli.telling import working
     from tinyslm.core.console import say, warn
     from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -97,7 +121,8 @@ def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: Ru
     RunFolder(out).refuse_if_used()
     given = Tokenizer.load(tokenizer) if tokenizer else None
     with working("Preparing the text", json=json) as progress:
-        run = start(paths, out, config=config, tokenizer=given, notify=warn, progress=progress)
+        spent = monotonic() - begun
+        run = start(paths, out, config=config, tokenizer=given, notify=warn, progress=progress, spent=spent)
     if not json:
         say(describe_data(run.shards.manifest))
     _finish(run, json=json)
@@ -105,11 +130,12 @@ def _start(paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: Ru
 
 def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, json: bool) -> None:
     from tinyslm.cli.settings import nested
-    from tinyslm.core.config import build_config, merge, read_config_file
+    from tinyslm.core.config import build_config, override, read_config_file
     from tinyslm.core.console import say, warn
     from tinyslm.core.files import read_json
     from tinyslm.training.config import RunConfig
-    from tinyslm.training.run import Run, finished_result
+    from tinyslm.training.ending import finished_result
+    from tinyslm.training.run import Run
     from tinyslm.training.run_folder import RunFolder
 
     result = finished_result(folder)
@@ -119,11 +145,11 @@ def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, jso
     if result is not None:
         say(f"The run in {folder} has finished: its model is {folder / 'model'}.")
         return
-    changes = merge(read_config_file(config) if config else {}, nested(RunConfig, settings))
+    changes = override(RunConfig, read_config_file(config) if config else {}, nested(RunConfig, settings))
     stored = read_json(RunFolder.open(folder).config_file)
-    run = Run.resume(folder, build_config(RunConfig, merge(stored, changes)) if changes else None, warn)
+    run = Run.resume(folder, build_config(RunConfig, override(RunConfig, stored, changes)) if changes else None, warn)
     if not json:
-        say(f"Going on after step {run.progress.step:,} of {run.config.train.steps:,}.")
+        say(f"Going on after step {run.progress.step:,} of {run.steps:,}.")
     _finish(run, json=json)
 
 

@@ -7,7 +7,7 @@ made and a suggestion, so that a user mends them in one go.
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, ClassVar, TypeVar, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -24,6 +24,9 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
+    one_of: ClassVar[tuple[str, ...]] = ()
+    """Settings that take each other's place: whoever gives one of them over others means it alone."""
+
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         missing = [name for name, field in cls.model_fields.items() if not field.description]
@@ -39,7 +42,7 @@ def load_config(kind: type[Settings], file: Path | None = None, overrides: Mappi
     `overrides` is nested like the file: `{"model": {"depth": "6"}}`; texts are converted to the field's type.
     """
     values = read_config_file(file) if file else {}
-    return build_config(kind, merge(values, overrides or {}), origin=str(file) if file else "the settings")
+    return build_config(kind, override(kind, values, overrides or {}), origin=str(file) if file else "the settings")
 
 
 def build_config(kind: type[Settings], values: Mapping[str, Any], origin: str = "the settings") -> Settings:
@@ -84,6 +87,16 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def override(kind: type[Section], base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`merge` for settings of class `kind`: where `over` gives one of alternatives, those of `base` are forgotten."""
+    left = {key: value for key, value in base.items() if key not in kind.one_of or over.keys().isdisjoint(kind.one_of)}
+    for name, field in kind.model_fields.items():
+        old, new = left.get(name), over.get(name)
+        if _is_section(field.annotation) and isinstance(old, Mapping) and isinstance(new, Mapping):
+            left[name] = override(field.annotation, old, new)  # type: ignore[arg-type]
+    return merge(left, over)  # sections that were merged above stay as they are
 
 
 def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -108,8 +108,13 @@ class TrainingProgress:
         bits_per_byte: float | None = None,
         tokens_per_second: float | None = None,
         seconds_left: float | None = None,
+        total_steps: int | None = None,
     ) -> None:
-        """Show that `step` steps are done. Loss is in nats per token; figures that are not known are left out."""
+        """Show that `step` steps are done. Loss is in nats per token; figures that are not known are left out.
+
+        total_steps: of the whole run, where their number has changed.
+        """
+        self._total = total_steps or self._total
         figures = [f"step {step:,} of {self._total:,}"]
         if loss is not None:
             figures.append(f"loss {loss:.3f}")

@@ -1,7 +1,7 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, whole or absent.
 
 `RUN/checkpoints/step-000100/` holds `model.safetensors`, `state.safetensors` (optimizers and random generators),
-`state.json` (step, loader, best validation) and `manifest.json` with the checksum of each.
+`state.json` (step, loader, best validation, corrections of the schedule) and `manifest.json` with the checksum of each.
 """
 
 import shutil
@@ -19,12 +19,19 @@ from tinyslm.core.files import atomic_folder, read_json, read_manifest, write_js
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import state_tensors
 from tinyslm.model.weights import write_tensors
+from tinyslm.training.budget import Costs
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.timetable import Correction
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: updates made, tokens seen, seconds spent, the loader's state, and the best validation."""
+    """Where a run stands.
+
+    step, tokens: updates made, tokens seen. seconds: the time the run has taken, preparing the text and setting up
+    included; while it lay still none went by. loader: its state. best_loss, best_step: of the best validation. costs,
+    corrections: what a run with a given time has seen of the machine, and decided about its number of updates.
+    """
 
     step: int = 0
     tokens: int = 0
@@ -32,6 +39,15 @@ class Progress:
     loader: Mapping[str, Any] = field(default_factory=dict)
     best_loss: float | None = None
     best_step: int = 0
+    costs: Costs | None = None
+    corrections: tuple[Correction, ...] = ()
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Progress":
+        """The progress that `asdict` made an object of plain values."""
+        costs = Costs(**stored["costs"]) if stored.get("costs") else None
+        corrections = tuple(Correction(**correction) for correction in stored.get("corrections", ()))
+        return cls(**{**stored, "costs": costs, "corrections": corrections})
 
 
 def save_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers, progress: Progress) -> None:
@@ -55,7 +71,7 @@ def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> Pro
         torch.cuda.set_rng_state(generators["random:cuda"])
     if "random:mps" in generators and torch.backends.mps.is_available():
         torch.mps.set_rng_state(generators["random:mps"])
-    return Progress(**read_json(folder / "state.json"))
+    return Progress.from_json(read_json(folder / "state.json"))
 
 
 def save_weights(folder: Path, model: Decoder) -> None:

@@ -1,6 +1,7 @@
 """The settings of a run: every value that decides its result, in sections."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -41,12 +42,23 @@ class ScheduleConfig(Section):
         return self
 
 
-class LoopConfig(Section):
-    """How long and with what batches to train, and what to do on the way."""
+USUAL_MINUTES = 10.0
 
-    steps: int = Field(default=0, ge=0, description="Number of updates; 0: as many as fit into `minutes`.")
-    minutes: float = Field(
-        default=10.0, gt=0, description="Time for training where `steps` is 0; measured on this machine."
+
+class LoopConfig(Section):
+    """How long and with what batches to train, and what to do on the way.
+
+    A run has one measure of its length: `steps`, `tokens`, or `minutes` (10, where none is given).
+    """
+
+    one_of: ClassVar[tuple[str, ...]] = ("steps", "tokens", "minutes")
+
+    steps: int = Field(default=0, ge=0, description="Number of updates; 0: follows from `tokens` or `minutes`.")
+    tokens: int = Field(default=0, ge=0, description="Training tokens to read, to the next whole update; 0: not given.")
+    minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time for the whole run, from preparing the text to the report; 10 where nothing else is given.",
     )
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
     micro_batch: int = Field(default=0, ge=0, description="Sequences computed at once; 0: the whole batch.")
@@ -61,7 +73,12 @@ class LoopConfig(Section):
     log_every: int = Field(default=10, gt=0, description="Steps between two rows of the log.")
     validate_every: int = Field(default=0, ge=0, description="Steps between two validations; 0: ten in the whole run.")
     validation_tokens: int = Field(
-        default=32_768, gt=0, description="Validation tokens looked at on the way; the end sees all."
+        default=32_768, gt=0, description="Validation tokens looked at on the way; the end sees more."
+    )
+    score_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Validation tokens of the final score, about; 0: a million, or what a tenth of `minutes` allows.",
     )
     sample_every: int = Field(
         default=0, ge=0, description="Steps between two samples of text; 0: five in the whole run."
@@ -71,6 +88,21 @@ class LoopConfig(Section):
     )
     keep: int = Field(default=2, gt=0, description="Newest checkpoints to keep, besides the best.")
     sinks: tuple[str, ...] = Field(default=(), description="Where else to send the log: tensorboard, trackio.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _usual_length(cls, values: Any) -> Any:
+        """Fill in the minutes where no length is given."""
+        if isinstance(values, Mapping) and all(values.get(key) in (None, 0, "0") for key in ("steps", "tokens")):
+            return {**values, "minutes": USUAL_MINUTES if values.get("minutes") is None else values["minutes"]}
+        return values
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if sum(map(bool, (self.steps, self.tokens, self.minutes))) > 1:
+            given = [f"{key} ({getattr(self, key)})" for key in self.one_of if getattr(self, key)]
+            raise ValueError(f"{' and '.join(given)} exclude each other: a run has one measure of its length")
+        return self
 
     @model_validator(mode="after")
     def _batch_divides(self) -> Self:

@@ -7,7 +7,7 @@ one consistent history.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,8 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import disk_error
 
 Event = Mapping[str, Any]
-"""A JSON object whose field "event" says what it is: start, step, validation, sample, skipped, checkpoint or end."""
+"""A JSON object whose field "event" says what it is: start, step, validation, sample, pace, skipped, checkpoint or
+end."""
 
 
 class MetricsLog:
@@ -76,6 +77,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         rows.pop(key, None)
         rows[key] = event
     return list(rows.values())
+
+
+def planned_steps(events: Sequence[Event]) -> int:
+    """Updates in the whole run as they were last planned; 0 when that is not known."""
+    return next((row["steps"] for row in reversed(events) if row["event"] in ("start", "pace") and "steps" in row), 0)
 
 
 def _identity(event: dict[str, Any], number: int) -> tuple[Any, ...]:

@@ -1,34 +1,89 @@
-"""How many updates fit into a time: a few are tried on a copy of the model, and timed."""
+"""How fast this machine is at what a run does: everything is tried for a moment before the run begins, and timed."""
 
 import copy
 import time
 from collections.abc import Callable
+from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tinyslm.core.files import disk_error
+from tinyslm.data.shards import Shards
+from tinyslm.evaluation.loss import mean_loss
 from tinyslm.model.decoder import Decoder
+from tinyslm.training.budget import Costs
+from tinyslm.training.checkpoint import save_weights
 from tinyslm.training.config import RunConfig
+from tinyslm.training.looking import quick_windows, sample_text, uncompiled
 from tinyslm.training.loop import StepSettings, train_steps
 from tinyslm.training.objectives import Objective
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.report import CURVES, try_drawing
+from tinyslm.training.validation import spread_tokens
 
-WARM_UP = 2
+WARM_UP = 1
 SHARE_OF_TIME = 0.02
-FEWEST, MOST = 4, 20
+FEWEST, MOST = 3, 20
+"""Updates that are timed: few where they are slow, since the run corrects its plan by itself."""
+
+SCORING_SHARE = 0.1
+"""The final score takes at most about this share of a run's time."""
+MOST_SCORED = 1_000_000
+"""It looks at about so many tokens, and no more."""
+TRIED_TOKENS = 8192
+
+CHECKPOINT_SIZE = 3.0
+"""Of a checkpoint, in weights: they themselves, and what the optimizers keep for each of them."""
+
+
+def measured(
+    model: Decoder,
+    objective: Objective,
+    batch: Tensor,
+    shards: Shards,
+    config: RunConfig,
+    settings: StepSettings,
+    folder: Path,
+) -> tuple[Costs, int]:
+    """What the parts of a run cost here, and of how many tokens its time allows a final score.
+
+    Model and random generators stay as they are; what is written on trial, in `folder`, is removed.
+    """
+    seconds = (config.train.minutes or 0.0) * 60
+    update = seconds_per_step(model, objective, batch, config, settings, seconds * SHARE_OF_TIME)
+    windows = quick_windows(shards, config)
+    some = windows[: max(1, TRIED_TOKENS // config.model.context)].to(batch.device)
+    with uncompiled():
+        validation = timed(lambda: mean_loss(model, some, settings.dtype)) * len(windows) / len(some)
+        score = timed(lambda: mean_loss(model, some, torch.float32)) / some[:, 1:].numel()
+    allowed = max(config.train.validation_tokens, int(seconds * SCORING_SHARE / score))
+    tokens = config.train.score_tokens or min(MOST_SCORED, allowed)
+    weights = _time_writing(model, folder)
+    costs = Costs(
+        update=update,
+        validation=validation,
+        weights=weights,
+        sample=timed(lambda: sample_text(model, shards, config)),
+        checkpoint=CHECKPOINT_SIZE * weights,
+        scoring=score * spread_tokens(shards.split("valid"), tokens) / validation,
+        report=len(CURVES) * timed(try_drawing()),
+    )
+    return costs, tokens
 
 
 def seconds_per_step(
-    model: Decoder, objective: Objective, batch: Tensor, config: RunConfig, settings: StepSettings
+    model: Decoder, objective: Objective, batch: Tensor, config: RunConfig, settings: StepSettings, limit: float
 ) -> float:
-    """The median time of an update, measured for about 2 % of the run's minutes; model and generators stay as they
-    are."""
+    """The median time of an update, measured for about `limit` seconds on a copy of the model."""
     trial = copy.deepcopy(model)
     if config.train.compile:
         trial.model.compile()  # a copy is not compiled, even of a model that is
     optimizers = Optimizers(trial, config.optimizer)
-    limit = time.monotonic() + config.train.minutes * 60 * SHARE_OF_TIME
+    end = time.monotonic() + limit
     times: list[float] = []
     with torch.random.fork_rng():
         before = time.monotonic()
@@ -36,14 +91,24 @@ def seconds_per_step(
             now = time.monotonic()
             times.append(now - before)
             before = now
-            measured = len(times) - WARM_UP
-            if measured >= MOST or (measured >= FEWEST and now > limit):
+            tried = len(times) - WARM_UP
+            if tried >= MOST or (tried >= FEWEST and now > end):
                 break
     return median(times[WARM_UP:])
 
 
-def timed(work: Callable[[], object]) -> float:
+def timed(work: Callable[[], Any]) -> float:
     """Seconds that `work` takes."""
     start = time.monotonic()
     work()
     return time.monotonic() - start
+
+
+def _time_writing(model: Decoder, folder: Path) -> float:
+    """Seconds for writing the weights into `folder`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=folder, prefix=".trial.", suffix=".tmp") as place:
+            return timed(lambda: save_weights(Path(place) / "weights", model))
+    except OSError as error:
+        raise disk_error(folder, error) from error

@@ -1,5 +1,6 @@
 """The main job in one call: from text (or shards) to a trained and scored model folder."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,9 +14,10 @@ from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
+from tinyslm.training.ending import finished_result
 from tinyslm.training.metrics import MetricsLog
 from tinyslm.training.report import write_report
-from tinyslm.training.run import Event, Run, finished_result
+from tinyslm.training.run import Event, Run
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.sinks import SINKS, open_sinks
 
@@ -62,8 +64,13 @@ def start(
     tokenizer: Tokenizer | None = None,
     notify: Notify = silent,
     progress: Progress = silent,
+    spent: float = 0.0,
 ) -> Run:
-    """Prepare the data (unless `paths` is one shards folder) and begin a run in `out`, ready to train."""
+    """Prepare the data (unless `paths` is one shards folder) and begin a run in `out`, ready to train.
+
+    Where the settings give minutes, the preparation counts, and so do seconds that the caller has `spent` before.
+    """
+    begun = time.monotonic() - spent
     config = config or RunConfig()
     out = Path(out)
     RunFolder(out).refuse_if_used()
@@ -75,7 +82,8 @@ def start(
     if len(paths) == 1 and is_shards(Path(paths[0])):
         if tokenizer is not None:
             raise TinyslmError(f"{paths[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out.")
-        return Run.start(out, Shards.open(Path(paths[0])), config)
+        shards = Shards.open(Path(paths[0]))
+        return Run.start(out, shards, config, spent=time.monotonic() - begun)
     shards = prepare(
         [str(path) for path in paths],
         RunFolder(out).shards,
@@ -84,7 +92,7 @@ def start(
         notify=notify,
         progress=progress,
     )
-    return Run.start(out, shards, config)
+    return Run.start(out, shards, config, spent=time.monotonic() - begun)
 
 
 def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from tinyslm.core.page import (
 )
 from tinyslm.core.plots import Chart, Series, grid, line_chart
 from tinyslm.core.quantities import count, duration, size
-from tinyslm.training.metrics import read_metrics
+from tinyslm.training.metrics import planned_steps, read_metrics
 
 Curve = tuple[str, str, Literal["fit", "zero"]]
 CURVES: tuple[Curve, ...] = (
@@ -53,6 +53,7 @@ def write_report(run: Path) -> Path:
         Section("Result", [*_result(result), *_skipped(events)]),
         Section("Curves", [Figures([(chart.svg(), chart.description) for chart in charts])] if charts else []),
         Section("Samples", _samples(events)),
+        Section("Pace", _pace(events)),
         Section("Data", _data(_manifest(run))),
         Section("Configuration", _tables(_read(run / "config.json"), "run")),
         Section("Versions", _tables(_read(run / "versions.json"), "")),
@@ -83,10 +84,23 @@ def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
     return charts
 
 
+def try_drawing() -> Callable[[], object]:
+    """The drawing of one of the `CURVES`, to be timed; loads the libraries for it."""
+    rows = [{"event": "step", "step": step, CURVES[0][0]: float(step)} for step in (1, 2)]
+    (chart,) = draw_curves(rows)
+    chart.svg()
+
+    def draw() -> None:
+        chart.svg()
+        grid([chart]).png()
+
+    return draw
+
+
 def _subtitle(events: Sequence[Mapping[str, Any]]) -> str:
     start, end = _first(events, "start"), _first(events, "end")
     step = max((row.get("step", 0) for row in events), default=0)
-    planned = start.get("steps", step)
+    planned = planned_steps(events) or step
     resumed = sum(1 for row in _all(events, "start") if row.get("resumed_from"))
     parts = [
         "finished" if end else f"not finished: {step:,} of {planned:,} steps",
@@ -145,6 +159,27 @@ def _skipped(events: Sequence[Mapping[str, Any]]) -> list[Block]:
     return [
         Paragraph(f"{steps} did not update the weights."),
         Folded("Which, and why", [Table(rows, ("step", "reason"))]),
+    ]
+
+
+def _pace(events: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """How the number of updates was corrected so that the run ended on time."""
+    rows = [
+        (
+            f"{row['step']:,}",
+            f"{row['position']:.0%}",
+            duration(row["seconds"]),
+            f"{row['before']:,}",
+            f"{row['steps']:,}",
+        )
+        for row in _all(events, "pace")
+    ]
+    if not rows:
+        return []
+    header = ("after step", "of the schedule", "time", "steps planned before", "steps planned since")
+    return [
+        Paragraph("The number of steps was set anew on the way, for the run to end on time."),
+        Folded("When, and to what", [Table(rows, header)]),
     ]
 
 

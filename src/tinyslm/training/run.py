@@ -8,55 +8,49 @@ when it was looked at or interrupted.
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from tinyslm.core.config import build_config, merge
-from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, read_manifest, write_json
 from tinyslm.data.loader import Loader
 from tinyslm.data.shards import Shards
-from tinyslm.evaluation.loss import mean_loss, score_documents
 from tinyslm.hardware.allocator import keep_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
-from tinyslm.inference.batch_engine import BatchEngine
-from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import save_model
+from tinyslm.training.budget import SAMPLES, VALIDATIONS, fitting_steps
 from tinyslm.training.checkpoint import (
     Progress,
     checkpoint_name,
     load_checkpoint,
-    load_weights,
     newest_intact,
     rotate,
     save_checkpoint,
     save_weights,
 )
 from tinyslm.training.config import RunConfig
+from tinyslm.training.ending import finish
 from tinyslm.training.interrupt import Interrupted, StopRequest, stop_requests
+from tinyslm.training.looking import quick_loss, quick_windows, sample_text
 from tinyslm.training.loop import StepReport, StepSettings, train_steps
+from tinyslm.training.meter import Meter
 from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.pace import seconds_per_step, timed
+from tinyslm.training.pace import MOST_SCORED, measured
+from tinyslm.training.pacer import Pace, Pacer, pace_event
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.schedule import learning_rate_share
-from tinyslm.training.validation import bytes_per_token, even_windows, spread_documents
+from tinyslm.training.timetable import Timetable
+from tinyslm.training.validation import bytes_per_token
 
 Event = dict[str, Any]
-
-VALIDATIONS, SAMPLES = 10, 5
-"""How many there are in a run whose settings do not say."""
-SAMPLE_TOKENS = 64
-FINAL_TOKENS = 1_000_000
-"""The final score looks at about this much validation text, and no more."""
+Found = TypeVar("Found")
+Clock = Callable[[], float]
 
 
 @dataclass
@@ -72,36 +66,61 @@ class Run:
     progress: Progress
     device: torch.device
     dtype: torch.dtype
+    clock: Clock = time.monotonic
+    pacer: Pacer | None = None  # where the settings give minutes
+    _origin: float = 0.0  # what the clock showed, or would have, when the run began
+    _updated: float = 0.0  # its seconds at the last update
+    _elsewhere: float = 0.0  # seconds since then that went into something else
 
     @classmethod
-    def start(cls, path: Path, shards: Shards, config: RunConfig) -> "Run":
-        """Begin a run in a new folder; measures the pace when the settings give minutes instead of steps."""
+    def start(
+        cls, path: Path, shards: Shards, config: RunConfig, *, spent: float = 0.0, clock: Clock = time.monotonic
+    ) -> "Run":
+        """Begin a run in a new folder; tries how fast this machine is when the settings give minutes.
+
+        spent: seconds that count as time of the run, because they went into preparing it.
+        """
+        origin = clock() - spent
         RunFolder(path).refuse_if_used()
         config = _with_vocabulary(config, shards)
         run = cls._build(RunFolder(path), shards, config)
+        run.clock, run._origin = clock, origin
         run.loader.next()  # these two raise now, before anything is written, when there is too little text
-        even_windows(shards.split("valid"), config.model.context, config.train.validation_tokens)
+        quick_windows(shards, config)
         run.loader.restore({**run.loader.state(), "epoch": 0, "position": 0})
-        if not config.train.steps:
-            run.config = build_config(RunConfig, merge(config.model_dump(), {"train": {"steps": run._fitting_steps()}}))
+        if config.train.minutes:
+            run._plan()
         run.folder = RunFolder.create(path, run.config, shards)
         run.folder.record_circumstances(run.device, run.dtype)
+        run.progress = replace(run.progress, seconds=run.seconds)
         return run
 
     @classmethod
-    def resume(cls, path: Path, changed: RunConfig | None = None, warn: Callable[[str], None] = print) -> "Run":
+    def resume(
+        cls,
+        path: Path,
+        changed: RunConfig | None = None,
+        warn: Callable[[str], None] = print,
+        clock: Clock = time.monotonic,
+    ) -> "Run":
         """Go on with a run from its newest intact checkpoint (from the beginning when there is none).
 
         `changed`: settings that the caller wants; they must be the run's own.
         """
+        begun = clock()
         folder = RunFolder.open(path)
         with folder.locked():
             folder.remove_leftovers()
         run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
+        run.clock = clock
         folder.warn_of_changes(run.device, run.dtype, warn)
+        if pace := Pace.read(folder.pace_file):
+            run.pacer = Pacer(folder.pace_file, pace, run.config.train)
+            run.progress = Progress(seconds=pace.seconds, costs=pace.costs)
         if checkpoint := newest_intact(folder.checkpoints, warn):
             run.progress = load_checkpoint(checkpoint, run.model, run.optimizers)
             run.loader.restore(dict(run.progress.loader))
+        run.progress = replace(run.progress, seconds=run.progress.seconds + clock() - begun)
         return run
 
     @classmethod
@@ -128,67 +147,129 @@ class Run:
         with self.folder.locked(), stop_requests() as stop:
             yield from self._events(stop)
 
+    @property
+    def timetable(self) -> Timetable:
+        """How updates lie in the run: the plan, and its corrections so far."""
+        train = self.config.train
+        given = train.steps or math.ceil(train.tokens / (train.batch * self.config.model.context))
+        return Timetable(self.pacer.pace.steps if self.pacer else given, self.progress.corrections)
+
+    @property
+    def steps(self) -> int:
+        """Updates in the whole run, as it is known now."""
+        return self.timetable.steps
+
+    @property
+    def score_tokens(self) -> int:
+        """Validation tokens of the final score, about."""
+        return self.config.train.score_tokens or MOST_SCORED
+
+    @property
+    def seconds(self) -> float:
+        """How long the run has taken until now, its preparation included, and what it lay still left out."""
+        return self.clock() - self._origin
+
     def _events(self, stop: StopRequest) -> Iterator[Event]:
+        self._origin = self.clock() - self.progress.seconds
+        saved = self._updated = self.seconds
+        self._elsewhere = 0.0
         yield self._start_event()
-        saved = begun = time.monotonic()
-        before = self.progress.seconds
-        meter = _Meter(self.progress.tokens, before)
-        for report in train_steps(
+        if self.pacer and self.pacer.pace.steps == 1 and not self.progress.step:
+            yield {"event": "warning", "step": 0, "text": _short_of_time(self.progress.seconds, self.config)}
+        meter = Meter(self.progress.tokens, self.progress.seconds)
+        for report in self._updates():
+            self._advance(report)
+            yield from self._look(report, meter)
+            yield from self._correct(report.step)
+            due = self.seconds - saved >= 60 * self.config.train.checkpoint_minutes
+            if due or stop.requested or report.step == self.steps:
+                yield self._timed("checkpoint", self._save)
+                saved = self.seconds
+            if stop.requested:
+                raise Interrupted(report.step)
+        yield {"event": "scoring", "step": self.progress.step, "best": self.progress.best_step}
+        yield from finish(self, stop)
+
+    def _updates(self) -> Iterator[StepReport]:
+        """The updates that are left; how many is asked after each of them."""
+        updates = train_steps(
             self.model,
             OBJECTIVES["pretrain"],
             self._next_batch,
             self.optimizers,
             self._step_settings(),
             self.progress.step,
-        ):
-            self._advance(report, before + time.monotonic() - begun)
-            yield from self._look(report, meter)
-            due = time.monotonic() - saved >= 60 * self.config.train.checkpoint_minutes
-            if due or stop.requested or report.step == self.config.train.steps:
-                yield self._save()
-                saved = time.monotonic()
-            if stop.requested:
-                raise Interrupted(report.step)
-        yield {"event": "scoring", "step": self.progress.step, "best": self.progress.best_step}
-        yield from self._finish(stop)
+        )
+        while self.progress.step < self.steps:
+            yield next(updates)
 
-    def _look(self, report: StepReport, meter: "_Meter") -> Iterator[Event]:
+    def _look(self, report: StepReport, meter: Meter) -> Iterator[Event]:
         """What there is to tell after an update: the log, a validation, a sample."""
-        train, last = self.config.train, report.step == self.config.train.steps
+        train, last = self.config.train, report.step == self.steps
         if report.skipped:
             yield {"event": "skipped", "step": report.step, "reason": report.skipped}
         else:
             meter.add(report)
         if report.step % train.log_every == 0 or last:
             yield self._step_event(report, meter)
-        if report.step % (train.validate_every or math.ceil(train.steps / VALIDATIONS)) == 0 or last:
+        if last or self._comes_to(report.step, train.validate_every, VALIDATIONS):
             yield self._validate()
-        if report.step % (train.sample_every or math.ceil(train.steps / SAMPLES)) == 0:
-            yield {"event": "sample", "step": report.step, "prompt": "", "text": self.sample()}
+        if self._comes_to(report.step, train.sample_every, SAMPLES):
+            text = self._timed("sample", self.sample)
+            yield {"event": "sample", "step": report.step, "prompt": "", "text": text}
+
+    def _comes_to(self, step: int, every: int, points: int) -> bool:
+        """Whether something is due after `step` that is done every so many steps, or at evenly spread points."""
+        return step % every == 0 if every else self.timetable.passes(step, points)
+
+    def _correct(self, step: int) -> Iterator[Event]:
+        """Set the number of updates anew where that is due, so that the run ends on time."""
+        before, costs, corrections = self.steps, self.progress.costs, self.progress.corrections
+        if self.pacer is None or costs is None:
+            return
+        if correction := self.pacer.correction(step, self.seconds, costs, corrections):
+            self.progress = replace(self.progress, corrections=(*corrections, correction))
+            yield pace_event(correction, before)
+
+    def _timed(self, part: str, work: Callable[[], Found]) -> Found:
+        """Do something beside the updates, and note what it costs where that is kept."""
+        begun = self.clock()
+        found = work()
+        seconds = self.clock() - begun
+        self._elsewhere += seconds
+        if self.progress.costs:
+            self.progress = replace(self.progress, costs=self.progress.costs.seen(part, seconds))
+        return found
 
     def sample(self) -> str:
         """A short text from the model as it is now; the same for equal weights."""
-        settings = SamplingSettings(max_tokens=SAMPLE_TOKENS, seed=self.config.train.seed)
-        with _uncompiled():
-            return BatchEngine(self.model, self.shards.tokenizer).complete("", settings)[0].text
+        return sample_text(self.model, self.shards, self.config)
+
+    def quick_loss(self) -> float:
+        """Mean loss on a fixed set of validation windows, spread evenly."""
+        return quick_loss(self.model, self.shards, self.config, self.device, self.dtype)
 
     def _next_batch(self) -> Tensor:
         return torch.from_numpy(self.loader.next()).to(self.device)
 
-    def _advance(self, report: StepReport, seconds: float) -> None:
+    def _advance(self, report: StepReport) -> None:
         """Take an update into the progress, the state of the loader after its batch included."""
-        tokens = self.progress.tokens + self.config.train.batch * self.config.model.context
-        self.progress = replace(
-            self.progress, step=report.step, tokens=tokens, seconds=seconds, loader=self.loader.state()
-        )
+        before = self.progress
+        tokens = before.tokens + self.config.train.batch * self.config.model.context
+        self.progress = replace(before, step=report.step, tokens=tokens, loader=self.loader.state())
+        seconds = self.seconds
+        if costs := before.costs:
+            costs = costs.updated(seconds - self._updated - self._elsewhere, self.steps)
+        self.progress = replace(self.progress, seconds=seconds, costs=costs)
+        self._updated, self._elsewhere = seconds, 0.0
 
     def _validate(self) -> Event:
         """The quick validation; the weights that do best in it are kept."""
-        loss = self.quick_loss()
+        loss = self._timed("validation", self.quick_loss)
         best = self.progress.best_loss
         if best is None or math.isnan(best) or loss < best:
             self.progress = replace(self.progress, best_loss=loss, best_step=self.progress.step)
-            save_weights(self.folder.best, self.model)
+            self._timed("weights", lambda: save_weights(self.folder.best, self.model))
         return {
             "event": "validation",
             "step": self.progress.step,
@@ -197,16 +278,9 @@ class Run:
             "seconds": round(self.progress.seconds, 3),
         }
 
-    def quick_loss(self) -> float:
-        """Mean loss on a fixed set of validation windows, spread evenly."""
-        windows = even_windows(
-            self.shards.split("valid"), self.config.model.context, self.config.train.validation_tokens
-        )
-        with _uncompiled():
-            return mean_loss(self.model, windows.to(self.device), self.dtype)
-
     def _save(self) -> Event:
         path = self.folder.checkpoints / checkpoint_name(self.progress.step)
+        self.progress = replace(self.progress, seconds=self.seconds)
         save_checkpoint(path, self.model, self.optimizers, self.progress)
         rotate(path, self.config.train.keep)
         return {
@@ -215,52 +289,18 @@ class Run:
             "path": path.relative_to(self.folder.path).as_posix(),
         }
 
-    def _finish(self, stop: StopRequest) -> Iterator[Event]:
-        """Score the best weights on the validation documents, and write the model folder."""
-        step = self.progress.best_step
-        try:
-            read_manifest(self.folder.best)
-            load_weights(self.folder.best, self.model)
-        except TinyslmError as error:
-            step = self.progress.step
-            yield {"event": "warning", "step": step, "text": f"{error.problem} The last weights are taken instead."}
-        with _uncompiled():
-            score = score_documents(self.model, self._held_out(stop), end_id=self.shards.tokenizer.eos_id)
-        result = {
-            **asdict(score),
-            "step": step,
-            "training_tokens": self.progress.tokens,
-            "training_seconds": round(self.progress.seconds, 1),
-            "parameters": self.config.model.parameters,
-        }
-        save_model(self.model, self.folder.model, self.shards.tokenizer, training=result)
-        write_json(self.folder.result_file, result)
-        yield {
-            "event": "end",
-            "step": self.progress.step,
-            "seconds": round(self.progress.seconds, 3),
-            "result": result,
-        }
-
-    def _held_out(self, stop: StopRequest) -> Iterator[tuple[list[int], int]]:
-        """The documents of the final score, until somebody asks to stop."""
-        for document in spread_documents(self.shards.split("valid"), FINAL_TOKENS):
-            if stop.requested:
-                raise Interrupted(self.progress.step)
-            yield document
-
     def _start_event(self) -> Event:
         return {
             "event": "start",
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "steps": self.config.train.steps,
+            "steps": self.steps,
             "tokens_per_step": self.config.train.batch * self.config.model.context,
             "parameters": self.config.model.parameters,
             "bytes_per_token": bytes_per_token(self.shards.split("train")),
             "resumed_from": self.progress.step,
         }
 
-    def _step_event(self, report: StepReport, meter: "_Meter") -> Event:
+    def _step_event(self, report: StepReport, meter: Meter) -> Event:
         optimizer = self.config.optimizer
         peak = optimizer.muon_lr if optimizer.name == "muon" else optimizer.lr
         loss, rate = meter.read(self.progress.tokens, self.progress.seconds)
@@ -279,67 +319,42 @@ class Run:
 
     def _step_settings(self) -> StepSettings:
         train, schedule = self.config.train, self.config.schedule
-        steps = train.steps or 10**9  # a trial run, which is stopped from outside
         return StepSettings(
-            steps=steps,
+            steps=10**9,  # the run itself knows when it ends
             micro_batch=train.micro_batch or train.batch,
             clip=self.config.optimizer.clip,
             dtype=self.dtype,
-            learning_rate_share=lambda step: learning_rate_share(step, steps, schedule),
+            learning_rate_share=lambda step: learning_rate_share(self.timetable.position(step + 0.5), schedule),
         )
 
-    def _fitting_steps(self) -> int:
-        """The number of updates that fit into the settings' minutes, validations and the trial itself included."""
-        begun = time.monotonic()
+    def _plan(self) -> None:
+        """Try how fast this machine is, and plan as many updates as fit into the time, the trial included."""
+        train, begun = self.config.train, self.loader.state()
         batch = self._next_batch()
-        self.loader.restore({**self.loader.state(), "epoch": 0, "position": 0})
-        step = seconds_per_step(self.model, OBJECTIVES["pretrain"], batch, self.config, self._step_settings())
-        left = self.config.train.minutes * 60
-        for seconds, every, count in (
-            (timed(self.quick_loss), self.config.train.validate_every, VALIDATIONS),
-            (timed(self.sample), self.config.train.sample_every, SAMPLES),
-        ):
-            step += seconds / every if every else 0
-            left -= 0 if every else seconds * count
-        return max(1, int((left - (time.monotonic() - begun)) / step))
+        self.loader.restore(begun)
+        settings = replace(self._step_settings(), learning_rate_share=lambda _: 1.0)
+        costs, tokens = measured(
+            self.model,
+            OBJECTIVES["pretrain"],
+            batch,
+            self.shards,
+            self.config,
+            settings,
+            self.folder.checkpoints,
+        )
+        self.config = build_config(RunConfig, merge(self.config.model_dump(), {"train": {"score_tokens": tokens}}))
+        seconds, budget = self.seconds, 60 * (train.minutes or 0.0)
+        pace = Pace(fitting_steps(budget - seconds, 0.0, costs, train), seconds, costs)
+        pace.write(self.folder.pace_file)
+        self.pacer = Pacer(self.folder.pace_file, pace, train)
+        self.progress = replace(self.progress, costs=costs)
 
 
-class _Meter:
-    """Mean loss and tokens per second since they were last read."""
-
-    def __init__(self, tokens: int, seconds: float) -> None:
-        self._tokens, self._seconds = tokens, seconds
-        self._losses: list[float] = []
-        self._last = math.nan
-
-    def add(self, report: StepReport) -> None:
-        self._losses.append(report.loss)
-
-    def read(self, tokens: int, seconds: float) -> tuple[float, float]:
-        """Mean loss (the last known one if every update was skipped), and the rate."""
-        if self._losses:
-            self._last = sum(self._losses) / len(self._losses)
-        rate = (tokens - self._tokens) / max(1e-9, seconds - self._seconds)
-        self._tokens, self._seconds, self._losses = tokens, seconds, []
-        return self._last, rate
-
-
-def _uncompiled() -> AbstractContextManager[None]:
-    """Run a compiled model as it is written: only training steps, which all have one shape, are worth compiling.
-
-    Other shapes would make the compiler give up on the model after a while, and a resumed run would then compute its
-    steps in another way than the run that was not interrupted.
-    """
-    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
-    return stance
-
-
-def finished_result(path: Path) -> dict[str, Any] | None:
-    """The result of a run that has ended, else None."""
-    folder = RunFolder.open(path)
-    ended = folder.result_file.is_file() and folder.report.is_file()  # the report is written last
-    result: dict[str, Any] | None = read_json(folder.result_file) if ended else None
-    return result
+def _short_of_time(seconds: float, config: RunConfig) -> str:
+    return (
+        f"Preparing took {seconds:.0f} s of {60 * (config.train.minutes or 0.0):.0f} s: there is time for hardly any "
+        "training. Give more --minutes, or prepare the text beforehand with `tinyslm data prepare`."
+    )
 
 
 def _with_vocabulary(config: RunConfig, shards: Shards) -> RunConfig:

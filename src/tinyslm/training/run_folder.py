@@ -28,7 +28,8 @@ class RunFolder:
     """The paths of a run folder.
 
     `config.json`: the resolved settings. `data.json`: which shards, and the hash of their manifest. `versions.json`.
-    `metrics.jsonl`: the log. `checkpoints/`. At the end `result.json`, `model/`, `report.html` and `report.png`.
+    `pace.json`: what a run with a given time has decided about its number of updates. `metrics.jsonl`: the log.
+    `checkpoints/`. At the end `result.json`, `model/`, `report.html` and `report.png`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,6 +37,7 @@ class RunFolder:
         self.config_file = path / "config.json"
         self.data_file = path / "data.json"
         self.versions_file = path / "versions.json"
+        self.pace_file = path / "pace.json"
         self.metrics_file = path / "metrics.jsonl"
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
@@ -77,7 +79,7 @@ class RunFolder:
                 f"Continue it with `tinyslm train --resume {self.path}`, or give another folder with --out.",
             )
         # A run that was killed before it wrote its settings had not begun: what it left is not in the way.
-        ours = {self.shards, self.data_file, self.versions_file, self.checkpoints}
+        ours = {self.shards, self.data_file, self.versions_file, self.pace_file, self.checkpoints}
         others = [entry.name for entry in self.path.iterdir() if entry not in ours] if self.path.is_dir() else []
         others = [name for name in others if not name.startswith(".")]
         if others or self.path.is_file():
@@ -141,9 +143,9 @@ class RunFolder:
 
 
 def _with_decisions(settings: RunConfig, run: RunConfig) -> RunConfig:
-    """Settings with what a run decides itself: the vocabulary, and the number of steps where minutes are given."""
-    steps = settings.train.steps or run.train.steps
-    decisions = {"model": {"vocab_size": run.model.vocab_size}, "train": {"steps": steps}}
+    """Settings with what a run decides itself: the vocabulary, and the length of the final score."""
+    tokens = settings.train.score_tokens or run.train.score_tokens
+    decisions = {"model": {"vocab_size": run.model.vocab_size}, "train": {"score_tokens": tokens}}
     return build_config(RunConfig, merge(settings.model_dump(), decisions))
 
 

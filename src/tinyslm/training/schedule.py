@@ -3,13 +3,12 @@
 from tinyslm.training.config import ScheduleConfig
 
 
-def learning_rate_share(step: int, steps: int, config: ScheduleConfig) -> float:
-    """Share of the peak learning rate for update `step` (from 0) of `steps`: warm-up, stable, decay.
+def learning_rate_share(position: float, config: ScheduleConfig) -> float:
+    """Share of the peak learning rate at a position in the run, from 0 to 1: warm-up, stable, decay.
 
-    The first update is not wasted on a rate of zero, and the last still learns a little:
-    both ramps are taken at the middle of a step.
+    An update's position is that of its middle (`Timetable.position(step + 0.5)`): the first one is not wasted on a rate
+    of zero, and the last still learns a little.
     """
-    position = (step + 0.5) / steps
     share = 1.0
     if config.warmup:
         share = min(share, position / config.warmup)

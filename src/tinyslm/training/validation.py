@@ -30,5 +30,14 @@ def even_windows(split: TokenSplit, context: int, tokens: int) -> Tensor:
 
 def spread_documents(split: TokenSplit, tokens: int) -> Iterator[tuple[list[int], int]]:
     """Ids (without end tokens) and bytes of every n-th document, so that they have about `tokens` tokens at most."""
-    for number in range(0, split.documents, -(-split.tokens // tokens)):
+    for number in _spread(split, tokens):
         yield split.document(number)[:-1].tolist(), split.document_bytes(number)
+
+
+def spread_tokens(split: TokenSplit, tokens: int) -> float:
+    """About how many tokens these documents have."""
+    return split.tokens / split.documents * len(_spread(split, tokens))
+
+
+def _spread(split: TokenSplit, tokens: int) -> range:
+    return range(0, split.documents, -(-split.tokens // tokens))

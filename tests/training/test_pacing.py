@@ -1,0 +1,170 @@
+"""Runs with a given time: their number of steps is corrected on the way, and a resumed one is still the same run."""
+
+import json
+import multiprocessing
+import shutil
+import signal
+import time
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import one_life
+import pytest
+
+from tinyslm.core.files import sha256_file
+from tinyslm.training.budget import Costs
+from tinyslm.training.checkpoint import list_checkpoints
+from tinyslm.training.metrics import planned_steps, read_metrics
+from tinyslm.training.pacer import Pace
+from tinyslm.training.pipeline import finish, resume, start
+from tinyslm.training.report import write_report
+from tinyslm.training.run import Run
+
+UPDATES_ALONE = Costs(update=0.25, validation=0, weights=0, sample=0, checkpoint=0, scoring=0, report=0)
+SLOW_AFTER = 16
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Starts processes that have the libraries loaded already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tinyslm.training.pipeline", "altair"])
+    return context
+
+
+@pytest.fixture
+def begun(tmp_path: Path, shards, tiny_config) -> Path:
+    """The folder of a run that may take ten seconds, and has not made a step."""
+    config = tiny_config(train={"steps": 0, "minutes": 10 / 60, "checkpoint_minutes": 0})
+    return start([shards.folder], tmp_path / "begun", config=config).folder.path
+
+
+@pytest.fixture
+def planned(begun: Path) -> Path:
+    """The same, planned for forty updates of a quarter of a second, which cost all of the time."""
+    Pace(40, 0.0, UPDATES_ALONE).write(begun / "pace.json")
+    return begun
+
+
+def copy(run: Path, name: str) -> Path:
+    return Path(shutil.copytree(run, run.with_name(name)))
+
+
+def live_and_be_killed(processes, target, arguments: tuple, run: Path, at: int) -> bool:
+    """Let a process work on a run until it is killed after a step; whether it was, or ended before."""
+    life = processes.Process(target=target, args=arguments)
+    life.start()
+    while life.is_alive() and steps_done(run) < at:
+        time.sleep(0.001)
+    life.kill()
+    life.join()
+    return life.exitcode == -signal.SIGKILL
+
+
+def steps_done(run: Path) -> int:
+    return (
+        max((row["step"] for row in read_metrics(run / "metrics.jsonl") if row["event"] == "step"), default=0)
+        if (run / "metrics.jsonl").exists()
+        else 0
+    )
+
+
+def paces(run: Path) -> list[tuple]:
+    rows = [row for row in read_metrics(run / "metrics.jsonl") if row["event"] == "pace"]
+    return [(row["step"], row["before"], row["steps"], row["seconds"]) for row in rows]
+
+
+def weights_hash(run: Path) -> str:
+    return sha256_file(run / "model" / "model.safetensors")
+
+
+def test_a_machine_that_becomes_slower_makes_fewer_steps(planned: Path) -> None:
+    one_life.live_by_updates(str(planned), SLOW_AFTER)
+    rows = read_metrics(planned / "metrics.jsonl")
+    steps = [row for row in rows if row["event"] == "step"]
+    assert (rows[0]["steps"], steps[-1]["step"]) == (40, planned_steps(rows))
+    assert steps[-1]["seconds"] == pytest.approx(10, abs=0.5)
+    assert 26 <= steps[-1]["step"] <= 30  # 16 in the first four seconds, twelve in the other six
+    # The first correction is at 2 % of 40 steps: after the first step. As long as all goes to plan, nothing changes.
+    assert paces(planned)[0] == (1, 40, 40, 0.25)
+    assert all(before == after for step, before, after, _ in paces(planned) if step <= SLOW_AFTER)
+    assert any(before > after for step, before, after, _ in paces(planned) if step > SLOW_AFTER)
+    # The learning rate still rises to its peak and falls to nearly nothing, without jumps.
+    rates = [row["learning_rate"] for row in steps]
+    assert rates.index(max(rates)) < len(rates) / 2
+    assert rates[-1] < 0.1 * max(rates)
+    assert all(after < before for before, after in pairwise(rates[16:]))
+    assert len([row for row in rows if row["event"] == "validation"]) == 10
+    assert len([row for row in rows if row["event"] == "sample"]) == 5
+    page = write_report(planned).read_text()
+    assert "set anew on the way" in page
+    assert f"{steps[-1]['step']}" in page
+
+
+def test_killed_and_resumed_it_is_the_run_that_was_left_alone(processes, planned: Path) -> None:
+    undisturbed, killed = copy(planned, "undisturbed"), copy(planned, "killed")
+    one_life.live_by_updates(str(undisturbed), SLOW_AFTER)
+    arguments = (str(killed), SLOW_AFTER)
+    ends = [
+        live_and_be_killed(processes, one_life.live_by_updates, arguments, killed, at) for at in (1, 3, 9, 17, 20, 24)
+    ]
+    assert all(ends), ends
+    one_life.live_by_updates(*arguments)
+    assert weights_hash(killed) == weights_hash(undisturbed)
+    assert paces(killed) == paces(undisturbed)
+    assert Pace.read(killed / "pace.json") == Pace.read(undisturbed / "pace.json")
+
+
+def test_a_decision_that_was_taken_is_not_taken_again(processes, begun: Path) -> None:
+    """On a real clock, with the checkpoints of some steps lost: the same corrections give the same run."""
+    pace = Pace.read(begun / "pace.json")
+    assert pace is not None
+    replace(pace, steps=60, seconds=0.0).write(begun / "pace.json")  # as if preparing had cost nothing
+    repeated = copy(begun, "repeated")
+    for at in (4, 12):
+        live_and_be_killed(processes, resume, (str(begun),), begun, at)
+        decided = Pace.read(begun / "pace.json")
+        for checkpoint in list_checkpoints(begun / "checkpoints")[-1:]:
+            shutil.rmtree(checkpoint)
+    resume(begun)
+    ended = Pace.read(begun / "pace.json")
+    assert ended.corrections[: len(decided.corrections)] == decided.corrections
+    assert len(ended.corrections) >= 3
+    shutil.copy(begun / "pace.json", repeated / "pace.json")
+    resume(repeated)
+    assert weights_hash(repeated) == weights_hash(begun)
+
+
+def test_given_steps_are_never_corrected(tmp_path: Path, shards, tiny_config) -> None:
+    clock = iter(range(10**6))
+    config = tiny_config(train={"steps": 30, "log_every": 30, "checkpoint_minutes": 60})
+    run = Run.start(tmp_path / "run", shards, config, clock=lambda: float(next(clock)) ** 2)
+    finish(run)
+    rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert rows[0]["steps"] == run.steps == run.progress.step == 30
+    assert not paces(tmp_path / "run")
+    assert not (tmp_path / "run" / "pace.json").exists()
+
+
+def test_preparing_counts(tmp_path: Path, shards, tiny_config) -> None:
+    config = tiny_config(train={"steps": 0, "minutes": 1})
+    short = start([shards.folder], tmp_path / "short", config=config, spent=59.0)
+    long = start([shards.folder], tmp_path / "long", config=config)
+    assert short.progress.seconds >= 59
+    assert long.progress.seconds < 59
+    assert short.steps < long.steps / 10
+    told: list[dict] = []
+    config = tiny_config(train={"steps": 0, "minutes": 1, "sinks": []})
+    finish(start([shards.folder], tmp_path / "late", config=config, spent=100.0), told.append)
+    (warning,) = [event for event in told if event["event"] == "warning"]
+    assert "s of 60 s" in warning["text"]
+    assert json.loads((tmp_path / "late" / "result.json").read_text())["training_tokens"] == 64
+
+
+def test_the_final_score_has_a_tenth_of_the_time(tmp_path: Path, shards, tiny_config) -> None:
+    run = start([shards.folder], tmp_path / "run", config=tiny_config(train={"steps": 0, "minutes": 0.01}))
+    assert run.score_tokens == 32_768  # never less than a quick validation
+    given = tiny_config(train={"steps": 0, "minutes": 0.01, "score_tokens": 200})
+    assert start([shards.folder], tmp_path / "given", config=given).score_tokens == 200
+    assert start([shards.folder], tmp_path / "steps", config=tiny_config()).score_tokens == 1_000_000
