@@ -43,4 +43,3 @@ def explain(kind: type[Section]) -> str:
         follows = field.default != resolved[key]
         lines.append(f"{'# ' if follows else ''}{name} = {toml_value(resolved[key])}  # {field.description}")
     return "\n".join(lines).strip()
-

@@ -6,25 +6,25 @@ What the user has fixed is one value of its axis, whatever it is.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import Field
 
-from tinyslm.core.config import Section, build_config, merge
+from tinyslm.core.config import Section, build_config, merge, override
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.quantities import count, size
 from tinyslm.model.config import ModelConfig
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
+from tinyslm.training.budget import VALIDATIONS
 from tinyslm.training.config import RunConfig
 from tinyslm.training.memory import peak_bytes
-from tinyslm.training.pace import SHARE_OF_TIME
+from tinyslm.training.pace import MOST_SCORED, SCORING_SHARE, SHARE_OF_TIME
 from tinyslm.training.planning.cost import Costs
 from tinyslm.training.planning.law import Expected, Law, conditions
 from tinyslm.training.planning.rates import rates
 from tinyslm.training.planning.survey import Survey
 
-VALIDATIONS = 10
 DIMS = (*range(64, 1024, 64), *range(1024, 2049, 256))
 WIDEST, NARROWEST = 96, 24
 """Widths for each block: between these, depth and width are worth about the same."""
@@ -33,6 +33,8 @@ UPDATES = tuple(1 << power for power in range(10, 20))
 BEYOND_WEIGHTS, BEYOND = 8.0, 2.0
 """How far the search goes beyond what the law was fitted on, in weights (upwards) and in all else."""
 MOST_EPOCHS = 64
+FIXED_SECONDS = 6.0
+"""What a run takes beside its updates, whatever it is: starting, trying its pace, writing, drawing the report."""
 PARAMETERS_WITHIN = 0.15
 """A wanted number of parameters is met within this share, as shapes allow."""
 
@@ -48,20 +50,39 @@ class Budget(Section):
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings without steps, and what an update and the validations of a run take on this machine in seconds."""
+    """Settings without a length, and what the parts of their run take on this machine in seconds.
+
+    fixed: before the first update and after the last one. scoring: the final score of all validation text.
+    """
 
     config: RunConfig
-    update_seconds: float
-    validation_seconds: float
+    update: float
+    validations: float
+    scoring: float
+    fixed: float
+
+    @classmethod
+    def of(cls, config: RunConfig, survey: Survey, costs: Costs) -> "Candidate":
+        """What the costs say of settings."""
+        held_out = survey.held_out_bytes / survey.bytes_in_token(config.model.vocab_size)
+        scored = int(min(config.train.score_tokens or MOST_SCORED, held_out))
+        return cls(
+            config=config,
+            update=costs.update_seconds(config),
+            validations=costs.validation_seconds(config, VALIDATIONS * config.train.validation_tokens),
+            scoring=costs.scoring_seconds(config, scored),
+            fixed=FIXED_SECONDS + 2 * survey.seconds + costs.measuring_seconds,
+        )
 
     def steps(self, seconds: float) -> int:
-        """Updates that fit into a time, with the validations and the measuring of the pace."""
-        left = seconds * (1 - SHARE_OF_TIME) - self.validation_seconds
-        return max(1, int(left / self.update_seconds))
+        """Updates that fit into a time."""
+        left = seconds * (1 - SHARE_OF_TIME) - min(self.scoring, SCORING_SHARE * seconds)
+        return max(1, int((left - self.validations - self.fixed) / self.update))
 
     def seconds(self, steps: int) -> float:
-        """Time that so many updates take, all included."""
-        return (steps * self.update_seconds + self.validation_seconds) / (1 - SHARE_OF_TIME)
+        """Time that so many updates take, with everything."""
+        rest = steps * self.update + self.validations + self.fixed
+        return min((rest + self.scoring) / (1 - SHARE_OF_TIME), rest / (1 - SHARE_OF_TIME - SCORING_SHARE))
 
     @property
     def tokens_per_update(self) -> int:
@@ -144,10 +165,10 @@ class Search:
         found = conditions(self._survey, config.model, config.train.batch, steps)
         suited = rates(config.model.dim, one.tokens_per_update, steps, found.tokens / found.unique_tokens)
         by_time = seconds is not None and not math.isinf(seconds) and steps == one.steps(seconds)
-        length = {"minutes": seconds / 60, "steps": 0} if by_time and seconds else {"steps": steps}
+        length = {"minutes": round(seconds / 60, 6)} if by_time and seconds else {"steps": steps}
         settings = merge(_shape(config), merge(suited, {"train": length}))
         return Choice(
-            build_config(RunConfig, merge(settings, self._given)),
+            build_config(RunConfig, override(RunConfig, settings, self._given)),
             steps,
             one.seconds(steps),
             self._expected(one, steps),
@@ -157,10 +178,7 @@ class Search:
         return self._law.expect(conditions(self._survey, one.config.model, one.config.train.batch, steps))
 
     def _candidate(self, config: RunConfig) -> Candidate:
-        validations = VALIDATIONS * config.train.validation_tokens
-        return Candidate(
-            config, self._costs.update_seconds(config), self._costs.validation_seconds(config, validations)
-        )
+        return Candidate.of(config, self._survey, self._costs)
 
     def _configs(self) -> Iterator[RunConfig]:
         """Every combination of the axes that makes a model."""
@@ -275,7 +293,7 @@ def _within(one: Candidate, memory: int | None) -> Candidate | None:
         if not micro_batch:
             return None
         config = _in_parts(config, micro_batch)
-    return Candidate(config, one.update_seconds, one.validation_seconds)
+    return replace(one, config=config)
 
 
 def _smallest(config: RunConfig) -> RunConfig:

@@ -76,7 +76,7 @@ def _carried_on(documents: Sequence[bytes], measure: Callable[[Sequence[bytes]],
     if size >= 0.8 * SAMPLE or len(half) < 2 * HELD_OUT_EVERY:
         return whole
     slope = math.log(measure(half) / whole) / math.log(size / _size(half))
-    return whole * (SAMPLE / size) ** -min(0.1, max(0.0, slope))
+    return whole * math.pow(SAMPLE / size, -min(0.1, max(0.0, slope)))
 
 
 def _joined(documents: Sequence[bytes]) -> Bytes:

@@ -26,8 +26,12 @@ from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
 
 MUON_ITERATIONS = 5
-WARM_UP, FEWEST, MOST = 1, 2, 5
+FP32_TIMES = 2.5
+"""How many times as long products in fp32 take as those in a shorter type, about."""
+WARM_UP, FEWEST, MOST = 1, 1, 5
 SECONDS = 5.0
+SHORT_OF_TIME = 256
+"""Where there are less than half of these seconds, wider trials are left out: such widths are not chosen then."""
 TRUST = 0.15
 """What a typical machine weighs against one trial."""
 FORWARD_SHARE = 1 / 3
@@ -98,6 +102,7 @@ class Costs(Section):
     muon_products: float = Field(ge=0, description="Seconds for 10^12 operations of Muon's products.")
     weights: float = Field(ge=0, description="Seconds for a million weights that are stepped.")
     matrices: float = Field(ge=0, description="Seconds for the matrices of a block that are stepped, however small.")
+    measuring_seconds: float = Field(ge=0, description="Seconds that measuring took.")
 
     def update_seconds(self, config: RunConfig) -> float:
         """Seconds for one update with these settings."""
@@ -108,6 +113,10 @@ class Costs(Section):
         update = work(config)
         share = FORWARD_SHARE * tokens / (config.train.batch * config.model.context)
         return float(np.dot(update[:COMPUTING], self._units()[:COMPUTING])) * share
+
+    def scoring_seconds(self, config: RunConfig, tokens: int) -> float:
+        """Seconds for scoring so many tokens in fp32."""
+        return self.validation_seconds(config, tokens) * (1.0 if self.dtype == "float32" else FP32_TIMES)
 
     def _units(self) -> list[float]:
         return [getattr(self, kind) for kind in Work._fields]
@@ -150,10 +159,12 @@ def measure_costs(
     device_name: str = "auto", dtype_name: str = "auto", *, trials: Sequence[Trial] = (), seconds: float = SECONDS
 ) -> Costs:
     """Time the trials on a device for about `seconds`; the generators of random numbers stay as they are."""
+    begun = time.perf_counter()
     device = pick_device(device_name)
     dtype = pick_dtype(device, dtype_name)
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
     trials = trials or (GPU_TRIALS if device.type == "cuda" else CPU_TRIALS)
+    trials = trials if seconds >= SECONDS / 2 else [trial for trial in trials if trial.dim <= SHORT_OF_TIME]
     typical = np.array(TYPICAL_GPU if device.type == "cuda" else TYPICAL_CPU)
     configs = [_config(trial) for trial in trials]
     with torch.random.fork_rng():
@@ -164,7 +175,8 @@ def measure_costs(
     units = dict(zip(Work._fields, [*computing, *stepping], strict=True))
     rounded = {kind: float(f"{value:.4g}") for kind, value in units.items()}
     name = str(dtype).removeprefix("torch.")
-    return Costs(device=device.type, dtype=name, threads=torch.get_num_threads(), **rounded)
+    spent = round(time.perf_counter() - begun, 2)
+    return Costs(device=device.type, dtype=name, threads=torch.get_num_threads(), measuring_seconds=spent, **rounded)
 
 
 def _config(trial: Trial) -> RunConfig:
@@ -200,7 +212,8 @@ def _time_all(trials: Sequence[_Timed], seconds: float) -> NDArray[np.float64]:
     end = time.perf_counter() + seconds
     while len(rounds) < WARM_UP + FEWEST or (len(rounds) < WARM_UP + MOST and time.perf_counter() < end):
         rounds.append([trial.step() for trial in trials])
-    return np.array(rounds[WARM_UP:]).min(axis=0)
+    fastest: NDArray[np.float64] = np.array(rounds[WARM_UP:]).min(axis=0)
+    return fastest
 
 
 def _now(device: torch.device) -> float:
@@ -212,9 +225,7 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _fitted(
-    rows: NDArray[np.float64], seconds: NDArray[np.float64], typical: NDArray[np.float64]
-) -> list[float]:
+def _fitted(rows: NDArray[np.float64], seconds: NDArray[np.float64], typical: NDArray[np.float64]) -> list[float]:
     """What is not negative and, weighted with `rows`, comes nearest to `seconds`, in shares of each.
 
     Coordinate descent: each value in turn becomes the best one for the others (Franc et al., 2005). Beside the trials,

@@ -1,12 +1,13 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
-    bits = difficulty * (floor + size * n^-a + text * d^-b + window * c^-g)
+    bits = depth * (floor + size * n^-a) + surface * (text * d^-b + window * c^-g)
 
 after Hoffmann et al. (2022), with what matters in runs of minutes besides:
 
-- `difficulty` is a mean of two measures of the text (`compressibility.py`), weighted geometrically;
+- `depth` and `surface` are means of two measures of the text (`compressibility.py`), weighted geometrically: what is
+  learned first are short contexts, what is left in the end also depends on what repeats;
 - `n`: weights in blocks and a share of those in the table, in millions. Unique text bounds what they can hold:
-  1 / n = 1 / weights + 1 / (rho * unique MB);
+  1 / n = 1 / weights + 1 / (rho * unique);
 - `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
   (Muennighoff et al., 2023); large updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); and a
   longer token tells more: times bytes per token to a power;
@@ -49,7 +50,8 @@ class Conditions(NamedTuple):
 class Coefficients(Section):
     """The fitted numbers of the law; all are above zero."""
 
-    xz_share: float = Field(gt=0, description="Weight of xz among the two measures of difficulty, at most 1.")
+    depth_share: float = Field(gt=0, description="Weight of xz beside contexts in what is left in the end, at most 1.")
+    surface_share: float = Field(gt=0, description="Its weight in what is learned first, at most 1.")
     floor: float = Field(gt=0, description="What no size and no text removes.")
     size: float = Field(gt=0, description="Part of the bits that a model of a million weights leaves.")
     size_power: float = Field(gt=0, description="How fast that shrinks with the weights.")
@@ -59,7 +61,7 @@ class Coefficients(Section):
     window_power: float = Field(gt=0, description="How fast that shrinks with the context.")
     table_share: float = Field(gt=0, description="What a weight of the table counts.")
     repeats: float = Field(gt=0, description="Readings after which another one is worth little (r).")
-    capacity: float = Field(gt=0, description="Weights that a byte of unique text is worth (rho).")
+    capacity: float = Field(gt=0, description="Weights that a token of unique text is worth (rho).")
     critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted.")
     token_power: float = Field(gt=0, description="What a longer token tells: bytes per token to this power.")
 
@@ -107,16 +109,20 @@ class Expected(NamedTuple):
 
 def predict(law: Coefficients, found: Conditions) -> float:
     """Bits per byte by the formula above."""
-    share = min(1.0, law.xz_share)
-    difficulty = found.xz_bits**share * found.context_bits ** (1 - share)
     weights = found.block_weights + law.table_share * found.table_weights
-    capacity = law.capacity * found.unique_tokens * found.bytes_per_token
+    capacity = law.capacity * found.unique_tokens
     weights = 1 / (1 / weights + 1 / capacity)
     tokens = worth(found.tokens, found.unique_tokens, law.repeats) / (1 + found.tokens_per_update / law.critical_update)
-    tokens *= found.bytes_per_token**law.token_power
-    left = law.size * weights**-law.size_power + law.text * tokens**-law.text_power
-    left += law.window * (found.context * found.bytes_per_token) ** -law.window_power
-    return difficulty * (law.floor + left)
+    tokens *= math.pow(found.bytes_per_token, law.token_power)
+    lasting = law.floor + law.size * math.pow(weights, -law.size_power)
+    passing = law.text * math.pow(tokens, -law.text_power)
+    passing += law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
+    return _mean(found, law.depth_share) * lasting + _mean(found, law.surface_share) * passing
+
+
+def _mean(found: Conditions, xz_share: float) -> float:
+    share = min(1.0, xz_share)
+    return math.pow(found.xz_bits, share) * math.pow(found.context_bits, 1 - share)
 
 
 def worth(tokens: float, unique: float, repeats: float) -> float:

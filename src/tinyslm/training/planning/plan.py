@@ -4,20 +4,21 @@ Whoever edits `plan.toml` changes the settings; what is expected of them is work
 survey of the text and the costs of the machine that stand in it too.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
 
-from tinyslm.core.config import Section, build_config, differences, fields, flatten, merge, read_config_file
+from tinyslm.core.config import Section, build_config, differences, fields, flatten, merge, override, read_config_file
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
 from tinyslm.core.toml import toml_table
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
-from tinyslm.training.config import RunConfig
+from tinyslm.training.config import LoopConfig, RunConfig
 from tinyslm.training.memory import peak_bytes
-from tinyslm.training.planning.choice import Budget, Candidate, Choice, VALIDATIONS
+from tinyslm.training.planning.choice import Budget, Candidate, Choice
 from tinyslm.training.planning.cost import Costs
 from tinyslm.training.planning.law import Law, conditions, read_law
 from tinyslm.training.planning.survey import Survey
@@ -35,8 +36,6 @@ ALWAYS = (
     "optimizer.weight_decay",
     "schedule.warmup",
     "schedule.decay",
-    "train.minutes",
-    "train.steps",
     "train.batch",
     "train.micro_batch",
 )
@@ -49,7 +48,7 @@ class Expectation(Section):
     bits_per_byte: float = Field(description="Validation bits per byte.")
     low: float = Field(description="Lower end of the 95 % interval.")
     high: float = Field(description="Upper end of the 95 % interval.")
-    seconds: float = Field(description="Time of training, with validations, without preparing the text.")
+    seconds: float = Field(description="Time of the run, from reading the text to the report.")
     steps: int = Field(description="Updates.")
     tokens: int = Field(description="Tokens that are read, in all readings.")
     epochs: float = Field(description="How often the text is read.")
@@ -73,9 +72,8 @@ class Plan(Section):
     @property
     def budget(self) -> Budget:
         """The time or the tokens that the settings allow."""
-        train = self.settings.train
-        tokens = train.steps * train.batch * self.settings.model.context
-        return Budget(tokens=tokens) if train.steps else Budget(minutes=train.minutes)
+        minutes = self.settings.train.minutes
+        return Budget(minutes=minutes) if minutes else Budget(tokens=self.expectation.tokens)
 
     def toml(self) -> str:
         """The plan as text: first what to expect, then the settings that matter, then what it was worked out from."""
@@ -115,7 +113,7 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
             "Give the plan.toml of a run, or make one with `tinyslm plan`; --config takes a file of settings alone.",
         )
     values = {name: value for name, value in values.items() if name != "expectation"}
-    settings = merge(values["settings"], changes or {})
+    settings = override(RunConfig, values["settings"], changes or {})
     config = _with_vocabulary(build_config(RunConfig, settings, origin=f"[settings] of {path}"))
     worked_out = build_config(_Ground, {name: value for name, value in values.items() if name != "settings"}, str(path))
     choice = expected_of(config, worked_out.data, worked_out.machine, read_law())
@@ -131,9 +129,11 @@ class _Ground(Section):
 
 def expected_of(config: RunConfig, survey: Survey, costs: Costs, law: Law) -> Choice:
     """What to expect of settings that are what they are."""
-    validations = VALIDATIONS * config.train.validation_tokens
-    one = Candidate(config, costs.update_seconds(config), costs.validation_seconds(config, validations))
-    steps = config.train.steps or one.steps(60 * config.train.minutes)
+    one, train = Candidate.of(config, survey, costs), config.train
+    if train.minutes:
+        steps = one.steps(60 * train.minutes)
+    else:
+        steps = train.steps or math.ceil(train.tokens / one.tokens_per_update)
     expected = law.expect(conditions(survey, config.model, config.train.batch, steps))
     return Choice(config, steps, one.seconds(steps), expected)
 
@@ -168,7 +168,7 @@ def _with_vocabulary(config: RunConfig) -> RunConfig:
 def _needed(config: RunConfig) -> dict[str, dict[str, Any]]:
     """The settings, by section, from which the others follow: those of a plan always, and what else is needed."""
     everything = dict(flatten(config.model_dump()))
-    names = list(ALWAYS)
+    names = [*ALWAYS, *(f"train.{name}" for name in LoopConfig.one_of if getattr(config.train, name))]
     while True:
         values: dict[str, Any] = {}
         for name in names:

@@ -9,14 +9,14 @@ import torch
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.documents import Notify, Progress, silent
+from tinyslm.data.documents import Progress, silent
 from tinyslm.data.shards import Shards, is_shards
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import memory_bytes
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.training.config import RunConfig
+from tinyslm.training.config import LoopConfig, RunConfig
 from tinyslm.training.planning.choice import Budget, Search
-from tinyslm.training.planning.cost import Costs, measure_costs
+from tinyslm.training.planning.cost import SECONDS, Costs, measure_costs
 from tinyslm.training.planning.law import read_law
 from tinyslm.training.planning.plan import Plan
 from tinyslm.training.planning.survey import Survey, survey_shards, survey_text
@@ -41,10 +41,10 @@ class Planner:
         *,
         tokenizer: Tokenizer | None = None,
         exclude: Path | None = None,
+        seconds: float = SECONDS,
         progress: Progress = silent,
-        notify: Notify = silent,
     ) -> "Planner":
-        """Look at the text in `paths` (or at one shards folder), and measure the machine for a few seconds.
+        """Look at the text in `paths` (or at one shards folder), and measure the machine for about `seconds`.
 
         Raises `TinyslmError` when there is no or too little text, or the settings leave nothing to choose from.
         """
@@ -64,7 +64,7 @@ class Planner:
                 paths, base.data, tokenizer=tokenizer, wanted=wanted, exclude=exclude, progress=progress
             )
         progress("measure the machine", 0, 0)
-        costs = measure_costs(base.train.device, base.train.dtype)
+        costs = measure_costs(base.train.device, base.train.dtype, seconds=seconds)
         return cls(survey, costs, Search(survey, costs, read_law(), given))
 
     def plan(self, budget: Budget) -> Plan:
@@ -95,7 +95,7 @@ def make_plan(
 
 def _without_length(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings without how long to train, which the budget says."""
-    train = {key: value for key, value in given.get("train", {}).items() if key not in ("minutes", "steps")}
+    train = {key: value for key, value in given.get("train", {}).items() if key not in LoopConfig.one_of}
     rest = {key: value for key, value in given.items() if key != "train"}
     return merge(rest, {"train": train}) if train else rest
 

@@ -5,6 +5,7 @@ What is measured on a sample is measured on whole documents, spread evenly over 
 
 import math
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import CHARACTERS_FOR_A_TOKEN, train_tokenizer, train_tokenizers
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
+from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.planning.compressibility import SAMPLE, context_bits, xz_bits
 from tinyslm.training.validation import spread_documents
 
@@ -43,10 +45,14 @@ class Survey(Section):
 
     bytes: int = Field(gt=0, description="UTF-8 bytes of the text.")
     unique_bytes: int = Field(gt=0, description="Bytes that are left when repeated documents are dropped.")
-    training_bytes: int = Field(gt=0, description="Bytes of those to train on; the rest is held out.")
+    training_bytes: int = Field(gt=0, description="Bytes of those to train on.")
+    held_out_bytes: int = Field(ge=0, description="Bytes to validate on.")
     documents: int = Field(gt=0, description="Documents that are left.")
     xz_bits: float = Field(gt=0, description="Bits per byte of a sample compressed by xz.")
     context_bits: float = Field(gt=0, description="Bits per byte of documents predicted from short contexts in others.")
+    seconds: float = Field(
+        ge=0, description="Seconds that looking took; preparing takes about as long (0: it is done)."
+    )
     bytes_per_token: dict[int, float] = Field(
         description="Bytes in a token, the ends of documents counted, for each vocabulary that the text supports."
     )
@@ -75,9 +81,11 @@ def survey_shards(shards: Shards) -> Survey:
         bytes=max(read, unique),
         unique_bytes=unique,
         training_bytes=train.utf8_bytes,
+        held_out_bytes=valid.utf8_bytes,
         documents=train.documents + valid.documents,
         xz_bits=round(xz_bits(sample), 4),
         context_bits=round(context_bits(sample), 4),
+        seconds=0.0,
         bytes_per_token={shards.tokenizer.vocab_size: round(train.utf8_bytes / train.tokens, 4)},
     )
 
@@ -97,6 +105,7 @@ def survey_text(
     tokenizers are trained, one for each of `VOCABULARIES` that the text supports, beside a token for each byte.
     Raises `TinyslmError` when a path cannot be read, or there is too little text.
     """
+    begun = time.perf_counter()
     everything = (*config.valid_paths, *paths)
     tallies = [Tally() for _ in everything]
     sources = find_sources(everything, tallies, exclude)
@@ -118,16 +127,20 @@ def survey_text(
         progress("measure", 0, 0)
         sample = _cut_evenly(_spread(corpus, training, SAMPLE))
         for_tokenizers = _spread(corpus, training, TOKENIZER_SAMPLE)
-    share = 1.0 if config.valid_paths else 1 - config.valid_share
-    documents = int(np.count_nonzero(kept))
+    documents, unique = int(np.count_nonzero(kept)), int(corpus.document_bytes[kept].sum())
+    training_bytes = found if config.valid_paths else int(found * (1 - config.valid_share))
+    xz, contexts = xz_bits(sample), context_bits(sample)
+    bytes_per_token = _bytes_per_token(for_tokenizers, (found, documents), tokenizer, wanted)
     return Survey(
         bytes=int(corpus.document_bytes.sum()),
-        unique_bytes=int(corpus.document_bytes[kept].sum()),
-        training_bytes=int(found * share),
+        unique_bytes=unique,
+        training_bytes=training_bytes,
+        held_out_bytes=unique - training_bytes,
         documents=documents,
-        xz_bits=round(xz_bits(sample), 4),
-        context_bits=round(context_bits(sample), 4),
-        bytes_per_token=_bytes_per_token(for_tokenizers, (found, documents), tokenizer, wanted),
+        seconds=round(time.perf_counter() - begun, 2),
+        xz_bits=round(xz, 4),
+        context_bits=round(contexts, 4),
+        bytes_per_token=bytes_per_token,
     )
 
 
@@ -148,10 +161,15 @@ def _bytes_per_token(
         tokens = sum(len(one.encode(text)) for text in encoded)
         return round(size / (tokens + size / mean_bytes), 4)
 
-    if tokenizer is None and wanted is not None and (wanted.kind != "bpe" or wanted.vocab_size):
+    if tokenizer is None and wanted is not None and wanted.kind != "bpe":
         tokenizer = train_tokenizer(learned, kind=wanted.kind, vocab_size=wanted.vocab_size)
     if tokenizer is not None:
         return {tokenizer.vocab_size: measured(tokenizer)}
+    if wanted is not None and wanted.vocab_size:
+        # The sample may have too few repeated sequences where the whole text has enough.
+        size_wanted = max(BYTE_VOCABULARY, round_up(wanted.vocab_size))
+        trials = train_tokenizers(learned, [*(one for one in VOCABULARIES if one < size_wanted), size_wanted])
+        return {size_wanted: measured(trials[max(trials)]) if trials else 1.0}
     sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * CHARACTERS_FOR_A_TOKEN <= whole]
     made = train_tokenizers(learned, sensible) if sensible else {}
     bytewise = {} if wanted is not None else {BYTE_VOCABULARY: round(size / (size + size / mean_bytes), 4)}
@@ -169,7 +187,7 @@ def _spread(corpus: Corpus, documents: Flags, size: int) -> list[bytes]:
     return [text.encode() for text in corpus.texts(chosen)]
 
 
-def _cut_evenly(documents: Sequence[bytes], size: int = SAMPLE) -> list[bytes]:
+def _cut_evenly(documents: Sequence[bytes]) -> list[bytes]:
     """The documents; where they are few and long, pieces of them, so that there is something to hold out."""
     pieces = documents
     if len(documents) < FEW_DOCUMENTS:
