@@ -91,6 +91,12 @@ def test_tokens_are_read_by_a_model_that_suits_them(stories) -> None:
     assert many.config.model.parameters > few.config.model.parameters
 
 
+def test_an_update_fits_into_the_shortest_budget(stories) -> None:
+    for budget in (Budget(minutes=0.4), Budget(tokens=50_000), Budget(minutes=0.001)):
+        chosen = stories.choose(budget)
+        assert chosen.steps >= (1 if budget.minutes == 0.001 else 20)
+
+
 def test_minutes_and_tokens_bound_each_other(stories) -> None:
     chosen = stories.choose(Budget(minutes=60, tokens=100_000))
     assert chosen.config.train.steps * chosen.config.train.batch * chosen.config.model.context <= 100_000

@@ -5,7 +5,7 @@ What the user has fixed is one value of its axis, whatever it is.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.quantities import count, size
 from tinyslm.model.config import ModelConfig
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
+from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.budget import VALIDATIONS
 from tinyslm.training.config import RunConfig
 from tinyslm.training.memory import peak_bytes
@@ -33,6 +34,8 @@ UPDATES = tuple(1 << power for power in range(10, 20))
 BEYOND_WEIGHTS, BEYOND = 8.0, 2.0
 """How far the search goes beyond what the law was fitted on, in weights (upwards) and in all else."""
 MOST_EPOCHS = 64
+FEWEST_STEPS = 20
+"""With fewer updates a model hardly learns, and the law does not know it: such a model is chosen only if all are."""
 FIXED_SECONDS = 6.0
 """What a run takes beside its updates, whatever it is: starting, trying its pace, writing, drawing the report."""
 PARAMETERS_WITHIN = 0.15
@@ -126,6 +129,7 @@ class Search:
     def _choose_for_tokens(self, candidates: Sequence[Candidate], tokens: int, memory: int | None) -> Choice:
         """The shape that would read so many tokens if the time it needs were the budget: neither too small a model for
         them nor one whose time were better spent on a smaller one and more text."""
+        candidates = _with_steps(candidates, lambda one: tokens // one.tokens_per_update)
         low, high = 1e-3, 1e9
         for _ in range(40):
             middle = math.sqrt(low * high)
@@ -142,7 +146,7 @@ class Search:
         def bits(one: Candidate) -> float:
             return self._expected(one, self._steps(one, seconds, tokens)).bits_per_byte
 
-        for candidate in sorted(candidates, key=bits):
+        for candidate in sorted(_with_steps(candidates, lambda one: self._steps(one, seconds, tokens)), key=bits):
             fitting = _within(candidate, memory)
             if fitting is not None:
                 return self._finished(fitting, self._steps(fitting, seconds, tokens), seconds)
@@ -185,7 +189,7 @@ class Search:
         model, train = self._given.get("model", {}), self._given.get("train", {})
         problem: TinyslmError | None = None
         none = True
-        for vocab_size in self._survey.bytes_per_token if self._one_vocabulary() else self._vocabularies():
+        for vocab_size in self._vocabularies():
             for dim, depth, context in self._shapes(model):
                 shape = {"dim": dim, "depth": depth, "context": context, "vocab_size": vocab_size}
                 try:
@@ -205,10 +209,13 @@ class Search:
                 "The settings leave no model that could be planned.", "Fix fewer of them, or train without a plan."
             )
 
-    def _one_vocabulary(self) -> bool:
-        return len(self._survey.bytes_per_token) == 1
-
     def _vocabularies(self) -> list[int]:
+        """The one there is, or the one that was asked for, or all that the text supports and the law knows of."""
+        if len(self._survey.bytes_per_token) == 1:
+            return list(self._survey.bytes_per_token)
+        tokenizer = self._base.tokenizer
+        if "tokenizer" in self._given and (tokenizer.kind == "byte" or tokenizer.vocab_size):
+            return [BYTE_VOCABULARY if tokenizer.kind == "byte" else round_up(tokenizer.vocab_size)]
         known = self._law.vocabulary
         return [one for one in self._survey.bytes_per_token if known.low <= one <= BEYOND * known.high]
 
@@ -217,7 +224,7 @@ class Search:
         dims = (model["dim"],) if "dim" in model else DIMS
         contexts = [context for context in CONTEXTS if known.low <= context <= known.high]
         for dim in dims:
-            depths = range(max(2, math.ceil(dim / WIDEST)), max(2, dim // NARROWEST) + 1)
+            depths = range(max(2, math.ceil(dim / WIDEST)), max(4, dim // NARROWEST) + 1)
             for depth in (model["depth"],) if "depth" in model else depths:
                 for context in (model["context"],) if "context" in model else contexts:
                     yield dim, depth, context
@@ -253,6 +260,11 @@ class Search:
             )
         within = max(nearest, math.log1p(PARAMETERS_WITHIN))
         return [one for one in self._candidates if off(one) <= within]
+
+
+def _with_steps(candidates: Sequence[Candidate], steps: Callable[[Candidate], int]) -> Sequence[Candidate]:
+    """The candidates that make enough updates, or the one that makes most of them."""
+    return [one for one in candidates if steps(one) >= FEWEST_STEPS] or [max(candidates, key=steps)]
 
 
 def tokenizer_settings(vocab_size: int) -> dict[str, Any]:

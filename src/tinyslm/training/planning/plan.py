@@ -114,7 +114,7 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
         )
     values = {name: value for name, value in values.items() if name != "expectation"}
     settings = override(RunConfig, values["settings"], changes or {})
-    config = _with_vocabulary(build_config(RunConfig, settings, origin=f"[settings] of {path}"))
+    config = _built(settings, origin=f"[settings] of {path}")
     worked_out = build_config(_Ground, {name: value for name, value in values.items() if name != "settings"}, str(path))
     choice = expected_of(config, worked_out.data, worked_out.machine, read_law())
     return Plan.of(choice, worked_out.data, worked_out.machine)
@@ -156,11 +156,12 @@ def _expectation(choice: Choice, survey: Survey) -> Expectation:
     )
 
 
-def _with_vocabulary(config: RunConfig) -> RunConfig:
-    """Settings whose model has the vocabulary that its tokenizer will have, where that can be said beforehand."""
+def _built(settings: Mapping[str, Any], origin: str = "the settings") -> RunConfig:
+    """Settings whose model, unless they say otherwise, has the vocabulary that its tokenizer will have."""
+    config = build_config(RunConfig, settings, origin)
     kind, size = config.tokenizer.kind, config.tokenizer.vocab_size
     known = BYTE_VOCABULARY if kind == "byte" else size if kind == "bpe" else 0
-    if not known:
+    if not known or "vocab_size" in settings.get("model", {}):
         return config
     return build_config(RunConfig, merge(config.model_dump(), {"model": {"vocab_size": known}}))
 
@@ -174,7 +175,7 @@ def _needed(config: RunConfig) -> dict[str, dict[str, Any]]:
         for name in names:
             section, _, key = name.rpartition(".")
             values.setdefault(section, {})[key] = everything[name]
-        built = _with_vocabulary(build_config(RunConfig, _nested(values)))
+        built = _built(_nested(values))
         missing = [line.partition(":")[0] for line in differences(built, config)]
         if not missing:
             return values
