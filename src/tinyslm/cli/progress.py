@@ -55,6 +55,7 @@ def watching(run: Run) -> Iterator[Callable[[Event], None]]:
         f"on {run.device.type} in {str(run.dtype).removeprefix('torch.')}."
     )
     begun, first = time.monotonic(), run.progress.step
+    budget = 60 * (run.config.train.minutes or 0)
     with training_progress(steps) as progress:
 
         def show(event: Event) -> None:
@@ -67,7 +68,9 @@ def watching(run: Run) -> Iterator[Callable[[Event], None]]:
                         loss=event["loss"],
                         bits_per_byte=event["bits_per_byte"],
                         tokens_per_second=event["tokens_per_second"],
-                        seconds_left=elapsed / max(1, step - first) * (run.steps - step),
+                        seconds_left=budget - run.seconds
+                        if budget
+                        else elapsed / max(1, step - first) * (run.steps - step),
                         total_steps=run.steps,
                     )
                 case "pace" if abs(event["steps"] / event["before"] - 1) > WORTH_TELLING:

@@ -73,7 +73,9 @@ class LoopConfig(Section):
     log_every: int = Field(default=10, gt=0, description="Steps between two rows of the log.")
     validate_every: int = Field(default=0, ge=0, description="Steps between two validations; 0: ten in the whole run.")
     validation_tokens: int = Field(
-        default=32_768, gt=0, description="Validation tokens looked at on the way; the end sees more."
+        default=0,
+        ge=0,
+        description="Validation tokens looked at on the way; 0: 32,768, or fewer where `minutes` are few.",
     )
     score_tokens: int = Field(
         default=0,

@@ -17,11 +17,13 @@ from tinyslm.training.config import RunConfig
 from tinyslm.training.validation import even_windows
 
 SAMPLE_TOKENS = 64
+QUICK_TOKENS = 32_768
+"""Validation tokens that are looked at where the settings do not say."""
 
 
 def quick_windows(shards: Shards, config: RunConfig) -> Tensor:
     """The fixed set of validation windows `[n, context + 1]`, spread evenly."""
-    return even_windows(shards.split("valid"), config.model.context, config.train.validation_tokens)
+    return even_windows(shards.split("valid"), config.model.context, config.train.validation_tokens or QUICK_TOKENS)
 
 
 def quick_loss(model: Decoder, shards: Shards, config: RunConfig, device: torch.device, dtype: torch.dtype) -> float:

@@ -15,10 +15,10 @@ from tinyslm.core.files import disk_error
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import mean_loss
 from tinyslm.model.decoder import Decoder
-from tinyslm.training.budget import Costs
+from tinyslm.training.budget import VALIDATIONS, Costs
 from tinyslm.training.checkpoint import save_weights
 from tinyslm.training.config import RunConfig
-from tinyslm.training.looking import quick_windows, sample_text, uncompiled
+from tinyslm.training.looking import QUICK_TOKENS, quick_windows, sample_text, uncompiled
 from tinyslm.training.loop import StepSettings, train_steps
 from tinyslm.training.objectives import Objective
 from tinyslm.training.optimizers import Optimizers
@@ -34,6 +34,9 @@ SCORING_SHARE = 0.1
 """The final score takes at most about this share of a run's time."""
 MOST_SCORED = 1_000_000
 """It looks at about so many tokens, and no more."""
+VALIDATING_SHARE = 0.03
+"""All quick validations together take at most about this share, unless it is too little to tell models apart."""
+FEWEST_VALIDATED = 8192
 TRIED_TOKENS = 8192
 
 CHECKPOINT_SIZE = 3.0
@@ -48,8 +51,8 @@ def measured(
     config: RunConfig,
     settings: StepSettings,
     folder: Path,
-) -> tuple[Costs, int]:
-    """What the parts of a run cost here, and of how many tokens its time allows a final score.
+) -> tuple[Costs, dict[str, int]]:
+    """What the parts of a run cost here, and how many tokens of validation its time allows (as settings).
 
     Model and random generators stay as they are; what is written on trial, in `folder`, is removed.
     """
@@ -58,10 +61,12 @@ def measured(
     windows = quick_windows(shards, config)
     some = windows[: max(1, TRIED_TOKENS // config.model.context)].to(batch.device)
     with uncompiled():
-        validation = timed(lambda: mean_loss(model, some, settings.dtype)) * len(windows) / len(some)
+        look = timed(lambda: mean_loss(model, some, settings.dtype)) / some[:, 1:].numel()
         score = timed(lambda: mean_loss(model, some, torch.float32)) / some[:, 1:].numel()
-    allowed = max(config.train.validation_tokens, int(seconds * SCORING_SHARE / score))
-    tokens = config.train.score_tokens or min(MOST_SCORED, allowed)
+    often = seconds * VALIDATING_SHARE / VALIDATIONS
+    looked = config.train.validation_tokens or min(QUICK_TOKENS, max(FEWEST_VALIDATED, int(often / look)))
+    scored = config.train.score_tokens or min(MOST_SCORED, max(QUICK_TOKENS, int(seconds * SCORING_SHARE / score)))
+    validation = look * min(looked, windows[:, 1:].numel())
     weights = _time_writing(model, folder)
     costs = Costs(
         update=update,
@@ -69,10 +74,10 @@ def measured(
         weights=weights,
         sample=timed(lambda: sample_text(model, shards, config)),
         checkpoint=CHECKPOINT_SIZE * weights,
-        scoring=score * spread_tokens(shards.split("valid"), tokens) / validation,
+        scoring=score * spread_tokens(shards.split("valid"), scored) / validation,
         report=len(CURVES) * timed(try_drawing()),
     )
-    return costs, tokens
+    return costs, {"validation_tokens": looked, "score_tokens": scored}
 
 
 def seconds_per_step(

@@ -27,10 +27,8 @@ class Pace:
     corrections: tuple[Correction, ...] = ()
 
     @classmethod
-    def read(cls, file: Path) -> "Pace | None":
-        """The pace that `file` holds; None when there is no such file: the run's number of updates is given."""
-        if not file.is_file():
-            return None
+    def read(cls, file: Path) -> "Pace":
+        """The pace that `file` holds; raises `TinyslmError` when it does not."""
         stored = read_json(file)
         corrections = tuple(Correction(**correction) for correction in stored["corrections"])
         return cls(**{**stored, "costs": Costs(**stored["costs"]), "corrections": corrections})

@@ -114,7 +114,8 @@ class Run:
         run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
         run.clock = clock
         folder.warn_of_changes(run.device, run.dtype, warn)
-        if pace := Pace.read(folder.pace_file):
+        if run.config.train.minutes:
+            pace = Pace.read(folder.pace_file)
             run.pacer = Pacer(folder.pace_file, pace, run.config.train)
             run.progress = Progress(seconds=pace.seconds, costs=pace.costs)
         if checkpoint := newest_intact(folder.checkpoints, warn):
@@ -333,7 +334,7 @@ class Run:
         batch = self._next_batch()
         self.loader.restore(begun)
         settings = replace(self._step_settings(), learning_rate_share=lambda _: 1.0)
-        costs, tokens = measured(
+        costs, decided = measured(
             self.model,
             OBJECTIVES["pretrain"],
             batch,
@@ -342,7 +343,7 @@ class Run:
             settings,
             self.folder.checkpoints,
         )
-        self.config = build_config(RunConfig, merge(self.config.model_dump(), {"train": {"score_tokens": tokens}}))
+        self.config = build_config(RunConfig, merge(self.config.model_dump(), {"train": decided}))
         seconds, budget = self.seconds, 60 * (train.minutes or 0.0)
         pace = Pace(fitting_steps(budget - seconds, 0.0, costs, train), seconds, costs)
         pace.write(self.folder.pace_file)

@@ -143,9 +143,10 @@ class RunFolder:
 
 
 def _with_decisions(settings: RunConfig, run: RunConfig) -> RunConfig:
-    """Settings with what a run decides itself: the vocabulary, and the length of the final score."""
-    tokens = settings.train.score_tokens or run.train.score_tokens
-    decisions = {"model": {"vocab_size": run.model.vocab_size}, "train": {"score_tokens": tokens}}
+    """Settings with what a run decides itself: the vocabulary, and how much text it is validated and scored on."""
+    keys = ("validation_tokens", "score_tokens")
+    train = {key: getattr(settings.train, key) or getattr(run.train, key) for key in keys}
+    decisions = {"model": {"vocab_size": run.model.vocab_size}, "train": train}
     return build_config(RunConfig, merge(settings.model_dump(), decisions))
 
 

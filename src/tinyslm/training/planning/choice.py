@@ -20,7 +20,8 @@ from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.budget import VALIDATIONS
 from tinyslm.training.config import RunConfig
 from tinyslm.training.memory import peak_bytes
-from tinyslm.training.pace import MOST_SCORED, SCORING_SHARE, SHARE_OF_TIME
+from tinyslm.training.looking import QUICK_TOKENS
+from tinyslm.training.pace import FEWEST_VALIDATED, MOST_SCORED, SCORING_SHARE, SHARE_OF_TIME, VALIDATING_SHARE
 from tinyslm.training.planning.cost import Costs
 from tinyslm.training.planning.law import Expected, Law, conditions
 from tinyslm.training.planning.rates import rates
@@ -55,37 +56,50 @@ class Budget(Section):
 class Candidate:
     """Settings without a length, and what the parts of their run take on this machine in seconds.
 
-    fixed: before the first update and after the last one. scoring: the final score of all validation text.
+    fixed: before the first update and after the last one. validations, scoring: all quick looks at validation text, and
+    the final score; the least and the most, between which a run takes a share of its time.
     """
 
     config: RunConfig
     update: float
-    validations: float
-    scoring: float
+    validations: tuple[float, float]
+    scoring: tuple[float, float]
     fixed: float
 
     @classmethod
     def of(cls, config: RunConfig, survey: Survey, costs: Costs) -> "Candidate":
         """What the costs say of settings."""
-        held_out = survey.held_out_bytes / survey.bytes_in_token(config.model.vocab_size)
-        scored = int(min(config.train.score_tokens or MOST_SCORED, held_out))
+        held_out = int(survey.held_out_bytes / survey.bytes_in_token(config.model.vocab_size))
+        train = config.train
+        looked = [train.validation_tokens or tokens for tokens in (FEWEST_VALIDATED, QUICK_TOKENS)]
+        scored = [train.score_tokens or tokens for tokens in (QUICK_TOKENS, MOST_SCORED)]
+        look, score = costs.validation_seconds(config, 1), costs.scoring_seconds(config, 1)
         return cls(
             config=config,
             update=costs.update_seconds(config),
-            validations=costs.validation_seconds(config, VALIDATIONS * config.train.validation_tokens),
-            scoring=costs.scoring_seconds(config, scored),
+            validations=(VALIDATIONS * look * min(looked[0], held_out), VALIDATIONS * look * min(looked[1], held_out)),
+            scoring=(score * min(scored[0], held_out), score * min(scored[1], held_out)),
             fixed=FIXED_SECONDS + 2 * survey.seconds + costs.measuring_seconds,
         )
 
     def steps(self, seconds: float) -> int:
         """Updates that fit into a time."""
-        left = seconds * (1 - SHARE_OF_TIME) - min(self.scoring, SCORING_SHARE * seconds)
-        return max(1, int((left - self.validations - self.fixed) / self.update))
+        return max(1, int((seconds - self._beside(seconds)) / self.update))
 
     def seconds(self, steps: int) -> float:
         """Time that so many updates take, with everything."""
-        rest = steps * self.update + self.validations + self.fixed
-        return min((rest + self.scoring) / (1 - SHARE_OF_TIME), rest / (1 - SHARE_OF_TIME - SCORING_SHARE))
+        updates = steps * self.update
+        low, high = updates, 2 * (updates + self._beside(0) + self.scoring[1] + self.validations[1])
+        for _ in range(50):
+            middle = (low + high) / 2
+            low, high = (low, middle) if middle - self._beside(middle) >= updates else (middle, high)
+        return high
+
+    def _beside(self, seconds: float) -> float:
+        """What a run of so many seconds spends on other things than updates."""
+        looking = sorted((*self.validations, VALIDATING_SHARE * seconds))[1]
+        scoring = sorted((*self.scoring, SCORING_SHARE * seconds))[1]
+        return self.fixed + SHARE_OF_TIME * seconds + looking + scoring
 
     @property
     def tokens_per_update(self) -> int:
