@@ -49,6 +49,10 @@ def commands(data: Path) -> dict[str, list[str]]:
     stories, shakespeare = str(data / "stories"), str(data / "shakespeare")
     return {
         "throughput": ["throughput.py"],
+        "attention": ["attention.py"],
+        "head loss": ["head_loss.py"],
+        "share of ceiling": ["share_of_ceiling.py"],
+        "gpu step": ["gpu_step.py"],
         "shakespeare": ["shakespeare.py", "--data", shakespeare],
         "stories": ["stories.py", "--data", stories],
         "help": ["help_time.py"],

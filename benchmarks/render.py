@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import render_training
 from render_engine import Row, engines, server_fuzz, server_load, server_overhead, spread, structured
 
 TOP = """# Results
@@ -41,6 +42,7 @@ def render(results: Mapping[str, Any]) -> str:
         for what, figure, target in describe(kept["result"]):
             rows.append(f"| {what} | {figure} | {target} | `{kept['command']}` | {where} |")
     plot = PLOT if "streams" in results.get("engines", {}).get("result", {}) else ""
+    plot = render_training.plot(results) + plot
     return TOP + "\n".join(rows) + "\n" + plot + NOTES + FALLS_SHORT.strip() + "\n"
 
 
@@ -170,6 +172,10 @@ def quantized(row: Mapping[str, Any]) -> str:
 
 ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "throughput": throughput,
+    "attention": render_training.attention,
+    "head loss": render_training.head_loss,
+    "share of ceiling": render_training.share_of_ceiling,
+    "gpu step": render_training.gpu_step,
     "shakespeare": shakespeare,
     "stories": stories,
     "quickstart": quickstart,

@@ -25,6 +25,10 @@ PROCESS = {
 SHAPES = {
     "the process itself": {"model": {"dim": 64, "depth": 2, "context": 64}, "train": {"batch": 4}},
     "activations": {"model": {"dim": 192, "depth": 4, "context": 256}, "train": {"batch": 16}},
+    "activations computed again": {
+        "model": {"dim": 192, "depth": 8, "context": 256},
+        "train": {"batch": 32, "checkpoint_activations": True},
+    },
     "Muon's work space": {"model": {"dim": 512, "depth": 6, "context": 64}, "train": {"batch": 4, "micro_batch": 2}},
 }
 

@@ -358,3 +358,13 @@ def test_a_stop_during_the_final_score_can_be_resumed(finished: Path, tmp_path: 
     assert not (tmp_path / "run" / "result.json").exists()
     resume(tmp_path / "run")
     assert weights_hash(tmp_path / "run") == weights_hash(finished)
+
+
+def test_a_run_that_computes_blocks_again_learns_the_same(
+    tmp_path: Path, shards: Shards, tiny_config, finished
+) -> None:
+    config = tiny_config(train={"checkpoint_activations": True})
+    with pytest.raises(Killed):
+        finish(start([shards.folder], tmp_path / "run", config=config), stop_after(5))
+    resume(tmp_path / "run")
+    assert weights_hash(tmp_path / "run") == weights_hash(finished)

@@ -63,11 +63,17 @@ class Chart:
 
 
 def line_chart(
-    series: Sequence[Series], *, title: str, x_title: str, y_axis: Literal["fit", "zero", "log"] = "fit"
+    series: Sequence[Series],
+    *,
+    title: str,
+    x_title: str,
+    x_axis: Literal["zero", "log"] = "zero",
+    y_axis: Literal["fit", "zero", "log"] = "fit",
 ) -> Chart:
     """One line for each of one or two series, with a legend when there are two. Long series are thinned by `thin`.
 
     The y axis fits the values, starts at zero, or is logarithmic (then values that are not above zero are left out).
+    The x axis starts at zero, or is logarithmic.
     """
     import altair as alt
 
@@ -81,7 +87,7 @@ def line_chart(
     x = alt.X(
         "x:Q",
         title=x_title,
-        scale=alt.Scale(nice=False, domainMin=0),
+        scale=alt.Scale(nice=False, domainMin=0) if x_axis == "zero" else alt.Scale(type="log", nice=False, padding=8),
         axis=alt.Axis(labelExpr=_SHORT, tickCount=5, grid=False),
     )
     y_scale = {

@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.attention import Attention, LayerCache
@@ -83,11 +84,16 @@ NORMS = {
 
 
 class Trunk(nn.Module):
-    """Embeddings, blocks and the final norm: everything but the output projection."""
+    """Embeddings, blocks and the final norm: everything but the output projection.
+
+    recompute: keep nothing of a block but its input for the backward pass, which computes the block again: it takes
+    a third more time, and little memory.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False
         rotary, local = config.positions == "rope", bool(config.local_rope_theta and config.window_layers)
         self.embed_tokens = Embedding(config.vocab_size, config.dim)
         self.embed_positions = None if rotary else Embedding(config.context, config.dim)
@@ -128,7 +134,11 @@ class Trunk(nn.Module):
         if self.config.dropout:
             x_btd = F.dropout(x_btd, self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
-            x_btd = layer(x_btd, sight, cache.layers[index] if cache else None)
+            if self.recompute and torch.is_grad_enabled():
+                assert cache is None, "computed again, it would remember twice"
+                x_btd = checkpoint(layer, x_btd, sight, None, use_reentrant=False)
+            else:
+                x_btd = layer(x_btd, sight, cache.layers[index] if cache else None)
         out: Tensor = self.norm(x_btd)
         return out
 

@@ -66,6 +66,9 @@ class LoopConfig(Section):
     compile: bool = Field(
         default=False, description="Compile the model with torch.compile (slow to start, then faster)."
     )
+    checkpoint_activations: bool = Field(
+        default=False, description="Compute each block again in the backward pass: slower, with much less memory."
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
     dtype: Literal["auto", "bf16", "fp32", "fp16"] = Field(
         default="auto", description="Type of the products; auto: bf16 where the hardware has it, else fp32."

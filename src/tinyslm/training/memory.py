@@ -2,8 +2,9 @@
 
 Counted is what stands beside each other: weights and the optimizer's state always; then either a forward pass at its
 end (what the backward pass wants to see again, and the gradients of earlier micro-batches), or an update (gradients
-and Muon's work space), or a look at validation text; or, at the end, the drawing of the report. What each layer keeps follows from its code in `model/` and
-`model/kernels/`; tests/training/test_memory.py compares this with what is really kept, and with real processes.
+and Muon's work space), or a look at validation text; or, at the end, the drawing of the report. What each layer keeps
+follows from its code in `model/` and `model/kernels/`; tests/training/test_memory.py compares this with what is really
+kept, and with real processes.
 
 Legend of comments: d dim, f ffn_dim, h heads, g kv_heads, k head_dim, n tokens computed at once.
 """
@@ -37,13 +38,16 @@ def peak_bytes(config: RunConfig) -> int:
     return int(PROCESS + standing + max(GAPS * fullest, REPORT))
 
 
-def kept_bytes(model: ModelConfig, tokens: int, width: int) -> int:
+def kept_bytes(model: ModelConfig, tokens: int, width: int, *, recompute: bool = False) -> int:
     """What one forward pass of the trunk over `tokens` tokens keeps for its backward pass; copies of weights left out.
 
-    width: bytes of a value in products (2 under autocast in bf16, else 4).
+    width: bytes of a value in products (2 under autocast in bf16, else 4). recompute: only the inputs of the blocks
+    are kept; what one block keeps while it is computed again is counted, and as much for the gradients on their way
+    through it.
     """
     ends = FP32 * model.dim * (2 if model.dropout else 1) + width * model.dim
-    return tokens * (ends + model.depth * (_kept_by_stream(model, width) + _kept_by_block(model, width)))
+    block = _kept_by_stream(model, width) + _kept_by_block(model, width)
+    return tokens * (ends + (model.depth * FP32 * model.dim + 2 * block if recompute else model.depth * block))
 
 
 def _kept_by_stream(model: ModelConfig, width: int) -> int:
@@ -80,7 +84,7 @@ def _forward_bytes(config: RunConfig) -> int:
     chunk = (2 * width if width < FP32 else 3 * FP32) * min(CHUNK_LOGITS, tokens * model.vocab_size)
     head = width * tokens * model.dim + (FP32 + width) * table + chunk
     gradients = FP32 * model.parameters if micro_batch < train.batch else 0
-    return kept_bytes(model, tokens, width) + copies + head + gradients
+    return kept_bytes(model, tokens, width, recompute=train.checkpoint_activations) + copies + head + gradients
 
 
 def _update_bytes(config: RunConfig) -> int:

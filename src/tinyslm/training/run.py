@@ -132,6 +132,7 @@ class Run:
         dtype = pick_dtype(device, config.train.dtype)
         torch.manual_seed(config.train.seed)
         model = Decoder(config.model).to(device)
+        model.model.recompute = config.train.checkpoint_activations
         if config.train.compile:
             model.model.compile()
         loader = Loader(
