@@ -117,6 +117,15 @@ def test_the_memory_limit_is_kept_in_smaller_parts_if_need_be(stories) -> None:
     limit = (peak_bytes(free.config) + least) // 2
     chosen = stories.choose(Budget(minutes=600, memory_bytes=limit))
     assert peak_bytes(chosen.config) <= limit < peak_bytes(free.config)
+    shape = {"dim": 512, "depth": 8, "context": 512, "vocab_size": 4096}
+    tight = Search(text(20), MACHINE, LAW, {"model": shape, "train": {"batch": 16}})
+    whole = peak_bytes(tight.choose(Budget(minutes=5)).config)
+    parts = tight.choose(Budget(minutes=5, memory_bytes=int(0.9 * whole)))
+    again = tight.choose(Budget(minutes=5, memory_bytes=1_250_000_000))
+    assert parts.config.train.micro_batch < 16
+    assert not parts.config.train.checkpoint_activations
+    assert again.config.train.checkpoint_activations
+    assert again.steps < parts.steps
     with pytest.raises(TinyslmError, match=r"trains in 1 MB of memory.*\n.*is the least"):
         stories.choose(Budget(minutes=5, memory_bytes=1_000_000))
 

@@ -6,7 +6,7 @@ What the user has fixed is one value of its axis, whatever it is.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import Field
@@ -19,8 +19,8 @@ from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.budget import VALIDATIONS
 from tinyslm.training.config import RunConfig
-from tinyslm.training.memory import peak_bytes
 from tinyslm.training.looking import QUICK_TOKENS
+from tinyslm.training.memory import peak_bytes
 from tinyslm.training.pace import FEWEST_VALIDATED, MOST_SCORED, SCORING_SHARE, SHARE_OF_TIME, VALIDATING_SHARE
 from tinyslm.training.planning.cost import Costs
 from tinyslm.training.planning.law import Expected, Law, conditions
@@ -39,6 +39,8 @@ FEWEST_STEPS = 20
 """With fewer updates a model hardly learns, and the law does not know it: such a model is chosen only if all are."""
 FIXED_SECONDS = 6.0
 """What a run takes beside its updates, whatever it is: starting, trying its pace, writing, drawing the report."""
+LARGE_PART = 2048
+"""Tokens that are worth computing at once; before parts become smaller, blocks are computed again."""
 PARAMETERS_WITHIN = 0.15
 """A wanted number of parameters is met within this share, as shapes allow."""
 
@@ -155,16 +157,17 @@ class Search:
         return self._finished(chosen, max(1, round(tokens / chosen.tokens_per_update)), None)
 
     def _best(self, candidates: Sequence[Candidate], seconds: float, tokens: int | None, memory: int | None) -> Choice:
-        """The best candidate that fits into the memory, whole or in micro-batches."""
+        """The best candidate that fits into the memory, whole or in parts, in the end with blocks computed again."""
 
         def bits(one: Candidate) -> float:
             return self._expected(one, self._steps(one, seconds, tokens)).bits_per_byte
 
         for candidate in sorted(_with_steps(candidates, lambda one: self._steps(one, seconds, tokens)), key=bits):
-            fitting = _within(candidate, memory)
-            if fitting is not None:
-                return self._finished(fitting, self._steps(fitting, seconds, tokens), seconds)
-        least = min(peak_bytes(_smallest(one.config)) for one in candidates)
+            for way in _ways(candidate.config, self._given.get("train", {})):
+                if memory is None or peak_bytes(way) <= memory:
+                    fitting = self._candidate(way)
+                    return self._finished(fitting, self._steps(fitting, seconds, tokens), seconds)
+        least = min(peak_bytes(way) for one in candidates for way in _ways(one.config, self._given.get("train", {})))
         raise TinyslmError(
             f"No model that could be planned trains in {size(memory or 0)} of memory.",
             f"Allow more: {size(least)} is the least.",
@@ -300,7 +303,7 @@ def _shape(config: RunConfig) -> dict[str, Any]:
     return {
         "model": {"dim": model.dim, "depth": model.depth, "context": model.context, "vocab_size": model.vocab_size},
         "tokenizer": tokenizer_settings(model.vocab_size),
-        "train": {"batch": config.train.batch, "micro_batch": config.train.micro_batch},
+        "train": config.train.model_dump(include={"batch", "micro_batch", "checkpoint_activations"}),
     }
 
 
@@ -310,21 +313,16 @@ def _same_shape(one: RunConfig, other: RunConfig) -> bool:
     return same and one.train.batch == other.train.batch
 
 
-def _within(one: Candidate, memory: int | None) -> Candidate | None:
-    """The candidate in micro-batches as large as fit into the memory; None where not even one sequence does."""
-    config = one.config
-    micro_batch = config.train.micro_batch or config.train.batch
-    while memory is not None and peak_bytes(config) > memory:
-        micro_batch = next((part for part in range(micro_batch - 1, 0, -1) if not config.train.batch % part), 0)
-        if not micro_batch:
-            return None
-        config = _in_parts(config, micro_batch)
-    return replace(one, config=config)
-
-
-def _smallest(config: RunConfig) -> RunConfig:
-    return _in_parts(config, 1)
-
-
-def _in_parts(config: RunConfig, micro_batch: int) -> RunConfig:
-    return config.model_copy(update={"train": config.train.model_copy(update={"micro_batch": micro_batch})})
+def _ways(config: RunConfig, given: Mapping[str, Any]) -> Iterator[RunConfig]:
+    """Ways to compute one and the same update, from the fastest to the one that needs the least memory."""
+    whole = config.train.micro_batch or config.train.batch
+    parts = [part for part in range(whole, 0, -1) if not config.train.batch % part]
+    parts = parts[:1] if given.get("micro_batch") else parts
+    large = [part for part in parts if part * config.model.context >= LARGE_PART] or parts[:1]
+    again = [config.train.checkpoint_activations] if "checkpoint_activations" in given else [False, True]
+    for sizes, checkpoints in ((large, again), (parts, again[-1:])):
+        for checkpoint in checkpoints:
+            for part in sizes:
+                micro_batch = 0 if part == config.train.batch else part
+                changes = {"micro_batch": micro_batch, "checkpoint_activations": checkpoint}
+                yield config.model_copy(update={"train": config.train.model_copy(update=changes)})

@@ -130,12 +130,13 @@ def work(config: RunConfig) -> Work:
     in_blocks = model.parameters - table * (1 if model.tied else 2)
     micro_batches = config.train.batch // (config.train.micro_batch or config.train.batch)
     muon = optimizer.name == "muon"
+    passes = 4 / 3 if config.train.checkpoint_activations else 1.0
     return Work(
-        block_products=6e-12 * in_blocks * tokens,
+        block_products=6e-12 * in_blocks * tokens * passes,
         # Of queries with keys and of shares with values, half of each: later tokens are not looked at.
-        attention_products=6e-12 * tokens * model.context * model.heads * model.head_dim * model.depth,
+        attention_products=6e-12 * tokens * model.context * model.heads * model.head_dim * model.depth * passes,
         table_products=6e-12 * table * tokens,
-        values=1e-6 * tokens * model.dim * (model.depth + 1),
+        values=1e-6 * tokens * model.dim * (model.depth + 1) * passes,
         blocks=(model.depth + 1) * micro_batches,
         muon_products=1e-12 * muon_operations(model) if muon else 0.0,
         weights=1e-6 * model.parameters,
