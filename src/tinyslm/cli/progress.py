@@ -49,18 +49,17 @@ def warning(event: Event) -> None:
 @contextmanager
 def watching(run: Run) -> Iterator[Callable[[Event], None]]:
     """Show a run's events while the block runs; gives the function to tell them to."""
-    steps = run.steps
+    steps, budget = run.steps, 60 * (run.config.train.minutes or 0)
     say(
-        f"Training {count(run.config.model.parameters)} parameters for {steps:,} steps "
+        f"Training {count(run.config.model.parameters)} parameters for {'about ' if budget else ''}{steps:,} steps "
         f"on {run.device.type} in {str(run.dtype).removeprefix('torch.')}."
     )
     begun, first = time.monotonic(), run.progress.step
-    budget = 60 * (run.config.train.minutes or 0)
     with training_progress(steps) as progress:
 
         def show(event: Event) -> None:
             step = event.get("step", 0)
-            elapsed = time.monotonic() - begun
+            ahead = (time.monotonic() - begun) / max(1, step - first) * (run.steps - step)
             match event["event"]:
                 case "step":
                     progress.update(
@@ -68,9 +67,7 @@ def watching(run: Run) -> Iterator[Callable[[Event], None]]:
                         loss=event["loss"],
                         bits_per_byte=event["bits_per_byte"],
                         tokens_per_second=event["tokens_per_second"],
-                        seconds_left=budget - run.seconds
-                        if budget
-                        else elapsed / max(1, step - first) * (run.steps - step),
+                        seconds_left=budget - run.seconds if budget else ahead,
                         total_steps=run.steps,
                     )
                 case "pace" if abs(event["steps"] / event["before"] - 1) > WORTH_TELLING:
