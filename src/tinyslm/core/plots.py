@@ -17,6 +17,9 @@ FEW_POINTS = 60
 _SHORT = "replace(format(datum.value, datum.value ? '~s' : 'd'), 'G', 'B')"
 """Axis labels such as 500, 20k, 4M, 1.5B, in the chart library's own expression language."""
 
+_ROUNDED = "format(datum.value, datum.value < 0.95 ? '.1~r' : ',.0f')"
+"""Axis labels such as 0.2, 1, 480."""
+
 
 class Series(NamedTuple):
     """A named line through the points (x[i], y[i]) in the order of x; where y is not a finite number, there is none."""
@@ -134,7 +137,7 @@ def band_chart(series: Series, band: Band | None, *, title: str, x_title: str, y
             "x:Q",
             title=x_title,
             scale=alt.Scale(type="log", nice=False, padding=8),
-            axis=alt.Axis(labelExpr=_SHORT, tickCount=5, grid=False),
+            axis=alt.Axis(values=list(series.x), labelExpr=_ROUNDED, labelOverlap=True, grid=False),
         )
     )
     scale = alt.Scale(type="log" if y_log else "linear", zero=False, nice=False, padding=8)
