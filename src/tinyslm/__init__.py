@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from tinyslm.training.config import RunConfig
     from tinyslm.training.loop import train_steps
     from tinyslm.training.pipeline import resume, train
+    from tinyslm.training.planning.planner import make_plan
 
 _PLACES = {
     "Agent": "tinyslm.agents.agent",
@@ -54,6 +55,7 @@ _PLACES = {
     "import_gguf": "tinyslm.export.gguf.importing",
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
+    "make_plan": "tinyslm.training.planning.planner",
     "open_engine": "tinyslm.export.engines",
     "prepare_data": "tinyslm.data.prepare:prepare",
     "pull": "tinyslm.export.pulling",
@@ -86,6 +88,7 @@ __all__ = [
     "import_gguf",
     "load_model",
     "load_tokenizer",
+    "make_plan",
     "open_engine",
     "prepare_data",
     "pull",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinyslm.core.plots import Series, grid, line_chart, terminal_curve, thin
+from tinyslm.core.plots import Band, Series, band_chart, grid, line_chart, terminal_curve, thin
 
 numbers = st.floats(-1e30, 1e30)
 
@@ -62,6 +62,16 @@ def test_an_svg_stands_alone_and_takes_the_pages_colours(y_axis):
 
 def test_a_chart_says_in_words_what_it_shows():
     assert chart().description == "Loss & more over tokens: train from 41.83 to 1.05, validation from 1.2 to 1.2."
+
+
+@pytest.mark.parametrize("band", [None, Band([1.0, 0.5], [3.0, 1.5])])
+def test_a_line_with_a_band_over_a_logarithmic_axis(band):
+    drawn = band_chart(Series("bits", [1, 480], [2.0, 1.0]), band, title="Bits", x_title="minutes")
+    assert "from 2 to 1" in drawn.description
+    svg = drawn.svg(standing_alone=True)
+    ET.fromstring(svg)
+    assert "var(--" not in svg
+    assert ("mark-area" in svg) == (band is not None)
 
 
 def test_a_picture_of_several_charts():

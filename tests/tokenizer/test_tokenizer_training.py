@@ -7,7 +7,7 @@ from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.tokenizer.compare import compare
 from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.tokenizer.training import train_tokenizer
+from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
 
 
 def test_bpe_has_the_size_asked_for_rounded_up():
@@ -110,3 +110,11 @@ def test_without_a_size_the_vocabulary_fits_the_text() -> None:
     long = train_tokenizer(f"{prefix}{stem}" for prefix in range(100) for stem in ("apple", "banana", "cherry"))
     assert 320 <= long.vocab_size < 4096
     assert long.vocab_size % 64 == 0
+
+
+def test_several_sizes_at_once_are_what_each_alone_is():
+    made = train_tokenizers(corpus(), [320, 640, 1 << 20])
+    assert list(made) == [320, 640]
+    for size, one in made.items():
+        assert one.vocab_size == size
+        assert one.sha256 == train_tokenizer(corpus(), vocab_size=size).sha256

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from tinyslm.core.config import Section, Settings, fields, flatten, load_config
+from tinyslm.core.toml import toml_value
 
 
 def settings(kind: type[Settings], file: Path | None, options: Sequence[str]) -> Settings:
@@ -40,15 +41,5 @@ def explain(kind: type[Section]) -> str:
             section = group
             lines += ["", f"[{section}]"]
         follows = field.default != resolved[key]
-        lines.append(f"{'# ' if follows else ''}{name} = {_toml(resolved[key])}  # {field.description}")
+        lines.append(f"{'# ' if follows else ''}{name} = {toml_value(resolved[key])}  # {field.description}")
     return "\n".join(lines).strip()
-
-
-def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return str(value)

@@ -14,6 +14,7 @@ from tinyslm.core.config import Section
 
 if TYPE_CHECKING:
     from tinyslm.training.config import RunConfig
+    from tinyslm.training.planning.plan import Plan
     from tinyslm.training.run import Run
 
 
@@ -27,6 +28,9 @@ class TrainOptions(Section):
     tokens: int | None = Field(
         default=None, description="How many training tokens to read instead; short for --train.tokens."
     )
+    params: str | None = Field(default=None, description="Plan a model of about so many parameters, such as 3M.")
+    memory: float | None = Field(default=None, description="Plan for at most so much memory, in GB.")
+    plan: Path | None = Field(default=None, description="Train by a plan that was written before, perhaps edited.")
     strict: bool = Field(default=False, description="Stop at a broken JSONL line; short for --data.strict true.")
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
@@ -43,6 +47,9 @@ def train(
     settings: SettingOptions = (),
 ) -> None:
     """Train a model on text, or go on with a run that was interrupted.
+
+    Unless the model's shape is given (`--model.dim`, `--model.depth`), it is planned: this machine and the text are
+    looked at, and the settings are chosen that promise the fewest bits per byte in the time. What was given stays.
 
     Every setting can be given as `--section.key value`, for instance `--model.depth 6 --train.steps 2000`;
     `tinyslm config` lists them all with their meaning.
@@ -88,7 +95,43 @@ def train(
             "Nothing to train on was given." if not paths else "No run folder was given.",
             "For instance: tinyslm train my-texts/ --out runs/first",
         )
-    _start(paths, out, tokenizer, read_settings(RunConfig, config, settings), json=options.as_json, begun=begun)
+    chosen = read_settings(RunConfig, config, settings)
+    plan = _planned(paths, out, chosen, (config, tokenizer, settings), options)
+    chosen = plan.settings if plan else chosen
+    _start(paths, out, tokenizer, chosen, plan=plan, json=options.as_json, begun=begun)
+
+
+def _planned(
+    paths: tuple[str, ...],
+    out: Path,
+    chosen: RunConfig,
+    given: tuple[Path | None, Path | None, tuple[str, ...]],
+    options: TrainOptions,
+) -> Plan | None:
+    """The plan to train by: the one in a file, one that is made now, or none. given: config, tokenizer, settings."""
+    from tinyslm.cli.planning import budget, describe_plan, given_settings, is_to_be_planned, plan_run
+    from tinyslm.core.console import say
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.training.pipeline import refuse_impossible
+    from tinyslm.training.planning.plan import read_plan
+
+    config, tokenizer, settings = given
+    refuse_impossible(out, chosen)
+    fixed = given_settings(config, settings)
+    if options.plan is not None:
+        plan = read_plan(options.plan, fixed)
+        if not options.as_json:
+            say(describe_plan(plan))
+        return plan
+    if is_to_be_planned(paths, fixed, chosen):
+        wanted = budget(chosen, options.params, options.memory)
+        return plan_run(paths, out, fixed, wanted, tokenizer, json=options.as_json)
+    if options.params or options.memory:
+        raise TinyslmError(
+            "--params and --memory are for planning a model, and this one's shape or length is given.",
+            "Leave them out, or leave out --model.dim, --model.depth and --train.steps.",
+        )
+    return None
 
 
 def _short_forms(options: TrainOptions) -> Iterator[str]:
@@ -108,7 +151,14 @@ def _short_forms(options: TrainOptions) -> Iterator[str]:
 
 
 def _start(
-    paths: tuple[str, ...], out: Path, tokenizer: Path | None, config: RunConfig, *, json: bool, begun: float
+    paths: tuple[str, ...],
+    out: Path,
+    tokenizer: Path | None,
+    config: RunConfig,
+    *,
+    plan: Plan | None,
+    json: bool,
+    begun: float,
 ) -> None:
     from time import monotonic
 
@@ -116,13 +166,14 @@ def _start(
     from tinyslm.core.console import say, warn
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.training.pipeline import start
-    from tinyslm.training.run_folder import RunFolder
+    from tinyslm.training.planning.plan import FILE
 
-    RunFolder(out).refuse_if_used()
     given = Tokenizer.load(tokenizer) if tokenizer else None
     with working("Preparing the text", json=json) as progress:
         spent = monotonic() - begun
         run = start(paths, out, config=config, tokenizer=given, notify=warn, progress=progress, spent=spent)
+    if plan:
+        plan.write(out / FILE)
     if not json:
         say(describe_data(run.shards.manifest))
     _finish(run, json=json)
@@ -167,6 +218,8 @@ def _finish(run: Run, *, json: bool) -> None:
     with stopping(path), watching(run) as watch:
         result = finish(run, watch)
     say(f"\nValidation: {describe_score(result)}")
+    if planned := result.get("planned"):
+        say(f"Expected:   {planned['bits_per_byte']:.4f} bits per byte ({planned['low']:.4f} to {planned['high']:.4f})")
     say(f"Model folder: {path / 'model'}\nReport:       {path / 'report.html'}")
     say(f"Try it:       {command()} generate {path / 'model'} --prompt 'Once'")
 

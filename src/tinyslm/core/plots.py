@@ -17,6 +17,9 @@ FEW_POINTS = 60
 _SHORT = "replace(format(datum.value, datum.value ? '~s' : 'd'), 'G', 'B')"
 """Axis labels such as 500, 20k, 4M, 1.5B, in the chart library's own expression language."""
 
+_ROUNDED = "format(datum.value, datum.value < 0.95 ? '.1~r' : ',.0f')"
+"""Axis labels such as 0.2, 1, 480."""
+
 
 class Series(NamedTuple):
     """A named line through the points (x[i], y[i]) in the order of x; where y is not a finite number, there is none."""
@@ -39,8 +42,13 @@ class Chart:
         """A PNG file on white with `scale` pixels to the point."""
         return self._saved("png", PAPER, scale)
 
-    def svg(self) -> str:
-        """An `<svg>` element for a page: it takes the page's text colour, and `--faint`, `--grid` for the axes."""
+    def svg(self, *, standing_alone: bool = False) -> str:
+        """An `<svg>` element for a page: it takes the page's text colour, and `--faint`, `--grid` for the axes.
+
+        standing_alone: for a file of its own instead, on white.
+        """
+        if standing_alone:
+            return self._saved("svg", PAPER, 1.0).decode("utf-8")
         svg = self._saved("svg", "transparent", 1.0).decode("utf-8")
         for colour, replacement in {
             INK: "currentColor",
@@ -106,6 +114,42 @@ def line_chart(
         )
     drawing = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
     return Chart(drawing, _described(title, x_title, lines))
+
+
+class Band(NamedTuple):
+    """From where to where a series may be, at each of its points."""
+
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def band_chart(series: Series, band: Band | None, *, title: str, x_title: str, y_log: bool = False) -> Chart:
+    """One line with the band around it, over a logarithmic x axis; every x is above zero."""
+    import altair as alt
+
+    lows, highs = band or (series.y, series.y)
+    points = [
+        {"x": x, "y": y, "low": low, "high": high}
+        for x, y, low, high in zip(series.x, series.y, lows, highs, strict=True)
+    ]
+    base = alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.JsonDataFormat(type="json"))).encode(
+        x=alt.X(
+            "x:Q",
+            title=x_title,
+            scale=alt.Scale(type="log", nice=False, padding=8),
+            axis=alt.Axis(values=list(series.x), labelExpr=_ROUNDED, labelOverlap=True, grid=False),
+        )
+    )
+    scale = alt.Scale(type="log" if y_log else "linear", zero=False, nice=False, padding=8)
+    axis = alt.Axis(labelExpr=_SHORT, tickCount=5, minExtent=44) if y_log else alt.Axis(format=",~r", tickCount=5)
+    y = alt.Y("y:Q", title=None, scale=scale, axis=axis)
+    line = base.mark_line(point=alt.OverlayMarkDef(size=22, filled=True), strokeWidth=1.8, color=BLUE).encode(y=y)
+    layers = [line]
+    if band is not None:
+        area = base.mark_area(color=BLUE, opacity=0.15).encode(y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q")
+        layers = [area, line]
+    drawing = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
+    return Chart(drawing, _described(title, x_title, [series]))
 
 
 def grid(charts: Sequence[Chart], columns: int = 2) -> Chart:

@@ -1,9 +1,22 @@
 """Numbers as people read them: counts, sizes, durations."""
 
+import re
+
 
 def count(number: float) -> str:
     """`950`, `12.3 k`, `3.1 M`, `7 B`: at most one decimal."""
     return _scaled(number, ("", "k", "M", "B", "T"))
+
+
+def parse_count(text: str) -> int:
+    """A whole number above zero from `950`, `12.3k`, `3M`, `7B`; `ValueError` for anything else."""
+    found = re.fullmatch(r"([\d_]*\.?\d+) *([kMBT]?)", text.strip())
+    if not found:
+        raise ValueError(text)
+    number = round(float(found[1]) * 1000.0 ** " kMBT".index(found[2] or " "))
+    if number < 1:
+        raise ValueError(text)
+    return number
 
 
 def size(number: float) -> str:

@@ -45,6 +45,21 @@ def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int 
     return Tokenizer(byte_level_backend(merges), chat_template=CHATML)
 
 
+def train_tokenizers(texts: Iterable[str], sizes: Iterable[int]) -> dict[int, Tokenizer]:
+    """Tokenizers of kind "bpe" in several sizes for the price of the largest; sizes that need more text are left out.
+
+    Each is the one that `train_tokenizer` makes for its size.
+    """
+    sizes = sorted({max(round_up(size), SMALLEST) for size in sizes})
+    merges, _ = _learned_merges(texts, sizes[-1] - 256 - SPECIAL_SLOTS)
+    cuts = {size: size - 256 - SPECIAL_SLOTS for size in sizes}
+    return {
+        size: Tokenizer(byte_level_backend(merges[:cut]), chat_template=CHATML)
+        for size, cut in cuts.items()
+        if cut <= len(merges)
+    }
+
+
 def _no_merges(_texts: Iterable[str], _vocab_size: int | None) -> Merges:
     return []
 
@@ -71,7 +86,22 @@ def _character_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
 
 
 def _trained_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
-    """The merges that `tokenizers` learns: always the most frequent pair next, while one occurs at least twice."""
+    """The merges for a vocabulary, or of at most `DEFAULT` tokens as many as make sense."""
+    wanted = (vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
+    merges, characters = _learned_merges(texts, wanted)
+    if len(merges) < wanted and vocab_size:
+        raise _too_large(vocab_size, len(merges))
+    if vocab_size:
+        return merges
+    sensible = min(len(merges), characters // CHARACTERS_FOR_A_TOKEN)
+    return merges[: max(0, _largest(sensible) - 256 - SPECIAL_SLOTS)]
+
+
+def _learned_merges(texts: Iterable[str], wanted: int) -> tuple[Merges, int]:
+    """The merges that `tokenizers` learns: always the most frequent pair next, while one occurs at least twice.
+
+    Also the number of characters that it learned them from.
+    """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE())
@@ -82,7 +112,6 @@ def _trained_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    wanted = (vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
     trainer = trainers.BpeTrainer(
         vocab_size=256 + wanted,
         min_frequency=2,
@@ -96,12 +125,7 @@ def _trained_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
         (bytes(byte_of[symbol] for symbol in left), bytes(byte_of[symbol] for symbol in right))
         for left, right in json.loads(backend.to_str())["model"]["merges"]
     ]
-    if len(merges) < wanted and vocab_size:
-        raise _too_large(vocab_size, len(merges))
-    if vocab_size:
-        return merges
-    sensible = min(len(merges), counted.characters // CHARACTERS_FOR_A_TOKEN)
-    return merges[: max(0, _largest(sensible) - 256 - SPECIAL_SLOTS)]
+    return merges, counted.characters
 
 
 class _Counted:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.files import write_json
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
@@ -16,6 +17,7 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.ending import finished_result
 from tinyslm.training.metrics import MetricsLog
+from tinyslm.training.planning.plan import planned_beside
 from tinyslm.training.report import write_report
 from tinyslm.training.run import Event, Run
 from tinyslm.training.run_folder import RunFolder
@@ -73,12 +75,7 @@ def start(
     begun = time.monotonic() - spent
     config = config or RunConfig()
     out = Path(out)
-    RunFolder(out).refuse_if_used()
-    for name in config.train.sinks:
-        SINKS[name]  # these raise now, before anything is written, when there is none of that name or no library
-        if find_spec(name) is None:
-            raise require_extra("tracking", f'The sink "{name}"')
-    pick_dtype(pick_device(config.train.device), config.train.dtype)
+    refuse_impossible(out, config)
     if len(paths) == 1 and is_shards(Path(paths[0])):
         if tokenizer is not None:
             raise TinyslmError(f"{paths[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out.")
@@ -95,14 +92,34 @@ def start(
     return Run.start(out, shards, config, spent=time.monotonic() - begun)
 
 
+def refuse_impossible(out: Path, config: RunConfig) -> None:
+    """Raise `TinyslmError`, before anything is read or written, where a run could not begin."""
+    RunFolder(out).refuse_if_used()
+    for name in config.train.sinks:
+        SINKS[name]  # raises when there is none of that name
+        if find_spec(name) is None:
+            raise require_extra("tracking", f'The sink "{name}"')
+    pick_dtype(pick_device(config.train.device), config.train.dtype)
+
+
 def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
     """Train to the end and write the report; returns the result."""
     result: dict[str, Any] = {}
     for event in logged(run):
         watch(event)
         result = event.get("result", result)
+    result = _beside_plan(run.folder, result)
     return_freed_memory()  # what draws the report's plots allocates by itself
     write_report(run.folder.path)
+    return result
+
+
+def _beside_plan(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
+    """The result with what was expected of the run, where it was planned; in its file too."""
+    for plan in planned_beside(folder.path):
+        names = {"bits_per_byte", "low", "high", "seconds"}
+        result = {**result, "planned": plan.expectation.model_dump(include=names)}
+        write_json(folder.result_file, result)
     return result
 
 

@@ -1,0 +1,367 @@
+"""The law that the planner predicts with: train small models, and fit it to them.
+
+    python benchmarks/scaling.py run --data FOLDER [--minutes 12] [--stage 1 2] [--threads 1]
+    python benchmarks/scaling.py fit
+
+`run` trains each model of the grid that is not yet in `scaling_runs.json` and adds it there as soon as it is done, so
+it can be stopped at any time; `--minutes` bounds the whole. FOLDER holds `shakespeare/input.txt` and
+`stories/train.jsonl`; the third text is the Python standard library. `fit` needs no text: it writes the coefficients to
+`src/tinyslm/training/planning/law.json` and prints how well they fit, also for texts left out of the fit.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tinyslm.core.config import build_config, merge
+from tinyslm.core.files import write_json
+from tinyslm.data.config import DataConfig
+from tinyslm.data.loader import Loader
+from tinyslm.data.prepare import prepare
+from tinyslm.data.shards import Shards
+from tinyslm.data.standard_library import standard_library
+from tinyslm.evaluation.loss import score_documents
+from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.model.decoder import Decoder
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.training.config import RunConfig
+from tinyslm.training.loop import StepSettings, train_steps
+from tinyslm.training.objectives import OBJECTIVES
+from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.planning.law import Coefficients, Conditions, predict
+from tinyslm.training.planning.rates import rates
+from tinyslm.training.planning.survey import survey_text
+from tinyslm.training.schedule import learning_rate_share
+from tinyslm.training.validation import spread_documents
+
+RUNS = Path(__file__).parent / "scaling_runs.json"
+LAW = Path(__file__).parents[1] / "src/tinyslm/training/planning/law.json"
+SCORED_BYTES = 200_000
+TEXTS = ("shakespeare", "stories", "python")
+PIECE = 2048  # tokens of the pieces that a part of a text is made of
+BYTE = 320  # the vocabulary of a token for each byte
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One model to train. train_bytes: how much of the training text is used (0: all)."""
+
+    text: str
+    vocab: int
+    dim: int
+    depth: int
+    tokens: int
+    context: int = 256
+    batch: int = 16
+    train_bytes: int = 0
+    muon_scale: float = 1.0
+    lr_scale: float = 1.0
+    seed: int = 1
+
+    @property
+    def name(self) -> str:
+        """What tells it from all others."""
+        return " ".join(f"{key}={value}" for key, value in asdict(self).items())
+
+
+def grid(stage: int) -> Iterator[Spec]:
+    """The models to train. Stage 1 takes minutes on one core, stage 2 an hour or two, on more budgets and widths."""
+    main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
+    specs = [list((_stage_1 if stage == 1 else _stage_2)(text, vocab)) for text, vocab in main.items()]
+    for same in zip(*specs, strict=True):  # text by text, so that a part of it is of all texts
+        yield from same
+
+
+def _stage_1(text: str, vocab: int) -> Iterator[Spec]:
+    for dim, depth, tokens in (
+        (64, 2, 250_000),
+        (64, 2, 1_000_000),
+        (128, 2, 125_000),
+        (128, 2, 250_000),
+        (128, 2, 500_000),
+        (128, 2, 1_000_000),
+        (128, 4, 250_000),
+        (256, 4, 100_000),
+        (256, 4, 250_000),
+    ):
+        yield Spec(text, vocab, dim, depth, tokens)
+    for batch in (4, 8, 32):
+        yield Spec(text, vocab, 128, 2, 250_000, batch=batch)
+    yield Spec(text, vocab, 128, 2, 250_000, context=128, batch=32)
+    yield Spec(text, vocab, 128, 2, 250_000, context=512, batch=8)
+    for other in {BYTE: (1024, 4096)}.get(vocab, (BYTE, 4096)):
+        yield Spec(text, other, 128, 2, 250_000)
+    bytes_per_token = 1 if vocab == BYTE else 3
+    for epochs in (4, 12):
+        yield Spec(text, vocab, 128, 2, 500_000, train_bytes=500_000 * bytes_per_token // epochs)
+
+
+def _stage_2(text: str, vocab: int) -> Iterator[Spec]:
+    for dim, depth, millions in (
+        (64, 2, (0.5, 2, 4, 8)),
+        (128, 2, (2, 4)),
+        (128, 4, (0.5, 1, 2, 4)),
+        (192, 3, (0.25, 0.5, 1, 2, 4)),
+        (256, 2, (0.5, 1, 2)),
+        (256, 4, (0.5, 1, 2, 4)),
+        (256, 8, (0.5, 1)),
+        (384, 4, (0.25, 0.5, 1, 2)),
+        (384, 6, (0.5, 1)),
+        (512, 6, (0.25, 0.5, 1)),
+    ):
+        for million in millions:
+            yield Spec(text, vocab, dim, depth, int(million * 1e6))
+    for batch in (4, 8, 32, 64):
+        yield Spec(text, vocab, 256, 4, 1_000_000, batch=batch)
+    for context, batch in ((128, 32), (512, 8)):
+        yield Spec(text, vocab, 256, 4, 1_000_000, context=context, batch=batch)
+    for other in {BYTE: (1024, 4096)}.get(vocab, (BYTE, 8192)):
+        for tokens in (500_000, 2_000_000):
+            yield Spec(text, other, 128, 4, tokens)
+            yield Spec(text, other, 256, 4, tokens)
+    bytes_per_token = 1 if vocab == BYTE else 3
+    for epochs in (2, 4, 8, 16, 32):
+        yield Spec(text, vocab, 128, 4, 2_000_000, train_bytes=2_000_000 * bytes_per_token // epochs)
+        yield Spec(text, vocab, 256, 4, 1_000_000, train_bytes=1_000_000 * bytes_per_token // epochs)
+    for seed in (2, 3):
+        yield Spec(text, vocab, 128, 2, 1_000_000, seed=seed)
+
+
+class Texts:
+    """Shards of the texts, made when they are asked for."""
+
+    def __init__(self, data: Path, work: Path) -> None:
+        self._data, self._work = data, work
+
+    def paths(self, name: str) -> list[str]:
+        """Where a text lies."""
+        files = {"shakespeare": "shakespeare/input.txt", "stories": "stories/train.jsonl"}
+        return [str(self._data / files[name])] if name in files else standard_library()
+
+    def shards(self, name: str, vocab: int) -> Shards:
+        """The shards of a text in a vocabulary."""
+        tokenizer = TokenizerConfig(kind="byte") if vocab == BYTE else TokenizerConfig(vocab_size=vocab)
+        return prepare(
+            self.paths(name), self._work / f"{name}-{vocab}", tokenizer=tokenizer, config=DataConfig(workers=1)
+        )
+
+
+def train_one(spec: Spec, shards: Shards, device: torch.device) -> dict[str, Any]:
+    """Train and score one model."""
+    train, valid = shards.split("train"), shards.split("valid")
+    bytes_per_token = train.utf8_bytes / train.tokens
+    unique = min(train.tokens, int(spec.train_bytes / bytes_per_token)) if spec.train_bytes else train.tokens
+    per_update = spec.batch * spec.context
+    steps = max(1, round(spec.tokens / per_update))
+    chosen = rates(spec.dim, per_update, steps, spec.tokens / unique)
+    shape = {"vocab_size": shards.tokenizer.vocab_size, "dim": spec.dim, "depth": spec.depth, "context": spec.context}
+    scaled = {
+        "muon_lr": chosen["optimizer"]["muon_lr"] * spec.muon_scale,
+        "lr": chosen["optimizer"]["lr"] * spec.lr_scale,
+    }
+    config = build_config(RunConfig, merge(chosen, {"model": shape, "optimizer": scaled}))
+    dtype = pick_dtype(device)
+    torch.manual_seed(spec.seed)
+    model = Decoder(config.model).to(device)
+    optimizers = Optimizers(model, config.optimizer)
+    used = _Part(train, unique) if spec.train_bytes else train
+    loader = Loader(used, context=spec.context, batch=spec.batch, seed=spec.seed)
+    settings = StepSettings(
+        steps=steps,
+        micro_batch=spec.batch,
+        clip=config.optimizer.clip,
+        dtype=dtype,
+        learning_rate_share=lambda step: learning_rate_share((step + 0.5) / steps, config.schedule),
+    )
+    begun, before = time.monotonic(), time.process_time()
+    for _ in train_steps(
+        model, OBJECTIVES["pretrain"], lambda: torch.from_numpy(loader.next()).to(device), optimizers, settings
+    ):
+        pass
+    seconds, processor = time.monotonic() - begun, time.process_time() - before
+    documents = spread_documents(valid, max(1, int(SCORED_BYTES * valid.tokens / valid.utf8_bytes)))
+    score = score_documents(model, documents, end_id=shards.tokenizer.eos_id, dtype=dtype)
+    return {
+        **asdict(spec),
+        "bits_per_byte": round(score.bits_per_byte, 5),
+        "steps": steps,
+        "parameters": config.model.parameters,
+        "table_parameters": config.model.vocab_size * config.model.dim,
+        "bytes_seen": int(steps * per_update * bytes_per_token),
+        "unique_bytes": int(unique * bytes_per_token),
+        "bytes_per_token": round(bytes_per_token, 4),
+        "dropout": config.model.dropout,
+        "seconds": round(seconds, 2),
+        "processor_seconds": round(processor, 2),
+        "scored_bytes": score.utf8_bytes,
+    }
+
+
+class _Part:
+    """A part of a split, in pieces spread evenly over it, for a loader. (Its beginning alone could be of one kind.)"""
+
+    def __init__(self, split: Any, tokens: int) -> None:
+        self.name, self.tokens = split.name, tokens
+        pieces = max(1, min(tokens, split.tokens) // PIECE)
+        length = tokens // pieces + 1
+        starts = [number * (split.tokens - length) // pieces for number in range(pieces)]
+        self._tokens = np.concatenate([split.slice(max(0, start), length) for start in starts])[:tokens]
+
+    def slice(self, start: int, length: int) -> NDArray[Any]:
+        """`[length]` tokens from `start` on."""
+        return self._tokens[start : start + length]
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train what is missing."""
+    torch.set_num_threads(arguments.threads)
+    kept = json.loads(RUNS.read_text()) if RUNS.is_file() else {"texts": {}, "runs": {}}
+    device = pick_device()
+    deadline = time.monotonic() + 60 * arguments.minutes
+    with tempfile.TemporaryDirectory() as work:
+        texts = Texts(arguments.data, arguments.work or Path(work))
+        for name in TEXTS:
+            if name not in kept["texts"]:
+                found = survey_text(texts.paths(name), DataConfig(workers=1))
+                kept["texts"][name] = found.model_dump(include={"training_bytes", "xz_bits", "context_bits"})
+        for spec in (spec for stage in arguments.stage for spec in grid(stage)):
+            if spec.name in kept["runs"]:
+                continue
+            if time.monotonic() > deadline:
+                return
+            found = train_one(spec, texts.shards(spec.text, spec.vocab), device)
+            kept["runs"][spec.name] = found
+            write_json(RUNS, kept)
+            print(f"{found['bits_per_byte']:.4f}  {found['seconds']:6.1f} s  {spec.name}", flush=True)
+
+
+# The fit: least squares of relative errors by Levenberg and Marquardt's method. What is fitted are the logarithms of
+# the coefficients, each held near a first guess as firmly as its spread says.
+GUESS = {
+    "depth_share": (0.7, 0.3),
+    "surface_share": (0.1, 1.0),
+    "floor": (0.25, 0.7),
+    "size": (0.1, 1.0),
+    "size_power": (0.35, 0.3),
+    "text": (0.4, 0.7),
+    "text_power": (0.35, 0.3),
+    "window": (0.5, 1.0),
+    "window_power": (0.5, 0.3),
+    "table_share": (0.5, 0.3),
+    "repeats": (12.0, 0.5),
+    "capacity": (5.0, 0.7),
+    "critical_update": (8000.0, 1.0),
+    "token_power": (0.7, 0.3),
+}
+EXPECTED_SPREAD = 0.02
+
+
+def fit(_arguments: argparse.Namespace) -> None:
+    """Fit the law to the runs that are kept, and write it."""
+    kept = json.loads(RUNS.read_text())
+    runs = list(kept["runs"].values())
+    found = [_conditions(run, kept["texts"][run["text"]]) for run in runs]
+    bits = np.array([run["bits_per_byte"] for run in runs])
+    coefficients, errors = fitted(found, bits)
+    spread = float(np.sqrt(np.mean(errors**2)))
+    left_out = []
+    for text in kept["texts"]:
+        inside = np.array([run["text"] != text for run in runs])
+        if inside.all() or not inside.any():
+            continue
+        without, _ = fitted([one for one, use in zip(found, inside, strict=True) if use], bits[inside])
+        missed = _errors(without, found, bits)[~inside]
+        left_out.append(float(missed.mean()))
+        print(f"{text} left out: {missed.mean():+.1%} on average, spread {missed.std():.1%}")
+    law = {
+        "coefficients": {name: float(f"{value:.5g}") for name, value in coefficients.items()},
+        "spread": round(spread, 4),
+        # The median: one text alone at an end of the scale of difficulty says little about those in between.
+        "text_spread": round(float(np.median(np.abs(left_out))) if left_out else 0.0, 4),
+        "runs": len(runs),
+        "weights": _range([run["parameters"] / 1e6 for run in runs]),
+        "tokens": _range([run["tokens"] / 1e6 for run in runs]),
+        "vocabulary": _range([run["vocab"] for run in runs]),
+        "update": _range([run["batch"] * run["context"] for run in runs]),
+        "context": _range([run["context"] for run in runs]),
+    }
+    write_json(LAW, law)
+    for run, error in sorted(zip(runs, errors, strict=True), key=lambda pair: -abs(pair[1]))[:10]:
+        shape = " ".join(f"{key} {run[key]}" for key in ("text", "vocab", "dim", "depth", "tokens", "context", "batch"))
+        print(f"{error:+.1%}  {run['bits_per_byte']:.3f}  {shape} epochs {run['bytes_seen'] / run['unique_bytes']:.1f}")
+    print(json.dumps(law, indent=2))
+
+
+def fitted(found: list[Conditions], bits: NDArray[np.float64]) -> tuple[dict[str, float], NDArray[np.float64]]:
+    """The coefficients that come nearest, and the relative errors that are left."""
+    guesses = np.array([math.log(guess) for guess, _ in GUESS.values()])
+    widths = np.array([width for _, width in GUESS.values()])
+
+    def residuals(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        coefficients = dict(zip(GUESS, np.exp(values).tolist(), strict=True))
+        return np.concatenate([_errors(coefficients, found, bits) / EXPECTED_SPREAD, (values - guesses) / widths])
+
+    values, damping = guesses.copy(), 1.0
+    now = residuals(values)
+    for _ in range(300):
+        slopes = np.stack([(residuals(values + step) - now) / 1e-5 for step in 1e-5 * np.eye(len(values))], axis=1)
+        curvature = slopes.T @ slopes
+        move = np.linalg.solve(curvature + damping * np.diag(np.diag(curvature)), -slopes.T @ now)
+        tried = residuals(values + np.clip(move, -1, 1))
+        if tried @ tried < now @ now:
+            values, now, damping = values + np.clip(move, -1, 1), tried, damping / 3
+        else:
+            damping *= 4
+    return dict(zip(GUESS, np.exp(values).tolist(), strict=True)), now[: len(bits)] * EXPECTED_SPREAD
+
+
+def _errors(coefficients: dict[str, float], found: list[Conditions], bits: NDArray[np.float64]) -> NDArray[np.float64]:
+    law = Coefficients.model_construct(**coefficients)
+    return np.log(bits) - np.log([predict(law, one) for one in found])
+
+
+def _conditions(run: dict[str, Any], text: dict[str, float]) -> Conditions:
+    return Conditions(
+        xz_bits=text["xz_bits"],
+        context_bits=text["context_bits"],
+        block_weights=(run["parameters"] - run["table_parameters"]) / 1e6,
+        table_weights=run["table_parameters"] / 1e6,
+        tokens=run["bytes_seen"] / run["bytes_per_token"] / 1e6,
+        unique_tokens=run["unique_bytes"] / run["bytes_per_token"] / 1e6,
+        bytes_per_token=run["bytes_per_token"],
+        tokens_per_update=run["batch"] * run["context"],
+        context=run["context"],
+    )
+
+
+def _range(values: list[float]) -> dict[str, float]:
+    return {"low": float(f"{min(values):.4g}"), "high": float(f"{max(values):.4g}")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(required=True)
+    training = verbs.add_parser("run")
+    training.add_argument("--data", required=True, type=Path)
+    training.add_argument("--work", type=Path, help="where to keep the shards (else they are made each time)")
+    training.add_argument("--minutes", type=float, default=math.inf)
+    training.add_argument("--stage", type=int, nargs="+", default=[1, 2])
+    training.add_argument("--threads", type=int, default=torch.get_num_threads())
+    training.set_defaults(work_on=run)
+    verbs.add_parser("fit").set_defaults(work_on=fit)
+    arguments = parser.parse_args()
+    arguments.work_on(arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""What the verbs `plan` and `train` share: budgets from options, and plans in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyslm.training.config import RunConfig
+    from tinyslm.training.planning.choice import Budget
+    from tinyslm.training.planning.plan import Plan
+
+SHAPE = ("dim", "depth")
+"""Who gives one of these has chosen the model."""
+MEASURING_SHARE = 0.03
+"""Of a run's time, what measuring the machine may take."""
+
+
+def given_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
+    """What the user fixed in a file and by options, nested."""
+    from tinyslm.cli.settings import nested
+    from tinyslm.core.config import override, read_config_file
+    from tinyslm.training.config import RunConfig
+
+    return override(RunConfig, read_config_file(config) if config else {}, nested(RunConfig, settings))
+
+
+def is_to_be_planned(paths: Sequence[str], given: Mapping[str, Any], config: RunConfig) -> bool:
+    """Whether the user left the model's shape open, and the length to time or tokens."""
+    chosen = any(key in given.get("model", {}) for key in SHAPE)
+    return not chosen and not config.train.steps and "-" not in paths
+
+
+def budget(config: RunConfig, params: str | None = None, memory: float | None = None) -> Budget:
+    """The budget that settings and options come to. params: such as `3M`; memory: in GB."""
+    from tinyslm.core.config import build_config
+    from tinyslm.training.planning.choice import Budget
+
+    values = {
+        "minutes": config.train.minutes,
+        "tokens": config.train.tokens or None,
+        "parameters": None if params is None else number(params, "--params"),
+        "memory_bytes": None if memory is None else int(memory * 1e9),
+    }
+    return build_config(Budget, values, origin="the budget")
+
+
+def number(text: str, option: str) -> int:
+    """`3M`, `250k` or `1_000_000` as a whole number."""
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.quantities import parse_count
+
+    try:
+        return parse_count(text)
+    except ValueError:
+        raise TinyslmError(f"{option} {text}: must be a number.", "Such as 500k, 10M or 1.5B.") from None
+
+
+def describe_text(plan: Plan) -> str:
+    """One line: how much text there is, and how hard it is."""
+    from tinyslm.core.quantities import size
+
+    data = plan.data
+    documents = "1 document" if data.documents == 1 else f"{data.documents:,} documents"
+    repeated = f" ({size(data.bytes - data.unique_bytes)} repeated)" if data.bytes > data.unique_bytes else ""
+    return f"{size(data.bytes)} of text{repeated} in {documents}; xz makes {data.xz_bits:.2f} bits per byte of it."
+
+
+def describe_plan(plan: Plan) -> str:
+    """Two lines: what was chosen, and what to expect."""
+    from tinyslm.core.quantities import count, duration, size
+
+    model, expected = plan.settings.model, plan.expectation
+    often = f"{expected.epochs:.1f} times" if expected.epochs >= 1.05 else f"{expected.epochs:.0%} of it"
+    return (
+        f"Planned: {count(expected.parameters)} parameters (dim {model.dim}, depth {model.depth}, context "
+        f"{model.context}), vocabulary {model.vocab_size:,}, {expected.steps:,} steps of "
+        f"{plan.settings.train.batch * model.context:,} tokens; the text is read {often}.\n"
+        f"Expected: {expected.bits_per_byte:.3f} bits per byte ({expected.low:.3f} to {expected.high:.3f}) after "
+        f"{duration(expected.seconds)}, in {size(expected.memory_bytes)} of memory."
+    )
+
+
+def plan_run(
+    paths: Sequence[str], out: Path, given: Mapping[str, Any], wanted: Budget, tokenizer: Path | None, *, json: bool
+) -> Plan:
+    """The plan for a run into `out`; said in two lines."""
+    from tinyslm.cli.telling import working
+    from tinyslm.core.console import say
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+    from tinyslm.training.planning.cost import SECONDS
+    from tinyslm.training.planning.planner import Planner
+
+    known = Tokenizer.load(tokenizer) if tokenizer else None
+    with working("Planning", json=json) as progress:
+        seconds = SECONDS if wanted.minutes is None else min(SECONDS, MEASURING_SHARE * 60 * wanted.minutes)
+        planner = Planner.look(paths, given, tokenizer=known, exclude=out, seconds=seconds, progress=progress)
+        plan = planner.plan(wanted)
+    if not json:
+        say(describe_plan(plan))
+    return plan

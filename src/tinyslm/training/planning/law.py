@@ -1,0 +1,155 @@
+"""What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
+
+    bits = depth * (floor + size * n^-a) + surface * (text * d^-b + window * c^-g)
+
+after Hoffmann et al. (2022), with what matters in runs of minutes besides:
+
+- `depth` and `surface` are means of two measures of the text (`compressibility.py`), weighted geometrically: what is
+  learned first are short contexts, what is left in the end also depends on what repeats;
+- `n`: weights in blocks and a share of those in the table, in millions. Unique text bounds what they can hold:
+  1 / n = 1 / weights + 1 / (rho * unique);
+- `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
+  (Muennighoff et al., 2023); large updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); and a
+  longer token tells more: times bytes per token to a power;
+- `c`: bytes that the context holds.
+
+The coefficients are fitted by `benchmarks/scaling.py` and lie in `law.json`, with the ranges they were fitted on.
+"""
+
+import json
+import math
+from importlib.resources import files
+from typing import NamedTuple
+
+from pydantic import Field
+
+from tinyslm.core.config import Section, build_config
+from tinyslm.model.config import ModelConfig
+from tinyslm.training.planning.survey import Survey
+
+Z = 1.96
+"""Standard deviations of a 95 % interval."""
+SPREAD_OUTSIDE = 0.02
+"""What a prediction's relative spread gains with each factor e that a run lies outside of what was fitted."""
+
+
+class Conditions(NamedTuple):
+    """What a score follows from. Weights in millions, text in millions of tokens, all measured as `Survey` does."""
+
+    xz_bits: float
+    context_bits: float
+    block_weights: float
+    table_weights: float
+    tokens: float
+    unique_tokens: float
+    bytes_per_token: float
+    tokens_per_update: float
+    context: float
+
+
+class Coefficients(Section):
+    """The fitted numbers of the law; all are above zero."""
+
+    depth_share: float = Field(gt=0, description="Weight of xz beside contexts in what is left in the end, at most 1.")
+    surface_share: float = Field(gt=0, description="Its weight in what is learned first, at most 1.")
+    floor: float = Field(gt=0, description="What no size and no text removes.")
+    size: float = Field(gt=0, description="Part of the bits that a model of a million weights leaves.")
+    size_power: float = Field(gt=0, description="How fast that shrinks with the weights.")
+    text: float = Field(gt=0, description="Part of the bits that a million tokens leave.")
+    text_power: float = Field(gt=0, description="How fast that shrinks with the tokens.")
+    window: float = Field(gt=0, description="Part of the bits that a context of one byte leaves.")
+    window_power: float = Field(gt=0, description="How fast that shrinks with the context.")
+    table_share: float = Field(gt=0, description="What a weight of the table counts.")
+    repeats: float = Field(gt=0, description="Readings after which another one is worth little (r).")
+    capacity: float = Field(gt=0, description="Weights that a token of unique text is worth (rho).")
+    critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted.")
+    token_power: float = Field(gt=0, description="What a longer token tells: bytes per token to this power.")
+
+
+class Range(Section):
+    """From the least to the most that a quantity was in the runs of the fit."""
+
+    low: float = Field(gt=0, description="The least.")
+    high: float = Field(gt=0, description="The most.")
+
+    def outside(self, value: float) -> float:
+        """How far a value is outside, in factors of e."""
+        return max(0.0, math.log(self.low / value), math.log(value / self.high))
+
+
+class Law(Section):
+    """The law with its coefficients, how well it fits, and where."""
+
+    coefficients: Coefficients = Field(description="The fitted numbers.")
+    spread: float = Field(gt=0, description="Relative standard deviation of the fitted runs around the law.")
+    text_spread: float = Field(ge=0, description="The same for texts that were left out of the fit.")
+    runs: int = Field(gt=0, description="Number of runs that the law was fitted on.")
+    weights: Range = Field(description="Weights, in millions.")
+    tokens: Range = Field(description="Tokens read, in millions.")
+    vocabulary: Range = Field(description="Sizes of vocabularies.")
+    update: Range = Field(description="Tokens in an update.")
+    context: Range = Field(description="Tokens in the context.")
+
+    def expect(self, found: Conditions) -> "Expected":
+        """The bits per byte to be expected, with a 95 % interval."""
+        bits = predict(self.coefficients, found)
+        outside = self.weights.outside(found.block_weights + found.table_weights)
+        outside += self.tokens.outside(found.tokens)
+        spread = math.hypot(self.spread, self.text_spread, SPREAD_OUTSIDE * outside)
+        return Expected(bits, bits * math.exp(-Z * spread), bits * math.exp(Z * spread))
+
+
+class Expected(NamedTuple):
+    """Bits per byte, and the ends of the interval."""
+
+    bits_per_byte: float
+    low: float
+    high: float
+
+
+def predict(law: Coefficients, found: Conditions) -> float:
+    """Bits per byte by the formula above."""
+    weights = found.block_weights + law.table_share * found.table_weights
+    capacity = law.capacity * found.unique_tokens
+    weights = 1 / (1 / weights + 1 / capacity)
+    tokens = worth(found.tokens, found.unique_tokens, law.repeats) / (1 + found.tokens_per_update / law.critical_update)
+    tokens *= math.pow(found.bytes_per_token, law.token_power)
+    lasting = law.floor + law.size * math.pow(weights, -law.size_power)
+    passing = law.text * math.pow(tokens, -law.text_power)
+    passing += law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
+    return _mean(found, law.depth_share) * lasting + _mean(found, law.surface_share) * passing
+
+
+def _mean(found: Conditions, xz_share: float) -> float:
+    share = min(1.0, xz_share)
+    return math.pow(found.xz_bits, share) * math.pow(found.context_bits, 1 - share)
+
+
+def worth(tokens: float, unique: float, repeats: float) -> float:
+    """How many tokens of new text so many tokens are worth when only `unique` ones are new."""
+    if tokens <= unique:
+        return tokens
+    return unique * (1 + repeats * (1 - math.exp(-(tokens / unique - 1) / repeats)))
+
+
+def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> Conditions:
+    """What the score of a run follows from."""
+    table = model.vocab_size * model.dim * (1 if model.tied else 2)
+    bytes_per_token = survey.bytes_in_token(model.vocab_size)
+    return Conditions(
+        xz_bits=survey.xz_bits,
+        context_bits=survey.context_bits,
+        block_weights=(model.parameters - table) / 1e6,
+        table_weights=table / 1e6,
+        tokens=max(1.0, steps * batch * model.context) / 1e6,
+        unique_tokens=survey.training_bytes / bytes_per_token / 1e6,
+        bytes_per_token=bytes_per_token,
+        tokens_per_update=batch * model.context,
+        context=model.context,
+    )
+
+
+def read_law() -> Law:
+    """The law that comes with the package."""
+    text = files("tinyslm.training.planning").joinpath("law.json").read_text(encoding="utf-8")
+    return build_config(Law, json.loads(text), origin="law.json")

@@ -1,0 +1,207 @@
+"""The plan: what will be trained and what is expected of it, as a file in the run folder that can be read and edited.
+
+Whoever edits `plan.toml` changes the settings; what is expected of them is worked out again when it is read, from the
+survey of the text and the costs of the machine that stand in it too.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from tinyslm.core.config import Section, build_config, differences, fields, flatten, merge, override, read_config_file
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import write_atomic
+from tinyslm.core.toml import toml_table
+from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
+from tinyslm.training.config import LoopConfig, RunConfig
+from tinyslm.training.memory import peak_bytes
+from tinyslm.training.planning.choice import Budget, Candidate, Choice
+from tinyslm.training.planning.cost import Costs
+from tinyslm.training.planning.law import Law, conditions, read_law
+from tinyslm.training.planning.survey import Survey
+
+FILE = "plan.toml"
+ALWAYS = (
+    "model.dim",
+    "model.depth",
+    "model.context",
+    "model.dropout",
+    "tokenizer.kind",
+    "tokenizer.vocab_size",
+    "optimizer.muon_lr",
+    "optimizer.lr",
+    "optimizer.weight_decay",
+    "schedule.warmup",
+    "schedule.decay",
+    "train.batch",
+    "train.micro_batch",
+)
+"""Settings that a plan names whatever they are; others only where they differ from what follows from these."""
+
+
+class Expectation(Section):
+    """What a run is expected to take and to reach."""
+
+    bits_per_byte: float = Field(description="Validation bits per byte.")
+    low: float = Field(description="Lower end of the 95 % interval.")
+    high: float = Field(description="Upper end of the 95 % interval.")
+    seconds: float = Field(description="Time of the run, from reading the text to the report.")
+    steps: int = Field(description="Updates.")
+    tokens: int = Field(description="Tokens that are read, in all readings.")
+    epochs: float = Field(description="How often the text is read.")
+    parameters: int = Field(description="Parameters of the model.")
+    memory_bytes: int = Field(description="Most memory that the process holds, on a CPU.")
+
+
+class Plan(Section):
+    """Settings of a run, what is expected of them, and what that follows from."""
+
+    expectation: Expectation = Field(description="What to expect.")
+    settings: RunConfig = Field(description="What will be trained.")
+    data: Survey = Field(description="The text.")
+    machine: Costs = Field(description="The machine.")
+
+    @classmethod
+    def of(cls, choice: Choice, survey: Survey, costs: Costs) -> "Plan":
+        """The plan that a choice makes."""
+        return cls(expectation=_expectation(choice, survey), settings=choice.config, data=survey, machine=costs)
+
+    @property
+    def budget(self) -> Budget:
+        """The time or the tokens that the settings allow."""
+        minutes = self.settings.train.minutes
+        return Budget(minutes=minutes) if minutes else Budget(tokens=self.expectation.tokens)
+
+    def toml(self) -> str:
+        """The plan as text: first what to expect, then the settings that matter, then what it was worked out from."""
+        lines = [
+            "# A plan of tinyslm: train by it with  tinyslm train DATA --plan THIS_FILE --out RUN",
+            "# Edit [settings.*] as you like; what is expected of them is worked out again.",
+            "",
+            *toml_table("expectation", self.expectation.model_dump(), _comments(Expectation)),
+        ]
+        descriptions = {key: field.description or "" for key, field in fields(RunConfig)}
+        for section, values in _needed(self.settings).items():
+            prefix = f"{section}."
+            comments = {key.removeprefix(prefix): text for key, text in descriptions.items() if key.startswith(prefix)}
+            lines += ["", *toml_table(f"settings.{section}", values, comments)]
+        data = self.data.model_dump()
+        lengths = {str(size): length for size, length in data.pop("bytes_per_token").items()}
+        comment = Survey.model_fields["bytes_per_token"].description
+        lines += ["", *toml_table("data", data, _comments(Survey))]
+        lines += ["", f"# {comment}", *toml_table("data.bytes_per_token", lengths, {})]
+        lines += ["", *toml_table("machine", self.machine.model_dump(), _comments(Costs))]
+        return "\n".join(lines) + "\n"
+
+    def write(self, path: Path) -> None:
+        """Write the plan as TOML."""
+        write_atomic(path, self.toml())
+
+
+def read_plan(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
+    """Read a plan that was written, and perhaps edited. changes: settings to put in place of those in it.
+
+    Raises `TinyslmError` for a file that is none, naming every mistake in it.
+    """
+    values = read_config_file(path)
+    if missing := [name for name in ("settings", "data", "machine") if name not in values]:
+        raise TinyslmError(
+            f"{path} is no plan: it has no section [{missing[0]}].",
+            "Give the plan.toml of a run, or make one with `tinyslm plan`; --config takes a file of settings alone.",
+        )
+    values = {name: value for name, value in values.items() if name != "expectation"}
+    settings = override(RunConfig, values["settings"], changes or {})
+    config = _built(settings, origin=f"[settings] of {path}")
+    worked_out = build_config(_Ground, {name: value for name, value in values.items() if name != "settings"}, str(path))
+    choice = expected_of(config, worked_out.data, worked_out.machine, read_law())
+    return Plan.of(choice, worked_out.data, worked_out.machine)
+
+
+class _Ground(Section):
+    """What a plan was worked out from."""
+
+    data: Survey = Field(description="The text.")
+    machine: Costs = Field(description="The machine.")
+
+
+def expected_of(config: RunConfig, survey: Survey, costs: Costs, law: Law) -> Choice:
+    """What to expect of settings that are what they are."""
+    one, train = Candidate.of(config, survey, costs), config.train
+    if train.minutes:
+        steps = one.steps(60 * train.minutes)
+    else:
+        steps = train.steps or math.ceil(train.tokens / one.tokens_per_update)
+    expected = law.expect(conditions(survey, config.model, config.train.batch, steps))
+    return Choice(config, steps, one.seconds(steps), expected)
+
+
+def _expectation(choice: Choice, survey: Survey) -> Expectation:
+    config = choice.config
+    tokens = choice.steps * config.train.batch * config.model.context
+    bytes_read = tokens * survey.bytes_in_token(config.model.vocab_size)
+    bits, low, high = (round(value, 4) for value in choice.expected)
+    return Expectation(
+        bits_per_byte=bits,
+        low=low,
+        high=high,
+        seconds=round(choice.seconds, 1),
+        steps=choice.steps,
+        tokens=tokens,
+        epochs=round(bytes_read / survey.training_bytes, 3),
+        parameters=config.model.parameters,
+        memory_bytes=peak_bytes(config),
+    )
+
+
+def _built(settings: Mapping[str, Any], origin: str = "the settings") -> RunConfig:
+    """Settings whose model, unless they say otherwise, has the vocabulary that its tokenizer will have."""
+    config = build_config(RunConfig, settings, origin)
+    kind, size = config.tokenizer.kind, config.tokenizer.vocab_size
+    known = BYTE_VOCABULARY if kind == "byte" else size if kind == "bpe" else 0
+    if not known or "vocab_size" in settings.get("model", {}):
+        return config
+    return build_config(RunConfig, merge(config.model_dump(), {"model": {"vocab_size": known}}))
+
+
+def _needed(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """The settings, by section, from which the others follow: those of a plan always, and what else is needed."""
+    everything = dict(flatten(config.model_dump()))
+    names = [*ALWAYS, *(f"train.{name}" for name in LoopConfig.one_of if getattr(config.train, name))]
+    while True:
+        values: dict[str, Any] = {}
+        for name in names:
+            section, _, key = name.rpartition(".")
+            values.setdefault(section, {})[key] = everything[name]
+        built = _built(_nested(values))
+        missing = [line.partition(":")[0] for line in differences(built, config)]
+        if not missing:
+            return values
+        assert not set(missing) <= set(names), f"these settings do not hold: {missing}"
+        names += [name for name in missing if name not in names]
+
+
+def _nested(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """`{"model.rope_scaling": {...}}` as `{"model": {"rope_scaling": {...}}}`."""
+    nested: dict[str, Any] = {}
+    for name, values in sections.items():
+        inner: Any = dict(values)
+        for part in reversed(name.split(".")):
+            inner = {part: inner}
+        nested = merge(nested, inner)
+    return nested
+
+
+def _comments(kind: type[BaseModel]) -> dict[str, str]:
+    return {name: field.description or "" for name, field in kind.model_fields.items()}
+
+
+def planned_beside(folder: Path) -> Iterator[Plan]:
+    """The plan in a run folder, where there is a whole one."""
+    try:
+        if (folder / FILE).is_file():
+            yield read_plan(folder / FILE)
+    except TinyslmError:
+        return

@@ -1,0 +1,106 @@
+"""The planner in one call: look at the text, measure the machine, choose."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tinyslm.core.config import build_config, merge
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.documents import Progress, silent
+from tinyslm.data.shards import Shards, is_shards
+from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.hardware.limits import memory_bytes
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.config import LoopConfig, RunConfig
+from tinyslm.training.planning.choice import Budget, Search
+from tinyslm.training.planning.cost import SECONDS, Costs, measure_costs
+from tinyslm.training.planning.law import read_law
+from tinyslm.training.planning.plan import Plan
+from tinyslm.training.planning.survey import Survey, survey_shards, survey_text
+
+FREE_SHARE = 0.9
+"""Of the memory that is free now, what a plan may use where no limit is given."""
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Makes plans for one text on one machine. given: the settings that the user fixed, nested."""
+
+    survey: Survey
+    costs: Costs
+    search: Search
+
+    @classmethod
+    def look(
+        cls,
+        paths: Sequence[str],
+        given: Mapping[str, Any] | None = None,
+        *,
+        tokenizer: Tokenizer | None = None,
+        exclude: Path | None = None,
+        seconds: float = SECONDS,
+        progress: Progress = silent,
+    ) -> "Planner":
+        """Look at the text in `paths` (or at one shards folder), and measure the machine for about `seconds`.
+
+        Raises `TinyslmError` when there is no or too little text, or the settings leave nothing to choose from.
+        """
+        given = _without_length(given or {})
+        base = build_config(RunConfig, given)
+        pick_dtype(pick_device(base.train.device), base.train.dtype)
+        if "-" in paths:
+            raise TinyslmError(
+                "Standard input can be read only once, so that there is nothing to plan from.",
+                "Save it in a file first, or train without a plan: give --model.dim and --model.depth.",
+            )
+        if len(paths) == 1 and is_shards(Path(paths[0])):
+            survey = survey_shards(Shards.open(Path(paths[0])))
+        else:
+            wanted = base.tokenizer if "tokenizer" in given else None
+            survey = survey_text(
+                paths, base.data, tokenizer=tokenizer, wanted=wanted, exclude=exclude, progress=progress
+            )
+        progress("measure the machine", 0, 0)
+        costs = measure_costs(base.train.device, base.train.dtype, seconds=seconds)
+        return cls(survey, costs, Search(survey, costs, read_law(), given))
+
+    def plan(self, budget: Budget) -> Plan:
+        """The best plan within a budget; without a limit of its own, within the memory that is free now."""
+        limit = budget.memory_bytes or int(FREE_SHARE * _free_bytes(self.costs.device))
+        chosen = self.search.choose(budget.model_copy(update={"memory_bytes": limit}))
+        return Plan.of(chosen, self.survey, self.costs)
+
+
+def make_plan(
+    paths: Sequence[str | Path],
+    *,
+    minutes: float | None = 10.0,
+    tokens: int | None = None,
+    parameters: int | None = None,
+    memory_bytes: int | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Plan a training on the text in `paths` (or on one shards folder) without training.
+
+    settings: what is fixed, nested: `{"model": {"context": 512}}`. Train by the plan with
+    `train(paths, out, config=plan.settings)`.
+    """
+    planner = Planner.look([str(path) for path in paths], settings)
+    budget = {"minutes": minutes, "tokens": tokens, "parameters": parameters, "memory_bytes": memory_bytes}
+    return planner.plan(build_config(Budget, budget, origin="the budget"))
+
+
+def _without_length(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without how long to train, which the budget says."""
+    train = {key: value for key, value in given.get("train", {}).items() if key not in LoopConfig.one_of}
+    rest = {key: value for key, value in given.items() if key != "train"}
+    return merge(rest, {"train": train}) if train else rest
+
+
+def _free_bytes(device: str) -> int:
+    if device == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    return memory_bytes()[1]

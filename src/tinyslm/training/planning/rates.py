@@ -1,0 +1,44 @@
+"""Learning rates and dropout for a shape and a length of training: rules that carry over from tuned runs.
+
+The tuned ones have dim 256, updates of 4,096 tokens, and a thousand of them. Muon's updates are orthogonal, so their
+size does not depend on the width; AdamW's, on the tables, shrink with its root (Yang et al., "Tensor Programs V", 2022,
+as far as tied tables allow). Both grow with the root of the tokens in an update, as the noise in it shrinks, and in
+short runs: what is to be learned in few updates needs large ones.
+"""
+
+import math
+from typing import Any
+
+DIM, TOKENS, STEPS = 256, 4096, 1000
+MUON_LR, LR = 0.02, 0.004
+EPOCHS_WITHOUT_DROPOUT = 4.0
+MOST_DROPOUT = 0.2
+
+
+def rates(dim: int, tokens_per_update: int, steps: int, epochs: float) -> dict[str, dict[str, Any]]:
+    """Settings, by section, that suit a width, the tokens of an update, their number, and how often text is read."""
+    noise = _between(0.5, math.sqrt(tokens_per_update / TOKENS), 2.0)
+    haste = STEPS / max(1, steps)
+    return {
+        "model": {"dropout": dropout(epochs)},
+        "optimizer": {
+            "muon_lr": _rounded(MUON_LR * noise * _between(0.7, haste**0.3, 2.2)),
+            "lr": _rounded(LR * noise * math.sqrt(DIM / dim) * _between(0.5, haste**0.75, 8.0)),
+        },
+    }
+
+
+def dropout(epochs: float) -> float:
+    """None for text that is read up to four times, then 0.05 more each time that the readings double."""
+    if epochs <= EPOCHS_WITHOUT_DROPOUT:
+        return 0.0
+    return round(min(MOST_DROPOUT, 0.05 * math.log2(2 * epochs / EPOCHS_WITHOUT_DROPOUT)), 2)
+
+
+def _between(low: float, value: float, high: float) -> float:
+    return min(high, max(low, value))
+
+
+def _rounded(value: float) -> float:
+    """Two significant digits: more would pretend to know."""
+    return float(f"{value:.2g}")

@@ -1,0 +1,200 @@
+"""A look at the text before anything is planned: how much there is, how much of it is new, and how hard it is.
+
+What is measured on a sample is measured on whole documents, spread evenly over all of the text.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+
+from tinyslm.core.config import Section
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.config import DataConfig
+from tinyslm.data.corpus import Corpus, Flags, read_corpus
+from tinyslm.data.documents import Progress, Tally, nothing_to_read, silent
+from tinyslm.data.duplicates import Drop, find_duplicates
+from tinyslm.data.prepare import SMALLEST
+from tinyslm.data.shards import Shards
+from tinyslm.data.sources import find_sources
+from tinyslm.data.workers import Workers
+from tinyslm.hardware.limits import usable_cores
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.training import CHARACTERS_FOR_A_TOKEN, train_tokenizer, train_tokenizers
+from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
+from tinyslm.tokenizer.vocabulary import round_up
+from tinyslm.training.planning.compressibility import SAMPLE, context_bits, xz_bits
+from tinyslm.training.validation import spread_documents
+
+VOCABULARIES = (1024, 2048, 4096, 8192, 16384)
+TOKENIZER_SAMPLE = 1_500_000
+"""Bytes that trial tokenizers are trained on; another twentieth of that is encoded."""
+LONG_PIECE = 8_000
+"""Where the documents are few, bytes of the pieces that they are cut into for the sample."""
+FEW_DOCUMENTS = 50
+ONE_PROCESS = 4_000_000
+
+
+class Survey(Section):
+    """What the planner knows of a text."""
+
+    bytes: int = Field(gt=0, description="UTF-8 bytes of the text.")
+    unique_bytes: int = Field(gt=0, description="Bytes that are left when repeated documents are dropped.")
+    training_bytes: int = Field(gt=0, description="Bytes of those to train on.")
+    held_out_bytes: int = Field(ge=0, description="Bytes to validate on.")
+    documents: int = Field(gt=0, description="Documents that are left.")
+    xz_bits: float = Field(gt=0, description="Bits per byte of a sample compressed by xz.")
+    context_bits: float = Field(gt=0, description="Bits per byte of documents predicted from short contexts in others.")
+    seconds: float = Field(
+        ge=0, description="Seconds that looking took; preparing takes about as long (0: it is done)."
+    )
+    bytes_per_token: dict[int, float] = Field(
+        description="Bytes in a token, the ends of documents counted, for each vocabulary that the text supports."
+    )
+
+    @property
+    def mean_document_bytes(self) -> float:
+        """Mean length of a document."""
+        return self.unique_bytes / self.documents
+
+    def bytes_in_token(self, vocab_size: int) -> float:
+        """Bytes in a token; for a vocabulary that was not measured, between or like the nearest ones that were."""
+        sizes = sorted(self.bytes_per_token)
+        lengths = [self.bytes_per_token[size] for size in sizes]
+        return float(np.interp(math.log(vocab_size), np.log(sizes), lengths))
+
+
+def survey_shards(shards: Shards) -> Survey:
+    """Look at text that has its tokenizer: only this one vocabulary is possible."""
+    train, valid = shards.split("train"), shards.split("valid")
+    tokens = max(1, int(SAMPLE * train.tokens / max(1, train.utf8_bytes)))
+    documents = [shards.tokenizer.decode_bytes(ids) for ids, _ in spread_documents(train, tokens)]
+    sample = _cut_evenly(documents)
+    read = sum(source.get("utf8_bytes", 0) for source in shards.manifest.get("sources", []))
+    unique = train.utf8_bytes + valid.utf8_bytes
+    return Survey(
+        bytes=max(read, unique),
+        unique_bytes=unique,
+        training_bytes=train.utf8_bytes,
+        held_out_bytes=valid.utf8_bytes,
+        documents=train.documents + valid.documents,
+        xz_bits=round(xz_bits(sample), 4),
+        context_bits=round(context_bits(sample), 4),
+        seconds=0.0,
+        bytes_per_token={shards.tokenizer.vocab_size: round(train.utf8_bytes / train.tokens, 4)},
+    )
+
+
+def survey_text(
+    paths: Sequence[str],
+    config: DataConfig,
+    *,
+    tokenizer: Tokenizer | None = None,
+    wanted: TokenizerConfig | None = None,
+    exclude: Path | None = None,
+    progress: Progress = silent,
+) -> Survey:
+    """Read all text in `paths`, find what repeats, and measure samples; nothing is kept.
+
+    tokenizer: the one that will be used. wanted: the settings of the one that will be trained. Without either, trial
+    tokenizers are trained, one for each of `VOCABULARIES` that the text supports, beside a token for each byte.
+    Raises `TinyslmError` when a path cannot be read, or there is too little text.
+    """
+    begun = time.perf_counter()
+    everything = (*config.valid_paths, *paths)
+    tallies = [Tally() for _ in everything]
+    sources = find_sources(everything, tallies, exclude)
+    size = sum(ONE_PROCESS if source.size is None else source.size for source in sources)
+    processes = (config.workers or usable_cores()) if size >= ONE_PROCESS else 1
+    with tempfile.TemporaryDirectory() as folder, Workers(processes) as workers:
+        corpus = read_corpus(sources, config, Path(folder), tallies, workers, progress)
+        if not len(corpus.document_bytes):
+            raise nothing_to_read(everything, [])
+        held_out = corpus.document_origins < len(config.valid_paths)
+        kept = find_duplicates(corpus, held_out, config) == Drop.KEPT
+        training = kept & ~held_out
+        found = int(corpus.document_bytes[training].sum())
+        if found < SMALLEST:
+            raise TinyslmError(
+                f"There is too little text: {found:,} bytes to train on, when repeated documents are dropped.",
+                f"Give more text: {SMALLEST:,} bytes are the least that makes sense.",
+            )
+        progress("measure", 0, 0)
+        sample = _cut_evenly(_spread(corpus, training, SAMPLE))
+        for_tokenizers = _spread(corpus, training, TOKENIZER_SAMPLE)
+    documents, unique = int(np.count_nonzero(kept)), int(corpus.document_bytes[kept].sum())
+    training_bytes = found if config.valid_paths else int(found * (1 - config.valid_share))
+    xz, contexts = xz_bits(sample), context_bits(sample)
+    bytes_per_token = _bytes_per_token(for_tokenizers, (found, documents), tokenizer, wanted)
+    return Survey(
+        bytes=int(corpus.document_bytes.sum()),
+        unique_bytes=unique,
+        training_bytes=training_bytes,
+        held_out_bytes=unique - training_bytes,
+        documents=documents,
+        seconds=round(time.perf_counter() - begun, 2),
+        xz_bits=round(xz, 4),
+        context_bits=round(contexts, 4),
+        bytes_per_token=bytes_per_token,
+    )
+
+
+def _bytes_per_token(
+    documents: Sequence[bytes],
+    of: tuple[int, int],
+    tokenizer: Tokenizer | None,
+    wanted: TokenizerConfig | None,
+) -> dict[int, float]:
+    """Bytes for each token, with the end token of each document. `of`: bytes and documents that these are a part of."""
+    whole, mean_bytes = of[0], of[0] / max(1, of[1])
+    texts = [text.decode("utf-8", "replace") for text in _cut_evenly(documents)]
+    encoded = texts[::20]
+    learned = [text for number, text in enumerate(texts) if number % 20] or texts
+    size = sum(len(text.encode()) for text in encoded)
+
+    def measured(one: Tokenizer) -> float:
+        tokens = sum(len(one.encode(text)) for text in encoded)
+        return round(size / (tokens + size / mean_bytes), 4)
+
+    if tokenizer is None and wanted is not None and wanted.kind != "bpe":
+        tokenizer = train_tokenizer(learned, kind=wanted.kind, vocab_size=wanted.vocab_size)
+    if tokenizer is not None:
+        return {tokenizer.vocab_size: measured(tokenizer)}
+    if wanted is not None and wanted.vocab_size:
+        # The sample may have too few repeated sequences where the whole text has enough.
+        size_wanted = max(BYTE_VOCABULARY, round_up(wanted.vocab_size))
+        trials = train_tokenizers(learned, [*(one for one in VOCABULARIES if one < size_wanted), size_wanted])
+        return {size_wanted: measured(trials[max(trials)]) if trials else 1.0}
+    sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * CHARACTERS_FOR_A_TOKEN <= whole]
+    made = train_tokenizers(learned, sensible) if sensible else {}
+    bytewise = {} if wanted is not None else {BYTE_VOCABULARY: round(size / (size + size / mean_bytes), 4)}
+    found = bytewise | {vocab_size: measured(one) for vocab_size, one in made.items()}
+    return found or {BYTE_VOCABULARY: 1.0}
+
+
+def _spread(corpus: Corpus, documents: Flags, size: int) -> list[bytes]:
+    """Documents of together about `size` bytes, or of a long one a piece, spread evenly."""
+    flags = documents[corpus.pieces.documents]
+    total = int(corpus.pieces.bytes[flags].sum())
+    places = np.flatnonzero(flags)
+    chosen = np.zeros_like(flags)
+    chosen[places[:: max(1, total // size)]] = True
+    return [text.encode() for text in corpus.texts(chosen)]
+
+
+def _cut_evenly(documents: Sequence[bytes]) -> list[bytes]:
+    """The documents; where they are few and long, pieces of them, so that there is something to hold out."""
+    pieces = documents
+    if len(documents) < FEW_DOCUMENTS:
+        pieces = [piece for text in documents for piece in _pieces(text)]
+    return list(pieces)
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    for start in range(0, len(text), LONG_PIECE):
+        yield text[start : start + LONG_PIECE]

@@ -1,0 +1,137 @@
+"""`tinyslm plan`, and `tinyslm train` where the model's shape is left open."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from the_command import TINY, entries
+
+from tinyslm.training.config import RunConfig
+from tinyslm.training.memory import peak_bytes
+from tinyslm.training.planning import planner
+from tinyslm.training.planning.cost import Trial, measure_costs
+from tinyslm.training.planning.law import read_law
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure this machine by two tiny models, for a moment."""
+    trials = [Trial(32, 1, 320, 32, 2), Trial(64, 1, 320, 32, 2)]
+    monkeypatch.setattr(
+        planner, "measure_costs", lambda device, dtype, seconds: measure_costs("cpu", dtype, trials=trials, seconds=0)
+    )
+
+
+def test_a_row_for_each_budget(tinyslm, tmp_path: Path, texts: Path) -> None:
+    ended = tinyslm("plan", texts, "--minutes", "1,5", "--hours", "2", "--tokens", "40k")
+    assert ended.code == 0, ended.err
+    assert " kB of text in 30 documents" in ended.out
+    rows = ended.out.splitlines()[-4:]
+    assert all(" to " in row for row in rows), ended.out
+    assert not entries(tmp_path)
+
+
+def test_plans_as_json_and_as_a_picture(tinyslm, texts: Path) -> None:
+    ended = tinyslm("plan", texts, "--minutes", "2,1", "--plot", "plan.svg", "--json", "--model.context", "128")
+    assert ended.code == 0, ended.err
+    told = json.loads(ended.out)
+    long, short = (plan["expectation"] for plan in told["plans"])
+    assert long["bits_per_byte"] <= short["bits_per_byte"]
+    assert long["low"] < long["bits_per_byte"] < long["high"]
+    assert {plan["settings"]["model"]["context"] for plan in told["plans"]} == {128}
+    assert told["data"]["documents"] == 30
+    assert told["machine"]["device"] == "cpu"
+    drawn = Path("plan.svg").read_text()
+    assert drawn.startswith("<svg")
+    assert "Expected bits per byte" in drawn
+    assert "var(--" not in drawn
+    assert tinyslm("plan", texts, "--minutes", "1,2", "--plot", "plan.png").code == 0
+    assert Path("plan.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_limits_are_kept(tinyslm, texts: Path) -> None:
+    ended = tinyslm("plan", texts, "--minutes", "5", "--params", "400k", "--memory", "1", "--json")
+    assert ended.code == 0, ended.err
+    (plan,) = json.loads(ended.out)["plans"]
+    assert 300_000 < plan["expectation"]["parameters"] < 500_000
+    assert plan["expectation"]["memory_bytes"] < 1e9
+    settings = RunConfig.model_validate(plan["settings"])
+    assert peak_bytes(settings) == plan["expectation"]["memory_bytes"]
+
+
+def test_a_plan_can_be_written_edited_and_trained_by(tinyslm, texts: Path) -> None:
+    assert tinyslm("plan", texts, "--minutes", "1", "--out", "plan.toml", "--train.device", "cpu").code == 0
+    content = Path("plan.toml").read_text()
+    dim = tomllib.loads(content)["settings"]["model"]["dim"]
+    edited = content.replace(f"dim = {dim} ", "dim = 64 ").replace("context = ", "context = 16 # ")
+    Path("plan.toml").write_text(edited.replace("minutes = 1.0", "steps = 3"))
+    ended = tinyslm("train", texts, "--out", "run", "--plan", "plan.toml", "--train.batch", "2")
+    assert ended.code == 0, ended.err
+    assert "Planned: " in ended.out
+    assert "Expected: " in ended.out
+    written = json.loads(Path("run/config.json").read_text())
+    assert (written["model"]["dim"], written["model"]["context"]) == (64, 16)
+    assert (written["train"]["steps"], written["train"]["batch"]) == (3, 2)
+    assert tomllib.loads(Path("run/plan.toml").read_text())["settings"]["train"]["steps"] == 3
+    result = json.loads(Path("run/result.json").read_text())
+    assert result["planned"]["low"] < result["planned"]["bits_per_byte"] < result["planned"]["high"]
+    assert "planned" in Path("run/report.html").read_text()
+
+
+def test_training_plans_where_the_shape_is_left_open(tinyslm, texts: Path) -> None:
+    limits = ("--tokens", "50000", "--train.device", "cpu", "--model.context", "256")
+    ended = tinyslm("train", texts, "--out", "run", *limits, "--params", "200k")
+    assert ended.code == 0, ended.err
+    written = json.loads(Path("run/config.json").read_text())
+    plan = tomllib.loads(Path("run/plan.toml").read_text())
+    assert written["model"]["dim"] == plan["settings"]["model"]["dim"]
+    assert written["model"]["context"] == 256
+    tokens = written["train"]["steps"] * written["train"]["batch"] * 256 or written["train"]["tokens"]
+    assert tokens == pytest.approx(50_000, rel=0.05)
+    assert written["tokenizer"]["kind"] == plan["settings"]["tokenizer"]["kind"]
+
+
+def test_training_plans_for_shards(tinyslm, texts: Path) -> None:
+    assert tinyslm("data", "prepare", texts, "--out", "shards").code == 0
+    size = json.loads(Path("shards/manifest.json").read_text())["tokenizer"]["vocab_size"]
+    ended = tinyslm("plan", "shards", "--minutes", "1", "--json")
+    assert ended.code == 0, ended.err
+    (plan,) = json.loads(ended.out)["plans"]
+    assert plan["settings"]["model"]["vocab_size"] == size
+
+
+def test_nothing_is_planned_where_the_shape_is_given(tinyslm, texts: Path) -> None:
+    assert tinyslm("train", texts, "--out", "run", *TINY).code == 0
+    assert not Path("run/plan.toml").exists()
+    said = tinyslm("train", texts, "--out", "other", *TINY, "--params", "3M").mistake()
+    assert "--params and --memory are for planning" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("plan", "No text to plan for was given."),
+        ("plan texts --minutes soon", "--minutes soon: must be numbers."),
+        ("plan texts --minutes 0", "minutes = 0.0: must be greater than 0"),
+        ("plan texts --tokens many", "--tokens many: must be a number."),
+        ("plan texts --params 0", "--params 0: must be a number."),
+        ("plan texts --memory -1", "memory_bytes"),
+        ("plan texts --out plan.toml", "--out takes one plan"),
+        ("plan texts --plot plan.pdf --minutes 1", "plots are drawn as SVG or PNG"),
+        ("plan texts --minutes 1 --model.dimm 3", 'there is no setting "model.dimm"'),
+        ("plan -", "Standard input can be read only once"),
+        ("plan nowhere --minutes 1", "nowhere"),
+        ("train texts --out run --plan none.toml", "Could not read"),
+    ],
+)
+def test_mistakes(tinyslm, tmp_path: Path, arguments: str, expected: str) -> None:
+    Path("texts").mkdir()
+    assert expected in tinyslm(*arguments.split()).mistake()
+    assert entries(tmp_path) == {"texts"}
+
+
+def test_the_law_in_the_package_is_one_that_can_be_used() -> None:
+    law = read_law()
+    assert law.runs > 20
+    assert 0 < law.spread < 0.1

@@ -1,0 +1,72 @@
+"""The law: more of what helps never hurts, and what nobody has tried is less certain."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from planned import text
+
+from tinyslm.model.config import ModelConfig
+from tinyslm.training.planning.law import Conditions, conditions, predict, read_law, worth
+from tinyslm.training.planning.rates import dropout, rates
+
+LAW = read_law()
+SOME = Conditions(2.5, 2.2, 1.0, 0.3, 1.0, 5.0, 3.0, 4096, 256)
+
+
+@given(
+    st.sampled_from(["block_weights", "table_weights", "tokens", "unique_tokens", "context"]),
+    st.floats(0.01, 100),
+    st.floats(1, 50),
+)
+def test_more_weights_text_or_context_are_expected_to_be_better(name, value, times) -> None:
+    less, more = SOME._replace(**{name: value}), SOME._replace(**{name: value * times})
+    assert predict(LAW.coefficients, more) <= predict(LAW.coefficients, less) + 1e-12
+
+
+@given(st.floats(0.5, 8), st.floats(1.01, 3))
+def test_harder_text_is_expected_to_score_worse(bits, times) -> None:
+    easy = SOME._replace(xz_bits=bits, context_bits=bits)
+    hard = SOME._replace(xz_bits=bits * times, context_bits=bits * times)
+    assert predict(LAW.coefficients, hard) == pytest.approx(times * predict(LAW.coefficients, easy))
+
+
+def test_larger_updates_waste_tokens() -> None:
+    assert predict(LAW.coefficients, SOME._replace(tokens_per_update=65536)) > predict(LAW.coefficients, SOME)
+
+
+def test_repeated_text_is_worth_less_each_time() -> None:
+    assert worth(3, 5, 10) == 3
+    gains = [worth(5 * (epoch + 1), 5, 10) - worth(5 * epoch, 5, 10) for epoch in range(1, 30)]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] < 5
+    assert worth(1e9, 5, 10) == pytest.approx(55)
+
+
+def test_intervals_hold_the_expectation_and_widen_outside_of_what_was_fitted() -> None:
+    inside = SOME._replace(tokens=math.sqrt(LAW.tokens.low * LAW.tokens.high))
+    outside = inside._replace(tokens=100 * LAW.tokens.high, block_weights=100 * LAW.weights.high)
+    widths = []
+    for one in (inside, outside):
+        bits, low, high = LAW.expect(one)
+        assert low < bits < high
+        widths.append(high / low)
+    assert widths[1] > widths[0]
+
+
+def test_conditions_come_from_the_settings() -> None:
+    model = ModelConfig(dim=128, depth=2, vocab_size=2048, context=256)
+    found = conditions(text(3), model, batch=8, steps=100)
+    assert found.block_weights + found.table_weights == pytest.approx(model.parameters / 1e6)
+    assert found.table_weights == pytest.approx(2048 * 128 / 1e6)
+    assert found.tokens == pytest.approx(100 * 8 * 256 / 1e6)
+    assert found.unique_tokens == pytest.approx(0.95)
+
+
+def test_rates_fall_with_length_and_width_and_dropout_comes_with_repeats() -> None:
+    short, long, wide = rates(256, 4096, 100, 1), rates(256, 4096, 1000, 1), rates(1024, 4096, 1000, 1)
+    assert long["optimizer"] == {"muon_lr": 0.02, "lr": 0.004}
+    assert short["optimizer"]["lr"] > long["optimizer"]["lr"] > wide["optimizer"]["lr"]
+    assert wide["optimizer"]["muon_lr"] == 0.02
+    assert [dropout(epochs) for epochs in (1, 4, 8, 16, 1000)] == [0, 0, 0.1, 0.15, 0.2]
