@@ -26,7 +26,9 @@ REPORT = 110 * 10**6
 """What draws the plots of the report, when everything that comes and goes in training has been given back."""
 GAPS = 1.3
 """Freed memory is used again, but not all of it fits what comes next: measured."""
-MUON_WORK = 20
+GAPS_RECOMPUTING = 1.6
+"""The same where blocks are computed again: more comes and goes."""
+MUON_WORK = 17
 """Bytes for each value of the matrices that Muon makes orthogonal together: measured."""
 
 
@@ -35,7 +37,8 @@ def peak_bytes(config: RunConfig) -> int:
     model = config.model
     standing = (1 + _states(config)) * FP32 * model.parameters
     fullest = max(_forward_bytes(config), _update_bytes(config), _validation_bytes(config))
-    return int(PROCESS + standing + max(GAPS * fullest, REPORT))
+    gaps = GAPS_RECOMPUTING if config.train.checkpoint_activations else GAPS
+    return int(PROCESS + standing + max(gaps * fullest, REPORT))
 
 
 def kept_bytes(model: ModelConfig, tokens: int, width: int, *, recompute: bool = False) -> int:
@@ -96,11 +99,9 @@ def _update_bytes(config: RunConfig) -> int:
     q, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
     shapes: dict[tuple[int, int], int] = {}
     matrices = [(q, model.dim), (kv, model.dim), (kv, model.dim), (model.dim, q)]
-    matrices += [(model.ffn_dim, model.dim)] * (3 if model.feed_forward in GATED else 2)
+    matrices += [(model.ffn_dim, model.dim)] * (2 if model.feed_forward in GATED else 1) + [(model.dim, model.ffn_dim)]
     for rows, columns in matrices:
-        shape = max(rows, columns), min(rows, columns)
-        shapes[shape] = shapes.get(shape, 0) + rows * columns * model.depth
-    # Measured: directions and their stack in fp32, and what the iteration makes of them in bf16.
+        shapes[rows, columns] = shapes.get((rows, columns), 0) + rows * columns * model.depth
     return gradients + MUON_WORK * max(shapes.values())
 
 
