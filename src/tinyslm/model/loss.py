@@ -20,6 +20,8 @@ from tinyslm.model.kernels import loss as kernel
 IGNORE = -100
 CHUNK_LOGITS = 2**22
 """Logits held at a time: 16 MiB in fp32."""
+FEWEST_ROWS = 512
+"""So many positions are computed at once even if they have more logits: each chunk goes over the whole projection."""
 
 
 def token_losses(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:
@@ -99,6 +101,11 @@ def _loss_and_gradient(logits_cv: Tensor, targets_c: Tensor) -> tuple[Tensor, Te
     return loss, d_logits_cv.mul_(counted_c1).to(logits_cv.dtype)
 
 
+def chunk_rows(vocab_size: int) -> int:
+    """Positions whose logits are held at a time."""
+    return max(FEWEST_ROWS, CHUNK_LOGITS // vocab_size)
+
+
 def _chunks(hidden_nd: Tensor, targets_n: Tensor, vocab_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    rows = max(1, CHUNK_LOGITS // vocab_size)
+    rows = chunk_rows(vocab_size)
     return zip(hidden_nd.split(rows), targets_n.split(rows), strict=True)

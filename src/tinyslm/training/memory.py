@@ -15,7 +15,7 @@ from tinyslm.evaluation.loss import TOKENS_AT_ONCE
 from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.config import GATED, ModelConfig
 from tinyslm.model.kernels.library import kernels
-from tinyslm.model.loss import CHUNK_LOGITS
+from tinyslm.model.loss import chunk_rows
 from tinyslm.training.config import RunConfig
 
 FP32 = 4
@@ -84,7 +84,7 @@ def _forward_bytes(config: RunConfig) -> int:
     table = model.vocab_size * model.dim
     copies = width * (model.parameters - (0 if model.tied else table)) if width < FP32 else 0
     # The head's gradients of the hidden vectors and of its matrix (summed in fp32), and a chunk of logits.
-    chunk = (2 * width if width < FP32 else 3 * FP32) * min(CHUNK_LOGITS, tokens * model.vocab_size)
+    chunk = (2 * width if width < FP32 else 3 * FP32) * min(chunk_rows(model.vocab_size), tokens) * model.vocab_size
     head = width * tokens * model.dim + (FP32 + width) * table + chunk
     gradients = FP32 * model.parameters if micro_batch < train.batch else 0
     return kept_bytes(model, tokens, width, recompute=train.checkpoint_activations) + copies + head + gradients
@@ -110,7 +110,7 @@ def _validation_bytes(config: RunConfig) -> int:
     model = config.model
     widest = max(3 * model.ffn_dim, 5 * model.heads * model.head_dim)
     tokens = max(TOKENS_AT_ONCE, model.context)
-    logits = min(CHUNK_LOGITS, tokens * model.vocab_size)
+    logits = min(chunk_rows(model.vocab_size), tokens) * model.vocab_size
     return FP32 * (tokens * (2 * model.dim + widest) + 3 * logits)
 
 
