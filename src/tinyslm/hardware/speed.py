@@ -62,16 +62,16 @@ def _best_time(work: Callable[[], object], device: torch.device, seconds: float)
     best, tries = float("inf"), 0
     end = time.perf_counter() + seconds
     while tries < 3 or time.perf_counter() < end:
-        _wait(device)
+        wait_for(device)
         start = time.perf_counter()
         work()
-        _wait(device)
+        wait_for(device)
         best = min(best, time.perf_counter() - start)
         tries += 1
     return best
 
 
-def _wait(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Wait until the device has done what it was asked to do; a GPU works while Python goes on."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

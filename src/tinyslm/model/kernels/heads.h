@@ -1,10 +1,8 @@
 // What happens to queries and keys before attention: RMSNorm of each head (where there are weights), then the rotary
 // turn y = z * cos + swapped(z) * sin, whose `sin` is negative in the first half (Su et al., 2021).
 #pragma once
-#include <cmath>
 #include <vector>
-#include "lanes.h"
-#include "parallel.h"
+#include "norm.h"
 
 namespace heads {
 
@@ -27,16 +25,8 @@ inline void forward(
             const float *c = cos + t % shape.length * width, *s = sin + t % shape.length * width;
             for (int64_t row = t * shape.heads; row < (t + 1) * shape.heads; row++) {
                 const bf16* from = x + row * width;
-                if (weight) {
-                    Lanes squares = broadcast(0);
-                    for (int64_t i = 0; i < width; i += LANES)
-                        squares = _mm512_fmadd_ps(load(from + i), load(from + i), squares);
-                    scales[row] = 1 / std::sqrt(_mm512_reduce_add_ps(squares) / width + shape.eps);
-                    for (int64_t i = 0; i < width; i += LANES)
-                        store(z + i, load(from + i) * broadcast(scales[row]) * load(weight + i));
-                } else {
-                    for (int64_t i = 0; i < width; i += LANES) store(z + i, load(from + i));
-                }
+                if (weight) scales[row] = norm::one(from, weight, z, width, shape.eps);
+                else for (int64_t i = 0; i < width; i += LANES) store(z + i, load(from + i));
                 for (int64_t i = 0; i < width; i += LANES) {
                     const int64_t other = i < half ? i + half : i - half;
                     store(y + row * width + i, load(z + i) * load(c + i) + load(z + other) * load(s + i));
@@ -63,28 +53,13 @@ inline void backward(
                     const int64_t other = i < half ? i + half : i - half;
                     store(dz + i, load(d_to + i) * load(c + i) + load(d_to + other) * load(s + other));
                 }
-                if (!weight) {
-                    for (int64_t i = 0; i < width; i += LANES) store(dx + row * width + i, load(dz + i));
-                    continue;
-                }
-                const Lanes scale = broadcast(scales[row]);
-                Lanes along = broadcast(0);
-                for (int64_t i = 0; i < width; i += LANES) {
-                    const Lanes u = load(from + i) * scale, d = load(dz + i);
-                    store(sum + i, _mm512_fmadd_ps(d, u, load(sum + i)));
-                    along = _mm512_fmadd_ps(d * load(weight + i), u, along);
-                }
-                const Lanes mean = broadcast(_mm512_reduce_add_ps(along) / width);
-                for (int64_t i = 0; i < width; i += LANES)
-                    store(dx + row * width + i, (load(dz + i) * load(weight + i) - load(from + i) * scale * mean) * scale);
+                bf16* d_from = dx + row * width;
+                if (weight) norm::one_back(dz, from, weight, scales[row], d_from, sum, width);
+                else for (int64_t i = 0; i < width; i += LANES) store(d_from + i, load(dz + i));
             }
         }
     });
-    if (!weight) return;
-    memset(d_weight, 0, width * sizeof(float));
-    for (int64_t piece = 0; piece < pieces; piece++)
-        for (int64_t i = 0; i < width; i += LANES)
-            store(d_weight + i, load(d_weight + i) + load(sums.data() + piece * width + i));
+    if (weight) norm::add_up(sums, d_weight, width);
 }
 
 }  // namespace heads

@@ -18,6 +18,7 @@ from pydantic import Field
 from tinyslm.core.config import Section, build_config
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
+from tinyslm.hardware.speed import wait_for
 from tinyslm.model.config import GATED, ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.config import OptimizerConfig, RunConfig
@@ -219,10 +220,7 @@ def _time_all(trials: Sequence[_Timed], seconds: float) -> NDArray[np.float64]:
 
 def _now(device: torch.device) -> float:
     """The time when the device has done all that it was asked to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    wait_for(device)
     return time.perf_counter()
 
 
