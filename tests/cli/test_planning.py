@@ -1,6 +1,7 @@
 """`tinyslm plan`, and `tinyslm train` where the model's shape is left open."""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -65,7 +66,9 @@ def test_a_plan_can_be_written_edited_and_trained_by(tinyslm, texts: Path) -> No
     content = Path("plan.toml").read_text()
     dim = tomllib.loads(content)["settings"]["model"]["dim"]
     edited = content.replace(f"dim = {dim} ", "dim = 64 ").replace("context = ", "context = 16 # ")
-    Path("plan.toml").write_text(edited.replace("minutes = 1.0", "steps = 3"))
+    before, train = edited.split("[settings.train]")  # where a little text ends a plan by steps, a slow machine by time
+    train = re.sub(r"^(minutes|steps) = \S+", "steps = 3", train, count=1, flags=re.MULTILINE)
+    Path("plan.toml").write_text(f"{before}[settings.train]{train}")
     ended = tinyslm("train", texts, "--out", "run", "--plan", "plan.toml", "--train.batch", "2")
     assert ended.code == 0, ended.err
     assert "Planned: " in ended.out

@@ -92,12 +92,13 @@ def test_the_one_used_longest_ago_makes_room(folders) -> None:
     assert 20 * MB < weight_bytes(folders["a"]) < 40 * MB
 
     async def use() -> None:
-        warm = Models(folders, Engine.load)  # what libraries take once is not the models'
-        await warm.load_first()
-        loaded = psutil.Process().memory_info().rss
+        taken = []
+        warm = Models(folders, Engine.load)
+        for name in "abc":
+            async with warm.use(name):
+                taken.append(psutil.Process().memory_info().rss)
         await warm.close()
-        empty = psutil.Process().memory_info().rss
-        models = Models(folders, Engine.load, memory=empty + int(2.6 * (loaded - empty)))
+        models = Models(folders, Engine.load, memory=(taken[1] + taken[2]) // 2)  # room for two
         for name in "ab":
             async with models.use(name):
                 pass
