@@ -1,6 +1,6 @@
 """The law that the planner predicts with: train small models, and fit it to them.
 
-    python benchmarks/scaling.py run --data FOLDER [--minutes 12] [--stage 1 2] [--threads 1]
+    python benchmarks/scaling.py run --data FOLDER [--minutes 12] [--processes 2]
     python benchmarks/scaling.py fit
 
 `run` trains each model of the grid that is not yet in `scaling_runs.json` and adds it there as soon as it is done, so
@@ -12,9 +12,11 @@ it can be stopped at any time; `--minutes` bounds the whole. FOLDER holds `shake
 import argparse
 import json
 import math
+import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,7 @@ class Spec:
     depth: int
     tokens: int
     context: int = 256
-    batch: int = 16
+    batch: int = 8
     train_bytes: int = 0
     muon_scale: float = 1.0
     lr_scale: float = 1.0
@@ -74,67 +76,41 @@ class Spec:
         return " ".join(f"{key}={value}" for key, value in asdict(self).items())
 
 
-def grid(stage: int) -> Iterator[Spec]:
-    """The models to train. Stage 1 takes minutes on one core, stage 2 an hour or two, on more budgets and widths."""
+def grid() -> Iterator[Spec]:
+    """The models to train: text by text, so that a part of the grid is of all texts, and the shapes before the rest."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
-    specs = [list((_stage_1 if stage == 1 else _stage_2)(text, vocab)) for text, vocab in main.items()]
-    for same in zip(*specs, strict=True):  # text by text, so that a part of it is of all texts
-        yield from same
+    for kind in (_shapes, _others):
+        for same in zip(*(list(kind(text, vocab)) for text, vocab in main.items()), strict=True):
+            yield from same
 
 
-def _stage_1(text: str, vocab: int) -> Iterator[Spec]:
-    for dim, depth, tokens in (
-        (64, 2, 250_000),
-        (64, 2, 1_000_000),
-        (128, 2, 125_000),
-        (128, 2, 250_000),
-        (128, 2, 500_000),
-        (128, 2, 1_000_000),
-        (128, 4, 250_000),
-        (256, 4, 100_000),
-        (256, 4, 250_000),
-    ):
-        yield Spec(text, vocab, dim, depth, tokens)
-    for batch in (4, 8, 32):
-        yield Spec(text, vocab, 128, 2, 250_000, batch=batch)
-    yield Spec(text, vocab, 128, 2, 250_000, context=128, batch=32)
-    yield Spec(text, vocab, 128, 2, 250_000, context=512, batch=8)
-    for other in {BYTE: (1024, 4096)}.get(vocab, (BYTE, 4096)):
-        yield Spec(text, other, 128, 2, 250_000)
-    bytes_per_token = 1 if vocab == BYTE else 3
-    for epochs in (4, 12):
-        yield Spec(text, vocab, 128, 2, 500_000, train_bytes=500_000 * bytes_per_token // epochs)
-
-
-def _stage_2(text: str, vocab: int) -> Iterator[Spec]:
+def _shapes(text: str, vocab: int) -> Iterator[Spec]:
     for dim, depth, millions in (
-        (64, 2, (0.5, 2, 4, 8)),
-        (128, 2, (2, 4)),
-        (128, 4, (0.5, 1, 2, 4)),
-        (192, 3, (0.25, 0.5, 1, 2, 4)),
-        (256, 2, (0.5, 1, 2)),
-        (256, 4, (0.5, 1, 2, 4)),
-        (256, 8, (0.5, 1)),
-        (384, 4, (0.25, 0.5, 1, 2)),
-        (384, 6, (0.5, 1)),
-        (512, 6, (0.25, 0.5, 1)),
+        (64, 2, (0.25, 1)),
+        (128, 2, (0.25, 0.5, 2)),
+        (128, 4, (0.5, 1, 3)),
+        (192, 4, (0.5, 1.5)),
+        (256, 4, (0.25, 1)),
+        (384, 6, (0.2,)),
     ):
         for million in millions:
             yield Spec(text, vocab, dim, depth, int(million * 1e6))
-    for batch in (4, 8, 32, 64):
-        yield Spec(text, vocab, 256, 4, 1_000_000, batch=batch)
-    for context, batch in ((128, 32), (512, 8)):
-        yield Spec(text, vocab, 256, 4, 1_000_000, context=context, batch=batch)
-    for other in {BYTE: (1024, 4096)}.get(vocab, (BYTE, 8192)):
-        for tokens in (500_000, 2_000_000):
-            yield Spec(text, other, 128, 4, tokens)
-            yield Spec(text, other, 256, 4, tokens)
+
+
+def _others(text: str, vocab: int) -> Iterator[Spec]:
+    """What else counts: vocabularies, readings, batches, depth, context, and chance."""
+    for other in {BYTE: (1024, 2048)}.get(vocab, (BYTE, 4096)):
+        yield Spec(text, other, 128, 4, 1_000_000)
     bytes_per_token = 1 if vocab == BYTE else 3
-    for epochs in (2, 4, 8, 16, 32):
-        yield Spec(text, vocab, 128, 4, 2_000_000, train_bytes=2_000_000 * bytes_per_token // epochs)
-        yield Spec(text, vocab, 256, 4, 1_000_000, train_bytes=1_000_000 * bytes_per_token // epochs)
-    for seed in (2, 3):
-        yield Spec(text, vocab, 128, 2, 1_000_000, seed=seed)
+    for epochs in (4, 16):
+        yield Spec(text, vocab, 128, 4, 1_000_000, train_bytes=1_000_000 * bytes_per_token // epochs)
+    for batch in (4, 16, 32):
+        yield Spec(text, vocab, 128, 4, 1_000_000, batch=batch)
+    yield Spec(text, vocab, 256, 2, 500_000)
+    yield Spec(text, vocab, 128, 8, 500_000)
+    for context, batch in ((128, 16), (512, 4)):
+        yield Spec(text, vocab, 128, 4, 500_000, context=context, batch=batch)
+    yield Spec(text, vocab, 128, 4, 500_000, seed=2)
 
 
 class Texts:
@@ -156,8 +132,9 @@ class Texts:
         )
 
 
-def train_one(spec: Spec, shards: Shards, device: torch.device) -> dict[str, Any]:
-    """Train and score one model."""
+def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
+    """Train and score one model on the shards in a folder."""
+    device, shards = pick_device(), Shards.open(folder)
     train, valid = shards.split("train"), shards.split("valid")
     bytes_per_token = train.utf8_bytes / train.tokens
     unique = min(train.tokens, int(spec.train_bytes / bytes_per_token)) if spec.train_bytes else train.tokens
@@ -223,10 +200,8 @@ class _Part:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Train what is missing."""
-    torch.set_num_threads(arguments.threads)
+    """Train what is missing, some models at a time, each in a process and with a thread of its own."""
     kept = json.loads(RUNS.read_text()) if RUNS.is_file() else {"texts": {}, "runs": {}}
-    device = pick_device()
     deadline = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as work:
         texts = Texts(arguments.data, arguments.work or Path(work))
@@ -234,15 +209,22 @@ def run(arguments: argparse.Namespace) -> None:
             if name not in kept["texts"]:
                 found = survey_text(texts.paths(name), DataConfig(workers=1))
                 kept["texts"][name] = found.model_dump(include={"training_bytes", "xz_bits", "context_bits"})
-        for spec in (spec for stage in arguments.stage for spec in grid(stage)):
-            if spec.name in kept["runs"]:
-                continue
-            if time.monotonic() > deadline:
-                return
-            found = train_one(spec, texts.shards(spec.text, spec.vocab), device)
-            kept["runs"][spec.name] = found
-            write_json(RUNS, kept)
-            print(f"{found['bits_per_byte']:.4f}  {found['seconds']:6.1f} s  {spec.name}", flush=True)
+        missing = iter([spec for spec in grid() if spec.name not in kept["runs"]])
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(arguments.processes, spawn, torch.set_num_threads, (1,)) as pool:
+            running: dict[Future[dict[str, Any]], Spec] = {}
+            while True:
+                while (
+                    len(running) < arguments.processes and time.monotonic() < deadline and (spec := next(missing, None))
+                ):
+                    running[pool.submit(train_one, spec, texts.shards(spec.text, spec.vocab).folder)] = spec
+                if not running:
+                    return
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    spec, found = running.pop(done), done.result()
+                    kept["runs"][spec.name] = found
+                    write_json(RUNS, kept)
+                    print(f"{found['bits_per_byte']:.4f}  {found['seconds']:6.1f} s  {spec.name}", flush=True)
 
 
 # The fit: least squares of relative errors by Levenberg and Marquardt's method. What is fitted are the logarithms of
@@ -355,8 +337,7 @@ def main() -> None:
     training.add_argument("--data", required=True, type=Path)
     training.add_argument("--work", type=Path, help="where to keep the shards (else they are made each time)")
     training.add_argument("--minutes", type=float, default=math.inf)
-    training.add_argument("--stage", type=int, nargs="+", default=[1, 2])
-    training.add_argument("--threads", type=int, default=torch.get_num_threads())
+    training.add_argument("--processes", type=int, default=torch.get_num_threads())
     training.set_defaults(work_on=run)
     verbs.add_parser("fit").set_defaults(work_on=fit)
     arguments = parser.parse_args()

@@ -9,7 +9,7 @@ from planned import text
 
 from tinyslm.model.config import ModelConfig
 from tinyslm.training.planning.law import Conditions, conditions, predict, read_law, worth
-from tinyslm.training.planning.rates import dropout, rates
+from tinyslm.training.planning.rates import dropout, momentum, rates
 
 LAW = read_law()
 SOME = Conditions(2.5, 2.2, 1.0, 0.3, 1.0, 5.0, 3.0, 4096, 256)
@@ -66,7 +66,8 @@ def test_conditions_come_from_the_settings() -> None:
 
 def test_rates_fall_with_length_and_width_and_dropout_comes_with_repeats() -> None:
     short, long, wide = rates(256, 4096, 100, 1), rates(256, 4096, 1000, 1), rates(1024, 4096, 1000, 1)
-    assert long["optimizer"] == {"muon_lr": 0.02, "lr": 0.004}
+    assert long["optimizer"] == {"muon_lr": 0.02, "muon_momentum": 0.88, "lr": 0.005}
     assert short["optimizer"]["lr"] > long["optimizer"]["lr"] > wide["optimizer"]["lr"]
     assert wide["optimizer"]["muon_lr"] == 0.02
+    assert [momentum(steps) for steps in (1, 500, 1500, 100_000)] == [0.8, 0.83, 0.9, 0.95]
     assert [dropout(epochs) for epochs in (1, 4, 8, 16, 1000)] == [0, 0, 0.1, 0.15, 0.2]

@@ -18,7 +18,7 @@ class OptimizerConfig(Section):
         default="muon", description="muon: Muon for the matrices in blocks, AdamW for the rest; adamw: AdamW for all."
     )
     muon_lr: float = Field(default=0.02, gt=0, description="Muon's peak learning rate.")
-    muon_momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon's momentum.")
+    muon_momentum: float = Field(default=0.9, ge=0, lt=1, description="Muon's momentum.")
     lr: float = Field(default=0.004, gt=0, description="AdamW's peak learning rate.")
     beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW's decay of the mean gradient.")
     beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW's decay of the mean squared gradient.")

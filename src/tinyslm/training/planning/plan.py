@@ -32,6 +32,7 @@ ALWAYS = (
     "tokenizer.kind",
     "tokenizer.vocab_size",
     "optimizer.muon_lr",
+    "optimizer.muon_momentum",
     "optimizer.lr",
     "optimizer.weight_decay",
     "schedule.warmup",

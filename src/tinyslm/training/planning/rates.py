@@ -3,14 +3,18 @@
 The tuned ones have dim 256, updates of 4,096 tokens, and a thousand of them. Muon's updates are orthogonal, so their
 size does not depend on the width; AdamW's, on the tables, shrink with its root (Yang et al., "Tensor Programs V", 2022,
 as far as tied tables allow). Both grow with the root of the tokens in an update, as the noise in it shrinks, and in
-short runs: what is to be learned in few updates needs large ones.
+short runs: what is to be learned in few updates needs large ones. There the momentum is short, too: what gradients
+said thirty updates ago misleads when all is still changing (docs/LOG.md).
 """
 
 import math
 from typing import Any
 
 DIM, TOKENS, STEPS = 256, 4096, 1000
-MUON_LR, LR = 0.02, 0.004
+MUON_LR, LR = 0.02, 0.005
+LEAST_MOMENTUM, MOST_MOMENTUM = 0.8, 0.95
+DECAY = 0.9
+"""Share of the run in which the rates run down: nearly all of it was better than the last 60 % (docs/LOG.md)."""
 EPOCHS_WITHOUT_DROPOUT = 4.0
 MOST_DROPOUT = 0.2
 
@@ -23,9 +27,16 @@ def rates(dim: int, tokens_per_update: int, steps: int, epochs: float) -> dict[s
         "model": {"dropout": dropout(epochs)},
         "optimizer": {
             "muon_lr": _rounded(MUON_LR * noise * _between(0.7, haste**0.3, 2.2)),
-            "lr": _rounded(LR * noise * math.sqrt(DIM / dim) * _between(0.5, haste**0.75, 8.0)),
+            "muon_momentum": momentum(steps),
+            "lr": _rounded(LR * noise * math.sqrt(DIM / dim) * _between(0.5, haste**0.6, 6.0)),
         },
+        "schedule": {"decay": DECAY},
     }
+
+
+def momentum(steps: int) -> float:
+    """Muon's momentum: it remembers about six updates in runs of 500, twenty in runs of 6,000."""
+    return round(_between(LEAST_MOMENTUM, 1 - 0.17 * math.sqrt(500 / max(1, steps)), MOST_MOMENTUM), 2)
 
 
 def dropout(epochs: float) -> float:
