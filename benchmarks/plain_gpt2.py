@@ -67,21 +67,19 @@ def train_for(
     lr: float,
     dtype: torch.dtype = torch.float32,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[int]:
-    """Train until the clock has gone on by `seconds`; yields the number of updates after each of them.
+) -> Iterator[float]:
+    """Train until the clock has gone on by `seconds`; yields the loss of each update.
 
     The learning rate grows for `WARMUP` of the time and then falls to zero as a cosine, at the end of the time.
     """
     warnings.filterwarnings("ignore", module="transformers")
     optimizer = optimizer_of(model, lr)
-    start, steps = clock(), 0
+    start = clock()
     while (share := (clock() - start) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = lr * rate(share)
         model.train()
-        step(model, optimizer, next_batch(), dtype)
-        steps += 1
-        yield steps
+        yield step(model, optimizer, next_batch(), dtype)
 
 
 def rate(share: float) -> float:

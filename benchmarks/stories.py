@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 import plain_gpt2
 from tinyslm import Shards, load_model, prepare_data
@@ -52,7 +53,7 @@ RECIPE = Path(__file__).parent.parent / "recipes" / "stories.toml"
 PEERS = {
     "1M": plain_gpt2.Settings(dim=128, depth=4, heads=4, context=256, batch=8, lr=3e-3),
     "3M": plain_gpt2.Settings(dim=192, depth=5, heads=6, context=256, batch=8, lr=2e-3),
-    "10M": plain_gpt2.Settings(dim=384, depth=5, heads=6, context=256, batch=8, lr=1e-3),
+    "10M": plain_gpt2.Settings(dim=384, depth=5, heads=6, context=256, batch=4, lr=1e-3),
 }
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 LOOKED_TOKENS = 16_384
@@ -93,7 +94,8 @@ def main() -> None:
     if unknown := set(arguments.only or ()) - {one.name for one in chosen}:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {[one.name for one in chosen]}")
     wanted = [one for one in chosen if not arguments.only or one.name in arguments.only]
-    conditions = {"minutes": arguments.minutes, "planned": arguments.plan}
+    peers = {size: asdict(peer) for size, peer in PEERS.items()}
+    conditions = {"minutes": arguments.minutes, "planned": arguments.plan, "peers": peers}
     with tempfile.TemporaryDirectory() as work:
         shards = made(arguments.shards or Path(work) / "shards", arguments.data)
         found = trained(wanted, conditions, shards, arguments.keep)
@@ -125,9 +127,7 @@ def made(folder: Path, data: Path) -> Shards:
     if is_shards(folder):
         return Shards.open(folder)
     config = DataConfig(valid_paths=(str(data / "valid.jsonl"),))
-    return prepare_data(
-        [str(data / "train.jsonl")], folder, tokenizer=TokenizerConfig(vocab_size=4096), config=config
-    )
+    return prepare_data([str(data / "train.jsonl")], folder, tokenizer=TokenizerConfig(vocab_size=4096), config=config)
 
 
 def trained(wanted: Sequence[Contender], conditions: dict, shards: Shards, keep: Path | None) -> list[dict]:
@@ -136,7 +136,7 @@ def trained(wanted: Sequence[Contender], conditions: dict, shards: Shards, keep:
     if keep and keep.is_file():
         kept = json.loads(keep.read_text())
         if kept["conditions"] != conditions:
-            sys.exit(f"{keep} holds contenders of {kept['conditions']}, not of {conditions}: give another --keep FILE.")
+            sys.exit(f"{keep} was made with {kept['conditions']}, not with {conditions}: give another --keep FILE.")
     for one in wanted:
         if one.name in [each["name"] for each in kept["contenders"]]:
             continue
@@ -254,15 +254,12 @@ def theirs(one: Contender, shards: Shards, seconds: float, work: Path) -> dict:
         shards.tokenizer.save(work)
         return load_model(work)
 
-    steps = 0
-    for steps in plain_gpt2.train_for(
-        model,
-        lambda: torch.from_numpy(loader.next()),
-        seconds - watch(),
-        lr=peer.lr,
-        dtype=DTYPES[one.dtype],
-        clock=watch,
-    ):
+    def next_batch() -> Tensor:
+        return torch.from_numpy(loader.next())
+
+    steps, left, dtype = 0, seconds - watch(), DTYPES[one.dtype]
+    for _ in plain_gpt2.train_for(model, next_batch, left, lr=peer.lr, dtype=dtype, clock=watch):
+        steps += 1
         curve.look(as_decoder)
     curve.look(as_decoder, last=True)
     return {
