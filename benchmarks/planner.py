@@ -18,6 +18,7 @@ one that failed is kept as failed (a drawn model that is too large may). The las
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -40,6 +41,7 @@ TEXTS = {"shakespeare": "shakespeare/input.txt", "stories": "stories/train.jsonl
 SEEDS = 5
 SCORED_BYTES = 300_000
 """About so much validation text is scored to compare runs."""
+INTERRUPTED = {code for one in (signal.SIGINT, signal.SIGTERM) for code in (-one, 128 + one)}
 Row = dict[str, Any]
 
 
@@ -174,6 +176,8 @@ def measured(command: Sequence[str]) -> tuple[str, str, float, int]:
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode in INTERRUPTED:
+            sys.exit("The training was interrupted, and is not kept. Start this again to go on.")
         errors.seek(0)
         said = errors.read().strip()
     problem = said[-500:] or f"ended with {process.returncode}" if process.returncode else ""

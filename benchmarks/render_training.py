@@ -93,7 +93,7 @@ def plans(result: Any) -> list[Row]:
     for one in result.get("runs", []):
         what = f"planned and trained in {one['minutes']:g} minutes: {one['text']}"
         if "failed" in one:
-            rows.append((what, f"failed: {one['failed'].splitlines()[-1]}", PROMISED))
+            rows.append((what, f"failed: {one['failed'].splitlines()[0]}", PROMISED))
             continue
         expected, shape = one["expected"], one["shape"]
         figure = (

@@ -5,7 +5,7 @@
     python benchmarks/stories.py --data FOLDER --tune --minutes 1 --keep FILE     what settings suit the peers
 
 All read the same shards (byte-level BPE of 4,096, made beforehand). The peers are GPT-2 in three sizes, in fp32 and by
-autocast in bf16 (`plain_gpt2.py`), each with the batch and the learning rate that suit its size. Ours are the settings
+autocast in bf16 (`plain_gpt2.py`), each with a batch and a learning rate for its size. Ours are the settings
 of `recipes/stories.toml`, or with `--plan` the planner's, whose work is then part of the time. Each trains in a process
 of its own; with several `--seeds` for ours, its runs lie between those of the peers.
 
@@ -136,7 +136,8 @@ def trained(wanted: Sequence[Contender], conditions: dict, shards: Shards, keep:
     if keep and keep.is_file():
         kept = json.loads(keep.read_text())
         if kept["conditions"] != conditions:
-            sys.exit(f"{keep} was made with {kept['conditions']}, not with {conditions}: give another --keep FILE.")
+            other = [name for name in conditions if conditions[name] != kept["conditions"].get(name)]
+            sys.exit(f"{keep} was made with other settings ({', '.join(other)}): give another --keep FILE.")
     for one in wanted:
         if one.name in [each["name"] for each in kept["contenders"]]:
             continue
