@@ -18,7 +18,7 @@ lint: $(VENV)/.dev  ## check style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## measure everything that docs/results.md reports (about an hour)
+bench: $(VENV)/.dev  ## measure everything that docs/results.md reports (about two hours)
 	$(BIN)/python benchmarks/all.py
 
 docs: $(VENV)/.docs  ## build the documentation into site/

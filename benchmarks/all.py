@@ -1,11 +1,12 @@
 """Run the benchmarks one after the other, keep their results, and write docs/results.md from them.
 
-    python benchmarks/all.py --data FOLDER            all of them (the folder holds shakespeare/ and stories/)
+    python benchmarks/all.py --data FOLDER            all but `LONG` (the folder holds shakespeare/ and stories/)
     python benchmarks/all.py --data FOLDER --only generation throughput
     python benchmarks/all.py --render                 only write docs/results.md again
 
 Results are kept in benchmarks/results.json, each with the machine and the date it was measured on. Nothing else should
-be running. Benchmarks whose data is not there are left out.
+be running. Benchmarks whose data is not there are left out. Those of training keep each run at once, in
+`stories_runs.json` and `planner_runs.json`: started again they go on, and with those files deleted they begin anew.
 """
 
 import argparse
@@ -16,12 +17,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from render import render
+from render_training import draw
 from tinyslm.hardware.machine import examine_machine
 from tinyslm.hardware.speed import measure_speed
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.json"
 PAGE = HERE.parent / "docs" / "results.md"
+LONG = {"planner", "planner search", "seeds"}
+"""Run only when they are named."""
 
 
 def main() -> None:
@@ -32,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     for name, command in {} if arguments.render else commands(arguments.data).items():
-        if arguments.only and name not in arguments.only:
+        if name not in arguments.only if arguments.only else name in LONG:
             continue
         missing = [part for part in command if part.startswith(str(arguments.data)) and not Path(part).exists()]
         if missing:
@@ -41,7 +45,10 @@ def main() -> None:
         print(f"{name} ...", flush=True)
         results[name] = {"result": run(command), **circumstances(command, arguments.data)}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    PAGE.write_text(render(results), encoding="utf-8")
+    pictures = draw(results)
+    for name, svg in pictures.items():
+        (PAGE.parent / name).write_text(svg, encoding="utf-8")
+    PAGE.write_text(render(results, pictures), encoding="utf-8")
 
 
 def commands(data: Path) -> dict[str, list[str]]:
@@ -54,7 +61,10 @@ def commands(data: Path) -> dict[str, list[str]]:
         "share of ceiling": ["share_of_ceiling.py"],
         "gpu step": ["gpu_step.py"],
         "shakespeare": ["shakespeare.py", "--data", shakespeare],
-        "stories": ["stories.py", "--data", stories],
+        "stories": ["stories.py", "--data", stories, "--keep", str(HERE / "stories_runs.json")],
+        "planner": ["planner.py", "run", "--data", str(data)],
+        "planner search": ["planner.py", "search", "--data", str(data), "--minutes", "1", "5"],
+        "seeds": ["planner.py", "seeds", "--data", str(data)],
         "help": ["help_time.py"],
         "generation": ["generation.py"],
         "data": ["data_prepare.py", "--data", f"{stories}/train.jsonl"],
@@ -89,8 +99,9 @@ def run(command: list[str]) -> object:
 def circumstances(command: list[str], data: Path) -> dict:
     """Where and when a result was measured, and how fast the machine was right after."""
     speed, machine = measure_speed(), examine_machine()
+    said = " ".join(["python", f"benchmarks/{command[0]}", *command[1:]])
     return {
-        "command": " ".join(["python", f"benchmarks/{command[0]}", *command[1:]]).replace(str(data), "DATA"),
+        "command": said.replace(str(data), "DATA").replace(f"{HERE.parent}/", ""),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": f"{machine.cores} cores, {machine.processor}",
         "gflops_bf16": round(speed.gflops_bf16) if speed.gflops_bf16 else None,

@@ -1,7 +1,7 @@
 """docs/results.md from the kept results."""
 
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import render_training
@@ -9,7 +9,8 @@ from render_engine import Row, engines, server_fuzz, server_load, server_overhea
 
 TOP = """# Results
 
-Every figure here was measured by the command beside it; `make bench` runs them all (about an hour on two cores). Where
+Every figure here was measured by the command beside it; `make bench` runs them all (about two hours on two cores), but
+for those of plans, which take many hours and are run by their names (`python benchmarks/all.py --only planner`). Where
 two things are compared they ran in the same session, alternating where that is possible; ratios are medians over the
 rounds with the least and the greatest in brackets. The machine is a shared virtual one with two cores, so trust the
 ratios rather than the absolute figures. This page is written by `benchmarks/all.py`.
@@ -28,22 +29,23 @@ NOTES = """
 """
 
 
-def render(results: Mapping[str, Any]) -> str:
-    """The page."""
+def render(results: Mapping[str, Any], pictures: Collection[str] = ()) -> str:
+    """The page. pictures: the names of those drawn from the results."""
     rows = []
     for name, describe in ROWS.items():
         kept = results.get(name)
-        if kept is None:
+        found = describe(kept["result"]) if kept else []
+        if kept is None or not found:
             rows.append(f"| {name} | not measured | | | |")
             continue
         where = f"{kept['date']}, {kept['machine']}"
         if kept["gflops_fp32"]:
             where += f", {kept['gflops_fp32']} GFLOP/s in fp32, {kept['gflops_bf16']} in bf16"
-        for what, figure, target in describe(kept["result"]):
+        for what, figure, target in found:
             rows.append(f"| {what} | {figure} | {target} | `{kept['command']}` | {where} |")
-    plot = PLOT if "streams" in results.get("engines", {}).get("result", {}) else ""
-    plot = render_training.plot(results) + plot
-    return TOP + "\n".join(rows) + "\n" + plot + NOTES + FALLS_SHORT.strip() + "\n"
+    plots = render_training.show(results, pictures)
+    plots += PLOT if "streams" in results.get("engines", {}).get("result", {}) else ""
+    return TOP + "\n".join(rows) + "\n" + plots + NOTES + FALLS_SHORT.strip() + "\n"
 
 
 def throughput(result: Any) -> list[Row]:
@@ -64,17 +66,6 @@ def shakespeare(result: Any) -> list[Row]:
         for run in result["runs"]
     ]
     return [(what, "; ".join(runs), f"under {result['target']} (nanoGPT's 10.65M, 3 minutes on an A100)")]
-
-
-def stories(result: Any) -> list[Row]:
-    rows = []
-    for name, score in result["results"].items():
-        figure = (
-            f"{score['bits_per_byte']:.4f} bits per byte ({score['low']:.4f} to {score['high']:.4f}), "
-            f"{score['parameters'] / 1e6:.1f}M parameters, {score['steps']} steps in {score['training_seconds']:.0f} s"
-        )
-        rows.append((f"stories, vocabulary 4,096, {result['minutes']:g} minutes of training: {name}", figure, ""))
-    return rows
 
 
 def quickstart(result: Any) -> list[Row]:
@@ -177,7 +168,10 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "share of ceiling": render_training.share_of_ceiling,
     "gpu step": render_training.gpu_step,
     "shakespeare": shakespeare,
-    "stories": stories,
+    "stories": render_training.stories,
+    "planner": render_training.plans,
+    "planner search": render_training.searches,
+    "seeds": render_training.seeds,
     "quickstart": quickstart,
     "help": help_time,
     "generation": generation,

@@ -1,8 +1,10 @@
-"""The rows of docs/results.md about how fast training steps are."""
+"""What docs/results.md says about training: how fast steps are, what is learned in a time, and what plans promise."""
 
+from collections.abc import Collection
 from typing import Any
 
 from render_engine import Row, spread
+from training_plots import plans_chart, stories_chart
 
 
 def attention(result: Any) -> list[Row]:
@@ -63,12 +65,105 @@ def gpu_step(result: Any) -> list[Row]:
     return rows
 
 
-def plot(results: Any) -> str:
-    """The picture of shares against sizes, where it was drawn."""
-    sizes = results.get("share of ceiling", {}).get("result", {})
-    return PLOT if len(sizes) > 1 else ""
+def stories(result: Any) -> list[Row]:
+    if "contenders" not in result:
+        return []
+    planned = "planned" if result["planned"] else "recipe"
+    what = f"stories, vocabulary 4,096, {result['minutes']:g} minutes of training: {{}}"
+    rows: list[Row] = []
+    for one in result["contenders"]:
+        shape = ", ".join(f"{key} {value}" for key, value in one["shape"].items())
+        figure = (
+            f"{one['bits_per_byte']:.4f} bits per byte ({one['low']:.4f} to {one['high']:.4f}), "
+            f"{one['parameters'] / 1e6:.1f}M parameters ({shape}), {one['steps']:,} steps, {one['tokens']:,} tokens, "
+            f"{one['seconds']:.0f} s"
+        )
+        rows.append((what.format(one["name"] if one["size"] else f"{one['name']}, {planned}"), figure, ""))
+    for dtype, found in result["fewer"].items():
+        figure = f"{100 * found['share']:.1f} % fewer bits per byte than {found['peer']}"
+        rows.append((what.format(f"tinyslm beside the best GPT-2 in {dtype}"), figure, FEWER.get(dtype, "")))
+    return rows
 
 
-PLOT = """
-![Share of the bf16 matrix products' own rate that whole training steps reach, against size](share-of-ceiling.svg)
-"""
+FEWER = {"fp32": "15 % fewer", "bf16": "10 % fewer"}
+
+
+def plans(result: Any) -> list[Row]:
+    rows: list[Row] = []
+    for one in result.get("runs", []):
+        what = f"planned and trained in {one['minutes']:g} minutes: {one['text']}"
+        if "failed" in one:
+            rows.append((what, f"failed: {one['failed'].splitlines()[0]}", PROMISED))
+            continue
+        expected, shape = one["expected"], one["shape"]
+        figure = (
+            f"ended after {one['seconds']:.1f} s ({one['time_off']:+.1%}); peak {one['peak_bytes'] / 1e6:,.0f} MB "
+            f"({one['memory_off']:+.1%}); {one['bits_per_byte']:.4f} bits per byte, {expected['bits_per_byte']:.3f} "
+            f"({expected['low']:.3f} to {expected['high']:.3f}) expected ({one['bits_off']:+.3f}); "
+            f"{one['parameters'] / 1e6:.2f}M parameters (dim {shape['dim']}, depth {shape['depth']}, context "
+            f"{shape['context']}, batch {shape['batch']}, vocabulary {shape['vocab_size']:,})"
+        )
+        rows.append((what, figure, PROMISED))
+    return rows
+
+
+PROMISED = "5 % of the time, 15 % of the memory, 0.05 bits per byte"
+
+
+def searches(result: Any) -> list[Row]:
+    rows: list[Row] = []
+    for one in result.get("searches", []):
+        what = f"planned beside a random search, {one['minutes']:g} minutes each: {one['text']}"
+        number, failed = len(one["rows"]), f", {one['failed']} more failed" if one["failed"] else ""
+        if one["ratio"] is None:
+            rows.append((what, f"not measured: {number} of the search{failed}, and no plan to compare", WITHIN))
+            continue
+        better = sum(each["compared"] < one["planned"] for each in one["rows"])
+        figure = (
+            f"{one['planned']:.4f} bits per byte planned, {one['best']:.4f} the best of {number}{failed}: "
+            f"{one['ratio']:.3f} times; {better} of {number} are better than planned"
+        )
+        rows.append((what, figure, WITHIN))
+    return rows
+
+
+WITHIN = "1.02 times"
+
+
+def seeds(result: Any) -> list[Row]:
+    rows: list[Row] = []
+    for one in result.get("seeds", []):
+        deviation = "" if one["deviation"] is None else f", standard deviation {one['deviation']:.4f}"
+        figure = f"{one['mean']:.4f} bits per byte ({one['low']:.4f} to {one['high']:.4f}){deviation}"
+        rows.append(
+            (f"{len(one['scores'])} seeds of one plan, {one['minutes']:g} minutes: {one['text']}", figure, "reported")
+        )
+    return rows
+
+
+def draw(results: Any) -> dict[str, str]:
+    """The pictures that the results are enough for, by their names in docs/."""
+    pictures = {}
+    stories = results.get("stories", {}).get("result", {})
+    if any(len(one["curve"]) > 1 for one in stories.get("contenders", [])):
+        pictures[STORIES] = stories_chart(stories).svg(standing_alone=True)
+    runs = [one for one in results.get("planner", {}).get("result", {}).get("runs", []) if "failed" not in one]
+    if len(runs) > 1:
+        pictures[PLANS] = plans_chart(runs).svg(standing_alone=True)
+    return pictures
+
+
+def show(results: Any, pictures: Collection[str]) -> str:
+    """The pictures of this page about training: those of `draw`, and the one that its benchmark draws."""
+    there = {name: text for name, text in PICTURES.items() if name in pictures}
+    if len(results.get("share of ceiling", {}).get("result", {})) > 1:
+        there[SHARES] = PICTURES[SHARES]
+    return "".join(f"\n![{text}]({name})\n" for name, text in there.items())
+
+
+STORIES, PLANS, SHARES = "stories.svg", "plans.svg", "share-of-ceiling.svg"
+PICTURES = {
+    STORIES: "Bits per byte of stories against seconds of training, for each contender",
+    PLANS: "Measured bits per byte of planned runs against those expected, with their intervals",
+    SHARES: "Share of the bf16 matrix products' own rate that whole training steps reach, against size",
+}

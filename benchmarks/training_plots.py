@@ -1,0 +1,116 @@
+"""The plots of docs/results.md about training: loss against seconds, and what plans expected and what came."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tinyslm.core.plots import BLUE, FAINT, INK, Chart
+
+SIZE_COLOURS = ["#e07a2f", "#4f9d69", "#8a63b8"]
+TEXT_COLOURS = [BLUE, "#e07a2f", "#4f9d69"]
+AT_FIRST = 0.04
+"""The share of the time that is left out of curves: the loss falls so far in it that later there is little to see."""
+
+
+def stories_chart(result: Any) -> Chart:
+    """A curve for each contender: ours thick, the peers coloured by size, dashed in bf16."""
+    import altair as alt
+
+    found = result["contenders"]
+    first = AT_FIRST * 60 * result["minutes"]
+    sizes = list(dict.fromkeys(one["size"] for one in sorted(found, key=lambda one: one["parameters"]) if one["size"]))
+    style = {}
+    for one in found:
+        colour = SIZE_COLOURS[sizes.index(one["size"]) % len(SIZE_COLOURS)] if one["size"] else BLUE
+        style[one["name"]] = (colour, [5, 3] if one["size"] and one["dtype"] == "bf16" else [1, 0])
+    points = [
+        {"seconds": seconds, "bits": bits, "name": one["name"], "ours": not one["size"]}
+        for one in found
+        for seconds, bits in one["curve"]
+        if seconds >= first
+    ]
+    names = sorted(style, key=lambda name: (name.startswith("GPT"), sizes_first(name, sizes), name))
+    colour = alt.Color(
+        "name:N",
+        scale=alt.Scale(domain=names, range=[style[name][0] for name in names]),
+        legend=alt.Legend(title=None, symbolSize=300),
+    )
+    dash = alt.StrokeDash("name:N", scale=alt.Scale(domain=names, range=[style[name][1] for name in names]))
+    drawing = (
+        alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.JsonDataFormat(type="json")))
+        .mark_line(strokeJoin="round")
+        .encode(
+            x=alt.X("seconds:Q", title="seconds of training", axis=alt.Axis(grid=False, tickCount=6)),
+            y=alt.Y(
+                "bits:Q",
+                title=None,
+                scale=alt.Scale(type="log", nice=False, padding=8),
+                axis=alt.Axis(format=".2~f", tickCount=6, minExtent=44),
+            ),
+            color=colour,
+            strokeDash=dash,
+            strokeWidth=alt.StrokeWidth("ours:N", scale=alt.Scale(domain=[True, False], range=[3.0, 1.5]), legend=None),
+        )
+        .properties(width=520, height=300, title="Stories: bits per byte of validation text")
+    )
+    said = ", ".join(f"{one['name']} {one['bits_per_byte']:.3f}" for one in found)
+    return Chart(drawing, f"Bits per byte against seconds of training; at the end, on all documents: {said}.")
+
+
+def sizes_first(name: str, sizes: Sequence[str]) -> int:
+    """The place of a peer's size among the others, so that 10M comes after 3M."""
+    return next((place for place, size in enumerate(sizes) if f" {size}," in name), -1)
+
+
+def plans_chart(rows: Sequence[Any]) -> Chart:
+    """Measured bits per byte against those expected, with their intervals: on the line is as promised."""
+    import altair as alt
+
+    texts = list(dict.fromkeys(row["text"] for row in rows))
+    points = [
+        {
+            **{key: row["expected"][key] for key in ("bits_per_byte", "low", "high")},
+            **{"came": row["bits_per_byte"], "text": row["text"], "budget": f"{row['minutes']:g} min"},
+        }
+        for row in rows
+    ]
+    budgets = list(dict.fromkeys(f"{minutes:g} min" for minutes in sorted(row["minutes"] for row in rows)))
+    ends = [min(min(one["low"], one["came"]) for one in points), max(max(one["high"], one["came"]) for one in points)]
+    margin = 0.05 * (ends[1] - ends[0])
+    scale = alt.Scale(domain=[ends[0] - margin, ends[1] + margin], nice=False)
+    x = alt.X(
+        "bits_per_byte:Q",
+        title="expected, with the interval",
+        scale=scale,
+        axis=alt.Axis(format=".2~f", tickCount=6, grid=False),
+    )
+    y = alt.Y("came:Q", title=None, scale=scale, axis=alt.Axis(format=".2~f", tickCount=6, minExtent=44))
+    colour = alt.Color(
+        "text:N",
+        scale=alt.Scale(domain=texts, range=TEXT_COLOURS[: len(texts)]),
+        legend=alt.Legend(title=None, symbolOpacity=1),
+    )
+    base = alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.JsonDataFormat(type="json")))
+    line = alt.Chart(alt.InlineData(values=[{"x": end} for end in scale.domain])).mark_line(
+        color=FAINT, strokeDash=[4, 4], strokeWidth=1
+    )
+    drawing = alt.layer(
+        line.encode(x=alt.X("x:Q", scale=scale), y=alt.Y("x:Q", scale=scale)),
+        base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(
+            x=alt.X("low:Q", scale=scale), x2="high:Q", y=y, color=colour
+        ),
+        base.mark_point(filled=True, size=70, opacity=1).encode(
+            x=x,
+            y=y,
+            color=colour,
+            shape=alt.Shape(
+                "budget:N", sort=budgets, legend=alt.Legend(title=None, symbolFillColor=INK, symbolStrokeWidth=0)
+            ),
+        ),
+    ).properties(width=340, height=340, title="Plans: measured bits per byte, against expected")
+    said = ", ".join(
+        f"{row['text']} in {row['minutes']:g} min {row['bits_per_byte']:.3f} instead of "
+        f"{row['expected']['bits_per_byte']:.3f}"
+        for row in rows
+    )
+    return Chart(drawing, f"Measured bits per byte against those that plans expected: {said}.")
