@@ -27,6 +27,7 @@ DIMS, DEPTHS = range(64, 769, 64), range(2, 13)
 CONTEXTS = (128, 256, 512)
 UPDATES = (1024, 2048, 4096, 8192, 16384)
 DROPOUTS = (0.0, 0.05, 0.1, 0.2)
+MOMENTA, DECAYS = (0.8, 0.9, 0.95), (0.6, 0.9)
 FARTHEST = 2.0
 """Learning rates lie within this factor of the rule's."""
 FEWEST_STEPS = 50
@@ -73,8 +74,11 @@ def one_of_them(planner: Planner, minutes: float, chance: random.Random) -> dict
         return None
     epochs = steps * update * planner.survey.bytes_in_token(vocab_size) / planner.survey.training_bytes
     ruled = rates(dim, update, steps, epochs)["optimizer"]
-    factors = {name: math.exp(chance.uniform(-math.log(FARTHEST), math.log(FARTHEST))) for name in ruled}
-    settings["optimizer"] = {name: float(f"{rate * factors[name]:.3g}") for name, rate in ruled.items()}
+    farthest = math.log(FARTHEST)
+    drawn = {name: ruled[name] * math.exp(chance.uniform(-farthest, farthest)) for name in ("muon_lr", "lr")}
+    settings["optimizer"] = {name: float(f"{rate:.3g}") for name, rate in drawn.items()}
+    settings["optimizer"]["muon_momentum"] = chance.choice(MOMENTA)
+    settings["schedule"] = {"decay": chance.choice(DECAYS)}
     shape["dropout"] = chance.choice(DROPOUTS) if epochs > EPOCHS_WITHOUT_DROPOUT else 0.0
     del train["minutes"]  # given to the command by itself
     return dict(flatten(settings))

@@ -59,13 +59,23 @@ def throughput(result: Any) -> list[Row]:
 
 
 def shakespeare(result: Any) -> list[Row]:
-    what = f"Shakespeare characters, validation loss, planned for {result['minutes']:g} minutes, default architecture"
-    runs = [
-        f"{run['loss']:.4f} ({run['parameters'] / 1e6:.1f}M parameters, kv_heads {run['kv_heads']}, "
-        f"{run['steps']} steps, {run['training_seconds']:.0f} s of training, {run['seconds']:.0f} s with everything)"
-        for run in result["runs"]
-    ]
-    return [(what, "; ".join(runs), f"under {result['target']} (nanoGPT's 10.65M, 3 minutes on an A100)")]
+    return [_goal(goal) for goal in result.values() if isinstance(goal, dict)]
+
+
+def _goal(goal: Any) -> Row:
+    """The loss of all seeds, and how long they took."""
+    runs, losses = goal["runs"], [run["loss"] for run in goal["runs"]]
+    took, trained = (
+        " to ".join(f"{limit(run[kind] for run in runs):.1f}" for limit in (min, max))
+        for kind in ("seconds", "training_seconds")
+    )
+    time = f"the command took {took} s" if goal["whole"] else f"training took {trained} s, the command {took} s"
+    size = f"{runs[0]['parameters'] / 1e6:.2f}M parameters, {runs[0]['training_tokens'] / 1e6:.1f}M characters"
+    return (
+        f"Shakespeare characters, validation loss in {goal['seconds']} s, `recipes/{goal['recipe']}.toml`",
+        f"{statistics.mean(losses):.4f} ({min(losses):.4f} to {max(losses):.4f}, {len(runs)} seeds), {size}; {time}",
+        f"{goal['loss']} ({goal['source']})",
+    )
 
 
 def quickstart(result: Any) -> list[Row]:
