@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tinyslm.model.kernels import orthogonal
 from tinyslm.model.kernels.attention import KernelAttention
 from tinyslm.model.kernels.gate import KernelGate
 from tinyslm.model.kernels.heads import KernelHeads
@@ -12,6 +13,7 @@ from tinyslm.model.kernels.library import kernels
 from tinyslm.model.kernels.loss import turn_into_gradients
 from tinyslm.model.kernels.norm import KernelNorm
 from tinyslm.model.kernels.update import apply, follow
+from tinyslm.training.muon import QUINTIC
 
 pytestmark = pytest.mark.skipif(kernels() is None, reason="needs a processor with AVX512_BF16, and a C++ compiler")
 
@@ -153,3 +155,20 @@ def test_updates(shape: tuple[int, int]) -> None:
     wanted = 0.99 * weight.double() - 0.02 * direction.double()
     apply(weight, direction, 0.99, 0.02)
     assert off(weight, wanted) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 16), (5, 96, 32), (2, 48, 208), (3, 80, 80)])
+@pytest.mark.parametrize("scale", [1e-4, 1.0])
+def test_matrices_made_orthogonal(shape: tuple[int, int, int], scale: float) -> None:
+    matrices = scale * torch.randn(shape)
+    directions = matrices.bfloat16()
+    assert orthogonal.suits(directions) == (len(directions) >= torch.get_num_threads())
+    x = exact(directions)
+    x = x / x.norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
+    assert off(orthogonal.iterate(directions, 5, QUINTIC), x.detach()) < 0.03  # each product is rounded, and the next ones make more of it
+    assert not orthogonal.iterate(torch.zeros(shape, dtype=torch.bfloat16), 5, QUINTIC).any()
+    assert not orthogonal.suits(directions[:, :, 1:])
+    assert not orthogonal.suits(matrices)

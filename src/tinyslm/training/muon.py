@@ -1,7 +1,8 @@
 """Muon (Jordan et al., 2024): momentum whose update is made orthogonal, for the matrices inside the blocks.
 
-Matrices of one shape are orthogonalised together in one batched product, which on small models is several times
-faster than one after the other; what is left are two passes over memory (`kernels/update.py`).
+Matrices of one shape are orthogonalised together, by a kernel (`kernels/orthogonal.py`) or in batched products, which
+on small models is several times faster than one after the other; what is left are two passes over memory
+(`kernels/update.py`).
 """
 
 from collections import defaultdict
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tinyslm.model.kernels import orthogonal
 from tinyslm.model.kernels.update import apply, follow
 
 # Coefficients of the quintic iteration, from Jordan et al.: they push singular values into about 0.7 to 1.2 quickly.
@@ -73,8 +75,10 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     A quintic Newton-Schulz iteration: x <- a x + x (b g + c g g) with g = x^T x, which drives all singular values
     towards one; for wide matrices the same from the left, as g is to be small.
     """
-    a, b, c = QUINTIC
     x = matrices.bfloat16()
+    if orthogonal.suits(x):
+        return orthogonal.iterate(x, iterations, QUINTIC)
+    a, b, c = QUINTIC
     x = x / x.flatten(1).norm(dim=1).clamp_min(1e-7)[:, None, None]
     tall = x.shape[1] >= x.shape[2]
     for _ in range(iterations):

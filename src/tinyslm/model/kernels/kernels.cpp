@@ -4,6 +4,7 @@
 #include "heads.h"
 #include "loss.h"
 #include "norm.h"
+#include "orthogonal.h"
 #include "update.h"
 
 extern "C" {
@@ -59,6 +60,12 @@ void tinyslm_direction(const float* gradient, float* momentum, bf16* direction, 
 
 void tinyslm_apply(float* weight, const bf16* change, int64_t count, float shrink, float step, Threads* threads) {
     update::apply(weight, change, count, shrink, step, *threads);
+}
+
+void tinyslm_orthogonal(
+    const bf16* matrices, bf16* results, int64_t count, int64_t rows, int64_t columns, int64_t iterations, float a, float b,
+    float c, Threads* threads) {
+    orthogonal::all(matrices, results, count, rows, columns, iterations, {a, b, c}, *threads);
 }
 
 }

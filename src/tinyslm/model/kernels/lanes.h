@@ -30,6 +30,12 @@ INLINE void store_pairs(pair* to, Lanes first, Lanes second) {
     _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
 }
 
+INLINE void store_pairs(pair* to, const bf16* first, const bf16* second) {
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)first));
+    const __m512i high = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)second));
+    _mm512_storeu_si512(to, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+
 // e^x for x <= 0, to about 2e-7; what is far below gives 0. e^x = 2^whole * 2^rest with |rest| <= 1/2, and
 // 2^rest by its Taylor series.
 INLINE Lanes exponential(Lanes x) {
