@@ -164,9 +164,12 @@ class Search:
 
         for candidate in sorted(_with_steps(candidates, lambda one: self._steps(one, seconds, tokens)), key=bits):
             for way in _ways(candidate.config, self._given.get("train", {})):
-                if memory is None or peak_bytes(way) <= memory:
-                    fitting = self._candidate(way)
-                    return self._finished(fitting, self._steps(fitting, seconds, tokens), seconds)
+                if memory is not None and peak_bytes(way) > memory:
+                    continue
+                fitting = self._candidate(way)
+                chosen = self._finished(fitting, self._steps(fitting, seconds, tokens), seconds)
+                if memory is None or peak_bytes(chosen.config) <= memory:  # now with dropout, which needs some
+                    return chosen
         least = min(peak_bytes(way) for one in candidates for way in _ways(one.config, self._given.get("train", {})))
         raise TinyslmError(
             f"No model that could be planned trains in {size(memory or 0)} of memory.",
