@@ -1,11 +1,12 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
-    bits = depth * (floor + size * n^-a) + surface * (text * d^-b + window * c^-g)
+    bits = xz * (h^p * (floor + size * n^-a) + h^q * (text * d^(-b h^s) + window * c^-g))
 
 after Hoffmann et al. (2022), with what matters in runs of minutes besides:
 
-- `depth` and `surface` are means of two measures of the text (`compressibility.py`), weighted geometrically: what is
-  learned first are short contexts, what is left in the end also depends on what repeats;
+- `xz` is what a compressor makes of the text, and `h` what short contexts make of it, as a share of that
+  (`compressibility.py`): where short contexts tell little and repeats much, as in code, there is more to learn, and
+  each further token helps more;
 - `n`: weights in blocks and a share of those in the table, in millions. Unique text bounds what they can hold:
   1 / n = 1 / weights + 1 / (rho * unique);
 - `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
@@ -50,8 +51,9 @@ class Conditions(NamedTuple):
 class Coefficients(Section):
     """The fitted numbers of the law; all are above zero."""
 
-    depth_share: float = Field(gt=0, description="Weight of xz beside contexts in what is left in the end, at most 1.")
-    surface_share: float = Field(gt=0, description="Its weight in what is learned first, at most 1.")
+    lasting: float = Field(gt=0, description="Power of h in what is left in the end (p).")
+    passing: float = Field(gt=0, description="Power of h in what further text removes (q).")
+    bend: float = Field(gt=0, description="Power of h in how fast text removes it (s).")
     floor: float = Field(gt=0, description="What no size and no text removes.")
     size: float = Field(gt=0, description="Part of the bits that a model of a million weights leaves.")
     size_power: float = Field(gt=0, description="How fast that shrinks with the weights.")
@@ -114,15 +116,11 @@ def predict(law: Coefficients, found: Conditions) -> float:
     weights = 1 / (1 / weights + 1 / capacity)
     tokens = worth(found.tokens, found.unique_tokens, law.repeats) / (1 + found.tokens_per_update / law.critical_update)
     tokens *= math.pow(found.bytes_per_token, law.token_power)
+    shallow = found.context_bits / found.xz_bits
     lasting = law.floor + law.size * math.pow(weights, -law.size_power)
-    passing = law.text * math.pow(tokens, -law.text_power)
+    passing = law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
     passing += law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
-    return _mean(found, law.depth_share) * lasting + _mean(found, law.surface_share) * passing
-
-
-def _mean(found: Conditions, xz_share: float) -> float:
-    share = min(1.0, xz_share)
-    return math.pow(found.xz_bits, share) * math.pow(found.context_bits, 1 - share)
+    return found.xz_bits * (math.pow(shallow, law.lasting) * lasting + math.pow(shallow, law.passing) * passing)
 
 
 def worth(tokens: float, unique: float, repeats: float) -> float:
