@@ -125,7 +125,9 @@ def test_nothing_is_planned_where_the_shape_is_given(tinyslm, texts: Path) -> No
         ("plan texts --minutes 1 --model.dimm 3", 'there is no setting "model.dimm"'),
         ("plan -", "Standard input can be read only once"),
         ("plan nowhere --minutes 1", "nowhere"),
-        ("train texts --out run --plan none.toml", "Could not read"),
+        ("train texts --out run --plan none.toml", "Check the path given with --plan."),
+        ("train texts --out run --plan texts", "Check the path given with --plan."),
+        ("train texts --out run --config none.toml", "Check the path given with --config."),
     ],
 )
 def test_mistakes(tinyslm, tmp_path: Path, arguments: str, expected: str) -> None:
