@@ -44,7 +44,7 @@ def quickstart(
 
     from tinyslm.cli.progress import stopping, warning, watching
     from tinyslm.cli.telling import tell, working
-    from tinyslm.cli.train import describe_data
+    from tinyslm.cli.starting import describe_data
     from tinyslm.core.config import build_config
     from tinyslm.core.console import say, warn
     from tinyslm.core.files import read_json

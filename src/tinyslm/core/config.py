@@ -63,7 +63,9 @@ def read_config_file(file: Path, option: str = "--config") -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise TinyslmError(f"Could not read {file}: {error.strerror}.", f"Check the path given with {option}.") from None
+        raise TinyslmError(
+            f"Could not read {file}: {error.strerror}.", f"Check the path given with {option}."
+        ) from None
     except UnicodeDecodeError:
         raise TinyslmError(f"{file} is not UTF-8 text.", f"Give a TOML or YAML file to {option}.") from None
     try:
