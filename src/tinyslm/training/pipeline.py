@@ -15,6 +15,7 @@ from tinyslm.data.text import Text
 from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.compiling import refuse_impossible_compiling
 from tinyslm.training.config import RunConfig
 from tinyslm.training.ending import finished_result
 from tinyslm.training.metrics import MetricsLog
@@ -103,6 +104,7 @@ def refuse_impossible(out: Path, config: RunConfig) -> None:
         if find_spec(name) is None:
             raise require_extra("tracking", f'The sink "{name}"')
     pick_dtype(pick_device(config.train.device), config.train.dtype)
+    refuse_impossible_compiling(config)
 
 
 def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
