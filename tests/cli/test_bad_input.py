@@ -145,7 +145,7 @@ def test_all_wrong_settings_are_told_at_once(tinyslm, tmp_path: Path) -> None:
         assert '"model.dept" (Did you mean "model.depth"?)' in said
         assert '"trian" (Did you mean "train"?)' in said
         assert "train.steps = -1: must be greater than or equal to 0" in said
-        assert "train.compile = maybe: must be true or false" in said
+        assert "train.compile = maybe: must be 'auto', 'on' or 'off'" in said
         assert "data.valid_share = 2: must be less than or equal to 0.5" in said
     assert entries(tmp_path) == {"run.toml"}
 

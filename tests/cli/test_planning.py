@@ -8,20 +8,13 @@ from pathlib import Path
 import pytest
 from the_command import TINY, entries
 
+from tinyslm.data import text
+from tinyslm.data.corpus import read_corpus
 from tinyslm.training.config import RunConfig
 from tinyslm.training.memory import peak_bytes
-from tinyslm.training.planning import planner
-from tinyslm.training.planning.cost import Trial, measure_costs
 from tinyslm.training.planning.law import read_law
 
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Measure this machine by two tiny models, for a moment."""
-    trials = [Trial(32, 1, 320, 32, 2), Trial(64, 1, 320, 32, 2)]
-    monkeypatch.setattr(
-        planner, "measure_costs", lambda device, dtype, seconds: measure_costs("cpu", dtype, trials=trials, seconds=0)
-    )
+pytestmark = pytest.mark.usefixtures("machine_looked_at_briefly")
 
 
 def test_a_row_for_each_budget(tinyslm, tmp_path: Path, texts: Path) -> None:
@@ -82,7 +75,9 @@ def test_a_plan_can_be_written_edited_and_trained_by(tinyslm, texts: Path) -> No
     assert "planned" in Path("run/report.html").read_text()
 
 
-def test_training_plans_where_the_shape_is_left_open(tinyslm, texts: Path) -> None:
+def test_training_plans_where_the_shape_is_left_open(tinyslm, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+    monkeypatch.setattr(text, "read_corpus", lambda *given: read.append(given) or read_corpus(*given))
     limits = ("--tokens", "50000", "--train.device", "cpu", "--model.context", "256")
     ended = tinyslm("train", texts, "--out", "run", *limits, "--params", "200k")
     assert ended.code == 0, ended.err
@@ -93,6 +88,8 @@ def test_training_plans_where_the_shape_is_left_open(tinyslm, texts: Path) -> No
     tokens = written["train"]["steps"] * written["train"]["batch"] * 256 or written["train"]["tokens"]
     assert tokens == pytest.approx(50_000, rel=0.05)
     assert written["tokenizer"]["kind"] == plan["settings"]["tokenizer"]["kind"]
+    assert len(read) == 1  # for the plan and for the shards
+    assert plan["data"]["documents"] == 30
 
 
 def test_training_plans_for_shards(tinyslm, texts: Path) -> None:
@@ -125,7 +122,9 @@ def test_nothing_is_planned_where_the_shape_is_given(tinyslm, texts: Path) -> No
         ("plan texts --minutes 1 --model.dimm 3", 'there is no setting "model.dimm"'),
         ("plan -", "Standard input can be read only once"),
         ("plan nowhere --minutes 1", "nowhere"),
-        ("train texts --out run --plan none.toml", "Could not read"),
+        ("train texts --out run --plan none.toml", "Check the path given with --plan."),
+        ("train texts --out run --plan texts", "Check the path given with --plan."),
+        ("train texts --out run --config none.toml", "Check the path given with --config."),
     ],
 )
 def test_mistakes(tinyslm, tmp_path: Path, arguments: str, expected: str) -> None:

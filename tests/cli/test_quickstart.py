@@ -32,18 +32,21 @@ def python() -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("machine_looked_at_briefly")
 def test_a_quickstart(tinyslm, python: Path) -> None:
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("mine")
     ended = tinyslm("quickstart", "--minutes", "0.03", "--text", python, "--out", "mine")
     assert ended.code == 0, ended.err
     assert ended.out.startswith("Training a language model from scratch on python, for 0.03 minutes.\n")
+    assert "\nPlanned: " in ended.out
     rows = [line.split("  ")[0] for line in ended.out.splitlines()]
     for name in ("unigram", "xz -9"):
         assert name in rows
     for said in (
         "of held-out text (less is better):",
-        "this model, 3",
+        "this model, ",
+        "The plan expected ",
         "Completions of ",
         "(originals cut the same way: ",
         "Model folder: mine-2/model\n",
@@ -56,9 +59,19 @@ def test_a_quickstart(tinyslm, python: Path) -> None:
     result = json.loads(Path("mine-2/result.json").read_text())
     assert result["baselines"]["unigram"] > 0
     assert result["functions"]["headers"] >= 1
-    assert {"model/model.safetensors", "report.html", "report.png"} <= entries(Path("mine-2"))
+    assert result["planned"]["bits_per_byte"] > 0
+    assert {"plan.toml", "model/model.safetensors", "report.html", "report.png"} <= entries(Path("mine-2"))
     assert Path("mine/notes.txt").read_text() == "mine"
     assert entries(Path("mine")) == {"notes.txt"}
+
+
+def test_a_quickstart_of_a_given_shape(tinyslm, python: Path) -> None:
+    shape = ("--model.dim", "32", "--model.depth", "1", "--model.context", "32", "--train.device", "cpu")
+    ended = tinyslm("quickstart", "--minutes", "0.02", "--text", python, "--json", *shape)
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["result"]["functions"]["headers"] >= 1
+    assert "plan.toml" not in entries(Path("quickstart"))
+    assert "exclude each other" in tinyslm("quickstart", "--text", python, "--train.steps", "3").mistake()
 
 
 def test_a_folder_that_is_there_is_never_written_to() -> None:
@@ -84,6 +97,7 @@ def test_ctrl_c_in_a_quickstart_says_how_to_go_on(python: Path) -> None:
     from the_command import COMMAND
 
     arguments = [COMMAND, "quickstart", "--minutes", "5", "--text", str(python), "--out", "stopped"]
+    arguments += ["--model.dim", "32", "--model.depth", "1"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         log = Path("stopped/metrics.jsonl")
         while process.poll() is None and not (log.is_file() and '"step"' in log.read_text()):

@@ -76,7 +76,7 @@ def test_a_file_that_is_broken(tmp_path: Path, name: str, content: str, problem:
 
 
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
-    with pytest.raises(TinyslmError, match="Could not read the config file"):
+    with pytest.raises(TinyslmError, match=r"Could not read .*none\.toml"):
         load_config(Outer, tmp_path / "none.toml")
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(TinyslmError, match=r"binary\.toml"):

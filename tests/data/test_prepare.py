@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
@@ -11,9 +12,11 @@ import pytest
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data import corpus, encoding
 from tinyslm.data import prepare as prepare_module
+from tinyslm.data import text as text_module
 from tinyslm.data.config import DataConfig
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards
+from tinyslm.data.text import Inputs, reading
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.training import train_tokenizer
 
@@ -74,7 +77,7 @@ def test_the_side_depends_on_the_document_alone(tmp_path, folder, stories, byte_
 
 
 def test_shards_are_equal_whatever_the_number_of_processes(tmp_path, folder, stories, monkeypatch, byte_tokenizer):
-    monkeypatch.setattr(prepare_module, "ONE_PROCESS", 0)
+    monkeypatch.setattr(text_module, "ONE_PROCESS", 0)
     monkeypatch.setattr(corpus, "TASK", 20_000)
     long_text = "\n\n".join(stories(2500, words=100))
     paths = [
@@ -259,13 +262,39 @@ def test_progress_is_told(tmp_path, folder, stories, byte_tokenizer):
         assert done[-1][0] == done[-1][1] > 5000
 
 
+def test_text_that_was_read_gives_the_shards_of_its_paths(tmp_path, folder, stories):
+    train = folder({"a.jsonl": rows(stories(300) + stories(20)), "bad.jsonl": rows(stories(40, start=300)) + "{"})
+    config = DataConfig(valid_paths=(folder({"v.jsonl": rows(stories(30, start=290))}, "valid"),), workers=1)
+    wanted, told, said = TokenizerConfig(vocab_size=320), [], []
+    of_paths = prepare([train], tmp_path / "a", tokenizer=wanted, config=config, notify=said.append)
+    with reading(Inputs.find([train], config)) as text:
+        spool = text.corpus.folder
+        of_text = prepare(text, tmp_path / "b", tokenizer=wanted, notify=told.append)
+    assert of_text.manifest == of_paths.manifest
+    assert of_text.tokenizer.sha256 == of_paths.tokenizer.sha256
+    assert told == said
+    assert len(told) == 3  # a broken line, repetitions, and what is in the validation text
+    assert not spool.exists()
+
+
+def test_no_space_left_for_reading_is_told(folder, stories):
+    inputs = Inputs.find([folder({"a.jsonl": rows(stories(600))})], DataConfig(workers=1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
+    try:
+        with pytest.raises(TinyslmError, match="File too large"), reading(inputs):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
 NO_SPACE = """
 import resource, sys
 from pathlib import Path
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
 from tinyslm.data.prepare import prepare
-from tinyslm.data import prepare as module
+from tinyslm.data import text as module
 from tinyslm.tokenizer.training import train_tokenizer
 module.ONE_PROCESS = 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))

@@ -106,7 +106,7 @@ def test_a_compiled_run_killed_three_times_ends_with_the_same_weights(
     processes, shards, tiny_config, tmp_path: Path
 ) -> None:
     config = tiny_config(
-        model={"depth": 1}, train={"steps": 12, "compile": True, "micro_batch": 0, "validate_every": 4}
+        model={"depth": 1}, train={"steps": 12, "compile": "on", "micro_batch": 0, "validate_every": 4}
     )
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     first = _spend(processes, shards.folder, undisturbed, config)

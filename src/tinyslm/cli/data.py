@@ -40,8 +40,8 @@ def prepare(
         Any setting, as `--section.key value`.
     """
     from tinyslm.cli.settings import settings as read_settings
+    from tinyslm.cli.starting import describe_data
     from tinyslm.cli.telling import tell, working
-    from tinyslm.cli.train import describe_data
     from tinyslm.core.console import say, warn
     from tinyslm.data.prepare import prepare as prepare_shards
     from tinyslm.tokenizer.tokenizer import Tokenizer

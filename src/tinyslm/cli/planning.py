@@ -1,4 +1,4 @@
-"""What the verbs `plan` and `train` share: budgets from options, and plans in words."""
+"""What the verbs that plan share: budgets from options, and plans in words."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 SHAPE = ("dim", "depth")
 """Who gives one of these has chosen the model."""
-MEASURING_SHARE = 0.03
-"""Of a run's time, what measuring the machine may take."""
 
 
 def given_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
@@ -82,21 +80,6 @@ def describe_plan(plan: Plan) -> str:
     )
 
 
-def plan_run(
-    paths: Sequence[str], out: Path, given: Mapping[str, Any], wanted: Budget, tokenizer: Path | None, *, json: bool
-) -> Plan:
-    """The plan for a run into `out`; said in two lines."""
-    from tinyslm.cli.telling import working
-    from tinyslm.core.console import say
-    from tinyslm.tokenizer.tokenizer import Tokenizer
-    from tinyslm.training.planning.cost import SECONDS
-    from tinyslm.training.planning.planner import Planner
-
-    known = Tokenizer.load(tokenizer) if tokenizer else None
-    with working("Planning", json=json) as progress:
-        seconds = SECONDS if wanted.minutes is None else min(SECONDS, MEASURING_SHARE * 60 * wanted.minutes)
-        planner = Planner.look(paths, given, tokenizer=known, exclude=out, seconds=seconds, progress=progress)
-        plan = planner.plan(wanted)
-    if not json:
-        say(describe_plan(plan))
-    return plan
+def describe_expected(planned: Mapping[str, float]) -> str:
+    """What a plan expected, as a run's result has it: bits per byte with their interval."""
+    return f"{planned['bits_per_byte']:.4f} bits per byte ({planned['low']:.4f} to {planned['high']:.4f})"

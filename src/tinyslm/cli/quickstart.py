@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from tinyslm.cli.options import SettingOptions
+
 if TYPE_CHECKING:
     from tinyslm.data.shards import Shards
     from tinyslm.evaluation.functions import FunctionScore
@@ -23,8 +25,11 @@ def quickstart(
     text: Path | None = None,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("quickstart"),
     json: bool = False,
+    settings: SettingOptions = (),
 ) -> None:
     """Train a model from scratch on text that every machine has: the source of the Python standard library.
+
+    What is trained is planned for the time, as `tinyslm train` does.
 
     Parameters
     ----------
@@ -36,6 +41,8 @@ def quickstart(
         The run folder to write; when it exists, a number is added to its name.
     json
         Print the result as JSON, and no progress.
+    settings
+        Any setting, as `--section.key value`.
     """
     from contextlib import nullcontext
     from time import monotonic, process_time
@@ -43,24 +50,23 @@ def quickstart(
     begun = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
 
     from tinyslm.cli.progress import stopping, warning, watching
-    from tinyslm.cli.telling import tell, working
-    from tinyslm.cli.train import describe_data
-    from tinyslm.core.config import build_config
-    from tinyslm.core.console import say, warn
+    from tinyslm.cli.settings import nested
+    from tinyslm.cli.starting import Order, begin
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.config import build_config, merge
+    from tinyslm.core.console import say
     from tinyslm.core.files import read_json
     from tinyslm.data.standard_library import standard_library
     from tinyslm.training.config import RunConfig
-    from tinyslm.training.pipeline import finish, start
+    from tinyslm.training.pipeline import finish
 
     paths = [str(text)] if text else standard_library()
-    config = build_config(RunConfig, {"train": {"minutes": minutes}}, origin="the options")
+    given = merge({"train": {"minutes": minutes}}, nested(RunConfig, settings))
+    config = build_config(RunConfig, given, origin="the options")
     if not json:
         source = text or "the Python standard library"
         say(f"Training a language model from scratch on {source}, for {minutes:g} minutes.")
-    with working("Preparing the text", json=json) as progress:
-        run = start(paths, _free(out), config=config, notify=warn, progress=progress, spent=monotonic() - begun)
-    if not json:
-        say(describe_data(run.shards.manifest))
+    run = begin(Order(paths, _free(out), given, config, begun, json=json))
     with stopping(run.folder.path, json=json), nullcontext(warning) if json else watching(run) as watch:
         result = finish(run, watch)
     if json:
@@ -114,6 +120,7 @@ def _texts(shards: Shards, split: str, tokens: int) -> list[bytes]:
 
 
 def _tell(run: Run, result: dict[str, Any], others: dict[str, float], functions: FunctionScore | None) -> None:
+    from tinyslm.cli.planning import describe_expected
     from tinyslm.cli.progress import command
     from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
@@ -126,6 +133,8 @@ def _tell(run: Run, result: dict[str, Any], others: dict[str, float], functions:
     table(
         [*rows, (f"this model, {count(result['parameters'])} parameters", f"{result['bits_per_byte']:.3f}", interval)]
     )
+    if planned := result.get("planned"):
+        say(f"The plan expected {describe_expected(planned)}.")
     if functions:
         say(
             f"\nCompletions of {functions.headers} unseen function headers that parse: {functions.completions_parse}"

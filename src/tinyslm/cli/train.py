@@ -13,8 +13,6 @@ from tinyslm.cli.options import SettingOptions
 from tinyslm.core.config import Section
 
 if TYPE_CHECKING:
-    from tinyslm.training.config import RunConfig
-    from tinyslm.training.planning.plan import Plan
     from tinyslm.training.run import Run
 
 
@@ -76,7 +74,9 @@ def train(
 
     begun = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
 
+    from tinyslm.cli.planning import given_settings
     from tinyslm.cli.settings import settings as read_settings
+    from tinyslm.cli.starting import Order, begin
     from tinyslm.core.errors import TinyslmError
     from tinyslm.training.config import RunConfig
 
@@ -95,43 +95,19 @@ def train(
             "Nothing to train on was given." if not paths else "No run folder was given.",
             "For instance: tinyslm train my-texts/ --out runs/first",
         )
-    chosen = read_settings(RunConfig, config, settings)
-    plan = _planned(paths, out, chosen, (config, tokenizer, settings), options)
-    chosen = plan.settings if plan else chosen
-    _start(paths, out, tokenizer, chosen, plan=plan, json=options.as_json, begun=begun)
-
-
-def _planned(
-    paths: tuple[str, ...],
-    out: Path,
-    chosen: RunConfig,
-    given: tuple[Path | None, Path | None, tuple[str, ...]],
-    options: TrainOptions,
-) -> Plan | None:
-    """The plan to train by: the one in a file, one that is made now, or none. given: config, tokenizer, settings."""
-    from tinyslm.cli.planning import budget, describe_plan, given_settings, is_to_be_planned, plan_run
-    from tinyslm.core.console import say
-    from tinyslm.core.errors import TinyslmError
-    from tinyslm.training.pipeline import refuse_impossible
-    from tinyslm.training.planning.plan import read_plan
-
-    config, tokenizer, settings = given
-    refuse_impossible(out, chosen)
-    fixed = given_settings(config, settings)
-    if options.plan is not None:
-        plan = read_plan(options.plan, fixed)
-        if not options.as_json:
-            say(describe_plan(plan))
-        return plan
-    if is_to_be_planned(paths, fixed, chosen):
-        wanted = budget(chosen, options.params, options.memory)
-        return plan_run(paths, out, fixed, wanted, tokenizer, json=options.as_json)
-    if options.params or options.memory:
-        raise TinyslmError(
-            "--params and --memory are for planning a model, and this one's shape or length is given.",
-            "Leave them out, or leave out --model.dim, --model.depth and --train.steps.",
-        )
-    return None
+    order = Order(
+        paths,
+        out,
+        given_settings(config, settings),
+        read_settings(RunConfig, config, settings),
+        begun,
+        tokenizer=tokenizer,
+        plan=options.plan,
+        params=options.params,
+        memory=options.memory,
+        json=options.as_json,
+    )
+    _finish(begin(order), json=options.as_json)
 
 
 def _short_forms(options: TrainOptions) -> Iterator[str]:
@@ -148,35 +124,6 @@ def _short_forms(options: TrainOptions) -> Iterator[str]:
         yield f"train.tokens={options.tokens}"
     if options.strict:
         yield "data.strict=true"
-
-
-def _start(
-    paths: tuple[str, ...],
-    out: Path,
-    tokenizer: Path | None,
-    config: RunConfig,
-    *,
-    plan: Plan | None,
-    json: bool,
-    begun: float,
-) -> None:
-    from time import monotonic
-
-    from tinyslm.cli.telling import working
-    from tinyslm.core.console import say, warn
-    from tinyslm.tokenizer.tokenizer import Tokenizer
-    from tinyslm.training.pipeline import start
-    from tinyslm.training.planning.plan import FILE
-
-    given = Tokenizer.load(tokenizer) if tokenizer else None
-    with working("Preparing the text", json=json) as progress:
-        spent = monotonic() - begun
-        run = start(paths, out, config=config, tokenizer=given, notify=warn, progress=progress, spent=spent)
-    if plan:
-        plan.write(out / FILE)
-    if not json:
-        say(describe_data(run.shards.manifest))
-    _finish(run, json=json)
 
 
 def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, json: bool) -> None:
@@ -206,6 +153,7 @@ def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, jso
 
 def _finish(run: Run, *, json: bool) -> None:
     """Train to the end with the progress shown; Ctrl-C saves and says how to go on."""
+    from tinyslm.cli.planning import describe_expected
     from tinyslm.cli.progress import command, stopping, warning, watching
     from tinyslm.core.console import say
     from tinyslm.training.pipeline import finish
@@ -219,7 +167,7 @@ def _finish(run: Run, *, json: bool) -> None:
         result = finish(run, watch)
     say(f"\nValidation: {describe_score(result)}")
     if planned := result.get("planned"):
-        say(f"Expected:   {planned['bits_per_byte']:.4f} bits per byte ({planned['low']:.4f} to {planned['high']:.4f})")
+        say(f"Expected:   {describe_expected(planned)}")
     say(f"Model folder: {path / 'model'}\nReport:       {path / 'report.html'}")
     say(f"Try it:       {command()} generate {path / 'model'} --prompt 'Once'")
 
@@ -243,15 +191,3 @@ def describe_interval(score: Mapping[str, float]) -> str:
     if score["documents"] == 1:
         return "one document, so no interval"
     return f"95 % interval {score['low']:.4f} to {score['high']:.4f} over {score['documents']:,} documents"
-
-
-def describe_data(manifest: Mapping[str, Any]) -> str:
-    """One line: how much text, in how many tokens."""
-    from tinyslm.core.quantities import count, size
-
-    train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
-    return (
-        f"{train['documents']:,} documents ({size(train['utf8_bytes'])}, {count(train['tokens'])} tokens) to train on, "
-        f"{valid['documents']:,} ({size(valid['utf8_bytes'])}) to validate on; "
-        f"vocabulary {manifest['tokenizer']['vocab_size']:,}."
-    )

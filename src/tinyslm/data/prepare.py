@@ -1,8 +1,8 @@
 """The whole way from text to shards: `prepare`.
 
-Pass one reads, cleans and describes all text (`corpus.py`); then it is decided what is dropped and what is held out
-(`duplicates.py`, `split.py`); pass two encodes what is kept and writes it (`encoding.py`). Equal inputs give equal
-shards, however many processes work.
+Pass one reads, cleans and describes all text, and decides what is dropped (`text.py`); then it is decided what is held
+out (`split.py`); pass two encodes what is kept and writes it (`encoding.py`). Equal inputs give equal shards, however
+many processes work.
 """
 
 from __future__ import annotations
@@ -10,37 +10,31 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, sha256_json, write_manifest
-from tinyslm.core.quantities import size
 from tinyslm.data.config import DataConfig
-from tinyslm.data.corpus import Corpus, read_corpus
-from tinyslm.data.documents import Notify, Progress, Tally, nothing_to_read, silent
-from tinyslm.data.duplicates import Drop, find_duplicates
+from tinyslm.data.documents import Notify, Progress, silent
+from tinyslm.data.duplicates import Drop
 from tinyslm.data.encoding import write_splits
 from tinyslm.data.shards import KIND, VERSION, Shards, is_shards
-from tinyslm.data.sources import Source, find_sources, fingerprint
+from tinyslm.data.sources import fingerprint
 from tinyslm.data.split import Split, sample_pieces, split_corpus
+from tinyslm.data.text import Inputs, Text, read_text
 from tinyslm.data.workers import Workers
-from tinyslm.hardware.limits import usable_cores
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 
-SMALLEST = 2_000  # bytes of text
 SAMPLE = 20_000_000  # bytes that a tokenizer is trained on
-ONE_PROCESS = 4_000_000  # bytes below which starting processes costs more than it saves
 
 
 def prepare(
-    paths: Sequence[str],
+    paths: Sequence[str] | Text,
     out: Path,
     *,
     tokenizer: Tokenizer | TokenizerConfig | None = None,
@@ -48,10 +42,11 @@ def prepare(
     progress: Progress = silent,
     notify: Notify = silent,
 ) -> Shards:
-    """Make the shards folder `out` from the text in `paths` (files, folders, globs, `-`, `hf://NAME`).
+    """Make the shards folder `out` from the text in `paths` (files, folders, globs, `-`, `hf://NAME`), or read before.
 
     tokenizer: one that exists, or the settings of one to be trained on the training text. Documents begin with no
     token of their own, whatever an existing one puts before its prompts: each follows the end of the one before.
+    config: of paths; text that was read before has its own.
     progress: told `(stage, bytes done, bytes in all)`; the second number is 0 where it cannot be known.
     notify: told in a sentence what was skipped, dropped or decided.
 
@@ -59,72 +54,40 @@ def prepare(
     replaced when the new shards are complete, and untouched if anything fails.
     Raises `TinyslmError` when a path, the text in it, or `out` cannot be used.
     """
-    config = config or DataConfig()
+    text = paths if isinstance(paths, Text) else None
+    given = paths.inputs if isinstance(paths, Text) else Inputs.find(paths, config or DataConfig(), Path(out))
+    assert config in (None, given.config), "text is read with one configuration"
     tokenizer = tokenizer.without_start() if isinstance(tokenizer, Tokenizer) else tokenizer
-    given = _Given.find(paths, config, exclude=Path(out))
-    inputs = _fingerprint(given.sources, config, tokenizer)
+    inputs = _fingerprint(given, tokenizer)
     if earlier := _earlier(Path(out), inputs, notify):
         return earlier
-    with atomic_folder(Path(out)) as folder, Workers(_worker_count(given.sources, config)) as workers:
+    with atomic_folder(Path(out)) as folder, Workers(given.processes) as workers:
         spool = folder / "spool"
         spool.mkdir()
-        corpus = read_corpus(given.sources, config, spool, given.tallies, workers, progress)
-        if not len(corpus.document_bytes):
-            raise nothing_to_read(given.paths, given.total.counts.items())
-        held_out = corpus.document_origins < len(config.valid_paths)
-        drops = find_duplicates(corpus, held_out, config)
-        split = _split(corpus, drops, held_out, config)
-        kept = (drops == Drop.KEPT)[corpus.pieces.documents]
+        text = text or read_text(given, spool, workers, progress)
+        split = _split(text)
+        kept = text.kept[text.corpus.pieces.documents]
         if not isinstance(tokenizer, Tokenizer):
             progress("tokenizer", 0, 0)
             wanted = tokenizer or TokenizerConfig()
-            texts = corpus.texts(sample_pieces(corpus, kept & ~split.valid, SAMPLE))
-            tokenizer = train_tokenizer(texts, kind=wanted.kind, vocab_size=wanted.vocab_size)
-        counts = write_splits(corpus, split, kept, tokenizer, folder, workers, progress)
+            sample = text.corpus.texts(sample_pieces(text.corpus, kept & ~split.valid, SAMPLE))
+            tokenizer = train_tokenizer(sample, kind=wanted.kind, vocab_size=wanted.vocab_size)
+        counts = write_splits(text.corpus, split, kept, tokenizer, folder, workers, progress)
         shutil.rmtree(spool)
-        manifest = _manifest(given, corpus, drops, split, config)
+        manifest = _manifest(text, split)
         write_manifest(folder, {**manifest, **counts, "tokenizer": _describe(tokenizer), "inputs": inputs})
     for message in _messages(given, manifest):
         notify(message)
     return Shards.open(Path(out), verify=False)
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """What the user gave: paths (those for validation first), the sources found in them, and a tally for each path."""
-
-    paths: tuple[str, ...]
-    sources: list[Source]
-    tallies: list[Tally]
-
-    @classmethod
-    def find(cls, paths: Sequence[str], config: DataConfig, exclude: Path) -> _Given:
-        everything = (*config.valid_paths, *paths)
-        tallies = [Tally() for _ in everything]
-        return cls(everything, find_sources(everything, tallies, exclude), tallies)
-
-    @property
-    def total(self) -> Tally:
-        total = Tally()
-        for tally in self.tallies:
-            total.merge(tally)
-        return total
-
-
-def _worker_count(sources: Sequence[Source], config: DataConfig) -> int:
-    sizes = [ONE_PROCESS if source.size is None else source.size for source in sources]
-    return (config.workers or usable_cores()) if sum(sizes) >= ONE_PROCESS else 1
-
-
-def _fingerprint(
-    sources: Sequence[Source], config: DataConfig, tokenizer: Tokenizer | TokenizerConfig | None
-) -> str | None:
+def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -> str | None:
     """A hash of everything that the shards depend on; None when the text cannot be read twice."""
-    text = fingerprint(sources)
+    text = fingerprint(given.sources)
     if text is None:
         return None
     made_by = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else (tokenizer or TokenizerConfig()).model_dump()
-    return sha256_json([VERSION, text, config.model_dump(mode="json", exclude={"workers"}), made_by])
+    return sha256_json([VERSION, text, given.config.model_dump(mode="json", exclude={"workers"}), made_by])
 
 
 def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
@@ -147,35 +110,25 @@ def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
     return shards
 
 
-def _split(corpus: Corpus, drops: NDArray[np.uint8], held_out: NDArray[np.bool_], config: DataConfig) -> Split:
-    """Train or validation for every piece; an error when there is too little text for either."""
-    kept = drops == Drop.KEPT
-    found = int(corpus.document_bytes[kept & ~held_out].sum())
-    if found < SMALLEST:
-        dropped = int(np.count_nonzero(~kept))
-        raise TinyslmError(
-            f"There is too little text: {size(found)} to train on"
-            + (f", after {dropped} repeated documents were dropped" if dropped else "")
-            + f"; {size(SMALLEST)} is the least that makes sense, and a useful model needs more than 1 MB.",
-            "Give more text.",
-        )
+def _split(text: Text) -> Split:
+    """Train or validation for every piece; an error when there is nothing to validate on."""
+    config = text.inputs.config
     if config.valid_paths:
-        if not (kept & held_out).any():
+        if not (text.kept & text.held_out).any():
             raise TinyslmError(
                 f"No text was found in {', '.join(config.valid_paths)}.", "Give validation paths that hold text."
             )
-        return Split("given", held_out[corpus.pieces.documents])
-    return split_corpus(corpus, kept, config.valid_share)
+        return Split("given", text.held_out[text.corpus.pieces.documents])
+    return split_corpus(text.corpus, text.kept, config.valid_share)
 
 
 def _describe(tokenizer: Tokenizer) -> dict[str, Any]:
     return {"sha256": tokenizer.sha256, "kind": tokenizer.kind, "vocab_size": tokenizer.vocab_size}
 
 
-def _manifest(
-    given: _Given, corpus: Corpus, drops: NDArray[np.uint8], split: Split, config: DataConfig
-) -> dict[str, Any]:
+def _manifest(text: Text, split: Split) -> dict[str, Any]:
     """What the manifest tells of the text: for each path, what was read, and what was dropped and why."""
+    given, corpus, drops, config = text.inputs, text.corpus, text.drops, text.inputs.config
     sources = []
     for origin, (path, tally) in enumerate(zip(given.paths, given.tallies, strict=True)):
         here = corpus.document_origins == origin
@@ -204,7 +157,7 @@ def _manifest(
     }
 
 
-def _messages(given: _Given, manifest: dict[str, Any]) -> list[str]:
+def _messages(given: Inputs, manifest: dict[str, Any]) -> list[str]:
     """What a user should be told about the text."""
     dropped: Counter[str] = Counter()
     for source in manifest["sources"]:

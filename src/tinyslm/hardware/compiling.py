@@ -58,8 +58,13 @@ def compiler() -> list[str]:
 
 def cache_folder() -> Path:
     """Where compiled libraries lie."""
+    return user_cache() / "native"
+
+
+def user_cache() -> Path:
+    """Where everything lies that can be made again."""
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tinyslm" / "native"
+    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tinyslm"
 
 
 def private(folder: Path) -> Path:

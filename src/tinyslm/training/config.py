@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tinyslm.core.config import Section
 from tinyslm.data.config import DataConfig
@@ -43,6 +43,7 @@ class ScheduleConfig(Section):
 
 
 USUAL_MINUTES = 10.0
+_SWITCH: dict[bool | str, str] = {True: "on", False: "off", "true": "on", "false": "off"}
 
 
 class LoopConfig(Section):
@@ -63,8 +64,9 @@ class LoopConfig(Section):
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
     micro_batch: int = Field(default=0, ge=0, description="Sequences computed at once; 0: the whole batch.")
     seed: int = Field(default=1, ge=0, description="Decides initial weights, dropout and the order of the data.")
-    compile: bool = Field(
-        default=False, description="Compile the model with torch.compile (slow to start, then faster)."
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="torch.compile: on, off, or auto: on where it is faster, tried in long runs where it could be.",
     )
     checkpoint_activations: bool = Field(
         default=False, description="Compute each block again in the backward pass: slower, with much less memory."
@@ -93,6 +95,12 @@ class LoopConfig(Section):
     )
     keep: int = Field(default=2, gt=0, description="Newest checkpoints to keep, besides the best.")
     sinks: tuple[str, ...] = Field(default=(), description="Where else to send the log: tensorboard, trackio.")
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        """`true` and `false` are on and off."""
+        return _SWITCH.get(value, value) if isinstance(value, (bool, str)) else value
 
     @model_validator(mode="before")
     @classmethod

@@ -1,6 +1,7 @@
 """How fast this machine is at what a run does: everything is tried for a moment before the run begins, and timed."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from tinyslm.evaluation.loss import mean_loss
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.budget import VALIDATIONS, Costs
 from tinyslm.training.checkpoint import save_weights
+from tinyslm.training.compiling import Compiling, Timing, choose, compile_model
 from tinyslm.training.config import RunConfig
 from tinyslm.training.looking import QUICK_TOKENS, quick_windows, sample_text, uncompiled
 from tinyslm.training.loop import StepSettings, train_steps
@@ -51,13 +53,20 @@ def measured(
     config: RunConfig,
     settings: StepSettings,
     folder: Path,
-) -> tuple[Costs, dict[str, int]]:
-    """What the parts of a run cost here, and how many tokens of validation its time allows (as settings).
+) -> tuple[Costs, Compiling, dict[str, Any]]:
+    """What the parts of a run cost here, whether its updates are compiled, and the settings that follow from both.
 
     Model and random generators stay as they are; what is written on trial, in `folder`, is removed.
     """
     seconds = (config.train.minutes or 0.0) * 60
-    update = seconds_per_step(model, objective, batch, config, settings, seconds * SHARE_OF_TIME)
+
+    def measure(compiled: bool) -> Timing:
+        trial = copy.deepcopy(model)
+        if compiled:
+            compile_model(trial)
+        return time_updates(trial, objective, batch, config, settings, seconds * SHARE_OF_TIME)
+
+    compiling, update = choose(config, batch.device, settings.dtype, measure)
     windows = quick_windows(shards, config)
     some = windows[: max(1, TRIED_TOKENS // config.model.context)].to(batch.device)
     with uncompiled():
@@ -77,29 +86,29 @@ def measured(
         scoring=score * spread_tokens(shards.split("valid"), scored) / validation,
         report=len(CURVES) * timed(try_drawing()),
     )
-    return costs, {"validation_tokens": looked, "score_tokens": scored}
+    decided = {"validation_tokens": looked, "score_tokens": scored, "compile": "on" if compiling.on else "off"}
+    return costs, compiling, decided
 
 
-def seconds_per_step(
+def time_updates(
     model: Decoder, objective: Objective, batch: Tensor, config: RunConfig, settings: StepSettings, limit: float
-) -> float:
-    """The median time of an update, measured for about `limit` seconds on a copy of the model."""
-    trial = copy.deepcopy(model)
-    if config.train.compile:
-        trial.model.compile()  # a copy is not compiled, even of a model that is
-    optimizers = Optimizers(trial, config.optimizer)
-    end = time.monotonic() + limit
+) -> Timing:
+    """The median time of an update after the first one, measured for about `limit` seconds; they change the model."""
+    optimizers = Optimizers(model, config.optimizer)
+    end = math.inf
     times: list[float] = []
     with torch.random.fork_rng():
         before = time.monotonic()
-        for _ in train_steps(trial, objective, lambda: batch, optimizers, settings):
+        for _ in train_steps(model, objective, lambda: batch, optimizers, settings):
             now = time.monotonic()
             times.append(now - before)
             before = now
             tried = len(times) - WARM_UP
+            end = now + limit if tried == 0 else end
             if tried >= MOST or (tried >= FEWEST and now > end):
                 break
-    return median(times[WARM_UP:])
+    usual = median(times[WARM_UP:])
+    return Timing(usual, max(0.0, sum(times[:WARM_UP]) - WARM_UP * usual))
 
 
 def timed(work: Callable[[], Any]) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 from tinyslm.core.files import read_json, write_json
 from tinyslm.training.budget import Costs, fitting_steps, is_due
+from tinyslm.training.compiling import Compiling
 from tinyslm.training.config import LoopConfig
 from tinyslm.training.timetable import Correction, Timetable
 
@@ -18,20 +19,24 @@ from tinyslm.training.timetable import Correction, Timetable
 class Pace:
     """What a run with a given time has decided.
 
-    steps: planned at the start, which took `seconds` (preparing the text included). costs: measured then.
+    steps: planned at the start, which took `seconds` (preparing the text included). costs: measured then. compiling:
+    whether updates are compiled.
     """
 
     steps: int
     seconds: float
     costs: Costs
     corrections: tuple[Correction, ...] = ()
+    compiling: Compiling | None = None
 
     @classmethod
     def read(cls, file: Path) -> "Pace":
         """The pace that `file` holds; raises `TinyslmError` when it does not."""
         stored = read_json(file)
         corrections = tuple(Correction(**correction) for correction in stored["corrections"])
-        return cls(**{**stored, "costs": Costs(**stored["costs"]), "corrections": corrections})
+        compiling = Compiling(**stored["compiling"]) if stored.get("compiling") else None
+        costs = Costs(**stored["costs"])
+        return cls(**{**stored, "costs": costs, "corrections": corrections, "compiling": compiling})
 
     def write(self, file: Path) -> None:
         """Store it, whole or not at all."""

@@ -11,9 +11,11 @@ from tinyslm.core.files import write_json
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
+from tinyslm.data.text import Text
 from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.compiling import refuse_impossible_compiling
 from tinyslm.training.config import RunConfig
 from tinyslm.training.ending import finished_result
 from tinyslm.training.metrics import MetricsLog
@@ -59,7 +61,7 @@ def resume(
 
 
 def start(
-    paths: Sequence[str | Path],
+    source: Sequence[str | Path] | Text,
     out: str | Path,
     *,
     config: RunConfig | None = None,
@@ -68,7 +70,7 @@ def start(
     progress: Progress = silent,
     spent: float = 0.0,
 ) -> Run:
-    """Prepare the data (unless `paths` is one shards folder) and begin a run in `out`, ready to train.
+    """Prepare the data and begin a run in `out`, ready to train. source: paths, text that was read, or a shards folder.
 
     Where the settings give minutes, the preparation counts, and so do seconds that the caller has `spent` before.
     """
@@ -76,13 +78,15 @@ def start(
     config = config or RunConfig()
     out = Path(out)
     refuse_impossible(out, config)
-    if len(paths) == 1 and is_shards(Path(paths[0])):
+    if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
         if tokenizer is not None:
-            raise TinyslmError(f"{paths[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out.")
-        shards = Shards.open(Path(paths[0]))
+            raise TinyslmError(
+                f"{source[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out."
+            )
+        shards = Shards.open(Path(source[0]))
         return Run.start(out, shards, config, spent=time.monotonic() - begun)
     shards = prepare(
-        [str(path) for path in paths],
+        source if isinstance(source, Text) else [str(path) for path in source],
         RunFolder(out).shards,
         tokenizer=tokenizer or config.tokenizer,
         config=config.data,
@@ -100,6 +104,7 @@ def refuse_impossible(out: Path, config: RunConfig) -> None:
         if find_spec(name) is None:
             raise require_extra("tracking", f'The sink "{name}"')
     pick_dtype(pick_device(config.train.device), config.train.dtype)
+    refuse_impossible_compiling(config)
 
 
 def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:

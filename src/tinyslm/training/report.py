@@ -174,13 +174,27 @@ def _pace(events: Sequence[Mapping[str, Any]]) -> list[Block]:
         )
         for row in _all(events, "pace")
     ]
+    how = _computing(_first(events, "start").get("compiling") or {})
     if not rows:
-        return []
+        return how
     header = ("after step", "of the schedule", "time", "steps planned before", "steps planned since")
     return [
         Paragraph("The number of steps was set anew on the way, for the run to end on time."),
         Folded("When, and to what", [Table(rows, header)]),
+        *how,
     ]
+
+
+def _computing(compiling: Mapping[str, Any]) -> list[Block]:
+    """Whether the updates were compiled, and what was measured before that was decided."""
+    if not compiling:
+        return []
+    way = "compiled with torch.compile" if compiling["on"] else "not compiled with torch.compile"
+    ways = [("as written", compiling.get("eager")), ("compiled", compiling.get("compiled"))]
+    timed = " and ".join(f"{1000 * seconds:.4g} ms {name}" for name, seconds in ways if seconds)
+    warm_up = compiling.get("warm_up")
+    spent = f"; compiling took {warm_up:.3g} s" if warm_up is not None else ""
+    return [Paragraph(f"Updates were {way}: {compiling['reason']}. Measured before: {timed}{spent}.")]
 
 
 def _samples(events: Sequence[Mapping[str, Any]]) -> list[Block]:

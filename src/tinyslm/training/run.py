@@ -8,7 +8,7 @@ when it was looked at or interrupted.
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +33,7 @@ from tinyslm.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from tinyslm.training.compiling import compile_model, refuse_impossible_compiling
 from tinyslm.training.config import RunConfig
 from tinyslm.training.ending import finish
 from tinyslm.training.interrupt import Interrupted, StopRequest, stop_requests
@@ -90,6 +91,9 @@ class Run:
         run.loader.restore({**run.loader.state(), "epoch": 0, "position": 0})
         if config.train.minutes:
             run._plan()
+        elif config.train.compile == "auto":  # how fast it is, is not looked at
+            run._decide({"compile": "off"})
+        run._compile()
         run.folder = RunFolder.create(path, run.config, shards)
         run.folder.record_circumstances(run.device, run.dtype)
         run.progress = replace(run.progress, seconds=run.seconds)
@@ -113,6 +117,7 @@ class Run:
             folder.remove_leftovers()
         run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
         run.clock = clock
+        run._compile()
         folder.warn_of_changes(run.device, run.dtype, warn)
         if run.config.train.minutes:
             pace = Pace.read(folder.pace_file)
@@ -133,8 +138,6 @@ class Run:
         torch.manual_seed(config.train.seed)
         model = Decoder(config.model).to(device)
         model.model.recompute = config.train.checkpoint_activations
-        if config.train.compile:
-            model.model.compile()
         loader = Loader(
             shards.split("train"), context=config.model.context, batch=config.train.batch, seed=config.train.seed
         )
@@ -292,6 +295,7 @@ class Run:
         }
 
     def _start_event(self) -> Event:
+        compiling = self.pacer.pace.compiling if self.pacer else None
         return {
             "event": "start",
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -300,6 +304,7 @@ class Run:
             "parameters": self.config.model.parameters,
             "bytes_per_token": bytes_per_token(self.shards.split("train")),
             "resumed_from": self.progress.step,
+            "compiling": asdict(compiling) if compiling else None,
         }
 
     def _step_event(self, report: StepReport, meter: Meter) -> Event:
@@ -335,7 +340,7 @@ class Run:
         batch = self._next_batch()
         self.loader.restore(begun)
         settings = replace(self._step_settings(), learning_rate_share=lambda _: 1.0)
-        costs, decided = measured(
+        costs, compiling, decided = measured(
             self.model,
             OBJECTIVES["pretrain"],
             batch,
@@ -344,12 +349,22 @@ class Run:
             settings,
             self.folder.checkpoints,
         )
-        self.config = build_config(RunConfig, merge(self.config.model_dump(), {"train": decided}))
+        self._decide(decided)
         seconds, budget = self.seconds, 60 * (train.minutes or 0.0)
-        pace = Pace(fitting_steps(budget - seconds, 0.0, costs, train), seconds, costs)
+        pace = Pace(fitting_steps(budget - seconds, 0.0, costs, train), seconds, costs, compiling=compiling)
         pace.write(self.folder.pace_file)
         self.pacer = Pacer(self.folder.pace_file, pace, train)
         self.progress = replace(self.progress, costs=costs)
+
+    def _compile(self) -> None:
+        """Have the model compiled, where that was decided."""
+        refuse_impossible_compiling(self.config)
+        if self.config.train.compile == "on":
+            compile_model(self.model)
+
+    def _decide(self, decided: dict[str, Any]) -> None:
+        """Put what the run decided itself into its settings."""
+        self.config = build_config(RunConfig, merge(self.config.model_dump(), {"train": decided}))
 
 
 def _short_of_time(seconds: float, config: RunConfig) -> str:

@@ -143,9 +143,11 @@ class RunFolder:
 
 
 def _with_decisions(settings: RunConfig, run: RunConfig) -> RunConfig:
-    """Settings with what a run decides itself: the vocabulary, and how much text it is validated and scored on."""
+    """Settings with what a run decides itself: vocabulary, how much text it is scored on, whether it is compiled."""
     keys = ("validation_tokens", "score_tokens")
-    train = {key: getattr(settings.train, key) or getattr(run.train, key) for key in keys}
+    train: dict[str, Any] = {key: getattr(settings.train, key) or getattr(run.train, key) for key in keys}
+    if settings.train.compile == "auto":
+        train["compile"] = run.train.compile
     decisions = {"model": {"vocab_size": run.model.vocab_size}, "train": train}
     return build_config(RunConfig, merge(settings.model_dump(), decisions))
 

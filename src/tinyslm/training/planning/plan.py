@@ -107,7 +107,7 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
 
     Raises `TinyslmError` for a file that is none, naming every mistake in it.
     """
-    values = read_config_file(path)
+    values = read_config_file(path, "--plan")
     if missing := [name for name in ("settings", "data", "machine") if name not in values]:
         raise TinyslmError(
             f"{path} is no plan: it has no section [{missing[0]}].",

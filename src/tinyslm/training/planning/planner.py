@@ -11,6 +11,7 @@ from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.documents import Progress, silent
 from tinyslm.data.shards import Shards, is_shards
+from tinyslm.data.text import Text
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import memory_bytes
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -36,33 +37,30 @@ class Planner:
     @classmethod
     def look(
         cls,
-        paths: Sequence[str],
+        source: Sequence[str] | Text,
         given: Mapping[str, Any] | None = None,
         *,
         tokenizer: Tokenizer | None = None,
-        exclude: Path | None = None,
         seconds: float = SECONDS,
         progress: Progress = silent,
     ) -> "Planner":
-        """Look at the text in `paths` (or at one shards folder), and measure the machine for about `seconds`.
+        """Look at the text in paths, that was read, or of one shards folder; measure the machine for about `seconds`.
 
         Raises `TinyslmError` when there is no or too little text, or the settings leave nothing to choose from.
         """
         given = _without_length(given or {})
         base = build_config(RunConfig, given)
         pick_dtype(pick_device(base.train.device), base.train.dtype)
-        if "-" in paths:
+        if not isinstance(source, Text) and "-" in source:
             raise TinyslmError(
                 "Standard input can be read only once, so that there is nothing to plan from.",
                 "Save it in a file first, or train without a plan: give --model.dim and --model.depth.",
             )
-        if len(paths) == 1 and is_shards(Path(paths[0])):
-            survey = survey_shards(Shards.open(Path(paths[0])))
+        if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
+            survey = survey_shards(Shards.open(Path(source[0])))
         else:
             wanted = base.tokenizer if "tokenizer" in given else None
-            survey = survey_text(
-                paths, base.data, tokenizer=tokenizer, wanted=wanted, exclude=exclude, progress=progress
-            )
+            survey = survey_text(source, base.data, tokenizer=tokenizer, wanted=wanted, progress=progress)
         progress("measure the machine", 0, 0)
         costs = measure_costs(base.train.device, base.train.dtype, seconds=seconds)
         return cls(survey, costs, Search(survey, costs, read_law(), given))

@@ -4,25 +4,18 @@ What is measured on a sample is measured on whole documents, spread evenly over 
 """
 
 import math
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from tinyslm.core.config import Section
-from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
-from tinyslm.data.corpus import Corpus, Flags, read_corpus
-from tinyslm.data.documents import Progress, Tally, nothing_to_read, silent
-from tinyslm.data.duplicates import Drop, find_duplicates
-from tinyslm.data.prepare import SMALLEST
+from tinyslm.data.corpus import Corpus, Flags
+from tinyslm.data.documents import Progress, silent
 from tinyslm.data.shards import Shards
-from tinyslm.data.sources import find_sources
-from tinyslm.data.workers import Workers
-from tinyslm.hardware.limits import usable_cores
+from tinyslm.data.text import Inputs, Text, reading
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import CHARACTERS_FOR_A_TOKEN, train_tokenizer, train_tokenizers
@@ -37,7 +30,6 @@ TOKENIZER_SAMPLE = 1_500_000
 LONG_PIECE = 8_000
 """Where the documents are few, bytes of the pieces that they are cut into for the sample."""
 FEW_DOCUMENTS = 50
-ONE_PROCESS = 4_000_000
 
 
 class Survey(Section):
@@ -91,45 +83,32 @@ def survey_shards(shards: Shards) -> Survey:
 
 
 def survey_text(
-    paths: Sequence[str],
-    config: DataConfig,
+    source: Sequence[str] | Text,
+    config: DataConfig | None = None,
     *,
     tokenizer: Tokenizer | None = None,
     wanted: TokenizerConfig | None = None,
-    exclude: Path | None = None,
     progress: Progress = silent,
 ) -> Survey:
-    """Read all text in `paths`, find what repeats, and measure samples; nothing is kept.
+    """Measure samples of text: what was read of some paths, or paths, of which then nothing is kept.
 
-    tokenizer: the one that will be used. wanted: the settings of the one that will be trained. Without either, trial
-    tokenizers are trained, one for each of `VOCABULARIES` that the text supports, beside a token for each byte.
-    Raises `TinyslmError` when a path cannot be read, or there is too little text.
+    config: for paths. tokenizer: the one that will be used. wanted: the settings of the one that will be trained.
+    Without either, trial tokenizers are trained, one for each of `VOCABULARIES` that the text supports, beside a token
+    for each byte. Raises `TinyslmError` when a path cannot be read, or there is too little text.
     """
+    if not isinstance(source, Text):
+        with reading(Inputs.find(source, config or DataConfig()), progress) as text:
+            return survey_text(text, tokenizer=tokenizer, wanted=wanted, progress=progress)
+    progress("measure", 0, 0)
     begun = time.perf_counter()
-    everything = (*config.valid_paths, *paths)
-    tallies = [Tally() for _ in everything]
-    sources = find_sources(everything, tallies, exclude)
-    size = sum(ONE_PROCESS if source.size is None else source.size for source in sources)
-    processes = (config.workers or usable_cores()) if size >= ONE_PROCESS else 1
-    with tempfile.TemporaryDirectory() as folder, Workers(processes) as workers:
-        corpus = read_corpus(sources, config, Path(folder), tallies, workers, progress)
-        if not len(corpus.document_bytes):
-            raise nothing_to_read(everything, [])
-        held_out = corpus.document_origins < len(config.valid_paths)
-        kept = find_duplicates(corpus, held_out, config) == Drop.KEPT
-        training = kept & ~held_out
-        found = int(corpus.document_bytes[training].sum())
-        if found < SMALLEST:
-            raise TinyslmError(
-                f"There is too little text: {found:,} bytes to train on, when repeated documents are dropped.",
-                f"Give more text: {SMALLEST:,} bytes are the least that makes sense.",
-            )
-        progress("measure", 0, 0)
-        sample = _cut_evenly(_spread(corpus, training, SAMPLE))
-        for_tokenizers = _spread(corpus, training, TOKENIZER_SAMPLE)
+    corpus, settings, kept = source.corpus, source.inputs.config, source.kept
+    training = kept & ~source.held_out
+    found = int(corpus.document_bytes[training].sum())
+    sample = _cut_evenly(_spread(corpus, training, SAMPLE))
     documents, unique = int(np.count_nonzero(kept)), int(corpus.document_bytes[kept].sum())
-    training_bytes = found if config.valid_paths else int(found * (1 - config.valid_share))
+    training_bytes = found if settings.valid_paths else int(found * (1 - settings.valid_share))
     xz, contexts = xz_bits(sample), context_bits(sample)
+    for_tokenizers = _spread(corpus, training, TOKENIZER_SAMPLE)
     bytes_per_token = _bytes_per_token(for_tokenizers, (found, documents), tokenizer, wanted)
     return Survey(
         bytes=int(corpus.document_bytes.sum()),
@@ -137,7 +116,7 @@ def survey_text(
         training_bytes=training_bytes,
         held_out_bytes=unique - training_bytes,
         documents=documents,
-        seconds=round(time.perf_counter() - begun, 2),
+        seconds=round(source.seconds + time.perf_counter() - begun, 2),
         xz_bits=round(xz, 4),
         context_bits=round(contexts, 4),
         bytes_per_token=bytes_per_token,

@@ -1,0 +1,121 @@
+"""Text that was read: what planning looks at and shards are made from, so that nobody reads it twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import disk_error
+from tinyslm.core.quantities import size
+from tinyslm.data.config import DataConfig
+from tinyslm.data.corpus import Corpus, Flags, read_corpus
+from tinyslm.data.documents import Progress, Tally, nothing_to_read, silent
+from tinyslm.data.duplicates import Drop, find_duplicates
+from tinyslm.data.sources import Source, find_sources
+from tinyslm.data.workers import Workers
+from tinyslm.hardware.limits import usable_cores
+
+SMALLEST = 2_000  # bytes of text
+ONE_PROCESS = 4_000_000  # bytes below which starting processes costs more than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the user gave: paths (those for validation first), the sources found in them, and a tally for each path."""
+
+    paths: tuple[str, ...]
+    config: DataConfig
+    sources: list[Source]
+    tallies: list[Tally]
+
+    @classmethod
+    def find(cls, paths: Sequence[str], config: DataConfig, exclude: Path | None = None) -> Inputs:
+        """Find the sources; the folder `exclude` is none. Raises `TinyslmError` for a path with nothing in it."""
+        everything = (*config.valid_paths, *paths)
+        tallies = [Tally() for _ in everything]
+        return cls(everything, config, find_sources(everything, tallies, exclude), tallies)
+
+    @property
+    def total(self) -> Tally:
+        """The tallies of all paths together."""
+        total = Tally()
+        for tally in self.tallies:
+            total.merge(tally)
+        return total
+
+    @property
+    def processes(self) -> int:
+        """How many processes are worth starting for so much text."""
+        sizes = [ONE_PROCESS if source.size is None else source.size for source in self.sources]
+        return (self.config.workers or usable_cores()) if sum(sizes) >= ONE_PROCESS else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """All text of some inputs, cleaned and spooled on the disk, and which documents in it repeat others.
+
+    held_out: flags the documents that were given for validation. drops: a `Drop` for each document. seconds: how long
+    reading took. It can be used as long as the folder that it was read into is there.
+    """
+
+    inputs: Inputs
+    corpus: Corpus
+    held_out: Flags
+    drops: NDArray[np.uint8]
+    seconds: float
+
+    @property
+    def kept(self) -> Flags:
+        """The documents that are left when repetitions are dropped."""
+        kept: Flags = self.drops == Drop.KEPT
+        return kept
+
+
+@contextmanager
+def reading(inputs: Inputs, progress: Progress = silent) -> Iterator[Text]:
+    """Read all text of the inputs into a temporary folder, which is there until the block ends."""
+    with TemporaryDirectory(prefix="tinyslm-") as name:
+        folder = Path(name)
+        try:
+            with Workers(inputs.processes) as workers:
+                text = read_text(inputs, folder, workers, progress)
+        except OSError as error:
+            raise disk_error(folder, error) from error
+        yield text
+
+
+def read_text(inputs: Inputs, folder: Path, workers: Workers, progress: Progress) -> Text:
+    """Read, clean and compare all text of the inputs, spooling it into `folder`, which must exist and be empty.
+
+    Raises `TinyslmError` when a source cannot be read, or there is too little text to train on.
+    """
+    begun = time.perf_counter()
+    config = inputs.config
+    corpus = read_corpus(inputs.sources, config, folder, inputs.tallies, workers, progress)
+    if not len(corpus.document_bytes):
+        raise nothing_to_read(inputs.paths, inputs.total.counts.items())
+    held_out = corpus.document_origins < len(config.valid_paths)
+    drops = find_duplicates(corpus, held_out, config)
+    text = Text(inputs, corpus, held_out, drops, time.perf_counter() - begun)
+    _refuse_too_little(text)
+    return text
+
+
+def _refuse_too_little(text: Text) -> None:
+    found = int(text.corpus.document_bytes[text.kept & ~text.held_out].sum())
+    if found < SMALLEST:
+        dropped = int(np.count_nonzero(~text.kept))
+        raise TinyslmError(
+            f"There is too little text: {size(found)} to train on"
+            + (f", after {dropped} repeated documents were dropped" if dropped else "")
+            + f"; {size(SMALLEST)} is the least that makes sense, and a useful model needs more than 1 MB.",
+            "Give more text.",
+        )
