@@ -168,7 +168,9 @@ def test_matrices_made_orthogonal(shape: tuple[int, int, int], scale: float) -> 
     for _ in range(5):
         gram = x @ x.mT
         x = 3.4445 * x + (-4.775 * gram + 2.0315 * gram @ gram) @ x
-    assert off(orthogonal.iterate(directions, 5, QUINTIC), x.detach()) < 0.03  # each product is rounded, and the next ones make more of it
+    assert (
+        off(orthogonal.iterate(directions, 5, QUINTIC), x.detach()) < 0.03
+    )  # each product is rounded, and the next ones make more of it
     assert not orthogonal.iterate(torch.zeros(shape, dtype=torch.bfloat16), 5, QUINTIC).any()
     assert not orthogonal.suits(directions[:, :, 1:])
     assert not orthogonal.suits(matrices)

@@ -18,6 +18,9 @@ def text(megabytes: float, **changes: object) -> Survey:
         "seconds": 0.0,
         "xz_bits": 2.5,
         "context_bits": 2.2,
+        "probe_bits": 3.3,
+        "probed_bytes": 800_000,
+        "probing_seconds": 1.5,
         "bytes_per_token": LENGTHS,
     }
     return Survey(**{**values, **changes})

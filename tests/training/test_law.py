@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from planned import text
 
 from tinyslm.model.config import ModelConfig
+from tinyslm.training.planning import probe
 from tinyslm.training.planning.law import Conditions, conditions, predict, read_law, worth
 from tinyslm.training.planning.rates import dropout, momentum, rates
 
@@ -27,9 +28,22 @@ def test_more_weights_text_or_context_are_expected_to_be_better(name, value, tim
 
 @given(st.floats(0.5, 8), st.floats(1.01, 3))
 def test_harder_text_is_expected_to_score_worse(bits, times) -> None:
-    easy = SOME._replace(xz_bits=bits, context_bits=bits)
-    hard = SOME._replace(xz_bits=bits * times, context_bits=bits * times)
+    easy, hard = (SOME._replace(probe_bits=one) for one in (bits, bits * times))
     assert predict(LAW.coefficients, hard) == pytest.approx(times * predict(LAW.coefficients, easy))
+
+
+def test_the_probe_itself_is_expected_to_score_what_it_did() -> None:
+    table = probe.MODEL.vocab_size * probe.MODEL.dim
+    same = SOME._replace(
+        block_weights=(probe.MODEL.parameters - table) / 1e6,
+        table_weights=table / 1e6,
+        tokens=probe.TOKENS / 1e6,
+        unique_tokens=SOME.probed,
+        bytes_per_token=1,
+        tokens_per_update=probe.TOKENS / probe.STEPS,
+        context=probe.MODEL.context,
+    )
+    assert predict(LAW.coefficients, same) == pytest.approx(SOME.probe_bits)
 
 
 def test_larger_updates_waste_tokens() -> None:

@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 
 from sentences import sentences
 from tinyslm.core.errors import TinyslmError
@@ -11,6 +12,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.training import train_tokenizer
 from tinyslm.training.planning.compressibility import context_bits, xz_bits
+from tinyslm.training.planning.probe import probe
 from tinyslm.training.planning.survey import Survey, survey_shards, survey_text
 
 ALONE = DataConfig(workers=1)
@@ -43,6 +45,19 @@ def test_what_repeats_within_a_document_is_found_by_xz_alone() -> None:
         documents.append(" ".join(dice.choices(lines, k=400)).encode())
     assert xz_bits(documents) < 0.5
     assert context_bits(documents) > 3
+
+
+def test_a_probe_tells_hard_text_from_easy_text_and_leaves_chance_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    random_letters, bytes_learned = probe(random_documents(100, 1_000))
+    assert bytes_learned == 80 * 1_001 - 1
+    assert random_letters == pytest.approx(4, rel=0.05)
+    same = probe([b"to be, or not to be: that is the question. " * 200] * 10)[0]
+    assert same < 0.5
+    assert probe([b"to be, or not to be: that is the question. " * 200] * 10)[0] == same
+    assert torch.equal(torch.get_rng_state(), before)
+    assert probe([b"short"])[0] > 0
 
 
 def test_a_small_sample_is_carried_on_to_a_large_one() -> None:

@@ -81,7 +81,7 @@ class Candidate:
             update=costs.update_seconds(config),
             validations=(VALIDATIONS * look * min(looked[0], held_out), VALIDATIONS * look * min(looked[1], held_out)),
             scoring=(score * min(scored[0], held_out), score * min(scored[1], held_out)),
-            fixed=FIXED_SECONDS + 2 * survey.seconds + costs.measuring_seconds,
+            fixed=FIXED_SECONDS + 2 * survey.seconds + survey.probing_seconds + costs.measuring_seconds,
         )
 
     def steps(self, seconds: float) -> int:

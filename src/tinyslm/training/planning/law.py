@@ -1,17 +1,19 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
-    bits = xz * (h^p * (floor + size * n^-a) + h^q * (text * d^(-b h^s) + window * c^-g))
+    bits = probe * f(run) / f(the probe's run)
+    f = h^p * (floor + size * n^-a) + h^q * (text * d^(-b h^s) + window * c^-g)
 
 after Hoffmann et al. (2022), with what matters in runs of minutes besides:
 
-- `xz` is what a compressor makes of the text, and `h` what short contexts make of it, as a share of that
-  (`compressibility.py`): where short contexts tell little and repeats much, as in code, there is more to learn, and
-  each further token helps more;
+- `probe` is what a tiny model scored on this very text after a moment (`probe.py`), and `h` what short contexts make of
+  the text, as a share of what a compressor makes of it (`compressibility.py`): where short contexts tell little and
+  repeats much, as in code, there is more to learn, and each further token helps more;
 - `n`: weights in blocks and a share of those in the table, in millions. Unique text bounds what they can hold:
   1 / n = 1 / weights + 1 / (rho * unique);
 - `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
-  (Muennighoff et al., 2023); large updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); and a
-  longer token tells more: times bytes per token to a power;
+  (Muennighoff et al., 2023); large updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); a longer
+  token tells more: times bytes per token to a power; and where sequences are long there are fewer of them: divided by
+  the context to a power;
 - `c`: bytes that the context holds.
 
 The coefficients are fitted by `benchmarks/scaling.py` and lie in `law.json`, with the ranges they were fitted on.
@@ -26,19 +28,26 @@ from pydantic import Field
 
 from tinyslm.core.config import Section, build_config
 from tinyslm.model.config import ModelConfig
+from tinyslm.training.planning import probe
 from tinyslm.training.planning.survey import Survey
 
 Z = 1.96
 """Standard deviations of a 95 % interval."""
+USUAL_CONTEXT = 256
 SPREAD_OUTSIDE = 0.02
 """What a prediction's relative spread gains with each factor e that a run lies outside of what was fitted."""
 
 
 class Conditions(NamedTuple):
-    """What a score follows from. Weights in millions, text in millions of tokens, all measured as `Survey` does."""
+    """What a score follows from. Weights in millions, text in millions of tokens, all measured as `Survey` does.
+
+    probed: millions of bytes that the probe's sample has. The measures of text are those of `Survey`.
+    """
 
     xz_bits: float
     context_bits: float
+    probe_bits: float
+    probed: float
     block_weights: float
     table_weights: float
     tokens: float
@@ -66,6 +75,7 @@ class Coefficients(Section):
     capacity: float = Field(gt=0, description="Weights that a token of unique text is worth (rho).")
     critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted.")
     token_power: float = Field(gt=0, description="What a longer token tells: bytes per token to this power.")
+    context_cost: float = Field(gt=0, description="What long sequences cost at first: tokens in one to this power.")
 
 
 class Range(Section):
@@ -111,16 +121,36 @@ class Expected(NamedTuple):
 
 def predict(law: Coefficients, found: Conditions) -> float:
     """Bits per byte by the formula above."""
+    return found.probe_bits * _shape(law, found) / _shape(law, _of_the_probe(found))
+
+
+def _shape(law: Coefficients, found: Conditions) -> float:
+    """f of the formula."""
     weights = found.block_weights + law.table_share * found.table_weights
     capacity = law.capacity * found.unique_tokens
     weights = 1 / (1 / weights + 1 / capacity)
     tokens = worth(found.tokens, found.unique_tokens, law.repeats) / (1 + found.tokens_per_update / law.critical_update)
     tokens *= math.pow(found.bytes_per_token, law.token_power)
+    tokens *= math.pow(USUAL_CONTEXT / found.context, law.context_cost)
     shallow = found.context_bits / found.xz_bits
     lasting = law.floor + law.size * math.pow(weights, -law.size_power)
     passing = law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
     passing += law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
-    return found.xz_bits * (math.pow(shallow, law.lasting) * lasting + math.pow(shallow, law.passing) * passing)
+    return math.pow(shallow, law.lasting) * lasting + math.pow(shallow, law.passing) * passing
+
+
+def _of_the_probe(found: Conditions) -> Conditions:
+    """The conditions that the probe of the same text ran under."""
+    table = probe.MODEL.vocab_size * probe.MODEL.dim
+    return found._replace(
+        block_weights=(probe.MODEL.parameters - table) / 1e6,
+        table_weights=table / 1e6,
+        tokens=probe.TOKENS / 1e6,
+        unique_tokens=found.probed,
+        bytes_per_token=1.0,
+        tokens_per_update=probe.BATCH * probe.MODEL.context,
+        context=probe.MODEL.context,
+    )
 
 
 def worth(tokens: float, unique: float, repeats: float) -> float:
@@ -137,6 +167,8 @@ def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> 
     return Conditions(
         xz_bits=survey.xz_bits,
         context_bits=survey.context_bits,
+        probe_bits=survey.probe_bits,
+        probed=survey.probed_bytes / 1e6,
         block_weights=(model.parameters - table) / 1e6,
         table_weights=table / 1e6,
         tokens=max(1.0, steps * batch * model.context) / 1e6,

@@ -6,6 +6,7 @@ What is measured on a sample is measured on whole documents, spread evenly over 
 import math
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -22,6 +23,7 @@ from tinyslm.tokenizer.training import CHARACTERS_FOR_A_TOKEN, train_tokenizer, 
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.planning.compressibility import SAMPLE, context_bits, xz_bits
+from tinyslm.training.planning.probe import probe
 from tinyslm.training.validation import spread_documents
 
 VOCABULARIES = (1024, 2048, 4096, 8192, 16384)
@@ -42,6 +44,11 @@ class Survey(Section):
     documents: int = Field(gt=0, description="Documents that are left.")
     xz_bits: float = Field(gt=0, description="Bits per byte of a sample compressed by xz.")
     context_bits: float = Field(gt=0, description="Bits per byte of documents predicted from short contexts in others.")
+    probe_bits: float = Field(
+        gt=0, description="Bits per byte of a tiny model that learned from a sample for a moment."
+    )
+    probed_bytes: int = Field(gt=0, description="Bytes of that sample.")
+    probing_seconds: float = Field(ge=0, description="Seconds that this took.")
     seconds: float = Field(
         ge=0, description="Seconds that looking took; preparing takes about as long (0: it is done)."
     )
@@ -70,13 +77,12 @@ def survey_shards(shards: Shards) -> Survey:
     read = sum(source.get("utf8_bytes", 0) for source in shards.manifest.get("sources", []))
     unique = train.utf8_bytes + valid.utf8_bytes
     return Survey(
+        **_difficulty(sample),
         bytes=max(read, unique),
         unique_bytes=unique,
         training_bytes=train.utf8_bytes,
         held_out_bytes=valid.utf8_bytes,
         documents=train.documents + valid.documents,
-        xz_bits=round(xz_bits(sample), 4),
-        context_bits=round(context_bits(sample), 4),
         seconds=0.0,
         bytes_per_token={shards.tokenizer.vocab_size: round(train.utf8_bytes / train.tokens, 4)},
     )
@@ -107,20 +113,34 @@ def survey_text(
     sample = _cut_evenly(_spread(corpus, training, SAMPLE))
     documents, unique = int(np.count_nonzero(kept)), int(corpus.document_bytes[kept].sum())
     training_bytes = found if settings.valid_paths else int(found * (1 - settings.valid_share))
-    xz, contexts = xz_bits(sample), context_bits(sample)
+    difficulty = _difficulty(sample)
     for_tokenizers = _spread(corpus, training, TOKENIZER_SAMPLE)
     bytes_per_token = _bytes_per_token(for_tokenizers, (found, documents), tokenizer, wanted)
+    spent = source.seconds + time.perf_counter() - begun - difficulty["probing_seconds"]
     return Survey(
+        **difficulty,
         bytes=int(corpus.document_bytes.sum()),
         unique_bytes=unique,
         training_bytes=training_bytes,
         held_out_bytes=unique - training_bytes,
         documents=documents,
-        seconds=round(source.seconds + time.perf_counter() - begun, 2),
-        xz_bits=round(xz, 4),
-        context_bits=round(contexts, 4),
+        seconds=round(spent, 2),
         bytes_per_token=bytes_per_token,
     )
+
+
+def _difficulty(sample: Sequence[bytes]) -> dict[str, Any]:
+    """How hard a sample is, by each measure, as fields of a survey."""
+    begun = time.perf_counter()
+    bits, learned = probe(sample)
+    spent = time.perf_counter() - begun
+    return {
+        "xz_bits": round(xz_bits(sample), 4),
+        "context_bits": round(context_bits(sample), 4),
+        "probe_bits": round(bits, 4),
+        "probed_bytes": learned,
+        "probing_seconds": round(spent, 2),
+    }
 
 
 def _bytes_per_token(

@@ -1,0 +1,72 @@
+"""How hard a text is for a model: a tiny one learns the bytes of a sample for a second or two, and is asked about the
+part that it has not seen. What larger ones reach with more text follows from there (`law.py`).
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinyslm.core.config import build_config
+from tinyslm.evaluation.loss import mean_loss
+from tinyslm.hardware.device import pick_dtype
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.training.config import OptimizerConfig, ScheduleConfig
+from tinyslm.training.loop import StepSettings, train_steps
+from tinyslm.training.objectives import OBJECTIVES
+from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.planning.rates import rates
+from tinyslm.training.schedule import learning_rate_share
+
+MODEL = ModelConfig(vocab_size=256, dim=64, depth=2, context=128)
+BATCH, STEPS = 16, 60
+TOKENS = STEPS * BATCH * MODEL.context
+HELD_OUT_EVERY = 5
+HELD_OUT_BYTES = 64_000
+
+
+def probe(documents: Sequence[bytes]) -> tuple[float, int]:
+    """Bits per byte of every fifth document after training on bytes of the others, and how many bytes those have.
+
+    On the CPU, always with the same seed; the generators of random numbers stay as they are.
+    """
+    learned = _joined([text for number, text in enumerate(documents) if number % HELD_OUT_EVERY] or documents)
+    asked = _joined(documents[::HELD_OUT_EVERY])[: HELD_OUT_BYTES + 1]
+    device = torch.device("cpu")
+    dtype = pick_dtype(device)
+    chosen = rates(MODEL.dim, BATCH * MODEL.context, STEPS, 1.0)
+    schedule = build_config(ScheduleConfig, chosen["schedule"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = Decoder(MODEL)
+        optimizers = Optimizers(model, build_config(OptimizerConfig, chosen["optimizer"]))
+        settings = StepSettings(
+            steps=STEPS,
+            micro_batch=BATCH,
+            clip=1.0,
+            dtype=dtype,
+            learning_rate_share=lambda step: learning_rate_share((step + 0.5) / STEPS, schedule),
+        )
+        windows = _windows(learned)
+        batches = itertools.cycle(windows[torch.randperm(len(windows))].split(BATCH))
+        for _ in train_steps(model, OBJECTIVES["pretrain"], lambda: next(batches), optimizers, settings):
+            pass
+    return mean_loss(model, _windows(asked), dtype) / math.log(2), len(learned)
+
+
+def _joined(documents: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"\n".join(documents), np.uint8)
+
+
+def _windows(text: NDArray[np.uint8]) -> Tensor:
+    """Windows `[n, context + 1]` that overlap by one; of a text shorter than one, the text again and again."""
+    length = MODEL.context
+    text = np.resize(text, max(len(text), length + 1))
+    count = (len(text) - 1) // length
+    starts = length * np.arange(count)[:, None] + np.arange(length + 1)[None]
+    return torch.from_numpy(text[starts].astype(np.int64))
