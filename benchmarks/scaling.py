@@ -114,12 +114,14 @@ def _others(text: str, vocab: int) -> Iterator[Spec]:
 
 def _large(text: str, vocab: int) -> Iterator[Spec]:
     for dim, depth, tokens in (
+        (128, 2, 5_000_000),
+        (64, 2, 6_000_000),
         (256, 4, 500_000),
         (192, 4, 1_500_000),
         (256, 4, 1_000_000),
         (384, 6, 250_000),
         (128, 4, 6_000_000),
-        (256, 4, 3_000_000),
+        (256, 4, 2_000_000),
     ):
         yield Spec(text, vocab, dim, depth, tokens)
 
@@ -220,6 +222,7 @@ def run(arguments: argparse.Namespace) -> None:
             if MEASURES - {*kept["texts"].get(name, {})}:
                 found = survey_text(texts.paths(name), DataConfig(workers=1))
                 kept["texts"][name] = found.model_dump(include=MEASURES)
+                write_json(RUNS, kept)
         missing = iter([spec for spec in grid() if spec.name not in kept["runs"]])
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(arguments.processes, spawn, torch.set_num_threads, (1,)) as pool:
@@ -251,7 +254,7 @@ GUESS = {
     "text_power": (0.35, 0.3),
     "window": (0.3, 1.0),
     "window_power": (0.5, 0.3),
-    "table_share": (0.5, 0.3),
+    "table_share": (0.4, 0.3),
     "repeats": (12.0, 0.5),
     "capacity": (5.0, 0.7),
     "critical_update": (8000.0, 1.0),

@@ -108,7 +108,7 @@ def test_shards_are_surveyed_as_their_text_is(shards, text_file) -> None:
 def test_vocabularies_between_are_in_between(tmp_path) -> None:
     found = Survey(
         bytes=9, unique_bytes=9, training_bytes=9, held_out_bytes=0, documents=1, seconds=0, xz_bits=1, context_bits=1,
-        bytes_per_token={320: 1.0, 1280: 3.0},
+        probe_bits=1, probed_bytes=9, probing_seconds=0, bytes_per_token={320: 1.0, 1280: 3.0},
     )  # fmt: skip
     assert found.bytes_in_token(640) == pytest.approx(2.0)
     assert found.bytes_in_token(99) == 1.0

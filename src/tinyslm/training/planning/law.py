@@ -34,6 +34,8 @@ from tinyslm.training.planning.survey import Survey
 Z = 1.96
 """Standard deviations of a 95 % interval."""
 USUAL_CONTEXT = 256
+SHALLOW = (0.8, 1.55)
+"""Between these is h of the texts of the fit; another text counts like the nearest."""
 SPREAD_OUTSIDE = 0.02
 """What a prediction's relative spread gains with each factor e that a run lies outside of what was fitted."""
 
@@ -132,7 +134,7 @@ def _shape(law: Coefficients, found: Conditions) -> float:
     tokens = worth(found.tokens, found.unique_tokens, law.repeats) / (1 + found.tokens_per_update / law.critical_update)
     tokens *= math.pow(found.bytes_per_token, law.token_power)
     tokens *= math.pow(USUAL_CONTEXT / found.context, law.context_cost)
-    shallow = found.context_bits / found.xz_bits
+    shallow = min(SHALLOW[1], max(SHALLOW[0], found.context_bits / found.xz_bits))
     lasting = law.floor + law.size * math.pow(weights, -law.size_power)
     passing = law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
     passing += law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
