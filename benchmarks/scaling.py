@@ -153,7 +153,7 @@ def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
     unique = min(train.tokens, int(spec.train_bytes / bytes_per_token)) if spec.train_bytes else train.tokens
     per_update = spec.batch * spec.context
     steps = max(1, round(spec.tokens / per_update))
-    chosen = rates(spec.dim, per_update, steps, spec.tokens / unique)
+    chosen = rates(spec.dim, per_update, steps, spec.tokens / unique)  # with full dropout where text is short
     shape = {"vocab_size": shards.tokenizer.vocab_size, "dim": spec.dim, "depth": spec.depth, "context": spec.context}
     scaled = {
         "muon_lr": chosen["optimizer"]["muon_lr"] * spec.muon_scale,

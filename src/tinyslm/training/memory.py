@@ -24,6 +24,9 @@ PROCESS = 410 * 10**6
 Linux with PyTorch 2.13."""
 REPORT = 110 * 10**6
 """What draws the plots of the report, when everything that comes and goes in training has been given back."""
+PLANNING = 800 * 10**6
+"""What the process holds at most while a plan is made, by trial tokenizers and trial models: measured. A training by a
+plan uses it again."""
 GAPS = 1.3
 """Freed memory is used again, but not all of it fits what comes next: measured."""
 GAPS_RECOMPUTING = 1.6

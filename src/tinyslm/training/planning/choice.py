@@ -187,7 +187,8 @@ class Search:
         are counted when the run's own pace is known."""
         config = one.config
         found = conditions(self._survey, config.model, config.train.batch, steps)
-        suited = rates(config.model.dim, one.tokens_per_update, steps, found.tokens / found.unique_tokens)
+        epochs, weights = found.tokens / found.unique_tokens, found.block_weights / found.unique_tokens
+        suited = rates(config.model.dim, one.tokens_per_update, steps, epochs, weights)
         by_time = seconds is not None and not math.isinf(seconds) and steps == one.steps(seconds)
         length = {"minutes": round(seconds / 60, 6)} if by_time and seconds else {"steps": steps}
         settings = merge(_shape(config), merge(suited, {"train": length}))
@@ -237,7 +238,7 @@ class Search:
         if "tokenizer" in self._given and (tokenizer.kind == "byte" or tokenizer.vocab_size):
             return [BYTE_VOCABULARY if tokenizer.kind == "byte" else round_up(tokenizer.vocab_size)]
         known = self._law.vocabulary
-        return [one for one in self._survey.bytes_per_token if known.low <= one <= BEYOND * known.high]
+        return [one for one in self._survey.bytes_per_token if known.low <= one <= known.high]
 
     def _shapes(self, model: Mapping[str, Any]) -> Iterator[tuple[int, int, int]]:
         known = self._law.context

@@ -17,14 +17,20 @@ DECAY = 0.9
 """Share of the run in which the rates run down: nearly all of it was better than the last 60 % (docs/LOG.md)."""
 EPOCHS_WITHOUT_DROPOUT = 4.0
 MOST_DROPOUT = 0.2
+WEIGHTS_TO_REMEMBER = 4.0
+"""For each token of a text, of a model that can learn it by heart."""
 
 
-def rates(dim: int, tokens_per_update: int, steps: int, epochs: float) -> dict[str, dict[str, Any]]:
-    """Settings, by section, that suit a width, the tokens of an update, their number, and how often text is read."""
+def rates(
+    dim: int, tokens_per_update: int, steps: int, epochs: float, weights_per_token: float = math.inf
+) -> dict[str, dict[str, Any]]:
+    """Settings, by section, that suit a width, the tokens of an update, their number, how often text is read, and how
+    many weights in blocks there are for each of its tokens.
+    """
     noise = _between(0.5, math.sqrt(tokens_per_update / TOKENS), 2.0)
     haste = STEPS / max(1, steps)
     return {
-        "model": {"dropout": dropout(epochs)},
+        "model": {"dropout": dropout(epochs, weights_per_token)},
         "optimizer": {
             "muon_lr": _rounded(MUON_LR * noise * _between(0.7, haste**0.3, 2.2)),
             "muon_momentum": momentum(steps),
@@ -39,11 +45,13 @@ def momentum(steps: int) -> float:
     return round(_between(LEAST_MOMENTUM, 1 - 0.17 * math.sqrt(500 / max(1, steps)), MOST_MOMENTUM), 2)
 
 
-def dropout(epochs: float) -> float:
-    """None for text that is read up to four times, then 0.05 more each time that the readings double."""
+def dropout(epochs: float, weights_per_token: float) -> float:
+    """None for text that is read up to four times, then 0.05 more each time that the readings double; less for a model
+    that is too small to learn the text by heart (64 x 2 on a megabyte, read twelve times, is worse for any)."""
     if epochs <= EPOCHS_WITHOUT_DROPOUT:
         return 0.0
-    return round(min(MOST_DROPOUT, 0.05 * math.log2(2 * epochs / EPOCHS_WITHOUT_DROPOUT)), 2)
+    share = min(1.0, weights_per_token / WEIGHTS_TO_REMEMBER)
+    return round(share * min(MOST_DROPOUT, 0.05 * math.log2(2 * epochs / EPOCHS_WITHOUT_DROPOUT)), 2)
 
 
 def _between(low: float, value: float, high: float) -> float:

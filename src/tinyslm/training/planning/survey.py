@@ -19,7 +19,7 @@ from tinyslm.data.shards import Shards
 from tinyslm.data.text import Inputs, Text, reading
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import CHARACTERS_FOR_A_TOKEN, train_tokenizer, train_tokenizers
+from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.planning.compressibility import SAMPLE, context_bits, xz_bits
@@ -27,6 +27,8 @@ from tinyslm.training.planning.probe import probe
 from tinyslm.training.validation import spread_documents
 
 VOCABULARIES = (1024, 2048, 4096, 8192, 16384)
+BYTES_FOR_A_TOKEN = 1000
+"""Of text that a vocabulary is worth planning for: with less, a model hardly learns what the rarer tokens mean."""
 TOKENIZER_SAMPLE = 1_500_000
 """Bytes that trial tokenizers are trained on; another twentieth of that is encoded."""
 LONG_PIECE = 8_000
@@ -169,7 +171,7 @@ def _bytes_per_token(
         size_wanted = max(BYTE_VOCABULARY, round_up(wanted.vocab_size))
         trials = train_tokenizers(learned, [*(one for one in VOCABULARIES if one < size_wanted), size_wanted])
         return {size_wanted: measured(trials[max(trials)]) if trials else 1.0}
-    sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * CHARACTERS_FOR_A_TOKEN <= whole]
+    sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * BYTES_FOR_A_TOKEN <= whole]
     made = train_tokenizers(learned, sensible) if sensible else {}
     bytewise = {} if wanted is not None else {BYTE_VOCABULARY: round(size / (size + size / mean_bytes), 4)}
     found = bytewise | {vocab_size: measured(one) for vocab_size, one in made.items()}
