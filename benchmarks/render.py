@@ -205,9 +205,9 @@ FALLS_SHORT = """
   rate, not 60 to 75 %: at 9.8M parameters and updates of 4,096 tokens Muon takes a quarter of a step, and the layers'
   products themselves reach 86 % of the rate. What was tried against Muon's share is in [the log](LOG.md).
 - **Plans**: the law was fitted on runs of at most 6 million tokens and 3.5M parameters, one seed, and on three texts;
-  for a text of another kind its level comes from a probe, and how fast it is learned is a guess. Shakespeare in a minute
-  was expected 0.2 bits per byte too low: a single file is split by place, its end is another play, and the law does not
-  know how different it is. Budgets of 5 and 15 minutes and the random search have not been run.
+  for a text of another kind its level comes from a probe, and how fast it is learned is a guess. For a minute
+  of Shakespeare, 0.2 bits per byte too few were expected: a single file is split by place, its end is another play, and
+  the law does not know how different it is. Budgets of 5 and 15 minutes and the random search have not been run.
 - **Shakespeare**: how many characters fit into two minutes depends on what else the shared machine does: 2.5 to 3.4
   million. An earlier single run with 2.5 million ended at 1.4825. The eight seconds are those of training; the whole
   command, with the libraries' import, the final score and the report, takes three to four more.
