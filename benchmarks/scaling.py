@@ -102,6 +102,7 @@ def _others(text: str, vocab: int) -> Iterator[Spec]:
     yield Spec(text, vocab, 128, 8, 500_000)
     for other in {BYTE: (1024, 2048)}.get(vocab, (BYTE, 4096)):
         yield Spec(text, other, 128, 4, 500_000)
+        yield Spec(text, other, 128, 2, 2_000_000)
     bytes_per_token = 1 if vocab == BYTE else 3
     for epochs in (4, 16):
         yield Spec(text, vocab, 128, 4, 500_000, train_bytes=500_000 * bytes_per_token // epochs)

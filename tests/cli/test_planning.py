@@ -11,7 +11,7 @@ from the_command import TINY, entries
 from tinyslm.data import text
 from tinyslm.data.corpus import read_corpus
 from tinyslm.training.config import RunConfig
-from tinyslm.training.memory import peak_bytes
+from tinyslm.training.memory import PLANNING, peak_bytes
 from tinyslm.training.planning.law import read_law
 
 pytestmark = pytest.mark.usefixtures("machine_looked_at_briefly")
@@ -51,7 +51,7 @@ def test_limits_are_kept(tinyslm, texts: Path) -> None:
     assert 300_000 < plan["expectation"]["parameters"] < 500_000
     assert plan["expectation"]["memory_bytes"] < 1e9
     settings = RunConfig.model_validate(plan["settings"])
-    assert peak_bytes(settings) == plan["expectation"]["memory_bytes"]
+    assert max(PLANNING, peak_bytes(settings)) == plan["expectation"]["memory_bytes"]
 
 
 def test_a_plan_can_be_written_edited_and_trained_by(tinyslm, texts: Path) -> None:

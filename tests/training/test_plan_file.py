@@ -53,7 +53,7 @@ def test_the_file_names_what_matters_and_what_was_given_but_nothing_that_follows
 
 
 def test_an_edit_counts_and_what_follows_from_it_does_too(file) -> None:
-    plan = planned()
+    plan = planned({"model": {"dim": 512, "depth": 8}})  # large enough to need more memory than planning does
     plan.write(file)
     before = f"depth = {plan.settings.model.depth} "
     assert before in file.read_text()
