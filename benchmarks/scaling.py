@@ -83,6 +83,7 @@ def grid() -> Iterator[Spec]:
     for kind in (_small, _others, _large):
         for same in zip(*(list(kind(text, vocab)) for text, vocab in main.items()), strict=True):
             yield from same
+    yield from _planned()
 
 
 def _small(text: str, vocab: int) -> Iterator[Spec]:
@@ -125,6 +126,17 @@ def _large(text: str, vocab: int) -> Iterator[Spec]:
         (256, 4, 2_000_000),
     ):
         yield Spec(text, vocab, dim, depth, tokens)
+
+
+def _planned() -> Iterator[Spec]:
+    """Near what plans choose for one minute and for five."""
+    for vocab, texts in ((1024, ["shakespeare"]), (4096, ["stories", "python"])):
+        for text in texts:
+            yield Spec(text, vocab, 64, 2, 2_000_000)
+            yield Spec(text, vocab, 64, 2, 2_000_000, context=128, batch=16)
+            yield Spec(text, vocab, 128, 2, 4_000_000)
+            yield Spec(text, vocab, 192, 2, 2_000_000, context=128, batch=16)
+            yield Spec(text, vocab, 192, 4, 3_500_000)
 
 
 class Texts:

@@ -50,14 +50,22 @@ def test_what_repeats_within_a_document_is_found_by_xz_alone() -> None:
 def test_a_probe_tells_hard_text_from_easy_text_and_leaves_chance_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    random_letters, bytes_learned = probe(random_documents(100, 1_000))
-    assert bytes_learned == 80 * 1_001 - 1
-    assert random_letters == pytest.approx(4, rel=0.05)
-    same = probe([b"to be, or not to be: that is the question. " * 200] * 10)[0]
+    letters = random_documents(100, 1_000)
+    assert probe(letters[20:], letters[:20]) == pytest.approx(4, rel=0.05)
+    question = [b"to be, or not to be: that is the question. " * 200] * 10
+    same = probe(question, question[:1])
     assert same < 0.5
-    assert probe([b"to be, or not to be: that is the question. " * 200] * 10)[0] == same
+    assert probe(question, question[:1]) == same
+    assert probe(question, [b"QUITE OTHER 0123456789 TEXT " * 100]) > 4
     assert torch.equal(torch.get_rng_state(), before)
-    assert probe([b"short"])[0] > 0
+    assert probe([b"short"], [b"s"]) > 0
+
+
+def test_the_probe_is_asked_about_what_is_held_out(tmp_path) -> None:
+    same, other = sentences(4000), "".join(random.Random(3).choices("0123456789", k=len(sentences(200))))
+    (tmp_path / "same.txt").write_text(same + sentences(200, seed=7))
+    (tmp_path / "other.txt").write_text(same + other)
+    assert survey(tmp_path / "other.txt").probe_bits > 2 * survey(tmp_path / "same.txt").probe_bits
 
 
 def test_a_small_sample_is_carried_on_to_a_large_one() -> None:

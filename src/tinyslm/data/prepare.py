@@ -23,7 +23,7 @@ from tinyslm.data.duplicates import Drop
 from tinyslm.data.encoding import write_splits
 from tinyslm.data.shards import KIND, VERSION, Shards, is_shards
 from tinyslm.data.sources import fingerprint
-from tinyslm.data.split import Split, sample_pieces, split_corpus
+from tinyslm.data.split import Split, sample_pieces, split_text
 from tinyslm.data.text import Inputs, Text, read_text
 from tinyslm.data.workers import Workers
 from tinyslm.tokenizer.config import TokenizerConfig
@@ -65,7 +65,7 @@ def prepare(
         spool = folder / "spool"
         spool.mkdir()
         text = text or read_text(given, spool, workers, progress)
-        split = _split(text)
+        split = split_text(text)
         kept = text.kept[text.corpus.pieces.documents]
         if not isinstance(tokenizer, Tokenizer):
             progress("tokenizer", 0, 0)
@@ -108,18 +108,6 @@ def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
         return None
     notify(f"{out} is up to date: its inputs have not changed.")
     return shards
-
-
-def _split(text: Text) -> Split:
-    """Train or validation for every piece; an error when there is nothing to validate on."""
-    config = text.inputs.config
-    if config.valid_paths:
-        if not (text.kept & text.held_out).any():
-            raise TinyslmError(
-                f"No text was found in {', '.join(config.valid_paths)}.", "Give validation paths that hold text."
-            )
-        return Split("given", text.held_out[text.corpus.pieces.documents])
-    return split_corpus(text.corpus, text.kept, config.valid_share)
 
 
 def _describe(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.data.corpus import Corpus, Flags, Hashes
+from tinyslm.data.text import Text
 
 FEWEST_DOCUMENTS = 20
 LOPSIDED = 3  # a split by hash may miss the wanted share by at most this factor
@@ -20,6 +22,18 @@ class Split:
     kind: str  # "hash", "tail" or "given"
     valid: Flags
     cut: tuple[int, int] | None = None
+
+
+def split_text(text: Text) -> Split:
+    """Train or validation for every piece of what was read; an error when there is nothing to validate on."""
+    config = text.inputs.config
+    if config.valid_paths:
+        if not (text.kept & text.held_out).any():
+            raise TinyslmError(
+                f"No text was found in {', '.join(config.valid_paths)}.", "Give validation paths that hold text."
+            )
+        return Split("given", text.held_out[text.corpus.pieces.documents])
+    return split_corpus(text.corpus, text.kept, config.valid_share)
 
 
 def split_corpus(corpus: Corpus, kept: Flags, valid_share: float) -> Split:

@@ -1,5 +1,5 @@
-"""How hard a text is for a model: a tiny one learns the bytes of a sample for a second or two, and is asked about the
-part that it has not seen. What larger ones reach with more text follows from there (`law.py`).
+"""How hard a text is for a model: a tiny one learns the bytes of a sample for a second or two, and is asked about some
+that it has not seen. What larger ones reach with more text follows from there (`law.py`).
 """
 
 import itertools
@@ -24,19 +24,16 @@ from tinyslm.training.planning.rates import rates
 from tinyslm.training.schedule import learning_rate_share
 
 MODEL = ModelConfig(vocab_size=256, dim=64, depth=2, context=128)
-BATCH, STEPS = 16, 60
+BATCH, STEPS = 16, 120
 TOKENS = STEPS * BATCH * MODEL.context
-HELD_OUT_EVERY = 5
-HELD_OUT_BYTES = 64_000
+ASKED_BYTES = 64_000
 
 
-def probe(documents: Sequence[bytes]) -> tuple[float, int]:
-    """Bits per byte of every fifth document after training on bytes of the others, and how many bytes those have.
+def probe(learned: Sequence[bytes], asked: Sequence[bytes]) -> float:
+    """Bits per byte of some documents (of windows spread evenly over them), after training on bytes of others.
 
     On the CPU, always with the same seed; the generators of random numbers stay as they are.
     """
-    learned = _joined([text for number, text in enumerate(documents) if number % HELD_OUT_EVERY] or documents)
-    asked = _joined(documents[::HELD_OUT_EVERY])[: HELD_OUT_BYTES + 1]
     device = torch.device("cpu")
     dtype = pick_dtype(device)
     chosen = rates(MODEL.dim, BATCH * MODEL.context, STEPS, 1.0)
@@ -52,11 +49,13 @@ def probe(documents: Sequence[bytes]) -> tuple[float, int]:
             dtype=dtype,
             learning_rate_share=lambda step: learning_rate_share((step + 0.5) / STEPS, schedule),
         )
-        windows = _windows(learned)
+        windows = _windows(_joined(learned))
         batches = itertools.cycle(windows[torch.randperm(len(windows))].split(BATCH))
         for _ in train_steps(model, OBJECTIVES["pretrain"], lambda: next(batches), optimizers, settings):
             pass
-    return mean_loss(model, _windows(asked), dtype) / math.log(2), len(learned)
+    windows = _windows(_joined(asked))
+    windows = windows[:: -(-len(windows) * MODEL.context // ASKED_BYTES)]
+    return mean_loss(model, windows, dtype) / math.log(2)
 
 
 def _joined(documents: Sequence[bytes]) -> NDArray[np.uint8]:

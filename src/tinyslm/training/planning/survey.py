@@ -16,6 +16,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.data.corpus import Corpus, Flags
 from tinyslm.data.documents import Progress, silent
 from tinyslm.data.shards import Shards
+from tinyslm.data.split import Split, split_text
 from tinyslm.data.text import Inputs, Text, reading
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -47,7 +48,7 @@ class Survey(Section):
     xz_bits: float = Field(gt=0, description="Bits per byte of a sample compressed by xz.")
     context_bits: float = Field(gt=0, description="Bits per byte of documents predicted from short contexts in others.")
     probe_bits: float = Field(
-        gt=0, description="Bits per byte of a tiny model that learned from a sample for a moment."
+        gt=0, description="Bits per byte of what is held out, for a tiny model that learned from a sample for a moment."
     )
     probed_bytes: int = Field(gt=0, description="Bytes of that sample.")
     probing_seconds: float = Field(ge=0, description="Seconds that this took.")
@@ -74,12 +75,13 @@ def survey_shards(shards: Shards) -> Survey:
     """Look at text that has its tokenizer: only this one vocabulary is possible."""
     train, valid = shards.split("train"), shards.split("valid")
     tokens = max(1, int(SAMPLE * train.tokens / max(1, train.utf8_bytes)))
-    documents = [shards.tokenizer.decode_bytes(ids) for ids, _ in spread_documents(train, tokens)]
-    sample = _cut_evenly(documents)
+    sample, held_out = (
+        [shards.tokenizer.decode_bytes(ids) for ids, _ in spread_documents(split, tokens)] for split in (train, valid)
+    )
     read = sum(source.get("utf8_bytes", 0) for source in shards.manifest.get("sources", []))
     unique = train.utf8_bytes + valid.utf8_bytes
     return Survey(
-        **_difficulty(sample),
+        **_difficulty(_cut_evenly(sample), held_out),
         bytes=max(read, unique),
         unique_bytes=unique,
         training_bytes=train.utf8_bytes,
@@ -112,11 +114,11 @@ def survey_text(
     corpus, settings, kept = source.corpus, source.inputs.config, source.kept
     training = kept & ~source.held_out
     found = int(corpus.document_bytes[training].sum())
-    sample = _cut_evenly(_spread(corpus, training, SAMPLE))
+    split = split_text(source)
     documents, unique = int(np.count_nonzero(kept)), int(corpus.document_bytes[kept].sum())
     training_bytes = found if settings.valid_paths else int(found * (1 - settings.valid_share))
-    difficulty = _difficulty(sample)
-    for_tokenizers = _spread(corpus, training, TOKENIZER_SAMPLE)
+    difficulty = _difficulty(*_samples(corpus, split, kept))
+    for_tokenizers = _spread(corpus, training[corpus.pieces.documents], TOKENIZER_SAMPLE)
     bytes_per_token = _bytes_per_token(for_tokenizers, (found, documents), tokenizer, wanted)
     spent = source.seconds + time.perf_counter() - begun - difficulty["probing_seconds"]
     return Survey(
@@ -131,16 +133,19 @@ def survey_text(
     )
 
 
-def _difficulty(sample: Sequence[bytes]) -> dict[str, Any]:
-    """How hard a sample is, by each measure, as fields of a survey."""
+def _difficulty(sample: Sequence[bytes], held_out: Sequence[bytes]) -> dict[str, Any]:
+    """How hard a sample of the training text is, by each measure, as fields of a survey.
+
+    The tiny model is asked about what is held out, as that may be of another kind: the end of a single file often is.
+    """
     begun = time.perf_counter()
-    bits, learned = probe(sample)
+    bits = probe(sample, held_out or sample)
     spent = time.perf_counter() - begun
     return {
         "xz_bits": round(xz_bits(sample), 4),
         "context_bits": round(context_bits(sample), 4),
         "probe_bits": round(bits, 4),
-        "probed_bytes": learned,
+        "probed_bytes": sum(map(len, sample)),
         "probing_seconds": round(spent, 2),
     }
 
@@ -178,9 +183,23 @@ def _bytes_per_token(
     return found or {BYTE_VOCABULARY: 1.0}
 
 
-def _spread(corpus: Corpus, documents: Flags, size: int) -> list[bytes]:
-    """Documents of together about `size` bytes, or of a long one a piece, spread evenly."""
-    flags = documents[corpus.pieces.documents]
+def _samples(corpus: Corpus, split: Split, kept: Flags) -> tuple[list[bytes], list[bytes]]:
+    """Text to train on and text that is held out, each of about `SAMPLE` bytes at most."""
+    pieces = kept[corpus.pieces.documents]
+    whole = pieces.copy()
+    learned, held_out = [], []
+    if split.cut:
+        number, place = split.cut
+        whole[number] = False
+        (data,) = _spread(corpus, np.arange(len(pieces)) == number, SAMPLE)
+        learned, held_out = [data[:place]], [data[place:]]
+    learned += _spread(corpus, whole & ~split.valid, SAMPLE)
+    held_out += _spread(corpus, whole & split.valid, SAMPLE)
+    return _cut_evenly(learned), held_out
+
+
+def _spread(corpus: Corpus, flags: Flags, size: int) -> list[bytes]:
+    """Of the flagged pieces some of together about `size` bytes, spread evenly."""
     total = int(corpus.pieces.bytes[flags].sum())
     places = np.flatnonzero(flags)
     chosen = np.zeros_like(flags)
