@@ -78,12 +78,12 @@ class Spec:
 
 
 def grid() -> Iterator[Spec]:
-    """The models to train: text by text, so that a part of the grid is of all texts."""
+    """The models to train: each of every text, so that a part of the grid is of all texts."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
+    yield from _planned()
     for kind in (_small, _others, _large):
         for same in zip(*(list(kind(text, vocab)) for text, vocab in main.items()), strict=True):
             yield from same
-    yield from _planned()
 
 
 def _small(text: str, vocab: int) -> Iterator[Spec]:
@@ -130,13 +130,15 @@ def _large(text: str, vocab: int) -> Iterator[Spec]:
 
 def _planned() -> Iterator[Spec]:
     """Near what plans choose for one minute and for five."""
-    for vocab, texts in ((1024, ["shakespeare"]), (4096, ["stories", "python"])):
-        for text in texts:
-            yield Spec(text, vocab, 64, 2, 2_000_000)
-            yield Spec(text, vocab, 64, 2, 2_000_000, context=128, batch=16)
-            yield Spec(text, vocab, 128, 2, 4_000_000)
-            yield Spec(text, vocab, 192, 2, 2_000_000, context=128, batch=16)
-            yield Spec(text, vocab, 192, 4, 3_500_000)
+    for dim, depth, tokens, context in (
+        (64, 2, 2_000_000, 256),
+        (64, 2, 2_000_000, 128),
+        (128, 2, 4_000_000, 256),
+        (192, 2, 2_000_000, 128),
+        (192, 4, 3_500_000, 256),
+    ):
+        for text, vocab in (("shakespeare", 1024), ("stories", 4096), ("python", 4096)):
+            yield Spec(text, vocab, dim, depth, tokens, context=context, batch=2048 // context)
 
 
 class Texts:

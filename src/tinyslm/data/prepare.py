@@ -28,9 +28,12 @@ from tinyslm.data.text import Inputs, Text, read_text
 from tinyslm.data.workers import Workers
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import train_tokenizer
+from tinyslm.tokenizer.training import DEFAULT, train_tokenizer
 
-SAMPLE = 20_000_000  # bytes that a tokenizer is trained on
+SAMPLE = 20_000_000
+"""A tokenizer is trained on at most so many bytes."""
+SAMPLE_PER_TOKEN = 2_000
+"""One that learns merges, on so many for each token: more of them make the tokens 0.1 % longer (docs/LOG.md)."""
 
 
 def prepare(
@@ -70,7 +73,7 @@ def prepare(
         if not isinstance(tokenizer, Tokenizer):
             progress("tokenizer", 0, 0)
             wanted = tokenizer or TokenizerConfig()
-            sample = text.corpus.texts(sample_pieces(text.corpus, kept & ~split.valid, SAMPLE))
+            sample = text.corpus.texts(sample_pieces(text.corpus, kept & ~split.valid, _sample_size(wanted)))
             tokenizer = train_tokenizer(sample, kind=wanted.kind, vocab_size=wanted.vocab_size)
         counts = write_splits(text.corpus, split, kept, tokenizer, folder, workers, progress)
         shutil.rmtree(spool)
@@ -108,6 +111,11 @@ def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
         return None
     notify(f"{out} is up to date: its inputs have not changed.")
     return shards
+
+
+def _sample_size(wanted: TokenizerConfig) -> int:
+    """Bytes that a tokenizer is trained on."""
+    return min(SAMPLE, SAMPLE_PER_TOKEN * (wanted.vocab_size or DEFAULT)) if wanted.kind == "bpe" else SAMPLE
 
 
 def _describe(tokenizer: Tokenizer) -> dict[str, Any]:
