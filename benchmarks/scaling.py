@@ -42,13 +42,16 @@ from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.planning.law import Coefficients, Conditions, predict
 from tinyslm.training.planning.rates import rates
-from tinyslm.training.planning.survey import survey_text
+from tinyslm.training.planning.survey import BYTES_FOR_A_TOKEN, survey_text
 from tinyslm.training.schedule import learning_rate_share
 from tinyslm.training.validation import spread_documents
 
 RUNS = Path(__file__).parent / "scaling_runs.json"
 LAW = Path(__file__).parents[1] / "src/tinyslm/training/planning/law.json"
-SCORED_BYTES = 200_000
+SCORED_BYTES = 2_000_000
+SAMPLE_BYTES = 250_000
+"""Runs that were scored on no more validation text than this are carried over to all of it: some documents of a text
+are harder than others. By what factor, is kept with the text for each vocabulary (`of_sample`)."""
 TEXTS = ("shakespeare", "stories", "python")
 MEASURES = {"training_bytes", "xz_bits", "context_bits", "probe_bits", "probed_bytes"}
 PIECE = 2048  # tokens of the pieces that a part of a text is made of
@@ -284,9 +287,9 @@ MOST_READINGS = 8
 def fit(_arguments: argparse.Namespace) -> None:
     """Fit the law to the runs that are kept, and write it."""
     kept = json.loads(RUNS.read_text())
-    runs = [run for run in kept["runs"].values() if run["bytes_seen"] < MOST_READINGS * run["unique_bytes"]]
+    runs = [run for run in kept["runs"].values() if _plannable(run, kept["texts"][run["text"]])]
     found = [_conditions(run, kept["texts"][run["text"]]) for run in runs]
-    bits = np.array([run["bits_per_byte"] for run in runs])
+    bits = np.array([run["bits_per_byte"] * _carried_over(run, kept["texts"][run["text"]]) for run in runs])
     coefficients, errors = fitted(found, bits)
     spread = float(np.sqrt(np.mean(errors**2)))
     left_out = []
@@ -345,7 +348,17 @@ def _errors(coefficients: dict[str, float], found: list[Conditions], bits: NDArr
     return np.log(bits) - np.log([predict(law, one) for one in found])
 
 
-def _conditions(run: dict[str, Any], text: dict[str, float]) -> Conditions:
+def _plannable(run: dict[str, Any], text: dict[str, Any]) -> bool:
+    """Whether a plan could have chosen this: no text by heart, no vocabulary that the text is too short for."""
+    read = run["bytes_seen"] / run["unique_bytes"]
+    return read < MOST_READINGS and (run["vocab"] == BYTE or run["vocab"] * BYTES_FOR_A_TOKEN <= text["training_bytes"])
+
+
+def _carried_over(run: dict[str, Any], text: dict[str, Any]) -> float:
+    return text.get("of_sample", {}).get(str(run["vocab"]), 1.0) if run["scored_bytes"] <= SAMPLE_BYTES else 1.0
+
+
+def _conditions(run: dict[str, Any], text: dict[str, Any]) -> Conditions:
     return Conditions(
         xz_bits=text["xz_bits"],
         context_bits=text["context_bits"],
