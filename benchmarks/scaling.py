@@ -34,10 +34,10 @@ from tinyslm.data.shards import Shards
 from tinyslm.data.standard_library import standard_library
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.hardware.device import pick_device, pick_dtype
-from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.training.config import RunConfig
 from tinyslm.training.loop import StepSettings, train_steps
+from tinyslm.training.new_model import new_model
 from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.planning.law import Coefficients, Conditions, predict
@@ -73,17 +73,22 @@ class Spec:
     muon_scale: float = 1.0
     lr_scale: float = 1.0
     seed: int = 1
+    untied: bool = False
 
     @property
     def name(self) -> str:
         """What tells it from all others."""
-        return " ".join(f"{key}={value}" for key, value in asdict(self).items())
+        fields = asdict(self)
+        if not self.untied:  # most runs were made before there was a choice
+            fields.pop("untied")
+        return " ".join(f"{key}={value}" for key, value in fields.items())
 
 
 def grid() -> Iterator[Spec]:
     """The models to train: each of every text, so that a part of the grid is of all texts."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
     yield from _planned()
+    yield from _untied()
     for kind in (_small, _others, _large):
         for same in zip(*(list(kind(text, vocab)) for text, vocab in main.items()), strict=True):
             yield from same
@@ -144,6 +149,13 @@ def _planned() -> Iterator[Spec]:
             yield Spec(text, vocab, dim, depth, tokens, context=context, batch=2048 // context)
 
 
+def _untied() -> Iterator[Spec]:
+    """With a table of its own for the output, as is the default."""
+    for dim, depth, tokens in ((64, 2, 1_000_000), (128, 4, 1_000_000), (192, 4, 2_000_000)):
+        for text, vocab in (("shakespeare", 1024), ("stories", 4096), ("python", 4096)):
+            yield Spec(text, vocab, dim, depth, tokens, untied=True)
+
+
 class Texts:
     """Shards of the texts, made when they are asked for."""
 
@@ -173,6 +185,7 @@ def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
     steps = max(1, round(spec.tokens / per_update))
     chosen = rates(spec.dim, per_update, steps, spec.tokens / unique)  # with full dropout where text is short
     shape = {"vocab_size": shards.tokenizer.vocab_size, "dim": spec.dim, "depth": spec.depth, "context": spec.context}
+    shape["tied"] = not spec.untied
     scaled = {
         "muon_lr": chosen["optimizer"]["muon_lr"] * spec.muon_scale,
         "lr": chosen["optimizer"]["lr"] * spec.lr_scale,
@@ -180,7 +193,7 @@ def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
     config = build_config(RunConfig, merge(chosen, {"model": shape, "optimizer": scaled}))
     dtype = pick_dtype(device)
     torch.manual_seed(spec.seed)
-    model = Decoder(config.model).to(device)
+    model = new_model(config.model).to(device)
     optimizers = Optimizers(model, config.optimizer)
     used = _Part(train, unique) if spec.train_bytes else train
     loader = Loader(used, context=spec.context, batch=spec.batch, seed=spec.seed)
@@ -204,7 +217,7 @@ def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
         "bits_per_byte": round(score.bits_per_byte, 5),
         "steps": steps,
         "parameters": config.model.parameters,
-        "table_parameters": config.model.vocab_size * config.model.dim,
+        "table_parameters": config.model.vocab_size * config.model.dim * (2 if spec.untied else 1),
         "bytes_seen": int(steps * per_update * bytes_per_token),
         "unique_bytes": int(unique * bytes_per_token),
         "bytes_per_token": round(bytes_per_token, 4),

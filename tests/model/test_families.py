@@ -21,7 +21,7 @@ YARN = {"kind": "yarn", "factor": 2.0, "original_context": 24}
 LLAMA3 = {"kind": "llama3", "factor": 8.0, "original_context": 24}
 OURS: dict[str, dict[str, Any]] = {
     "qwen3": {"kv_heads": 2, "head_dim": 32, "ffn_dim": 128, "rope_theta": 5e4},
-    "qwen3 untied": {"kv_heads": 4, "tied": False},
+    "qwen3 tied": {"kv_heads": 4, "tied": True},
     "qwen3 biases, window in upper blocks": {
         "attention_bias": True, "output_bias": True, "window": 9, "window_layers": (1, 2),
     },

@@ -11,7 +11,7 @@ from tinyslm.model.config import ModelConfig
 @pytest.mark.parametrize(
     ("given", "derived"),
     [
-        ({}, {"family": "qwen3", "dim": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn_dim": 704, "tied": True}),
+        ({}, {"family": "qwen3", "dim": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn_dim": 704, "tied": False}),
         ({"dim": 384}, {"heads": 6, "head_dim": 64, "ffn_dim": 1024}),
         ({"dim": 32}, {"heads": 1, "head_dim": 32}),
         ({"dim": 256, "heads": 8}, {"head_dim": 32, "kv_heads": 4}),

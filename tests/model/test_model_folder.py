@@ -158,7 +158,7 @@ def test_a_broken_config_is_told(folder: Path, content: str) -> None:
             lambda tensors: tensors.update({"model.norm.weight": torch.zeros(63)}),
             r"model.norm.weight is \[63\] instead of \[64\]",
         ),
-        (lambda tensors: tensors.clear(), r"and 21 more"),
+        (lambda tensors: tensors.clear(), r"and 22 more"),
     ],
 )
 def test_weights_that_do_not_fit_the_config_are_named(folder: Path, change, told: str) -> None:

@@ -156,7 +156,8 @@ def test_every_family_reads_packed_folders(tmp_path, family, bits):
     assert (model(ids) - expected).abs().max() < 0.05 * expected.abs().max()
 
 
-def test_a_tied_table_is_held_once(folder):
+def test_a_tied_table_is_held_once(tmp_path):
+    folder = quantized(tmp_path / "model", small("qwen3", tied=True), 4)
     model = load_model(folder)
     assert isinstance(model.lm_head, PackedLinear)
     assert isinstance(model.model.embed_tokens, PackedEmbedding)

@@ -40,6 +40,7 @@ from tinyslm.training.interrupt import Interrupted, StopRequest, stop_requests
 from tinyslm.training.looking import quick_loss, quick_windows, sample_text
 from tinyslm.training.loop import StepReport, StepSettings, train_steps
 from tinyslm.training.meter import Meter
+from tinyslm.training.new_model import new_model
 from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.pace import MOST_SCORED, measured
@@ -136,7 +137,7 @@ class Run:
         device = pick_device(config.train.device)
         dtype = pick_dtype(device, config.train.dtype)
         torch.manual_seed(config.train.seed)
-        model = Decoder(config.model).to(device)
+        model = new_model(config.model).to(device)
         model.model.recompute = config.train.checkpoint_activations
         loader = Loader(
             shards.split("train"), context=config.model.context, batch=config.train.batch, seed=config.train.seed

@@ -23,7 +23,7 @@ from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.planning.rates import rates
 from tinyslm.training.schedule import learning_rate_share
 
-MODEL = ModelConfig(vocab_size=256, dim=64, depth=2, context=128)
+MODEL = ModelConfig(vocab_size=256, dim=64, depth=2, context=128, tied=True)
 BATCH, STEPS = 16, 120
 TOKENS = STEPS * BATCH * MODEL.context
 ASKED_BYTES = 64_000
