@@ -3,8 +3,9 @@
     python benchmarks/share_of_ceiling.py
     python benchmarks/share_of_ceiling.py --only 3M 10M
 
-Each size trains in a process of its own with the default settings; in each round it takes a few steps, and the rate of
-bf16 matrix products alone (hardware/speed.py) is measured before. Operations of a token, forward and backward:
+Each size trains in a process of its own with the default settings (the optimizer is Muon), one of them also with AdamW
+and with large updates. In each round it takes a few steps, and the rate of bf16 matrix products alone
+(hardware/speed.py) is measured before. Operations of a token, forward and backward:
 
     6 * (weights of matrices, the output projection's included) + 6 * depth * context * heads * head_dim
 
@@ -41,21 +42,28 @@ SMOLLM2 = {
     **{"family": "llama", "dim": 576, "depth": 30, "heads": 9, "kv_heads": 3, "ffn_dim": 1536, "tied": True},
     **{"vocab_size": 49152, "context": 512},
 }
+TEN = {"dim": 384, "depth": 6, "vocab_size": 64, "context": 256}
 SIZES: dict[str, dict] = {
     "1M": {"model": {"dim": 128, "depth": 4, "vocab_size": 1024, "context": 256}, "train": {"batch": 16}},
     "3M": {"model": {"dim": 256, "depth": 4, "vocab_size": 64, "context": 256}, "train": {"batch": 16}},
-    "10M": {"model": {"dim": 384, "depth": 6, "vocab_size": 64, "context": 256}, "train": {"batch": 16}},
+    "10M": {"model": TEN, "train": {"batch": 16}},
     "30M": {"model": {"dim": 512, "depth": 8, "vocab_size": 8192, "context": 512}, "train": {"batch": 8}},
     "135M": {"model": SMOLLM2, "train": {"batch": 8, "micro_batch": 4}},
 }
+VARIANTS: dict[str, dict] = {
+    "10M, AdamW": {**SIZES["10M"], "optimizer": {"name": "adamw"}},
+    "10M, large updates": {"model": TEN, "train": {"batch": 128, "micro_batch": 16}},
+}
+"""What the optimizer costs depends on which it is, and on how many tokens an update has."""
+ALL = SIZES | VARIANTS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=5.0, help="of steps in one round; at least one step is made")
-    parser.add_argument("--only", nargs="+", choices=list(SIZES), default=list(SIZES))
-    parser.add_argument("--alone", choices=list(SIZES), help="measure this size in this process")
+    parser.add_argument("--only", nargs="+", choices=list(ALL), default=list(ALL))
+    parser.add_argument("--alone", choices=list(ALL), help="measure this size in this process")
     arguments = parser.parse_args()
     if arguments.alone:
         print(json.dumps(measure(arguments.alone, arguments.rounds, arguments.seconds)))
@@ -67,14 +75,14 @@ def main() -> None:
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         sizes[name] = json.loads(out.splitlines()[-1])
         print(f"{name}: {sizes[name]}", flush=True)
-    if len(sizes) == len(SIZES):
-        PLOT.write_text(plot(sizes), encoding="utf-8")
+    if sizes.keys() >= SIZES.keys():
+        PLOT.write_text(plot({name: sizes[name] for name in SIZES}), encoding="utf-8")
     print(json.dumps(sizes))
 
 
 def measure(name: str, rounds: int, seconds: float) -> dict:
     """Everything about one size; medians over the rounds, with the least and the greatest share."""
-    config = build_config(RunConfig, SIZES[name])
+    config = build_config(RunConfig, ALL[name])
     trainer, per_token = Trainer(config), operations(config.model)
     trainer.step()  # warm-up
     trainer.step()
@@ -88,6 +96,7 @@ def measure(name: str, rounds: int, seconds: float) -> dict:
         optimizer_shares.append(optimizer_share)
     return {
         "parameters": config.model.parameters,
+        "optimizer": config.optimizer.name,
         "batch": [config.train.batch, config.model.context],
         "tokens_per_second": statistics.median(rates),
         "gflops": statistics.median(rates) * per_token / 1e9,
