@@ -87,8 +87,8 @@ class Spec:
 def grid() -> Iterator[Spec]:
     """The models to train: each of every text, so that a part of the grid is of all texts."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
-    yield from _planned()
     yield from _untied()
+    yield from _planned()
     for kind in (_small, _others, _large):
         for same in zip(*(list(kind(text, vocab)) for text, vocab in main.items()), strict=True):
             yield from same

@@ -20,7 +20,7 @@ def test_the_largest_group_that_fits():
 
 
 def test_every_matrix_has_a_layout_and_a_tied_table_one():
-    model = decoder(dim=64, heads=2, ffn_dim=128)
+    model = decoder(dim=64, heads=2, ffn_dim=128, tied=True)
     found = plan(model, "int4", 32)
     matrices = {name for name, tensor in model.state_dict().items() if tensor.ndim == 2}
     assert set(found.layouts) == matrices - {"lm_head.weight"}

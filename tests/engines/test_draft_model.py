@@ -121,7 +121,7 @@ def test_draws_are_distributed_as_without_guesses(way: str) -> None:
     """Chi-square test over all texts of two tokens, at a tiny vocabulary, against the model's own probabilities."""
     tokenizer = train_tokenizer([], kind="byte")
     torch.manual_seed(3)
-    model = Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=2, context=64)).eval()
+    model = Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=2, context=64, tied=True)).eval()
     ids = [*b"abacabadabacab"]
     letters = list(b"abc")
     with torch.no_grad():

@@ -18,7 +18,7 @@ def changed(**sections) -> RunConfig:
 
 def test_work_is_counted_by_hand() -> None:
     found = work(changed())
-    tokens, blocks = 8 * 128, changed().model.parameters - 1024 * 128
+    tokens, blocks = 8 * 128, changed().model.parameters - 2 * 1024 * 128
     assert found.block_products == pytest.approx(6e-12 * tokens * blocks)
     assert found.table_products == pytest.approx(6e-12 * tokens * 1024 * 128)
     assert found.attention_products == pytest.approx(6e-12 * tokens * 128 * 128 * 2)

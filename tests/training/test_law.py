@@ -73,7 +73,7 @@ def test_conditions_come_from_the_settings() -> None:
     model = ModelConfig(dim=128, depth=2, vocab_size=2048, context=256)
     found = conditions(text(3), model, batch=8, steps=100)
     assert found.block_weights + found.table_weights == pytest.approx(model.parameters / 1e6)
-    assert found.table_weights == pytest.approx(2048 * 128 / 1e6)
+    assert found.table_weights == pytest.approx(2 * 2048 * 128 / 1e6)
     assert found.tokens == pytest.approx(100 * 8 * 256 / 1e6)
     assert found.unique_tokens == pytest.approx(0.95)
 
