@@ -286,6 +286,7 @@ GUESS = {
     "window": (0.3, 1.0),
     "window_power": (0.5, 0.3),
     "table_share": (0.4, 0.3),
+    "output_share": (0.3, 0.7),
     "repeats": (12.0, 0.5),
     "capacity": (5.0, 0.7),
     "critical_update": (8000.0, 1.0),
@@ -372,13 +373,15 @@ def _carried_over(run: dict[str, Any], text: dict[str, Any]) -> float:
 
 
 def _conditions(run: dict[str, Any], text: dict[str, Any]) -> Conditions:
+    output = run["table_parameters"] / 2 if run.get("untied") else 0
     return Conditions(
         xz_bits=text["xz_bits"],
         context_bits=text["context_bits"],
         probe_bits=text["probe_bits"],
         probed=text["probed_bytes"] / 1e6,
         block_weights=(run["parameters"] - run["table_parameters"]) / 1e6,
-        table_weights=run["table_parameters"] / 1e6,
+        table_weights=(run["table_parameters"] - output) / 1e6,
+        output_weights=output / 1e6,
         tokens=run["bytes_seen"] / run["bytes_per_token"] / 1e6,
         unique_tokens=run["unique_bytes"] / run["bytes_per_token"] / 1e6,
         bytes_per_token=run["bytes_per_token"],

@@ -47,7 +47,13 @@ def test_train_on_a_folder_of_mixed_files(tinyslm, mixed: Path) -> None:
     assert manifest["sources"][0]["kept_documents"] == 15
     for name in ("model/model.safetensors", "model/tokenizer.json", "report.html", "report.png", "result.json"):
         assert Path("run", name).stat().st_size
-    for said in ("documents", " k parameters for 5 steps", "Validation: ", "bits per byte (", "Model folder: run/model"):
+    for said in (
+        "documents",
+        " k parameters for 5 steps",
+        "Validation: ",
+        "bits per byte (",
+        "Model folder: run/model",
+    ):
         assert said in ended.out
     assert "tinyslm generate run/model --prompt" in ended.out
     assert not any(character < " " for character in ended.out if character != "\n")  # no bar, no colours in a pipe

@@ -72,8 +72,8 @@ def test_intervals_hold_the_expectation_and_widen_outside_of_what_was_fitted() -
 def test_conditions_come_from_the_settings() -> None:
     model = ModelConfig(dim=128, depth=2, vocab_size=2048, context=256)
     found = conditions(text(3), model, batch=8, steps=100)
-    assert found.block_weights + found.table_weights == pytest.approx(model.parameters / 1e6)
-    assert found.table_weights == pytest.approx(2 * 2048 * 128 / 1e6)
+    assert found.block_weights + found.table_weights + found.output_weights == pytest.approx(model.parameters / 1e6)
+    assert found.table_weights == found.output_weights == pytest.approx(2048 * 128 / 1e6)
     assert found.tokens == pytest.approx(100 * 8 * 256 / 1e6)
     assert found.unique_tokens == pytest.approx(0.95)
 

@@ -8,7 +8,8 @@ after Hoffmann et al. (2022), with what matters in runs of minutes besides:
 - `probe` is what a tiny model scored on this very text after a moment (`probe.py`), and `h` what short contexts make of
   the text, as a share of what a compressor makes of it (`compressibility.py`): where short contexts tell little and
   repeats much, as in code, there is more to learn, and each further token helps more;
-- `n`: weights in blocks and a share of those in the table, in millions. Unique text bounds what they can hold:
+- `n`: weights in blocks, a share of those in the table, and another share of an output table of its own, in millions.
+  Unique text bounds what they can hold:
   1 / n = 1 / weights + 1 / (rho * unique);
 - `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
   (Muennighoff et al., 2023); large updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); a longer
@@ -52,6 +53,7 @@ class Conditions(NamedTuple):
     probed: float
     block_weights: float
     table_weights: float
+    output_weights: float
     tokens: float
     unique_tokens: float
     bytes_per_token: float
@@ -73,6 +75,7 @@ class Coefficients(Section):
     window: float = Field(gt=0, description="Part of the bits that a context of one byte leaves.")
     window_power: float = Field(gt=0, description="How fast that shrinks with the context.")
     table_share: float = Field(gt=0, description="What a weight of the table counts.")
+    output_share: float = Field(gt=0, description="What a weight of an output table of its own counts.")
     repeats: float = Field(gt=0, description="Readings after which another one is worth little (r).")
     capacity: float = Field(gt=0, description="Weights that a token of unique text is worth (rho).")
     critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted.")
@@ -107,7 +110,7 @@ class Law(Section):
     def expect(self, found: Conditions) -> "Expected":
         """The bits per byte to be expected, with a 95 % interval."""
         bits = predict(self.coefficients, found)
-        outside = self.weights.outside(found.block_weights + found.table_weights)
+        outside = self.weights.outside(found.block_weights + found.table_weights + found.output_weights)
         outside += self.tokens.outside(found.tokens)
         spread = math.hypot(self.spread, self.text_spread, SPREAD_OUTSIDE * outside)
         return Expected(bits, bits * math.exp(-Z * spread), bits * math.exp(Z * spread))
@@ -128,7 +131,7 @@ def predict(law: Coefficients, found: Conditions) -> float:
 
 def _shape(law: Coefficients, found: Conditions) -> float:
     """f of the formula."""
-    weights = found.block_weights + law.table_share * found.table_weights
+    weights = found.block_weights + law.table_share * found.table_weights + law.output_share * found.output_weights
     capacity = law.capacity * found.unique_tokens
     weights = 1 / (1 / weights + 1 / capacity)
     tokens = worth(found.tokens, found.unique_tokens, law.repeats) / (1 + found.tokens_per_update / law.critical_update)
@@ -147,6 +150,7 @@ def _of_the_probe(found: Conditions) -> Conditions:
     return found._replace(
         block_weights=(probe.MODEL.parameters - table) / 1e6,
         table_weights=table / 1e6,
+        output_weights=0.0,
         tokens=probe.TOKENS / 1e6,
         unique_tokens=found.probed,
         bytes_per_token=1.0,
@@ -164,15 +168,17 @@ def worth(tokens: float, unique: float, repeats: float) -> float:
 
 def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> Conditions:
     """What the score of a run follows from."""
-    table = model.vocab_size * model.dim * (1 if model.tied else 2)
+    table = model.vocab_size * model.dim
+    output = 0 if model.tied else table
     bytes_per_token = survey.bytes_in_token(model.vocab_size)
     return Conditions(
         xz_bits=survey.xz_bits,
         context_bits=survey.context_bits,
         probe_bits=survey.probe_bits,
         probed=survey.probed_bytes / 1e6,
-        block_weights=(model.parameters - table) / 1e6,
+        block_weights=(model.parameters - table - output) / 1e6,
         table_weights=table / 1e6,
+        output_weights=output / 1e6,
         tokens=max(1.0, steps * batch * model.context) / 1e6,
         unique_tokens=survey.training_bytes / bytes_per_token / 1e6,
         bytes_per_token=bytes_per_token,
