@@ -13,11 +13,11 @@ from tinyslm.training.planning.law import Conditions, conditions, predict, read_
 from tinyslm.training.planning.rates import dropout, momentum, rates
 
 LAW = read_law()
-SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 1.0, 5.0, 3.0, 4096, 256)
+SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 4096, 256)
 
 
 @given(
-    st.sampled_from(["block_weights", "table_weights", "tokens", "unique_tokens"]),
+    st.sampled_from(["block_weights", "table_weights", "output_weights", "tokens", "unique_tokens"]),
     st.floats(0.01, 100),
     st.floats(1, 50),
 )
