@@ -37,6 +37,7 @@ def test_the_probe_itself_is_expected_to_score_what_it_did() -> None:
     same = SOME._replace(
         block_weights=(probe.MODEL.parameters - table) / 1e6,
         table_weights=table / 1e6,
+        output_weights=0,
         tokens=probe.TOKENS / 1e6,
         unique_tokens=SOME.probed,
         bytes_per_token=1,
