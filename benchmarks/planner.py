@@ -162,7 +162,7 @@ def train(data: Path, text: str, minutes: float | None, options: Sequence[str]) 
         row |= {"machine": machine(), "peak_bytes": peak}
         if problem:
             return {**row, "minutes": minutes, "failed": problem}
-        return {**row, **outcome(json.loads(printed)["result"], out), "compared": scored_alike(out)}
+        return {**row, **outcome(json.loads(printed)["result"], out), **scored_alike(out)}
 
 
 def measured(command: Sequence[str]) -> tuple[str, str, float, int]:
@@ -203,8 +203,8 @@ def outcome(result: Row, out: Path) -> Row:
     return row
 
 
-def scored_alike(out: Path) -> float:
-    """Bits per byte on the documents that all runs on a text are compared by."""
+def scored_alike(out: Path) -> Row:
+    """Bits per byte on the documents that all runs on a text are compared by, and the bytes of its tokens."""
     command = [sys.executable, __file__, "score", str(out)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(printed.splitlines()[-1])
@@ -221,7 +221,9 @@ def score(arguments: argparse.Namespace) -> None:
     numbers = range(0, valid.documents, -(-valid.utf8_bytes // SCORED_BYTES))
     documents = ((valid.document(i)[:-1].tolist(), valid.document_bytes(i)) for i in numbers)
     found = score_documents(load_model(arguments.folder / "model"), documents, end_id=shards.tokenizer.eos_id)
-    print(json.dumps(found.bits_per_byte))
+    train = shards.split("train")
+    told = {"compared": found.bits_per_byte, "bytes_per_token": round(train.utf8_bytes / train.tokens, 4)}
+    print(json.dumps(told))
 
 
 def drawn(arguments: argparse.Namespace, text: str, minutes: float) -> list[dict[str, Any]]:
