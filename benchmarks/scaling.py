@@ -221,6 +221,7 @@ def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
         "bytes_seen": int(steps * per_update * bytes_per_token),
         "unique_bytes": int(unique * bytes_per_token),
         "bytes_per_token": round(bytes_per_token, 4),
+        "held_out_bytes_per_token": round(valid.utf8_bytes / valid.tokens, 4),
         "dropout": config.model.dropout,
         "seconds": round(seconds, 2),
         "processor_seconds": round(processor, 2),
@@ -385,6 +386,7 @@ def _conditions(run: dict[str, Any], text: dict[str, Any]) -> Conditions:
         tokens=run["bytes_seen"] / run["bytes_per_token"] / 1e6,
         unique_tokens=run["unique_bytes"] / run["bytes_per_token"] / 1e6,
         bytes_per_token=run["bytes_per_token"],
+        held_out_bytes_per_token=run["held_out_bytes_per_token"],
         tokens_per_update=run["batch"] * run["context"],
         context=run["context"],
     )

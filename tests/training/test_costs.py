@@ -37,7 +37,7 @@ def test_more_work_takes_longer(larger) -> None:
 
 def test_costs_are_found_again_from_what_they_make() -> None:
     rows = np.random.default_rng(0).uniform(0.1, 1, (30, len(TYPICAL_CPU))) / TYPICAL_CPU
-    true = 3 * np.array(TYPICAL_CPU) * np.array([1, 2, 0.5, 1, 3, 1, 0.2, 1])
+    true = 3 * np.array(TYPICAL_CPU) * np.array([1, 2, 0.5, 1.5, 1, 0.7, 3, 1, 0.2, 1])
     found = _fitted(rows, rows @ true, np.array(TYPICAL_CPU))
     assert rows @ np.array(found) == pytest.approx(rows @ true, rel=0.08)
     assert np.abs(np.log(np.array(found) / true)).mean() < np.abs(np.log(true / np.array(TYPICAL_CPU))).mean() / 3

@@ -13,7 +13,7 @@ from tinyslm.training.planning.law import Conditions, conditions, predict, read_
 from tinyslm.training.planning.rates import dropout, momentum, rates
 
 LAW = read_law()
-SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 4096, 256)
+SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 3.0, 4096, 256)
 
 
 @given(
@@ -41,10 +41,16 @@ def test_the_probe_itself_is_expected_to_score_what_it_did() -> None:
         tokens=probe.TOKENS / 1e6,
         unique_tokens=SOME.probed,
         bytes_per_token=1,
+        held_out_bytes_per_token=1,
         tokens_per_update=probe.TOKENS / probe.STEPS,
         context=probe.MODEL.context,
     )
     assert predict(LAW.coefficients, same) == pytest.approx(SOME.probe_bits)
+
+
+def test_shorter_tokens_in_what_is_held_out_are_expected_to_cost_as_much() -> None:
+    shorter = SOME._replace(held_out_bytes_per_token=2.4)
+    assert predict(LAW.coefficients, shorter) == pytest.approx(1.25 * predict(LAW.coefficients, SOME))
 
 
 def test_larger_updates_waste_tokens() -> None:
@@ -77,6 +83,9 @@ def test_conditions_come_from_the_settings() -> None:
     assert found.table_weights == found.output_weights == pytest.approx(2048 * 128 / 1e6)
     assert found.tokens == pytest.approx(100 * 8 * 256 / 1e6)
     assert found.unique_tokens == pytest.approx(0.95)
+    assert found.held_out_bytes_per_token == found.bytes_per_token == 3
+    of_other_kind = text(3, held_out_bytes_per_token={2048: 2.5})
+    assert conditions(of_other_kind, model, batch=8, steps=100).held_out_bytes_per_token == 2.5
 
 
 def test_rates_fall_with_length_and_width_and_dropout_comes_with_repeats() -> None:

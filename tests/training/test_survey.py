@@ -94,6 +94,20 @@ def test_each_vocabulary_that_the_text_supports_is_measured(tmp_path) -> None:
     assert 16384 not in lengths
 
 
+def test_tokens_in_an_end_of_another_kind_are_shorter(tmp_path) -> None:
+    (tmp_path / "a.txt").write_text(sentences(4000) + "".join(random.Random(3).choices(LETTERS, k=9000)))
+    found = survey(tmp_path, wanted=TokenizerConfig(vocab_size=512))
+    assert found.bytes_in_token(512, held_out=True) < 0.7 * found.bytes_in_token(512)
+
+
+def test_documents_held_out_by_lot_are_of_the_same_kind(tmp_path) -> None:
+    for number in range(60):
+        (tmp_path / f"{number}.txt").write_text(sentences(50, seed=number))
+    found = survey(tmp_path)
+    assert not found.held_out_bytes_per_token
+    assert found.bytes_in_token(320, held_out=True) == found.bytes_in_token(320)
+
+
 def test_a_tokenizer_that_is_given_or_wanted_is_the_only_one(tmp_path) -> None:
     (tmp_path / "a.txt").write_text(sentences(300))
     given = train_tokenizer([sentences(300, seed=5)], kind="char")

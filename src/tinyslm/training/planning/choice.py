@@ -71,7 +71,7 @@ class Candidate:
     @classmethod
     def of(cls, config: RunConfig, survey: Survey, costs: Costs) -> "Candidate":
         """What the costs say of settings."""
-        held_out = int(survey.held_out_bytes / survey.bytes_in_token(config.model.vocab_size))
+        held_out = int(survey.held_out_bytes / survey.bytes_in_token(config.model.vocab_size, held_out=True))
         train = config.train
         looked = [train.validation_tokens or tokens for tokens in (FEWEST_VALIDATED, QUICK_TOKENS)]
         scored = [train.score_tokens or tokens for tokens in (QUICK_TOKENS, MOST_SCORED)]

@@ -1,9 +1,9 @@
 """What an update costs on this machine: a few updates of small trial models are timed, and a law of work fits them.
 
 The work of an update is counted in kinds that machines do at different rates (products in blocks, attention, products
-with the table, values that pass through blocks, blocks themselves, Muon's products, and weights); the seconds for one
-of each kind are fitted to the trials. A few trials on a busy machine do not tell them all apart, so that what they
-leave open is taken from a typical machine, as many times as fast or slow as this one.
+with the table, logits, values and positions that pass through blocks, blocks themselves, Muon's products, and weights);
+the seconds for one of each kind are fitted to the trials. A few trials on a busy machine do not tell them all apart, so
+that what they leave open is taken from a typical machine, as many times as fast or slow as this one.
 """
 
 import time
@@ -51,6 +51,7 @@ class Trial(NamedTuple):
 
 CPU_TRIALS = (
     Trial(64, 2, 320, 128, 16),
+    Trial(64, 2, 4096, 256, 8),
     Trial(128, 1, 4096, 256, 4),
     Trial(128, 4, 320, 256, 8),
     Trial(256, 1, 320, 512, 4),
@@ -70,22 +71,24 @@ GPU_TRIALS = (
 
 
 class Work(NamedTuple):
-    """The work of one update, by kind; products in 10^12 operations, the rest in millions of values, or counted."""
+    """The work of one update, by kind; products in 10^12 operations, the rest in millions, but blocks and matrices."""
 
     block_products: float
     attention_products: float
     table_products: float
+    logits: float
     values: float
+    positions: float
     blocks: float
     muon_products: float
     weights: float
     matrices: float
 
 
-TYPICAL_CPU = Work(8.0, 16.0, 9.0, 0.01, 0.001, 10.0, 0.01, 0.001)
-TYPICAL_GPU = Work(4e-3, 1e-2, 5e-3, 1e-5, 1e-3, 6e-3, 2e-5, 1e-3)
+TYPICAL_CPU = Work(8.0, 16.0, 9.0, 0.001, 0.01, 0.5, 0.001, 10.0, 0.01, 0.001)
+TYPICAL_GPU = Work(4e-3, 1e-2, 5e-3, 5e-6, 1e-5, 1e-4, 1e-3, 6e-3, 2e-5, 1e-3)
 """Seconds for each kind of work; how they compare is what counts."""
-COMPUTING = 5
+COMPUTING = 7
 """The first kinds of work are done forwards and backwards, the others by the optimizers."""
 
 
@@ -98,7 +101,9 @@ class Costs(Section):
     block_products: float = Field(ge=0, description="Seconds for 10^12 operations of the products in blocks.")
     attention_products: float = Field(ge=0, description="Seconds for 10^12 operations of attention.")
     table_products: float = Field(ge=0, description="Seconds for 10^12 operations of the products with the table.")
+    logits: float = Field(ge=0, description="Seconds for a million logits.")
     values: float = Field(ge=0, description="Seconds for a million values that pass through blocks.")
+    positions: float = Field(ge=0, description="Seconds for a million tokens that pass through a block, if narrow.")
     blocks: float = Field(ge=0, description="Seconds for a block, however small.")
     muon_products: float = Field(ge=0, description="Seconds for 10^12 operations of Muon's products.")
     weights: float = Field(ge=0, description="Seconds for a million weights that are stepped.")
@@ -137,7 +142,9 @@ def work(config: RunConfig) -> Work:
         # Of queries with keys and of shares with values, half of each: later tokens are not looked at.
         attention_products=6e-12 * tokens * model.context * model.heads * model.head_dim * model.depth * passes,
         table_products=6e-12 * table * tokens,
+        logits=1e-6 * tokens * model.vocab_size,
         values=1e-6 * tokens * model.dim * (model.depth + 1) * passes,
+        positions=1e-6 * tokens * (model.depth + 1) * passes,
         blocks=(model.depth + 1) * micro_batches,
         muon_products=1e-12 * muon_operations(model) if muon else 0.0,
         weights=1e-6 * model.parameters,
@@ -209,13 +216,14 @@ class _Timed:
 
 
 def _time_all(trials: Sequence[_Timed], seconds: float) -> NDArray[np.float64]:
-    """The shortest seconds of each trial, [trials, 2]. They take turns, so that a busy moment meets all of them."""
+    """The median seconds of each trial, [trials, 2]: what a long run will see too, and not what the best moment allows.
+    They take turns, so that a busy moment meets all of them."""
     rounds: list[list[tuple[float, float]]] = []
     end = time.perf_counter() + seconds
     while len(rounds) < WARM_UP + FEWEST or (len(rounds) < WARM_UP + MOST and time.perf_counter() < end):
         rounds.append([trial.step() for trial in trials])
-    fastest: NDArray[np.float64] = np.array(rounds[WARM_UP:]).min(axis=0)
-    return fastest
+    usual: NDArray[np.float64] = np.median(rounds[WARM_UP:], axis=0)
+    return usual
 
 
 def _now(device: torch.device) -> float:

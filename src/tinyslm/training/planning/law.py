@@ -1,6 +1,6 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
-    bits = probe * f(run) / f(the probe's run)
+    bits = probe * l * f(run) / f(the probe's run)
     f = h^p * (floor + size * n^-a) + h^q * (text * d^(-b h^s) + window * c^-g)
 
 after Hoffmann et al. (2022), with what matters in runs of minutes besides:
@@ -8,6 +8,8 @@ after Hoffmann et al. (2022), with what matters in runs of minutes besides:
 - `probe` is what a tiny model scored on this very text after a moment (`probe.py`), and `h` what short contexts make of
   the text, as a share of what a compressor makes of it (`compressibility.py`): where short contexts tell little and
   repeats much, as in code, there is more to learn, and each further token helps more;
+- `l`: bytes in a token of the training text, as a share of those in a token of what is held out: a text whose end is of
+  another kind, with other names, takes more tokens there;
 - `n`: weights in blocks, a share of those in the table, and another share of an output table of its own, in millions.
   Unique text bounds what they can hold:
   1 / n = 1 / weights + 1 / (rho * unique);
@@ -57,6 +59,7 @@ class Conditions(NamedTuple):
     tokens: float
     unique_tokens: float
     bytes_per_token: float
+    held_out_bytes_per_token: float
     tokens_per_update: float
     context: float
 
@@ -126,7 +129,8 @@ class Expected(NamedTuple):
 
 def predict(law: Coefficients, found: Conditions) -> float:
     """Bits per byte by the formula above."""
-    return found.probe_bits * _shape(law, found) / _shape(law, _of_the_probe(found))
+    longer = found.bytes_per_token / found.held_out_bytes_per_token
+    return found.probe_bits * longer * _shape(law, found) / _shape(law, _of_the_probe(found))
 
 
 def _shape(law: Coefficients, found: Conditions) -> float:
@@ -182,6 +186,7 @@ def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> 
         tokens=max(1.0, steps * batch * model.context) / 1e6,
         unique_tokens=survey.training_bytes / bytes_per_token / 1e6,
         bytes_per_token=bytes_per_token,
+        held_out_bytes_per_token=survey.bytes_in_token(model.vocab_size, held_out=True),
         tokens_per_update=batch * model.context,
         context=model.context,
     )

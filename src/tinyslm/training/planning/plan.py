@@ -89,11 +89,12 @@ class Plan(Section):
             prefix = f"{section}."
             comments = {key.removeprefix(prefix): text for key, text in descriptions.items() if key.startswith(prefix)}
             lines += ["", *toml_table(f"settings.{section}", values, comments)]
-        data = self.data.model_dump()
-        lengths = {str(size): length for size, length in data.pop("bytes_per_token").items()}
-        comment = Survey.model_fields["bytes_per_token"].description
-        lines += ["", *toml_table("data", data, _comments(Survey))]
-        lines += ["", f"# {comment}", *toml_table("data.bytes_per_token", lengths, {})]
+        data, tables = self.data.model_dump(), []
+        for name in ("bytes_per_token", "held_out_bytes_per_token"):
+            lengths = {str(size): length for size, length in data.pop(name).items()}
+            comment = Survey.model_fields[name].description
+            tables += ["", f"# {comment}", *toml_table(f"data.{name}", lengths, {})]
+        lines += ["", *toml_table("data", data, _comments(Survey)), *tables]
         lines += ["", *toml_table("machine", self.machine.model_dump(), _comments(Costs))]
         return "\n".join(lines) + "\n"
 

@@ -5,7 +5,8 @@ What is measured on a sample is measured on whole documents, spread evenly over 
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,10 @@ VOCABULARIES = (1024, 2048, 4096, 8192, 16384)
 BYTES_FOR_A_TOKEN = 1000
 """Of text that a vocabulary is worth planning for: with less, a model hardly learns what the rarer tokens mean."""
 TOKENIZER_SAMPLE = 1_500_000
-"""Bytes that trial tokenizers are trained on; another twentieth of that is encoded."""
+"""Bytes that trial tokenizers are trained on, but for what they encode."""
+ENCODED_EVERY = 20
+TRIAL_PIECE = 2_000
+"""Bytes of the pieces of that sample: short ones, so that what is encoded comes from many places."""
 LONG_PIECE = 8_000
 """Where the documents are few, bytes of the pieces that they are cut into for the sample."""
 FEW_DOCUMENTS = 50
@@ -58,17 +62,21 @@ class Survey(Section):
     bytes_per_token: dict[int, float] = Field(
         description="Bytes in a token, the ends of documents counted, for each vocabulary that the text supports."
     )
+    held_out_bytes_per_token: dict[int, float] = Field(
+        default_factory=dict,
+        description="The same where text is held out by its place, so that it may be of another kind.",
+    )
 
     @property
     def mean_document_bytes(self) -> float:
         """Mean length of a document."""
         return self.unique_bytes / self.documents
 
-    def bytes_in_token(self, vocab_size: int) -> float:
+    def bytes_in_token(self, vocab_size: int, *, held_out: bool = False) -> float:
         """Bytes in a token; for a vocabulary that was not measured, between or like the nearest ones that were."""
-        sizes = sorted(self.bytes_per_token)
-        lengths = [self.bytes_per_token[size] for size in sizes]
-        return float(np.interp(math.log(vocab_size), np.log(sizes), lengths))
+        measured = (held_out and self.held_out_bytes_per_token) or self.bytes_per_token
+        sizes = sorted(measured)
+        return float(np.interp(math.log(vocab_size), np.log(sizes), [measured[size] for size in sizes]))
 
 
 def survey_shards(shards: Shards) -> Survey:
@@ -89,6 +97,7 @@ def survey_shards(shards: Shards) -> Survey:
         documents=train.documents + valid.documents,
         seconds=0.0,
         bytes_per_token={shards.tokenizer.vocab_size: round(train.utf8_bytes / train.tokens, 4)},
+        held_out_bytes_per_token={shards.tokenizer.vocab_size: round(valid.utf8_bytes / valid.tokens, 4)},
     )
 
 
@@ -117,9 +126,14 @@ def survey_text(
     split = split_text(source)
     documents, unique = int(np.count_nonzero(kept)), int(corpus.document_bytes[kept].sum())
     training_bytes = found if settings.valid_paths else int(found * (1 - settings.valid_share))
-    difficulty = _difficulty(*_samples(corpus, split, kept))
-    for_tokenizers = _spread(corpus, training[corpus.pieces.documents], TOKENIZER_SAMPLE)
-    bytes_per_token = _bytes_per_token(for_tokenizers, (found, documents), tokenizer, wanted)
+    sample, held_out = _samples(corpus, split, kept)
+    difficulty = _difficulty(sample, held_out)
+    texts = _trial_texts(_spread(corpus, training[corpus.pieces.documents], TOKENIZER_SAMPLE))
+    learned = [text for number, text in enumerate(texts) if number % ENCODED_EVERY] or texts
+    trials = _trials(learned, found, tokenizer, wanted)
+    lengths = partial(_bytes_per_token, trials, found / max(1, documents))
+    bytes_per_token = lengths(texts[::ENCODED_EVERY])
+    of_held_out = {} if split.kind == "hash" else lengths(_trial_texts(held_out))
     spent = source.seconds + time.perf_counter() - begun - difficulty["probing_seconds"]
     return Survey(
         **difficulty,
@@ -130,6 +144,7 @@ def survey_text(
         documents=documents,
         seconds=round(spent, 2),
         bytes_per_token=bytes_per_token,
+        held_out_bytes_per_token=of_held_out,
     )
 
 
@@ -150,37 +165,40 @@ def _difficulty(sample: Sequence[bytes], held_out: Sequence[bytes]) -> dict[str,
     }
 
 
-def _bytes_per_token(
-    documents: Sequence[bytes],
-    of: tuple[int, int],
-    tokenizer: Tokenizer | None,
-    wanted: TokenizerConfig | None,
-) -> dict[int, float]:
-    """Bytes for each token, with the end token of each document. `of`: bytes and documents that these are a part of."""
-    whole, mean_bytes = of[0], of[0] / max(1, of[1])
-    texts = [text.decode("utf-8", "replace") for text in _cut_evenly(documents)]
-    encoded = texts[::20]
-    learned = [text for number, text in enumerate(texts) if number % 20] or texts
-    size = sum(len(text.encode()) for text in encoded)
-
-    def measured(one: Tokenizer) -> float:
-        tokens = sum(len(one.encode(text)) for text in encoded)
-        return round(size / (tokens + size / mean_bytes), 4)
-
+def _trials(
+    texts: Sequence[str], size: int, tokenizer: Tokenizer | None, wanted: TokenizerConfig | None
+) -> dict[int, Tokenizer | None]:
+    """Tokenizers of the vocabularies that text of a size in bytes supports; None has a token for each byte."""
     if tokenizer is None and wanted is not None and wanted.kind != "bpe":
-        tokenizer = train_tokenizer(learned, kind=wanted.kind, vocab_size=wanted.vocab_size)
+        tokenizer = train_tokenizer(texts, kind=wanted.kind, vocab_size=wanted.vocab_size)
     if tokenizer is not None:
-        return {tokenizer.vocab_size: measured(tokenizer)}
+        return {tokenizer.vocab_size: tokenizer}
     if wanted is not None and wanted.vocab_size:
         # The sample may have too few repeated sequences where the whole text has enough.
         size_wanted = max(BYTE_VOCABULARY, round_up(wanted.vocab_size))
-        trials = train_tokenizers(learned, [*(one for one in VOCABULARIES if one < size_wanted), size_wanted])
-        return {size_wanted: measured(trials[max(trials)]) if trials else 1.0}
-    sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * BYTES_FOR_A_TOKEN <= whole]
-    made = train_tokenizers(learned, sensible) if sensible else {}
-    bytewise = {} if wanted is not None else {BYTE_VOCABULARY: round(size / (size + size / mean_bytes), 4)}
-    found = bytewise | {vocab_size: measured(one) for vocab_size, one in made.items()}
-    return found or {BYTE_VOCABULARY: 1.0}
+        made = train_tokenizers(texts, [*(one for one in VOCABULARIES if one < size_wanted), size_wanted])
+        return {size_wanted: made[max(made)] if made else None}
+    sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * BYTES_FOR_A_TOKEN <= size]
+    made = train_tokenizers(texts, sensible) if sensible else {}
+    return {**made} if made and wanted is not None else {BYTE_VOCABULARY: None, **made}
+
+
+def _bytes_per_token(
+    tokenizers: Mapping[int, Tokenizer | None], mean_bytes: float, texts: Sequence[str]
+) -> dict[int, float]:
+    """Bytes for each token of some texts, with an end token for each document of a mean length."""
+    size = sum(len(text.encode()) for text in texts)
+
+    def measured(one: Tokenizer | None) -> float:
+        tokens = sum(len(one.encode(text)) for text in texts) if one else size
+        return round(size / (tokens + size / mean_bytes), 4)
+
+    return {vocab_size: measured(one) for vocab_size, one in tokenizers.items()}
+
+
+def _trial_texts(documents: Sequence[bytes]) -> list[str]:
+    """Short pieces of documents."""
+    return [piece.decode("utf-8", "replace") for text in documents for piece in _pieces(text, TRIAL_PIECE)]
 
 
 def _samples(corpus: Corpus, split: Split, kept: Flags) -> tuple[list[bytes], list[bytes]]:
@@ -211,10 +229,10 @@ def _cut_evenly(documents: Sequence[bytes]) -> list[bytes]:
     """The documents; where they are few and long, pieces of them, so that there is something to hold out."""
     pieces = documents
     if len(documents) < FEW_DOCUMENTS:
-        pieces = [piece for text in documents for piece in _pieces(text)]
+        pieces = [piece for text in documents for piece in _pieces(text, LONG_PIECE)]
     return list(pieces)
 
 
-def _pieces(text: bytes) -> Iterator[bytes]:
-    for start in range(0, len(text), LONG_PIECE):
-        yield text[start : start + LONG_PIECE]
+def _pieces(text: bytes, size: int) -> Iterator[bytes]:
+    for start in range(0, len(text), size):
+        yield text[start : start + size]
