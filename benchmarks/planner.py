@@ -204,7 +204,7 @@ def outcome(result: Row, out: Path) -> Row:
 
 
 def scored_alike(out: Path) -> Row:
-    """Bits per byte on the documents that all runs on a text are compared by, and the bytes of its tokens."""
+    """Bits per byte on the documents that all runs on a text are compared by, and the bytes of a token."""
     command = [sys.executable, __file__, "score", str(out)]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(printed.splitlines()[-1])
@@ -222,8 +222,9 @@ def score(arguments: argparse.Namespace) -> None:
     documents = ((valid.document(i)[:-1].tolist(), valid.document_bytes(i)) for i in numbers)
     found = score_documents(load_model(arguments.folder / "model"), documents, end_id=shards.tokenizer.eos_id)
     train = shards.split("train")
-    told = {"compared": found.bits_per_byte, "bytes_per_token": round(train.utf8_bytes / train.tokens, 4)}
-    print(json.dumps(told))
+    lengths = [round(split.utf8_bytes / split.tokens, 4) for split in (train, valid)]
+    told = dict(zip(("bytes_per_token", "held_out_bytes_per_token"), lengths, strict=True))
+    print(json.dumps({"compared": found.bits_per_byte, **told}))
 
 
 def drawn(arguments: argparse.Namespace, text: str, minutes: float) -> list[dict[str, Any]]:

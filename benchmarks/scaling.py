@@ -1,12 +1,15 @@
 """The law that the planner predicts with: train small models, and fit it to them.
 
     python benchmarks/scaling.py run --data FOLDER [--minutes 12] [--processes 2]
+    python benchmarks/scaling.py take [planner_runs.json]
     python benchmarks/scaling.py fit
 
 `run` trains each model of the grid that is not yet in `scaling_runs.json` and adds it there as soon as it is done, so
 it can be stopped at any time; `--minutes` bounds the whole. FOLDER holds `shakespeare/input.txt` and
-`stories/train.jsonl`; the third text is the Python standard library. `fit` needs no text: it writes the coefficients to
-`src/tinyslm/training/planning/law.json` and prints how well they fit, also for texts left out of the fit.
+`stories/train.jsonl`; the third text is the Python standard library. `take` adds the planned runs of `planner.py`, the
+larger ones: take them before they are made anew, as a plan is not to be judged by a run that its law was fitted on.
+`fit` needs no text: it writes the coefficients to `src/tinyslm/training/planning/law.json` and prints how well they
+fit, also for texts left out of the fit.
 """
 
 import argparse
@@ -17,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,7 @@ from tinyslm.training.schedule import learning_rate_share
 from tinyslm.training.validation import spread_documents
 
 RUNS = Path(__file__).parent / "scaling_runs.json"
+PLANNED = RUNS.with_name("planner_runs.json")
 LAW = Path(__file__).parents[1] / "src/tinyslm/training/planning/law.json"
 SCORED_BYTES = 2_000_000
 SAMPLE_BYTES = 250_000
@@ -273,6 +277,44 @@ def run(arguments: argparse.Namespace) -> None:
                     print(f"{found['bits_per_byte']:.4f}  {found['seconds']:6.1f} s  {spec.name}", flush=True)
 
 
+def take(arguments: argparse.Namespace) -> None:
+    """Add planned runs to those that the law is fitted on."""
+    kept = json.loads(RUNS.read_text())
+    planned = json.loads(arguments.planned.read_text()).get("runs", {}).values()
+    for found in (row for row in planned if "failed" not in row):
+        run = _as_run(found, kept["texts"][found["text"]])
+        spec = Spec(**{field.name: run[field.name] for field in fields(Spec)})
+        kept["runs"][spec.name] = run
+        print(f"{run['bits_per_byte']:.4f}  {spec.name}")
+    write_json(RUNS, kept)
+
+
+def _as_run(found: dict[str, Any], text: dict[str, Any]) -> dict[str, Any]:
+    """A planned run, told like those of the grid."""
+    shape = found["shape"]
+    spec = Spec(
+        found["text"],
+        *(shape[name] for name in ("vocab_size", "dim", "depth")),
+        tokens=found["tokens"],
+        context=shape["context"],
+        batch=shape["batch"],
+        untied=True,
+    )
+    return {
+        **asdict(spec),
+        "bits_per_byte": round(found["bits_per_byte"], 5),
+        "steps": found["tokens"] // (spec.batch * spec.context),
+        "parameters": found["parameters"],
+        "table_parameters": 2 * spec.vocab * spec.dim,
+        "bytes_seen": int(found["tokens"] * found["bytes_per_token"]),
+        "unique_bytes": text["training_bytes"],
+        **{name: found[name] for name in ("bytes_per_token", "held_out_bytes_per_token", "seconds")},
+        "dropout": shape["dropout"],
+        "scored_bytes": SCORED_BYTES,
+        "planned": True,
+    }
+
+
 # The fit: least squares of relative errors by Levenberg and Marquardt's method. What is fitted are the logarithms of
 # the coefficients, each held near a first guess as firmly as its spread says.
 GUESS = {
@@ -295,6 +337,8 @@ GUESS = {
     "context_cost": (0.3, 0.7),
 }
 EXPECTED_SPREAD = 0.015
+PLANNED_WEIGHT = 3.0
+"""What the error of a planned run weighs: it is what the law is for, and there are few of them."""
 MOST_READINGS = 8
 """Beyond, a model of the grid has learned its text by heart; a run would have kept its best weights instead."""
 
@@ -305,14 +349,16 @@ def fit(_arguments: argparse.Namespace) -> None:
     runs = [run for run in kept["runs"].values() if _plannable(run, kept["texts"][run["text"]])]
     found = [_conditions(run, kept["texts"][run["text"]]) for run in runs]
     bits = np.array([run["bits_per_byte"] * _carried_over(run, kept["texts"][run["text"]]) for run in runs])
-    coefficients, errors = fitted(found, bits)
+    weights = np.array([PLANNED_WEIGHT if run.get("planned") else 1.0 for run in runs])
+    coefficients, errors = fitted(found, bits, weights)
     spread = float(np.sqrt(np.mean(errors**2)))
     left_out = []
     for text in kept["texts"]:
         inside = np.array([run["text"] != text for run in runs])
         if inside.all() or not inside.any():
             continue
-        without, _ = fitted([one for one, use in zip(found, inside, strict=True) if use], bits[inside])
+        known = [one for one, use in zip(found, inside, strict=True) if use]
+        without, _ = fitted(known, bits[inside], weights[inside])
         missed = _errors(without, found, bits)[~inside]
         left_out.append(float(missed.mean()))
         print(f"{text} left out: {missed.mean():+.1%} on average, spread {missed.std():.1%}")
@@ -335,14 +381,17 @@ def fit(_arguments: argparse.Namespace) -> None:
     print(json.dumps(law, indent=2))
 
 
-def fitted(found: list[Conditions], bits: NDArray[np.float64]) -> tuple[dict[str, float], NDArray[np.float64]]:
+def fitted(
+    found: list[Conditions], bits: NDArray[np.float64], weights: NDArray[np.float64]
+) -> tuple[dict[str, float], NDArray[np.float64]]:
     """The coefficients that come nearest, and the relative errors that are left."""
     guesses = np.array([math.log(guess) for guess, _ in GUESS.values()])
     widths = np.array([width for _, width in GUESS.values()])
 
     def residuals(values: NDArray[np.float64]) -> NDArray[np.float64]:
         coefficients = dict(zip(GUESS, np.exp(values).tolist(), strict=True))
-        return np.concatenate([_errors(coefficients, found, bits) / EXPECTED_SPREAD, (values - guesses) / widths])
+        missed = weights * _errors(coefficients, found, bits) / EXPECTED_SPREAD
+        return np.concatenate([missed, (values - guesses) / widths])
 
     values, damping = guesses.copy(), 1.0
     now = residuals(values)
@@ -355,7 +404,7 @@ def fitted(found: list[Conditions], bits: NDArray[np.float64]) -> tuple[dict[str
             values, now, damping = values + np.clip(move, -1, 1), tried, damping / 3
         else:
             damping *= 4
-    return dict(zip(GUESS, np.exp(values).tolist(), strict=True)), now[: len(bits)] * EXPECTED_SPREAD
+    return dict(zip(GUESS, np.exp(values).tolist(), strict=True)), now[: len(bits)] * EXPECTED_SPREAD / weights
 
 
 def _errors(coefficients: dict[str, float], found: list[Conditions], bits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -405,6 +454,9 @@ def main() -> None:
     training.add_argument("--minutes", type=float, default=math.inf)
     training.add_argument("--processes", type=int, default=torch.get_num_threads())
     training.set_defaults(work_on=run)
+    taking = verbs.add_parser("take")
+    taking.add_argument("planned", type=Path, nargs="?", default=PLANNED)
+    taking.set_defaults(work_on=take)
     verbs.add_parser("fit").set_defaults(work_on=fit)
     arguments = parser.parse_args()
     arguments.work_on(arguments)
