@@ -92,6 +92,7 @@ def grid() -> Iterator[Spec]:
     """The models to train: each of every text, so that a part of the grid is of all texts."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
     yield from _untied()
+    yield from _wide()
     yield from _planned()
     for kind in (_small, _others, _large):
         for same in zip(*(list(kind(text, vocab)) for text, vocab in main.items()), strict=True):
@@ -158,6 +159,13 @@ def _untied() -> Iterator[Spec]:
     for dim, depth, tokens in ((64, 2, 1_000_000), (128, 4, 1_000_000), (192, 4, 2_000_000)):
         for text, vocab in (("shakespeare", 1024), ("stories", 4096), ("python", 4096)):
             yield Spec(text, vocab, dim, depth, tokens, untied=True)
+
+
+def _wide() -> Iterator[Spec]:
+    """What code needs: models that can copy, which the small ones learn late or never."""
+    for dim, depth, tokens in ((192, 4, 1_000_000), (256, 4, 1_000_000), (256, 4, 2_000_000), (384, 4, 1_000_000)):
+        for text in ("python", "stories"):
+            yield Spec(text, 4096, dim, depth, tokens, untied=True)
 
 
 class Texts:
