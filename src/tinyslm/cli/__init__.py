@@ -1,5 +1,6 @@
 """The command line: one small file for each verb, imported only when the verb is used."""
 
+import gc
 import os
 import sys
 from importlib.metadata import version
@@ -66,6 +67,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(0)
+    finally:
+        gc.freeze()  # else Python looks through all that there is for cycles before it ends: up to a second
 
 
 def _explain(error: CycloptsError) -> str:

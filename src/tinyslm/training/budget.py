@@ -28,7 +28,7 @@ class Costs:
     """Seconds that the parts of a run take on this machine, as they were last seen.
 
     update: one update, with its share of logging. validation: the quick one. weights: writing the model's weights.
-    sample, checkpoint: each of them. scoring: the final score, in validations. report: writing it.
+    sample, checkpoint: each of them. scoring: the final score, in validations. report: writing it, and leaving.
     """
 
     update: float

@@ -41,6 +41,10 @@ VALIDATING_SHARE = 0.03
 FEWEST_VALIDATED = 8192
 TRIED_TOKENS = 8192
 
+RAGGED = 1.2
+"""The final score takes so much longer a token than the quick validation in fp32: its windows end with documents."""
+LEAVING = 0.3
+"""Seconds that the program takes to end after its report."""
 CHECKPOINT_SIZE = 3.0
 """Of a checkpoint, in weights: they themselves, and what the optimizers keep for each of them."""
 
@@ -71,7 +75,7 @@ def measured(
     some = windows[: max(1, TRIED_TOKENS // config.model.context)].to(batch.device)
     with uncompiled():
         look = timed(lambda: mean_loss(model, some, settings.dtype)) / some[:, 1:].numel()
-        score = timed(lambda: mean_loss(model, some, torch.float32)) / some[:, 1:].numel()
+        score = RAGGED * timed(lambda: mean_loss(model, some, torch.float32)) / some[:, 1:].numel()
     often = seconds * VALIDATING_SHARE / VALIDATIONS
     looked = config.train.validation_tokens or min(QUICK_TOKENS, max(FEWEST_VALIDATED, int(often / look)))
     scored = config.train.score_tokens or min(MOST_SCORED, max(QUICK_TOKENS, int(seconds * SCORING_SHARE / score)))
@@ -84,7 +88,7 @@ def measured(
         sample=timed(lambda: sample_text(model, shards, config)),
         checkpoint=CHECKPOINT_SIZE * weights,
         scoring=score * spread_tokens(shards.split("valid"), scored) / validation,
-        report=len(CURVES) * timed(try_drawing()),
+        report=len(CURVES) * timed(try_drawing()) + LEAVING,
     )
     decided = {"validation_tokens": looked, "score_tokens": scored, "compile": "on" if compiling.on else "off"}
     return costs, compiling, decided
