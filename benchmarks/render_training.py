@@ -70,7 +70,6 @@ def gpu_step(result: Any) -> list[Row]:
 def stories(result: Any) -> list[Row]:
     if "contenders" not in result:
         return []
-    planned = "planned" if result["planned"] else "recipe"
     what = f"stories, vocabulary 4,096, {result['minutes']:g} minutes of training: {{}}"
     rows: list[Row] = []
     for one in result["contenders"]:
@@ -80,7 +79,7 @@ def stories(result: Any) -> list[Row]:
             f"{one['parameters'] / 1e6:.1f}M parameters ({shape}), {one['steps']:,} steps, {one['tokens']:,} tokens, "
             f"{one['seconds']:.0f} s"
         )
-        rows.append((what.format(one["name"] if one["size"] else f"{one['name']}, {planned}"), figure, ""))
+        rows.append((what.format(one["name"] if one["size"] else f"{one['name']}, planned"), figure, ""))
     for dtype, found in result["fewer"].items():
         figure = f"{100 * found['share']:.1f} % fewer bits per byte than {found['peer']}"
         rows.append((what.format(f"tinyslm beside the best GPT-2 in {dtype}"), figure, FEWER.get(dtype, "")))

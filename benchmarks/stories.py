@@ -5,14 +5,13 @@
     python benchmarks/stories.py --data FOLDER --tune --minutes 1 --keep FILE     what settings suit the peers
 
 All read the same shards (byte-level BPE of 4,096, made beforehand). The peers are GPT-2 in three sizes, in fp32 and by
-autocast in bf16 (`plain_gpt2.py`), each with a batch and a learning rate for its size. Ours are the settings
-of `recipes/stories.toml`, or with `--plan` the planner's, whose work is then part of the time. Each trains in a process
-of its own; with several `--seeds` for ours, its runs lie between those of the peers.
+autocast in bf16 (`plain_gpt2.py`), each with a batch and a learning rate for its size. Ours is planned. Each trains in
+a process of its own; with several `--seeds` for ours, its runs lie between those of the peers.
 
-The time is counted from before the model is built. For ours it is that of the whole run: the trial of its pace, its
-validations (which choose the weights to keep), checkpoints, its own final score (on few tokens here) and the report;
-for the peers it is that of their updates. Not counted for anyone: importing libraries, and the looks from which the
-curve is made, on a small fixed part of the validation text, while the clock stands still. At the end the same code
+The time is counted from before the model is built. For ours it is that of the whole run: the plan, the trial of its
+pace, its validations (which choose the weights to keep), checkpoints, its own final score (on few tokens here) and the
+report; for the peers it is that of their updates. Not counted for anyone: importing libraries, and the looks from which
+the curve is made, on a small fixed part of the validation text, while the clock stands still. At the end the same code
 scores everyone on all documents of valid.jsonl, in fp32. The last line printed is the result as JSON.
 """
 
@@ -32,7 +31,6 @@ from torch import Tensor
 
 import plain_gpt2
 from tinyslm import Shards, load_model, prepare_data
-from tinyslm.core.config import load_config
 from tinyslm.core.files import write_json
 from tinyslm.data.config import DataConfig
 from tinyslm.data.loader import Loader
@@ -49,7 +47,6 @@ from tinyslm.training.planning.planner import Planner
 from tinyslm.training.run import Run
 from tinyslm.training.validation import spread_documents
 
-RECIPE = Path(__file__).parent.parent / "recipes" / "stories.toml"
 PEERS = {
     "1M": plain_gpt2.Settings(dim=128, depth=4, heads=4, context=256, batch=8, lr=3e-3),
     "3M": plain_gpt2.Settings(dim=192, depth=5, heads=6, context=256, batch=8, lr=2e-3),
@@ -64,7 +61,7 @@ TUNED_BATCHES, TUNED_RATES = (4, 8, 16), (0.5, 1.0, 2.0)
 
 @dataclass(frozen=True)
 class Contender:
-    """Who trains. size: of the peer; "": ours, which takes what else it needs from the recipe or a plan."""
+    """Who trains. size: of the peer; "": ours, which takes what else it needs from a plan."""
 
     name: str
     size: str = ""
@@ -78,7 +75,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--plan", action="store_true", help="ours by the planner instead of the recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="of ours")
     parser.add_argument("--tune", action="store_true", help="try other batches and learning rates for the peers")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="just these contenders")
@@ -88,14 +84,14 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.alone:
         one = Contender(**json.loads(arguments.alone))
-        print(json.dumps(measure(one, Shards.open(arguments.shards), arguments.minutes, arguments.plan)))
+        print(json.dumps(measure(one, Shards.open(arguments.shards), arguments.minutes)))
         return
     chosen = list(tuning() if arguments.tune else contenders(arguments.seeds))
     if unknown := set(arguments.only or ()) - {one.name for one in chosen}:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {[one.name for one in chosen]}")
     wanted = [one for one in chosen if not arguments.only or one.name in arguments.only]
     peers = {size: asdict(peer) for size, peer in PEERS.items()}
-    conditions = {"minutes": arguments.minutes, "planned": arguments.plan, "peers": peers}
+    conditions = {"minutes": arguments.minutes, "peers": peers}
     with tempfile.TemporaryDirectory() as work:
         shards = made(arguments.shards or Path(work) / "shards", arguments.data)
         found = trained(wanted, conditions, shards, arguments.keep)
@@ -143,7 +139,6 @@ def trained(wanted: Sequence[Contender], conditions: dict, shards: Shards, keep:
             continue
         command = [sys.executable, __file__, "--data", ".", "--alone", json.dumps(asdict(one))]
         command += ["--shards", str(shards.folder), "--minutes", str(conditions["minutes"])]
-        command += ["--plan"] if conditions["planned"] else []
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found = json.loads(out.splitlines()[-1])
         kept["contenders"].append(found)
@@ -169,13 +164,11 @@ def fewer(found: Sequence[dict]) -> dict[str, dict]:
     return shares
 
 
-def measure(one: Contender, shards: Shards, minutes: float, planned: bool) -> dict:
+def measure(one: Contender, shards: Shards, minutes: float) -> dict:
     """Train one contender in this process, and score it."""
     with tempfile.TemporaryDirectory() as name:
-        if one.size:
-            found = theirs(one, shards, 60 * minutes, Path(name))
-        else:
-            found = ours(one, shards, minutes, planned, Path(name))
+        work = Path(name)
+        found = theirs(one, shards, 60 * minutes, work) if one.size else ours(one, shards, minutes, work)
     return {"name": one.name, "size": one.size, "seed": one.seed, **found}
 
 
@@ -216,12 +209,12 @@ class Curve:
         self._due = [time for time in self._due if time > now]
 
 
-def ours(one: Contender, shards: Shards, minutes: float, planned: bool, work: Path) -> dict:
-    """A whole run of tinyslm with the recipe's settings, or with planned ones."""
+def ours(one: Contender, shards: Shards, minutes: float, work: Path) -> dict:
+    """A whole run of tinyslm as it is planned."""
     watch = Stopwatch()
     curve = Curve(shards, watch, 60 * minutes)
     fixed = {"train": {"minutes": minutes, "steps": 0, "seed": one.seed, "score_tokens": LOOKED_TOKENS}}
-    config = plan(shards, minutes, fixed) if planned else load_config(RunConfig, RECIPE, fixed)
+    config = plan(shards, minutes, fixed)
     run = Run.start(work / "run", shards, config, spent=watch(), clock=watch)
     finish(run, lambda event: curve.look(lambda: run.model) if event["event"] == "step" else None)
     curve.look(lambda: run.model, last=True)
