@@ -339,6 +339,7 @@ GUESS = {
     "table_share": (0.4, 0.3),
     "output_share": (0.3, 0.7),
     "repeats": (12.0, 0.5),
+    "rereading": (1.0, 1.0),
     "capacity": (5.0, 0.7),
     "critical_update": (8000.0, 1.0),
     "token_power": (0.7, 0.5),

@@ -14,9 +14,9 @@ after Hoffmann et al. (2022), with what matters in runs of minutes besides:
   Unique text bounds what they can hold:
   1 / n = 1 / weights + 1 / (rho * unique);
 - `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
-  (Muennighoff et al., 2023); large updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); a longer
-  token tells more: times bytes per token to a power; and where sequences are long there are fewer of them: divided by
-  the context to a power;
+  (Muennighoff et al., 2023), with r * h^v for r: a first reading of code leaves more to learn than one of a play; large
+  updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); a longer token tells more: times bytes per
+  token to a power; and where sequences are long there are fewer of them: divided by the context to a power;
 - `c`: bytes that the context holds.
 
 The coefficients are fitted by `benchmarks/scaling.py` and lie in `law.json`, with the ranges they were fitted on.
@@ -39,6 +39,8 @@ Z = 1.96
 USUAL_CONTEXT = 256
 SHALLOW = (0.8, 1.55)
 """Between these is h of the texts of the fit; another text counts like the nearest."""
+MOST_REPEATS = 15.4
+"""What Muennighoff et al. found for r; no text of the fit was read so often that it could tell of more."""
 SPREAD_OUTSIDE = 0.02
 """What a prediction's relative spread gains with each factor e that a run lies outside of what was fitted."""
 
@@ -80,6 +82,7 @@ class Coefficients(Section):
     table_share: float = Field(gt=0, description="What a weight of the table counts.")
     output_share: float = Field(gt=0, description="What a weight of an output table of its own counts.")
     repeats: float = Field(gt=0, description="Readings after which another one is worth little (r).")
+    rereading: float = Field(gt=0, description="Power of h in that number of readings (v).")
     capacity: float = Field(gt=0, description="Weights that a token of unique text is worth (rho).")
     critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted.")
     token_power: float = Field(gt=0, description="What a longer token tells: bytes per token to this power.")
@@ -138,10 +141,12 @@ def _shape(law: Coefficients, found: Conditions) -> float:
     weights = found.block_weights + law.table_share * found.table_weights + law.output_share * found.output_weights
     capacity = law.capacity * found.unique_tokens
     weights = 1 / (1 / weights + 1 / capacity)
-    tokens = worth(found.tokens, found.unique_tokens, law.repeats) / (1 + found.tokens_per_update / law.critical_update)
+    shallow = min(SHALLOW[1], max(SHALLOW[0], found.context_bits / found.xz_bits))
+    repeats = min(MOST_REPEATS, law.repeats * math.pow(shallow, law.rereading))
+    tokens = worth(found.tokens, found.unique_tokens, repeats)
+    tokens /= 1 + found.tokens_per_update / law.critical_update
     tokens *= math.pow(found.bytes_per_token, law.token_power)
     tokens *= math.pow(USUAL_CONTEXT / found.context, law.context_cost)
-    shallow = min(SHALLOW[1], max(SHALLOW[0], found.context_bits / found.xz_bits))
     lasting = law.floor + law.size * math.pow(weights, -law.size_power)
     passing = law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
     passing += law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
