@@ -92,7 +92,7 @@ FEWER = {"fp32": "15 % fewer", "bf16": "10 % fewer"}
 def plans(result: Any) -> list[Row]:
     rows: list[Row] = []
     for one in result.get("runs", []):
-        what = f"planned and trained in {one['minutes']:g} minutes: {one['text']}"
+        what = f"planned and trained in {_minutes(one)}: {one['text']}"
         if "failed" in one:
             rows.append((what, f"failed: {one['failed'].splitlines()[0]}", PROMISED))
             continue
@@ -114,7 +114,7 @@ PROMISED = "5 % of the time, 15 % of the memory, 0.05 bits per byte"
 def searches(result: Any) -> list[Row]:
     rows: list[Row] = []
     for one in result.get("searches", []):
-        what = f"planned beside a random search, {one['minutes']:g} minutes each: {one['text']}"
+        what = f"planned beside a random search, {_minutes(one)} each: {one['text']}"
         number, failed = len(one["rows"]), f", {one['failed']} more failed" if one["failed"] else ""
         if one["ratio"] is None:
             rows.append((what, f"not measured: {number} of the search{failed}, and no plan to compare", WITHIN))
@@ -137,9 +137,13 @@ def seeds(result: Any) -> list[Row]:
         deviation = "" if one["deviation"] is None else f", standard deviation {one['deviation']:.4f}"
         figure = f"{one['mean']:.4f} bits per byte ({one['low']:.4f} to {one['high']:.4f}){deviation}"
         rows.append(
-            (f"{len(one['scores'])} seeds of one plan, {one['minutes']:g} minutes: {one['text']}", figure, "reported")
+            (f"{len(one['scores'])} seeds of one plan, {_minutes(one)}: {one['text']}", figure, "reported")
         )
     return rows
+
+
+def _minutes(one: Any) -> str:
+    return "1 minute" if one["minutes"] == 1 else f"{one['minutes']:g} minutes"
 
 
 def draw(results: Any) -> dict[str, str]:
