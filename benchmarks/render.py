@@ -206,7 +206,8 @@ FALLS_SHORT = """
   17 %, 68 % with updates of 32,768 (2.5 %), and 72 % with AdamW (0.9 %); the layers' products themselves reach 86 %.
   What was tried against Muon's share, and two processes instead of two threads, are in [the log](LOG.md).
 - **Plans**: on the standard library, 5 and 15 minutes came out 0.08 and 0.16 bits per byte better than planned; those
-  runs were then taken into the law, which is off by 0.01 and 0.04 now; plans by it were tried for 5 minutes of it only (+0.001).
+  runs were then taken into the law, which is off by 0.01 and 0.04 now. By this law only 5 minutes of it were tried
+  (0.001 off).
   The law was fitted on three texts; for a text of another kind its level comes from a probe, and how fast it is learned
   is a guess. A run's own score is of the validation text that its time allows, which for few long documents differs:
   the standard library's 1.44 of one minute is 1.52 on the documents by which plans and searches are compared. No random
