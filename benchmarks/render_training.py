@@ -136,9 +136,7 @@ def seeds(result: Any) -> list[Row]:
     for one in result.get("seeds", []):
         deviation = "" if one["deviation"] is None else f", standard deviation {one['deviation']:.4f}"
         figure = f"{one['mean']:.4f} bits per byte ({one['low']:.4f} to {one['high']:.4f}){deviation}"
-        rows.append(
-            (f"{len(one['scores'])} seeds of one plan, {_minutes(one)}: {one['text']}", figure, "reported")
-        )
+        rows.append((f"{len(one['scores'])} seeds of one plan, {_minutes(one)}: {one['text']}", figure, "reported"))
     return rows
 
 
