@@ -1,5 +1,6 @@
 """The command line: one small file for each verb, imported only when the verb is used."""
 
+import atexit
 import gc
 import os
 import sys
@@ -52,6 +53,7 @@ def main() -> None:
     # Threads that wait for each other spin by default; where other programs use the processor too, that takes from
     # both. A short spin costs nothing on a quiet machine (docs/LOG.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    atexit.register(gc.freeze)  # else Python looks through all that there is for cycles at its end: up to a second
     try:
         app(gather(sys.argv[1:]), exit_on_error=False, print_error=False)
     except TinyslmError as error:
@@ -67,8 +69,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(0)
-    finally:
-        gc.freeze()  # else Python looks through all that there is for cycles before it ends: up to a second
 
 
 def _explain(error: CycloptsError) -> str:
