@@ -9,7 +9,7 @@ from planned import text
 
 from tinyslm.model.config import ModelConfig
 from tinyslm.training.planning import probe
-from tinyslm.training.planning.law import Conditions, conditions, predict, read_law, worth
+from tinyslm.training.planning.law import MOST_REPEATS, Conditions, conditions, predict, read_law, worth
 from tinyslm.training.planning.rates import dropout, momentum, rates
 
 LAW = read_law()
@@ -63,6 +63,16 @@ def test_repeated_text_is_worth_less_each_time() -> None:
     assert gains == sorted(gains, reverse=True)
     assert gains[0] < 5
     assert worth(1e9, 5, 10) == pytest.approx(55)
+
+
+def test_reading_again_is_worth_more_in_code_than_in_a_play_and_never_more_than_was_published() -> None:
+    again = SOME._replace(tokens=30, unique_tokens=3)
+    play, code = (again._replace(context_bits=share * SOME.xz_bits) for share in (0.85, 1.2))
+    alike = LAW.coefficients.model_copy(update={"rereading": 1e-9})
+    assert predict(LAW.coefficients, code) < predict(alike, code)
+    assert predict(LAW.coefficients, play) > predict(alike, play)
+    most, more = (alike.model_copy(update={"repeats": repeats}) for repeats in (MOST_REPEATS, 1000))
+    assert predict(more, code) == pytest.approx(predict(most, code))
 
 
 def test_intervals_hold_the_expectation_and_widen_outside_of_what_was_fitted() -> None:
