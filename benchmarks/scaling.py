@@ -334,6 +334,7 @@ GUESS = {
     "size_power": (0.35, 0.3),
     "text": (0.4, 0.7),
     "text_power": (0.35, 0.3),
+    "joining": (1.0, 0.4),
     "window": (0.3, 1.0),
     "window_power": (0.5, 0.3),
     "table_share": (0.4, 0.3),

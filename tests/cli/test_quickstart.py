@@ -111,14 +111,31 @@ def test_ctrl_c_in_a_quickstart_says_how_to_go_on(python: Path) -> None:
 
 def test_headers_that_occur_in_training_are_not_unseen() -> None:
     from tinyslm.evaluation.functions import choose_functions
+    from tinyslm.tokenizer.training import train_tokenizer
+
+    tokenizer = train_tokenizer([], kind="byte")
+    document = "def known(a):\n    return a\n\n\nclass A:\n    def unknown(self):\n        return 1\n"
+    chosen = choose_functions([document], b"x = 1\n    def known(a):\n        pass\n", 5, tokenizer, 40)
+    assert [function.header for function in chosen] == ["def unknown(self):\n"]
+    assert chosen[0].body == "    return 1\n"
+    assert choose_functions([document], b"", 5, tokenizer, 10) == []
+
+
+def test_originals_are_cut_where_completions_of_a_short_context_end() -> None:
+    from tinyslm.evaluation.functions import score_functions
     from tinyslm.inference.batch_engine import BatchEngine
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
     from tinyslm.tokenizer.training import train_tokenizer
 
     tokenizer = train_tokenizer([], kind="byte")
-    engine = BatchEngine(Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=1, heads=2)), tokenizer)
-    document = "def known(a):\n    return a\n\n\nclass A:\n    def unknown(self):\n        return 1\n"
-    chosen = choose_functions([document], b"x = 1\n    def known(a):\n        pass\n", 5, engine)
-    assert [function.header for function in chosen] == ["def unknown(self):\n"]
-    assert chosen[0].body == "    return 1\n"
+    shape = {"vocab_size": tokenizer.vocab_size, "dim": 32, "depth": 1, "heads": 2}
+    whole = 'def f(a):\n    """What it is for,\n\n    in many lines.\n    """\n    return a\n'
+    parsed = []
+    for context in (64, 256):  # in 32 tokens the string does not end, in 96 it does
+        engine = BatchEngine(Decoder(ModelConfig(**shape, context=context)), tokenizer)
+        score = score_functions(engine, [whole], b"")
+        assert score is not None
+        parsed.append(score.originals_parse)
+        assert len(score.examples[0].encode()) <= len("def f(a):\n") + 3 * min(96, context // 2)
+    assert parsed == [0, 1]

@@ -11,11 +11,11 @@ from tinyslm.model.config import ModelConfig
 @pytest.mark.parametrize(
     ("given", "derived"),
     [
-        ({}, {"family": "qwen3", "dim": 256, "heads": 4, "kv_heads": 2, "head_dim": 64, "ffn_dim": 704, "tied": False}),
-        ({"dim": 384}, {"heads": 6, "head_dim": 64, "ffn_dim": 1024}),
+        ({}, {"family": "qwen3", "dim": 256, "heads": 4, "kv_heads": 4, "head_dim": 64, "ffn_dim": 704, "tied": False}),
+        ({"dim": 384}, {"heads": 6, "kv_heads": 3, "head_dim": 64, "ffn_dim": 1024}),
         ({"dim": 32}, {"heads": 1, "head_dim": 32}),
-        ({"dim": 256, "heads": 8}, {"head_dim": 32, "kv_heads": 4}),
-        ({"dim": "256", "heads": "8"}, {"head_dim": 32, "kv_heads": 4}),
+        ({"dim": 256, "heads": 8}, {"head_dim": 32, "kv_heads": 8}),
+        ({"dim": "256", "heads": "8"}, {"head_dim": 32, "kv_heads": 8}),
         ({"dim": 256, "heads": 8, "head_dim": 64, "kv_heads": 2}, {"head_dim": 64, "kv_heads": 2}),
         ({"dim": 256, "head_dim": 32}, {"heads": 8}),
         ({"family": "llama"}, {"tied": False, "qk_norm": False, "norm": "rms"}),

@@ -12,7 +12,8 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
-SETTINGS = SamplingSettings(max_tokens=96, temperature=0.5, seed=0)
+MOST_TOKENS = 96
+"""Tokens of a completion: as many, or what half of the model's context holds."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,18 @@ def score_functions(engine: Engine, documents: Iterable[str], seen: bytes, count
 
     `None` when there are no Python functions.
     """
-    functions = choose_functions(documents, seen, count, engine)
+    room = engine.context // 2  # for the header, and again for what follows: completions and originals end as early
+    settings = SamplingSettings(max_tokens=min(MOST_TOKENS, room), temperature=0.5, seed=0)
+    functions = choose_functions(documents, seen, count, engine.tokenizer, room)
     if not functions:
         return None
     written = []
     for function in functions:
-        completion = engine.complete(function.header, SETTINGS)[0]
+        completion = engine.complete(function.header, settings)[0]
         written.append(function.header + cut(completion.text, whole=completion.finish == "stop"))
-    originals = [function.header + _beginning(function, engine.tokenizer) for function in functions]
+    originals = [
+        function.header + _beginning(function, engine.tokenizer, settings.max_tokens) for function in functions
+    ]
     return FunctionScore(
         headers=len(functions),
         completions_parse=sum(parses(text) for text in written),
@@ -54,15 +59,17 @@ def score_functions(engine: Engine, documents: Iterable[str], seen: bytes, count
     )
 
 
-def choose_functions(documents: Iterable[str], seen: bytes, count: int, engine: Engine) -> list[Function]:
-    """`count` functions drawn without repetition, always the same, with headers that are short and not in `seen`."""
-    longest = engine.context // 2
+def choose_functions(
+    documents: Iterable[str], seen: bytes, count: int, tokenizer: Tokenizer, longest: int
+) -> list[Function]:
+    """`count` functions drawn without repetition, always the same, with headers of at most `longest` tokens that are
+    not in `seen`."""
     found = {function.header: function for document in documents for function in functions_of(document)}
     names = sorted(found)
     chosen: list[Function] = []
     for index in np.random.default_rng(0).permutation(len(names)):
         header = names[index]
-        if len(engine.tokenizer.encode(header)) <= longest and header.strip().encode() not in seen:
+        if len(tokenizer.encode(header)) <= longest and header.strip().encode() not in seen:
             chosen.append(found[header])
         if len(chosen) == count:
             break
@@ -99,10 +106,10 @@ def parses(source: str) -> bool:
     return _parse(source) is not None
 
 
-def _beginning(function: Function, tokenizer: Tokenizer) -> str:
+def _beginning(function: Function, tokenizer: Tokenizer, most: int) -> str:
     """The original body, as far as a completion could have come."""
     ids = tokenizer.encode(function.body)
-    return cut(tokenizer.decode(ids[: SETTINGS.max_tokens]), whole=len(ids) <= SETTINGS.max_tokens)
+    return cut(tokenizer.decode(ids[:most]), whole=len(ids) <= most)
 
 
 def _body_start(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

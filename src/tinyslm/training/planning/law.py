@@ -1,9 +1,10 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
     bits = probe * l * f(run) / f(the probe's run)
-    f = h^p * (floor + size * n^-a) + h^q * (text * d^(-b h^s) + window * c^-g)
+    f = h^p * floor + h^q * window * c^-g + ((h^p * size * n^-a)^m + (h^q * text * d^(-b h^s))^m)^(1/m)
 
-after Hoffmann et al. (2022), with what matters in runs of minutes besides:
+after Hoffmann et al. (2022), and Kaplan et al. (2020) in that what the size and what the text leaves are not just added:
+the greater of them counts for more. With what matters in runs of minutes besides:
 
 - `probe` is what a tiny model scored on this very text after a moment (`probe.py`), and `h` what short contexts make of
   the text, as a share of what a compressor makes of it (`compressibility.py`): where short contexts tell little and
@@ -77,6 +78,7 @@ class Coefficients(Section):
     size_power: float = Field(gt=0, description="How fast that shrinks with the weights.")
     text: float = Field(gt=0, description="Part of the bits that a million tokens leave.")
     text_power: float = Field(gt=0, description="How fast that shrinks with the tokens.")
+    joining: float = Field(gt=0, description="How much more the greater of these two counts: power of each (m).")
     window: float = Field(gt=0, description="Part of the bits that a context of one byte leaves.")
     window_power: float = Field(gt=0, description="How fast that shrinks with the context.")
     table_share: float = Field(gt=0, description="What a weight of the table counts.")
@@ -147,10 +149,12 @@ def _shape(law: Coefficients, found: Conditions) -> float:
     tokens /= 1 + found.tokens_per_update / law.critical_update
     tokens *= math.pow(found.bytes_per_token, law.token_power)
     tokens *= math.pow(USUAL_CONTEXT / found.context, law.context_cost)
-    lasting = law.floor + law.size * math.pow(weights, -law.size_power)
-    passing = law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
-    passing += law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
-    return math.pow(shallow, law.lasting) * lasting + math.pow(shallow, law.passing) * passing
+    lasting, passing = math.pow(shallow, law.lasting), math.pow(shallow, law.passing)
+    of_size = lasting * law.size * math.pow(weights, -law.size_power)
+    of_text = passing * law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
+    of_both = math.pow(math.pow(of_size, law.joining) + math.pow(of_text, law.joining), 1 / law.joining)
+    of_window = passing * law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
+    return lasting * law.floor + of_window + of_both
 
 
 def _of_the_probe(found: Conditions) -> Conditions:
