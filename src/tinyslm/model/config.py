@@ -43,7 +43,7 @@ class RopeScaling(Section):
 
 
 WIDE_ENOUGH_TO_GROUP = 384
-"""Narrower models score 0.5 % worse with half as many keys and values, and are no faster for it (docs/LOG.md)."""
+"""Narrower models score 0.5 % worse with half as many keys and values, and are as fast (docs/LOG.md)."""
 
 
 class ModelConfig(Section):
@@ -64,7 +64,9 @@ class ModelConfig(Section):
     depth: int = Field(default=4, gt=0, description="Number of blocks.")
     heads: int = Field(default=0, gt=0, description="Number of query heads (unless given: dim / head_dim).")
     kv_heads: int = Field(
-        default=0, gt=0, description="Number of key and value heads (unless given: heads, or half of them from dim 384 on)."
+        default=0,
+        gt=0,
+        description="Number of key and value heads (unless given: heads; half of them from dim 384 on).",
     )
     head_dim: int = Field(default=0, gt=0, description="Width of one head (unless given: dim / heads, or 64).")
     ffn_dim: int = Field(

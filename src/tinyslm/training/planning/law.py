@@ -3,7 +3,7 @@
     bits = probe * l * f(run) / f(the probe's run)
     f = h^p * floor + h^q * window * c^-g + ((h^p * size * n^-a)^m + (h^q * text * d^(-b h^s))^m)^(1/m)
 
-after Hoffmann et al. (2022), and Kaplan et al. (2020) in that what the size and what the text leaves are not just added:
+after Hoffmann et al. (2022), and Kaplan et al. (2020) in that what the size and what the text leave are not just added:
 the greater of them counts for more. With what matters in runs of minutes besides:
 
 - `probe` is what a tiny model scored on this very text after a moment (`probe.py`), and `h` what short contexts make of
