@@ -247,7 +247,7 @@ def test_what_the_schema_allows_is_what_arrives(agent_tokenizer, data, hints):
     values = {name: data.draw(strategy) for name, (_, strategy) in zip(names, hints, strict=True)}
     made.check(values)
     text = json.dumps(values, separators=(",", ":"), ensure_ascii=False)
-    if "\\u" not in text:  # control characters are not written under a grammar
+    if "\\u" not in text and "\x7f" not in text:  # control characters are not written under a grammar
         ids = agent_tokenizer.encode(text)
         matcher = Grammar.json_schema(made.parameters, agent_tokenizer).matcher()
         assert matcher.take(ids) == len(ids), text

@@ -154,7 +154,7 @@ def test_show_a_model_folder(tinyslm, finished: Path) -> None:
     ended = tinyslm("show", finished / "model")
     assert (ended.code, ended.err) == (0, "")
     parameters = json.loads((finished / "result.json").read_text())["parameters"]
-    assert f"width {SHAPE['model.dim']}, depth 1, 2 heads (1 for keys and values) of 16, context 32" in ended.out
+    assert f"width {SHAPE['model.dim']}, depth 1, 2 heads (2 for keys and values) of 16, context 32" in ended.out
     assert f"{parameters:,}" in ended.out
     for part in ("token embedding", "attention", "feed-forward", "100.0%", "model.safetensors: ", "Trained on 640 tok"):
         assert part in ended.out

@@ -32,7 +32,9 @@ def tokenizer() -> Tokenizer:
 def original(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path:
     """A model folder with strong random weights; not to be written to."""
     torch.manual_seed(3)
-    config = ModelConfig(vocab_size=tokenizer.vocab_size, dim=64, heads=2, depth=2, context=32, init_std=0.15)
+    config = ModelConfig(
+        vocab_size=tokenizer.vocab_size, dim=64, heads=2, kv_heads=1, depth=2, context=32, init_std=0.15
+    )
     folder = tmp_path_factory.mktemp("original") / "model"
     save_model(Decoder(config), folder, tokenizer, {"training_tokens": 7})
     return folder

@@ -64,7 +64,16 @@ def write_small_model(folder, seed=0, **shape):
     """
     torch.manual_seed(seed)
     tokenizer = train_tokenizer([inspect.getsource(inspect), "Été 漢字 " * 50], vocab_size=512)
-    shape = {"dim": 64, "head_dim": 32, "depth": 2, "context": 128, "init_std": 0.08, "tied": True, **shape}
+    shape = {
+        "dim": 64,
+        "head_dim": 32,
+        "kv_heads": 1,
+        "depth": 2,
+        "context": 128,
+        "init_std": 0.08,
+        "tied": True,
+        **shape,
+    }
     model = Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, **shape))
     with torch.no_grad():
         model.model.embed_tokens.weight.mul_(3)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from grouping import grouped
 from tinyslm.inference.batch_engine import BatchEngine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -22,7 +23,7 @@ def make_engine(byte_tokenizer):
     def make(family: str = "qwen3", *, endless: bool = False, **changes) -> BatchEngine:
         torch.manual_seed(4)
         shape = {"dim": 32, "heads": 4, "depth": 2, "context": 64, "vocab_size": byte_tokenizer.vocab_size}
-        model = Decoder(ModelConfig(family=family, **{**shape, **changes}))
+        model = Decoder(ModelConfig(family=family, **{**shape, **grouped(family, 4), **changes}))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0.02, 0.3)
         if endless:

@@ -40,7 +40,14 @@ def tiny(byte_tokenizer: Tokenizer) -> Callable[[], Engine]:
 
     def make() -> Engine:
         torch.manual_seed(4)
-        shape = {"dim": 32, "heads": 4, "depth": 2, "context": 1024, "vocab_size": byte_tokenizer.vocab_size}
+        shape = {
+            "dim": 32,
+            "heads": 4,
+            "kv_heads": 2,
+            "depth": 2,
+            "context": 1024,
+            "vocab_size": byte_tokenizer.vocab_size,
+        }
         model = Decoder(ModelConfig(family="qwen3", **shape))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0.02, 0.3)

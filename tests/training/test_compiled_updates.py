@@ -115,7 +115,7 @@ def test_a_compiler_that_fails_is_no_end(
     from torch._inductor import config as inductor
 
     monkeypatch.setattr(compiling, "WARM_UP", {"cpu": 0.0})
-    other = build_config(RunConfig, merge(config.model_dump(), {"model": {"dim": 48, "heads": 3}}))
+    other = build_config(RunConfig, merge(config.model_dump(), {"model": {"dim": 48, "heads": 3, "kv_heads": 3}}))
     with inductor.patch({"cpp.cxx": ("false",)}):
         run = begin(tmp_path / "run", shards, other)
     found = run.pacer.pace.compiling

@@ -73,8 +73,8 @@ def test_steps_in_parts_end_with_the_weights_of_whole_steps(objective, optimizer
     for one, other in zip(reports, in_parts, strict=True):
         assert (other.loss, other.gradient_norm) == pytest.approx((one.loss, one.gradient_norm), rel=1e-3)
         assert (other.weight, other.skipped) == (one.weight, "")
-    # Muon's iteration is in bf16; a step moves weights by 0.02.
-    atol = {"adamw": 1e-5, "muon": 1e-3}[optimizer]
+    # Muon's iteration is in bf16, in which a gradient's last bits show; a step moves weights by 0.02.
+    atol = {"adamw": 1e-5, "muon": 2e-3}[optimizer]
     for expected, found in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(found, expected, atol=atol, rtol=1e-3)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from grouping import grouped
 from tinyslm.data.standard_library import standard_library
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.gguf import GGUF
@@ -22,7 +23,9 @@ TEXT = "Once upon a time, 1234 beetles lived in a garden.\n\n    Naïve 漢字 o
 
 def random_model(family: str = "qwen3", vocab_size: int = 320, seed: int = 0, **settings) -> Decoder:
     """A model with weights so large that its probabilities are far from even."""
-    model = Decoder(ModelConfig(family=family, vocab_size=vocab_size, **{**SHAPE, **settings})).eval()
+    model = Decoder(
+        ModelConfig(family=family, vocab_size=vocab_size, **{**SHAPE, **grouped(family, SHAPE["heads"]), **settings})
+    ).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():

@@ -31,7 +31,7 @@ def trained(tmp_path_factory) -> Original:
     tokenizer = train_tokenizer([inspect.getsource(inspect)], vocab_size=512)
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}[assistant]"
     torch.manual_seed(5)
-    model = Decoder(ModelConfig(vocab_size=512, dim=64, depth=2, heads=2, context=128, tied=True))
+    model = Decoder(ModelConfig(vocab_size=512, dim=64, depth=2, heads=2, kv_heads=1, context=128, tied=True))
     ids = torch.tensor([[tokenizer.eos_id, *tokenizer.encode(RHYME), tokenizer.eos_id]])
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     for _ in range(40):

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 
+from grouping import grouped
 from tinyslm.export.format import Options, Original
 from tinyslm.export.onnx import ONNX
 from tinyslm.export.onnx.graph import cache_names
@@ -38,7 +39,7 @@ CASES = {
 def small_model(family: str, **changes) -> Decoder:
     """A model in which everything matters: weights of some size, norms and biases that are neither one nor zero."""
     torch.manual_seed(7)
-    model = Decoder(ModelConfig(**{**SMALL, "family": family, **changes}))
+    model = Decoder(ModelConfig(**{**SMALL, **grouped(family, 4), "family": family, **changes}))
     for name, parameter in model.named_parameters():
         around = 1.0 if "norm" in name and name.endswith("weight") and not model.config.norm_offset else 0.0
         torch.nn.init.normal_(parameter, around, 0.2)
