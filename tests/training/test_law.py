@@ -75,6 +75,16 @@ def test_reading_again_is_worth_more_in_code_than_in_a_play_and_never_more_than_
     assert predict(more, code) == pytest.approx(predict(most, code))
 
 
+def test_a_larger_model_is_worth_more_where_there_is_more_text() -> None:
+    def gain(tokens: float, coefficients) -> float:
+        read = SOME._replace(tokens=tokens, unique_tokens=1000)
+        return predict(coefficients, read) - predict(coefficients, read._replace(block_weights=4 * read.block_weights))
+
+    added = LAW.coefficients.model_copy(update={"joining": 1.0})
+    assert gain(2, added) == pytest.approx(gain(20, added))
+    assert gain(2, LAW.coefficients) < 0.95 * gain(20, LAW.coefficients)
+
+
 def test_intervals_hold_the_expectation_and_widen_outside_of_what_was_fitted() -> None:
     inside = SOME._replace(tokens=math.sqrt(LAW.tokens.low * LAW.tokens.high))
     outside = inside._replace(tokens=100 * LAW.tokens.high, block_weights=100 * LAW.weights.high)
