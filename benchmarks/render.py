@@ -212,10 +212,10 @@ FALLS_SHORT = """
   runs by more than 0.05 bits per byte. No new run was made by it. The law was fitted on three texts; for a text of
   another kind its level comes from a probe, and how fast it is learned is a guess. A run's own score is of the
   validation text that its time allows, which for few long documents differs: the standard library's 1.42 of one
-  minute is 1.50 on the documents by which plans and searches are compared. The random
-  search of 5 minutes is whole for stories, has 11 of its 20 shapes for Shakespeare, and was not made for the standard
-  library. The 1-minute searches of stories and of the standard library were made when
-  narrow models still shared keys and values, which costs them 0.5 %.
+  minute is 1.50 on the documents by which plans and searches are compared. The random search of 5 minutes is whole
+  for stories, has 11 of its 20 shapes for Shakespeare, and was not made for the standard library. The 1-minute
+  searches of stories and of the standard library were made when narrow models still shared keys and values, which
+  costs them 0.5 %.
 - **Shakespeare**: how many characters fit into two minutes depends on what else the shared machine does: 2.5 to 3.4
   million. An earlier single run with 2.5 million ended at 1.4825. The eight seconds are those of training; the whole
   command, with the libraries' import, the final score and the report, takes three to four more.
