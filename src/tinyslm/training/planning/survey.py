@@ -118,7 +118,7 @@ def survey_text(
     if not isinstance(source, Text):
         with reading(Inputs.find(source, config or DataConfig()), progress) as text:
             return survey_text(text, tokenizer=tokenizer, wanted=wanted, progress=progress)
-    progress("measure", 0, 0)
+    progress("measure the text", 0, 0)
     begun = time.perf_counter()
     corpus, settings, kept = source.corpus, source.inputs.config, source.kept
     training = kept & ~source.held_out
