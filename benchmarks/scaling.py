@@ -91,6 +91,7 @@ class Spec:
 def grid() -> Iterator[Spec]:
     """The models to train: each of every text, so that a part of the grid is of all texts."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
+    yield from _large_updates()
     yield from _untied()
     yield from _wide()
     yield from _planned()
@@ -166,6 +167,28 @@ def _wide() -> Iterator[Spec]:
     for dim, depth, tokens in ((192, 4, 1_000_000), (256, 4, 1_000_000), (256, 4, 2_000_000), (384, 4, 1_000_000)):
         for text in ("python", "stories"):
             yield Spec(text, 4096, dim, depth, tokens, untied=True)
+
+
+def _large_updates() -> Iterator[Spec]:
+    """With 4,096 and 8,192 tokens in an update: context times batch."""
+    for dim, depth, tokens, context, batch in (
+        (128, 2, 2_000_000, 128, 64),
+        (64, 2, 3_000_000, 128, 64),
+        (192, 2, 2_500_000, 256, 16),
+        (192, 2, 2_500_000, 256, 32),
+        (128, 6, 2_000_000, 512, 16),
+        (128, 2, 1_000_000, 128, 32),
+        (192, 3, 1_000_000, 128, 32),
+    ):
+        for text, vocab in (("shakespeare", 1024), ("stories", 4096), ("python", 4096)):
+            yield Spec(text, vocab, dim, depth, tokens, context=context, batch=batch, untied=True)
+    yield Spec("shakespeare", BYTE, 256, 3, 2_000_000, context=512, batch=8, untied=True)
+    yield Spec("python", 2048, 192, 2, 5_000_000, context=256, batch=32, untied=True)
+    yield Spec("stories", 4096, 128, 2, 8_000_000, context=128, batch=64, untied=True)
+    yield Spec("python", 4096, 192, 2, 5_000_000, context=128, batch=64, untied=True)
+    yield Spec("python", 2048, 128, 6, 4_000_000, context=512, batch=16, untied=True)
+    yield Spec("python", 4096, 256, 3, 3_000_000, context=128, batch=64, untied=True)
+    yield Spec("stories", 2048, 192, 3, 4_000_000, context=256, batch=32, untied=True)
 
 
 class Texts:

@@ -2,9 +2,10 @@
 
 The tuned ones have dim 256, updates of 4,096 tokens, and a thousand of them. Muon's updates are orthogonal, so their
 size does not depend on the width; AdamW's, on the tables, shrink with its root (Yang et al., "Tensor Programs V", 2022,
-as far as tied tables allow). Both grow with the root of the tokens in an update, as the noise in it shrinks, and in
-short runs: what is to be learned in few updates needs large ones. There the momentum is short, too: what gradients
-said thirty updates ago misleads when all is still changing (docs/LOG.md).
+as far as tied tables allow). Both grow with the root of the tokens in an update up to 4,096, as the noise in it
+shrinks (beyond, a further growth was worse), and in short runs: what is to be learned in few updates needs large ones.
+There the momentum is short, too: what gradients said thirty updates ago misleads when all is still changing
+(docs/LOG.md).
 """
 
 import math
@@ -27,7 +28,7 @@ def rates(
     """Settings, by section, that suit a width, the tokens of an update, their number, how often text is read, and how
     many weights in blocks there are for each of its tokens.
     """
-    noise = _between(0.5, math.sqrt(tokens_per_update / TOKENS), 2.0)
+    noise = _between(0.5, math.sqrt(tokens_per_update / TOKENS), 1.0)
     haste = STEPS / max(1, steps)
     return {
         "model": {"dropout": dropout(epochs, weights_per_token)},
