@@ -91,6 +91,7 @@ class Spec:
 def grid() -> Iterator[Spec]:
     """The models to train: each of every text, so that a part of the grid is of all texts."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
+    yield from _deep()
     yield from _large_updates()
     yield from _untied()
     yield from _wide()
@@ -189,6 +190,23 @@ def _large_updates() -> Iterator[Spec]:
     yield Spec("python", 2048, 128, 6, 4_000_000, context=512, batch=16, untied=True)
     yield Spec("python", 4096, 256, 3, 3_000_000, context=128, batch=64, untied=True)
     yield Spec("stories", 2048, 192, 3, 4_000_000, context=256, batch=32, untied=True)
+
+
+def _deep() -> Iterator[Spec]:
+    """Deeper than the law would choose: what is copied from further back is learned in more blocks."""
+    for text, vocab, dim, depth, tokens, context, batch in (
+        ("python", 2048, 128, 6, 4_000_000, 512, 4),
+        ("python", 4096, 128, 6, 4_000_000, 256, 8),
+        ("python", 4096, 128, 6, 4_000_000, 128, 32),
+        ("python", 4096, 192, 4, 3_000_000, 256, 16),
+        ("python", 4096, 192, 4, 3_000_000, 128, 32),
+        ("shakespeare", 1024, 128, 6, 3_000_000, 512, 4),
+        ("python", 2048, 128, 4, 4_000_000, 512, 8),
+        ("stories", 4096, 128, 6, 3_000_000, 512, 4),
+        ("stories", 4096, 128, 4, 4_000_000, 256, 16),
+        ("shakespeare", 1024, 192, 4, 2_000_000, 512, 4),
+    ):
+        yield Spec(text, vocab, dim, depth, tokens, context=context, batch=batch, untied=True)
 
 
 class Texts:
@@ -360,12 +378,16 @@ GUESS = {
     "joining": (1.0, 0.4),
     "window": (0.3, 1.0),
     "window_power": (0.5, 0.3),
+    "few_blocks": (3.0, 0.5),
     "table_share": (0.4, 0.3),
     "output_share": (0.3, 0.7),
     "repeats": (12.0, 0.5),
     "rereading": (1.0, 1.0),
     "capacity": (5.0, 0.7),
     "critical_update": (8000.0, 1.0),
+    "growth": (0.5, 0.7),
+    "noisy_update": (300.0, 1.0),
+    "noise": (2.0, 0.7),
     "token_power": (0.7, 0.5),
     "context_cost": (0.3, 0.7),
 }
@@ -471,6 +493,7 @@ def _conditions(run: dict[str, Any], text: dict[str, Any]) -> Conditions:
         held_out_bytes_per_token=run["held_out_bytes_per_token"],
         tokens_per_update=run["batch"] * run["context"],
         context=run["context"],
+        depth=run["depth"],
     )
 
 

@@ -13,7 +13,7 @@ from tinyslm.training.planning.law import MOST_REPEATS, Conditions, conditions, 
 from tinyslm.training.planning.rates import dropout, momentum, rates
 
 LAW = read_law()
-SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 3.0, 4096, 256)
+SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 3.0, 4096, 256, 4)
 
 
 @given(
@@ -44,6 +44,7 @@ def test_the_probe_itself_is_expected_to_score_what_it_did() -> None:
         held_out_bytes_per_token=1,
         tokens_per_update=probe.TOKENS / probe.STEPS,
         context=probe.MODEL.context,
+        depth=probe.MODEL.depth,
     )
     assert predict(LAW.coefficients, same) == pytest.approx(SOME.probe_bits)
 

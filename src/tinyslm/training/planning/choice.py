@@ -33,7 +33,7 @@ WIDEST, NARROWEST = 96, 24
 CONTEXTS = (128, 256, 512, 1024)
 UPDATES = tuple(1 << power for power in range(10, 20))
 BEYOND_WEIGHTS, BEYOND = 8.0, 2.0
-"""How far the search goes beyond what the law was fitted on, in weights (upwards) and in all else."""
+"""How far the search goes beyond the weights that the law was fitted on, up and down; not at all in all else."""
 MOST_EPOCHS = 64
 FEWEST_STEPS = 20
 """With fewer updates a model hardly learns, and the law does not know it: such a model is chosen only if all are."""
@@ -260,7 +260,7 @@ class Search:
             return
         known = self._law.update
         for tokens in UPDATES:
-            if known.low <= tokens <= BEYOND * known.high and tokens >= context:
+            if known.low <= tokens <= known.high and tokens >= context:
                 yield tokens // context
 
     def _of_size(self, parameters: int | None) -> Sequence[Candidate]:

@@ -12,11 +12,13 @@ the greater of them counts for more. With what matters in runs of minutes beside
 - `l`: bytes in a token of the training text, as a share of those in a token of what is held out: a text whose end is of
   another kind, with other names, takes more tokens there;
 - `n`: weights in blocks, a share of those in the table, and another share of an output table of its own, in millions.
-  Unique text bounds what they can hold:
-  1 / n = 1 / weights + 1 / (rho * unique);
+  In few blocks they are worth less, as what is copied from the context takes one block to find and others to use:
+  1 / (1 + (few / depth)^4). Unique text bounds what weights can hold: 1 / n = 1 / weights + 1 / (rho * unique);
 - `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
   (Muennighoff et al., 2023), with r * h^v for r: a first reading of code leaves more to learn than one of a play; large
-  updates waste some: 1 / (1 + update / critical) (McCandlish et al., 2018); a longer token tells more: times bytes per
+  updates waste some, less so the more is read: 1 / (1 + update / (critical * tokens^k)) (McCandlish et al., 2018: the
+  critical size grows as the loss falls); small ones follow noise, which costs code more than a play, as Muon's are of
+  one length however little a gradient tells: 1 / (1 + noisy * h^w / update); a longer token tells more: times bytes per
   token to a power; and where sequences are long there are fewer of them: divided by the context to a power;
 - `c`: bytes that the context holds.
 
@@ -65,6 +67,7 @@ class Conditions(NamedTuple):
     held_out_bytes_per_token: float
     tokens_per_update: float
     context: float
+    depth: float
 
 
 class Coefficients(Section):
@@ -81,12 +84,16 @@ class Coefficients(Section):
     joining: float = Field(gt=0, description="How much more the greater of these two counts: power of each (m).")
     window: float = Field(gt=0, description="Part of the bits that a context of one byte leaves.")
     window_power: float = Field(gt=0, description="How fast that shrinks with the context.")
+    few_blocks: float = Field(gt=0, description="Blocks in which weights are worth half (few).")
     table_share: float = Field(gt=0, description="What a weight of the table counts.")
     output_share: float = Field(gt=0, description="What a weight of an output table of its own counts.")
     repeats: float = Field(gt=0, description="Readings after which another one is worth little (r).")
     rereading: float = Field(gt=0, description="Power of h in that number of readings (v).")
     capacity: float = Field(gt=0, description="Weights that a token of unique text is worth (rho).")
-    critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted.")
+    critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted in a million.")
+    growth: float = Field(gt=0, description="Power of the tokens read in that number of tokens (k).")
+    noisy_update: float = Field(gt=0, description="Tokens in an update so small that half are wasted.")
+    noise: float = Field(gt=0, description="Power of h in that number of tokens (w).")
     token_power: float = Field(gt=0, description="What a longer token tells: bytes per token to this power.")
     context_cost: float = Field(gt=0, description="What long sequences cost at first: tokens in one to this power.")
 
@@ -140,13 +147,16 @@ def predict(law: Coefficients, found: Conditions) -> float:
 
 def _shape(law: Coefficients, found: Conditions) -> float:
     """f of the formula."""
-    weights = found.block_weights + law.table_share * found.table_weights + law.output_share * found.output_weights
+    weights = found.block_weights / (1 + math.pow(law.few_blocks / found.depth, 4))
+    weights += law.table_share * found.table_weights + law.output_share * found.output_weights
     capacity = law.capacity * found.unique_tokens
     weights = 1 / (1 / weights + 1 / capacity)
     shallow = min(SHALLOW[1], max(SHALLOW[0], found.context_bits / found.xz_bits))
     repeats = min(MOST_REPEATS, law.repeats * math.pow(shallow, law.rereading))
     tokens = worth(found.tokens, found.unique_tokens, repeats)
-    tokens /= 1 + found.tokens_per_update / law.critical_update
+    critical = law.critical_update * math.pow(found.tokens, law.growth)
+    noisy = law.noisy_update * math.pow(shallow, law.noise)
+    tokens /= (1 + found.tokens_per_update / critical) * (1 + noisy / found.tokens_per_update)
     tokens *= math.pow(found.bytes_per_token, law.token_power)
     tokens *= math.pow(USUAL_CONTEXT / found.context, law.context_cost)
     lasting, passing = math.pow(shallow, law.lasting), math.pow(shallow, law.passing)
@@ -169,6 +179,7 @@ def _of_the_probe(found: Conditions) -> Conditions:
         bytes_per_token=1.0,
         tokens_per_update=probe.BATCH * probe.MODEL.context,
         context=probe.MODEL.context,
+        depth=probe.MODEL.depth,
     )
 
 
@@ -198,6 +209,7 @@ def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> 
         held_out_bytes_per_token=survey.bytes_in_token(model.vocab_size, held_out=True),
         tokens_per_update=batch * model.context,
         context=model.context,
+        depth=model.depth,
     )
 
 
