@@ -92,6 +92,7 @@ def grid() -> Iterator[Spec]:
     """The models to train: each of every text, so that a part of the grid is of all texts."""
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
     yield from _deep()
+    yield from _narrow()
     yield from _large_updates()
     yield from _untied()
     yield from _wide()
@@ -207,6 +208,15 @@ def _deep() -> Iterator[Spec]:
         ("shakespeare", 1024, 192, 4, 2_000_000, 512, 4),
     ):
         yield Spec(text, vocab, dim, depth, tokens, context=context, batch=batch, untied=True)
+
+
+def _narrow() -> Iterator[Spec]:
+    """Narrow models in more and in fewer blocks: how much of a model's worth is its width."""
+    for dim, depth, tokens in ((64, 4, 2_000_000), (64, 3, 2_000_000), (128, 4, 1_500_000), (128, 3, 1_500_000)):
+        for text in ("python", "stories"):
+            yield Spec(text, 4096, dim, depth, tokens, context=128, batch=32, untied=True)
+    yield Spec("shakespeare", 1024, 64, 4, 2_000_000, context=128, batch=16, untied=True)
+    yield Spec("stories", 4096, 128, 3, 5_000_000, context=128, batch=64, untied=True)
 
 
 class Texts:

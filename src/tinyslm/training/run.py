@@ -19,7 +19,7 @@ from torch import Tensor
 from tinyslm.core.config import build_config, merge
 from tinyslm.data.loader import Loader
 from tinyslm.data.shards import Shards
-from tinyslm.hardware.allocator import keep_freed_memory
+from tinyslm.hardware.allocator import keep_freed_memory, return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
 from tinyslm.model.decoder import Decoder
@@ -132,6 +132,7 @@ class Run:
 
     @classmethod
     def _build(cls, folder: RunFolder, shards: Shards, config: RunConfig) -> "Run":
+        return_freed_memory()  # what planning and preparing left
         keep_freed_memory()
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # a container's quota counts too
         device = pick_device(config.train.device)
