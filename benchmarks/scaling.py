@@ -388,12 +388,16 @@ GUESS = {
     "joining": (1.0, 0.4),
     "window": (0.3, 1.0),
     "window_power": (0.5, 0.3),
+    "distant": (4.0, 1.0),
+    "reach": (100.0, 1.0),
+    "reach_power": (0.7, 0.5),
     "few_blocks": (3.0, 0.5),
+    "narrow": (0.5, 0.5),
     "table_share": (0.4, 0.3),
     "output_share": (0.3, 0.7),
-    "repeats": (12.0, 0.5),
-    "rereading": (1.0, 1.0),
-    "capacity": (5.0, 0.7),
+    "repeats": (2.0, 0.5),
+    "rereading": (0.5, 0.5),
+    "capacity": (5.0, 0.3),
     "critical_update": (8000.0, 1.0),
     "growth": (0.5, 0.7),
     "noisy_update": (300.0, 1.0),
@@ -405,7 +409,7 @@ EXPECTED_SPREAD = 0.015
 PLANNED_WEIGHT = 3.0
 """What the error of a planned run weighs: it is what the law is for, and there are few of them."""
 MOST_READINGS = 8
-"""Beyond, a model of the grid has learned its text by heart; a run would have kept its best weights instead."""
+"""Beyond, a model of the grid has learned its text by heart; a planned run, which counts, kept its best weights."""
 
 
 def fit(_arguments: argparse.Namespace) -> None:
@@ -480,7 +484,8 @@ def _errors(coefficients: dict[str, float], found: list[Conditions], bits: NDArr
 def _plannable(run: dict[str, Any], text: dict[str, Any]) -> bool:
     """Whether a plan could have chosen this: no text by heart, no vocabulary that the text is too short for."""
     read = run["bytes_seen"] / run["unique_bytes"]
-    return read < MOST_READINGS and (run["vocab"] == BYTE or run["vocab"] * BYTES_FOR_A_TOKEN <= text["training_bytes"])
+    supported = run["vocab"] == BYTE or run["vocab"] * BYTES_FOR_A_TOKEN <= text["training_bytes"]
+    return supported and (read < MOST_READINGS or run.get("planned", False))
 
 
 def _carried_over(run: dict[str, Any], text: dict[str, Any]) -> float:
@@ -504,6 +509,7 @@ def _conditions(run: dict[str, Any], text: dict[str, Any]) -> Conditions:
         tokens_per_update=run["batch"] * run["context"],
         context=run["context"],
         depth=run["depth"],
+        dim=run["dim"],
     )
 
 

@@ -13,7 +13,7 @@ from tinyslm.training.planning.law import MOST_REPEATS, Conditions, conditions, 
 from tinyslm.training.planning.rates import dropout, momentum, rates
 
 LAW = read_law()
-SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 3.0, 4096, 256, 4)
+SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 3.0, 4096, 256, 4, 128)
 
 
 @given(
@@ -45,6 +45,7 @@ def test_the_probe_itself_is_expected_to_score_what_it_did() -> None:
         tokens_per_update=probe.TOKENS / probe.STEPS,
         context=probe.MODEL.context,
         depth=probe.MODEL.depth,
+        dim=probe.MODEL.dim,
     )
     assert predict(LAW.coefficients, same) == pytest.approx(SOME.probe_bits)
 
@@ -54,8 +55,30 @@ def test_shorter_tokens_in_what_is_held_out_are_expected_to_cost_as_much() -> No
     assert predict(LAW.coefficients, shorter) == pytest.approx(1.25 * predict(LAW.coefficients, SOME))
 
 
-def test_larger_updates_waste_tokens() -> None:
-    assert predict(LAW.coefficients, SOME._replace(tokens_per_update=65536)) > predict(LAW.coefficients, SOME)
+def test_larger_updates_waste_tokens_less_so_the_more_is_read_and_small_ones_follow_noise() -> None:
+    def cost(tokens_per_update: int, tokens: float) -> float:
+        read = SOME._replace(tokens=tokens, unique_tokens=1000)
+        return predict(LAW.coefficients, read._replace(tokens_per_update=tokens_per_update)) / predict(
+            LAW.coefficients, read
+        )
+
+    assert cost(65536, 1) > cost(65536, 10) > 1
+    assert cost(256, 1) > 1
+
+
+def test_weights_are_worth_less_in_few_and_in_narrow_blocks() -> None:
+    deep, shallow, narrow = (SOME._replace(depth=depth, dim=dim) for depth, dim in ((8, 128), (2, 128), (8, 32)))
+    assert predict(LAW.coefficients, deep) < predict(LAW.coefficients, shallow)
+    assert predict(LAW.coefficients, deep) < predict(LAW.coefficients, narrow)
+
+
+def test_a_long_context_is_worth_more_to_who_has_read_much_and_in_code() -> None:
+    def gain(tokens: float, shallow: float) -> float:
+        near = SOME._replace(tokens=tokens, unique_tokens=1000, context_bits=shallow * SOME.xz_bits, context=64)
+        return 1 - predict(LAW.coefficients, near._replace(context=1024)) / predict(LAW.coefficients, near)
+
+    assert gain(1, 1.5) < gain(10, 1.5)
+    assert gain(10, 0.85) < gain(10, 1.5)
 
 
 def test_repeated_text_is_worth_less_each_time() -> None:

@@ -24,9 +24,12 @@ PROCESS = 410 * 10**6
 Linux with PyTorch 2.13."""
 REPORT = 110 * 10**6
 """What draws the plots of the report, when everything that comes and goes in training has been given back."""
-PLANNING = 800 * 10**6
-"""What the process holds at most while a plan is made, by trial tokenizers and trial models: measured. A training by a
-plan uses it again."""
+DRAWN = 110 * 10**6
+"""What drawing leaves loaded: a run with a budget of time tries at its start how long a plot takes."""
+PLANNING = 700 * 10**6
+"""What the process holds at most while a plan is made, by trial tokenizers and trial models: measured."""
+PLANNED = 110 * 10**6
+"""What of that a training by the plan, in the same process, does not get to use: measured."""
 GAPS = 1.3
 """Freed memory is used again, but not all of it fits what comes next: measured."""
 GAPS_RECOMPUTING = 1.6
@@ -41,7 +44,13 @@ def peak_bytes(config: RunConfig) -> int:
     standing = (1 + _states(config)) * FP32 * model.parameters
     fullest = max(_forward_bytes(config), _update_bytes(config), _validation_bytes(config))
     gaps = GAPS_RECOMPUTING if config.train.checkpoint_activations else GAPS
-    return int(PROCESS + standing + max(gaps * fullest, REPORT))
+    drawn = DRAWN if config.train.minutes else 0
+    return int(PROCESS + standing + max(gaps * fullest + drawn, REPORT))
+
+
+def planned_peak_bytes(config: RunConfig) -> int:
+    """The same of a process that has planned the training before."""
+    return max(PLANNING, PLANNED + peak_bytes(config))
 
 
 def kept_bytes(model: ModelConfig, tokens: int, width: int, *, recompute: bool = False) -> int:

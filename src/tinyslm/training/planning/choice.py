@@ -20,7 +20,7 @@ from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.budget import VALIDATIONS
 from tinyslm.training.config import RunConfig
 from tinyslm.training.looking import QUICK_TOKENS
-from tinyslm.training.memory import peak_bytes
+from tinyslm.training.memory import planned_peak_bytes
 from tinyslm.training.pace import FEWEST_VALIDATED, MOST_SCORED, SCORING_SHARE, SHARE_OF_TIME, VALIDATING_SHARE
 from tinyslm.training.planning.cost import Costs
 from tinyslm.training.planning.law import Expected, Law, conditions
@@ -34,7 +34,8 @@ CONTEXTS = (128, 256, 512, 1024)
 UPDATES = tuple(1 << power for power in range(10, 20))
 BEYOND_WEIGHTS, BEYOND = 8.0, 2.0
 """How far the search goes beyond the weights that the law was fitted on, up and down; not at all in all else."""
-MOST_EPOCHS = 64
+MOST_EPOCHS = 8
+"""More readings were worth nothing or less: the text is learned by heart (docs/LOG.md)."""
 FEWEST_STEPS = 20
 """With fewer updates a model hardly learns, and the law does not know it: such a model is chosen only if all are."""
 FIXED_SECONDS = 6.0
@@ -164,13 +165,15 @@ class Search:
 
         for candidate in sorted(_with_steps(candidates, lambda one: self._steps(one, seconds, tokens)), key=bits):
             for way in _ways(candidate.config, self._given.get("train", {})):
-                if memory is not None and peak_bytes(way) > memory:
+                if memory is not None and planned_peak_bytes(way) > memory:
                     continue
                 fitting = self._candidate(way)
                 chosen = self._finished(fitting, self._steps(fitting, seconds, tokens), seconds)
-                if memory is None or peak_bytes(chosen.config) <= memory:  # now with dropout, which needs some
+                if memory is None or planned_peak_bytes(chosen.config) <= memory:  # now with dropout, which needs some
                     return chosen
-        least = min(peak_bytes(way) for one in candidates for way in _ways(one.config, self._given.get("train", {})))
+        least = min(
+            planned_peak_bytes(way) for one in candidates for way in _ways(one.config, self._given.get("train", {}))
+        )
         raise TinyslmError(
             f"No model that could be planned trains in {size(memory or 0)} of memory.",
             f"Allow more: {size(least)} is the least.",

@@ -1,7 +1,7 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
     bits = probe * l * f(run) / f(the probe's run)
-    f = h^p * floor + h^q * window * c^-g + ((h^p * size * n^-a)^m + (h^q * text * d^(-b h^s))^m)^(1/m)
+    f = h^p * floor + h^u * window * c^-g + ((h^p * size * n^-a)^m + (h^q * text * d^(-b h^s))^m)^(1/m)
 
 after Hoffmann et al. (2022), and Kaplan et al. (2020) in that what the size and what the text leave are not just added:
 the greater of them counts for more. With what matters in runs of minutes besides:
@@ -12,15 +12,17 @@ the greater of them counts for more. With what matters in runs of minutes beside
 - `l`: bytes in a token of the training text, as a share of those in a token of what is held out: a text whose end is of
   another kind, with other names, takes more tokens there;
 - `n`: weights in blocks, a share of those in the table, and another share of an output table of its own, in millions.
-  In few blocks they are worth less, as what is copied from the context takes one block to find and others to use:
-  1 / (1 + (few / depth)^4). Unique text bounds what weights can hold: 1 / n = 1 / weights + 1 / (rho * unique);
+  In few or narrow blocks they are worth less, as what is copied from the context takes one block to find and others to
+  use: 1 / (1 + (few / (depth * (dim / 128)^y))^4). Unique text bounds what weights can hold: 1 / n = 1 / weights +
+  1 / (rho * unique);
 - `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
   (Muennighoff et al., 2023), with r * h^v for r: a first reading of code leaves more to learn than one of a play; large
   updates waste some, less so the more is read: 1 / (1 + update / (critical * tokens^k)) (McCandlish et al., 2018: the
   critical size grows as the loss falls); small ones follow noise, which costs code more than a play, as Muon's are of
   one length however little a gradient tells: 1 / (1 + noisy * h^w / update); a longer token tells more: times bytes per
   token to a power; and where sequences are long there are fewer of them: divided by the context to a power;
-- `c`: bytes that the context holds.
+- `c`: bytes of the context that are used: those that it holds, and no more than are learned to be used with time:
+  1 / c = 1 / held + 1 / (reach * tokens^z). Much in code, where what is far back is copied, and little in a story.
 
 The coefficients are fitted by `benchmarks/scaling.py` and lie in `law.json`, with the ranges they were fitted on.
 """
@@ -39,7 +41,7 @@ from tinyslm.training.planning.survey import Survey
 
 Z = 1.96
 """Standard deviations of a 95 % interval."""
-USUAL_CONTEXT = 256
+USUAL_CONTEXT, USUAL_DIM = 256, 128
 SHALLOW = (0.8, 1.55)
 """Between these is h of the texts of the fit; another text counts like the nearest."""
 MOST_REPEATS = 15.4
@@ -68,6 +70,7 @@ class Conditions(NamedTuple):
     tokens_per_update: float
     context: float
     depth: float
+    dim: float
 
 
 class Coefficients(Section):
@@ -83,8 +86,12 @@ class Coefficients(Section):
     text_power: float = Field(gt=0, description="How fast that shrinks with the tokens.")
     joining: float = Field(gt=0, description="How much more the greater of these two counts: power of each (m).")
     window: float = Field(gt=0, description="Part of the bits that a context of one byte leaves.")
-    window_power: float = Field(gt=0, description="How fast that shrinks with the context.")
-    few_blocks: float = Field(gt=0, description="Blocks in which weights are worth half (few).")
+    window_power: float = Field(gt=0, description="How fast that shrinks with the context (g).")
+    distant: float = Field(gt=0, description="Power of h in that part (u).")
+    reach: float = Field(gt=0, description="Bytes of the context that a million tokens teach to use.")
+    reach_power: float = Field(gt=0, description="Power of the tokens read in those bytes (z).")
+    few_blocks: float = Field(gt=0, description="Blocks of 128 in which weights are worth half (few).")
+    narrow: float = Field(gt=0, description="Power of the width in what a block counts there (y).")
     table_share: float = Field(gt=0, description="What a weight of the table counts.")
     output_share: float = Field(gt=0, description="What a weight of an output table of its own counts.")
     repeats: float = Field(gt=0, description="Readings after which another one is worth little (r).")
@@ -147,7 +154,8 @@ def predict(law: Coefficients, found: Conditions) -> float:
 
 def _shape(law: Coefficients, found: Conditions) -> float:
     """f of the formula."""
-    weights = found.block_weights / (1 + math.pow(law.few_blocks / found.depth, 4))
+    blocks = found.depth * math.pow(found.dim / USUAL_DIM, law.narrow)
+    weights = found.block_weights / (1 + math.pow(law.few_blocks / blocks, 4))
     weights += law.table_share * found.table_weights + law.output_share * found.output_weights
     capacity = law.capacity * found.unique_tokens
     weights = 1 / (1 / weights + 1 / capacity)
@@ -163,7 +171,8 @@ def _shape(law: Coefficients, found: Conditions) -> float:
     of_size = lasting * law.size * math.pow(weights, -law.size_power)
     of_text = passing * law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
     of_both = math.pow(math.pow(of_size, law.joining) + math.pow(of_text, law.joining), 1 / law.joining)
-    of_window = passing * law.window * math.pow(found.context * found.bytes_per_token, -law.window_power)
+    used = 1 / (1 / (found.context * found.bytes_per_token) + 1 / (law.reach * math.pow(found.tokens, law.reach_power)))
+    of_window = math.pow(shallow, law.distant) * law.window * math.pow(used, -law.window_power)
     return lasting * law.floor + of_window + of_both
 
 
@@ -180,6 +189,7 @@ def _of_the_probe(found: Conditions) -> Conditions:
         tokens_per_update=probe.BATCH * probe.MODEL.context,
         context=probe.MODEL.context,
         depth=probe.MODEL.depth,
+        dim=probe.MODEL.dim,
     )
 
 
@@ -210,6 +220,7 @@ def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> 
         tokens_per_update=batch * model.context,
         context=model.context,
         depth=model.depth,
+        dim=model.dim,
     )
 
 

@@ -17,7 +17,7 @@ from tinyslm.core.files import write_atomic
 from tinyslm.core.toml import toml_table
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.training.config import LoopConfig, RunConfig
-from tinyslm.training.memory import PLANNING, peak_bytes
+from tinyslm.training.memory import planned_peak_bytes
 from tinyslm.training.planning.choice import Budget, Candidate, Choice
 from tinyslm.training.planning.cost import Costs
 from tinyslm.training.planning.law import Law, conditions, read_law
@@ -154,7 +154,7 @@ def _expectation(choice: Choice, survey: Survey) -> Expectation:
         tokens=tokens,
         epochs=round(bytes_read / survey.training_bytes, 3),
         parameters=config.model.parameters,
-        memory_bytes=max(PLANNING, peak_bytes(config)),
+        memory_bytes=planned_peak_bytes(config),
     )
 
 
