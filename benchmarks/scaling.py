@@ -388,6 +388,8 @@ GUESS = {
     "joining": (1.0, 0.4),
     "window": (0.3, 1.0),
     "window_power": (0.5, 0.3),
+    "near": (1.0, 1.0),
+    "near_power": (0.7, 0.3),
     "distant": (4.0, 1.0),
     "reach": (100.0, 1.0),
     "reach_power": (0.7, 0.5),

@@ -1,7 +1,7 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
     bits = probe * l * f(run) / f(the probe's run)
-    f = h^p * floor + h^u * window * c^-g + ((h^p * size * n^-a)^m + (h^q * text * d^(-b h^s))^m)^(1/m)
+    f = h^p * floor + h^q * near * held^-w + h^u * window * c^-g + ((h^p * size * n^-a)^m + (h^q * text * d^(-b h^s))^m)^(1/m)
 
 after Hoffmann et al. (2022), and Kaplan et al. (2020) in that what the size and what the text leave are not just added:
 the greater of them counts for more. With what matters in runs of minutes besides:
@@ -19,10 +19,10 @@ the greater of them counts for more. With what matters in runs of minutes beside
   (Muennighoff et al., 2023), with r * h^v for r: a first reading of code leaves more to learn than one of a play; large
   updates waste some, less so the more is read: 1 / (1 + update / (critical * tokens^k)) (McCandlish et al., 2018: the
   critical size grows as the loss falls); small ones follow noise, which costs code more than a play, as Muon's are of
-  one length however little a gradient tells: 1 / (1 + noisy * h^w / update); a longer token tells more: times bytes per
+  one length however little a gradient tells: 1 / (1 + noisy * h^x / update); a longer token tells more: times bytes per
   token to a power; and where sequences are long there are fewer of them: divided by the context to a power;
-- `c`: bytes of the context that are used: those that it holds, and no more than are learned to be used with time:
-  1 / c = 1 / held + 1 / (reach * tokens^z). Much in code, where what is far back is copied, and little in a story.
+- `held`: bytes that the context holds; and `c`: those of them that are used, as what is far back is copied only when
+  much has been read: 1 / c = 1 / held + 1 / (reach * tokens^z). That is much in code, and little in a story.
 
 The coefficients are fitted by `benchmarks/scaling.py` and lie in `law.json`, with the ranges they were fitted on.
 """
@@ -85,9 +85,11 @@ class Coefficients(Section):
     text: float = Field(gt=0, description="Part of the bits that a million tokens leave.")
     text_power: float = Field(gt=0, description="How fast that shrinks with the tokens.")
     joining: float = Field(gt=0, description="How much more the greater of these two counts: power of each (m).")
-    window: float = Field(gt=0, description="Part of the bits that a context of one byte leaves.")
-    window_power: float = Field(gt=0, description="How fast that shrinks with the context (g).")
-    distant: float = Field(gt=0, description="Power of h in that part (u).")
+    window: float = Field(gt=0, description="Part of the bits that using one byte of a context leaves.")
+    window_power: float = Field(gt=0, description="How fast that shrinks with the bytes used (g).")
+    near: float = Field(gt=0, description="Part of the bits that a context of one byte leaves in any text.")
+    near_power: float = Field(gt=0, description="How fast that shrinks with the context (w).")
+    distant: float = Field(gt=0, description="Power of h in what further bytes used remove (u).")
     reach: float = Field(gt=0, description="Bytes of the context that a million tokens teach to use.")
     reach_power: float = Field(gt=0, description="Power of the tokens read in those bytes (z).")
     few_blocks: float = Field(gt=0, description="Blocks of 128 in which weights are worth half (few).")
@@ -100,7 +102,7 @@ class Coefficients(Section):
     critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted in a million.")
     growth: float = Field(gt=0, description="Power of the tokens read in that number of tokens (k).")
     noisy_update: float = Field(gt=0, description="Tokens in an update so small that half are wasted.")
-    noise: float = Field(gt=0, description="Power of h in that number of tokens (w).")
+    noise: float = Field(gt=0, description="Power of h in that number of tokens (x).")
     token_power: float = Field(gt=0, description="What a longer token tells: bytes per token to this power.")
     context_cost: float = Field(gt=0, description="What long sequences cost at first: tokens in one to this power.")
 
@@ -171,8 +173,10 @@ def _shape(law: Coefficients, found: Conditions) -> float:
     of_size = lasting * law.size * math.pow(weights, -law.size_power)
     of_text = passing * law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
     of_both = math.pow(math.pow(of_size, law.joining) + math.pow(of_text, law.joining), 1 / law.joining)
-    used = 1 / (1 / (found.context * found.bytes_per_token) + 1 / (law.reach * math.pow(found.tokens, law.reach_power)))
+    held = found.context * found.bytes_per_token
+    used = 1 / (1 / held + 1 / (law.reach * math.pow(found.tokens, law.reach_power)))
     of_window = math.pow(shallow, law.distant) * law.window * math.pow(used, -law.window_power)
+    of_window += passing * law.near * math.pow(held, -law.near_power)
     return lasting * law.floor + of_window + of_both
 
 
