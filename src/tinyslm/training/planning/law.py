@@ -1,7 +1,8 @@
 """What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
 
     bits = probe * l * f(run) / f(the probe's run)
-    f = h^p * floor + h^q * near * held^-w + h^u * window * c^-g + ((h^p * size * n^-a)^m + (h^q * text * d^(-b h^s))^m)^(1/m)
+    f = h^p * floor + h^q * near * held^-w + h^u * window * c^-g + (S^m + T^m)^(1/m)
+    S = h^p * size * n^-a, T = h^q * text * d^(-b h^s)
 
 after Hoffmann et al. (2022), and Kaplan et al. (2020) in that what the size and what the text leave are not just added:
 the greater of them counts for more. With what matters in runs of minutes besides:
