@@ -29,6 +29,10 @@ SHAPES = {
         "model": {"dim": 192, "depth": 8, "context": 256},
         "train": {"batch": 32, "checkpoint_activations": True},
     },
+    "what drawing leaves": {
+        "model": {"dim": 192, "depth": 4, "context": 256},
+        "train": {"batch": 16, "steps": None, "minutes": 0.15},
+    },
     "Muon's work space": {"model": {"dim": 512, "depth": 6, "context": 64}, "train": {"batch": 4, "micro_batch": 2}},
 }
 
