@@ -31,7 +31,7 @@ SHAPES = {
     },
     "what drawing leaves": {
         "model": {"dim": 192, "depth": 4, "context": 256},
-        "train": {"batch": 16, "steps": None, "minutes": 0.15},
+        "train": {"batch": 16, "steps": 0, "minutes": 0.15},
     },
     "Muon's work space": {"model": {"dim": 512, "depth": 6, "context": 64}, "train": {"batch": 4, "micro_batch": 2}},
 }
