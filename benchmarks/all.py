@@ -16,8 +16,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from render import render
-from render_training import draw
+from render import ROWS, render
+from render_training import WITHOUT, draw
+from tinyslm.hardware.device import has_fast_bf16, pick_device
 from tinyslm.hardware.machine import examine_machine
 from tinyslm.hardware.speed import measure_speed
 
@@ -43,7 +44,7 @@ def main() -> None:
             print(f"{name}: left out, there is no {missing[0]}")
             continue
         print(f"{name} ...", flush=True)
-        results[name] = {"result": run(command), **circumstances(command, arguments.data)}
+        results[place(name)] = {"result": run(command), **circumstances(command, arguments.data)}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     pictures = draw(results)
     for name, svg in pictures.items():
@@ -54,6 +55,7 @@ def main() -> None:
 def commands(data: Path) -> dict[str, list[str]]:
     """Each benchmark's script and its arguments."""
     stories, shakespeare = str(data / "stories"), str(data / "shakespeare")
+    plans = [] if place("planner") == "planner" else ["--kept", str(HERE / "planner_runs_fp32.json")]
     return {
         "throughput": ["throughput.py"],
         "attention": ["attention.py"],
@@ -62,7 +64,7 @@ def commands(data: Path) -> dict[str, list[str]]:
         "gpu step": ["gpu_step.py"],
         "shakespeare": ["shakespeare.py", "--data", shakespeare],
         "stories": ["stories.py", "--data", stories, "--keep", str(HERE / "stories_runs.json")],
-        "planner": ["planner.py", "run", "--data", str(data)],
+        "planner": ["planner.py", "run", "--data", str(data), *plans],
         "planner search": ["planner.py", "search", "--data", str(data), "--minutes", "1", "5"],
         "seeds": ["planner.py", "seeds", "--data", str(data)],
         "help": ["help_time.py"],
@@ -79,6 +81,12 @@ def commands(data: Path) -> dict[str, list[str]]:
         "server load": ["server_load.py", "--minutes", "5"],
         "server fuzz": ["server_fuzz.py", "--cases", "10000"],
     }
+
+
+def place(name: str) -> str:
+    """Under what name a result is kept: those of training depend on whether the processor has instructions for bf16."""
+    other = f"{name}{WITHOUT}"
+    return name if other not in ROWS or has_fast_bf16(pick_device("cpu")) else other
 
 
 def run(command: list[str]) -> object:

@@ -2,11 +2,11 @@
 
     python benchmarks/attention.py
 
-The peers are scaled_dot_product_attention and attention written out (bmm, mask, softmax, bmm), all in bf16. Queries,
-keys and values lie as projections write them, `[batch, seq, heads, head_dim]`; everybody has a turn in each round, of
-as many repetitions as fit into the time. The error is the largest difference to fp64, over the largest value there, for
-the output and each gradient; freed memory stays with the process, as in training. The last line printed is the result
-as JSON.
+The peers are scaled_dot_product_attention and attention written out (bmm, mask, softmax, bmm), all in what training uses
+on this processor: bf16 where it has instructions for it, else fp32. Queries, keys and values lie as projections write
+them, `[batch, seq, heads, head_dim]`; everybody has a turn in each round, of as many repetitions as fit into the time.
+The error is the largest difference to fp64, over the largest value there, for the output and each gradient; freed memory
+stays with the process, as in training. The last line printed is the result as JSON.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinyslm.hardware.allocator import keep_freed_memory
+from tinyslm.hardware.device import DTYPES, pick_dtype
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.kernels.library import kernels
 
@@ -41,7 +42,16 @@ def main() -> None:
         found = {"shape": list(shape), **compare(shape, arguments.rounds, arguments.seconds), "errors": errors(shape)}
         print(found, flush=True)
         shapes.append(found)
-    print(json.dumps({"kernel": kernels() is not None, "threads": torch.get_num_threads(), "shapes": shapes}))
+    print(
+        json.dumps(
+            {
+                "kernel": kernels(numbers()) is not None,
+                "threads": torch.get_num_threads(),
+                "dtype": name_of(numbers()),
+                "shapes": shapes,
+            }
+        )
+    )
 
 
 def compare(shape: tuple[int, ...], rounds: int, seconds: float) -> dict:
@@ -95,7 +105,15 @@ def drawn(shape: tuple[int, ...]) -> tuple[list[Tensor], Tensor]:
 
 
 def random_heads(count: int, *shape: int) -> Iterator[Tensor]:
-    return (torch.randn(*shape).bfloat16() for _ in range(count))
+    return (torch.randn(*shape).to(numbers()) for _ in range(count))
+
+
+def numbers() -> torch.dtype:
+    return pick_dtype(torch.device("cpu"))
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return next(name for name, one in DTYPES.items() if one == dtype)
 
 
 def ours(q_bhtk: Tensor, k_bhtk: Tensor, v_bhtk: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import render_training
 from render_engine import Row, engines, server_fuzz, server_load, server_overhead, spread, structured
+from render_training import WITHOUT
 
 TOP = """# Results
 
@@ -42,8 +43,9 @@ def render(results: Mapping[str, Any], pictures: Collection[str] = ()) -> str:
         if kept["gflops_fp32"]:
             where += f", {kept['gflops_fp32']} GFLOP/s in fp32, {kept['gflops_bf16']} in bf16"
         for what, figure, target in found:
+            what = f"processor without bf16: {what}" if name.endswith(WITHOUT) else what
             rows.append(f"| {what} | {figure} | {target} | `{kept['command']}` | {where} |")
-    plots = render_training.show(results, pictures)
+    plots = render_training.show(pictures)
     plots += PLOT if "streams" in results.get("engines", {}).get("result", {}) else ""
     return TOP + "\n".join(rows) + "\n" + plots + NOTES + FALLS_SHORT.strip() + "\n"
 
@@ -198,6 +200,7 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "server load": server_load,
     "server fuzz": server_fuzz,
 }
+ROWS |= {f"{name}{WITHOUT}": ROWS[name] for name in ("throughput", "attention", "share of ceiling", "planner")}
 
 FALLS_SHORT = """
 - **Training throughput** is 2.7 times that of the plain fp32 loop with the loop's own optimizer (AdamW), and 2.2 times

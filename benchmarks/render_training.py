@@ -4,7 +4,7 @@ from collections.abc import Collection
 from typing import Any
 
 from render_engine import Row, spread
-from training_plots import plans_chart, stories_chart
+from training_plots import plans_chart, shares_chart, stories_chart
 
 
 def attention(result: Any) -> list[Row]:
@@ -17,7 +17,10 @@ def attention(result: Any) -> list[Row]:
             f"{ms['tinyslm']:.2f} ms, {spread(found['ratio'])} times as fast as {peer} ({ms[peer]:.2f} ms); largest "
             f"error {errors['tinyslm']:.4f} (SDPA {errors['SDPA']:.4f}, written out {errors['written out']:.4f})"
         )
-        rows.append((f"causal attention in bf16, both ways: batch {b}, heads {h}, {t} tokens, width {k}", figure, "2"))
+        what = (
+            f"causal attention in {result.get('dtype', 'bf16')}, both ways: batch {b}, heads {h}, {t} tokens, width {k}"
+        )
+        rows.append((what, figure, "2"))
     return rows
 
 
@@ -45,7 +48,7 @@ def share_of_ceiling(result: Any) -> list[Row]:
             f"{100 * one['optimizer_share']:.1f} % of the step; peak {one['peak_mb']:,.0f} MB (said beforehand: "
             f"{one['predicted_peak_mb']:,.0f})"
         )
-        rows.append((f"whole training steps, share of bf16 matrix products: {times}", figure, TARGETS.get(name, "")))
+        rows.append((f"whole training steps, share of matrix products alone: {times}", figure, TARGETS.get(name, "")))
     return rows
 
 
@@ -153,20 +156,26 @@ def draw(results: Any) -> dict[str, str]:
     runs = [one for one in results.get("planner", {}).get("result", {}).get("runs", []) if "failed" not in one]
     if len(runs) > 1:
         pictures[PLANS] = plans_chart(runs).svg(standing_alone=True)
+    kinds = {kind: results.get(f"share of ceiling{ending}", {}).get("result", {}) for kind, ending in KINDS.items()}
+    if any(len(sizes) > 1 for sizes in kinds.values()):
+        pictures[SHARES] = shares_chart({kind: sizes for kind, sizes in kinds.items() if sizes}).svg(
+            standing_alone=True
+        )
     return pictures
 
 
-def show(results: Any, pictures: Collection[str]) -> str:
-    """The pictures of this page about training: those of `draw`, and the one that its benchmark draws."""
+def show(pictures: Collection[str]) -> str:
+    """The pictures of this page about training."""
     there = {name: text for name, text in PICTURES.items() if name in pictures}
-    if len(results.get("share of ceiling", {}).get("result", {})) > 1:
-        there[SHARES] = PICTURES[SHARES]
     return "".join(f"\n![{text}]({name})\n" for name, text in there.items())
 
 
+WITHOUT = " without bf16"
+"""Ends the names of results from a processor that has no instructions for bf16."""
+KINDS = {"bf16": "", "fp32": WITHOUT}
 STORIES, PLANS, SHARES = "stories.svg", "plans.svg", "share-of-ceiling.svg"
 PICTURES = {
     STORIES: "Bits per byte of stories against seconds of training, for each contender",
     PLANS: "Measured bits per byte of planned runs against those expected, with their intervals",
-    SHARES: "Share of the bf16 matrix products' own rate that whole training steps reach, against size",
+    SHARES: "Share of the matrix products' own rate that whole training steps reach, against size",
 }

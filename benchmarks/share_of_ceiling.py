@@ -1,17 +1,17 @@
-"""Whole training steps of 1 to 135M parameters: what share of this machine's bf16 matrix products they reach.
+"""Whole training steps of 1 to 135M parameters: what share of this machine's own matrix products they reach.
 
     python benchmarks/share_of_ceiling.py
     python benchmarks/share_of_ceiling.py --only 3M 10M
 
 Each size trains in a process of its own with the default settings (the optimizer is Muon), one of them also with AdamW
-and with large updates. In each round it takes a few steps, and the rate of bf16 matrix products alone
-(hardware/speed.py) is measured before. Operations of a token, forward and backward:
+and with large updates. In each round it takes a few steps, and the rate of matrix products alone (hardware/speed.py) is
+measured before: of bf16 where the processor has instructions for it, else of fp32. Operations of a token, forward and
+backward:
 
     6 * (weights of matrices, the output projection's included) + 6 * depth * context * heads * head_dim
 
 The second term are attention's products, of which only the causal half counts. What norms, softmax, the optimizer and
-blocks computed again do is not counted, so it lowers the share. The last line printed is the result as JSON; the plot
-goes to docs/share-of-ceiling.svg.
+blocks computed again do is not counted, so it lowers the share. The last line printed is the result as JSON.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from pathlib import Path
 import torch
 
 from tinyslm.core.config import build_config
-from tinyslm.core.plots import Series, line_chart
 from tinyslm.hardware.allocator import keep_freed_memory
+from tinyslm.hardware.device import pick_dtype
 from tinyslm.hardware.speed import measure_speed
 from tinyslm.model.config import GATED, ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -37,7 +37,6 @@ from tinyslm.training.memory import peak_bytes
 from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
 
-PLOT = Path(__file__).parent.parent / "docs" / "share-of-ceiling.svg"
 SMOLLM2 = {
     **{"family": "llama", "dim": 576, "depth": 30, "heads": 9, "kv_heads": 3, "ffn_dim": 1536, "tied": True},
     **{"vocab_size": 49152, "context": 512},
@@ -75,20 +74,20 @@ def main() -> None:
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         sizes[name] = json.loads(out.splitlines()[-1])
         print(f"{name}: {sizes[name]}", flush=True)
-    if sizes.keys() >= SIZES.keys():
-        PLOT.write_text(plot({name: sizes[name] for name in SIZES}), encoding="utf-8")
     print(json.dumps(sizes))
 
 
 def measure(name: str, rounds: int, seconds: float) -> dict:
     """Everything about one size; medians over the rounds, with the least and the greatest share."""
     config = build_config(RunConfig, ALL[name])
-    trainer, per_token = Trainer(config), operations(config.model)
+    dtype = pick_dtype(torch.device("cpu"), config.train.dtype)
+    trainer, per_token = Trainer(config, dtype), operations(config.model)
     trainer.step()  # warm-up
     trainer.step()
     rates, shares, optimizer_shares, ceilings = [], [], [], []
     for _ in range(rounds):
-        ceiling = measure_speed(seconds=1.5).gflops_bf16
+        speed = measure_speed(seconds=1.5)
+        ceiling = speed.gflops_bf16 if dtype == torch.bfloat16 else speed.gflops_fp32
         rate, optimizer_share = trainer.rate(seconds)
         ceilings.append(ceiling)
         rates.append(rate)
@@ -111,7 +110,7 @@ def measure(name: str, rounds: int, seconds: float) -> dict:
 class Trainer:
     """A training on random tokens, with the time in its optimizers measured."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, dtype: torch.dtype) -> None:
         keep_freed_memory()
         torch.manual_seed(0)
         model = Decoder(config.model)
@@ -119,11 +118,11 @@ class Trainer:
         train = config.train
         self.tokens = train.batch * config.model.context
         self.optimizer_seconds = 0.0
-        self.optimizers = Optimizers(model, config.optimizer)
+        self.optimizers = Optimizers(model, config.optimizer, keep_gradients=train.checkpoint_activations)
         self.optimizers.step = self._timed(self.optimizers.step)  # type: ignore[method-assign]
         windows = torch.randint(0, config.model.vocab_size, (train.batch, config.model.context + 1))
         micro_batch = train.micro_batch or train.batch
-        settings = StepSettings(10**9, micro_batch, config.optimizer.clip, torch.bfloat16, lambda step: 0.01)
+        settings = StepSettings(10**9, micro_batch, config.optimizer.clip, dtype, lambda step: 0.01)
         self.reports = train_steps(model, OBJECTIVES["pretrain"], lambda: windows, self.optimizers, settings)
 
     def step(self) -> None:
@@ -157,13 +156,6 @@ def operations(model: ModelConfig) -> int:
 def peak_of_process() -> int:
     """The most memory in bytes that this process had so far."""
     return 1024 * int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
-
-
-def plot(sizes: dict[str, dict]) -> str:
-    found = sorted((one["parameters"], 100 * one["share"]["median"]) for one in sizes.values())
-    line = Series("share", [x for x, _ in found], [y for _, y in found])
-    title = "Whole training steps, % of the bf16 matrix products' own rate"
-    return line_chart([line], title=title, x_title="parameters", x_axis="log", y_axis="zero").svg()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
-"""The plots of docs/results.md about training: loss against seconds, and what plans expected and what came."""
+"""The plots of docs/results.md about training: loss against seconds, what plans expected and what came, and what share of
+a machine's matrix products steps reach."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tinyslm.core.plots import BLUE, FAINT, INK, Chart
+from tinyslm.core.plots import BLUE, FAINT, INK, Chart, Series, line_chart
 
 SIZE_COLOURS = ["#e07a2f", "#4f9d69", "#8a63b8"]
 TEXT_COLOURS = [BLUE, "#e07a2f", "#4f9d69"]
@@ -114,3 +115,15 @@ def plans_chart(rows: Sequence[Any]) -> Chart:
         for row in rows
     )
     return Chart(drawing, f"Measured bits per byte against those that plans expected: {said}.")
+
+
+def shares_chart(found: Mapping[str, Any]) -> Chart:
+    """The share against the size, in one line for each kind of processor: its name to the results of all sizes."""
+    lines = []
+    for name, sizes in found.items():
+        points = sorted(
+            (one["parameters"], 100 * one["share"]["median"]) for size, one in sizes.items() if "," not in size
+        )
+        lines.append(Series(name, [x for x, _ in points], [y for _, y in points]))
+    title = "Whole training steps, % of the matrix products' own rate"
+    return line_chart(lines, title=title, x_title="parameters", x_axis="log", y_axis="zero")

@@ -81,8 +81,9 @@ def by_updates(folder: Path) -> Run:
 
 
 @pytest.fixture
-def config(tiny_config) -> RunConfig:
-    """A run of ten seconds that its compiler may be tried for: without products in bf16 there are no kernels."""
+def config(tiny_config, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """A run of ten seconds that its compiler may be tried for: as on a processor that there are no kernels for."""
+    monkeypatch.setattr(compiling, "kernels", lambda numbers: None)
     train = {"steps": 0, "minutes": 10 / 60, "dtype": "fp32", "micro_batch": 0}
     return tiny_config(model={"depth": 1, "dropout": 0.1}, train=train)
 
@@ -205,7 +206,10 @@ def test_steps_that_are_given_are_not_compiled_unless_asked_for(tmp_path: Path, 
 
 def test_when_it_is_out_of_the_question(tmp_path: Path, shards: Shards, tiny_config, monkeypatch) -> None:
     assert out_of_question(torch.device("mps"), torch.float32) == "it is not tried on mps"
-    assert (out_of_question(CPU, torch.bfloat16) == "the kernels for this processor are as fast") == bool(kernels())
+    for dtype in (torch.bfloat16, torch.float32):
+        refused = out_of_question(CPU, dtype) == "the kernels for this processor are as fast"
+        assert refused == bool(kernels(dtype))
+    monkeypatch.setattr(compiling, "kernels", lambda numbers: None)
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert "no-such-compiler" in out_of_question(CPU, torch.float32)
     with pytest.raises(TinyslmError, match=r"train\.compile is on, but there is no C\+\+ compiler no-such-compiler"):

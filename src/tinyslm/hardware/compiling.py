@@ -20,6 +20,7 @@ from tinyslm.hardware.machine import read_processor
 
 OPTIONS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
 NATIVE = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
+SHARED = Path(__file__).parent / "cpp"  # headers for all sources
 PATIENCE = 300  # seconds for the compiler
 
 
@@ -28,13 +29,13 @@ class NotAvailable(Exception):
 
 
 def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None = None) -> Path:
-    """The library of `source` (and what lies beside it), compiled unless it is there already.
+    """The library of `source` (with what lies beside it, and in `SHARED`), compiled unless it is there already.
 
     processor: the compiler's options for it. folder: where the library lies; by default in the user's cache folder.
     Safe with several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is
     not safely the user's own.
     """
-    command = [*compiler(), *processor, *OPTIONS]
+    command = [*compiler(), *processor, *OPTIONS, f"-I{SHARED}"]
     folder = private(folder or cache_folder())
     path = folder / f"{source.stem}-{_key(command, source.parent)}.so"
     if _is_ours(path):
@@ -90,7 +91,7 @@ def _is_ours(path: Path) -> bool:
 def _key(command: Sequence[str], sources: Path) -> str:
     """Of everything that decides what the library is."""
     digest = sha256()
-    for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp")]):
+    for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp"), *SHARED.glob("*.h")]):
         digest.update(path.name.encode() + path.read_bytes())
     version = subprocess.run([command[0], "--version"], capture_output=True, check=False)  # noqa: S603
     digest.update(repr((command, version.stdout, read_processor())).encode())

@@ -106,7 +106,7 @@ def out_of_question(device: torch.device, dtype: torch.dtype) -> str:
     """Why compiling is not even tried for this device and type of products, or ""."""
     if device.type not in WARM_UP:
         return f"it is not tried on {device.type}"
-    if device.type == "cpu" and dtype == torch.bfloat16 and kernels() is not None:
+    if device.type == "cpu" and kernels(dtype) is not None:
         return "the kernels for this processor are as fast"
     return missing_compiler()
 

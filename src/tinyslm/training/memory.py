@@ -32,7 +32,7 @@ PLANNED = 110 * 10**6
 """What of that a training by the plan, in the same process, does not get to use: measured."""
 GAPS = 1.3
 """Freed memory is used again, but not all of it fits what comes next: measured."""
-GAPS_RECOMPUTING = 1.6
+GAPS_RECOMPUTING = 1.7
 """The same where blocks are computed again: more comes and goes."""
 MUON_WORK = 17
 """Bytes for each value of the matrices that Muon makes orthogonal together: measured."""
@@ -74,7 +74,7 @@ def _kept_by_stream(model: ModelConfig, width: int) -> int:
 
 def _kept_by_block(model: ModelConfig, width: int) -> int:
     """Bytes a token in one block: inside of attention and the feed-forward."""
-    fused = width == 2 and kernels() is not None
+    fused = _compiled(width)
     q, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
     gathered = width * q
     normed = (width if fused else FP32) * (q + kv) if model.qk_norm else 0
@@ -88,6 +88,11 @@ def _kept_by_block(model: ModelConfig, width: int) -> int:
     return normed + attention + width * inner * model.ffn_dim
 
 
+def _compiled(width: int) -> bool:
+    """Whether there are kernels for products of numbers of so many bytes."""
+    return kernels(torch.bfloat16 if width < FP32 else torch.float32) is not None
+
+
 def _forward_bytes(config: RunConfig) -> int:
     """At the end of a forward pass, when the loss has been taken."""
     model, train = config.model, config.train
@@ -98,7 +103,7 @@ def _forward_bytes(config: RunConfig) -> int:
     # The head's gradients of the hidden vectors and of its matrix (summed in fp32), and a chunk of logits.
     chunk = (2 * width if width < FP32 else 3 * FP32) * min(chunk_rows(model.vocab_size), tokens) * model.vocab_size
     head = width * tokens * model.dim + (FP32 + width) * table + chunk
-    gradients = FP32 * model.parameters if micro_batch < train.batch else 0
+    gradients = FP32 * model.parameters if micro_batch < train.batch or train.checkpoint_activations else 0
     return kept_bytes(model, tokens, width, recompute=train.checkpoint_activations) + copies + head + gradients
 
 

@@ -7,11 +7,13 @@ on small models is several times faster than one after the other; what is left a
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.kernels import orthogonal
 from tinyslm.model.kernels.update import apply, follow
 
@@ -51,7 +53,7 @@ class Muon(torch.optim.Optimizer):
     def _step_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
         """One step for matrices of one shape."""
         rows, columns = matrices[0].shape
-        directions = matrices[0].new_empty(len(matrices), rows, columns, dtype=torch.bfloat16)
+        directions = matrices[0].new_empty(len(matrices), rows, columns, dtype=_products(matrices[0].device))
         for matrix, direction in zip(matrices, directions, strict=True):
             assert matrix.grad is not None
             follow(matrix.grad, self._momentum(matrix), direction, group["momentum"])
@@ -70,12 +72,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """The nearest (semi-)orthogonal matrix of each of `[n, rows, columns]`, roughly, in bf16.
+    """The nearest (semi-)orthogonal matrix of each of `[n, rows, columns]`, roughly, in the type of fast products.
 
     A quintic Newton-Schulz iteration: x <- a x + x (b g + c g g) with g = x^T x, which drives all singular values
     towards one; for wide matrices the same from the left, as g is to be small.
     """
-    x = matrices.bfloat16()
+    x = matrices.to(_products(matrices.device))
     if orthogonal.suits(x):
         return orthogonal.iterate(x, iterations, QUINTIC)
     a, b, c = QUINTIC
@@ -86,3 +88,9 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
         bent = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         x = torch.baddbmm(x, x, bent, beta=a) if tall else torch.baddbmm(x, bent, x, beta=a)
     return x
+
+
+@cache
+def _products(device: torch.device) -> torch.dtype:
+    """What to multiply on a device: bf16 is precise enough, but a CPU that only imitates it takes fifty times as long."""
+    return pick_dtype(device)

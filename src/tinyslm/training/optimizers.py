@@ -9,9 +9,13 @@ from tinyslm.training.muon import Muon
 
 
 class Optimizers:
-    """The optimizers of one model, stepped together, with their peak learning rates remembered."""
+    """The optimizers of one model, stepped together, with their peak learning rates remembered.
 
-    def __init__(self, model: Decoder, config: OptimizerConfig) -> None:
+    keep_gradients: their memory stays where it is from update to update. Where activations come and go in the backward
+    pass, gradients that are made among them leave holes that nothing fits into (docs/LOG.md).
+    """
+
+    def __init__(self, model: Decoder, config: OptimizerConfig, *, keep_gradients: bool = False) -> None:
         matrices, tables, vectors = sort_parameters(model)
         adam: list[dict[str, object]] = [
             {"params": tables, "weight_decay": config.weight_decay if config.name == "adamw" else 0.0},
@@ -29,6 +33,10 @@ class Optimizers:
         betas = (config.beta1, config.beta2)
         self.parts.append(torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-10, fused=fused))
         self._groups = [(group, group["lr"]) for part in self.parts for group in part.param_groups]
+        self._keep_gradients = keep_gradients
+        if keep_gradients:
+            for parameter in model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
         self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
 
     def step(self, share: float) -> None:
@@ -37,12 +45,12 @@ class Optimizers:
             group["lr"] = peak * share
         for part in self.parts:
             part.step()
-            part.zero_grad()
+        self.drop_gradients()
 
     def drop_gradients(self) -> None:
-        """Forget the gradients without a step."""
+        """Forget the gradients."""
         for part in self.parts:
-            part.zero_grad()
+            part.zero_grad(set_to_none=not self._keep_gradients)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor of the optimizers' state, as `weight's name:key`."""

@@ -143,7 +143,7 @@ class Run:
         loader = Loader(
             shards.split("train"), context=config.model.context, batch=config.train.batch, seed=config.train.seed
         )
-        optimizers = Optimizers(model, config.optimizer)
+        optimizers = Optimizers(model, config.optimizer, keep_gradients=config.train.checkpoint_activations)
         return cls(folder, config, shards, model, optimizers, loader, Progress(), device, dtype)
 
     def events(self) -> Iterator[Event]:

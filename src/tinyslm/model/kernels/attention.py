@@ -27,7 +27,7 @@ class Shape(ctypes.Structure):
 
 def suits(q_bhtk: Tensor) -> bool:
     """Whether compiled attention is for these queries."""
-    return q_bhtk.dtype == torch.bfloat16 and q_bhtk.shape[-1] % MULTIPLE == 0 and at_hand(q_bhtk)
+    return q_bhtk.shape[-1] % MULTIPLE == 0 and at_hand(q_bhtk.dtype, q_bhtk)
 
 
 class KernelAttention(torch.autograd.Function):
@@ -40,7 +40,7 @@ class KernelAttention(torch.autograd.Function):
         y_bhtk = _like(q_bhtk)
         log_bht = torch.empty(q_bhtk.shape[:3], dtype=torch.float32)
         shape = _shape(scale, q=q_bhtk, k=k_bgtk, v=v_bgtk, y=y_bhtk)
-        call("tinyslm_attention", shape, q_bhtk, k_bgtk, v_bgtk, y_bhtk, log_bht)
+        call("tinyslm_attention", q_bhtk.dtype, shape, q_bhtk, k_bgtk, v_bgtk, y_bhtk, log_bht)
         ctx.save_for_backward(q_bhtk, k_bgtk, v_bgtk, y_bhtk, log_bht)
         ctx.scale = scale
         return y_bhtk
@@ -55,6 +55,7 @@ class KernelAttention(torch.autograd.Function):
         shape = _shape(ctx.scale, **rows, dq=dq_bhtk, dk=dk_bgtk, dv=dv_bgtk)
         call(
             "tinyslm_attention_back",
+            q_bhtk.dtype,
             *(shape, q_bhtk, k_bgtk, v_bgtk, y_bhtk, log_bht, dy_bhtk, dq_bhtk, dk_bgtk, dv_bgtk),
         )
         return dq_bhtk, dk_bgtk, dv_bgtk, None

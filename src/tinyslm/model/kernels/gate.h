@@ -1,6 +1,6 @@
 // SwiGLU's gate (Shazeer, 2020): y = silu(gate) * up, with silu(x) = x / (1 + e^-x).
 #pragma once
-#include "lanes.h"
+#include "numbers.h"
 #include "parallel.h"
 
 namespace gate {
@@ -14,7 +14,7 @@ template <class Work> void each(int64_t count, Threads threads, Work work) {
     });
 }
 
-inline void forward(const bf16* gates, const bf16* ups, bf16* y, int64_t count, Threads threads) {
+inline void forward(const Number* gates, const Number* ups, Number* y, int64_t count, Threads threads) {
     each(count, threads, [&](int64_t i) {
         const Lanes gate = load(gates + i);
         store(y + i, gate * sigmoid(gate) * load(ups + i));
@@ -22,7 +22,7 @@ inline void forward(const bf16* gates, const bf16* ups, bf16* y, int64_t count, 
 }
 
 // silu'(x) = s + x s (1 - s) with s = 1 / (1 + e^-x).
-inline void backward(const bf16* dy, const bf16* gates, const bf16* ups, bf16* d_gates, bf16* d_ups, int64_t count, Threads threads) {
+inline void backward(const Number* dy, const Number* gates, const Number* ups, Number* d_gates, Number* d_ups, int64_t count, Threads threads) {
     each(count, threads, [&](int64_t i) {
         const Lanes gate = load(gates + i), s = sigmoid(gate), silu = gate * s, d = load(dy + i);
         store(d_ups + i, d * silu);

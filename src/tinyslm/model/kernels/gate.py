@@ -13,7 +13,7 @@ MULTIPLE = 16
 
 def suits(gates: Tensor) -> bool:
     """Whether it is for these values."""
-    return gates.dtype == torch.bfloat16 and gates.numel() % MULTIPLE == 0 and at_hand(gates)
+    return gates.numel() % MULTIPLE == 0 and at_hand(gates.dtype, gates)
 
 
 class KernelGate(torch.autograd.Function):
@@ -24,7 +24,7 @@ class KernelGate(torch.autograd.Function):
         """Two of one shape to the same."""
         gates, ups = gates.contiguous(), ups.contiguous()
         y = torch.empty_like(gates)
-        call("tinyslm_gate", gates, ups, y, gates.numel())
+        call("tinyslm_gate", gates.dtype, gates, ups, y, gates.numel())
         ctx.save_for_backward(gates, ups)
         return y
 
@@ -33,5 +33,5 @@ class KernelGate(torch.autograd.Function):
         """The gradients of both."""
         gates, ups = ctx.saved_tensors
         d_gates, d_ups = torch.empty_like(gates), torch.empty_like(ups)
-        call("tinyslm_gate_back", dy.contiguous(), gates, ups, d_gates, d_ups, gates.numel())
+        call("tinyslm_gate_back", gates.dtype, dy.contiguous(), gates, ups, d_gates, d_ups, gates.numel())
         return d_gates, d_ups

@@ -38,7 +38,7 @@ def suits(x_bthk: Tensor, cos: Tensor) -> bool:
     """Whether it is for these heads: all of each is turned, and by the same angles in every sequence."""
     width = x_bthk.shape[-1]
     fits = width % MULTIPLE == 0 and width <= WIDEST and cos.shape[-1] == width and cos.shape[0] == 1
-    return fits and x_bthk.dtype == torch.bfloat16 and at_hand(x_bthk)
+    return fits and at_hand(x_bthk.dtype, x_bthk)
 
 
 def prepared(x_bthk: Tensor, norm: Norm | None, turn: tuple[Tensor, Tensor]) -> Tensor:
@@ -58,7 +58,7 @@ class KernelHeads(torch.autograd.Function):
         b, t, h, k = x_bthk.shape
         y_bthk = torch.empty_like(x_bthk)
         scales = torch.empty(b * t * h if weight is not None else 0, dtype=torch.float32)
-        call("tinyslm_heads", Shape(b * t, t, h, k, eps), x_bthk, weight, cos, sin, y_bthk, scales)
+        call("tinyslm_heads", x_bthk.dtype, Shape(b * t, t, h, k, eps), x_bthk, weight, cos, sin, y_bthk, scales)
         ctx.save_for_backward(x_bthk, weight, cos, sin, scales)
         ctx.eps = eps
         return y_bthk
@@ -71,5 +71,9 @@ class KernelHeads(torch.autograd.Function):
         dx_bthk = torch.empty_like(x_bthk)
         d_weight = None if weight is None else torch.empty_like(weight)
         shape = Shape(b * t, t, h, k, ctx.eps)
-        call("tinyslm_heads_back", shape, dy_bthk.contiguous(), x_bthk, weight, cos, sin, scales, dx_bthk, d_weight)
+        call(
+            "tinyslm_heads_back",
+            x_bthk.dtype,
+            *(shape, dy_bthk.contiguous(), x_bthk, weight, cos, sin, scales, dx_bthk, d_weight),
+        )
         return dx_bthk, d_weight, None, None, None

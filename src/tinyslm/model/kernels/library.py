@@ -1,17 +1,19 @@
 """The compiled kernels, where this machine can have them."""
 
 import ctypes
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from tinyslm.hardware.compiling import NotAvailable, build
+from tinyslm.hardware.compiling import NATIVE, NotAvailable, build
 from tinyslm.hardware.machine import read_processor
 
 SOURCE = Path(__file__).parent / "kernels.cpp"
-NEEDED = ("avx512f", "avx512_bf16")
+NEEDED = {torch.bfloat16: ("avx512f", "avx512_bf16"), torch.float32: ("avx2",)}
+"""What a processor must have for the kernels to be fast, by the type of the numbers that they multiply."""
 
 
 class Threads(ctypes.Structure):
@@ -21,25 +23,37 @@ class Threads(ctypes.Structure):
 
 
 @cache
-def kernels() -> ctypes.CDLL | None:
-    """The library; `None` where the processor or the system has not what it takes. Compiled when first asked for."""
-    if not set(NEEDED) <= set(read_processor()[1]):
+def kernels(numbers: torch.dtype) -> ctypes.CDLL | None:
+    """The library for products of these numbers, compiled when first asked for; `None` where the processor or the system
+    has not what it takes.
+    """
+    if numbers not in NEEDED or not set(NEEDED[numbers]) <= set(read_processor()[1]) or _fork() is None:
         return None
     try:
-        return ctypes.CDLL(str(build(SOURCE)))
+        return load(numbers)
     except (NotAvailable, OSError):
         return None
 
 
-def at_hand(*tensors: Tensor) -> bool:
-    """Whether kernels can be used here and now: on a CPU that has them, outside of what torch.compile compiles."""
-    return all(x.device.type == "cpu" for x in tensors) and not torch.compiler.is_compiling() and kernels() is not None
+def load(numbers: torch.dtype, processor: Sequence[str] = NATIVE) -> ctypes.CDLL:
+    """The library, compiled for a processor (the compiler's options for it) whether it is fast there or not.
+
+    Raises `NotAvailable` where it cannot be compiled.
+    """
+    return ctypes.CDLL(str(build(SOURCE, (*processor, f"-DNUMBER_BITS={8 * numbers.itemsize}"))))
 
 
-def call(name: str, *arguments: Tensor | ctypes.Structure | int | float | None) -> None:
+def at_hand(numbers: torch.dtype, *tensors: Tensor) -> bool:
+    """Whether kernels for these numbers can be used here and now: on a CPU that has them, outside of what torch.compile
+    compiles."""
+    here = all(x.device.type == "cpu" for x in tensors) and not torch.compiler.is_compiling()
+    return here and kernels(numbers) is not None
+
+
+def call(name: str, numbers: torch.dtype, *arguments: Tensor | ctypes.Structure | int | float | None) -> None:
     """Call a kernel, with as many threads as PyTorch uses now."""
     threads = Threads(_fork(), torch.get_num_threads())
-    getattr(kernels(), name)(*(_passed(one) for one in arguments), ctypes.byref(threads))
+    getattr(kernels(numbers), name)(*(_passed(one) for one in arguments), ctypes.byref(threads))
 
 
 def _passed(argument: Tensor | ctypes.Structure | int | float | None) -> object:

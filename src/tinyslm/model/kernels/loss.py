@@ -11,11 +11,11 @@ from tinyslm.model.kernels.library import at_hand, call
 
 def suits(logits: Tensor) -> bool:
     """Whether it is for these logits."""
-    return logits.dtype == torch.bfloat16 and at_hand(logits)
+    return at_hand(logits.dtype, logits)
 
 
 def turn_into_gradients(logits_cv: Tensor, targets_c: Tensor) -> Tensor:
-    """The loss of each position in nats, `[c]`; the logits, in bf16, become its gradients. Negative targets give 0."""
+    """The loss of each position in nats, `[c]`; the logits become its gradients. Negative targets give 0."""
     losses_c = torch.empty(len(logits_cv), dtype=torch.float32)
-    call("tinyslm_cross_entropy", logits_cv, targets_c.contiguous(), losses_c, *logits_cv.shape)
+    call("tinyslm_cross_entropy", logits_cv.dtype, logits_cv, targets_c.contiguous(), losses_c, *logits_cv.shape)
     return losses_c

@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 #include <vector>
-#include "lanes.h"
+#include "numbers.h"
 #include "parallel.h"
 
 namespace norm {
@@ -13,8 +13,8 @@ constexpr int64_t ROWS = 64;  // rows of a piece of work; fixed, so that sums do
 template <class In, class Out>
 INLINE float one(const In* x, const float* weight, Out* y, int64_t width, float eps) {
     Lanes squares = broadcast(0);
-    for (int64_t i = 0; i < width; i += LANES) squares = _mm512_fmadd_ps(load(x + i), load(x + i), squares);
-    const float scale = 1 / std::sqrt(_mm512_reduce_add_ps(squares) / width + eps);
+    for (int64_t i = 0; i < width; i += LANES) squares = add_product(squares, load(x + i), load(x + i));
+    const float scale = 1 / std::sqrt(total(squares) / width + eps);
     for (int64_t i = 0; i < width; i += LANES) store(y + i, load(x + i) * broadcast(scale) * load(weight + i));
     return scale;
 }
@@ -26,10 +26,10 @@ INLINE void one_back(const Out* dy, const In* x, const float* weight, float scal
     Lanes along = broadcast(0);
     for (int64_t i = 0; i < width; i += LANES) {
         const Lanes u = load(x + i) * scale, d = load(dy + i);
-        store(sum + i, _mm512_fmadd_ps(d, u, load(sum + i)));
-        along = _mm512_fmadd_ps(d * load(weight + i), u, along);
+        store(sum + i, add_product(load(sum + i), d, u));
+        along = add_product(along, d * load(weight + i), u);
     }
-    const Lanes mean = broadcast(_mm512_reduce_add_ps(along) / width);
+    const Lanes mean = broadcast(total(along) / width);
     for (int64_t i = 0; i < width; i += LANES)
         store(dx + i, (load(dy + i) * load(weight + i) - load(x + i) * scale * mean) * scale);
 }

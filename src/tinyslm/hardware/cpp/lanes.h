@@ -1,10 +1,13 @@
 // Sixteen fp32 numbers at a time, on any processor: what the compiler makes of it is one AVX-512 register, two of AVX2
 // or four of NEON. Sums are always taken in the same order.
+//
+// Registers are read and written one by one: GCC 12 copies larger memory in pieces of 16 bytes through the stack, and
+// then waits for it.
 #pragma once
 #include <cmath>
 #include <cstdint>
 #include <cstring>
-#ifdef __AVX512F__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
@@ -19,7 +22,7 @@
 #define UNROLL _Pragma("GCC unroll 32")
 
 constexpr int LANES = 16;
-constexpr int PARTS = 64 / REGISTER_BYTES;
+constexpr int PARTS = 64 / REGISTER_BYTES, PER_REGISTER = LANES / PARTS;
 
 typedef float Floats __attribute__((vector_size(REGISTER_BYTES)));
 typedef int32_t Ints __attribute__((vector_size(REGISTER_BYTES)));
@@ -38,7 +41,7 @@ struct Whole {
 
 INLINE Lanes broadcast(float x) {
     Lanes y;
-    EACH_PART y.part[i] = Floats{} + x;
+    EACH_PART y.part[i] = x - Floats{};  // not a sum, which would turn -0 into 0
     return y;
 }
 INLINE Whole broadcast_whole(int32_t x) {
@@ -48,15 +51,17 @@ INLINE Whole broadcast_whole(int32_t x) {
 }
 INLINE Lanes load(const float* from) {
     Lanes y;
-    memcpy(&y, from, 64);
+    EACH_PART memcpy(&y.part[i], from + i * PER_REGISTER, REGISTER_BYTES);
     return y;
 }
 INLINE Whole load_whole(const void* from) {
     Whole y;
-    memcpy(&y, from, 64);
+    EACH_PART memcpy(&y.part[i], (const int32_t*)from + i * PER_REGISTER, REGISTER_BYTES);
     return y;
 }
-INLINE void store(float* to, Lanes x) { memcpy(to, &x, 64); }
+INLINE void store(float* to, Lanes x) {
+    EACH_PART memcpy(to + i * PER_REGISTER, &x.part[i], REGISTER_BYTES);
+}
 INLINE Lanes operator+(Lanes a, Lanes b) {
     EACH_PART a.part[i] += b.part[i];
     return a;
@@ -97,12 +102,12 @@ INLINE Whole operator>>(Whole a, int b) {  // arithmetic: keeps the sign
 }
 INLINE Lanes as_floats(Whole bits) {
     Lanes y;
-    memcpy(&y, &bits, 64);
+    EACH_PART y.part[i] = (Floats)bits.part[i];
     return y;
 }
 INLINE Whole as_bits(Lanes x) {
     Whole y;
-    memcpy(&y, &x, 64);
+    EACH_PART y.part[i] = (Ints)x.part[i];
     return y;
 }
 INLINE Lanes to_floats(Whole x) {
@@ -123,6 +128,10 @@ template <class Join> INLINE float joined(Lanes x, Join join) {
     __m512 whole = (__m512)x.part[0];
     __m256 upper = _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(whole), 1));
     __m256 half = join(_mm512_castps512_ps256(whole), upper);
+#elif defined(__AVX__)
+    __m256 half = join((__m256)x.part[0], (__m256)x.part[1]);
+#endif
+#ifdef __AVX__
     __m128 four = join(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
     __m128 two = join(four, _mm_movehl_ps(four, four));
     return join(two[0], two[1]);
