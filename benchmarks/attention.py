@@ -2,11 +2,11 @@
 
     python benchmarks/attention.py
 
-The peers are scaled_dot_product_attention and attention written out (bmm, mask, softmax, bmm), all in what training uses
-on this processor: bf16 where it has instructions for it, else fp32. Queries, keys and values lie as projections write
-them, `[batch, seq, heads, head_dim]`; everybody has a turn in each round, of as many repetitions as fit into the time.
-The error is the largest difference to fp64, over the largest value there, for the output and each gradient; freed memory
-stays with the process, as in training. The last line printed is the result as JSON.
+The peers are scaled_dot_product_attention and attention written out (bmm, mask, softmax, bmm). All compute in what
+training uses on this processor: bf16 where it has instructions for it, else fp32. Queries, keys and values lie as
+projections write them, `[batch, seq, heads, head_dim]`; everybody has a turn in each round, of as many repetitions as
+fit into the time. The error is the largest difference to fp64, over the largest value there, for the output and each
+gradient; freed memory stays with the process, as in training. The last line printed is the result as JSON.
 """
 
 import argparse
@@ -42,16 +42,8 @@ def main() -> None:
         found = {"shape": list(shape), **compare(shape, arguments.rounds, arguments.seconds), "errors": errors(shape)}
         print(found, flush=True)
         shapes.append(found)
-    print(
-        json.dumps(
-            {
-                "kernel": kernels(numbers()) is not None,
-                "threads": torch.get_num_threads(),
-                "dtype": name_of(numbers()),
-                "shapes": shapes,
-            }
-        )
-    )
+    result = {"kernel": kernels(numbers()) is not None, "threads": torch.get_num_threads()}
+    print(json.dumps({**result, "dtype": name_of(numbers()), "shapes": shapes}))
 
 
 def compare(shape: tuple[int, ...], rounds: int, seconds: float) -> dict:

@@ -42,9 +42,9 @@ def render(results: Mapping[str, Any], pictures: Collection[str] = ()) -> str:
         where = f"{kept['date']}, {kept['machine']}"
         if kept["gflops_fp32"]:
             where += f", {kept['gflops_fp32']} GFLOP/s in fp32, {kept['gflops_bf16']} in bf16"
+        kind = "processor without bf16: " if name.endswith(WITHOUT) else ""
         for what, figure, target in found:
-            what = f"processor without bf16: {what}" if name.endswith(WITHOUT) else what
-            rows.append(f"| {what} | {figure} | {target} | `{kept['command']}` | {where} |")
+            rows.append(f"| {kind}{what} | {figure} | {target} | `{kept['command']}` | {where} |")
     plots = render_training.show(pictures)
     plots += PLOT if "streams" in results.get("engines", {}).get("result", {}) else ""
     return TOP + "\n".join(rows) + "\n" + plots + NOTES + FALLS_SHORT.strip() + "\n"

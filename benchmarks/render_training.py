@@ -156,11 +156,9 @@ def draw(results: Any) -> dict[str, str]:
     runs = [one for one in results.get("planner", {}).get("result", {}).get("runs", []) if "failed" not in one]
     if len(runs) > 1:
         pictures[PLANS] = plans_chart(runs).svg(standing_alone=True)
-    kinds = {kind: results.get(f"share of ceiling{ending}", {}).get("result", {}) for kind, ending in KINDS.items()}
-    if any(len(sizes) > 1 for sizes in kinds.values()):
-        pictures[SHARES] = shares_chart({kind: sizes for kind, sizes in kinds.items() if sizes}).svg(
-            standing_alone=True
-        )
+    found = {kind: results.get(f"share of ceiling{ending}", {}).get("result", {}) for kind, ending in KINDS.items()}
+    if kinds := {kind: sizes for kind, sizes in found.items() if len(sizes) > 1}:
+        pictures[SHARES] = shares_chart(kinds).svg(standing_alone=True)
     return pictures
 
 

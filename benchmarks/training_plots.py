@@ -1,5 +1,5 @@
-"""The plots of docs/results.md about training: loss against seconds, what plans expected and what came, and what share of
-a machine's matrix products steps reach."""
+"""The plots of docs/results.md about training: loss against seconds, what plans expected and what came, and what share
+of a machine's matrix products steps reach."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -92,5 +92,5 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 @cache
 def _products(device: torch.device) -> torch.dtype:
-    """What to multiply on a device: bf16 is precise enough, but a CPU that only imitates it takes fifty times as long."""
+    """What to multiply there: bf16 is precise enough, but a CPU that only imitates it takes fifty times as long."""
     return pick_dtype(device)

@@ -24,8 +24,9 @@ class Threads(ctypes.Structure):
 
 @cache
 def kernels(numbers: torch.dtype) -> ctypes.CDLL | None:
-    """The library for products of these numbers, compiled when first asked for; `None` where the processor or the system
-    has not what it takes.
+    """The library for products of these numbers, compiled when first asked for.
+
+    `None` where the processor or the system has not what it takes.
     """
     if numbers not in NEEDED or not set(NEEDED[numbers]) <= set(read_processor()[1]) or _fork() is None:
         return None
