@@ -18,7 +18,7 @@ from tinyslm.model.rotary import Rotary, turned
 @pytest.fixture(autouse=True, params=["kernels", "no kernels"])
 def with_and_without_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "no kernels":
-        monkeypatch.setattr(library, "kernels", lambda: None)
+        monkeypatch.setattr(library, "kernels", lambda numbers: None)
 
 
 def close(found: torch.Tensor, expected: torch.Tensor, share: float) -> None:

@@ -30,7 +30,7 @@ def trained(tmp_path_factory) -> Original:
     """A model that has learned a rhyme and where it ends, with a tokenizer of its own and an odd chat template."""
     tokenizer = train_tokenizer([inspect.getsource(inspect)], vocab_size=512)
     tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|im_end|>{% endfor %}[assistant]"
-    torch.manual_seed(5)
+    torch.manual_seed(8)
     model = Decoder(ModelConfig(vocab_size=512, dim=64, depth=2, heads=2, kv_heads=1, context=128, tied=True))
     ids = torch.tensor([[tokenizer.eos_id, *tokenizer.encode(RHYME), tokenizer.eos_id]])
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)

@@ -85,7 +85,7 @@ INLINE void store_rows(Unit* to, int64_t stride, const float* first, const float
 // In registers, not in memory: GCC would read it again for each product, and a processor adds more quickly than it reads.
 INLINE Factors held(Factors x) {
 #if NUMBER_BITS == 32 && defined(__AVX__)
-    EACH_PART asm("" : "+x"(x.part[i]));
+    EACH_PART asm("" : "+v"(x.part[i]));
 #endif
     return x;
 }
