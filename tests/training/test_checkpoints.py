@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, exact, rotated; a damaged one is passed over."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.checkpoint import (
     Progress,
+    best_name,
     checkpoint_name,
     list_checkpoints,
     load_checkpoint,
@@ -104,10 +106,16 @@ def test_steps_are_ordered_as_numbers(tmp_path: Path) -> None:
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000007", "step-999999", "step-1000000"]
 
 
-def test_rotation_keeps_the_newest_and_the_best(several: Path) -> None:
-    (several / "best").mkdir()
+def test_rotation_keeps_the_newest_and_the_best_of_each(several: Path) -> None:
+    for step, best in ((5, 2), (10, 4), (15, 4)):
+        state = several / checkpoint_name(step) / "state.json"
+        state.write_text(json.dumps({**json.loads(state.read_text()), "best_step": best}))
+    for step in (2, 4, 12):
+        (several / best_name(step)).mkdir()
+    rotate(several / "step-000015", 3)
+    assert sorted(entry.name for entry in several.glob("best-*")) == ["best-000002", "best-000004"]
     rotate(several / "step-000015", 2)
-    assert sorted(entry.name for entry in several.iterdir()) == ["best", "step-000010", "step-000015"]
+    assert sorted(entry.name for entry in several.iterdir()) == ["best-000004", "step-000010", "step-000015"]
     rotate(several / "step-000015", 5)
     assert len(list_checkpoints(several)) == 2
 

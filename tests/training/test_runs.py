@@ -12,6 +12,7 @@ from tinyslm.core.files import sha256_file
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.inference.engine import Engine
+from tinyslm.training.checkpoint import list_checkpoints
 from tinyslm.training.config import RunConfig
 from tinyslm.training.metrics import read_metrics
 from tinyslm.training.pipeline import finish, resume, start, train
@@ -65,7 +66,7 @@ def test_a_run_folder_holds_everything(finished: Path) -> None:
     assert config["train"]["steps"] == 8
     assert config["model"]["vocab_size"] == 320
     assert {"torch", "python", "tinyslm"} <= json.loads((finished / "versions.json").read_text()).keys()
-    names = ["best", "step-000007", "step-000008"]
+    names = ["best-000007", "best-000008", "step-000007", "step-000008"]
     assert sorted(entry.name for entry in (finished / "checkpoints").iterdir()) == names
 
 
@@ -165,7 +166,7 @@ def test_a_run_killed_at_its_very_end_is_completed(finished: Path, tmp_path: Pat
 
 
 def test_leftovers_of_a_killed_process_are_removed(stopped: Path) -> None:
-    for name in (".best.123.old", ".step-000006.123.tmp"):
+    for name in (".best-000006.123.old", ".step-000006.123.tmp"):
         (stopped / "checkpoints" / name).mkdir()
     (stopped / ".model.123.tmp").mkdir()
     (stopped / ".result.json.123.tmp").touch()
@@ -315,10 +316,28 @@ def test_three_steps_that_are_not_finite_end_the_run_and_it_can_be_resumed(
     assert weights_hash(tmp_path / "run") == weights_hash(finished)
 
 
+def test_weights_that_did_best_on_a_way_not_taken_are_left_alone(
+    tmp_path: Path, shards: Shards, tiny_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is killed after a validation that no checkpoint knows of, and goes on otherwise."""
+    losses = {2: 1.0, 4: 0.5, 6: 3.0, 8: 3.0}
+    monkeypatch.setattr(Run, "quick_loss", lambda run: losses[run.progress.step])
+    config = tiny_config(train={"validate_every": 2, "keep": 9})
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    assert train([shards.folder], killed, config=config)["step"] == 4
+    for path in (killed / "report.html", *list_checkpoints(killed / "checkpoints")[3:]):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    losses[4] = 2.0
+    assert resume(killed)["step"] == 2
+    train([shards.folder], undisturbed, config=config)
+    assert weights_hash(killed) == weights_hash(undisturbed)
+
+
 def test_a_damaged_best_checkpoint_does_not_end_the_run(stopped: Path, finished: Path) -> None:
     def damage_at_the_end(event) -> None:
         if event["event"] == "scoring":
-            (stopped / "checkpoints" / "best" / "model.safetensors").write_bytes(b"damaged")
+            for best in (stopped / "checkpoints").glob("best-*"):
+                (best / "model.safetensors").write_bytes(b"damaged")
 
     result = resume(stopped, watch=damage_at_the_end)
     (warning,) = [row for row in read_metrics(stopped / "metrics.jsonl") if row["event"] == "warning"]

@@ -111,8 +111,13 @@ def checkpoint_name(step: int) -> str:
     return f"step-{step:06d}"
 
 
+def best_name(step: int) -> str:
+    """`best-000100`."""
+    return f"best-{step:06d}"
+
+
 def rotate(newest: Path, keep: int) -> None:
-    """Remove all numbered checkpoints but `newest` and those before it, `keep` in all (the best one is kept apart).
+    """Remove all numbered checkpoints but `newest` and those before it, `keep` in all, and the best weights of others.
 
     Later ones are left from before the run was resumed: it was not from them, so they are damaged.
     """
@@ -120,6 +125,26 @@ def rotate(newest: Path, keep: int) -> None:
     end = folders.index(newest) + 1
     for folder in folders[: max(0, end - keep)] + folders[end:]:
         shutil.rmtree(folder)
+    drop_former_best(newest.parent)
+
+
+def drop_former_best(checkpoints: Path, best_step: int = 0) -> None:
+    """Remove best weights, but those after `best_step` and those that a checkpoint had as its best.
+
+    A run that is killed goes on from a checkpoint, and what was best by then must still be there.
+    """
+    needed = {best_name(step) for step in (best_step, *map(_best_step, list_checkpoints(checkpoints)))}
+    for folder in checkpoints.glob("best-*"):
+        if folder.name not in needed:
+            shutil.rmtree(folder)
+
+
+def _best_step(checkpoint: Path) -> int:
+    """After which step the weights did best until a checkpoint; 0 where it does not say, or nothing was validated."""
+    try:
+        return int(read_json(checkpoint / "state.json").get("best_step", 0))
+    except TinyslmError:
+        return 0
 
 
 def _step_of(folder: Path) -> int:

@@ -28,8 +28,8 @@ def finish(run: Run, stop: StopRequest) -> Iterator[dict[str, Any]]:
     """
     step = run.progress.best_step
     try:
-        read_manifest(run.folder.best)
-        load_weights(run.folder.best, run.model)
+        read_manifest(run.folder.best(step))
+        load_weights(run.folder.best(step), run.model)
     except TinyslmError as error:
         step = run.progress.step
         yield {"event": "warning", "step": step, "text": f"{error.problem} The last weights are taken instead."}

@@ -27,6 +27,7 @@ from tinyslm.training.budget import SAMPLES, VALIDATIONS, fitting_steps
 from tinyslm.training.checkpoint import (
     Progress,
     checkpoint_name,
+    drop_former_best,
     load_checkpoint,
     newest_intact,
     rotate,
@@ -276,7 +277,8 @@ class Run:
         best = self.progress.best_loss
         if best is None or math.isnan(best) or loss < best:
             self.progress = replace(self.progress, best_loss=loss, best_step=self.progress.step)
-            self._timed("weights", lambda: save_weights(self.folder.best, self.model))
+            self._timed("weights", lambda: save_weights(self.folder.best(self.progress.step), self.model))
+            drop_former_best(self.folder.checkpoints, self.progress.step)
         return {
             "event": "validation",
             "step": self.progress.step,

@@ -14,6 +14,7 @@ from tinyslm.core.config import build_config, differences, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, disk_error, read_json, sha256_file, write_json
 from tinyslm.data.shards import Shards
+from tinyslm.training.checkpoint import best_name
 from tinyslm.training.config import RunConfig
 
 try:
@@ -41,10 +42,13 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
-        self.best = self.checkpoints / "best"
         self.model = path / "model"
         self.report = path / "report.html"
         self.shards = path / "data"
+
+    def best(self, step: int) -> Path:
+        """The weights that did best in a validation after `step`."""
+        return self.checkpoints / best_name(step)
 
     @classmethod
     def create(cls, path: Path, config: RunConfig, shards: Shards) -> "RunFolder":
