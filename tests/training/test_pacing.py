@@ -63,6 +63,14 @@ def live_and_be_killed(processes, target, arguments: tuple, run: Path, at: int) 
     return life.exitcode == -signal.SIGKILL
 
 
+def live_on(processes, target, *arguments) -> None:
+    """Let a process work on a run to its end; one like those that were killed, and not this one, which did other things."""
+    life = processes.Process(target=target, args=arguments)
+    life.start()
+    life.join()
+    assert life.exitcode == 0
+
+
 def steps_done(run: Path) -> int:
     return (
         max((row["step"] for row in read_metrics(run / "metrics.jsonl") if row["event"] == "step"), default=0)
@@ -105,11 +113,11 @@ def test_a_machine_that_becomes_slower_makes_fewer_steps(planned: Path) -> None:
 
 def test_killed_and_resumed_it_is_the_run_that_was_left_alone(processes, planned: Path) -> None:
     undisturbed, killed = copy(planned, "undisturbed"), copy(planned, "killed")
-    one_life.live_by_updates(str(undisturbed), SLOW_AFTER)
+    live_on(processes, one_life.live_by_updates, str(undisturbed), SLOW_AFTER)
     arguments = (str(killed), SLOW_AFTER)
     ends = [live_and_be_killed(processes, one_life.live_by_updates, arguments, killed, at) for at in (1, 9, 17, 24)]
     assert all(ends), ends
-    one_life.live_by_updates(*arguments)
+    live_on(processes, one_life.live_by_updates, *arguments)
     assert weights_hash(killed) == weights_hash(undisturbed)
     assert paces(killed) == paces(undisturbed)
     assert Pace.read(killed / "pace.json") == Pace.read(undisturbed / "pace.json")
@@ -125,12 +133,12 @@ def test_a_decision_that_was_taken_is_not_taken_again(processes, begun: Path) ->
         decided = Pace.read(begun / "pace.json")
         for checkpoint in list_checkpoints(begun / "checkpoints")[-1:]:
             shutil.rmtree(checkpoint)
-    resume(begun)
+    live_on(processes, resume, str(begun))
     ended = Pace.read(begun / "pace.json")
     assert ended.corrections[: len(decided.corrections)] == decided.corrections
     assert len(ended.corrections) >= 3
     shutil.copy(begun / "pace.json", repeated / "pace.json")
-    resume(repeated)
+    live_on(processes, resume, str(repeated))
     assert weights_hash(repeated) == weights_hash(begun)
 
 
