@@ -64,7 +64,7 @@ def live_and_be_killed(processes, target, arguments: tuple, run: Path, at: int) 
 
 
 def live_on(processes, target, *arguments) -> None:
-    """Let a process work on a run to its end; one like those that were killed, and not this one, which did other things."""
+    """Let a process work on a run to its end: one like those that were killed, not this one, which did other things."""
     life = processes.Process(target=target, args=arguments)
     life.start()
     life.join()
