@@ -208,27 +208,27 @@ FALLS_SHORT = """
   matrix-product rate, not 60 to 75 %. At 9.8M parameters it is 56 % with updates of 4,096 tokens, of which Muon takes
   17 %, 68 % with updates of 32,768 (2.5 %), and 72 % with AdamW (0.9 %); the layers' products themselves reach 86 %.
   What was tried against Muon's share, and two processes instead of two threads, are in [the log](LOG.md).
-- **Processors without bf16** (no AVX-512, as most laptops) train in fp32, with kernels for AVX2. Whole steps reach 53 to
-  70 % of the fp32 products' rate with Muon, 79 % with AdamW at 9.8M. The plain fp32 loop over GPT-2 has no slower
+- **Processors without bf16** (no AVX-512, as most laptops) train in fp32, with kernels for AVX2. Whole steps reach 53
+  to 70 % of the fp32 products' rate with Muon, 79 % with AdamW at 9.8M. The plain fp32 loop over GPT-2 has no slower
   products there: ours is 1.3 times as fast with AdamW, and with Muon, which takes a quarter of the step at that size,
   0.9 times. Attention is 1.4 to 2.1 times as fast as PyTorch's, least for short and for very long sequences. The
   machine's speed changed by half within these runs. The kernels for AVX-512 got the same order of loops, which was
   checked and not timed: rows with bf16 are of the former order.
-- **Plans** with bf16: those of 15 minutes are by an earlier law, and so is the quickstart's row; then 15 minutes of the standard
-  library came out 0.08 bits per byte better than planned. The law has since been fitted to those runs too, and to runs
-  with larger updates and deeper models; the plans of 1 and 5 minutes are by the law as it is now. It was fitted on
-  three texts; for a text of another kind its level comes from a probe, and how fast it is learned is a guess: code left
-  out of the fit is missed by 25 %, Shakespeare by 2.0 %, stories by 0.3 %. A run's own score is of the validation text
-  that its time allows, which for few long documents differs: the standard library's 1.44 of one minute is 1.52 on the
-  documents by which plans and searches are compared. That minute is 1.4 % worse than an earlier plan's (1.5019),
-  stories' 0.9 % better. Better shapes for 5 minutes are known, not from the search: for code 128 x 4 with a context of
-  512 and updates of 4,096 tokens, 1.0985 where the plan has 1.1401; for stories 128 x 4 with a vocabulary of 4,096 and
-  updates of 8,192, 1.4402 instead of 1.4811; for Shakespeare 128 x 5 with updates of 4,096, 2.1135 instead of 2.1347
-  (one run each, within the same day; [the log](LOG.md)). In the search, one of 20 shapes beats Shakespeare's 5 minutes,
-  by 0.9 %. The shapes of the searches were trained some days before the plans they stand beside, with the learning
-  rates of that time, and the machine's speed differs from hour to hour by a fifth, at times by half; the 1-minute
-  searches of stories and of the standard library were made when narrow models still shared keys and values, which costs
-  them 0.5 %.
+- **Plans** with bf16: those of 15 minutes are by an earlier law, and so is the quickstart's row; then 15 minutes of
+  the standard library came out 0.08 bits per byte better than planned. The law has since been fitted to those runs
+  too, and to runs with larger updates and deeper models; the plans of 1 and 5 minutes are by the law as it is now. It
+  was fitted on three texts; for a text of another kind its level comes from a probe, and how fast it is learned is a
+  guess: code left out of the fit is missed by 25 %, Shakespeare by 2.0 %, stories by 0.3 %. A run's own score is of
+  the validation text that its time allows, which for few long documents differs: the standard library's 1.44 of one
+  minute is 1.52 on the documents by which plans and searches are compared. That minute is 1.4 % worse than an earlier
+  plan's (1.5019), stories' 0.9 % better. Better shapes for 5 minutes are known, not from the search: for code 128 x 4
+  with a context of 512 and updates of 4,096 tokens, 1.0985 where the plan has 1.1401; for stories 128 x 4 with a
+  vocabulary of 4,096 and updates of 8,192, 1.4402 instead of 1.4811; for Shakespeare 128 x 5 with updates of 4,096,
+  2.1135 instead of 2.1347 (one run each, within the same day; [the log](LOG.md)). In the search, one of 20 shapes
+  beats Shakespeare's 5 minutes, by 0.9 %. The shapes of the searches were trained some days before the plans they
+  stand beside, with the learning rates of that time, and the machine's speed differs from hour to hour by a fifth, at
+  times by half; the 1-minute searches of stories and of the standard library were made when narrow models still
+  shared keys and values, which costs them 0.5 %.
 - **Shakespeare**: how many characters fit into two minutes depends on what else the shared machine does: 2.5 to 3.4
   million. An earlier single run with 2.5 million ended at 1.4825. The eight seconds are those of training; the whole
   command, with the libraries' import, the final score and the report, takes three to four more.
