@@ -129,7 +129,7 @@ def rotate(newest: Path, keep: int) -> None:
 
 
 def drop_former_best(checkpoints: Path, best_step: int = 0) -> None:
-    """Remove best weights, but those after `best_step` and those that a checkpoint had as its best.
+    """Remove all best weights but those after `best_step`, and those that a checkpoint had as its best.
 
     A run that is killed goes on from a checkpoint, and what was best by then must still be there.
     """

@@ -64,8 +64,9 @@ def measured(
     Model and random generators stay as they are; what is written on trial, in `folder`, is removed.
     """
     seconds = (config.train.minutes or 0.0) * 60
-    for numbers in (settings.dtype, torch.float32):  # of updates, and of the final score
-        kernels(numbers)  # are compiled now, where they never were, and not while something is timed
+    if batch.device.type == "cpu":
+        for numbers in (settings.dtype, torch.float32):  # of updates, and of the final score
+            kernels(numbers)  # are compiled now, where they never were, and not while something is timed
 
     def measure(compiled: bool) -> Timing:
         trial = copy.deepcopy(model)
