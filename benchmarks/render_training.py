@@ -15,7 +15,7 @@ def attention(result: Any) -> list[Row]:
         errors = {name: max(each) for name, each in found["errors"].items()}
         figure = (
             f"{ms['tinyslm']:.2f} ms, {spread(found['ratio'])} times as fast as {peer} ({ms[peer]:.2f} ms); largest "
-            f"error {errors['tinyslm']:.4f} (SDPA {errors['SDPA']:.4f}, written out {errors['written out']:.4f})"
+            f"error {errors['tinyslm']:.2g} (SDPA {errors['SDPA']:.2g}, written out {errors['written out']:.2g})"
         )
         what = (
             f"causal attention in {result.get('dtype', 'bf16')}, both ways: batch {b}, heads {h}, {t} tokens, width {k}"

@@ -126,4 +126,4 @@ def shares_chart(found: Mapping[str, Any]) -> Chart:
         )
         lines.append(Series(name, [x for x, _ in points], [y for _, y in points]))
     title = "Whole training steps, % of the matrix products' own rate"
-    return line_chart(lines, title=title, x_title="parameters", x_axis="log", y_axis="zero")
+    return line_chart(lines, title=title, x_title="parameters", x_axis="log", y_axis="zero", legend="bottom")

@@ -72,8 +72,10 @@ def line_chart(
     x_title: str,
     x_axis: Literal["zero", "log"] = "zero",
     y_axis: Literal["fit", "zero", "log"] = "fit",
+    legend: Literal["top", "bottom"] = "top",
 ) -> Chart:
-    """One line for each of one or two series, with a legend when there are two. Long series are thinned by `thin`.
+    """One line for each of one or two series, with a legend at the right when there are two. Long series are thinned by
+    `thin`.
 
     The y axis fits the values, starts at zero, or is logarithmic (then values that are not above zero are left out).
     The x axis starts at zero, or is logarithmic.
@@ -85,7 +87,9 @@ def line_chart(
     colour = alt.Color(
         "name:N",
         scale=alt.Scale(domain=names, range=[BLUE, ORANGE][: len(names)]),
-        legend=alt.Legend(title=None, orient="none", legendX=WIDTH - 90, legendY=0) if len(names) > 1 else None,
+        legend=alt.Legend(title=None, orient="none", legendX=WIDTH - 90, legendY=0 if legend == "top" else HEIGHT - 40)
+        if len(names) > 1
+        else None,
     )
     x = alt.X(
         "x:Q",
