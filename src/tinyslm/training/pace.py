@@ -85,6 +85,7 @@ def measured(
     scored = config.train.score_tokens or min(MOST_SCORED, max(QUICK_TOKENS, int(seconds * SCORING_SHARE / score)))
     validation = look * min(looked, windows[:, 1:].numel())
     weights = _time_writing(model, folder)
+    sample_text(model, shards, config)  # compiles the engine's step where it never was
     costs = Costs(
         update=update,
         validation=validation,
