@@ -14,6 +14,7 @@ import pytest
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_file
+from tinyslm.training import pace
 from tinyslm.training.budget import Costs
 from tinyslm.training.checkpoint import list_checkpoints
 from tinyslm.training.metrics import planned_steps, read_metrics
@@ -172,6 +173,28 @@ def test_preparing_counts(tmp_path: Path, shards, tiny_config) -> None:
     (warning,) = [event for event in told if event["event"] == "warning"]
     assert "s of 60 s" in warning["text"]
     assert json.loads((tmp_path / "late" / "result.json").read_text())["training_tokens"] == 64
+
+
+def test_what_only_a_first_sample_takes_is_not_counted_for_each(
+    tmp_path: Path, shards, tiny_config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a new machine the first one waits for the compiler: it is made before one is timed."""
+    timed, sample, while_timed, seen = pace.timed, pace.sample_text, [False], []
+
+    def watched_timing(work) -> float:
+        while_timed[0] = True
+        seconds = timed(work)
+        while_timed[0] = False
+        return seconds
+
+    def watched_sample(*given) -> str:
+        seen.append(while_timed[0])
+        return sample(*given)
+
+    monkeypatch.setattr(pace, "timed", watched_timing)
+    monkeypatch.setattr(pace, "sample_text", watched_sample)
+    start([shards.folder], tmp_path / "run", config=tiny_config(train={"steps": 0, "minutes": 1}))
+    assert seen == [False, True]
 
 
 def test_validations_and_the_final_score_fit_the_time(tmp_path: Path, shards, tiny_config) -> None:
