@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data import documents, tables
+from tinyslm.data import documents, html
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import PIECE, pieces_of_stream, pieces_of_text
+from tinyslm.data.html import _trafilatura
 from tinyslm.data.reading import read_documents
-from tinyslm.data.tables import _trafilatura
 
 
 def texts(*paths, **settings):
@@ -93,7 +93,7 @@ def test_html_gives_the_main_text(tmp_path, monkeypatch, with_trafilatura):
     if with_trafilatura and not _trafilatura():
         pytest.skip("trafilatura is not installed")
     if not with_trafilatura:
-        monkeypatch.setattr(tables, "_trafilatura", lambda: None)
+        monkeypatch.setattr(html, "_trafilatura", lambda: None)
     text = "The cat sat on the mat &amp; saw a dog. " * 20
     (found,) = texts(write(tmp_path / "a.html", PAGE.format(text)))
     assert "mat & saw" in found
@@ -102,7 +102,7 @@ def test_html_gives_the_main_text(tmp_path, monkeypatch, with_trafilatura):
 
 
 def test_html_in_the_encoding_that_it_declares(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "_trafilatura", lambda: None)
+    monkeypatch.setattr(html, "_trafilatura", lambda: None)
     page = '<html><head><meta charset="iso-8859-1"></head><body>déjà vu</body></html>'
     assert texts(write(tmp_path / "a.html", page.encode("latin-1"))) == ["déjà vu"]
 
@@ -141,7 +141,7 @@ def test_hub_data_sets_from_a_local_folder(tmp_path):
     program = """
 import sys
 from tinyslm.data.reading import read_documents
-from tinyslm.data.tables import _trafilatura
+from tinyslm.data.html import _trafilatura
 for name in sys.argv[1:]:
     print([d.text for d in read_documents([name])])
 """

@@ -6,7 +6,9 @@ import gzip
 import zlib
 from collections.abc import Iterator, Sequence
 
-import tinyslm.data.tables  # noqa: F401  (registers its readers)
+import tinyslm.data.html
+import tinyslm.data.json_records
+import tinyslm.data.tables  # noqa: F401  (they register their readers)
 from tinyslm.data.cleaning import clean, replace_surrogates
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import (

@@ -1,25 +1,21 @@
-"""Readers for tables and pages: CSV, Parquet, data sets of the hub, HTML."""
+"""Readers for tables: CSV, Parquet, data sets of the hub."""
 
 from __future__ import annotations
 
 import csv
 import io
-import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import PIECE, Tally
-from tinyslm.data.readers import READERS, Chunk, Reader, decode, find_column
+from tinyslm.data.readers import READERS, Chunk, Reader, find_column
 from tinyslm.data.sources import HUB, Input, unreadable
 
-HTML = ".html"
 TABLE = "table"
 ROWS = 256  # rows of Parquet decoded at a time
-_CHARSET = re.compile(rb"charset=[\"']?([A-Za-z0-9_-]+)")
 
 
 def _parse_table(chunk: Chunk, _config: DataConfig, _tally: Tally) -> Iterator[tuple[int, str]]:
@@ -108,47 +104,8 @@ def _hub_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chu
     yield from _table_chunks(opened, enumerate(texts, start=1), tally)
 
 
-def _page_chunks(opened: Input, _config: DataConfig, _tally: Tally) -> Iterator[Chunk]:
-    yield Chunk(HTML, opened.source.name, opened.source.origin, 0, opened.stream.read())
-
-
-def _parse_page(chunk: Chunk, _config: DataConfig, tally: Tally) -> Iterator[tuple[int, str]]:
-    """The main text of a page: by trafilatura where it is installed, else everything that is shown."""
-    declared = _CHARSET.search(chunk.data[:2048])
-    try:
-        page = chunk.data.decode(declared[1].decode() if declared else "utf-8")
-    except (UnicodeError, LookupError):
-        page = decode(chunk.data, chunk.source, tally)
-    extract = _trafilatura()
-    yield 0, (extract(page) if extract else None) or _shown_text(page)
-
-
-@cache
-def _trafilatura() -> Callable[[str], str | None] | None:
-    try:
-        from trafilatura import extract
-    except ImportError:
-        return None
-    return extract
-
-
-def _shown_text(page: str) -> str:
-    from selectolax.lexbor import LexborHTMLParser
-
-    tree = LexborHTMLParser(page)
-    for node in tree.css("script, style, noscript, template, nav, header, footer, aside, form"):
-        node.decompose()
-    body = tree.body
-    if body is None:
-        return ""
-    lines = (line.strip() for line in body.text(separator="\n").splitlines())
-    return "\n".join(line for line in lines if line)
-
-
 READERS.add(TABLE, Reader(_csv_chunks, _parse_table))
 for _suffix in (".csv", ".tsv"):
     READERS.add(_suffix, Reader(_csv_chunks, _parse_table))
 READERS.add(".parquet", Reader(_parquet_chunks, _parse_table))
 READERS.add(HUB, Reader(_hub_chunks, _parse_table))
-for _suffix in (HTML, ".htm", ".xhtml"):
-    READERS.add(_suffix, Reader(_page_chunks, _parse_page))
