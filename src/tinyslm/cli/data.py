@@ -33,7 +33,7 @@ def prepare(
     config
         A TOML or YAML file of settings.
     strict
-        Stop at a broken JSONL line; short for `--data.strict true`.
+        Stop at broken lines, rows and bytes; short for `--data.strict true`.
     json
         Print what the shards hold as JSON.
     settings

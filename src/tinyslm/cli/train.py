@@ -29,7 +29,9 @@ class TrainOptions(Section):
     params: str | None = Field(default=None, description="Plan a model of about so many parameters, such as 3M.")
     memory: float | None = Field(default=None, description="Plan for at most so much memory, in GB.")
     plan: Path | None = Field(default=None, description="Train by a plan that was written before, perhaps edited.")
-    strict: bool = Field(default=False, description="Stop at a broken JSONL line; short for --data.strict true.")
+    strict: bool = Field(
+        default=False, description="Stop at broken lines, rows and bytes; short for --data.strict true."
+    )
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
     )

@@ -1,8 +1,9 @@
 """What to do with text on its way from files to shards."""
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tinyslm.core.config import Section
+from tinyslm.data.charset import check_encoding
 
 
 class DataConfig(Section):
@@ -10,6 +11,13 @@ class DataConfig(Section):
 
     text_column: str = Field(
         default="", description="Column that holds the text in JSONL, CSV and Parquet; empty: find it."
+    )
+    encoding: str = Field(
+        default="",
+        description="Encoding of the text files that are not UTF-8 and have no byte order mark; empty: guess it.",
+    )
+    max_record_bytes: int = Field(
+        default=1 << 26, ge=1, description="Longest JSONL line, table row or HTML page; longer ones are skipped."
     )
     clean: bool = Field(
         default=True, description="Remove control characters, mend broken encodings, end lines with \\n."
@@ -27,8 +35,12 @@ class DataConfig(Section):
     valid_paths: tuple[str, ...] = Field(
         default=(), description="Text to validate on, instead of a share of the training text."
     )
-    strict: bool = Field(default=False, description="Stop at a broken JSONL line instead of skipping and counting it.")
+    strict: bool = Field(
+        default=False, description="Stop at broken lines, rows and bytes instead of skipping and counting them."
+    )
     workers: int = Field(default=0, ge=0, description="Processes that read and encode; 0: one for each usable core.")
+
+    _encoding = field_validator("encoding")(check_encoding)
 
     @property
     def compares_nearly(self) -> bool:

@@ -33,10 +33,15 @@ class Document:
 
 
 EXAMPLES = 5  # places that a warning names
+READ_AS = "read_as_"  # begins the kind of incident that a file's encoding was guessed; the encoding follows
 
 # What is told about each kind of incident; `{}` is the number. Those that are not here are only counted.
 _WARNINGS = {
     "binary_files": "{} files that are not text were skipped",
+    "empty_files": "{} files are empty",
+    "undecodable_files": "{} files are in no known encoding and were skipped (name it: --data.encoding)",
+    "undecodable_bytes": "{} sequences of bytes could not be decoded and became U+FFFD",
+    "utf8_files": "{} files are UTF-8 and were read as such, in spite of --data.encoding",
     "invalid_utf8": "{} texts held bytes that are not UTF-8, which became U+FFFD",
     "broken_lines": "{} lines that are not JSON objects were skipped",
     "rows_without_text": "{} rows without a text were skipped",
@@ -50,9 +55,9 @@ class Tally:
     counts: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, kind: str, place: str) -> None:
-        """One more incident of this kind."""
-        self.counts[kind] += 1
+    def add(self, kind: str, place: str, number: int = 1) -> None:
+        """One more incident of this kind, or `number` of them at one place."""
+        self.counts[kind] += number
         places = self.places.setdefault(kind, [])
         if len(places) < EXAMPLES:
             places.append(place)
@@ -65,7 +70,12 @@ class Tally:
 
     def warnings(self) -> Iterator[str]:
         """A sentence for each kind of incident that a user should know of."""
-        for kind, sentence in _WARNINGS.items():
+        read_as = {
+            kind: f"{{}} files are not UTF-8; read as {kind.removeprefix(READ_AS)}"
+            for kind in sorted(self.counts)
+            if kind.startswith(READ_AS)
+        }
+        for kind, sentence in {**read_as, **_WARNINGS}.items():
             if number := self.counts[kind]:
                 more = ", ..." if number > len(self.places[kind]) else ""
                 yield f"{sentence.format(number)}: {', '.join(self.places[kind])}{more}."

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import PIECE, Tally
-from tinyslm.data.readers import BOM, READERS, Chunk, Reader, decode, find_column
+from tinyslm.data.readers import READERS, Chunk, Reader, find_column
 from tinyslm.data.sources import Input
 
 
-def _line_chunks(opened: Input, _config: DataConfig, _tally: Tally) -> Iterator[Chunk]:
+def _line_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
     """Whole lines, about `PIECE` bytes of them."""
-    source, line = opened.source, 1
+    source, stream, line = opened.source, opened.utf8(config, tally), 1
     parts: list[bytes] = []  # a line may be longer than a block: joined once, when its end is found
-    while block := opened.stream.read(PIECE):
+    while block := stream.read(PIECE):
         end = block.rfind(b"\n") + 1
         if end:
             data = b"".join([*parts, block[:end]])
@@ -29,13 +29,12 @@ def _line_chunks(opened: Input, _config: DataConfig, _tally: Tally) -> Iterator[
 
 
 def _parse_lines(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tuple[int, str]]:
-    data = chunk.data.removeprefix(BOM) if chunk.first == 1 else chunk.data
-    for number, line in enumerate(_lines(data), start=chunk.first):
+    for number, line in enumerate(_lines(chunk.data), start=chunk.first):
         if not line.strip():
             continue
         place = f"{chunk.source}:{number}"
         try:
-            row = json.loads(decode(line, place, tally))
+            row = json.loads(line)
         except (ValueError, RecursionError) as error:
             row = error
         if not isinstance(row, dict):

@@ -15,8 +15,6 @@ from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Tally, pieces_of_stream
 from tinyslm.data.sources import Input
 
-BOM = b"\xef\xbb\xbf"
-HEAD = 1 << 16  # bytes that decide whether a file is text
 TEXT_COLUMNS = ("text", "content", "body", "document", "story", "article", "passage", "markdown", "code")
 
 
@@ -74,26 +72,16 @@ def find_column(columns: list[str], wanted: str, place: str) -> str:
     )
 
 
-def looks_like_text(head: bytes) -> bool:
-    """Whether a file that starts with `head` is text: no zero bytes, hardly anything that is not UTF-8."""
-    if b"\0" in head or head.startswith(b"%PDF-"):
-        return False
-    text = head.decode(errors="replace")
-    strange = sum(text.count(character) for character in ("\ufffd", *map(chr, (*range(1, 9), *range(14, 27)))))
-    return strange * 10 <= len(text)
-
-
-def _text_chunks(opened: Input, _config: DataConfig, tally: Tally) -> Iterator[Chunk]:
+def _text_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
     source = opened.source
-    for number, (piece, last) in enumerate(pieces_of_stream(opened.stream)):
-        if number == 0 and not looks_like_text(piece[:HEAD]):
-            tally.add("binary_files", source.name)
+    for number, (piece, last) in enumerate(pieces_of_stream(opened.utf8(config, tally))):
+        if not piece:  # empty, or not text: counted
             return
         yield Chunk(TEXT, source.name, source.origin, number, piece, last=last)
 
 
-def _parse_text(chunk: Chunk, _config: DataConfig, tally: Tally) -> Iterator[tuple[int, str]]:
-    yield 0, decode(chunk.data.removeprefix(BOM) if chunk.first == 0 else chunk.data, chunk.source, tally)
+def _parse_text(chunk: Chunk, _config: DataConfig, _tally: Tally) -> Iterator[tuple[int, str]]:
+    yield 0, chunk.data.decode()
 
 
 READERS.add(TEXT, Reader(_text_chunks, _parse_text))

@@ -17,7 +17,9 @@ import xxhash
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, read_json, sha256_json
+from tinyslm.data.charset import utf8_stream
 from tinyslm.data.compressed import ZstdStream
+from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Tally
 
 STDIN = "-"
@@ -132,6 +134,13 @@ class Input:
         if path.suffix == ".zst":
             return io.BufferedReader(ZstdStream(raw), BLOCK)
         return raw
+
+    def utf8(self, config: DataConfig, tally: Tally) -> BinaryIO:
+        """The content as UTF-8, whatever it is stored in, without a byte order mark; nothing where it is not text.
+
+        What was guessed, skipped or replaced is counted in `tally`.
+        """
+        return utf8_stream(self.stream, self.source.name, config.encoding, tally, strict=config.strict)
 
     def position(self) -> int:
         """Bytes of the source, as stored, that were read so far; 0 where that cannot be known."""

@@ -42,8 +42,7 @@ def _table_chunks(opened: Input, texts: Iterable[tuple[int, Any]], tally: Tally)
 
 def _csv_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
     name = opened.source.name
-    # Bytes that are not UTF-8 become lone surrogates here, and are counted and replaced where documents are made.
-    lines = io.TextIOWrapper(opened.stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    lines = io.TextIOWrapper(opened.utf8(config, tally), encoding="utf-8", newline="")
     csv.field_size_limit(sys.maxsize)
     header = lines.readline()
     delimiter = max(",;\t", key=header.count)

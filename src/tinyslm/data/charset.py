@@ -1,0 +1,238 @@
+"""Character encodings: which one a file is in, and its text as a stream of UTF-8.
+
+UTF-8 is assumed until bytes occur that it cannot be. Byte order marks are followed; UTF-16 and UTF-32 are recognised
+without one, by where their zero bytes are. Everything else is guessed and reported, or named by the user.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import unicodedata
+from typing import TYPE_CHECKING, BinaryIO
+
+from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.text_files import byte_order_mark
+from tinyslm.data.charset_guess import NAMES, guess_encoding
+from tinyslm.data.documents import READ_AS, Tally
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+BLOCK = 1 << 18  # bytes read at a time, and looked at to find the encoding
+_NOT_TEXT = bytes((*range(8), *range(14, 27), *range(28, 32)))  # control characters that text hardly ever has
+_BINARY = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x7fELF", b"RIFF", b"OggS", b"fLaC")
+_TAR = (257, b"ustar")
+_ASCII = bytes(range(128))
+_ASCII_TEXT = bytes((*b"\t\n\r", *range(32, 127)))
+
+# What names mean on the web (WHATWG Encoding Standard), where that is more than what Python takes them for.
+_WIDER = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+_NO_CHARSET = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"}
+
+
+def codec_of(label: str) -> str:
+    """Python's codec for an encoding's name, read as the web reads it: `iso-8859-1` is windows-1252.
+
+    Raises `LookupError` for what is no character encoding.
+    """
+    name = codecs.lookup(label.strip()).name
+    if name.replace("_", "-") in _NO_CHARSET:
+        raise LookupError(label)
+    b"    ".decode(name, "replace")  # refuses those that are no text encodings, as `hex`
+    return _WIDER.get(name, name)
+
+
+def check_encoding(label: str) -> str:
+    """`label`, if it is empty or names an encoding. Raises `ValueError` with a suggestion."""
+    try:
+        if label:
+            codec_of(label)
+    except (LookupError, ValueError):
+        allowed = [*NAMES.values(), "utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "latin-1"]
+        raise ValueError(f'there is no encoding "{label}" ({did_you_mean(label.lower(), allowed)})') from None
+    return label
+
+
+def looks_binary(head: bytes) -> bool:
+    """Whether a file that starts with `head` is not text, in whatever encoding of single bytes and more."""
+    if head.startswith(_BINARY) or head.startswith(_TAR[1], _TAR[0]):
+        return True
+    strange = len(head) - len(head.translate(None, _NOT_TEXT))
+    return strange * (10 if _utf8_sequences(head)[1] == 0 else 50) > len(head)
+
+
+def wide_encoding(head: bytes) -> str:
+    """The form of UTF-16 or UTF-32 that `head` is in without a byte order mark; "" if it is none.
+
+    Zero bytes must be where that form has them, and the text must be of characters that texts are made of.
+    """
+    unlike_ascii = len(head.translate(None, _ASCII_TEXT))
+    if b"\0" not in head or unlike_ascii * 4 < len(head) or head.startswith(_BINARY):
+        return ""
+    even, odd = head[::2].count(0), head[1::2].count(0)
+    for encoding, width in (("utf-32-le", 4), ("utf-32-be", 4), ("utf-16-le", 2), ("utf-16-be", 2)):
+        here, elsewhere = (odd, even) if encoding.endswith("le") else (even, odd)
+        if width == 2 and (here * 200 < len(head) or elsewhere * 20 > here):
+            continue
+        whole = head[: len(head) - len(head) % width]
+        try:  # a pair of surrogates may be cut at the end
+            text = codecs.getincrementaldecoder(encoding)().decode(whole)
+        except UnicodeDecodeError:
+            continue
+        if _is_prose(text[:10_000]):
+            return encoding
+    return ""
+
+
+def _is_prose(text: str) -> bool:
+    shown = text.translate({9: 32, 10: 32, 13: 32})
+    odd = sum(unicodedata.category(character) in ("Cc", "Cn", "Co") for character in shown)
+    return odd * 50 <= len(text) and any(character.isspace() for character in text)
+
+
+def _utf8_sequences(data: bytes) -> tuple[int, int]:
+    """How many characters of several bytes `data` has as UTF-8, and how many bytes that fit nowhere."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(data)  # a character cut at the end is none that is wrong
+    if text.isascii():
+        return 0, 0
+    bad = text.count("\ufffd") - data.count("\ufffd".encode())
+    return len(text) - len(text.encode("ascii", "ignore")) - bad, bad
+
+
+def utf8_stream(raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict: bool = False) -> BinaryIO:
+    """The text of `raw` as UTF-8, without a byte order mark, a block at a time; always valid UTF-8.
+
+    encoding: of files that are not UTF-8 and have no byte order mark; empty: guess it.
+    What is guessed, skipped or replaced is counted in `tally` with the file's `name`; a file that is not text is empty.
+    strict: raise `TinyslmError` at bytes that cannot be decoded, instead of counting them and giving U+FFFD.
+    """
+    return io.BufferedReader(_Utf8(raw, name, codec_of(encoding) if encoding else "", tally, strict=strict), BLOCK)
+
+
+class _Utf8(io.RawIOBase):
+    def __init__(self, raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict: bool) -> None:
+        self._raw, self._name, self._given, self._tally, self._strict = raw, name, encoding, tally, strict
+        self._encoding = ""  # not known as long as all is ASCII
+        self._decoder: codecs.IncrementalDecoder | None = None
+        self._line = 1
+        self._ready = memoryview(b"")
+        self._started = self._ended = False
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, target: WriteableBuffer) -> int:
+        """Fill `target` with at least one byte; 0 at the end."""
+        while not self._ready and not self._ended:
+            self._ready = memoryview(self._next())
+        view = memoryview(target)
+        part, self._ready = self._ready[: len(view)], self._ready[len(view) :]
+        view[: len(part)] = part
+        return len(part)
+
+    def _next(self) -> bytes:
+        block = self._raw.read(BLOCK)
+        self._ended = not block
+        if not self._started:
+            self._started = True
+            block = self._start(block)
+        if self._decoder is None and not block.isascii():
+            block = self._decide(block)
+        if self._decoder is None:
+            self._line += block.count(b"\n")
+            return block
+        return self._convert(self._decoder, block)
+
+    def _start(self, head: bytes) -> bytes:
+        """Follow a byte order mark, see what is not a text, or one in 16 or 32 bits. What remains of `head`."""
+        encoding, mark = byte_order_mark(head)
+        if not encoding and self._given and not _extends_ascii(self._given):
+            encoding = self._given
+        if not encoding and (encoding := wide_encoding(head)):
+            self._tally.add(READ_AS + encoding, self._name)
+        if not head:
+            self._tally.add("empty_files", self._name)
+        elif encoding:
+            self._use(encoding)
+        elif looks_binary(head):
+            return self._skip("binary_files")
+        return head[mark:]
+
+    def _decide(self, block: bytes) -> bytes:
+        """Find the encoding by the first block that is not all ASCII, longer where little of it is left to look at."""
+        if block[: BLOCK // 2].isascii():
+            block += self._raw.read(BLOCK)
+        sequences, bad = _utf8_sequences(block)
+        if sequences > 2 * bad or not bad:
+            self._use("utf-8")
+            if self._given and codecs.lookup(self._given).name != "utf-8" and sequences:
+                self._tally.add("utf8_files", self._name)
+            return block
+        if not (encoding := self._given or guess_encoding(block)):
+            if self._line == 1:
+                return self._skip("undecodable_files")
+            encoding = "utf-8"
+        elif not self._given:
+            self._tally.add(READ_AS + NAMES[encoding], self._name)
+        self._use(encoding)
+        return block
+
+    def _use(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+
+    def _skip(self, kind: str) -> bytes:
+        self._tally.add(kind, self._name)
+        self._ended = True
+        return b""
+
+    def _convert(self, decoder: codecs.IncrementalDecoder, block: bytes) -> bytes:
+        """The next block in UTF-8. What cannot be decoded is counted, by the line that the block starts at or later."""
+        state = decoder.getstate()
+        try:
+            text = decoder.decode(block, self._ended)
+            if self._encoding == "utf-8" and decoder.getstate() == state == (b"", 0):
+                self._line += block.count(b"\n")
+                return block
+        except UnicodeDecodeError:
+            decoder.setstate(state)
+            decoder.errors = "replace"
+            text = decoder.decode(block, self._ended)
+            decoder.errors = "strict"
+            self._report(text, block)
+        self._line += text.count("\n")
+        return text.encode("utf-8", "replace")
+
+    def _report(self, text: str, block: bytes) -> None:
+        own = block.count("\ufffd".encode()) if self._encoding == "utf-8" else 0
+        line = self._line + text.count("\n", 0, text.find("\ufffd"))
+        if self._strict:
+            name = NAMES.get(self._encoding, self._encoding)
+            raise TinyslmError(
+                f"{self._name}:{line} has bytes that are not {name}.",
+                "Correct that line or name the encoding with --data.encoding; without strict such bytes are counted.",
+            )
+        self._tally.add("undecodable_bytes", f"{self._name}:{line}", max(1, text.count("\ufffd") - own))
+
+
+def _extends_ascii(encoding: str) -> bool:
+    if encoding.startswith(("iso2022", "hz")):  # ASCII until an escape sequence
+        return False
+    try:
+        return _ASCII.decode(encoding) == _ASCII.decode()
+    except UnicodeDecodeError:
+        return False
