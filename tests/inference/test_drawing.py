@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.drawing import Draws, draw, filtered_probabilities, log_probabilities, unpack_bits
+from tinyslm.inference.sample import likeliest
 from tinyslm.inference.settings import SamplingSettings
 
 SHARES = np.array([0.4, 0.1, 0.25, 0.05, 0.2])
@@ -119,3 +120,10 @@ def test_some_token_always_remains(logits, top_k, top_p, min_p, temperature, cha
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(TinyslmError, match=next(iter(wrong))):
         build_config(SamplingSettings, wrong)
+
+
+@given(values=st.lists(st.sampled_from([-2.0, -1.0, -0.5, 0.0]), min_size=1, max_size=12), count=st.integers(0, 14))
+@settings(deadline=None, max_examples=200)
+def test_the_likeliest_are_found_without_sorting_all(values: list[float], count: int) -> None:
+    logprobs = np.array(values)
+    assert likeliest(logprobs, count).tolist() == np.argsort(-logprobs, kind="stable")[:count].tolist()

@@ -17,6 +17,7 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Completion, Request
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
+Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS, description="Most tokens to generate.")]
 Temperature = Annotated[float, Field(ge=0, le=10, description="0: always the likeliest token.")]
 Seed = Annotated[int | None, Field(ge=0, lt=2**53, description="Makes the draws repeatable.")]
@@ -84,7 +86,7 @@ class _Tools:
         prompt: Text,
         max_tokens: MaxTokens = 200,
         temperature: Temperature = 0.8,
-        stop: Annotated[list[str], Field(max_length=16, description="Texts that end it.")] = [],  # noqa: B006
+        stop: Annotated[list[Stop], Field(max_length=MOST_STOPS, description="Texts that end it.")] = [],  # noqa: B006
         seed: Seed = None,
     ) -> str:
         """Continue a text with the model."""

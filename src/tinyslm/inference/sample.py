@@ -91,8 +91,8 @@ class Sample:
         if asked is None or token in self._tokenizer.stop_ids:
             return
         logprobs = log_probabilities(logits_v)
-        likeliest = np.argsort(-logprobs, kind="stable")[:asked]
-        top = tuple((int(one), float(logprobs[one])) for one in likeliest)
+        ids = likeliest(logprobs, asked)
+        top = tuple((int(one), float(logprobs[one])) for one in ids)
         self._scores.append(TokenScore(token, float(logprobs[token]), top))
 
     def allow(self, bits: NDArray[np.uint32]) -> None:
@@ -164,3 +164,12 @@ class Sample:
         ids, self.fresh = tuple(self.fresh), []
         if ids or text or self.finish:
             self.generation.push(Piece(self.number, text, self.generated, self.finish, ids, scores))
+
+
+def likeliest(values_v: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The ids of the `count` largest values, in order; of equal ones, the smaller id first. Sorts only these."""
+    if not 0 < count < len(values_v):
+        return np.argsort(-values_v, kind="stable")[:count]
+    least = np.partition(values_v, -count)[-count]
+    ids = np.flatnonzero(values_v >= least)
+    return ids[np.argsort(-values_v[ids], kind="stable")][:count]

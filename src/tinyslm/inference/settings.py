@@ -1,8 +1,11 @@
 """How text is drawn from a model."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from tinyslm.core.config import Section
+from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
 
 
 class SamplingSettings(Section):
@@ -29,6 +32,8 @@ class SamplingSettings(Section):
     seed: int | None = Field(
         default=None, ge=0, lt=2**63, description="Makes the draws repeatable; sample i uses seed + i."
     )
-    stop: tuple[str, ...] = Field(
-        default=(), description="A text that ends the generation; may be given several times."
+    stop: tuple[Annotated[str, Field(max_length=LONGEST_STOP)], ...] = Field(
+        default=(),
+        max_length=MOST_STOPS,
+        description=f"A text of at most {LONGEST_STOP} characters that ends the generation; up to {MOST_STOPS} times.",
     )

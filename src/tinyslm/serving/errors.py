@@ -22,6 +22,7 @@ from tinyslm.serving.wire import Json, encode
 RETRY_SECONDS = 1
 """When a client that was refused for want of room should try again."""
 
+_TOO_LONG = ("too_long", "string_too_long")
 _STATUS_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 
 
@@ -137,8 +138,11 @@ async def _tell_http(request: Request, error: Exception) -> Response:
 
 
 def validation_error(mistakes: Sequence[Any]) -> ApiError:
-    """What pydantic found wrong in a body: of alternatives for one value, the mistake that lies deepest in it."""
-    mistake = max(mistakes, key=lambda one: len(one["loc"]))
+    """What pydantic found wrong in a body: of alternatives for one value, the mistake that lies deepest in it.
+
+    Where several lie equally deep, the value is rather too long than of another type.
+    """
+    mistake = max(mistakes, key=lambda one: (len(one["loc"]), one["type"] in _TOO_LONG))
     param = _param(mistake["loc"])
     if mistake["type"] == "json_invalid":
         return bad_request("The body is not valid JSON.", code="invalid_json")
@@ -150,11 +154,18 @@ def validation_error(mistakes: Sequence[Any]) -> ApiError:
         return bad_request(f"{param}: {error}" if param else str(error), field)
     if mistake["type"] == "extra_forbidden":
         return bad_request(f'There is no field "{param}".', param, "unknown_field")
+    if mistake["type"] in _TOO_LONG:
+        return bad_request(_too_long(param or "The body", mistake), param)
     if mistake["type"] in ("model_type", "model_attributes_type", "dict_type"):
         text = f"{param or 'The body'} must be a JSON object."
     else:
         text = one_line(f"{param or 'The body'} = {wrong_value(mistake)}", 400)
     return bad_request(text, param)
+
+
+def _too_long(what: str, mistake: Any) -> str:
+    unit = "characters" if mistake["type"] == "string_too_long" else "items"
+    return f"{what} has {len(mistake['input']):,} {unit}. Give at most {mistake['ctx']['max_length']:,}."
 
 
 def _param(place: Sequence[object]) -> str | None:
@@ -169,4 +180,5 @@ def _param(place: Sequence[object]) -> str | None:
 
 def _is_kind(part: object) -> bool:
     """Whether a part of a place is one of several kinds that a value may have, which pydantic names among the keys."""
-    return isinstance(part, str) and (part in ("str", "int", "bool") or "[" in part or part.startswith("Named"))
+    kinds = ("constrained-", "Named")
+    return isinstance(part, str) and (part in ("str", "int", "bool") or "[" in part or part.startswith(kinds))

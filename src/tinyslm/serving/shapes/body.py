@@ -10,9 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.inference.json_schema import check_size
+from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
 
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Token = Annotated[int, Field(ge=0, le=2**31)]
+Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 Anything = Any
 
 
@@ -108,7 +110,10 @@ class Drawn(Sampled):
     """What chat completions and plain ones have in common."""
 
     n: int = Field(default=1, ge=1, le=2**10, description="How many answers to each prompt.")
-    stop: str | list[str] = Field(default=(), max_length=2**16, description="Texts that end the answer.")  # type: ignore[assignment]
+    stop: Stop | Annotated[list[Stop], Field(max_length=MOST_STOPS)] = Field(
+        default_factory=list,
+        description=f"Texts that end the answer: at most {MOST_STOPS} of {LONGEST_STOP} characters.",
+    )
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63, description="Makes the draws repeatable.")
     frequency_penalty: Number = Field(default=0.0, ge=-2, le=2, description="For each time a token was generated.")
     presence_penalty: Number = Field(default=0.0, ge=-2, le=2, description="Once a token was generated.")
