@@ -62,6 +62,7 @@ def other_runtime(original, tmp_path):
         ({"chats_equal": 1}, "2 of 3 conversations", "2 of 3 conversations"),
         ({"prompts_equal": 19}, "1 of 20 prompts", "ok"),
         ({"ends_equal": 3}, "1 of 4 texts do not end", "ok"),
+        ({"ends": 1, "ends_equal": 0}, "1 of 1 texts do not end", "ok"),
         ({"ends_equal": 1}, "3 of 4 texts do not end", "3 of 4 texts do not end"),
         ({"mean_kl": 0.05}, "mean KL is 0.05", "ok"),
         ({"mean_kl": 0.5}, "mean KL is 0.5", "mean KL is 0.5, more than 0.1"),

@@ -42,6 +42,10 @@ OURS: dict[str, dict[str, Any]] = {
     "granite": {
         "embedding_scale": 12.0, "attention_scale": 0.02, "residual_scale": 0.22, "logit_divisor": 8.0, "tied": True,
     },
+    "granitemoehybrid": {
+        "kv_heads": 2, "embedding_scale": 12.0, "attention_scale": 0.02, "residual_scale": 0.25, "logit_divisor": 4.0,
+    },
+    "granitemoehybrid without positions": {"dim": 96, "unrotated_layers": (0, 1, 2), "tied": True},
     "olmo2": {"kv_heads": 2},
     "gemma3": {"depth": 7, "window": 8, "head_dim": 24, "kv_heads": 1},
     "gemma3 capped, scaled": {
@@ -84,6 +88,11 @@ THEIRS: dict[str, dict[str, Any]] = {
     "Granite": {
         "embedding_multiplier": 6.0, "attention_multiplier": 0.1, "residual_multiplier": 0.5, "logits_scaling": 4.0,
     },
+    "GraniteMoeHybrid": {
+        "embedding_multiplier": 6.0, "attention_multiplier": 0.1, "residual_multiplier": 0.5, "logits_scaling": 4.0,
+        "position_embedding_type": "rope", "tie_word_embeddings": True, "rms_norm_eps": 1e-5,
+    },
+    "GraniteMoeHybrid without positions": {"attention_bias": True, "layer_types": ["attention", "attention"]},
     "Olmo2": {},
     "Gemma3Text": {"num_hidden_layers": 7, "head_dim": 24, "sliding_window": 8, "query_pre_attn_scalar": 20},
     "Gemma3Text capped": {
@@ -99,6 +108,14 @@ THEIRS: dict[str, dict[str, Any]] = {
 PADDED = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
 LIKE_LLAMA = PADDED | {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 48}
 LIKE_GPT2 = {"vocab_size": 300, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 48}
+
+
+NEEDED = {
+    "GraniteMoeHybrid": {
+        "num_local_experts": 0, "shared_intermediate_size": 96, "layer_types": ["full_attention", "full_attention"],
+    },
+}  # fmt: skip
+"""Without these fields, transformers takes a config of the family for something that is not implemented here."""
 
 
 def small_model(case: str) -> Decoder:
@@ -118,7 +135,7 @@ def their_model(case: str) -> Any:
     shape = LIKE_GPT2 if name == "GPT2" else LIKE_LLAMA
     if name == "GPTNeoX":
         shape = {key: value for key, value in LIKE_LLAMA.items() if key != "num_key_value_heads"}
-    config = getattr(transformers, f"{name}Config")(**{**shape, **THEIRS[case]})
+    config = getattr(transformers, f"{name}Config")(**{**shape, **NEEDED.get(name, {}), **THEIRS[case]})
     torch.manual_seed(3)
     return scattered(transformers.AutoModelForCausalLM.from_config(config))
 
@@ -222,7 +239,8 @@ def test_their_config_and_weights_survive_a_round_trip(case: str, tmp_path: Path
 SPECIAL_TO_TRANSFORMERS = (
     "bos_token_id", "eos_token_id", "pad_token_id", "attention_dropout", "resid_pdrop", "embd_pdrop", "attn_pdrop",
     "hidden_dropout", "classifier_dropout", "max_window_layers", "sliding_window", "no_rope_layer_interval",
-    "n_inner", "original_max_position_embeddings",
+    "n_inner", "original_max_position_embeddings", "mamba_n_heads", "mamba_d_head", "num_experts_per_tok",
+    "time_step_limit",
 )  # fmt: skip
 """Fields that are not about the mathematics, or (from max_window_layers on) say the same in another way."""
 
@@ -237,7 +255,7 @@ def test_parameters_are_counted_from_the_shape(case: str) -> None:
 def test_what_a_config_leaves_out_means_what_transformers_takes_it_for(name: str, tmp_path: Path) -> None:
     # So many heads that the numbers of key heads which transformers takes for granted divide them.
     sizes = LIKE_GPT2 if name == "GPT2" else {**LIKE_LLAMA, "num_attention_heads": 32, "hidden_size": 256}
-    sizes = {key: value for key, value in sizes.items() if key != "num_key_value_heads"}
+    sizes = {key: value for key, value in sizes.items() if key != "num_key_value_heads"} | NEEDED.get(name, {})
     full = getattr(transformers, f"{name}Config")(**sizes).to_dict()
     for folder, fields in (("part", {**sizes, "model_type": full["model_type"]}), ("full", full)):
         (tmp_path / folder).mkdir()
@@ -305,6 +323,23 @@ def test_parts_of_gemmas_positions_are_not_left_unread(change: dict, tmp_path: P
         read_model_config(changed(tmp_path, change, "gemma3"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"num_local_experts": 8},
+        {"num_local_experts": None},
+        {"layer_types": ["attention", "mamba", "attention"]},
+        {"layer_types": None},
+        {"position_embedding_type": "alibi"},
+        {"normalization_function": "layernorm"},
+    ],
+    ids=str,
+)
+def test_granite_models_with_experts_or_mamba_layers_are_refused_by_name(change: dict, tmp_path: Path) -> None:
+    with pytest.raises(TinyslmError, match=next(iter(change))):
+        read_model_config(changed(tmp_path, change, "granitemoehybrid"))
+
+
 def test_key_heads_of_null_are_as_many_as_query_heads(tmp_path: Path) -> None:
     assert read_model_config(changed(tmp_path, {"num_key_value_heads": None}, "mistral")).kv_heads == 4
 
@@ -344,6 +379,7 @@ def changed(tmp_path: Path, change: dict, case: str = "qwen3") -> Path:
         ("qwen3", {"attention_bias": True}, "output_bias"),
         ("qwen3", {"unrotated_layers": (1,)}, "unrotated_layers"),
         ("granite", {"rotary_share": 0.5}, "rotary_share"),
+        ("granitemoehybrid", {"unrotated_layers": (1,)}, "unrotated_layers"),
         ("llama", {"window_layers": (1,)}, "window"),
         ("mistral", {"window": 8, "window_layers": (9,)}, "window_layers"),
     ],

@@ -81,7 +81,7 @@ def judge(found: Findings, scheme: Scheme) -> str:
     """ "ok", or "failed: " and why, by what the scheme promises.
 
     Ids and conversations must always be equal. An exact scheme must also give equal greedy tokens and end where the
-    original ends; of a rounded one, half of the ends are demanded, as near a threshold rounding may decide.
+    original ends; of a rounded one, half of the ends (rounded down) are demanded: near a threshold, rounding decides.
     """
     wrong = []
     if found.strings_equal < found.strings:
@@ -90,7 +90,7 @@ def judge(found: Findings, scheme: Scheme) -> str:
         wrong.append(f"{found.chats - found.chats_equal} of {found.chats} conversations have other ids")
     if scheme.exact and found.prompts_equal < found.prompts:
         wrong.append(f"{found.prompts - found.prompts_equal} of {found.prompts} prompts are continued otherwise")
-    if found.ends_equal < found.ends * (1.0 if scheme.exact else 0.5):
+    if found.ends_equal < (found.ends if scheme.exact else found.ends // 2):
         wrong.append(f"{found.ends - found.ends_equal} of {found.ends} texts do not end where they should")
     if not found.mean_kl <= scheme.largest_kl:  # so that "not a number" is wrong, too
         wrong.append(f"mean KL is {found.mean_kl:.3g}, more than {scheme.largest_kl:g}")

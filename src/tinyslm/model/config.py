@@ -56,8 +56,8 @@ class ModelConfig(Section):
 
     family: str = Field(
         default="qwen3",
-        description="Architecture: qwen3, llama, mistral, qwen2, smollm3, granite, olmo2, gemma3, phi, phi3, gpt_neox, "
-        "gpt2 or tinyslm.",
+        description="Architecture: qwen3, llama, mistral, qwen2, smollm3, granite, granitemoehybrid, olmo2, gemma3, "
+        "phi, phi3, gpt_neox, gpt2 or tinyslm.",
     )
     vocab_size: int = Field(default=4096, gt=0, description="Number of token ids; the tokenizer decides it.")
     dim: int = Field(default=256, gt=0, description="Width of the residual stream.")

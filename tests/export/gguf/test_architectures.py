@@ -97,6 +97,15 @@ def test_what_llama_cpp_cannot_have_is_told(family: str, settings: dict, reason:
     assert reason in ARCHITECTURES[family].why_not(model.config, state_tensors(model))
 
 
+def test_granite_without_positions_comes_back_as_granite_4() -> None:
+    model = model_of("granitemoehybrid", unrotated_layers=(0, 1, 2, 3))
+    assert ARCHITECTURES["granitemoehybrid"].why_not(model.config, state_tensors(model)) == ""
+    metadata = ARCHITECTURES["granitemoehybrid"].metadata(model.config)
+    settings = architecture_of_gguf("granite").settings(metadata, {"output.weight": torch.zeros(1)})
+    assert settings["family"] == "granitemoehybrid"
+    assert settings["unrotated_layers"] == (0, 1, 2, 3)
+
+
 def test_without_windows_the_context_is_one_window() -> None:
     model = model_of("mistral", window=16)
     architecture = ARCHITECTURES["mistral"]

@@ -86,6 +86,7 @@ def test_every_family_computes_the_same(family: str, tmp_path) -> None:
             {"window": 16, "depth": 3, "window_layers": (0, 2), "rope_scaling": {"kind": "linear", "factor": 4}},
         ),
         ("gpt_neox", {"residual": "serial", "tied": True}),
+        ("granitemoehybrid", {"unrotated_layers": (0, 1, 2, 3), "attention_scale": 0.2, "tied": True}),
         ("olmo2", {"tied": True}),
         ("phi3", {"rotary_share": 0.5}),
         ("smollm3", {"depth": 5}),

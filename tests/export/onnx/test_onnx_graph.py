@@ -26,6 +26,7 @@ CASES = {
     "qwen2": {"dim": 96},
     "smollm3": {"unrotated_layers": (1,)},
     "granite": {"embedding_scale": 3.0, "attention_scale": 0.2, "residual_scale": 0.7, "logit_divisor": 2.0},
+    "granitemoehybrid": {"unrotated_layers": (0, 1)},
     "olmo2": {},
     "gemma3": {"window": 6, "window_layers": (0,), "local_rope_theta": 500.0, "logit_cap": 8.0},
     "phi": {},

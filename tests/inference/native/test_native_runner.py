@@ -18,6 +18,7 @@ CASES = {
     "qwen2": {"kv_heads": 2},
     "smollm3": {"depth": 4, "window": 8, "window_layers": (3,), "unrotated_layers": (1, 3)},
     "granite": {"embedding_scale": 12.0, "attention_scale": 0.02, "residual_scale": 0.22, "logit_divisor": 8.0},
+    "granitemoehybrid": {"unrotated_layers": (0, 1)},
     "olmo2": {"kv_heads": 2},
     "gemma3": {"depth": 7, "window": 8, "head_dim": 24, "kv_heads": 1, "logit_cap": 5.0},
     "phi": {"feed_forward": "gelu", "rotary_share": 0.25},

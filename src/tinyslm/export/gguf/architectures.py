@@ -42,12 +42,18 @@ def _every_fourth_unrotated(settings: Settings, _: Mapping[str, Any]) -> Setting
 
 
 def _granite_keys(config: ModelConfig) -> dict[str, Any]:
-    return {"attention.scale": config.query_scale}
+    """llama.cpp's granite turns queries and keys unless `rope.scaling.finetuned` is false."""
+    unrotated = {"rope.scaling.finetuned": False} if config.unrotated_layers else {}
+    return {"attention.scale": config.query_scale, **unrotated}
 
 
 def _granite_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
     scale, usual = told.get("attention.scale", 0.0), settings["head_dim"] ** -0.5
-    return {"attention_scale": 0.0 if math.isclose(scale, usual, rel_tol=1e-6) else scale}
+    implied: Settings = {"attention_scale": 0.0 if math.isclose(scale, usual, rel_tol=1e-6) else scale}
+    if not told.get("rope.scaling.finetuned", True):
+        # Granite 4's dense models have llama.cpp's name for Granite 3; only they may be without positions.
+        implied |= {"family": "granitemoehybrid", "unrotated_layers": tuple(range(settings["depth"]))}
+    return implied
 
 
 def _neox_keys(config: ModelConfig) -> dict[str, Any]:
@@ -207,6 +213,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _LLAMA,
         replace(_LLAMA, family="mistral"),
         _GRANITE,
+        replace(_GRANITE, family="granitemoehybrid"),
         _SMOLLM3,
         _QWEN2,
         _QWEN3,

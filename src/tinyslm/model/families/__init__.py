@@ -5,6 +5,7 @@ from tinyslm.model.families.gemma3 import GEMMA3
 from tinyslm.model.families.gpt2 import GPT2
 from tinyslm.model.families.gpt_neox import GPT_NEOX
 from tinyslm.model.families.granite import GRANITE
+from tinyslm.model.families.granitemoehybrid import GRANITE_MOE_HYBRID
 from tinyslm.model.families.llama import LLAMA
 from tinyslm.model.families.mistral import MISTRAL
 from tinyslm.model.families.olmo2 import OLMO2
@@ -18,7 +19,8 @@ from tinyslm.model.family import Family
 
 FAMILIES: Registry[Family] = Registry("family")
 for _family in (
-    QWEN3, LLAMA, MISTRAL, QWEN2, SMOLLM3, GRANITE, OLMO2, GEMMA3, PHI, PHI3, GPT_NEOX, GPT2, TINYSLM,
+    QWEN3, LLAMA, MISTRAL, QWEN2, SMOLLM3, GRANITE, GRANITE_MOE_HYBRID, OLMO2, GEMMA3, PHI, PHI3, GPT_NEOX, GPT2,
+    TINYSLM,
 ):  # fmt: skip
     FAMILIES.add(_family.name, _family)
 
