@@ -38,7 +38,7 @@ def test_processes_that_compile_at_once_get_one_library(tmp_path, source):
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         paths = pool.starmap(build, [(source, (), tmp_path / "cache")] * 3)
     assert len(set(paths)) == 1
-    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"lock", paths[0].name}
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {paths[0].with_suffix(".lock").name, paths[0].name}
 
 
 def test_a_folder_that_others_can_write_to_is_refused(tmp_path, source):
@@ -64,7 +64,7 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch):
 def test_a_failing_compiler_is_told_with_its_message(tmp_path, source):
     with pytest.raises(NotAvailable, match="no-such-option"):
         build(source, ("--no-such-option",), tmp_path / "cache")
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["lock"]
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
 def test_the_cache_is_where_the_system_says(monkeypatch, tmp_path):

@@ -7,6 +7,7 @@ from planned import MACHINE
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.training.config import RunConfig
+from tinyslm.training.planning import cost
 from tinyslm.training.planning.cost import TYPICAL_CPU, Trial, _fitted, measure_costs, work
 
 SHAPE = {"model": {"dim": 128, "depth": 2, "vocab_size": 1024, "context": 128}, "train": {"batch": 8}}
@@ -57,3 +58,18 @@ def test_real_updates_are_measured_and_leave_the_generators_alone() -> None:
     assert (costs.device, costs.dtype) == ("cpu", "float32")
     config = changed(model={"dim": 64, "depth": 1, "context": 16}, train={"batch": 2})
     assert 0 < costs.update_seconds(config) < 60
+
+
+def test_compiling_counts_as_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first plan on a machine has that much less time for training."""
+    now, compiled = [0.0], []
+
+    def compile_native(dtype: torch.dtype) -> None:
+        compiled.append(dtype)
+        now[0] += 20
+
+    monkeypatch.setattr(cost, "compile_native", compile_native)
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: now.__setitem__(0, now[0] + 1e-3) or now[0])
+    costs = measure_costs("cpu", "fp32", trials=[Trial(32, 1, 320, 16, 2)], seconds=0)
+    assert compiled == [torch.float32]
+    assert 20 < costs.measuring_seconds < 21

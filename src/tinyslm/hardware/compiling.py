@@ -40,7 +40,7 @@ def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None =
     path = folder / f"{source.stem}-{_key(command, source.parent)}.so"
     if _is_ours(path):
         return path
-    with (folder / "lock").open("w") as lock:
+    with path.with_suffix(".lock").open("w") as lock:  # one for each library: several may be compiled side by side
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_ours(path):
             _compile(command, source, path)

@@ -14,8 +14,10 @@ saves more than it costs, however short the run.
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_json, sha256_json, write_json
 from tinyslm.hardware.compiling import NotAvailable, compiler, private, user_cache
 from tinyslm.hardware.machine import read_processor
+from tinyslm.inference.native import build as engine_step
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.kernels.library import kernels
 from tinyslm.training.config import RunConfig
@@ -127,6 +130,18 @@ def refuse_impossible_compiling(config: RunConfig) -> None:
             f"train.compile is on, but {problem}.",
             "Install g++ or clang++, or leave it to tinyslm: --train.compile auto",
         )
+
+
+def compile_native(dtype: torch.dtype) -> None:
+    """Compile what a run on the CPU needs and the user's cache folder lacks: the training kernels for updates in
+    `dtype` and for the final score in fp32, and the engine's step, which writes samples.
+
+    The first run on a machine waits some 20 s here; every later one finds the libraries in the cache. The compilers
+    run side by side. Without a compiler nothing happens: PyTorch's own operations take over.
+    """
+    makers = [engine_step.available, *(partial(kernels, numbers) for numbers in {dtype, torch.float32})]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda make: make(), makers))
 
 
 def compile_model(model: Decoder) -> None:

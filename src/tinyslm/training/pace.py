@@ -16,10 +16,9 @@ from tinyslm.core.files import disk_error
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import mean_loss
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.kernels.library import kernels
 from tinyslm.training.budget import VALIDATIONS, Costs
 from tinyslm.training.checkpoint import save_weights
-from tinyslm.training.compiling import Compiling, Timing, choose, compile_model
+from tinyslm.training.compiling import Compiling, Timing, choose, compile_model, compile_native
 from tinyslm.training.config import RunConfig
 from tinyslm.training.looking import QUICK_TOKENS, quick_windows, sample_text, uncompiled
 from tinyslm.training.loop import StepSettings, train_steps
@@ -65,8 +64,7 @@ def measured(
     """
     seconds = (config.train.minutes or 0.0) * 60
     if batch.device.type == "cpu":
-        for numbers in (settings.dtype, torch.float32):  # of updates, and of the final score
-            kernels(numbers)  # are compiled now, where they never were, and not while something is timed
+        compile_native(settings.dtype)  # so that nothing below is timed while it is being compiled
 
     def measure(compiled: bool) -> Timing:
         trial = copy.deepcopy(model)
