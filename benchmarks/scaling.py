@@ -1,12 +1,13 @@
 """The law that the planner predicts with: train small models, and fit it to them.
 
-    python benchmarks/scaling.py run --data FOLDER [--minutes 12] [--processes 2]
+    python benchmarks/scaling.py run --data FOLDER [--text NAME=PATH ...] [--minutes 12] [--processes 2]
     python benchmarks/scaling.py take [planner_runs.json]
     python benchmarks/scaling.py fit
 
 `run` trains each model of the grid that is not yet in `scaling_runs.json` and adds it there as soon as it is done, so
 it can be stopped at any time; `--minutes` bounds the whole. FOLDER holds `shakespeare/input.txt` and
-`stories/train.jsonl`; the third text is the Python standard library. `take` adds the planned runs of `planner.py`, the
+`stories/train.jsonl`; the third text is the Python standard library. With `--text`, only the few models of `_further` are
+trained, on other texts: they show how far the law is off for a text of a kind that it has not seen. `take` adds the planned runs of `planner.py`, the
 larger ones: take them before they are made anew, as a plan is not to be judged by a run that its law was fitted on.
 `fit` needs no text: it writes the coefficients to `src/tinyslm/training/planning/law.json` and prints how well they
 fit, also for texts left out of the fit.
@@ -18,7 +19,7 @@ import math
 import multiprocessing
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -88,8 +89,11 @@ class Spec:
         return " ".join(f"{key}={value}" for key, value in fields.items())
 
 
-def grid() -> Iterator[Spec]:
-    """The models to train: each of every text, so that a part of the grid is of all texts."""
+def grid(further: Sequence[str] = ()) -> Iterator[Spec]:
+    """The models to train: each of every text, so that a part of the grid is of all texts; or those of further texts."""
+    if further:
+        yield from _further(further)
+        return
     main = {"shakespeare": BYTE, "stories": 2048, "python": 2048}
     yield from _deep()
     yield from _narrow()
@@ -219,14 +223,29 @@ def _narrow() -> Iterator[Spec]:
     yield Spec("stories", 4096, 128, 3, 5_000_000, context=128, batch=64, untied=True)
 
 
-class Texts:
-    """Shards of the texts, made when they are asked for."""
+def _further(texts: Sequence[str]) -> Iterator[Spec]:
+    """A few models of the sizes that plans of a minute or two choose."""
+    for dim, depth, tokens, context, batch in (
+        (64, 2, 1_000_000, 256, 8),
+        (128, 4, 500_000, 256, 8),
+        (128, 2, 2_000_000, 128, 32),
+        (128, 4, 1_500_000, 256, 16),
+        (192, 2, 1_000_000, 256, 8),
+    ):
+        for text in texts:
+            yield Spec(text, 1024, dim, depth, tokens, context=context, batch=batch, untied=True)
 
-    def __init__(self, data: Path, work: Path) -> None:
-        self._data, self._work = data, work
+
+class Texts:
+    """Shards of the texts, made when they are asked for. further: paths of other texts, by their names."""
+
+    def __init__(self, data: Path, further: Mapping[str, str], work: Path) -> None:
+        self._data, self._further, self._work = data, further, work
 
     def paths(self, name: str) -> list[str]:
         """Where a text lies."""
+        if name in self._further:
+            return [self._further[name]]
         files = {"shakespeare": "shakespeare/input.txt", "stories": "stories/train.jsonl"}
         return [str(self._data / files[name])] if name in files else standard_library()
 
@@ -312,13 +331,14 @@ def run(arguments: argparse.Namespace) -> None:
     kept = json.loads(RUNS.read_text()) if RUNS.is_file() else {"texts": {}, "runs": {}}
     deadline = time.monotonic() + 60 * arguments.minutes
     with tempfile.TemporaryDirectory() as work:
-        texts = Texts(arguments.data, arguments.work or Path(work))
-        for name in TEXTS:
+        further = dict(one.split("=", 1) for one in arguments.text)
+        texts = Texts(arguments.data, further, arguments.work or Path(work))
+        for name in further or TEXTS:
             if MEASURES - {*kept["texts"].get(name, {})}:
                 found = survey_text(texts.paths(name), DataConfig(workers=1))
                 kept["texts"][name] = found.model_dump(include=MEASURES)
                 write_json(RUNS, kept)
-        missing = iter([spec for spec in grid() if spec.name not in kept["runs"]])
+        missing = iter([spec for spec in grid([*further]) if spec.name not in kept["runs"]])
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(arguments.processes, spawn, torch.set_num_threads, (1,)) as pool:
             running: dict[Future[dict[str, Any]], Spec] = {}
@@ -524,6 +544,7 @@ def main() -> None:
     verbs = parser.add_subparsers(required=True)
     training = verbs.add_parser("run")
     training.add_argument("--data", required=True, type=Path)
+    training.add_argument("--text", action="append", default=[], metavar="NAME=PATH", help="a further text")
     training.add_argument("--work", type=Path, help="where to keep the shards (else they are made each time)")
     training.add_argument("--minutes", type=float, default=math.inf)
     training.add_argument("--processes", type=int, default=torch.get_num_threads())
