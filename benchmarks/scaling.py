@@ -6,11 +6,11 @@
 
 `run` trains each model of the grid that is not yet in `scaling_runs.json` and adds it there as soon as it is done, so
 it can be stopped at any time; `--minutes` bounds the whole. FOLDER holds `shakespeare/input.txt` and
-`stories/train.jsonl`; the third text is the Python standard library. With `--text`, only the few models of `_further` are
-trained, on other texts: they show how far the law is off for a text of a kind that it has not seen. `take` adds the planned runs of `planner.py`, the
-larger ones: take them before they are made anew, as a plan is not to be judged by a run that its law was fitted on.
-`fit` needs no text: it writes the coefficients to `src/tinyslm/training/planning/law.json` and prints how well they
-fit, also for texts left out of the fit.
+`stories/train.jsonl`; the third text is the Python standard library. With `--text`, it trains only the few models of
+`_further`, on other texts: they show how far off the law is for a kind of text that it has not seen. `take` adds the
+planned runs of `planner.py`, the larger ones: take them before they are made anew, as a plan is not to be judged by a
+run that its law was fitted on. `fit` needs no text: it writes the coefficients to
+`src/tinyslm/training/planning/law.json` and prints how well they fit, also for texts left out of the fit.
 """
 
 import argparse
@@ -90,7 +90,7 @@ class Spec:
 
 
 def grid(further: Sequence[str] = ()) -> Iterator[Spec]:
-    """The models to train: each of every text, so that a part of the grid is of all texts; or those of further texts."""
+    """The models to train: each of every text, so that a part of the grid is of all texts; or those of further ones."""
     if further:
         yield from _further(further)
         return
