@@ -169,7 +169,7 @@ def _download(name: str, commit: str, sizes: Mapping[str, int], progress: Progre
         done += size
         progress("downloading", done, total)
         if file == "config.json":
-            read_model_config(fetched[file].parent)
+            read_model_config(fetched[file].parent, alone=True)
     return fetched
 
 

@@ -24,14 +24,19 @@ NULLABLE = ("kv_heads", "head_dim", "ffn_dim", "init_std", "tied")
 # Fields of a config.json that say nothing about the mathematics of a text decoder in inference.
 HARMLESS = frozenset(
     """
-    architectures attention_dropout attn_pdrop auto_map bad_words_ids begin_suppress_tokens bos_token_id
-    cache_implementation chunk_size_feed_forward classifier_dropout decoder_start_token_id dtype embd_pdrop eos_token_id
-    hidden_dropout id2label initializer_range is_decoder is_encoder_decoder label2id max_length min_length model_type
-    n_ctx output_attentions output_hidden_states pad_token_id prefix pretraining_tp problem_type quantization_config
-    resid_pdrop return_dict sep_token_id summary_activation summary_first_dropout summary_proj_to_labels summary_type
-    summary_use_proj task_specific_params temperature tokenizer_class top_k top_p torch_dtype torchscript
-    transformers.js_config transformers_version unsloth_fixed unsloth_version use_bfloat16 use_cache
-    """.split()  # noqa: SIM905 (ninety quotation marks hide what is listed)
+    activation_dropout architectures attention_dropout attention_probs_dropout_prob attn_implementation attn_pdrop
+    auto_map bad_words_ids begin_suppress_tokens bos_token_id cache_implementation chunk_size_feed_forward
+    classifier_dropout custom_pipelines decoder_start_token_id diversity_penalty do_sample dropout dtype early_stopping
+    embd_pdrop embed_dropout encoder_no_repeat_ngram_size eos_token_id finetuning_task gradient_checkpointing
+    hidden_dropout hidden_dropout_prob id2label initializer_range is_decoder is_encoder_decoder label2id layerdrop
+    length_penalty max_length max_new_tokens max_sequence_length min_length model_type n_ctx n_special
+    no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
+    output_scores pad_token_id predict_special_tokens prefix pretraining_tp problem_type quantization_config
+    repetition_penalty resid_dropout resid_pdrop return_dict return_dict_in_generate sep_token_id summary_activation
+    summary_first_dropout summary_proj_to_labels summary_type summary_use_proj task_specific_params temperature
+    tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version typical_p
+    unsloth_fixed unsloth_version use_bfloat16 use_cache
+    """.split()  # noqa: SIM905 (a hundred pairs of quotation marks would hide the names)
 )
 
 
@@ -62,6 +67,13 @@ class Family:
     """Our setting -> Hugging Face's field with the same value."""
     constants: Mapping[str, Sequence[Any]]
     """Hugging Face's field -> the values under which the mathematics is this family's; the first is written."""
+    repeated: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    """Fields that transformers does not read, in which other programs repeat a fact -> the values that agree with this
+    family. Never written."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other names of Hugging Face's fields (transformers' `attribute_map`) -> the field that is meant."""
+    rope_aliases: Mapping[str, str] = field(default_factory=dict)
+    """`rope_theta` and `partial_rotary_factor` -> this family's own names for them, which replace them."""
     absent: Mapping[str, Any] = field(default_factory=dict)
     """Our setting -> what transformers takes it to be where a `config.json` does not say."""
     choices: Mapping[str, tuple[str, Mapping[Any, str]]] = field(default_factory=dict)
@@ -104,7 +116,8 @@ class Family:
         for part in self.parts:
             fields |= part.write(config)
         if config.positions == "rope":
-            fields |= rope_to_hf(config, partial="rotary_share" in self.absent, local="local_rope_theta" in self.absent)
+            rope = rope_to_hf(config, partial="rotary_share" in self.absent, local="local_rope_theta" in self.absent)
+            fields |= rope | {own: rope[general] for general, own in self.rope_aliases.items()}
         return fields
 
     def config_from_hf(self, hf: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,6 +132,7 @@ class Family:
             ) from None
 
     def _read(self, hf: Mapping[str, Any]) -> dict[str, Any]:
+        hf = self._without_aliases(hf)
         self._refuse_unknown(hf)
         settings: dict[str, Any] = {"family": self.name, **self.fixed, **self.absent}
         for ours, theirs in self.keys.items():
@@ -138,8 +152,16 @@ class Family:
         for part in self.parts:
             settings |= part.read(hf)
         if settings.get("positions", "rope") == "rope":
-            settings |= rope_from_hf(hf, settings, self._unsupported)
+            settings |= rope_from_hf(hf, settings, self.rope_aliases, self._unsupported)
         return _with_heads(settings)
+
+    def _without_aliases(self, hf: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields under their usual names; refuses two names of one field with different values."""
+        fields = dict(hf)
+        for alias, name in self.aliases.items():
+            if alias in fields and fields.setdefault(name, fields[alias]) != fields.pop(alias):
+                raise ValueError(f"{alias} = {hf[alias]!r}, but {name} = {hf[name]!r}")
+        return fields
 
     def _require(self, settings: Mapping[str, Any]) -> None:
         """The sizes without which there is no model, as whole numbers of a possible size."""
@@ -166,7 +188,12 @@ class Family:
         }
 
     def _refuse_unknown(self, hf: Mapping[str, Any]) -> None:
-        for theirs, values in self.constants.items():
+        """Refuse fields that could change the mathematics.
+
+        transformers ignores unknown fields. Here they are ignored only when they are null or false, that is, when they
+        switch nothing on: every field of transformers whose default is something else is known to its family.
+        """
+        for theirs, values in [*self.constants.items(), *self.repeated.items()]:
             if theirs in hf and hf[theirs] not in values:
                 raise self._unsupported(theirs, hf[theirs])
         for theirs, meanings in self.choices.values():
@@ -174,11 +201,13 @@ class Family:
                 raise self._unsupported(theirs, hf[theirs])
         known = HARMLESS | set(self.keys.values()) | set(self.constants) | {name for name, _ in self.choices.values()}
         known |= set(self.switches) | {name for part in self.parts for name in part.fields} | ROPE_FIELDS
+        known |= set(self.repeated) | set(self.rope_aliases.values())
         if "layer_types" not in known and set(hf.get("layer_types") or ()) - {"full_attention"}:
             raise self._unsupported("layer_types", hf["layer_types"])
-        for key in hf:
-            if key not in known and key != "layer_types" and not key.startswith("_"):
-                raise self._unsupported(key, hf[key])
+        for key, value in hf.items():
+            switched_on = value is not None and value is not False
+            if switched_on and key not in known and key != "layer_types" and not key.startswith("_"):
+                raise self._unsupported(key, value)
 
     def _unsupported(self, key: str, value: Any) -> TinyslmError:
         return TinyslmError(

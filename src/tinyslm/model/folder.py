@@ -21,7 +21,7 @@ from tinyslm.model.families import FAMILIES, family_of
 from tinyslm.model.family import Family
 from tinyslm.model.packed import PackedTensor, install, is_packed, packed_tensors, read_packing
 from tinyslm.model.renaming import Rule, expanded, joined, parted
-from tinyslm.model.weights import WEIGHTS, has_weights, read_tensors, weight_files, write_tensors
+from tinyslm.model.weights import WEIGHTS, has_weights, named_tensors, read_tensors, weight_files, write_tensors
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 CARD = "tinyslm.json"
@@ -74,11 +74,12 @@ def load_model(
     recorded = read_card(folder).get("xxh3", {})
     tensors: Mapping[str, Tensor | PackedTensor]
     if packing is None:
-        tensors = to_inside(FAMILIES[config.family], model, read_tensors(folder, recorded, dtype))
+        found = to_inside(FAMILIES[config.family], model, read_tensors(folder, recorded, dtype))
+        if config.tied and "lm_head.weight" in found:
+            found.setdefault("model.embed_tokens.weight", found.pop("lm_head.weight"))  # the same, or the only one
+        tensors = found
     else:
         tensors = packed_tensors(dict(read_tensors(folder, recorded)), packing, folder)
-    if config.tied:
-        tensors = {name: tensor for name, tensor in tensors.items() if name != "lm_head.weight"}
     _check_tensors(folder, tensors, expected)
     ordinary = install(model, tensors, dtype=dtype, dense=dense)
     model.load_state_dict({name: tensor.to(dtype) for name, tensor in ordinary.items()}, strict=False, assign=True)
@@ -114,20 +115,29 @@ def find_model(path: Path) -> Path:
     return path
 
 
-def read_model_config(folder: Path) -> ModelConfig:
-    """The shape of the model in a folder, from its `config.json`."""
+def read_model_config(folder: Path, *, alone: bool = False) -> ModelConfig:
+    """The shape of the model in a folder, from its `config.json`.
+
+    A folder whose config says that the output projection is the token embedding, but whose weights hold both with
+    different values, is read as transformers reads it: they are not tied. alone: do not look at the weights, which may
+    be incomplete.
+    """
     if not folder.is_dir():
         raise TinyslmError(
             f"There is no model folder {folder}.", "Give a folder that holds config.json and model.safetensors."
         )
     hf = _read_config_file(folder)
-    settings = family_of(str(hf["model_type"])).config_from_hf(hf)
+    family = family_of(str(hf["model_type"]))
+    settings = family.config_from_hf(hf)
     try:
-        return build_config(ModelConfig, settings, origin=str(folder / "config.json"))
+        config = build_config(ModelConfig, settings, origin=str(folder / "config.json"))
     except TinyslmError as error:
         raise TinyslmError(
             error.problem, "Restore the file from the model's source: these do not fit together."
         ) from None
+    if config.tied and not alone and has_weights(folder) and _has_own_output(folder, family):
+        return config.model_copy(update={"tied": False})
+    return config
 
 
 def _read_config_file(folder: Path) -> dict[str, Any]:
@@ -192,6 +202,19 @@ def to_inside(family: Family, model: Decoder, tensors: Iterable[tuple[str, Tenso
         elif name in rows or not name.endswith(tuple(family.ignored)):
             inside[name] = tensor
     return inside
+
+
+def _has_own_output(folder: Path, family: Family) -> bool:
+    """Whether the weights hold an output projection with other values than the token embedding."""
+    outside = {rule.inside[0]: rule.outside for rule in family.rules if len(rule.inside) == 1}
+
+    def stored(name: str) -> Tensor | None:
+        theirs = outside.get(name, name)
+        names = {name, theirs, theirs.removeprefix(family.prefix)}
+        return next((tensor for _, tensor in named_tensors(folder, names)), None)
+
+    output, table = stored("lm_head.weight"), stored("model.embed_tokens.weight")
+    return output is not None and table is not None and not torch.equal(output, table)
 
 
 def _check_size(folder: Path, config: ModelConfig) -> None:

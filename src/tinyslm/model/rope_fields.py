@@ -73,23 +73,26 @@ def rope_to_hf(config: "ModelConfig", *, partial: bool, local: bool) -> dict[str
     }
 
 
-def rope_from_hf(hf: Mapping[str, Any], settings: Mapping[str, Any], refuse: Refusal) -> dict[str, Any]:
-    """Our settings; `settings` holds the ones known so far, with what the family takes for absent ones."""
-    older = {"rope_theta": hf.get("rope_theta"), "partial_rotary_factor": hf.get("partial_rotary_factor")}
-    rope = {key: value for key, value in older.items() if value is not None}
-    parameters = hf.get("rope_parameters") or {}
+def rope_from_hf(
+    hf: Mapping[str, Any], settings: Mapping[str, Any], aliases: Mapping[str, str], refuse: Refusal
+) -> dict[str, Any]:
+    """Our settings; `settings` holds the ones known so far, with what the family takes for absent ones.
+
+    Where fields contradict each other, they are read as transformers 5 does: `rope_scaling`, if there is any, replaces
+    `rope_parameters` (in Gemma 3, only the entries that both have); what these say comes before the separate fields;
+    and `aliases`, a family's own names of separate fields, replace the usual ones.
+    """
+    separate = {name: hf.get(aliases.get(name, name)) for name in ("rope_theta", "partial_rotary_factor")}
+    scaling, parameters = hf.get("rope_scaling") or {}, hf.get("rope_parameters") or {}
     found: dict[str, Any] = {}
     if "local_rope_theta" in settings:
         if set(parameters) - {"full_attention", "sliding_attention"}:
             raise refuse("rope_parameters", parameters)
         found["local_rope_theta"] = _local_theta(hf, parameters.get("sliding_attention") or {}, settings, refuse)
-        parameters = parameters.get("full_attention") or {}
-    scaling = hf.get("rope_scaling") or {}
-    kinds = {value.get("rope_type", value.get("type")) for value in (scaling, parameters) if value}
-    if len(kinds) > 1:
-        raise refuse("rope_scaling", scaling)
-    for value in (scaling, parameters):
-        rope |= {key: item for key, item in value.items() if item is not None}
+        parameters = {**(parameters.get("full_attention") or {}), **scaling}
+    else:
+        parameters = scaling or parameters
+    rope = {key: value for key, value in {**separate, **parameters}.items() if value is not None}
     found["rope_theta"] = float(rope.pop("rope_theta", settings.get("rope_theta", 10_000.0)))
     share = float(rope.pop("partial_rotary_factor", settings.get("rotary_share", 1.0)))
     if share != 1 and "rotary_share" not in settings:

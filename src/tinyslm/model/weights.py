@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,12 @@ def read_tensors(
             yield name, tensor
 
 
+def named_tensors(folder: Path, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a model folder that have one of these names, as they are stored; no others are read."""
+    for path in weight_files(folder):
+        yield from _tensors(path, None, names)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file; when the disk is full, `OSError` as for any other file."""
     try:
@@ -78,10 +84,14 @@ def _umask() -> int:
     return mask
 
 
-def _tensors(path: Path, dtype: torch.dtype | None) -> Iterator[tuple[str, Tensor]]:
+def _tensors(
+    path: Path, dtype: torch.dtype | None, names: Collection[str] | None = None
+) -> Iterator[tuple[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 (it is no dictionary)
+                if names is not None and name not in names:
+                    continue
                 tensor = file.get_tensor(name)
                 if dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype:
                     tensor = _converted(path, name, dtype)

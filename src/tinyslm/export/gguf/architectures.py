@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.errors import TinyslmError
 from tinyslm.export.gguf import tensor_names as names
 from tinyslm.export.gguf.architecture import Architecture, Settings
 from tinyslm.model.config import ModelConfig
@@ -32,7 +32,7 @@ def architecture_of_gguf(name: str) -> Architecture:
             return architecture
     known = sorted({architecture.name for architecture in ARCHITECTURES.values()})
     raise TinyslmError(
-        f"The file is of the architecture {name[:40]!r}, which is not supported. {did_you_mean(name[:40], known)}",
+        f"The file is of the architecture {name[:40]!r}, which is not supported.",
         f"Import a model of one of these architectures: {', '.join(known)}.",
     )
 

@@ -1,5 +1,6 @@
 """The architectures that a model folder can have, by name."""
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.core.registry import Registry
 from tinyslm.model.families.gemma3 import GEMMA3
 from tinyslm.model.families.gpt2 import GPT2
@@ -26,9 +27,16 @@ for _family in (
 
 
 def family_of(model_type: str) -> Family:
-    """The family that reads folders of a Hugging Face `model_type` (the first one registered for it)."""
-    by_type: Registry[Family] = Registry("model_type in config.json")
+    """The family that reads folders of a Hugging Face `model_type` (the first one registered for it).
+
+    Raises `TinyslmError` with the list of those that are supported; a name that resembles another one is no mistake.
+    """
+    by_type: dict[str, Family] = {}
     for name in FAMILIES:
-        if FAMILIES[name].model_type not in by_type:
-            by_type.add(FAMILIES[name].model_type, FAMILIES[name])
+        by_type.setdefault(FAMILIES[name].model_type, FAMILIES[name])
+    if model_type not in by_type:
+        raise TinyslmError(
+            f'The architecture "{model_type[:40]}" (model_type in config.json) is not supported.',
+            f"Use a model of a supported architecture: {', '.join(sorted(by_type))}.",
+        )
     return by_type[model_type]

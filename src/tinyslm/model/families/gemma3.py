@@ -27,7 +27,7 @@ def _habits(dim: int, depth: int) -> dict[str, Any]:
 
 def _read_windows(hf: Mapping[str, Any]) -> dict[str, Any]:
     depth, types = hf["num_hidden_layers"], hf.get("layer_types")
-    pattern = hf.get("sliding_window_pattern", hf.get("_sliding_window_pattern", PATTERN))
+    pattern = hf.get("sliding_window_pattern", PATTERN)  # transformers overwrites what _sliding_window_pattern says
     layers = _windowed(depth, pattern) if types is None else sliding_layers(types, depth)
     window = hf.get("sliding_window", 4096) if layers else 0
     return {"window": window or 0, "window_layers": layers if window else ()}
@@ -73,6 +73,7 @@ GEMMA3 = replace(
         "attn_logit_softcapping": (None,),  # the reference implementation reads it and does not use it
         "use_bidirectional_attention": (False, None),
     },
+    repeated={},
     switches={"attention_bias": ("attention_bias", "output_bias")},
     parts=(
         Part(

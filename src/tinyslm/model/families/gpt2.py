@@ -27,6 +27,12 @@ GPT2 = Family(
         "init_std": "initializer_range",
         "tied": "tie_word_embeddings",
     },
+    aliases={
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "max_position_embeddings": "n_positions",
+    },
     absent={"norm_eps": 1e-5, "tied": True, "feed_forward": "gelu_tanh", "ffn_dim": 0},  # 0: 4 times dim
     constants={
         "scale_attn_weights": (True,),

@@ -1,24 +1,7 @@
 """GPT-NeoX (Black et al., 2022), the architecture of Pythia: a quarter of each head turned, side by side, biases."""
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from tinyslm.model.family import Family, Part
+from tinyslm.model.family import Family
 from tinyslm.model.renaming import Rule, same_layer_rules
-
-if TYPE_CHECKING:
-    from tinyslm.model.config import ModelConfig
-
-
-def _read_rope(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """The names of old folders; the general reader overrides what newer ones say."""
-    names = {"rotary_share": "rotary_pct", "rope_theta": "rotary_emb_base"}
-    return {ours: float(hf[theirs]) for ours, theirs in names.items() if hf.get(theirs) is not None}
-
-
-def _write_rope(config: "ModelConfig") -> dict[str, Any]:
-    return {"rotary_pct": config.rotary_share, "rotary_emb_base": config.rope_theta}
-
 
 GPT_NEOX = Family(
     name="gpt_neox",
@@ -64,7 +47,7 @@ GPT_NEOX = Family(
         "residual": ("use_parallel_residual", {True: "parallel", False: "serial"}),
     },
     switches={"attention_bias": ("attention_bias", "output_bias")},
-    parts=(Part(fields=("rotary_pct", "rotary_emb_base"), read=_read_rope, write=_write_rope),),
+    rope_aliases={"rope_theta": "rotary_emb_base", "partial_rotary_factor": "rotary_pct"},
     rules=(
         Rule("embed_out.weight", ["lm_head.weight"]),
         Rule("gpt_neox.embed_in.weight", ["model.embed_tokens.weight"]),

@@ -22,7 +22,8 @@ LLAMA = Family(
         "tied": "tie_word_embeddings",
     },
     absent={"norm_eps": 1e-6, "tied": False, "rope_theta": 10_000.0},
-    constants={"hidden_act": ("silu", "swish"), "is_llama_config": (True,), "rope_interleaved": (False,)},
+    constants={"hidden_act": ("silu", "swish")},
+    repeated={"activation": ("swiglu", "silu", "swish"), "is_llama_config": (True,)},
     switches={"attention_bias": ("attention_bias", "output_bias"), "mlp_bias": ("ffn_bias",)},
     ignored=("rotary_emb.inv_freq",),
 )
