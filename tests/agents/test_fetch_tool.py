@@ -1,6 +1,7 @@
 """Reading web pages: of listed hosts only, whatever a page or a name server says."""
 
 import socket
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -69,7 +70,7 @@ def fetch(port):
 
 def test_texts_and_pages(fetch, port):
     assert fetch("plain") == "hello"
-    assert fetch("html") == "Käse &\nBrot"
+    assert fetch("html") == "Käse & Brot"
     assert fetch("latin") == "Käse"
     assert fetch("odd") == "ok"
     assert fetch("said/ä b?q=1&x=%20".replace(" ", "+")) == f"/said/%C3%A4+b?q=1&x=%20 127.0.0.1:{port}"
@@ -93,6 +94,29 @@ def test_texts_and_pages(fetch, port):
 def test_what_a_server_may_not_do(fetch, path, words):
     with pytest.raises(ToolError, match=words):
         fetch(path)
+
+
+def endlessly(connection, kind):
+    """A server that always sends a little more, in time for each receipt: of the status, the headers or the body."""
+    with suppress(OSError), connection:
+        connection.recv(1000)
+        connection.sendall({"status": b"", "headers": b"HTTP/1.1 200 OK\r\n", "body": b"HTTP/1.1 200 OK\r\n\r\n"}[kind])
+        part = {"status": b"HTTP/1.1 100 Continue\r\n\r\n", "headers": b"X", "body": b"x"}[kind]
+        for _ in range(600):
+            connection.sendall(part)
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["status", "headers", "body"])
+def test_the_deadline_counts_from_the_first_byte_to_the_last(kind, monkeypatch):
+    monkeypatch.setattr(fetch_module, "SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        thread = Thread(target=lambda: endlessly(server.accept()[0], kind))
+        thread.start()
+        with pytest.raises(ToolError, match=r"longer than 0\.3 seconds"):
+            fetch_tool([place])(f"http://{place}/")
+        thread.join()
 
 
 @pytest.mark.parametrize(

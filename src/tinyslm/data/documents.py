@@ -45,6 +45,8 @@ _WARNINGS = {
     "invalid_utf8": "{} texts held bytes that are not UTF-8, which became U+FFFD",
     "broken_lines": "{} lines that are not JSON objects were skipped",
     "rows_without_text": "{} rows without a text were skipped",
+    "long_records": "{} records longer than --data.max_record_bytes were skipped",
+    "reduced_pages": "{} HTML pages were reduced to their main text",
 }
 
 

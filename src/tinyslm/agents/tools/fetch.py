@@ -12,13 +12,17 @@ import ipaddress
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from tinyslm.agents.tool import Tool, ToolError
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.html import decode_page
+from tinyslm.data.page_text import shown_text
 
 MOST_BYTES = 2 << 20
 SECONDS = 20.0
@@ -149,6 +153,8 @@ def _get(allowed: _Allowed, url: str, deadline: float) -> str | _Redirect:
     connection = _Connection(host, port, address, deadline, secure=parts.scheme == "https")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {"Accept": "text/*, application/json", "Accept-Encoding": "identity", "User-Agent": "tinyslm"}
+    timer = threading.Timer(_left(deadline), connection.end)
+    timer.start()
     try:
         connection.request("GET", quote(path, safe=_URL_SIGNS), headers=headers)
         answer = connection.getresponse()
@@ -158,8 +164,10 @@ def _get(allowed: _Allowed, url: str, deadline: float) -> str | _Redirect:
             raise ToolError(f"{host} answers {answer.status} {answer.reason}.")
         return _text(answer, deadline)
     except (OSError, http.client.HTTPException, ValueError) as error:
+        _left(deadline)
         raise ToolError(f"{host} could not be read: {error or type(error).__name__}.") from None
     finally:
+        timer.cancel()
         connection.close()
 
 
@@ -169,11 +177,21 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, address: str, deadline: float, *, secure: bool) -> None:
         super().__init__(host, port, timeout=_left(deadline))
         self._address, self._secure = address, secure
+        self._in_use: socket.socket | None = None  # also when the answer has taken it over
 
     def connect(self) -> None:
-        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        self.sock = self._in_use = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            context = ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self._in_use = self.sock
+            self.sock.do_handshake()
+
+    def end(self) -> None:
+        """End whatever is being sent or received, however slowly; called by another thread."""
+        if self._in_use:
+            with suppress(OSError):  # it has ended
+                self._in_use.shutdown(socket.SHUT_RDWR)
 
 
 def _text(answer: http.client.HTTPResponse, deadline: float) -> str:
@@ -186,12 +204,15 @@ def _text(answer: http.client.HTTPResponse, deadline: float) -> str:
         if len(content) > MOST_BYTES:
             raise ToolError(f"This is longer than {MOST_BYTES} bytes.")
         _left(deadline)
-    charset = answer.headers.get_content_charset("utf-8")
+    _left(deadline)
+    charset = answer.headers.get_content_charset("")
+    if "html" in kind:
+        page = decode_page(content, charset) or decode_page(content) or content.decode("utf-8", "replace")
+        return shown_text(page)
     try:
-        text = content.decode(charset, "replace")
+        return content.decode(charset or "utf-8", "replace")
     except LookupError:
-        text = content.decode("utf-8", "replace")
-    return _readable(text) if "html" in kind else text
+        return content.decode("utf-8", "replace")
 
 
 def _left(deadline: float) -> float:
@@ -199,14 +220,3 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise ToolError(f"Reading took longer than {SECONDS:g} seconds.")
     return left
-
-
-def _readable(page: str) -> str:
-    """The text of an HTML page: no scripts, no styles, no markup."""
-    from selectolax.lexbor import LexborHTMLParser
-
-    tree = LexborHTMLParser(page)
-    tree.strip_tags(["script", "style", "template", "noscript", "svg"])
-    text = tree.body.text(separator="\n") if tree.body else ""
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return "\n".join(line for line in lines if line)
