@@ -7,7 +7,17 @@ from functools import cache
 from typing import Any
 
 _ASCII_CONTROL = bytes(code for code in (*range(32), 127) if chr(code) not in "\n\t")
-_CONTROL = re.compile("\x1b\\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # colour codes of terminals as a whole
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]+")
+_BETWEEN_WORDS = re.compile("(?<=\\S)\x00(?=\\S)")
+_PRINTED = "[^\x00-\x1f\x7f-\x9f]*+"
+_TERMINAL = re.compile(  # ECMA-48: colours and cursors, titles and links, character sets and modes
+    "\x1b\\[[0-?]*+[ -/]*+[@-~]?"
+    "|\x9b[0-9;?]++[A-Za-z]"
+    f"|(?:\x1b[]PX^_]|[\x9d\x90\x98\x9e\x9f]){_PRINTED}(?:\x07|\x1b\\\\|\x9c)"
+    "|\x1b[ -/]*+[0-~]"
+)
+_BOLD = re.compile("([^\x08\n])(?:\x08\\1)+")  # a character printed over itself, as manual pages do
+_UNDERLINED = re.compile("_\x08([^\x08\n])|([^\x08\n])\x08_")
 _OTHER_CONTROL = re.compile("[\x80-\x9f]")
 LONGEST = 5  # characters in the longest sign of wrong decoding
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -16,14 +26,22 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def clean(text: str) -> str:
     r"""`text` with `\n` as line ends, without control characters, with wrongly decoded UTF-8 mended.
 
-    Only lines that look wrongly decoded are mended ("â€œ" to "“"); quotes, ligatures, width, HTML entities and Unicode
-    normalisation stay as they are, so source code is safe.
+    Control characters between words become a space, others vanish, and with them the whole of an escape sequence of
+    terminals. Only lines that look wrongly decoded are mended ("â€œ" to "“"); quotes, ligatures, width, HTML entities
+    and Unicode normalisation stay as they are, so source code is safe.
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
+    controlled = _has_control(text)
+    if controlled:
+        text = _TERMINAL.sub("", text)
+        text = _UNDERLINED.sub(r"\1\2", _BOLD.sub(r"\1", text)) if "\x08" in text else text
     if not text.isascii():
         text = _mend_encoding(text)
-    return _CONTROL.sub("", text) if _has_control(text) else text
+        controlled = _has_control(text)
+    if controlled:
+        text = _BETWEEN_WORDS.sub(" ", _CONTROL.sub("\x00", text)).replace("\x00", "")
+    return text
 
 
 def replace_surrogates(text: str) -> str:
