@@ -188,11 +188,12 @@ def test_what_is_no_text(place, tools):
     (place / "image.png").write_bytes(b"\x89PNG\0\0alpha")
     (place / "latin.txt").write_bytes("Käse".encode("latin-1"))
     (place / "bom.txt").write_bytes(b"\xef\xbb\xbfhello")
+    (place / "wide.txt").write_bytes("\ufeffhello".encode("utf-16-le"))
     (place / "empty.txt").touch()
     for path in ("image.png", "latin.txt"):
-        with pytest.raises(ToolError, match="no text file"):
+        with pytest.raises(ToolError, match=r"not (a|text)"):
             tools["read_file"](path)
-    assert tools["read_file"]("bom.txt") == "hello"
+    assert tools["read_file"]("bom.txt") == tools["read_file"]("wide.txt") == "hello"
     assert tools["read_file"]("empty.txt") == "The file is empty."
     assert "image" not in tools["search_files"]("alpha")
 

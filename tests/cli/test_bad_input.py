@@ -10,6 +10,7 @@ import pytest
 from the_command import TINY, entries
 
 from sentences import sentences
+from tinyslm.data.shards import Shards
 
 
 def jsonl(path: Path, broken: int) -> None:
@@ -57,12 +58,15 @@ def test_a_folder_without_text(tinyslm, tmp_path: Path) -> None:
 def test_bytes_that_are_not_utf8_are_counted(tinyslm, texts: Path) -> None:
     shutil.copytree(texts, "mixed")
     Path("mixed", "00.txt").write_bytes(b"caf\xe9 " + sentences(5).encode())
-    Path("mixed", "01.txt").write_bytes(b"\xe9t\xe9 " + sentences(6).encode())
+    Path("mixed", "01.txt").write_bytes("été ".encode() + b"caf\xe9 " + sentences(6).encode())
     ended = tinyslm("data", "prepare", "mixed", "--out", "shards")
     assert ended.code == 0
-    assert (
-        "warning: 2 texts held bytes that are not UTF-8, which became U+FFFD: mixed/00.txt, mixed/01.txt" in ended.err
-    )
+    assert "warning: 1 files are not UTF-8; read as windows-1252: mixed/00.txt." in ended.err
+    assert "warning: 1 sequences of bytes could not be decoded and became U+FFFD: mixed/01.txt:1." in ended.err
+    incidents = Shards.open(Path("shards")).manifest["sources"][0]["incidents"]
+    assert (incidents["read_as_windows-1252"], incidents["undecodable_bytes"]) == (1, 1)
+    refused = tinyslm("data", "prepare", "mixed", "--out", "other", "--data.encoding", "windws-1252").mistake()
+    assert 'there is no encoding "windws-1252" (Did you mean "windows-1252"?)' in refused
 
 
 def test_a_tiny_text_says_how_much_is_needed(tinyslm, tmp_path: Path) -> None:

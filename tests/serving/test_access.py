@@ -58,11 +58,11 @@ def test_keys_are_kept_as_hashes(tmp_path) -> None:
 
 
 def test_a_key_is_not_added_to_what_holds_no_keys(tmp_path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "binary").write_bytes(b"\xff\xfa")
     for file in (tmp_path, tmp_path / "binary"):
-        with pytest.raises(TinyslmError, match="Could not read the keys in"):
+        with pytest.raises(TinyslmError, match=r"Could not read .*|is not UTF-8 text"):
             make_key("ann", file)
-    assert (tmp_path / "binary").read_bytes() == b"\xff\xfe"
+    assert (tmp_path / "binary").read_bytes() == b"\xff\xfa"
 
 
 @pytest.mark.parametrize("line", ["secret", "ann sha256:12", "ann secret", "a b sha256:" + "0" * 64])

@@ -81,11 +81,12 @@ def agent(
     import sys
 
     from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.text_files import read_small_stream
 
     options = options or AgentOptions()
     if options.replay is not None:
         sys.exit(_replay(options.replay, model, engine or EngineOptions()))
-    task = sys.stdin.read() if task == "-" else task
+    task = read_small_stream(sys.stdin.buffer) if task == "-" else task
     if model is None or not task.strip():
         raise TinyslmError("There is no task.", 'Give a model and what is to be done: tinyslm agent MODEL "TASK".')
     with _agent(model, options, limits or AgentLimits(), sampling or AgentSampling(), engine) as made:

@@ -60,11 +60,11 @@ class PromptOptions(FormOptions):
 
     def asking(self, sampling: SamplingSettings) -> Asking:
         """What all rows have in common."""
+        from tinyslm.core.text_files import read_small_text
         from tinyslm.serving.automation.asking import Asking
-        from tinyslm.serving.automation.form import read_text
 
         named = self.template.startswith("@")
-        template = read_text(Path(self.template[1:]), "--template") if named else self.template
+        template = read_small_text(Path(self.template[1:]), "--template") if named else self.template
         return Asking(template, self.column, self.system, self.chat, self.form(), sampling)
 
 

@@ -65,26 +65,22 @@ def _answer_lines(dialogue: Dialogue, *, json: bool) -> None:
     from json import dumps
 
     from tinyslm.core.console import stream, warn
-    from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.text_files import lines_as_they_come
 
-    try:
-        for line in sys.stdin.buffer:
-            text = line.decode("utf-8").strip()
-            if not text:
-                continue
-            pieces = dialogue.say(text)
-            if json:
-                whole = "".join(pieces)
-                told = {"message": text, "text": whole, "finish": dialogue.finish, "tokens": dialogue.tokens}
-                stream(dumps(told) + "\n")
-            else:
-                for piece in pieces:
-                    stream(piece)
-                stream("\n")
-            if dialogue.forgotten:
-                warn(_forgot(dialogue))
-    except UnicodeDecodeError as error:
-        raise TinyslmError(f"Standard input is not UTF-8 text ({error}).", "Convert it first: iconv -t utf-8") from None
+    for line in lines_as_they_come(sys.stdin.buffer):
+        if not (text := line.strip()):
+            continue
+        pieces = dialogue.say(text)
+        if json:
+            whole = "".join(pieces)
+            told = {"message": text, "text": whole, "finish": dialogue.finish, "tokens": dialogue.tokens}
+            stream(dumps(told) + "\n")
+        else:
+            for piece in pieces:
+                stream(piece)
+            stream("\n")
+        if dialogue.forgotten:
+            warn(_forgot(dialogue))
 
 
 def _talk(dialogue: Dialogue) -> None:

@@ -111,14 +111,11 @@ def _read_prompt(options: GenerateOptions, *, piped: bool) -> str:
     """The prompt given, or standard input: exactly with `-`, otherwise without the line end that programs put last."""
     import sys
 
-    from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.text_files import read_small_stream
 
     if not piped:
         return options.prompt or ""
-    try:
-        text = sys.stdin.buffer.read().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise TinyslmError(f"Standard input is not UTF-8 text ({error}).", "Convert it first: iconv -t utf-8") from None
+    text = read_small_stream(sys.stdin.buffer)
     return text if options.prompt == "-" else text.removesuffix("\n").removesuffix("\r")
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.text_files import read_small_text
 
 
 class Section(BaseModel):
@@ -60,14 +61,7 @@ def build_config(kind: type[Settings], values: Mapping[str, Any], origin: str = 
 
 def read_config_file(file: Path, option: str = "--config") -> dict[str, Any]:
     """Read a `.toml`, `.yaml`, `.yml` or `.json` file into a dictionary. option: by which the user gave the file."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise TinyslmError(
-            f"Could not read {file}: {error.strerror}.", f"Check the path given with {option}."
-        ) from None
-    except UnicodeDecodeError:
-        raise TinyslmError(f"{file} is not UTF-8 text.", f"Give a TOML or YAML file to {option}.") from None
+    text = read_small_text(file, option)
     try:
         values = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
     except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import codecs
 import io
 import unicodedata
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
-from tinyslm.core.text_files import byte_order_mark
+from tinyslm.core.text_files import ByteStream, byte_order_mark
 from tinyslm.data.charset_guess import NAMES, guess_encoding
 from tinyslm.data.documents import READ_AS, Tally
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 BLOCK = 1 << 18  # bytes read at a time, and looked at to find the encoding
 _NOT_TEXT = bytes((*range(8), *range(14, 27), *range(28, 32)))  # control characters that text hardly ever has
@@ -39,6 +37,7 @@ _WIDER = {
     "euc_kr": "cp949",
     "big5": "big5hkscs",
 }
+_CODECS = {name: codec for codec, name in NAMES.items()}
 _NO_CHARSET = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "undefined"}
 
 
@@ -47,11 +46,17 @@ def codec_of(label: str) -> str:
 
     Raises `LookupError` for what is no character encoding.
     """
-    name = codecs.lookup(label.strip()).name
+    label = label.strip().lower()
+    name = codecs.lookup(_CODECS.get(label, label)).name
     if name.replace("_", "-") in _NO_CHARSET:
         raise LookupError(label)
     b"    ".decode(name, "replace")  # refuses those that are no text encodings, as `hex`
     return _WIDER.get(name, name)
+
+
+def name_of(encoding: str) -> str:
+    """The usual name of one of Python's codecs."""
+    return NAMES.get(encoding, encoding.replace("_", "-"))
 
 
 def check_encoding(label: str) -> str:
@@ -119,32 +124,22 @@ def utf8_stream(raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict
     What is guessed, skipped or replaced is counted in `tally` with the file's `name`; a file that is not text is empty.
     strict: raise `TinyslmError` at bytes that cannot be decoded, instead of counting them and giving U+FFFD.
     """
-    return io.BufferedReader(_Utf8(raw, name, codec_of(encoding) if encoding else "", tally, strict=strict), BLOCK)
+    blocks = _Utf8(raw, name, codec_of(encoding) if encoding else "", tally, strict=strict)
+    return io.BufferedReader(ByteStream(blocks), BLOCK)
 
 
-class _Utf8(io.RawIOBase):
+class _Utf8(Iterator[bytes]):
     def __init__(self, raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict: bool) -> None:
         self._raw, self._name, self._given, self._tally, self._strict = raw, name, encoding, tally, strict
         self._encoding = ""  # not known as long as all is ASCII
         self._decoder: codecs.IncrementalDecoder | None = None
         self._line = 1
-        self._ready = memoryview(b"")
         self._started = self._ended = False
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, target: WriteableBuffer) -> int:
-        """Fill `target` with at least one byte; 0 at the end."""
-        while not self._ready and not self._ended:
-            self._ready = memoryview(self._next())
-        view = memoryview(target)
-        part, self._ready = self._ready[: len(view)], self._ready[len(view) :]
-        view[: len(part)] = part
-        return len(part)
-
-    def _next(self) -> bytes:
+    def __next__(self) -> bytes:
+        """The next block; it may be empty."""
+        if self._ended:
+            raise StopIteration
         block = self._raw.read(BLOCK)
         self._ended = not block
         if not self._started:
@@ -177,7 +172,7 @@ class _Utf8(io.RawIOBase):
         if block[: BLOCK // 2].isascii():
             block += self._raw.read(BLOCK)
         sequences, bad = _utf8_sequences(block)
-        if sequences > 2 * bad or not bad:
+        if sequences >= bad:
             self._use("utf-8")
             if self._given and codecs.lookup(self._given).name != "utf-8" and sequences:
                 self._tally.add("utf8_files", self._name)
@@ -187,7 +182,7 @@ class _Utf8(io.RawIOBase):
                 return self._skip("undecodable_files")
             encoding = "utf-8"
         elif not self._given:
-            self._tally.add(READ_AS + NAMES[encoding], self._name)
+            self._tally.add(READ_AS + name_of(encoding), self._name)
         self._use(encoding)
         return block
 
@@ -221,7 +216,7 @@ class _Utf8(io.RawIOBase):
         own = block.count("\ufffd".encode()) if self._encoding == "utf-8" else 0
         line = self._line + text.count("\n", 0, text.find("\ufffd"))
         if self._strict:
-            name = NAMES.get(self._encoding, self._encoding)
+            name = name_of(self._encoding)
             raise TinyslmError(
                 f"{self._name}:{line} has bytes that are not {name}.",
                 "Correct that line or name the encoding with --data.encoding; without strict such bytes are counted.",

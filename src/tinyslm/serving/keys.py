@@ -15,7 +15,9 @@ from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
+from tinyslm.core.text_files import read_small_text
 
+KEYS_OPTION = "--keys"
 _PREFIX = "tslm-"
 _LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+sha256:(?P<hash>[0-9a-fA-F]{64})")
 
@@ -46,7 +48,7 @@ def read_keys(file: Path | None, variable: str = "") -> Keys:
     """
     names = dict(_parsed(variable.replace(",", "\n"), "the environment variable"))
     if file is not None:
-        names |= _parsed(_read(file), str(file))
+        names |= _parsed(read_small_text(file, KEYS_OPTION), str(file))
     return Keys(names)
 
 
@@ -60,17 +62,9 @@ def make_key(name: str, file: Path | None = None) -> tuple[str, str]:
     if not _LINE.fullmatch(line):
         raise TinyslmError(f"{name!r} cannot be a key's name.", "Use letters, digits, dots and dashes, at most 64.")
     if file is not None:
-        before = _read(file) if file.exists() else ""
+        before = read_small_text(file, KEYS_OPTION) if file.exists() else ""
         write_atomic(file, before + ("\n" if before and not before.endswith("\n") else "") + line + "\n")
     return key, line
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text"
-        raise TinyslmError(f"Could not read the keys in {file}: {reason}.", "Check the path.") from None
 
 
 def _parsed(text: str, place: str) -> Iterator[tuple[bytes, str]]:

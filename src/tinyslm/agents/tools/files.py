@@ -10,6 +10,7 @@ from pydantic import Field
 
 from tinyslm.agents.folder import SafeFolder
 from tinyslm.agents.tool import Tool, ToolError
+from tinyslm.core.text_files import byte_order_mark
 
 MOST_READ = 1 << 20  # bytes of a file that are looked at
 MOST_LINES = 200  # given at once
@@ -41,12 +42,13 @@ def read_text(folder: SafeFolder, path: str) -> str:
     content, size = folder.read(path, MOST_READ)
     if size > MOST_READ:
         raise ToolError(f"{path} is too large: {size} bytes, at most {MOST_READ} are read.")
-    if b"\0" in content:
-        raise ToolError(f"{path} is no text file.")
+    encoding, start = byte_order_mark(content)
+    if not encoding and b"\0" in content:
+        raise ToolError(f"{path} is not a text file.")
     try:
-        return content.decode("utf-8-sig")
+        return content[start:].decode(encoding or "utf-8")
     except UnicodeDecodeError:
-        raise ToolError(f"{path} is no text file in UTF-8.") from None
+        raise ToolError(f"{path} is not text in {(encoding or 'utf-8').upper()}.") from None
 
 
 class _Files:

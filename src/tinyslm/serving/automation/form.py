@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.core.text_files import read_small_text
 
 if TYPE_CHECKING:
     from tinyslm.inference.grammar import Grammar
@@ -105,13 +106,13 @@ def form_of(
         return Form("regex", regex)
     if choices:
         return Form("choice", list(choices))
-    return Form("grammar", read_text(Path(grammar), "--grammar")) if grammar else None
+    return Form("grammar", read_small_text(Path(grammar), "--grammar")) if grammar else None
 
 
 def read_schema(given: str) -> dict[str, Any]:
     """A JSON schema from the file of that name, or from the text itself if it begins with a brace."""
     inline = given.lstrip().startswith("{")
-    text = given if inline else read_text(Path(given), "--schema")
+    text = given if inline else read_small_text(Path(given), "--schema")
     name = "The schema given" if inline else given
     try:
         schema = json.loads(text)
@@ -120,15 +121,3 @@ def read_schema(given: str) -> dict[str, Any]:
     if not isinstance(schema, dict):
         raise TinyslmError(f"{name} is no JSON schema: it is no object.", 'For instance: {"type": "object"}')
     return schema
-
-
-def read_text(path: Path, option: str) -> str:
-    """A text file that the user named with an option."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise TinyslmError(
-            f"Could not read {path}: {error.strerror}.", f"Check the path given with {option}."
-        ) from None
-    except UnicodeDecodeError:
-        raise TinyslmError(f"{path} is not UTF-8 text.", f"Check the path given with {option}.") from None

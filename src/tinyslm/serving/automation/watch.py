@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, disk_error, sync_file, write_json
+from tinyslm.core.text_files import byte_order_mark
 from tinyslm.serving.automation.asking import Asking, told, with_attempt
 from tinyslm.serving.automation.folder import Looks, Past, Pasts, Stamp, State, files_in, stamp_of
 from tinyslm.serving.automation.journal import Journal, as_json
@@ -151,7 +152,8 @@ def _text(path: Path) -> str:
     if not data.strip():
         raise TinyslmError("the file is empty", "")
     try:
-        return data.decode("utf-8-sig")
+        encoding, start = byte_order_mark(data)
+        return data[start:].decode(encoding or "utf-8")
     except UnicodeDecodeError:
         raise TinyslmError("the file is not UTF-8 text", "") from None
 
