@@ -31,6 +31,9 @@ def test_a_prompt_is_gone_on_from(request_of, engine):
     made = request_of({"prompt": "Once"})
     assert made.prompt_ids == engine.prompt_ids("Once")
     assert made.grammar is None
+    assert made.heal
+    assert not request_of({"prompt": "Once"}, heal=False).heal
+    assert not request_of({"prompt": "Once"}, chat=True).heal
 
 
 def test_templates_are_filled_with_the_row(text_of):

@@ -31,6 +31,14 @@ def test_what_is_piped_in_is_the_prompt(tinyslm, finished: Path) -> None:
     assert json.loads(tinyslm(*common, "-p", "", stdin="not read").out)["prompt"] == ""
 
 
+def test_a_prompt_that_ends_inside_a_token_is_healed(tinyslm, finished: Path) -> None:
+    common = ["generate", finished, "-p", "the ", "--max-tokens", "2", "--seed", "1", "-n", "12", "--json"]
+    healed = [json.loads(line)["text"] for line in tinyslm(*common).out.splitlines()]
+    plain = [json.loads(line)["text"] for line in tinyslm(*common, "--no-heal").out.splitlines()]
+    assert len(healed) == len(plain) == 12
+    assert healed != plain
+
+
 def test_standard_output_has_only_the_result(tinyslm, finished: Path) -> None:
     common = ["generate", finished, "--max-tokens", "6", "--seed", "1"]
     text = json.loads(tinyslm(*common, "-p", "the", "--json").out)["text"]

@@ -91,7 +91,7 @@ class _Tools:
     ) -> str:
         """Continue a text with the model."""
         settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, stop=tuple(stop), seed=seed)
-        return (await self._whole(Request(self._engine.prompt_ids(prompt), settings, slides=True))).text
+        return (await self._whole(self._engine.continuing(prompt, settings))).text
 
     async def chat(
         self,

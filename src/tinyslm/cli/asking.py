@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 FAILED = 4
 """Exit code of a command that came to its end, though not everything in it succeeded."""
 
+NO_HEAL = "Keep the prompt's last tokens: do not replace them by longer ones that begin with the same text."
+
 Text = Parameter(allow_leading_hyphen=True)
 
 
@@ -57,6 +59,7 @@ class PromptOptions(FormOptions):
     column: str = Field(default="", description="The column that is the prompt.")
     system: Annotated[str, Text] = Field(default="", description="A system message before each; includes --chat.")
     chat: bool = Field(default=False, description="The prompt is what a user says: answer it, do not go on from it.")
+    no_heal: bool = Field(default=False, description=NO_HEAL)
 
     def asking(self, sampling: SamplingSettings) -> Asking:
         """What all rows have in common."""
@@ -65,7 +68,7 @@ class PromptOptions(FormOptions):
 
         named = self.template.startswith("@")
         template = read_small_text(Path(self.template[1:]), "--template") if named else self.template
-        return Asking(template, self.column, self.system, self.chat, self.form(), sampling)
+        return Asking(template, self.column, self.system, self.chat, self.form(), sampling, not self.no_heal)
 
 
 class EngineOptions(Section):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import EngineOptions, FormOptions, Text
+from tinyslm.cli.asking import NO_HEAL, EngineOptions, FormOptions, Text
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
@@ -31,6 +31,7 @@ class GenerateOptions(Section):
     )
     chat: bool = Field(default=False, description="The prompt is what a user says: answer it, do not go on from it.")
     system: Annotated[str, Text] = Field(default="", description="A system message before it; includes --chat.")
+    no_heal: bool = Field(default=False, description=NO_HEAL)
 
 
 def generate(
@@ -102,9 +103,7 @@ def _request(
         messages = [{"role": "system", "content": options.system}] if options.system else []
         ids = engine.chat_ids([*messages, {"role": "user", "content": prompt}])
         return Request(ids, sampling, options.samples, grammar, continues=False)
-    ids = engine.prompt_ids(prompt)
-    continues = len(ids) > len(engine.tokenizer.start_ids)
-    return Request(ids, sampling, options.samples, grammar, continues=continues, slides=grammar is None)
+    return engine.continuing(prompt, sampling, options.samples, grammar=grammar, heal=not options.no_heal)
 
 
 def _read_prompt(options: GenerateOptions, *, piped: bool) -> str:

@@ -25,6 +25,7 @@ from tinyslm.inference.blocks import BlockPool
 from tinyslm.inference.drawing import Draws
 from tinyslm.inference.engine import Engine, EngineFull
 from tinyslm.inference.generation import Generation, Sink
+from tinyslm.inference.healing import Healing, cuts_of
 from tinyslm.inference.native.build import available
 from tinyslm.inference.native.runner import NativeRunner, suits
 from tinyslm.inference.request import EngineStats, Request
@@ -106,16 +107,18 @@ class BatchEngine(Engine):
         most = request.settings.max_tokens
         if not request.slides:
             most = min(most, self.context + 1 - len(request.prompt_ids))
+        cuts = cuts_of(self.tokenizer, request.prompt_ids) if request.heal and request.grammar is None else None
+        healing, prompt = (Healing(cuts), cuts.root) if cuts else (None, request.prompt_ids)
         with self._news:
             if self._closed or self._broken:
                 raise EngineFull("This engine is closed.", "Make a new one.") from self._broken
             first: Tokens | None = None
             for number in range(request.n):
-                tokens = Tokens(list(request.prompt_ids), request.priority, self._order, first)
+                tokens = Tokens(list(prompt), request.priority, self._order, first)
                 first, self._order = first or tokens, self._order + 1
-                self._arrived.append(
-                    Sample(generation, number, seed=seed, most=most, sequence=tokens, tokenizer=self.tokenizer)
-                )
+                sample = Sample(generation, number, seed=seed, most=most, sequence=tokens, tokenizer=self.tokenizer)
+                sample.healing, tokens.chain = healing, cuts.chains[0] if cuts else ()
+                self._arrived.append(sample)
             self._news.notify_all()
         return generation
 
@@ -243,6 +246,8 @@ class BatchEngine(Engine):
         guesses = {}
         for tokens in generating:
             sample = self._samples[tokens]
+            if sample.healing is not None:
+                continue
             room = min(sample.most - sample.generated, self.context - len(tokens.tokens)) - 1
             if room > 0 and (ids := self._guessers[tokens].guess(tokens.tokens, room)):
                 guesses[tokens] = ids
@@ -253,7 +258,13 @@ class BatchEngine(Engine):
         asked = [work for work in works if work.wanted]
         first_rows = dict(zip(asked, np.cumsum([0, *(work.wanted for work in asked)])[:-1], strict=True))
         accepted = dict.fromkeys(works, 0)
-        going = asked
+        going = []
+        for work in asked:
+            sample, row = self._samples[work.sequence], first_rows[work]
+            if sample.healing is None:
+                going.append(work)
+            else:
+                accepted[work] = sample.heal(work.sequence.chain, logits_wv[row : row + work.wanted])
         while going:
             rows = [first_rows[work] + accepted[work] for work in going]
             chosen = self._choose([self._samples[work.sequence] for work in going], logits_wv, rows)
@@ -304,7 +315,11 @@ class BatchEngine(Engine):
         self._scheduler.done(work, accepted)
         if work.wanted and not sample.counted:
             self._count_prompt(sample)
-        if work.wanted > 1:
+        if work.wanted and sample.healing is not None:
+            tokens.chain = sample.healing.unread or ()
+            self._scheduler.restart(tokens, tokens.tokens)
+            return
+        if work.wanted > 1 and not tokens.chain:
             self._guessers[tokens].learn(work.wanted - 1, accepted)
             self._totals["drafted"] += work.wanted - 1
             self._totals["accepted"] += accepted
@@ -314,7 +329,8 @@ class BatchEngine(Engine):
             self._abandon(sample.generation, sample.error)
         if not work.wanted or sample.error:
             return
-        self._totals["generated"] += len(sample.fresh)
+        self._totals["generated"] += len(sample.fresh) - sample.echoed
+        tokens.chain = ()
         tokens.tokens.extend(sample.fresh)
         if not sample.finish and len(tokens.tokens) > self.context:  # full: forget the older half
             self._scheduler.restart(tokens, tokens.tokens[-(self.context // 2) :])

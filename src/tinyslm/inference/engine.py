@@ -75,20 +75,32 @@ class Engine(ABC):
         return load_engine(folder, dtype=dtype, device=device)
 
     def complete(
-        self, prompt: str, settings: SamplingSettings | None = None, n: int = 1, *, grammar: Grammar | None = None
+        self,
+        prompt: str,
+        settings: SamplingSettings | None = None,
+        n: int = 1,
+        *,
+        grammar: Grammar | None = None,
+        heal: bool = True,
     ) -> list[Completion]:
-        """`n` continuations of `prompt`, as a list."""
-        return self.submit(self._continuing(prompt, settings, n, grammar)).whole()
+        """`n` continuations of `prompt`, as a list; see `stream`."""
+        return self.submit(self.continuing(prompt, settings, n, grammar=grammar, heal=heal)).whole()
 
     def stream(
-        self, prompt: str, settings: SamplingSettings | None = None, n: int = 1, *, grammar: Grammar | None = None
+        self,
+        prompt: str,
+        settings: SamplingSettings | None = None,
+        n: int = 1,
+        *,
+        grammar: Grammar | None = None,
+        heal: bool = True,
     ) -> Iterator[Piece]:
         """`n` continuations of `prompt`, piece by piece as they come; an empty prompt starts a new document.
 
         Sample `i` draws from a generator seeded with `seed + i`. When the context is full, its older half is
-        forgotten. Raises `TinyslmError` when the prompt alone does not fit the context.
+        forgotten. heal: see `Request`. Raises `TinyslmError` when the prompt alone does not fit the context.
         """
-        yield from self.submit(self._continuing(prompt, settings, n, grammar))
+        yield from self.submit(self.continuing(prompt, settings, n, grammar=grammar, heal=heal))
 
     def chat(
         self,
@@ -150,7 +162,17 @@ class Engine(ABC):
                 "Make it with this engine's tokenizer.",
             )
 
-    def _continuing(self, prompt: str, settings: SamplingSettings | None, n: int, grammar: Grammar | None) -> Request:
+    def continuing(
+        self,
+        prompt: str,
+        settings: SamplingSettings | None = None,
+        n: int = 1,
+        *,
+        grammar: Grammar | None = None,
+        heal: bool = True,
+    ) -> Request:
+        """The request that continues `prompt`: see `stream`."""
         ids = self.prompt_ids(prompt)
         continues = len(ids) > len(self.tokenizer.start_ids)
-        return Request(ids, settings or SamplingSettings(), n, grammar, continues=continues, slides=grammar is None)
+        slides = grammar is None
+        return Request(ids, settings or SamplingSettings(), n, grammar, continues=continues, slides=slides, heal=heal)

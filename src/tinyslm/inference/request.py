@@ -23,7 +23,8 @@ class Request:
     are to be told at each place beside the chosen one; `None`: nothing is. priority: smaller goes first. continues:
     the text goes on from the prompt's, so that a space at its beginning is kept; an answer in a chat begins anew.
     slides: when the context is full, its older half is forgotten; otherwise the text ends with "length". bias: added
-    to the logits of tokens, by id.
+    to the logits of tokens, by id. heal: a prompt that ends inside a token is continued as if its text had been typed
+    on (see `healing`); not with a grammar, whose text begins behind the prompt, and not in llama.cpp.
     """
 
     prompt_ids: tuple[int, ...]
@@ -35,15 +36,20 @@ class Request:
     continues: bool = True
     slides: bool = False
     bias: Mapping[int, float] = field(default_factory=dict)
+    heal: bool = False
 
 
 @dataclass(frozen=True)
 class TokenScore:
-    """Natural logarithms of probabilities, as the model gave them: before temperature, filters and grammar."""
+    """Natural logarithms of probabilities, as the model gave them: before temperature, filters and grammar.
+
+    repeats: bytes at the beginning of the token, and of the others, that are the end of a healed prompt.
+    """
 
     id: int
     logprob: float
     top: tuple[tuple[int, float], ...] = ()
+    repeats: int = 0
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,8 @@ class Piece:
 
     tokens: generated for this sample so far. finish: "stop" (an end token, a stop string, or the end of what the
     grammar allows), "length" (`max_tokens`, or a full context), "cancelled", or "" while it goes on. ids: of the
-    tokens that came with this piece; scores: theirs, where asked for.
+    tokens that came with this piece; scores: theirs, where asked for. The first token of a healed text may begin with
+    the end of the prompt, which `text` does not repeat.
     """
 
     sample: int

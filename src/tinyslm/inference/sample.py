@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.inference.drawing import log_probabilities
+from tinyslm.inference.drawing import Draws, draw, log_probabilities
 from tinyslm.inference.generation import Generation
+from tinyslm.inference.healing import Healing
 from tinyslm.inference.request import Finish, Piece, TokenScore
 from tinyslm.inference.scheduler import Sequence
 from tinyslm.inference.stop import StopStrings
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class Sample:
     """Sample `number` of a request. What `fresh` holds has been chosen in this step, and is not the sequence's yet.
 
-    most: tokens that may be generated. error: what went wrong with this sample alone.
+    most: tokens that may be generated. error: what went wrong with this sample alone. healing: what its first token is
+    drawn from, until it is drawn. echoed: tokens of `fresh`, its first ones, whose text is the prompt's.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Sample:
         self.counted = False
         self.error: Exception | None = None
         self.fresh: list[int] = []
+        self.healing: Healing | None = None
+        self.echoed = 0
         self._tokenizer = tokenizer
         self._stream = TextStream(tokenizer, continues=request.continues)
         self._stop = StopStrings(self.settings.stop)
@@ -50,6 +54,7 @@ class Sample:
         self._bias = np.array(list(request.bias.values()), np.float32)
         self._text = ""
         self._scores: list[TokenScore] = []
+        self._before = 0.0  # logarithm of the probability of what was drawn since the last score
 
     def chance(self) -> float:
         """The number that decides the next draw; each token uses one up, however it comes about."""
@@ -90,7 +95,8 @@ class Sample:
         asked = self.generation.request.logprobs
         if asked is None or token in self._tokenizer.stop_ids:
             return
-        logprobs = log_probabilities(logits_v)
+        logprobs = log_probabilities(logits_v) + self._before
+        self._before = 0.0
         ids = likeliest(logprobs, asked)
         top = tuple((int(one), float(logprobs[one])) for one in ids)
         self._scores.append(TokenScore(token, float(logprobs[token]), top))
@@ -114,8 +120,35 @@ class Sample:
             self.error = error
             return token
 
-    def take(self, token: int) -> None:
-        """The next token is chosen."""
+    def heal(self, chain: tuple[int, ...], logits_wv: NDArray[np.float32]) -> int:
+        """Take in logits along a chain of the prompt's cuts; when that was the last one, draw the first token.
+
+        Penalties are for the tokens after it. Returns how many of the chain's tokens are the text's.
+        """
+        assert self.healing is not None
+        self.healing.read(chain, logits_wv)
+        if self.healing.unread is not None:
+            return 0
+        request, ids = self.generation.request, self.healing.ids
+        logits_v = self.healing.logprobs + [request.bias.get(int(token), 0.0) for token in ids]
+        place = draw(logits_v[None].astype(np.float32), Draws.of([self.settings], [self.chance()]))[0]
+        start = self.healing.start(int(place), request.logprobs or 0)
+        self.healing = None
+        self.fresh = list(start.cut)
+        if len(self._tokenizer.token_bytes(start.token)) == start.repeats:
+            self.fresh.append(start.token)
+            self._before = start.logprob
+            self.echoed = len(self.fresh)
+        else:
+            self.echoed = len(self.fresh)
+            if request.logprobs is not None:
+                top = tuple(one for one in start.top if len(self._tokenizer.token_bytes(one[0])) > start.repeats)
+                self._scores.append(TokenScore(start.token, start.logprob, top, start.repeats))
+            self.take(start.token, skip=start.repeats)
+        return len(start.cut) if chain[: len(start.cut)] == start.cut else 0
+
+    def take(self, token: int, skip: int = 0) -> None:
+        """The next token is chosen; its first `skip` bytes are the prompt's."""
         self.generated += 1
         self.generation.usage.generated_tokens += 1
         if token in self._tokenizer.stop_ids:
@@ -123,7 +156,7 @@ class Sample:
             return
         self.fresh.append(token)
         self._counts[token] += 1
-        self._text += self._stop.push(self._stream.push(token))
+        self._text += self._stop.push(self._stream.push(token, skip))
         if self.matcher is not None:
             self._follow(self.matcher, token)
         if self._stop.found or (self.matcher is not None and self.matcher.finished):
@@ -161,7 +194,7 @@ class Sample:
         if self.finish:
             text += self._stop.push(self._stream.flush()) + self._stop.flush()
         scores, self._scores = tuple(self._scores), []
-        ids, self.fresh = tuple(self.fresh), []
+        ids, self.fresh, self.echoed = tuple(self.fresh[self.echoed :]), [], 0
         if ids or text or self.finish:
             self.generation.push(Piece(self.number, text, self.generated, self.finish, ids, scores))
 

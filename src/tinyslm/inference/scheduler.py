@@ -17,7 +17,8 @@ class Sequence:
     """Tokens of one sample, and where their keys and values lie.
 
     priority, order: smaller goes first. after: begins once this one's prompt is stored, to share it. cached: how many
-    tokens of the prompt were found stored.
+    tokens of the prompt were found stored. chain: tokens that are read behind the others without being its own yet,
+    with the logits of each, and kept as far as the work's `done` says.
     """
 
     tokens: list[int]
@@ -29,6 +30,7 @@ class Sequence:
     table: list[int] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     begun: bool = False
+    chain: tuple[int, ...] = ()
 
     @property
     def missing(self) -> int:
@@ -46,7 +48,7 @@ class Work:
     """Tokens of one sequence in one step: `ids` at the positions from `start` on.
 
     wanted: how many of the last rows' logits are needed: none while a prompt is unfinished, else one, and one more
-    for each guessed token.
+    for each guessed token or token of the chain.
     """
 
     sequence: Sequence
@@ -146,13 +148,14 @@ class Scheduler:
         if sequence not in self.running:
             return 0  # it had to give its blocks to another one in this very step
         stop = sequence.stored + count
-        if guesses and self._blocks_for(sequence, stop + len(guesses)) > self.pool.available:
-            guesses = []
-        if not self._make_room(sequence, stop + len(guesses), works):
-            return 0
         finishes = stop == len(sequence.tokens)
-        ids = (*sequence.tokens[sequence.stored : stop], *guesses)
-        works[sequence] = Work(sequence, sequence.stored, ids, 1 + len(guesses) if finishes else 0)
+        behind = sequence.chain if finishes else ()
+        if guesses and not behind and self._blocks_for(sequence, stop + len(guesses)) <= self.pool.available:
+            behind = tuple(guesses)
+        if not self._make_room(sequence, stop + len(behind), works):
+            return 0
+        ids = (*sequence.tokens[sequence.stored : stop], *behind)
+        works[sequence] = Work(sequence, sequence.stored, ids, 1 + len(behind) if finishes else 0)
         return count
 
     def _make_room(self, sequence: Sequence, stop: int, works: dict[Sequence, Work]) -> bool:

@@ -80,6 +80,7 @@ def _requests(
                 logprobs=body.logprobs,
                 continues=len(ids) > len(engine.tokenizer.start_ids),
                 bias=biases,
+                heal=body.token_healing and isinstance(prompt, str),
             )
         )
     return requests
@@ -182,11 +183,13 @@ class _Scores:
     def add(self, scores: Sequence[TokenScore]) -> None:
         """Some tokens more."""
         for score in scores:
-            self._lists["tokens"].append(self._name(score.id))
+            skip = score.repeats
+            self._lists["tokens"].append(self._name(score.id, skip))
             self._lists["token_logprobs"].append(max(LEAST, score.logprob))
-            self._lists["top_logprobs"].append({self._name(token): max(LEAST, value) for token, value in score.top})
+            top = {self._name(token, skip): max(LEAST, value) for token, value in score.top}
+            self._lists["top_logprobs"].append(top)
             self._lists["text_offset"].append(self._length)
-            self._length += len(self._decoder.decode(self._tokenizer.token_bytes(score.id)))
+            self._length += len(self._decoder.decode(self._tokenizer.token_bytes(score.id)[skip:]))
 
     def take(self) -> dict[str, list[Any]]:
         """What was added since the last time."""
@@ -194,9 +197,9 @@ class _Scores:
         taken, self._lists = self._lists, {name: [] for name in names}
         return taken
 
-    def _name(self, token: int) -> str:
-        """The token's text; bytes that are no character by themselves are spelled out, so that names differ."""
-        spelled = self._tokenizer.token_bytes(token)
+    def _name(self, token: int, skip: int) -> str:
+        """The token's new text; bytes that are no character by themselves are spelled out, so that names differ."""
+        spelled = self._tokenizer.token_bytes(token)[skip:]
         try:
             return spelled.decode()
         except UnicodeDecodeError:

@@ -21,9 +21,9 @@ class TextStream:
         self._speller = Speller(tokenizer.spelling, continues=continues)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def push(self, token: int) -> str:
-        """The text that is certain with this token; may be empty."""
-        return self._decoder.decode(self._speller.push(token))
+    def push(self, token: int, skip: int = 0) -> str:
+        """The text that is certain with this token, without its first `skip` bytes; may be empty."""
+        return self._decoder.decode(self._speller.push(token)[skip:])
 
     def flush(self) -> str:
         """The end: U+FFFD for a character that was left unfinished, else nothing."""

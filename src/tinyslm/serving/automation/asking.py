@@ -31,7 +31,7 @@ class Asking:
     itself: it has "messages" or a "prompt", and may have a "system" text, settings of its own, and a "schema", "regex"
     or "choice"; or its "text" is the prompt. system: a message before each; chat: a prompt is what a user says, to be
     answered, not gone on from (so it is where there is a system message). form: what answers look like. Row `i` (from
-    0 on) draws with `seed + i`.
+    0 on) draws with `seed + i`. heal: see `Request`.
     """
 
     template: str = ""
@@ -40,6 +40,7 @@ class Asking:
     chat: bool = False
     form: Form | None = None
     settings: SamplingSettings = field(default_factory=SamplingSettings)
+    heal: bool = True
 
     def __post_init__(self) -> None:
         """Refuse what excludes another."""
@@ -75,7 +76,7 @@ class Asker:
         if isinstance(prompt, str) and not (asking.chat or system):
             ids = self._engine.prompt_ids(prompt)
             continues = len(ids) > len(self._engine.tokenizer.start_ids)
-            return Request(ids, settings, grammar=grammar, continues=continues)
+            return Request(ids, settings, grammar=grammar, continues=continues, heal=asking.heal)
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if system:
             messages = [{"role": "system", "content": system}, *messages]
@@ -190,6 +191,7 @@ def told(asking: Asking) -> dict[str, Any]:
         "chat": asking.chat,
         "form": asking.form.key if asking.form else None,
         "settings": asking.settings.model_dump(mode="json"),
+        "heal": asking.heal,
     }
 
 

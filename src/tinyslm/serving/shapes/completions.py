@@ -22,6 +22,11 @@ class CompletionBody(Drawn):
     logprobs: int | None = Field(default=None, ge=0, le=20, description="How many of the likeliest tokens to tell.")
     best_of: int | None = Field(default=None, ge=1, description="Only as many as n.")
     response_format: ResponseFormat | None = Field(default=None, description="Not of OpenAI: as for chats.")
+    token_healing: bool = Field(
+        default=False,
+        description="Not of OpenAI: continue a text that ends inside a token as if it had been typed on; not with a "
+        "response_format, nor after a prompt of token ids.",
+    )
 
     refused: ClassVar[Mapping[str, str]] = {"suffix": "these models only write on."}
 
