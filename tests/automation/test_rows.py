@@ -40,8 +40,35 @@ def test_tables_of_text(tmp_path, delimiter):
     assert read(path) == [
         (1, {"name": "x", "text": f"a{delimiter}b"}, ""),
         (2, {"name": "y", "text": "two\nlines"}, ""),
-        (3, {"name": "z"}, "the row has 1 cells, the header 2"),
+        (3, {"name": "z"}, "the row in line 5 cannot be read: it has fewer cells than the header"),
     ]
+
+
+def test_a_quote_that_is_not_closed_is_a_problem_of_its_row(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text('id,text\n1,"one"\n2,"two\n3,"three"\n4,"fo""ur\nor, so"\n')
+    assert read(path) == [
+        (1, {"id": "1", "text": "one"}, ""),
+        (2, {}, "the row in line 3 cannot be read: a quote opens in it that is not closed"),
+        (3, {"id": "3", "text": "three"}, ""),
+        (4, {"id": "4", "text": 'fo"ur\nor, so'}, ""),
+    ]
+
+
+def test_columns_without_a_name_are_left_out(tmp_path):
+    path = tmp_path / "in.csv"
+    path.write_text("sep=;\n;text;;\n0;one;;\n1;two;;\n")
+    assert [values for _, values, _ in read(path)] == [{"text": "one"}, {"text": "two"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("in.csv", "text,id\nKäse,1\n"), ("in.jsonl", '{"text": "Käse"}\n'), ("in.txt", "Käse\n")],
+)
+def test_a_byte_order_mark_is_followed(tmp_path, name, content, encoding):
+    (tmp_path / name).write_bytes(("\ufeff" + content).encode(encoding))
+    assert [(values["text"], problem) for _, values, problem in read(tmp_path / name)] == [("Käse", "")]
 
 
 def test_parquet(tmp_path):

@@ -50,6 +50,11 @@ _WARNINGS = {
     "invalid_utf8": "{} texts held bytes that are not UTF-8, which became U+FFFD",
     "broken_lines": "{} lines that are not JSON objects were skipped",
     "rows_without_text": "{} rows without a text were skipped",
+    "guessed_columns": "{} tables have no column called text; the one with the longest prose was taken",
+    "named_rows": "{} tables have one column more than names; the first one was taken for row names",
+    "unclosed_quotes": "{} rows in which a quote opens that is not closed were skipped",
+    "uneven_rows": "{} rows with more cells than the header were skipped",
+    "short_rows": "{} rows have fewer cells than the header; what they have was read",
     "long_records": "{} records longer than --data.max_record_bytes were skipped",
     "reduced_pages": "{} HTML pages were reduced to their main text",
 }

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.columns import find_column
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import PIECE, Tally
-from tinyslm.data.readers import READERS, Chunk, Reader, find_column
+from tinyslm.data.readers import READERS, Chunk, Reader
 from tinyslm.data.sources import Input
 
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tinyslm.core.errors import TinyslmError
 from tinyslm.core.registry import Registry
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Tally, pieces_of_stream
 from tinyslm.data.sources import Input
-
-TEXT_COLUMNS = ("text", "content", "body", "document", "story", "article", "passage", "markdown", "code")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +52,6 @@ def decode(data: bytes, place: str, tally: Tally) -> str:
     except UnicodeDecodeError:
         tally.add("invalid_utf8", place)
         return data.decode(errors="replace")
-
-
-def find_column(columns: list[str], wanted: str, place: str) -> str:
-    """The column that holds the text: `wanted`, or else the first usual name. `TinyslmError` names what there is."""
-    if wanted in columns:
-        return wanted
-    by_name = {column.lower(): column for column in reversed(columns)}
-    for name in () if wanted else TEXT_COLUMNS:
-        if name in by_name:
-            return by_name[name]
-    missing = f'no column "{wanted}"' if wanted else "no column that is known to hold text"
-    raise TinyslmError(
-        f"{place} has {missing}; its columns: {', '.join(columns) or 'none'}.",
-        "Name the one that holds the text: --data.text_column NAME",
-    )
 
 
 def _text_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import io
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.data.columns import find_column
 from tinyslm.data.config import DataConfig
+from tinyslm.data.csv_table import PROBLEMS, Table
 from tinyslm.data.documents import PIECE, Tally
-from tinyslm.data.readers import READERS, Chunk, Reader, find_column
+from tinyslm.data.readers import READERS, Chunk, Reader
 from tinyslm.data.sources import HUB, Input, unreadable
 
 TABLE = "table"
@@ -42,22 +42,27 @@ def _table_chunks(opened: Input, texts: Iterable[tuple[int, Any]], tally: Tally)
 
 def _csv_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
     name = opened.source.name
-    lines = io.TextIOWrapper(opened.utf8(config, tally), encoding="utf-8", newline="")
-    csv.field_size_limit(sys.maxsize)
-    header = lines.readline()
-    delimiter = max(",;\t", key=header.count)
-    columns = next(csv.reader([header], delimiter=delimiter), [])
-    column = columns.index(find_column(columns, config.text_column, name))
-    try:
-        rows = csv.reader(lines, delimiter=delimiter)
-        texts = (
-            (number, row[column] if len(row) > column else None) for number, row in enumerate(rows, start=2) if row
-        )
-        yield from _table_chunks(opened, texts, tally)
-    except csv.Error as error:
-        raise unreadable(name, error) from error
-    finally:
-        lines.detach()
+    table = Table(opened.utf8(config, tally), name, tabs=opened.source.suffix == ".tsv", limit=config.max_record_bytes)
+    if not table.columns:  # empty, or not text: counted
+        return
+    if table.named_rows:
+        tally.add("named_rows", name)
+    column = find_column(table.columns, config.text_column, name, (row.cells for row in table.sample), tally)
+    yield from _table_chunks(opened, _cells(table, table.columns.index(column), name, config, tally), tally)
+
+
+def _cells(table: Table, column: int, name: str, config: DataConfig, tally: Tally) -> Iterator[tuple[int, str | None]]:
+    """The line and the text of each row; one that cannot be read is counted, or an error with `strict`."""
+    for row in table:
+        if row.problem:
+            tally.add(row.problem, f"{name}:{row.line}")
+            if config.strict:
+                raise TinyslmError(
+                    f"The row in line {row.line} of {name} cannot be read: {PROBLEMS[row.problem]}.",
+                    "Correct that line, or run without strict to have such rows counted.",
+                )
+        if row.cells:
+            yield row.line, row.cells[column] if len(row.cells) > column else None
 
 
 def _parquet_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
@@ -72,7 +77,8 @@ def _parquet_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator
     )
     try:
         table = pyarrow.parquet.ParquetFile(stream)
-        column = find_column(table.schema_arrow.names, config.text_column, name)
+        sample = (tuple(row.values()) for batch in table.iter_batches(batch_size=ROWS) for row in batch.to_pylist())
+        column = find_column(table.schema_arrow.names, config.text_column, name, sample, tally)
         batches = table.iter_batches(batch_size=ROWS, columns=[column])
         texts = (text for batch in batches for text in batch.column(0).to_pylist())
         yield from _table_chunks(opened, enumerate(texts, start=1), tally)
@@ -98,7 +104,7 @@ def _hub_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chu
         ) from error
     if first is None:
         return
-    column = find_column(list(first), config.text_column, name)
+    column = find_column(list(first), config.text_column, name, [tuple(first.values())], tally)
     texts = (row.get(column) for part in ((first,), rows) for row in part)
     yield from _table_chunks(opened, enumerate(texts, start=1), tally)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -16,11 +15,12 @@ from typing import Any, BinaryIO
 import xxhash
 
 from tinyslm.core.errors import TinyslmError, did_you_mean, require_extra
+from tinyslm.core.text_files import without_mark
+from tinyslm.data.csv_table import PROBLEMS, Table
 
 LONGEST_LINE = 1 << 26
 """Bytes of a line of text or JSON; a longer one is told as that row's problem."""
 
-BOM = b"\xef\xbb\xbf"
 KINDS = ("jsonl", "csv", "parquet", "text")
 _ENDINGS = {
     ".jsonl": "jsonl",
@@ -68,27 +68,27 @@ class Rows:
         """Every row; those that are broken carry their problem. Raises `TinyslmError` for what is no such file."""
         reader = {"csv": self._csv, "parquet": self._parquet}.get(self.kind, self._lines)
         digest = xxhash.xxh3_64()
-        with self._path.open("rb") if self._path else nullcontext(sys.stdin.buffer) as stream:
+        with self._path.open("rb") if self._path else nullcontext(sys.stdin.buffer) as self._raw:
+            stream = self._raw if self.kind == "parquet" else without_mark(self._raw, self.place)
             for number, (values, problem) in enumerate(reader(stream), start=1):
                 digest.update(json.dumps([values, problem], sort_keys=True, default=str).encode())
                 yield Row(number, values, problem, digest.hexdigest())
 
     def _lines(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
         """Lines of JSON or text; empty ones do not count."""
-        done = 0
+        done, size = 0, self._size
         for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
                 done += len(line) + self._skip_line(stream)
                 yield {}, f"the line is longer than {LONGEST_LINE} bytes"
                 continue
-            text = line.removeprefix(BOM) if not done else line
             done += len(line)
-            self.share = done / self._size if self._size else None
-            if not text.strip():
+            self.share = min(1.0, done / size) if size else None
+            if not line.strip():
                 continue
             if not self.kind:
-                self.kind = "jsonl" if _object(text)[0] is not None else "text"
-            yield _read_json(text) if self.kind == "jsonl" else _read_line(text)
+                self.kind = "jsonl" if _object(line)[0] is not None else "text"
+            yield _read_json(line) if self.kind == "jsonl" else _read_line(line)
 
     def _skip_line(self, stream: BinaryIO) -> int:
         skipped = 0
@@ -99,26 +99,21 @@ class Rows:
         return skipped
 
     def _csv(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
-        lines = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="strict", newline="")
-        csv.field_size_limit(LONGEST_LINE)
+        """Rows of a table; columns without a name are left out."""
+        tabs = self._path is not None and self._path.suffix.lower() == ".tsv"
         try:
-            header = lines.readline()
-            delimiter = max(",;\t", key=header.count)
-            columns = next(csv.reader([header], delimiter=delimiter), [])
-            if len(set(columns)) < len(columns):
+            table = Table(stream, self.place, tabs=tabs, limit=LONGEST_LINE)
+            named = [column for column in table.columns if column]
+            if len(set(named)) < len(named):
                 raise TinyslmError(f"{self.place} has two columns of one name.", "Give its columns different names.")
-            for cells in csv.reader(lines, delimiter=delimiter):
+            for row in table:
                 if self._size:
-                    self.share = stream.tell() / self._size  # a block is read ahead
-                if not cells:
-                    continue
-                wrong = len(cells) != len(columns)
-                problem = f"the row has {len(cells)} cells, the header {len(columns)}" if wrong else ""
-                yield dict(zip(columns, cells, strict=False)), problem
-        except (csv.Error, UnicodeDecodeError) as error:
+                    self.share = min(1.0, self._raw.tell() / self._size)  # a block is read ahead
+                problem = f"the row in line {row.line} cannot be read: {PROBLEMS[row.problem]}" if row.problem else ""
+                values = zip(table.columns, row.cells, strict=False)
+                yield {column: cell for column, cell in values if column}, problem
+        except UnicodeDecodeError as error:
             raise TinyslmError(f"{self.place} is no CSV file in UTF-8 ({error}).", "Save it as such.") from None
-        finally:
-            lines.detach()
 
     def _parquet(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
         try:

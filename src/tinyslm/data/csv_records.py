@@ -1,0 +1,167 @@
+"""Records of delimited text (CSV, TSV): lines in, cells out, where every quote is accounted for.
+
+Python's `csv` takes a quote that is never closed for one cell up to the next quote, or to the end of the file. Here
+such a record is a problem of its own, and reading goes on in the line after the one it began in.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO, NamedTuple
+
+from tinyslm.core.errors import TinyslmError
+
+UNCLOSED = "unclosed_quotes"
+LONG = "long_records"
+MOST_AGAIN = 64  # times that a line is read, on average: in files that are mostly sound, hardly any is read twice
+
+
+class Line(NamedTuple):
+    """A physical line: its number from 1 on, its text, how it ends, and whether it was too long to be kept."""
+
+    number: int
+    text: str
+    end: str
+    long: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The cells of a row that begins in `line`. problem: why it has none or not the right number of them."""
+
+    line: int
+    cells: list[str] = field(default_factory=list)
+    problem: str = ""
+
+
+class Lines:
+    """Lines that can be put back: a record that is none is read again from its second line on."""
+
+    def __init__(self, lines: Iterator[Line], name: str = "") -> None:
+        """name: of the file, for errors."""
+        self._lines, self._name = lines, name
+        self._back: deque[Line] = deque()
+        self._again = -MOST_AGAIN  # how many more lines were put back than may be
+
+    def next(self) -> Line | None:
+        """The next one; `None` at the end."""
+        if self._back:
+            return self._back.popleft()
+        self._again -= MOST_AGAIN
+        return next(self._lines, None)
+
+    def put_back(self, lines: list[Line]) -> None:
+        """Let `lines` come next. Raises `TinyslmError` where that happens so often that reading would never end."""
+        self._back.extendleft(reversed(lines))
+        self._again += len(lines)
+        if self._again > 0:
+            raise TinyslmError(
+                f"{self._name} has quotes all over that open and do not close, up to line {lines[0].number}.",
+                "Write each quote within a cell twice, or the file without quotes, separated by tabs, as .tsv.",
+            )
+
+
+def read_lines(stream: BinaryIO, limit: int) -> Iterator[Line]:
+    r"""The lines of a stream of UTF-8, ended by `\n`, `\r\n` or `\r`; of one over `limit` characters, nothing is kept.
+
+    Raises `UnicodeDecodeError`.
+    """
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    number = 0
+    while line := text.readline(limit + 2):
+        number += 1
+        bare = line.rstrip("\r\n")
+        end = line[len(bare) :]
+        long = len(bare) > limit
+        while long and not end and (more := text.readline(limit)):
+            end = more[len(more.rstrip("\r\n")) :]
+        yield Line(number, "" if long else bare, end, long)
+
+
+class Dialect:
+    """How cells are separated and quoted. delimiter: one character; empty: a line is one cell."""
+
+    def __init__(self, delimiter: str, *, quoted: bool = True) -> None:
+        self.delimiter = delimiter or "\0"
+        self.quoted = quoted
+        space = "" if delimiter == " " else " *+"
+        closed = f"{space}(?={re.escape(self.delimiter)}|\\Z)"
+        self._cell = re.compile(f'{space}"([^"]*+(?:""[^"]*+)*+)"{closed}')
+        self._careless = re.compile(f'{space}"(.*?)"{closed}')  # quotes within it are not doubled: `"a "b" c"`
+        self._opening = re.compile(f'{space}"')
+        self._inside = re.compile('[^"]*+(?:""[^"]*+)*+')
+        self._closed = re.compile(closed)
+
+    def records(self, lines: Lines, limit: int) -> Iterator[Record]:
+        """All records but empty lines; one of several lines has at most about `limit` characters."""
+        while (line := lines.next()) is not None:
+            if line.long:
+                yield Record(line.number, problem=LONG)
+            elif not line.text:
+                continue
+            elif not self.quoted or '"' not in line.text:
+                yield Record(line.number, line.text.split(self.delimiter))
+            else:
+                yield self._record(line, lines, limit)
+
+    def _record(self, line: Line, lines: Lines, limit: int) -> Record:
+        cells: list[str] = []
+        taken: list[Line] = []  # lines after the first one
+        text, place, careless = line.text, 0, True
+        while True:
+            if found := self._cell.match(text, place):
+                cells.append(found[1].replace('""', '"'))
+                place = found.end()
+            elif (opening := self._opening.match(text, place)) and self._stays_open(text, opening.end()):
+                rest = self._close(text[opening.end() :] + (taken[-1] if taken else line).end, lines, taken, limit)
+                if rest is None:
+                    lines.put_back(taken)
+                    return Record(line.number, problem=UNCLOSED)
+                cell, place = rest
+                cells.append(cell)
+                text = taken[-1].text
+            else:
+                found = self._careless.match(text, place) if careless and opening else None
+                careless = careless and not (opening and not found)  # what one cell does not find, no later one does
+                cell, place = (found[1], found.end()) if found else self._unquoted(text, place)
+                if taken and '"' in cell:  # what seemed to close the quote opens another one
+                    lines.put_back(taken)
+                    return Record(line.number, problem=UNCLOSED)
+                cells.append(cell)
+            if place == len(text):
+                return Record(line.number, cells)
+            place += 1
+
+    def _stays_open(self, text: str, start: int) -> bool:
+        found = self._inside.match(text, start)
+        return found is not None and found.end() == len(text)
+
+    def _close(self, begun: str, lines: Lines, taken: list[Line], limit: int) -> tuple[str, int] | None:
+        """The cell that begins with `begun` and is closed in a further line, and where in that line it ends.
+
+        `None`: nothing closes it, as far as one may look, or what would is followed by neither a delimiter nor the end.
+        """
+        parts, size = [begun], len(begun)
+        while (line := lines.next()) is not None:
+            taken.append(line)
+            size += len(line.text) + len(line.end)
+            if line.long or size > limit:
+                return None
+            found = self._inside.match(line.text)
+            end = found.end() if found else 0
+            parts.append(line.text[:end])
+            if end < len(line.text):
+                closed = self._closed.match(line.text, end + 1)
+                return ("".join(parts).replace('""', '"'), closed.end()) if closed else None
+            parts.append(line.end)
+        return None
+
+    def _unquoted(self, text: str, place: int) -> tuple[str, int]:
+        """A cell up to the next delimiter: `5" pipe`, `"So" he said`."""
+        end = text.find(self.delimiter, place)
+        end = len(text) if end < 0 else end
+        return text[place:end], end

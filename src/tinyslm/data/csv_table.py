@@ -1,0 +1,169 @@
+"""A table in delimited text: its dialect and columns, found by looking at its first rows, and its rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import BinaryIO
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.csv_records import LONG, UNCLOSED, Dialect, Line, Lines, Record, read_lines
+
+UNEVEN = "uneven_rows"
+SHORT = "short_rows"
+PROBLEMS = {
+    UNCLOSED: "a quote opens in it that is not closed",
+    LONG: "it is too long",
+    UNEVEN: "it has more cells than the header",
+    SHORT: "it has fewer cells than the header",
+}
+"""What can be wrong with a record, as the end of a sentence about a row or line."""
+
+_LOOKED_AT = 300  # lines
+_LOOKED_AT_SIZE = 1 << 18  # characters
+_SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_QUOTED = re.compile(r'"[^"]*(""[^"]*)*"')
+
+
+class Table:
+    """A table of UTF-8 text; iterate over its rows once.
+
+    Understood: delimiters `,`, `;`, tab, `|` and (as R writes them) space; Excel's line `sep=;`; names and cells of
+    several lines; quotes that are doubled, or careless but unambiguous; trailing delimiters; a header one column
+    shorter than the rows, as R writes it where rows have names.
+
+    Attributes: `columns`: names, white space as single spaces; that of row names is empty. `named_rows`: whether the
+    header lacked a name for row names. `sample`: the first rows, without those that have a problem.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, *, tabs: bool = False, limit: int) -> None:
+        """tabs: a `.tsv` file, in which quotes have a meaning only if all of them fit. limit: characters of a record.
+
+        Raises `TinyslmError` when the header cannot be read, `UnicodeDecodeError` when the stream is not UTF-8.
+        """
+        self._limit = limit
+        self._lines = Lines(read_lines(stream, limit), name)
+        head, cut = self._head()
+        delimiter = self._delimiter_line(head)
+        self._dialect, self.named_rows = _dialect(head, delimiter, cut=cut, tabs=tabs)
+        first = _records(head, self._dialect, cut=cut)
+        self._lines.put_back(head)
+        self._records = self._dialect.records(self._lines, limit)
+        header = next(self._records, Record(1))
+        if header.problem:
+            raise TinyslmError(
+                f"The header of {name} in line {header.line} cannot be read: {PROBLEMS[header.problem]}.",
+                "Correct that line.",
+            )
+        names = [" ".join(cell.split()) for cell in header.cells]
+        self.columns = ["", *names] if self.named_rows else names
+        self.sample = [row for row in map(self._fitted, first[1:]) if not row.problem]
+
+    def __iter__(self) -> Iterator[Record]:
+        """Every row, with as many cells as there are columns; `SHORT` ones with fewer, other problems without any."""
+        return map(self._fitted, self._records)
+
+    def _head(self) -> tuple[list[Line], bool]:
+        """The first lines that are not empty, and whether there are more."""
+        head: list[Line] = []
+        size = 0
+        while len(head) < _LOOKED_AT and size < _LOOKED_AT_SIZE:
+            line = self._lines.next()
+            if line is None:
+                return head, False
+            if head or line.text or line.long:
+                head.append(line)
+                size += len(line.text)
+        return head, True
+
+    def _delimiter_line(self, head: list[Line]) -> str:
+        """The delimiter that Excel's first line names, which is taken away; "" without one."""
+        found = _SEP.fullmatch(head[0].text) if head else None
+        if found:
+            del head[0]
+        return found[1] if found else ""
+
+    def _fitted(self, row: Record) -> Record:
+        wanted, cells = len(self.columns), row.cells
+        if row.problem or len(cells) == wanted:
+            return row
+        if len(cells) > wanted:
+            return Record(row.line, problem=UNEVEN) if any(cells[wanted:]) else Record(row.line, cells[:wanted])
+        if any(self.columns[len(cells) :]):
+            return Record(row.line, cells, SHORT)
+        return Record(row.line, [*cells, *[""] * (wanted - len(cells))])
+
+
+def _records(head: list[Line], dialect: Dialect, *, cut: bool) -> list[Record]:
+    """The records in the first lines, without the last one where that may go on."""
+    found = list(dialect.records(Lines(iter(head)), sum(len(line.text) + 2 for line in head)))
+    if cut and len(found) > 1:
+        last = next((at for at, record in enumerate(found) if record.problem == UNCLOSED), len(found))
+        del found[max(1, min(last, len(found) - 1)) :]
+    return found
+
+
+def _dialect(head: list[Line], delimiter: str, *, cut: bool, tabs: bool) -> tuple[Dialect, bool]:
+    """The dialect of a table, and whether its rows have names that the header has no column for."""
+    if tabs and not delimiter and head and "\t" in head[0].text:
+        delimiter = "\t"
+    best, best_key, names = Dialect(delimiter), (-1.0, 0), False
+    broken: Dialect | None = None  # one in which the header cannot be read
+    for candidate in delimiter or ",;\t|":
+        dialect = Dialect(candidate, quoted=not (tabs and candidate == "\t") or _quotes_fit(head, cut=cut))
+        records = _records(head, dialect, cut=cut)
+        width, share, named = _fit(records, head)
+        if records and records[0].problem and candidate in head[0].text:
+            broken = broken or dialect
+        if (width > 1 or named) and (key := (round(share, 1), width)) > best_key:
+            best, best_key, names = dialect, key, named
+    if best_key[0] < 0 and broken:
+        return broken, False
+    if best_key[0] < 0 and not delimiter and head:
+        spaced = Dialect(" ")
+        _, _, names = _fit(_records(head, spaced, cut=cut), head)
+        if names and _QUOTED.match(head[0].text):
+            return spaced, True
+        return Dialect(""), False
+    return best, names
+
+
+def _fit(records: list[Record], head: list[Line]) -> tuple[int, float, bool]:
+    """How many columns the header names, which share of the rows has as many cells, and whether they have one more.
+
+    One more is that of row names: all different, numbers or quoted.
+    """
+    if not records or records[0].problem:
+        return 0, 0.0, False
+    width = len(_trimmed(records[0].cells))
+    rows = [row for row in islice(records, 1, None) if not row.problem]
+    if not rows:
+        return width, float(len(records) == 1), False
+    fitting = sum(len(row.cells) == width or len(_trimmed(row.cells)) <= width <= len(row.cells) for row in rows)
+    first = {line.number: line.text[:1] for line in head}
+    named = (
+        all(len(row.cells) == width + 1 for row in rows)
+        and any(row.cells[-1] for row in rows)
+        and len({row.cells[0] for row in rows}) == len(rows)
+        and all(row.cells[0].isdigit() or first[row.line] == '"' for row in rows)
+        and not any(cell.startswith(" ") for row in rows for cell in row.cells)
+    )
+    return width, 1.0 if named else fitting / (len(records) - 1), named
+
+
+def _trimmed(cells: list[str]) -> list[str]:
+    """Cells without the empty ones at the end."""
+    end = len(cells)
+    while end > 1 and not cells[end - 1]:
+        end -= 1
+    return cells[:end]
+
+
+def _quotes_fit(head: list[Line], *, cut: bool) -> bool:
+    """Whether quotes in tab-separated lines enclose cells, instead of being part of them."""
+    quoting = [cell for line in head for cell in line.text.split("\t") if cell.startswith('"')]
+    plain = _fit(_records(head, Dialect("\t", quoted=False), cut=cut), head)[1]
+    if plain == 1.0:
+        return bool(quoting) and all(map(_QUOTED.fullmatch, quoting))
+    return _fit(_records(head, Dialect("\t"), cut=cut), head)[1] > plain
