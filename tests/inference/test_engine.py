@@ -2,11 +2,15 @@
 
 import pytest
 import torch
+import transformers
 
 from running import logits_of
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
+from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.torch_runner import TorchRunner
+from tinyslm.model.folder import save_model
 
 FAMILIES = ["qwen3", "llama", "gpt2", "tinyslm"]
 
@@ -27,6 +31,23 @@ def test_logits_with_the_cache_are_those_without(make_engine, family: str, kv_he
     with torch.inference_mode():
         found = logits_of(TorchRunner(model, 12), ids, parts)
         torch.testing.assert_close(found, model(ids), atol=2e-5, rtol=1e-4)
+
+
+def test_longrope_generates_what_transformers_does_when_a_text_gets_longer_than_the_original_context(
+    make_engine, tmp_path
+) -> None:
+    factors = {"short_factor": (1.0, 1.1, 1.4, 2.0), "long_factor": (1.5, 3.0, 7.0, 9.0)}
+    scaling = {"kind": "longrope", "factor": 2.0, "original_context": 24, **factors}
+    engine = make_engine("phi3", endless=True, context=64, rope_scaling=scaling, tied=False)
+    engine = BatchEngine(engine.model, engine.tokenizer, EngineOptions(limits=Limits(rows=8)))
+    save_model(engine.model, tmp_path / "model", engine.tokenizer)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    # The second one begins with blocks that were short in the first; the third repeats what can be guessed.
+    for prompt in ("a text of 20 letters", "a text of 20 letters that is long now", "abcabcabcabcabcabcabc"):
+        ids = torch.tensor([engine.tokenizer.encode(prompt)])
+        wanted = theirs.generate(ids, do_sample=False, max_new_tokens=20, pad_token_id=0)[0, ids.shape[1] :].tolist()
+        (found,) = engine.complete(prompt, SamplingSettings(temperature=0, max_tokens=20))
+        assert found.text == engine.tokenizer.decode(wanted), prompt
 
 
 def test_greedy_generation_equals_the_slow_way(make_engine) -> None:

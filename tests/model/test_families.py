@@ -19,6 +19,13 @@ from tinyslm.model.folder import load_model, read_model_config, save_model
 SMALL = {"vocab_size": 320, "dim": 64, "depth": 3, "context": 48, "heads": 4}
 YARN = {"kind": "yarn", "factor": 2.0, "original_context": 24}
 LLAMA3 = {"kind": "llama3", "factor": 8.0, "original_context": 24}
+LONGROPE = {
+    "kind": "longrope", "original_context": 24, "short_factor": (1.0, 1.1, 1.4, 2.0),
+    "long_factor": (1.2, 2.0, 5.0, 9.0),
+}  # fmt: skip
+PHI_SCALING = {
+    "rope_type": "longrope", "short_factor": [1.0, 1.1, 1.2, 1.3, 2, 2.5], "long_factor": [1.5, 2, 3, 4, 5, 6.5],
+}  # fmt: skip
 OURS: dict[str, dict[str, Any]] = {
     "qwen3": {"kv_heads": 2, "head_dim": 32, "ffn_dim": 128, "rope_theta": 5e4},
     "qwen3 tied": {"kv_heads": 4, "tied": True},
@@ -56,6 +63,8 @@ OURS: dict[str, dict[str, Any]] = {
     "phi gelu": {"feed_forward": "gelu", "tied": True, "kv_heads": 2, "rotary_share": 0.25},
     "phi3": {"window": 8},
     "phi3 partial": {"rotary_share": 0.75, "tied": True},
+    "phi3 longrope, short": {"rotary_share": 0.5, "tied": True, "rope_scaling": {**LONGROPE, "original_context": 44}},
+    "phi3 longrope, long": {"rotary_share": 0.5, "rope_scaling": {**LONGROPE, "factor": 2.0, "attention_factor": 1.3}},
     "gpt_neox": {},
     "gpt_neox serial": {"residual": "serial", "attention_bias": False, "output_bias": False, "rotary_share": 1.0},
     "gpt2": {},
@@ -101,6 +110,11 @@ THEIRS: dict[str, dict[str, Any]] = {
     },
     "Phi": {},
     "Phi3": {"pad_token_id": 0, "sliding_window": 8},
+    "Phi3 longrope, crossed": {
+        "pad_token_id": 0, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 16,
+        "rope_scaling": PHI_SCALING, "tie_word_embeddings": True,
+    },
+    "Phi3 longrope, short": {"pad_token_id": 0, "partial_rotary_factor": 0.75, "rope_scaling": PHI_SCALING},
     "GPTNeoX": {},
     "GPTNeoX serial": {"use_parallel_residual": False, "hidden_act": "gelu_new"},
     "GPT2": {},
@@ -340,6 +354,37 @@ def test_granite_models_with_experts_or_mamba_layers_are_refused_by_name(change:
         read_model_config(changed(tmp_path, change, "granitemoehybrid"))
 
 
+@pytest.mark.parametrize("name", ["su", "yarn"])
+def test_old_names_of_longrope_are_read_as_transformers_reads_them(name: str, tmp_path: Path) -> None:
+    folder = changed(tmp_path, {"rope_parameters": None}, "phi3 longrope, long")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    scaling = {key: value for key, value in config["rope_scaling"].items() if key not in ("rope_type", "factor")}
+    path.write_text(json.dumps({**config, "rope_scaling": {**scaling, "type": name}}))
+    assert read_model_config(folder).rope_scaling.kind == "longrope"
+    ids = torch.randint(0, 300, (1, 40))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            load_model(folder)(ids), opened_by_transformers(folder)(ids).logits, atol=1e-4, rtol=0
+        )
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        {"type": "longrope", "short_factor": [1.0, 2.0]},
+        {"type": "longrope", "short_factor": [1.0, 2.0], "long_factor": [1.0, 2.0]},  # four pairs of values turn
+        {"type": "longrope", "short_factor": [1.0] * 4, "long_factor": [1.0, 2.0, 3.0, 0.0]},
+        {"type": "yarn", "factor": 4.0},
+        {"type": "linear", "factor": 4.0},
+    ],
+    ids=str,
+)
+def test_scalings_that_a_phi_cannot_have_are_refused(scaling: dict, tmp_path: Path) -> None:
+    with pytest.raises(TinyslmError):
+        read_model_config(changed(tmp_path, {"rope_scaling": scaling, "rope_parameters": None}, "phi3 longrope, long"))
+
+
 def test_key_heads_of_null_are_as_many_as_query_heads(tmp_path: Path) -> None:
     assert read_model_config(changed(tmp_path, {"num_key_value_heads": None}, "mistral")).kv_heads == 4
 
@@ -379,6 +424,7 @@ def changed(tmp_path: Path, change: dict, case: str = "qwen3") -> Path:
         ("qwen3", {"attention_bias": True}, "output_bias"),
         ("qwen3", {"unrotated_layers": (1,)}, "unrotated_layers"),
         ("granite", {"rotary_share": 0.5}, "rotary_share"),
+        ("phi3", {"rope_scaling": YARN}, "none or longrope"),
         ("granitemoehybrid", {"unrotated_layers": (1,)}, "unrotated_layers"),
         ("llama", {"window_layers": (1,)}, "window"),
         ("mistral", {"window": 8, "window_layers": (9,)}, "window_layers"),

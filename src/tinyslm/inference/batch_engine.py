@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from threading import Condition, RLock, Thread
@@ -84,7 +84,8 @@ class BatchEngine(Engine):
         self._runner = (runner or best_runner)(model, blocks)
         self.name = self._runner.name
         self._guesser = guesser or partial(LookUp, self._options.guesses)
-        self._scheduler = Scheduler(BlockPool(blocks), self._runner.block_size, self._options.limits)
+        limits = replace(self._options.limits, switch=model.config.switch_length)
+        self._scheduler = Scheduler(BlockPool(blocks), self._runner.block_size, limits)
         self._samples: dict[Tokens, Sample] = {}
         self._guessers: dict[Tokens, Guesser] = {}
         self._arrived: deque[Sample] = deque()
@@ -249,6 +250,7 @@ class BatchEngine(Engine):
             if sample.healing is not None:
                 continue
             room = min(sample.most - sample.generated, self.context - len(tokens.tokens)) - 1
+            room = min(room, self._scheduler.room(tokens))
             if room > 0 and (ids := self._guessers[tokens].guess(tokens.tokens, room)):
                 guesses[tokens] = ids
         return guesses
@@ -331,7 +333,7 @@ class BatchEngine(Engine):
             return
         self._totals["generated"] += len(sample.fresh) - sample.echoed
         tokens.chain = ()
-        tokens.tokens.extend(sample.fresh)
+        self._scheduler.extend(tokens, sample.fresh)
         if not sample.finish and len(tokens.tokens) > self.context:  # full: forget the older half
             self._scheduler.restart(tokens, tokens.tokens[-(self.context // 2) :])
         self._tell(sample)
@@ -371,6 +373,7 @@ def _rows(works: list[Work]) -> Rows:
         sequences=np.repeat(np.arange(len(works)), counts).astype(np.int32),
         tables=tables,
         wanted=np.concatenate(wanted).astype(np.int32),
+        lengths=np.array([max(len(one.sequence.tokens), one.start + len(one.ids)) for one in works], np.int32),
     )
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from tinyslm.inference.blocks import ROOT, BlockPool, chain
 
+LONG = b"long"
+"""The key before the first block of sequences that are longer than `Limits.switch`."""
+
 
 @dataclass(eq=False)
 class Sequence:
@@ -60,12 +63,14 @@ class Work:
 @dataclass(frozen=True)
 class Limits:
     """sequences: most that run side by side. rows: most rows of a step in which nobody is being generated; busy_rows:
-    most rows of prompts in a step beside others' tokens.
+    most rows of prompts in a step beside others' tokens. switch: a sequence that gets longer than this is computed
+    again from its beginning, since its first tokens have other keys and values then (0: never).
     """
 
     sequences: int = 64
     rows: int = 512
     busy_rows: int = 64
+    switch: int = 0
 
 
 class Scheduler:
@@ -95,6 +100,18 @@ class Scheduler:
         self._release(sequence)
         sequence.tokens = list(tokens)
         self._reuse(sequence)
+
+    def extend(self, sequence: Sequence, tokens: Seq[int]) -> None:
+        """Append drawn tokens."""
+        before = self._root(sequence)
+        sequence.tokens.extend(tokens)
+        if self._root(sequence) != before:
+            self.restart(sequence, sequence.tokens)
+
+    def room(self, sequence: Sequence) -> int:
+        """How many tokens may be guessed beyond the next one before everything must be computed again."""
+        left = self._limits.switch - len(sequence.tokens)
+        return left if self._limits.switch and left >= 0 else 1 << 30
 
     def plan(self, guesses: dict[Sequence, list[int]] | None = None) -> list[Work]:
         """The work of the next step; `guesses`: tokens that may follow a sequence's own, to be checked on the way.
@@ -180,7 +197,7 @@ class Scheduler:
 
     def _reuse(self, sequence: Sequence) -> None:
         """Take the blocks that hold its beginning already; the last token is always computed, for its logits."""
-        key = ROOT
+        key = self._root(sequence)
         for start in range(0, len(sequence.tokens) - self._size, self._size):
             key = chain(key, sequence.tokens[start : start + self._size])
             block = self.pool.share(key)
@@ -193,9 +210,15 @@ class Scheduler:
     def _name_full(self, sequence: Sequence, tokens: list[int]) -> None:
         while (len(sequence.keys) + 1) * self._size <= sequence.stored:
             start = len(sequence.keys) * self._size
-            key = chain(sequence.keys[-1] if sequence.keys else ROOT, tokens[start : start + self._size])
+            key = chain(
+                sequence.keys[-1] if sequence.keys else self._root(sequence), tokens[start : start + self._size]
+            )
             self.pool.name(sequence.table[len(sequence.keys)], key)
             sequence.keys.append(key)
+
+    def _root(self, sequence: Sequence) -> bytes:
+        """Blocks of short and of long sequences are not shared."""
+        return LONG if 0 < self._limits.switch < len(sequence.tokens) else ROOT
 
     def _release(self, sequence: Sequence) -> None:
         for block in reversed(sequence.table):  # so that ends of sequences are given up before their beginnings

@@ -33,8 +33,8 @@ class TorchRunner:
         self.vocab_size = config.vocab_size
         shape = (config.depth, blocks, BLOCK, config.kv_heads, config.head_dim)
         self._keys, self._values = (_zeros(shape, model.dtype, model.device) for _ in range(2))
-        # With dynamic scaling, the length of the sequence decides how its tokens are turned.
-        self._together = config.rope_scaling.kind != "dynamic"
+        # With these scalings, the length of the sequence decides how its tokens are turned.
+        self._together = config.rope_scaling.kind != "dynamic" and not config.switch_length
 
     @torch.inference_mode()
     def run(self, rows: Rows) -> NDArray[np.float32]:
@@ -83,7 +83,8 @@ class TorchRunner:
         if config.window:
             window_mask = mask & (places_s > positions_bt[..., None] - config.window)[:, None]
         trunk = self.model.model
-        sight = trunk.see(positions_bt, mask, window_mask, length)
+        in_all = int(rows.lengths[sequences].max()) if rows.lengths is not None and config.switch_length else length
+        sight = trunk.see(positions_bt, mask, window_mask, in_all)
         ids_bt = torch.from_numpy(rows.ids[places_bt].astype(np.int64)).to(device)
         return trunk.run(ids_bt, sight, cache)
 

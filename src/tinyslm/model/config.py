@@ -3,6 +3,7 @@
 Hugging Face's names (`hidden_size` and friends) appear only in `families/`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
@@ -17,8 +18,8 @@ GATED = ("swiglu", "geglu")
 class RopeScaling(Section):
     """How rotary frequencies are changed so that a model reads further than it was trained for."""
 
-    kind: Literal["none", "linear", "dynamic", "llama3", "yarn"] = Field(
-        default="none", description="The method: none, linear, dynamic (NTK), llama3 or yarn."
+    kind: Literal["none", "linear", "dynamic", "llama3", "yarn", "longrope"] = Field(
+        default="none", description="The method: none, linear, dynamic (NTK), llama3, yarn or longrope."
     )
     factor: float = Field(default=1.0, ge=1, description="How many times the original context is stretched.")
     original_context: int = Field(default=0, ge=0, description="Context that the model was trained for (0: context).")
@@ -27,11 +28,19 @@ class RopeScaling(Section):
     beta_fast: float = Field(default=32.0, gt=0, description="yarn: faster waves than this are kept.")
     beta_slow: float = Field(default=1.0, gt=0, description="yarn: slower waves than this are stretched.")
     attention_factor: float = Field(
-        default=0.0, ge=0, description="yarn: what queries and keys are multiplied by (0: follows from factor)."
+        default=0.0,
+        ge=0,
+        description="yarn, longrope: what queries and keys are multiplied by (0: follows from factor).",
     )
     mscale: float = Field(default=0.0, ge=0, description="yarn: weight of the numerator of that factor.")
     mscale_all_dim: float = Field(default=0.0, ge=0, description="yarn: weight of the denominator of that factor.")
     truncate: bool = Field(default=True, description="yarn: round the bounds of the ramp to whole dimensions.")
+    short_factor: tuple[float, ...] = Field(
+        default=(), description="longrope: divisor of each frequency in texts of up to original_context tokens."
+    )
+    long_factor: tuple[float, ...] = Field(
+        default=(), description="longrope: divisor of each frequency in longer texts."
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -39,6 +48,11 @@ class RopeScaling(Section):
             raise ValueError(
                 f"high_freq_factor ({self.high_freq_factor}) must be more than low_freq_factor ({self.low_freq_factor})"
             )
+        if self.kind == "longrope" and self.original_context == 1:
+            raise ValueError("longrope takes an original_context of more than 1")
+        wrong = [value for value in (*self.short_factor, *self.long_factor) if not 0 < value < math.inf]
+        if wrong:
+            raise ValueError(f"short_factor and long_factor must be positive numbers (given: {wrong[0]})")
         return self
 
 
@@ -175,6 +189,13 @@ class ModelConfig(Section):
         if self.positions == "rope" and self.rotary_dim % 2:
             what = "head_dim" if self.rotary_share == 1 else "head_dim times rotary_share"
             raise ValueError(f"{what} ({self.rotary_dim}) must be even for rotary positions")
+        if self.rope_scaling.kind == "longrope":
+            counts = {len(self.rope_scaling.short_factor), len(self.rope_scaling.long_factor)}
+            if counts != {self.rotary_dim // 2}:
+                raise ValueError(
+                    f"longrope takes {self.rotary_dim // 2} values each for short_factor and long_factor "
+                    f"(given: {len(self.rope_scaling.short_factor)} and {len(self.rope_scaling.long_factor)})"
+                )
         if self.window_layers and not self.window:
             raise ValueError("window_layers are given, but no window")
         for key in ("window_layers", "unrotated_layers"):
@@ -204,9 +225,16 @@ class ModelConfig(Section):
     @property
     def longest(self) -> int:
         """Longest sequence in tokens, with what stretched rotary frequencies add to the context."""
-        if self.rope_scaling.kind == "none":
+        if self.rope_scaling.kind in ("none", "longrope"):
             return self.context
         return max(self.context, int((self.rope_scaling.original_context or self.context) * self.rope_scaling.factor))
+
+    @property
+    def switch_length(self) -> int:
+        """With longrope, the longest text in tokens that is read with the short factors; 0 where none is longer."""
+        scaling = self.rope_scaling
+        original = scaling.original_context if scaling.kind == "longrope" else 0
+        return original if original < self.context else 0
 
     @property
     def rotary_dim(self) -> int:
@@ -223,7 +251,7 @@ def _with_original(given: Mapping[str, Any]) -> Any:
     """Scaled positions with their original context: the model's own unless given."""
     scaling = given.get("rope_scaling", {})
     values = scaling.model_dump() if isinstance(scaling, RopeScaling) else scaling
-    if not isinstance(values, Mapping) or values.get("kind") not in ("llama3", "yarn"):
+    if not isinstance(values, Mapping) or values.get("kind") not in ("llama3", "yarn", "longrope"):
         return scaling
     return {**values, "original_context": values.get("original_context") or given.get("context", 256)}
 

@@ -114,8 +114,11 @@ class Trunk(nn.Module):
                 "Shorten the text, or train a model with a larger context (--model.context).",
             )
         device = ids_bt.device
+        longest = length
+        if padding_b is not None and self.config.switch_length:
+            longest -= int(padding_b.min())
         window_mask = mask(length, self.config.window, padding_b, device) if self.config.window else None
-        sight = self.see(positions(length, padding_b, device), mask(length, 0, padding_b, device), window_mask, length)
+        sight = self.see(positions(length, padding_b, device), mask(length, 0, padding_b, device), window_mask, longest)
         return self.run(ids_bt, sight)
 
     def see(self, positions_bt: Tensor, mask: Tensor | None, window_mask: Tensor | None, length: int) -> Sight:

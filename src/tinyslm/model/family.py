@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.renaming import Rule
-from tinyslm.model.rope_fields import ROPE_FIELDS, rope_from_hf, rope_to_hf
+from tinyslm.model.rope_fields import KINDS, ROPE_FIELDS, rope_from_hf, rope_to_hf
 
 if TYPE_CHECKING:
     from tinyslm.model.config import ModelConfig
@@ -84,6 +84,10 @@ class Family:
     """Settings that need more than a table."""
     habits: Callable[[int, int], dict[str, Any]] = lambda dim, depth: {}
     """Defaults that follow from `dim` and `depth`."""
+    rope_kinds: Mapping[str, str] = field(default_factory=lambda: KINDS)
+    """Hugging Face's `rope_type` -> our kind of scaling, where transformers has it in this family."""
+    original_context: int = 0
+    """Where transformers reads `original_max_position_embeddings` beside the scaling: what it is if absent."""
     rules: Sequence[Rule] = ()
     ignored: Sequence[str] = ()
     """Endings of tensor names that hold no weights (masks and tables that old folders carry)."""
@@ -116,6 +120,10 @@ class Family:
         for part in self.parts:
             fields |= part.write(config)
         if config.positions == "rope":
+            kind, kinds = config.rope_scaling.kind, list(dict.fromkeys(self.rope_kinds.values()))
+            if kind not in kinds:
+                allowed = " or ".join(kinds)
+                raise ValueError(f"rope_scaling.kind is {allowed} in family {self.name} (given: {kind})")
             rope = rope_to_hf(config, partial="rotary_share" in self.absent, local="local_rope_theta" in self.absent)
             fields |= rope | {own: rope[general] for general, own in self.rope_aliases.items()}
         return fields
@@ -152,7 +160,8 @@ class Family:
         for part in self.parts:
             settings |= part.read(hf)
         if settings.get("positions", "rope") == "rope":
-            settings |= rope_from_hf(hf, settings, self.rope_aliases, self._unsupported)
+            kinds, original = self.rope_kinds, self.original_context
+            settings |= rope_from_hf(hf, settings, self.rope_aliases, self._unsupported, kinds=kinds, original=original)
         return _with_heads(settings)
 
     def _without_aliases(self, hf: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,11 @@ ROPE_FIELDS = frozenset(
 )
 """Fields that every family with rotary positions may have."""
 
-_KINDS = {"default": "none", "linear": "linear", "dynamic": "dynamic", "llama3": "llama3", "yarn": "yarn"}
+KINDS: Mapping[str, str] = {
+    "default": "none", "linear": "linear", "dynamic": "dynamic", "llama3": "llama3", "yarn": "yarn",
+    "longrope": "longrope",
+}  # fmt: skip
+"""Hugging Face's `rope_type` -> our kind of scaling, in most families."""
 
 _SCALING = {
     "factor": "factor",
@@ -26,6 +30,8 @@ _SCALING = {
     "mscale": "mscale",
     "mscale_all_dim": "mscale_all_dim",
     "truncate": "truncate",
+    "short_factor": "short_factor",
+    "long_factor": "long_factor",
 }
 """Our setting -> Hugging Face's field, in the scaling of rotary positions."""
 
@@ -44,6 +50,7 @@ _USED = {
         "mscale_all_dim",
         "truncate",
     ),
+    "longrope": ("factor", "original_context", "short_factor", "long_factor", "attention_factor"),
 }
 """The settings that each kind of scaling has."""
 
@@ -74,13 +81,20 @@ def rope_to_hf(config: "ModelConfig", *, partial: bool, local: bool) -> dict[str
 
 
 def rope_from_hf(
-    hf: Mapping[str, Any], settings: Mapping[str, Any], aliases: Mapping[str, str], refuse: Refusal
+    hf: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    aliases: Mapping[str, str],
+    refuse: Refusal,
+    *,
+    kinds: Mapping[str, str] = KINDS,
+    original: int = 0,
 ) -> dict[str, Any]:
     """Our settings; `settings` holds the ones known so far, with what the family takes for absent ones.
 
     Where fields contradict each other, they are read as transformers 5 does: `rope_scaling`, if there is any, replaces
     `rope_parameters` (in Gemma 3, only the entries that both have); what these say comes before the separate fields;
-    and `aliases`, a family's own names of separate fields, replace the usual ones.
+    and `aliases`, a family's own names of separate fields, replace the usual ones. kinds: Hugging Face's `rope_type` ->
+    our kind of scaling, as far as the family has it. original: see `Family.original_context`.
     """
     separate = {name: hf.get(aliases.get(name, name)) for name in ("rope_theta", "partial_rotary_factor")}
     scaling, parameters = hf.get("rope_scaling") or {}, hf.get("rope_parameters") or {}
@@ -99,7 +113,9 @@ def rope_from_hf(
         raise refuse("partial_rotary_factor", share)
     if "rotary_share" in settings:
         found["rotary_share"] = share
-    return found | {"rope_scaling": _scaling(rope, settings, hf, refuse)}
+    if original:
+        rope["original_max_position_embeddings"] = hf.get("original_max_position_embeddings", original)
+    return found | {"rope_scaling": _scaling(rope, settings, hf, refuse, kinds)}
 
 
 def _local_theta(
@@ -111,19 +127,27 @@ def _local_theta(
     return float(parameters.get("rope_theta") or hf.get("rope_local_base_freq") or settings["local_rope_theta"])
 
 
-def _scaling(rope: dict[str, Any], settings: Mapping[str, Any], hf: Mapping[str, Any], refuse: Refusal) -> Any:
+def _scaling(
+    rope: dict[str, Any],
+    settings: Mapping[str, Any],
+    hf: Mapping[str, Any],
+    refuse: Refusal,
+    kinds: Mapping[str, str],
+) -> Any:
     from tinyslm.model.config import RopeScaling
 
     name = rope.get("rope_type", rope.get("type", "default"))
     rope = {key: value for key, value in rope.items() if key not in ("rope_type", "type")}
-    kind = _KINDS.get(name)
+    kind = kinds.get(name)
     if kind is None:
         raise refuse("rope_scaling" if hf.get("rope_scaling") else "rope_parameters", {"rope_type": name, **rope})
-    if kind in ("llama3", "yarn"):
+    if kind in ("llama3", "yarn", "longrope"):
         original = hf.get("original_max_position_embeddings") or settings["context"]
         rope.setdefault("original_max_position_embeddings", original)
-    if kind == "yarn" and "factor" not in rope:
+    if kind in ("yarn", "longrope") and "factor" not in rope:
         rope["factor"] = settings["context"] / rope["original_max_position_embeddings"]
+    if kind == "longrope":
+        rope["factor"] = max(1.0, rope["factor"])  # below 1, it has no effect
     known = {_SCALING[ours]: ours for ours in _USED[kind]}
     if kind == "none" or (kind == "dynamic" and rope.get("original_max_position_embeddings") == settings["context"]):
         rope.pop("original_max_position_embeddings", None)
@@ -133,6 +157,7 @@ def _scaling(rope: dict[str, Any], settings: Mapping[str, Any], hf: Mapping[str,
             raise refuse(f"rope {key}", value)
     if kind == "none":
         return RopeScaling()
-    if "factor" not in rope:
+    needed = {"factor", "short_factor", "long_factor"} if kind == "longrope" else {"factor"}
+    if needed - rope.keys():
         raise refuse("rope_scaling", {"rope_type": name, **rope})
     return RopeScaling.model_validate({"kind": kind, **{known[key]: value for key, value in rope.items()}})

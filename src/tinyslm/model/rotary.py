@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.stretch import stretched
 
+SHORT = 1
+"""A length in tokens for which no scaling that goes by the length of a text has an effect."""
+
 
 class Turn(NamedTuple):
     """By what queries and keys are turned: `[b, t, 1, r]` each (b is 1 where all sequences stand alike).
@@ -30,12 +33,12 @@ class Rotary(nn.Module):
     def __init__(self, config: ModelConfig, theta: float) -> None:
         super().__init__()
         self.config, self.theta = config, theta
-        frequencies, self.scale = stretched(config, theta, config.context)
+        frequencies, self.scale = stretched(config, theta, SHORT)
         # Not part of the weights: it follows from the config.
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, positions_bt: Tensor, length: int) -> Turn:
-        """The turn at each position, for sequences of `length` tokens in all (which "dynamic" scaling depends on)."""
+        """The turn at each position, for sequences of `length` tokens in all (for "dynamic" and "longrope")."""
         grown = self.grown(length)
         frequencies = self.frequencies if grown is None else grown.to(positions_bt.device)
         angles = positions_bt[:, :, None, None].float() * frequencies
@@ -45,12 +48,14 @@ class Rotary(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> "Rotary":
         """Move with the model to its device, and stay fp32 when the weights become something shorter."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.frequencies = stretched(self.config, self.theta, self.config.context)[0].to(self.frequencies.device)
+        self.frequencies = stretched(self.config, self.theta, SHORT)[0].to(self.frequencies.device)
         return self
 
     def grown(self, length: int) -> Tensor | None:
-        """The frequencies for sequences of `length` tokens where they are others than usual ("dynamic" scaling)."""
-        if self.config.rope_scaling.kind != "dynamic" or length <= self.config.context:
+        """The frequencies for sequences of `length` tokens where they differ from those of short ones."""
+        config = self.config
+        limit = config.context if config.rope_scaling.kind == "dynamic" else config.switch_length
+        if not limit or length <= limit:
             return None
         return stretched(self.config, self.theta, length)[0]
 

@@ -2,7 +2,9 @@
 
 linear: all positions divided by a factor (Chen et al., 2023, arXiv:2306.15595). dynamic: a larger base the longer the
 text ("NTK-aware", bloc97 and emozilla, 2023). llama3: slow waves stretched, fast ones kept, as Llama 3.1 was released.
-yarn: the same idea by dimension, with warmer attention (Peng et al., 2023, arXiv:2309.00071).
+yarn: the same idea by dimension, with warmer attention (Peng et al., 2023, arXiv:2309.00071). longrope: a divisor for
+each frequency, one set for texts up to the original context and one for longer texts (Ding et al., 2024,
+arXiv:2402.13753); with the first token beyond the original context, all tokens of a text turn differently.
 """
 
 import math
@@ -27,6 +29,9 @@ def stretched(config: ModelConfig, theta: float, length: int) -> tuple[Tensor, f
         return _llama3(frequencies, scaling, original), 1.0
     if scaling.kind == "yarn":
         return _yarn(frequencies, scaling, original, theta), _attention_factor(scaling)
+    if scaling.kind == "longrope":
+        divisors = scaling.long_factor if length > original else scaling.short_factor
+        return frequencies / torch.tensor(divisors, device="cpu"), longrope_attention_factor(scaling, original)
     return frequencies, 1.0
 
 
@@ -74,3 +79,10 @@ def _attention_factor(scaling: RopeScaling) -> float:
     if scaling.mscale and scaling.mscale_all_dim:
         return warmth(scaling.mscale) / warmth(scaling.mscale_all_dim)
     return warmth(1.0)
+
+
+def longrope_attention_factor(scaling: RopeScaling, original: int) -> float:
+    """What queries and keys are multiplied by: as given, or sqrt(1 + ln factor / ln original) (the paper)."""
+    if scaling.attention_factor:
+        return scaling.attention_factor
+    return math.sqrt(1 + math.log(scaling.factor) / math.log(original)) if scaling.factor > 1 else 1.0

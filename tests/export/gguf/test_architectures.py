@@ -70,6 +70,22 @@ def test_stretched_positions_come_back(scaling: dict) -> None:
     assert ARCHITECTURES["llama"].why_not(model.config, state_tensors(model)) == ""
 
 
+LONGROPE = {
+    "kind": "longrope", "factor": 2.0, "original_context": 256,
+    "short_factor": (1.0, 1.0, 1.5, 1.5, 1.5, 2.0, 2.0, 2.0), "long_factor": (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0),
+}  # fmt: skip
+
+
+def test_longrope_comes_back_for_texts_of_the_original_context() -> None:
+    model = model_of("phi3", context=512, rope_scaling=LONGROPE)
+    architecture = ARCHITECTURES["phi3"]
+    assert architecture.why_not(model.config, state_tensors(model)) == ""
+    assert architecture.metadata(model.config)["phi3.context_length"] == 256
+    settings, _ = there_and_back(model)
+    assert settings["rope_scaling"].pop("attention_factor") == pytest.approx(1.0607, abs=1e-4)  # sqrt(1 + 1 / 8)
+    assert settings["rope_scaling"] == {key: value for key, value in LONGROPE.items() if key != "factor"}
+
+
 def test_divisors_are_those_of_the_model() -> None:
     config = ModelConfig(family="llama", **SIZES, rope_scaling={"kind": "llama3", "factor": 8, "original_context": 512})
     plain = ModelConfig(family="llama", **SIZES)
@@ -85,6 +101,8 @@ def test_divisors_are_those_of_the_model() -> None:
         ("llama", {"rope_scaling": {"kind": "dynamic", "factor": 2}}, "dynamic"),
         ("llama", {"rope_scaling": {"kind": "yarn", "factor": 2, "beta_fast": 16}}, "beta_fast"),
         ("qwen3", {"rope_scaling": {"kind": "llama3", "factor": 8, "original_context": 32}}, "rope_scaling"),
+        ("phi3", {"context": 64, "rope_scaling": {**LONGROPE, "original_context": 24}}, "multiples of 256"),
+        ("llama", {"context": 512, "rope_scaling": LONGROPE}, "rope_scaling = longrope"),
         ("smollm3", {"unrotated_layers": (0,)}, "unrotated_layers"),
         ("gemma3", {"attention_scale": 0.1}, "attention_scale"),
         ("gemma3", {"window": 8, "window_layers": (0, 3)}, "window_layers"),

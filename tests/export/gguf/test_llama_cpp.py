@@ -61,6 +61,12 @@ SETTINGS = {
 }
 
 
+LONGROPE = {
+    "kind": "longrope", "factor": 2.0, "original_context": 256, "short_factor": (1.0, 1.5, 2.0, 3.0),
+    "long_factor": (2.0, 5.0, 9.0, 12.0),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_every_family_computes_the_same(family: str, tmp_path) -> None:
     tokenizer = tokenizer_of("byte")
@@ -89,6 +95,8 @@ def test_every_family_computes_the_same(family: str, tmp_path) -> None:
         ("granitemoehybrid", {"unrotated_layers": (0, 1, 2, 3), "attention_scale": 0.2, "tied": True}),
         ("olmo2", {"tied": True}),
         ("phi3", {"rotary_share": 0.5}),
+        ("phi3", {"rotary_share": 0.5, "context": 512, "rope_scaling": LONGROPE}),  # text of up to the original context
+        ("phi3", {"rotary_share": 0.5, "context": 256, "rope_scaling": LONGROPE}),
         ("smollm3", {"depth": 5}),
     ],
 )

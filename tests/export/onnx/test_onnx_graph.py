@@ -9,7 +9,7 @@ import torch
 
 from grouping import grouped
 from tinyslm.export.format import Options, Original
-from tinyslm.export.onnx import ONNX
+from tinyslm.export.onnx import ONNX, _length_notes
 from tinyslm.export.onnx.graph import cache_names
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -23,14 +23,29 @@ CASES = {
         "rope_scaling": {"kind": "llama3", "factor": 4.0, "original_context": 12},
     },
     "mistral": {"window": 6},
-    "qwen2": {"dim": 96},
+    "qwen2": {
+        "dim": 96,
+        "window": 9,
+        "window_layers": (0,),
+        "rope_scaling": {"kind": "yarn", "factor": 2.0, "original_context": 24},
+    },
     "smollm3": {"unrotated_layers": (1,)},
     "granite": {"embedding_scale": 3.0, "attention_scale": 0.2, "residual_scale": 0.7, "logit_divisor": 2.0},
     "granitemoehybrid": {"unrotated_layers": (0, 1)},
     "olmo2": {},
     "gemma3": {"window": 6, "window_layers": (0,), "local_rope_theta": 500.0, "logit_cap": 8.0},
     "phi": {},
-    "phi3": {"window": 9, "rope_scaling": {"kind": "yarn", "factor": 2.0, "original_context": 24}},
+    "phi3": {
+        "window": 9,
+        "rotary_share": 0.5,
+        "rope_scaling": {
+            "kind": "longrope",
+            "factor": 2.0,
+            "original_context": 48,
+            "short_factor": (1.0, 1.5, 2.0, 3.0),
+            "long_factor": (2.0, 3.0, 4.0, 5.0),
+        },
+    },
     "gpt_neox": {},
     "gpt2": {},
     "tinyslm": {},
@@ -72,6 +87,15 @@ class Exported:
 @pytest.fixture(scope="module", params=CASES)
 def exported(request, tmp_path_factory) -> Exported:
     return Exported(small_model(request.param, **CASES[request.param]), tmp_path_factory.mktemp(request.param))
+
+
+def test_longrope_is_for_texts_of_the_original_context() -> None:
+    factors = {"short_factor": (1.0,) * 8, "long_factor": (2.0,) * 8}
+    scaling = {"kind": "longrope", "factor": 2.0, "original_context": 24, **factors}
+    model = small_model("phi3", rope_scaling=scaling)
+    assert ONNX.longest(model) == 24
+    (note,) = _length_notes(model)
+    assert note.endswith("texts of up to 24 tokens (of 48)")
 
 
 @torch.inference_mode()

@@ -136,4 +136,8 @@ def test_rows_that_cannot_be_are_not_computed(change, make_model):
 def test_positions_that_depend_on_the_length_are_not_for_it(make_model):
     model = make_model("llama", rope_scaling={"kind": "dynamic", "factor": 2.0})
     assert "dynamic" in suits(model)
+    factors = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    longrope = {"kind": "longrope", "original_context": 24, **factors}
+    assert "more than 24 tokens (longrope)" in suits(make_model("phi3", head_dim=8, rope_scaling=longrope))
+    assert suits(make_model("phi3", head_dim=8, context=24, rope_scaling=longrope)) is None
     assert suits(make_model()) is None

@@ -15,8 +15,16 @@ from torch import Tensor
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.export.gguf import tensor_names as names
+from tinyslm.export.gguf.rope_scaling import (
+    LONGROPE_TENSORS,
+    ROPE_TENSORS,
+    comparable,
+    longrope_settings,
+    scaling_metadata,
+    scaling_settings,
+    scaling_tensors,
+)
 from tinyslm.export.gguf.rope_scaling import TENSOR as ROPE_DIVISORS
-from tinyslm.export.gguf.rope_scaling import comparable, divisors_of, scaling_metadata, scaling_settings
 from tinyslm.export.gguf.tensor_names import Part
 from tinyslm.model.config import ModelConfig
 
@@ -55,12 +63,16 @@ class Architecture:
     rotary: bool = True
     divisors: bool = False
     """Whether the tensor of frequency divisors (Llama 3's scaling) is looked at."""
+    longrope: bool = False
+    """Whether LongRoPE's two tensors of divisors are looked at."""
     windows: bool = False
     """Whether llama.cpp computes attention within a window."""
 
     def context(self, config: ModelConfig) -> int:
-        """How many tokens llama.cpp reads right: without windows, no more than fit in one."""
-        return min(config.context, config.window) if config.window and not self.windows else config.context
+        """How many tokens llama.cpp reads right: without windows, no more than fit in one; with LongRoPE, no more than
+        the original context, as it would take the long divisors for short texts too."""
+        most = config.switch_length or config.context
+        return min(most, config.window) if config.window and not self.windows else most
 
     def metadata(self, config: ModelConfig) -> dict[str, Any]:
         """The keys that describe the architecture: whole numbers, floats, truth values and texts.
@@ -101,8 +113,7 @@ class Architecture:
 
     def tensors_to_gguf(self, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """GGUF's tensors, one at a time; a tied output product is not among `tensors`."""
-        if self.divisors and config.rope_scaling.kind == "llama3":
-            yield ROPE_DIVISORS, divisors_of(config.rope_scaling, config.rope_theta, config.rotary_dim)
+        yield from self._scaling_tensors(config).items()
         for part in self.written_parts(config, tensors):
             yield part.outside, names.to_gguf(part, tensors, (config.heads, config.kv_heads))
 
@@ -117,7 +128,7 @@ class Architecture:
 
         Raises `TinyslmError` for tensors that this architecture does not have.
         """
-        known = names.known_names(self.parts, config.depth) | {ROPE_DIVISORS}
+        known = names.known_names(self.parts, config.depth) | ROPE_TENSORS
         if unknown := sorted(name for name in tensors if name not in known):
             raise TinyslmError(
                 f"The file has a tensor {unknown[0]!r} that the architecture {self.name} does not have here.",
@@ -130,12 +141,11 @@ class Architecture:
 
         The metadata is made up and read back, and nothing that belongs to the mathematics may be lost on the way.
         """
-        if not self.windows:
+        if config.window and not self.windows:
             config = config.model_copy(update={"context": self.context(config), "window": 0, "window_layers": ()})
         try:
             shapes = {part.outside: torch.empty(config.vocab_size, 0) for part in self.written_parts(config, tensors)}
-            if self.divisors and config.rope_scaling.kind == "llama3":
-                shapes[ROPE_DIVISORS] = divisors_of(config.rope_scaling, config.rope_theta, config.rotary_dim)
+            shapes |= self._scaling_tensors(config)
             settings = {**self.settings(self.metadata(config), shapes), "tied": config.tied}
             read = build_config(ModelConfig, settings, origin=f"llama.cpp's architecture {self.name}")
         except TinyslmError as error:
@@ -143,8 +153,14 @@ class Architecture:
         for name in ModelConfig.model_fields:
             ours, theirs = _effective(config, name), _effective(read, name)
             if name not in NO_MATHEMATICS and ours != theirs:
+                if name == "rope_scaling":  # the kind says enough
+                    ours, theirs = ours[0], theirs[0]
                 return f"llama.cpp's architecture {self.name} cannot have {name} = {ours}, only {theirs}."
         return ""
+
+    def _scaling_tensors(self, config: ModelConfig) -> dict[str, Tensor]:
+        known = {"llama3": self.divisors, "longrope": self.longrope}
+        return scaling_tensors(config) if known.get(config.rope_scaling.kind, False) else {}
 
     def _has(self, ending: str, tensors: Collection[str]) -> bool:
         """Whether a `Decoder` tensor with this ending is made of one of the `tensors` of the first block."""
@@ -167,8 +183,11 @@ class Architecture:
     def _rotary_settings(self, told: Mapping[str, Any], tensors: Mapping[str, Tensor], head_dim: int) -> Settings:
         theta = told.get("rope.freq_base", 10_000.0)
         scaling = {key.removeprefix("rope.scaling."): told[key] for key in told if key.startswith("rope.scaling.")}
-        divisors = tensors.get(ROPE_DIVISORS) if self.divisors else None
-        settings: Settings = {"rope_theta": theta, "rope_scaling": scaling_settings(scaling, divisors, theta)}
+        if self.longrope and all(name in tensors for name in LONGROPE_TENSORS.values()):
+            stretched = longrope_settings(scaling, tensors)
+        else:
+            stretched = scaling_settings(scaling, tensors.get(ROPE_DIVISORS) if self.divisors else None, theta)
+        settings: Settings = {"rope_theta": theta, "rope_scaling": stretched}
         settings["rotary_share"] = told.get("rope.dimension_count", head_dim) / max(1, head_dim)
         return settings
 

@@ -168,6 +168,7 @@ _PHI3 = Architecture(
         *names.attention(fused=True),
         *names.feed_forward(fused=True),
     ],
+    longrope=True,
 )
 _PHI2 = Architecture(
     family="phi",

@@ -24,6 +24,7 @@ from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.architecture import REQUIRED, Architecture
 from tinyslm.export.gguf.architectures import architecture_of_gguf
 from tinyslm.export.gguf.reader import Gguf, TensorPlace, Value, shown
+from tinyslm.export.gguf.rope_scaling import LONGROPE_TENSORS, ROPE_TENSORS
 from tinyslm.export.gguf.rope_scaling import TENSOR as ROPE_DIVISORS
 from tinyslm.export.gguf.vocabulary import read_tokenizer
 from tinyslm.model.config import ModelConfig
@@ -157,11 +158,13 @@ def _config(file: Gguf, architecture: Architecture) -> ModelConfig:
     """The model's shape, from keys that are all known and make sense, and from the shapes of tensors."""
     told = _shape_keys(file, architecture)
     shapes = {name: torch.empty(place.shape, device="meta") for name, place in file.tensors.items()}
-    if ROPE_DIVISORS in shapes:
-        if not architecture.divisors:
-            raise _refusal(file, f"a tensor {ROPE_DIVISORS}, which the architecture {architecture.name} does not have")
-        _check_divisors(file, file.tensors[ROPE_DIVISORS], told)
-        shapes[ROPE_DIVISORS] = torch.from_numpy(file.read(ROPE_DIVISORS))
+    for name in sorted(ROPE_TENSORS & shapes.keys()):
+        if not (architecture.divisors if name == ROPE_DIVISORS else architecture.longrope):
+            raise _refusal(file, f"a tensor {name}, which the architecture {architecture.name} does not have")
+        _check_divisors(file, file.tensors[name], told)
+        shapes[name] = torch.from_numpy(file.read(name))
+    if len(LONGROPE_TENSORS.values() & shapes.keys()) == 1:
+        raise _refusal(file, "one of LongRoPE's two tensors of divisors, but not the other")
     settings = architecture.settings({f"{architecture.name}.{key}": value for key, value in told.items()}, shapes)
     window = told.get("attention.sliding_window", 0)
     if window and not architecture.windows and window < settings["context"]:
@@ -246,7 +249,7 @@ def _dtype(file: Gguf, name: str) -> str:
     half = HALVES.get(next(iter(matrices), "")) if len(matrices) == 1 else None
     if half is None:
         return "fp32"
-    others = [place.name for place in file.tensors.values() if len(place.shape) == 1 and place.name != ROPE_DIVISORS]
+    others = [place.name for place in file.tensors.values() if len(place.shape) == 1 and place.name not in ROPE_TENSORS]
     vectors = (torch.from_numpy(file.read(name)) for name in others)
     return half if all(torch.equal(vector, vector.to(DTYPES[half]).float()) for vector in vectors) else "fp32"
 
@@ -278,7 +281,7 @@ def _weights(
         weights[name] = weight.clone() if shared else weight
     if missing := [name for name in expected if name not in weights]:
         raise _refusal(file, f"no weights for {missing[0]}" + (f" and {len(missing) - 1} more" if missing[1:] else ""))
-    if left := sorted(tensors.unread - {ROPE_DIVISORS}):
+    if left := sorted(tensors.unread - ROPE_TENSORS):
         raise _refusal(file, f"a tensor {left[0]} that has no place in this model")
     return weights
 

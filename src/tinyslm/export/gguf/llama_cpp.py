@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.export.format import Options, Original, Written
+from tinyslm.export.gguf.architectures import ARCHITECTURES
 
 LONGEST = 2048
 """Tokens that the runtime makes room for, unless the model reads fewer: a check needs no more."""
@@ -35,7 +36,8 @@ def open_file(written: Written, original: Original, options: Options) -> Iterato
     Raises `TinyslmError` if llama.cpp does not load it.
     """
     config = original.model.config
-    with server(written.path, context=min(config.context, LONGEST), threads=options.threads) as (address, key):
+    context = min(ARCHITECTURES[config.family].context(config), LONGEST)
+    with server(written.path, context=context, threads=options.threads) as (address, key):
         yield LlamaCpp(address, key, config.vocab_size, has_template=original.tokenizer.chat_template is not None)
 
 

@@ -1,4 +1,4 @@
-"""Stretched rotary positions in GGUF: a few metadata keys, and for Llama 3 a tensor of divisors."""
+"""Stretched rotary positions in GGUF: a few metadata keys, for Llama 3 a tensor of divisors, for LongRoPE two."""
 
 import math
 from collections.abc import Mapping
@@ -9,8 +9,17 @@ from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.config import ModelConfig, RopeScaling
+from tinyslm.model.stretch import longrope_attention_factor
 
 TENSOR = "rope_freqs.weight"
+
+LONGROPE_TENSORS = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
+"""LongRoPE's divisors. In a context longer than the original one, llama.cpp takes the long ones for all texts."""
+
+ROPE_TENSORS = frozenset({TENSOR, *LONGROPE_TENSORS.values()})
+
+STEP = 256
+"""llama.cpp makes its context a multiple of this."""
 
 # What llama.cpp computes YaRN's ramp with: no key of a file changes it in the architectures here.
 YARN_FIXED = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
@@ -33,6 +42,11 @@ def scaling_metadata(config: ModelConfig) -> dict[str, Any]:
         return {"type": "linear", "factor": scaling.factor}
     if scaling.kind == "llama3":
         return {"original_context_length": trained_for}
+    if scaling.kind == "longrope":
+        if config.switch_length % STEP:
+            raise _unsupported(f"LongRoPE with an original context of {trained_for} tokens (only multiples of {STEP})")
+        factor = longrope_attention_factor(scaling, trained_for)
+        return {"original_context_length": trained_for, "attn_factor": factor}
     if scaling.kind != "yarn":
         raise _unsupported(f'the scaling of rotary positions "{scaling.kind}"')
     for name, value in YARN_FIXED.items():
@@ -41,6 +55,29 @@ def scaling_metadata(config: ModelConfig) -> dict[str, Any]:
     ratio = yarn_warmth(scaling) / _usual_warmth(scaling.factor)
     own = {} if math.isclose(ratio, 1, rel_tol=1e-6) else {"attn_factor": ratio}
     return {"type": "yarn", "factor": scaling.factor, "original_context_length": trained_for, **own}
+
+
+def scaling_tensors(config: ModelConfig) -> dict[str, Tensor]:
+    """The tensors of divisors by name, fp32 `[rotary_dim / 2]`; none for most kinds of scaling."""
+    scaling = config.rope_scaling
+    if scaling.kind == "llama3":
+        return {TENSOR: divisors_of(scaling, config.rope_theta, config.rotary_dim)}
+    if scaling.kind == "longrope":
+        return {name: torch.tensor(getattr(scaling, ours)) for ours, name in LONGROPE_TENSORS.items()}
+    return {}
+
+
+def longrope_settings(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """`RopeScaling`'s settings for a file with both of LongRoPE's tensors."""
+    factors = {ours: tuple(tensors[name].float().tolist()) for ours, name in LONGROPE_TENSORS.items()}
+    if "original_context_length" not in metadata:
+        raise TinyslmError(
+            "The file has LongRoPE's divisors, but does not say rope.scaling.original_context_length.",
+            "It is incomplete: get it again from its source.",
+        )
+    trained_for = int(metadata["original_context_length"])
+    attention_factor = float(metadata.get("attn_factor", 1.0))
+    return {"kind": "longrope", "original_context": trained_for, "attention_factor": attention_factor, **factors}
 
 
 def scaling_settings(metadata: Mapping[str, Any], divisors: Tensor | None, theta: float) -> dict[str, Any]:
@@ -87,6 +124,10 @@ def yarn_warmth(scaling: RopeScaling) -> float:
 def comparable(config: ModelConfig) -> tuple[Any, ...]:
     """What of the scaling changes the mathematics, with its defaults filled in."""
     scaling = config.rope_scaling
+    trained_for = (scaling.original_context or config.context) if scaling.kind in ("llama3", "yarn", "longrope") else 0
+    if scaling.kind == "longrope":
+        factors = (*scaling.short_factor, *scaling.long_factor, longrope_attention_factor(scaling, trained_for))
+        return (scaling.kind, trained_for, *(float(f"{value:.5g}") for value in factors))
     what: dict[str, tuple[float, ...]] = {
         "none": (),
         "linear": (scaling.factor,),
@@ -94,7 +135,6 @@ def comparable(config: ModelConfig) -> tuple[Any, ...]:
         "llama3": (scaling.factor, scaling.low_freq_factor, scaling.high_freq_factor),
         "yarn": (scaling.factor, round(yarn_warmth(scaling), 5), scaling.beta_fast, scaling.beta_slow),
     }
-    trained_for = (scaling.original_context or config.context) if scaling.kind in ("llama3", "yarn") else 0
     return (scaling.kind, trained_for, *what[scaling.kind])
 
 

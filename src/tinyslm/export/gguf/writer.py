@@ -165,7 +165,9 @@ def _context_notes(architecture: Architecture, config: ModelConfig) -> list[str]
     context = architecture.context(config)
     if context == config.context:
         return []
-    return [
-        f"the context is {context} instead of {config.context}: llama.cpp computes no attention windows in the "
-        f"architecture {architecture.name}, so longer texts would come out otherwise"
-    ]
+    reason = (
+        "llama.cpp would take longrope's factors for long texts in short ones too"
+        if context == config.switch_length
+        else f"llama.cpp computes no attention windows in the architecture {architecture.name}"
+    )
+    return [f"the context is {context} instead of {config.context}: {reason}, so texts would come out otherwise"]

@@ -42,8 +42,8 @@ def _length_notes(model: Decoder) -> list[str]:
     if longest(model.config) == model.config.longest:
         return []
     return [
-        f"dynamic rope scaling changes with the length of a text: the graph is for texts of up to "
-        f"{longest(model.config)} tokens (of {model.config.longest})"
+        f"{model.config.rope_scaling.kind} rope scaling changes with the length of a text: the graph is for texts of "
+        f"up to {longest(model.config)} tokens (of {model.config.longest})"
     ]
 
 

@@ -27,9 +27,10 @@ def write_config(original: Original, folder: Path) -> None:
 def longest(config: ModelConfig) -> int:
     """The longest sequence for which the graph computes what the model does.
 
-    "dynamic" scaling changes the rotary frequencies with the length of the text, which a table cannot follow.
+    "dynamic" and "longrope" scaling change the rotary frequencies with the length of the text, which a table cannot
+    follow.
     """
-    return config.context if config.rope_scaling.kind == "dynamic" else config.longest
+    return config.context if config.rope_scaling.kind == "dynamic" else config.switch_length or config.longest
 
 
 def _model(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:

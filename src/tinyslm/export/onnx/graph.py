@@ -26,10 +26,11 @@ from torch import Tensor, nn
 
 from tinyslm.export.importance import Importance
 from tinyslm.export.onnx.blocks import BLOCK, round_matrix
+from tinyslm.export.onnx.genai import longest
 from tinyslm.export.onnx.operators import BlockEmbedding, BlockLinear, FusedCore, Past, Step, Tables
 from tinyslm.model.attention import Attention
 from tinyslm.model.decoder import Cache, Decoder
-from tinyslm.model.rotary import Rotary
+from tinyslm.model.rotary import SHORT, Rotary
 from tinyslm.model.sight import Sight
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Graph(nn.Module):
         self.decoder = decoder
         trunk = decoder.model
         for name, rotary in (("", trunk.rotary), ("local_", trunk.local_rotary)):
-            cos, sin = _tables(rotary, decoder.config.longest) if rotary else (None, None)
+            cos, sin = _tables(rotary, longest(decoder.config)) if rotary else (None, None)
             self.register_buffer(f"{name}cos", cos, persistent=False)
             self.register_buffer(f"{name}sin", sin, persistent=False)
         for module in trunk.modules():
@@ -113,9 +114,9 @@ def _pair(cos: Tensor | None, sin: Tensor | None) -> Tables | None:
     return None if cos is None or sin is None else Tables(cos, sin)
 
 
-def _tables(rotary: Rotary, longest: int) -> Tables:
-    """Cosines and sines at every position, `[longest, r / 2]`."""
-    turn = rotary(torch.arange(longest)[None], rotary.config.context)
+def _tables(rotary: Rotary, length: int) -> Tables:
+    """Cosines and sines at every position, `[length, r / 2]`."""
+    turn = rotary(torch.arange(length)[None], SHORT)
     half = turn.cos.shape[-1] // 2
     return Tables(turn.cos[0, :, 0, :half].contiguous(), turn.sin[0, :, 0, half:].contiguous())
 

@@ -35,6 +35,8 @@ def suits(model: Decoder) -> str | None:
         return f"the model is on {model.device}, not on the CPU"
     if model.config.rope_scaling.kind == "dynamic":
         return "its positions are scaled by the length of the text (dynamic NTK)"
+    if model.config.switch_length:
+        return f"its positions turn differently in texts of more than {model.config.switch_length} tokens (longrope)"
     return None
 
 

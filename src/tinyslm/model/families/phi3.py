@@ -1,4 +1,5 @@
-"""Phi-3 (Abdin et al., 2024): Llama's block with its products fused, and a window where the config asks."""
+"""Phi-3, Phi-3.5 and Phi-4-mini (Abdin et al., 2024): Llama's block with its products fused, a window where the config
+asks, and LongRoPE: two sets of rotary frequencies, one for texts of up to the original context, one for longer ones."""
 
 from dataclasses import replace
 
@@ -15,9 +16,11 @@ PHI3 = replace(
     absent={**LLAMA.absent, "norm_eps": 1e-5, "rotary_share": 1.0},
     constants={"hidden_act": ("silu", "swish")},
     switches={"attention_bias": ("attention_bias", "output_bias")},
+    # transformers reads any scaling of this family as LongRoPE, under its old names too.
+    rope_kinds={"default": "none", "longrope": "longrope", "su": "longrope", "yarn": "longrope"},
+    original_context=4096,
     parts=(
         window_everywhere(absent=0),
-        # Read with the rotary positions, which is where transformers moves it.
         Part(
             fields=("original_max_position_embeddings",),
             read=lambda hf: {},
