@@ -20,9 +20,9 @@ from tinyslm.model.families import FAMILIES, family_of
 from tinyslm.model.folder import load_model, read_model_config, save_model
 
 PUBLISHED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "published_configs.json").read_text())
-LLAMA, NEOX, GEMMA, GPT2 = (
-    "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "EleutherAI/pythia-14m", "google/gemma-3-1b-it", "openai-community/gpt2",
-)  # fmt: skip
+LLAMA, NEOX, GEMMA = "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "EleutherAI/pythia-14m", "google/gemma-3-1b-it"
+GPT2, OPT, TINY = "openai-community/gpt2", "facebook/opt-125m", "roneneldan/TinyStories-33M"
+STABLE = "stabilityai/stablelm-2-1_6b"
 ABSENT = object()
 LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 3e3}
 CONTRADICTORY: dict[str, tuple[str, dict[str, Any]]] = {
@@ -53,8 +53,14 @@ CONTRADICTORY: dict[str, tuple[str, dict[str, Any]]] = {
         "rope_scaling": {"rope_type": "linear", "factor": 8.0},
         "rope_parameters": {"full_attention": LINEAR, "sliding_attention": {"rope_type": "default", "rope_theta": 3e2}},
     }),
+    "gpt_neo, a list and a pattern": (TINY, {"attention_layers": ["local", "local", "global", "global"]}),
+    "gpt_neo, a pattern": (TINY, {"attention_layers": ABSENT, "attention_types": [[["local"], 3], [["global"], 1]]}),
     "gpt2, other names": (GPT2, {"n_embd": ABSENT, "n_layer": ABSENT, "hidden_size": 48, "num_hidden_layers": 2}),
 }  # fmt: skip
+
+
+def with_change(name: str, change: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in {**PUBLISHED[name], **change}.items() if value is not ABSENT}
 
 
 def with_their_weights(config: dict[str, Any], folder: Path) -> Any:
@@ -86,8 +92,7 @@ def test_a_published_config_gives_the_logits_of_transformers(name: str, tmp_path
 @pytest.mark.parametrize("case", CONTRADICTORY)
 def test_fields_that_contradict_each_other_are_read_as_transformers_reads_them(case: str, tmp_path: Path) -> None:
     name, change = CONTRADICTORY[case]
-    config = {key: value for key, value in {**PUBLISHED[name], **change}.items() if value is not ABSENT}
-    theirs = with_their_weights(config, tmp_path / "model")
+    theirs = with_their_weights(with_change(name, change), tmp_path / "model")
     check_logits(load_model(tmp_path / "model"), theirs)
 
 
@@ -100,12 +105,18 @@ def test_fields_that_contradict_each_other_are_read_as_transformers_reads_them(c
         (LLAMA, {"use_mrope": True}, "use_mrope"),
         (LLAMA, {"sliding_window": 8}, "sliding_window"),
         (LLAMA, {"logit_scale": 0}, "logit_scale"),
+        (OPT, {"do_layer_norm_before": False, "word_embed_proj_dim": 32}, "do_layer_norm_before = False"),  # OPT-350M
+        (OPT, {"word_embed_proj_dim": 32}, "word_embed_proj_dim = 32"),
+        (OPT, {"_remove_final_layer_norm": True}, "_remove_final_layer_norm"),
+        (TINY, {"attention_layers": ["global", "local"]}, "do not name 4 blocks"),
+        (TINY, {"attention_layers": ABSENT, "attention_types": [[["global"], 10**12]]}, "do not name 4 blocks"),
+        (STABLE, {"qk_layernorm": True}, "qk_layernorm"),
         (GEMMA, {"rope_parameters": {"full_attention": LINEAR, "rope_theta": 10.0}}, "rope_parameters"),
     ],
     ids=str,
 )
 def test_a_field_that_switches_something_on_is_refused(name: str, change: Any, named: str, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({**PUBLISHED[name], **change}))
+    (tmp_path / "config.json").write_text(json.dumps(with_change(name, change)))
     with pytest.raises(TinyslmError, match=named):
         read_model_config(tmp_path)
 
@@ -118,7 +129,7 @@ def test_a_field_that_switches_nothing_on_is_ignored(family: str, value: Any, tm
     assert found == FAMILIES[family].config_from_hf(config)
 
 
-@pytest.mark.parametrize("model_type", ["mamba", "minicpm", "gpt_neoxx", "gemma", "qwen2_moe", "llama4"])
+@pytest.mark.parametrize("model_type", ["mamba", "minicpm", "olmo", "gpt_neoxx", "gemma", "qwen2_moe", "llama4"])
 def test_an_unknown_architecture_is_refused_with_those_that_are_supported(model_type: str) -> None:
     with pytest.raises(TinyslmError, match=f'"{model_type}"') as refused:
         family_of(model_type)
@@ -132,7 +143,7 @@ def test_a_tied_config_with_an_output_of_its_own_in_the_file_is_not_tied(
     name: str, shards: int, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
-    theirs = with_their_weights({**PUBLISHED[name], "tie_word_embeddings": True}, folder)
+    theirs = with_their_weights(with_change(name, {"tie_word_embeddings": True}), folder)
     output = "embed_out.weight" if name == NEOX else "lm_head.weight"
     add_tensor(folder, output, theirs.get_input_embeddings().weight.detach() + 0.5, shards)
     again = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()

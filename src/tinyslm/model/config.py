@@ -71,7 +71,7 @@ class ModelConfig(Section):
     family: str = Field(
         default="qwen3",
         description="Architecture: qwen3, llama, mistral, qwen2, smollm3, granite, granitemoehybrid, olmo2, gemma3, "
-        "phi, phi3, gpt_neox, gpt2 or tinyslm.",
+        "phi, phi3, stablelm, gpt_neox, gpt_neo, opt, gpt2 or tinyslm.",
     )
     vocab_size: int = Field(default=4096, gt=0, description="Number of token ids; the tokenizer decides it.")
     dim: int = Field(default=256, gt=0, description="Width of the residual stream.")
@@ -98,7 +98,7 @@ class ModelConfig(Section):
         description="The feed-forward reads what attention wrote, or the same as attention (with a norm of its own, "
         "or one for both).",
     )
-    feed_forward: Literal["swiglu", "geglu", "gelu", "gelu_tanh"] = Field(
+    feed_forward: Literal["swiglu", "geglu", "gelu", "gelu_tanh", "relu"] = Field(
         default="swiglu", description="The kind of feed-forward."
     )
     positions: Literal["rope", "learned"] = Field(default="rope", description="Rotary or learned positions.")

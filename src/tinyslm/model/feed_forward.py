@@ -34,17 +34,22 @@ class GatedFeedForward(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The classic feed-forward: down(gelu(up(x))), with the exact or the tanh form of GELU."""
+    """The classic feed-forward: down(act(up(x))), with ReLU or the exact or the tanh form of GELU."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.up_proj = Linear(config.dim, config.ffn_dim, bias=config.ffn_bias)
         self.down_proj = Linear(config.ffn_dim, config.dim, bias=config.ffn_bias)
-        self.approximate = "tanh" if config.feed_forward == "gelu_tanh" else "none"
+        self.kind = config.feed_forward
 
     def forward(self, x_btd: Tensor) -> Tensor:
         """[b, t, d] to the same."""
-        out: Tensor = self.down_proj(F.gelu(self.up_proj(x_btd), approximate=self.approximate))
+        up_btf = self.up_proj(x_btd)
+        if self.kind == "relu":
+            active_btf = F.relu(up_btf)
+        else:
+            active_btf = F.gelu(up_btf, approximate="tanh" if self.kind == "gelu_tanh" else "none")
+        out: Tensor = self.down_proj(active_btf)
         return out
 
 

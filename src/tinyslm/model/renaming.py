@@ -1,7 +1,7 @@
 """Tensor names: a family's own, and a `Decoder`'s; one table, used in both directions."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,12 +13,14 @@ class Rule:
 
     `{}` in the names is the block's number. transposed: folders that store `[in, out]` (GPT-2's Conv1D).
     by_head: the parts alternate head by head, each head with its query, key and value (GPT-NeoX).
+    unused_rows: rows at the start of the folder's tensor that nothing reads; they are written as zeros (OPT).
     """
 
     outside: str
     inside: Sequence[str]
     transposed: bool = False
     by_head: bool = False
+    unused_rows: int = 0
 
 
 def same_layer_rules(names: Mapping[str, str], kinds: Sequence[str] = ("weight", "bias")) -> tuple[Rule, ...]:
@@ -31,7 +33,7 @@ def expanded(rules: Sequence[Rule], depth: int) -> Iterator[Rule]:
     for rule in rules:
         for index in range(depth if "{}" in rule.outside else 1):
             inside = [name.replace("{}", str(index)) for name in rule.inside]
-            yield Rule(rule.outside.replace("{}", str(index)), inside, rule.transposed, rule.by_head)
+            yield replace(rule, outside=rule.outside.replace("{}", str(index)), inside=inside)
 
 
 def joined(rule: Rule, parts: Sequence[Tensor], heads: int) -> Tensor:
@@ -42,12 +44,14 @@ def joined(rule: Rule, parts: Sequence[Tensor], heads: int) -> Tensor:
         whole = torch.cat([part.unflatten(0, (heads, -1)) for part in parts], 1).flatten(0, 1)
     else:
         whole = torch.cat(list(parts))
+    if rule.unused_rows:
+        whole = torch.cat([whole.new_zeros(rule.unused_rows, *whole.shape[1:]), whole])
     return whole.t().contiguous() if rule.transposed else whole
 
 
 def parted(rule: Rule, tensor: Tensor, rows: Sequence[int], heads: int) -> list[Tensor]:
     """The parts of a folder's tensor, of so many rows each; fewer, with other rows, where it does not fit them."""
-    whole = tensor.t().contiguous() if rule.transposed else tensor
+    whole = (tensor.t().contiguous() if rule.transposed else tensor)[rule.unused_rows :]
     if len(rows) == 1:
         return [whole]
     if sum(rows) != whole.shape[0]:

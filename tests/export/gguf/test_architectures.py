@@ -9,7 +9,6 @@ from tinyslm.export.gguf.architectures import ARCHITECTURES, architecture_of, ar
 from tinyslm.export.gguf.rope_scaling import divisors_of
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.families import FAMILIES
 from tinyslm.model.folder import state_tensors
 from tinyslm.model.stretch import stretched
 
@@ -33,7 +32,7 @@ def there_and_back(model: Decoder) -> tuple[dict, dict]:
     return settings, dict(architecture.tensors_from_gguf(config, written, expected))
 
 
-@pytest.mark.parametrize("family", list(FAMILIES))
+@pytest.mark.parametrize("family", list(ARCHITECTURES))
 def test_settings_and_tensors_come_back(family: str) -> None:
     model = model_of(family)
     architecture = ARCHITECTURES[family]
@@ -113,6 +112,15 @@ def test_divisors_are_those_of_the_model() -> None:
 def test_what_llama_cpp_cannot_have_is_told(family: str, settings: dict, reason: str) -> None:
     model = model_of(family, **settings)
     assert reason in ARCHITECTURES[family].why_not(model.config, state_tensors(model))
+
+
+@pytest.mark.parametrize("key", [True, False])
+@pytest.mark.parametrize("residual", ["serial", "parallel_one_norm"])
+def test_a_tensor_decides_whether_stablelm_is_parallel_as_in_llama_cpp(residual: str, key: bool) -> None:
+    model = model_of("stablelm", residual=residual)  # other converters write the key as true for serial models too
+    written = dict(ARCHITECTURES["stablelm"].tensors_to_gguf(model.config, state_tensors(model)))
+    metadata = {**ARCHITECTURES["stablelm"].metadata(model.config), "stablelm.use_parallel_residual": key}
+    assert architecture_of_gguf("stablelm").settings(metadata, written)["residual"] == residual
 
 
 def test_granite_without_positions_comes_back_as_granite_4() -> None:

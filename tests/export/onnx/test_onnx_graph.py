@@ -47,6 +47,9 @@ CASES = {
         },
     },
     "gpt_neox": {},
+    "stablelm": {},
+    "gpt_neo": {"window": 6},
+    "opt": {},
     "gpt2": {},
     "tinyslm": {},
 }

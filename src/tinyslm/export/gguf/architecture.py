@@ -65,6 +65,9 @@ class Architecture:
     """Whether the tensor of frequency divisors (Llama 3's scaling) is looked at."""
     longrope: bool = False
     """Whether LongRoPE's two tensors of divisors are looked at."""
+    parallel_without: str = ""
+    """The end of a tensor's name in a `Decoder`: where a file lacks it, llama.cpp computes attention and feed-forward
+    side by side, whatever the keys say."""
     windows: bool = False
     """Whether llama.cpp computes attention within a window."""
 
@@ -108,6 +111,8 @@ class Architecture:
             settings["vocab_size"] = tensors["token_embd.weight"].shape[0]
         settings["tied"] = "output.weight" not in tensors
         settings |= {ours: self._has(ending, tensors) for ours, ending in BIASES.items()}
+        if self.parallel_without:
+            settings["residual"] = "serial" if self._has(self.parallel_without, tensors) else "parallel_one_norm"
         settings |= self._rotary_settings(told, tensors, settings["head_dim"]) if self.rotary else {}
         return {**settings, **self.implied(settings, told)}
 

@@ -118,6 +118,20 @@ _GRANITE = replace(
     more_keys=_granite_keys,
     implied=_granite_implied,
 )
+_STABLELM = Architecture(
+    family="stablelm",
+    name="stablelm",
+    keys=LAYER_NORM,
+    parts=[
+        *names.outer(layer_norm=True, own_output=True),
+        *names.norms({"attn_norm": "input_layernorm"}, layer_norm=True),
+        *(replace(part, required=False) for part in names.norms({"ffn_norm": BEFORE["ffn_norm"]}, layer_norm=True)),
+        *names.attention(biases="optional"),
+        *names.feed_forward(),
+    ],
+    more_keys=lambda config: {"use_parallel_residual": config.residual != "serial"},
+    parallel_without="post_attention_layernorm.weight",
+)
 _SMOLLM3 = replace(_LLAMA, family="smollm3", name="smollm3", implied=_every_fourth_unrotated, divisors=False)
 _QWEN2 = Architecture(
     family="qwen2",
@@ -225,5 +239,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _GPT2,
         replace(_GPT2, family="tinyslm"),
         _GPT_NEOX,
+        _STABLELM,
     )
 }

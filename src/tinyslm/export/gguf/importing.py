@@ -55,6 +55,7 @@ ROPE = frozenset(
 OWN: Mapping[str, frozenset[str]] = {
     "granite": frozenset({"attention.scale"}),
     "gptneox": frozenset({"use_parallel_residual"}),
+    "stablelm": frozenset({"use_parallel_residual"}),
     "gemma3": frozenset({"attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"}),
     "llama": frozenset({"attention.sliding_window"}),
     "phi3": frozenset({"attention.sliding_window"}),

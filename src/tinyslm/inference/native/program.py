@@ -20,7 +20,8 @@ from tinyslm.model.packed import PackedEmbedding
 from tinyslm.model.rotary import Rotary
 
 EMBED, NORM, LINEAR, TURN, NARROW, STORE, ATTEND, ACT, SHAPE = range(9)
-SILU, GELU, GELU_TANH = range(3)
+ACTIVATIONS = {"swiglu": 0, "gelu": 1, "gelu_tanh": 2, "geglu": 2, "relu": 3}
+"""By kind of feed-forward: an `Activation` of rows.h."""
 NONE = -1
 
 
@@ -281,13 +282,9 @@ class _Writer:
         names = ["gate", "up"][-len(opens) :]
         self.linear(opens, source, names)
         gated = len(opens) == 2
-        if gated:
-            kind = SILU if mlp.kind == "swiglu" else GELU_TANH
-        else:
-            kind = GELU_TANH if mlp.approximate == "tanh" else GELU
         forms = self.formats([mlp.down_proj])
         self.op(
-            ACT, source=names[0], other="up" if gated else "", mode=kind, width=opens[0].out_features,
+            ACT, source=names[0], other="up" if gated else "", mode=ACTIVATIONS[mlp.kind], width=opens[0].out_features,
             target="h" if "" in forms else "", narrow_target="h narrow" if " narrow" in forms else "",
         )  # fmt: skip
 

@@ -50,7 +50,7 @@ inline void turn(float* x, int heads, int head_dim, int half, const float* cosin
         }
 }
 
-enum Activation { SILU, GELU, GELU_TANH };
+enum Activation { SILU, GELU, GELU_TANH, RELU };
 
 INLINE Lanes silu(Lanes x) { return x / (exponential(broadcast(0) - x) + 1.0f); }
 
@@ -72,6 +72,8 @@ INLINE Lanes gelu(Lanes x) {  // erf by Abramowitz and Stegun, 7.1.26: within 1.
     return positive;
 }
 
+INLINE Lanes relu(Lanes x) { return largest(x, broadcast(0)); }
+
 // activation(x), multiplied by `up` where there is one.
 template <Lanes F(Lanes)>
 INLINE void activate(const float* x, const float* up, float* y, bf16* narrow, int width) {
@@ -85,5 +87,6 @@ INLINE void activate(const float* x, const float* up, float* y, bf16* narrow, in
 inline void activate(int kind, const float* x, const float* up, float* y, bf16* narrow, int width) {
     if (kind == SILU) activate<silu>(x, up, y, narrow, width);
     else if (kind == GELU) activate<gelu>(x, up, y, narrow, width);
+    else if (kind == RELU) activate<relu>(x, up, y, narrow, width);
     else activate<gelu_tanh>(x, up, y, narrow, width);
 }
