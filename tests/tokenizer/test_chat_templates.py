@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -226,7 +227,7 @@ def test_threads_beside_an_attack_get_their_answers():
 
 def test_a_process_that_was_killed_is_replaced():
     render_chat("{{ 1 }}", TALK)
-    os.kill(sandbox._PROCESS._process.pid, signal.SIGKILL)
+    os.kill(sandbox.WORKER.pid, signal.SIGKILL)
     with pytest.raises(TinyslmError, match="exit code -9"):
         render_chat("{{ 1 }}", TALK)
     assert render_chat("{{ 1 }}", TALK) == "1"
@@ -234,9 +235,9 @@ def test_a_process_that_was_killed_is_replaced():
 
 def test_a_process_that_does_not_answer_is_killed(monkeypatch):
     render_chat("{{ 1 }}", TALK)
-    process = sandbox._PROCESS._process
+    process = sandbox.WORKER._process
     os.kill(process.pid, signal.SIGSTOP)
-    monkeypatch.setattr(sandbox, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(sandbox.WORKER, "limits", replace(sandbox.WORKER.limits, wait_seconds=0.2))
     with pytest.raises(TinyslmError, match="too long"):
         render_chat("{{ 1 }}", TALK)
     assert process.poll() == -signal.SIGKILL
@@ -245,10 +246,10 @@ def test_a_process_that_does_not_answer_is_killed(monkeypatch):
 
 
 def test_the_process_knows_no_secrets(monkeypatch):
-    sandbox._PROCESS.close()
+    sandbox.WORKER.close()
     monkeypatch.setenv("HF_TOKEN", "secret")
     render_chat("{{ 1 }}", TALK)
-    assert "HF_TOKEN" not in psutil.Process(sandbox._PROCESS._process.pid).environ()
+    assert "HF_TOKEN" not in psutil.Process(sandbox.WORKER.pid).environ()
 
 
 PROGRAM = """
@@ -256,7 +257,7 @@ import os, sys, threading
 from tinyslm.tokenizer import sandbox
 from tinyslm.tokenizer.chat import render_chat
 TALK = [{"role": "user", "content": "x"}]
-print(render_chat("{{ 1 }}", TALK), sandbox._PROCESS._process.pid, flush=True)
+print(render_chat("{{ 1 }}", TALK), sandbox.WORKER.pid, flush=True)
 """
 
 
@@ -278,7 +279,7 @@ def test_an_endless_loop_does_not_outlive_its_parent():
 def test_a_fork_starts_its_own_process():
     program = PROGRAM + (
         "child = os.fork()\n"
-        "print(render_chat('{{ 2 }}', TALK), sandbox._PROCESS._process.pid, flush=True)\n"
+        "print(render_chat('{{ 2 }}', TALK), sandbox.WORKER.pid, flush=True)\n"
         "if child: assert os.waitpid(child, 0)[1] == 0\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)

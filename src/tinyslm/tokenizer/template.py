@@ -1,7 +1,7 @@
 """A chat template rendered as transformers renders it: Jinja in its sandbox, with the same filters and functions.
 
 The sandbox keeps a template from Python's insides, not from using up time and memory: a template that comes from
-outside is rendered in a process of its own (`sandbox.py`).
+outside is rendered in a worker process (`sandbox.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from jinja2.parser import Parser
 from jinja2.runtime import Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
+
+from tinyslm.tokenizer.sandbox import LONGEST_MESSAGE
 
 LONGEST_OUTPUT = 1 << 24  # characters
 
@@ -67,6 +69,17 @@ def render(template: str, values: Mapping[str, Any]) -> Rendered:
     except Exception as error:  # a template may make anything fail
         raise TemplateProblem("failed", f"{type(error).__name__}: {error}") from None
     return Rendered("".join(parts), tuple(spans.found))
+
+
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """In a worker process: the text and its spans, or what went wrong."""
+    try:
+        rendered = render(request["template"], request["values"])
+    except TemplateProblem as error:
+        if error.kind == "memory":
+            raise MemoryError from None
+        return {"kind": error.kind, "message": str(error)[:LONGEST_MESSAGE]}
+    return {"text": rendered.text, "spans": rendered.spans}
 
 
 class _Refused(TemplateError):
