@@ -25,8 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.core.printable import one_line
 from tinyslm.inference.closing import Closer, Closing
+from tinyslm.inference.grammar_limits import MOST_CHOICES, check_lark, check_schema_levels
 from tinyslm.inference.json_schema import check_characters, check_schema
+from tinyslm.inference.vetting import vet
 from tinyslm.inference.vocabulary import vocabulary
 
 if TYPE_CHECKING:
@@ -40,8 +43,9 @@ Rows = NDArray[np.uint32]
 """Bits `[ceil(vocab_size / 32)]`: bit `i % 32` of word `i // 32` is set where token `i` may come next."""
 
 LONGEST = 1 << 18  # characters of a schema, expression or grammar
-MOST_CHOICES = 10_000
+_LONGEST_REASON = 400  # characters of what the parser says, which may cite the whole grammar
 _MOST_ITEMS = 8_000  # that the parser holds at one place; an object holds some for each property that may come next
+_MOST_STATES = 25_000  # of the lexer, which come as texts go on, at some 2 kB each
 _MOST_FUEL = 200_000  # for building the lexer: (a{1000}){1000} is refused in a tenth of a second
 
 # No white space between the parts of a document, so that a model that likes line ends comes to an end. No \u escapes:
@@ -69,6 +73,7 @@ class Grammar:
         self.vocabulary = vocabulary(tokenizer)
         self.vocab_size = self.vocabulary.size
         self.what, self.source = what, source
+        vet(source, what, self.vocab_size, tokenizer.special_ids)
         self._start = _start(what, source, self.vocabulary.tokens)
         letters = _start(what, source, self.vocabulary.letters)
         self.closing = Closing(letters, self.vocabulary, source)
@@ -83,6 +88,7 @@ class Grammar:
         from llguidance import LLMatcher
 
         checked = check_schema(schema)
+        check_schema_levels(checked)
         text = json.dumps(checked)
         return cls(LLMatcher.grammar_from_json_schema(text, overrides=_JSON), tokenizer, "The JSON schema")
 
@@ -105,6 +111,7 @@ class Grammar:
         from llguidance import LLMatcher
 
         _check_text(text, "The Lark grammar")
+        check_lark(text)
         return cls(LLMatcher.grammar_from_lark(text), tokenizer, "The Lark grammar")
 
     @classmethod
@@ -119,7 +126,7 @@ class Grammar:
         if len(texts) > MOST_CHOICES:
             raise TinyslmError(f"There are {len(texts)} choices.", f"Give at most {MOST_CHOICES}.")
         rule = " | ".join(json.dumps(text, ensure_ascii=False) for text in dict.fromkeys(texts))
-        check_characters(rule, "The list of choices")
+        _check_text(rule, "The list of choices")
         return cls(LLMatcher.grammar_from_lark(f"start: CHOICE\nCHOICE: {rule}"), tokenizer, "The list of choices")
 
     def matcher(self, *, continues: bool = True) -> Matcher:
@@ -287,6 +294,7 @@ def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance
         max_items_in_row=_MOST_ITEMS,
         step_max_items=10 * _MOST_ITEMS,
         initial_lexer_fuel=_MOST_FUEL,
+        max_lexer_states=_MOST_STATES,
     )
     start = LLMatcher(tokens, source, log_level=0, limits=limits)
     if not start.is_error():
@@ -297,7 +305,9 @@ def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance
         raise TinyslmError(
             f"{what} cannot be satisfied: it allows no text at all.", "Look for parts that exclude another."
         )
-    reason = " ".join(start.get_error().split())
+    reason = one_line(start.get_error().partition("<backtrace>")[0], _LONGEST_REASON)
+    if reason.startswith("panic: "):
+        reason = "the grammar library fails on it"
     if reason.startswith("Unsatisfiable schema: "):
         reason = reason.removeprefix("Unsatisfiable schema: ").removesuffix(".")
         raise TinyslmError(f"{what} cannot be satisfied: {reason}.", "Change it so that some document is valid.")

@@ -24,11 +24,18 @@ def grammar_of(asked: Part | None, served: Served, param: str = "response_format
 
 
 def kept_grammar(served: Served, key: str, compiled: Callable[[], Grammar | None], param: str) -> Grammar | None:
-    """The grammar kept under `key`, or else what `compiled` gives; its mistakes are told as those of `param`."""
-    try:
-        return served.grammars.get(key, compiled)
-    except TinyslmError as error:
-        raise bad_request(f"{error.problem} {error.remedy}", param) from error
+    """The grammar kept under `key`. Raises `NewGrammar` where `compiled` is to be called first.
+
+    What is wrong with the grammar is told as a mistake in `param`.
+    """
+
+    def told() -> Grammar | None:
+        try:
+            return compiled()
+        except TinyslmError as error:
+            raise bad_request(f"{error.problem} {error.remedy}", param) from error
+
+    return served.grammars.get(key, told)
 
 
 def _compiler(asked: Part, served: Served) -> Callable[[], Grammar]:

@@ -7,10 +7,20 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from tinyslm.inference.vetting import from_outside
+
 if TYPE_CHECKING:
     from tinyslm.inference.grammar import Grammar
 
 MOST = 64
+
+
+class NewGrammar(Exception):
+    """A grammar that is not kept: call `compile` where that keeps nobody waiting, and ask again."""
+
+    def __init__(self, compile_it: Callable[[], object]) -> None:
+        super().__init__("a grammar that is not kept")
+        self.compile = compile_it
 
 
 class Grammars:
@@ -21,14 +31,20 @@ class Grammars:
         self._lock = Lock()
 
     def get(self, key: str, compiled: Callable[[], Grammar | None]) -> Grammar | None:
-        """The grammar that is kept under `key`, or else what `compiled` gives."""
+        """The grammar that is kept under `key`; raises `NewGrammar` where none is, to keep what `compiled` gives."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        made = compiled()
+        raise NewGrammar(lambda: self._make(key, compiled))
+
+    def _make(self, key: str, compiled: Callable[[], Grammar | None]) -> None:
+        with self._lock:
+            if key in self._kept:  # another request was faster
+                return
+        with from_outside():
+            made = compiled()
         with self._lock:
             self._kept[key] = made
             while len(self._kept) > MOST:
                 self._kept.popitem(last=False)
-        return made

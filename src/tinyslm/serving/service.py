@@ -13,7 +13,8 @@ from starlette.requests import Request as HttpRequest
 
 from tinyslm.inference.request import Request
 from tinyslm.serving.bridge import Answer, Mailbox
-from tinyslm.serving.errors import api_error
+from tinyslm.serving.errors import api_error, full
+from tinyslm.serving.grammars import NewGrammar
 from tinyslm.serving.limits import Traffic
 from tinyslm.serving.metrics import Metrics
 from tinyslm.serving.models import Models, Served
@@ -26,6 +27,9 @@ Prepare = Callable[[Served], Sequence[Request]]
 """Makes the engine's requests, in a thread of its own: it may render templates, encode, and compile grammars."""
 
 THREADS = 4
+COMPILING_THREADS = 2
+MOST_NEW_GRAMMARS = 64
+"""New grammars that are compiled or wait for it: each may take a second or two."""
 
 
 class Service:
@@ -36,6 +40,8 @@ class Service:
         self.metrics = Metrics(models)
         self.traffic = Traffic(settings.max_requests)
         self._pool = ThreadPoolExecutor(THREADS, "tinyslm-requests")
+        self._compilers = ThreadPoolExecutor(COMPILING_THREADS, "tinyslm-grammars")
+        self._compiling = 0
         self._mailbox: Mailbox | None = None
 
     async def begin(
@@ -54,7 +60,7 @@ class Service:
             served = await stack.enter_async_context(self.models.use(body.model))
             visit.model = served.name
             begun = time.perf_counter()
-            requests = await self.apart(lambda: prepare(served))
+            requests = await self._prepared(prepare, served)
             answer = Answer(served, requests, stack, whole=not body.stream)
             assert answer.count == count, "another number of samples than was asked for"
             answer.times.begun = visit.begun
@@ -98,6 +104,23 @@ class Service:
             visit.first = answer.times.first - answer.times.begun if answer.times.first else 0.0
             self.metrics.answer(answer)
 
+    async def _prepared(self, prepare: Prepare, served: Served) -> Sequence[Request]:
+        """The engine's requests; new grammars are compiled in threads of their own, where no other request waits."""
+        while True:
+            try:
+                return await self.apart(lambda: prepare(served))
+            except NewGrammar as new:
+                await self._compile(new)
+
+    async def _compile(self, new: NewGrammar) -> None:
+        if self._compiling >= MOST_NEW_GRAMMARS:
+            raise full(f"{self._compiling} new grammars wait to be compiled already. Try again in a moment.")
+        self._compiling += 1
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._compilers, new.compile)
+        finally:
+            self._compiling -= 1
+
     async def apart(self, work: Callable[[], Result]) -> Result:
         """Do work that takes its time in another thread."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
@@ -113,7 +136,8 @@ class Service:
         """End everything."""
         self.traffic.stop()
         await self.models.close()
-        self._pool.shutdown(wait=False)
+        for pool in (self._pool, self._compilers):
+            pool.shutdown(wait=False)
 
 
 def service_of(http: HttpRequest) -> Service:

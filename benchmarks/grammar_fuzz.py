@@ -1,0 +1,321 @@
+"""Generated grammars, most of them odd, as a server gets them: none may end the process or take more than two seconds.
+
+    python benchmarks/grammar_fuzz.py --cases 20000
+
+Each seed makes a Lark grammar, a regular expression or a JSON schema; some are chains of thousands of rules, some were
+damaged. Each is compiled as the server does it: checked by its size, tried out in the worker process, compiled here for
+a tokenizer of bytes, and followed for some steps. The last line printed is the result as JSON: how many were compiled,
+how many were refused and why, and the slowest in seconds of processor time, in the worker process and here.
+"""
+
+import argparse
+import json
+import random
+import re
+import string
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import psutil
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference import vetting
+from tinyslm.inference.grammar import Grammar, unpacked
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.training import train_tokenizer
+
+STEPS = 40  # tokens that each grammar is followed for
+TOO_LONG = 2.0  # seconds of processor time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", type=int, default=20_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    tokenizer = train_tokenizer([], kind="byte")
+    reasons: Counter[str] = Counter()
+    kinds: Counter[str] = Counter()
+    times: list[tuple[float, float, int]] = []
+    for seed in range(arguments.seed, arguments.seed + arguments.cases):
+        kind, value = generated(seed)
+        worker, here = worker_seconds(), time.process_time()
+        reason = compiled(kind, value, tokenizer, seed)
+        times.append((max(0.0, worker_seconds() - worker), time.process_time() - here, seed))
+        kinds[kind] += 1
+        reasons[reason] += 1
+        if len(times) % 1000 == 0:
+            print(f"{len(times)}: {dict(reasons.most_common(12))}, slowest {max(times)}", flush=True)
+    worker_time, here_time = max(times), max(times, key=lambda one: one[1])
+    result = {
+        "cases": len(times),
+        "kinds": dict(kinds),
+        "compiled": reasons.pop("", 0),
+        "refused": dict(reasons.most_common()),
+        "slowest_worker": {"seconds": worker_time[0], "seed": worker_time[2]},
+        "slowest_here": {"seconds": here_time[1], "seed": here_time[2]},
+        "over_two_seconds": sum(here > TOO_LONG for _, here, _ in times),
+    }
+    print(json.dumps(result))
+
+
+def compiled(kind: str, value: Any, tokenizer: Tokenizer, seed: int) -> str:
+    """Compile and follow a grammar; returns why it was refused, "" if it was not."""
+    make: Callable[[Any, Tokenizer], Grammar] = getattr(Grammar, kind)
+    try:
+        with vetting.from_outside():
+            grammar = make(value, tokenizer)
+        follow(grammar, random.Random(seed))
+    except TinyslmError as error:
+        return reason_of(error.problem)
+    return ""
+
+
+def follow(grammar: Grammar, chance: random.Random) -> None:
+    """Write a text at random."""
+    matcher = grammar.matcher()
+    row = np.zeros(-(-grammar.vocab_size // 32), np.uint32)
+    for left in range(STEPS, 0, -1):
+        matcher.allow(row)
+        allowed = np.flatnonzero(unpacked(row, grammar.vocab_size))
+        if not len(allowed):
+            return
+        matcher.take([matcher.settle(int(chance.choice(allowed)), left)])
+        if matcher.finished:
+            return
+
+
+def reason_of(problem: str) -> str:
+    """A message without what differs from grammar to grammar."""
+    short = re.sub(r"invalid regex.*|parse error.*|lexer error.*", "invalid", problem)
+    short = re.sub(r'"[^"]*"|\'[^\']*\'|[0-9][0-9,.]*|#\S*', "*", short)
+    return " ".join(short.split())[:70]
+
+
+def worker_seconds() -> float:
+    """The processor time that the worker process has taken."""
+    try:
+        times = psutil.Process(vetting.WORKER.pid).cpu_times() if vetting.WORKER.pid else None
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system if times else 0.0
+
+
+def generated(seed: int) -> tuple[str, Any]:
+    """What this seed makes: "lark", "regex" or "json_schema", and the grammar."""
+    chance = random.Random(seed)
+    kind = chance.choice(("lark", "regex", "json_schema"))
+    if kind == "json_schema":
+        return kind, schema(chance) if chance.random() < 0.9 else chained_schema(chance)
+    if kind == "regex":
+        text = regex(chance, chance.randint(1, 6))
+    else:
+        text = lark(chance) if chance.random() < 0.9 else chained_rules(chance)
+    return kind, damaged(text, chance) if chance.random() < 0.15 else text
+
+
+def damaged(text: str, chance: random.Random) -> str:
+    """The text with some characters left out, doubled or changed."""
+    characters = list(text)
+    for _ in range(chance.randint(1, 5)):
+        place = chance.randrange(len(characters) + 1)
+        new = chance.choice(["", chance.choice('(){}[]|*+?:"/\\\n~&<>%$#é\x00'), text[place : place + 20] * 2])
+        characters[place : place + chance.randint(0, 2)] = list(new)
+    return "".join(characters)
+
+
+# Lark grammars
+
+
+def lark(chance: random.Random) -> str:
+    """A grammar of some rules and terminals that use each other in any way."""
+    count, terminals = chance.choice((1, 3, 8, 30, 200)), chance.choice((1, 3, 10))
+    names = [f"r{number}" for number in range(count)]
+    words = [f"T{number}" for number in range(terminals)]
+    lines = [f"start: {expression(chance, names + words, 3)}"]
+    for name in names:
+        attribute = chance.choice(("",) * 12 + ("[lazy]", "[capture]", "[max_tokens=5]", '[suffix="."]', "[stop=/x/]"))
+        lines.append(f"{name}{attribute}: {expression(chance, names + words, chance.randint(1, 4))}")
+    lines += [f"{name}: {terminal(chance, words[number + 1 :], 3)}" for number, name in enumerate(words)]
+    if chance.random() < 0.1:
+        lines.append(f"%ignore /{regex(chance, 2)}/")
+    if chance.random() < 0.1:
+        lines.append(f"rj: %json {json.dumps(schema(chance))}")
+        lines[0] += " rj"
+    return "\n".join(lines)
+
+
+def expression(chance: random.Random, names: list[str], depth: int) -> str:
+    """What a rule may consist of."""
+    match chance.randrange(9 if depth else 3):
+        case 0 | 1:
+            return chance.choice(names)
+        case 2:
+            return chance.choice((f'"{text(chance)}"', f"/{regex(chance, 2)}/", "<[300]>", '""', "%json {}"))
+        case 3:
+            return " | ".join(expression(chance, names, depth - 1) for _ in range(chance.randint(2, 5)))
+        case 4 | 5:
+            return " ".join(f"({expression(chance, names, depth - 1)})" for _ in range(chance.randint(2, 4)))
+        case _:
+            return f"({expression(chance, names, depth - 1)}){repeated(chance, lazy=False)}"
+
+
+def terminal(chance: random.Random, names: list[str], depth: int) -> str:
+    """What a terminal may consist of."""
+    match chance.randrange(7 if depth else 2):
+        case 0 | 1:
+            return chance.choice([f'"{text(chance)}"', f"/{regex(chance, 3)}/", *names])
+        case 2 | 3:
+            joint = chance.choice((" | ", " ", " & "))
+            return joint.join(f"({terminal(chance, names, depth - 1)})" for _ in range(chance.choice((2, 3, 12))))
+        case 4:
+            return f"~({terminal(chance, names, depth - 1)})"
+        case _:
+            return f"({terminal(chance, names, depth - 1)}){repeated(chance, lazy=False)}"
+
+
+def chained_rules(chance: random.Random) -> str:
+    """Rules or terminals that lead from one to the next, or all at once to many."""
+    count, name = chance.choice((50, 150, 199, 500, 3_000, 12_000)), chance.choice("rT")
+    end = chance.choice((f"{name}0", '"x"', "/x+/")) if name == "r" else '"x"'
+    tail = chance.choice(("", "", ' "a"', " |")) if name == "r" else chance.choice(("", ' "a"'))
+    lines = [f"{name}{number}: {name}{number + 1}{tail}" for number in range(count)]
+    chance.shuffle(lines)
+    return "\n".join([f"start: {name}0", *lines, f"{name}{count}: {end}"])
+
+
+# Regular expressions
+
+
+def regex(chance: random.Random, depth: int) -> str:
+    """An expression; some have what is not supported."""
+    match chance.randrange(9 if depth else 3):
+        case 0:
+            return chance.choice(
+                (".", "\\w", "\\d+", "\\s", "[a-f]", "[^x]", "\\p{L}", "(?s:.)*", "é", "\\b", "^", "$")
+            )
+        case 1 | 2:
+            return text(chance)
+        case 3 | 4:
+            return "".join(regex(chance, depth - 1) for _ in range(chance.randint(2, 5)))
+        case 5:
+            return "(" + "|".join(regex(chance, depth - 1) for _ in range(chance.choice((2, 3, 20)))) + ")"
+        case 6:
+            return f"({chance.choice(('', '?:', '?i:', '?:', '?=', '?P<n>'))}{regex(chance, depth - 1)})"
+        case _:
+            return f"({regex(chance, depth - 1)}){repeated(chance)}"
+
+
+def repeated(chance: random.Random, *, lazy: bool = True) -> str:
+    """How often something comes."""
+    most = chance.choice((2, 2, 5, 5, 20, 300, 5_000, 10**6, 10**10))
+    least = chance.randint(0, most)
+    counts = (f"{{{least}}}", f"{{{least},}}", f"{{{least},{most}}}", f"{{0,{most}}}")
+    return chance.choice(("?", "*", "+", "+?" if lazy else "+", *counts))
+
+
+def text(chance: random.Random) -> str:
+    """Some letters."""
+    return "".join(chance.choice(string.ascii_letters + "  0é") for _ in range(chance.choice((1, 1, 3, 12, 200))))
+
+
+# JSON schemas
+
+
+def schema(chance: random.Random, depth: int = 4) -> Any:
+    """A schema, with definitions that may refer to each other."""
+    names = [f"d{number}" for number in range(chance.choice((0, 0, 2, 20)))]
+    made = part(chance, names, depth)
+    if names and isinstance(made, dict):
+        made["$defs"] = {name: part(chance, names, chance.randint(0, 3)) for name in names}
+    return made
+
+
+def part(chance: random.Random, names: list[str], depth: int) -> Any:
+    """A schema within a schema."""
+    match chance.randrange(12 if depth else 6):
+        case 0:
+            return {"type": "string", **some(chance, STRINGS)}
+        case 1:
+            return {"type": chance.choice(("integer", "number")), **some(chance, NUMBERS)}
+        case 2:
+            return {
+                "enum": [chance.choice((text(chance), number, None)) for number in range(chance.choice((1, 5, 500)))]
+            }
+        case 3:
+            return chance.choice(({}, True, {"type": "boolean"}, {"const": {"a": [1, text(chance)]}}, {"type": "null"}))
+        case 4 | 5:
+            return {"$ref": f"#/$defs/{chance.choice(names)}"} if names else {"type": ["string", "null"]}
+        case 6 | 7:
+            kind = chance.choice(("anyOf", "oneOf", "allOf"))
+            return {kind: [part(chance, names, depth - 1) for _ in range(chance.choice((1, 2, 3, 12)))]}
+        case 8 | 9:
+            return array(chance, names, depth)
+        case _:
+            return an_object(chance, names, depth)
+
+
+def array(chance: random.Random, names: list[str], depth: int) -> dict:
+    """A schema of an array."""
+    made: dict[str, Any] = {"type": "array", "items": part(chance, names, depth - 1), **some(chance, ARRAYS)}
+    if chance.random() < 0.2:
+        made["prefixItems"] = [part(chance, names, depth - 1) for _ in range(chance.randint(1, 6))]
+    return made
+
+
+def an_object(chance: random.Random, names: list[str], depth: int) -> dict:
+    """A schema of an object."""
+    keys = [f"k{number}" for number in range(chance.choice((0, 1, 4, 30)))]
+    made: dict[str, Any] = {"type": "object", "properties": {key: part(chance, names, depth - 1) for key in keys}}
+    made["required"] = [key for key in keys if chance.random() < 0.5]
+    if chance.random() < 0.4:
+        made["additionalProperties"] = part(chance, names, 0) if chance.random() < 0.4 else False
+    if chance.random() < 0.1:
+        made["patternProperties"] = {f"^{regex(chance, 1)}$": part(chance, names, 0)}
+    return made
+
+
+def chained_schema(chance: random.Random) -> dict:
+    """Definitions that lead from one to the next."""
+    count = chance.choice((50, 150, 240, 900))
+    ways: list[Callable[[dict], dict]] = [
+        lambda ref: ref,
+        lambda ref: {"anyOf": [ref, {"type": "null"}]},
+        lambda ref: {"type": "array", "items": ref},
+        lambda ref: {"type": "object", "properties": {"a": ref}, "required": ["a"]},
+        lambda ref: {"allOf": [ref]},
+    ]
+    way = chance.choice(ways)
+    parts = {f"d{number}": way({"$ref": f"#/$defs/d{number + 1}"}) for number in range(count)}
+    return {"$ref": "#/$defs/d0", "$defs": {**parts, f"d{count}": {"type": "boolean"}}}
+
+
+def some(chance: random.Random, keywords: dict[str, Callable[[random.Random], Any]]) -> dict[str, Any]:
+    """Some keywords with values."""
+    return {name: value(chance) for name, value in keywords.items() if chance.random() < 0.25}
+
+
+def large(chance: random.Random) -> int:
+    """A number of things that may be large."""
+    return chance.choice((0, 1, 3, 20, 300, 5_000, 10**6, 10**12))
+
+
+STRINGS: dict[str, Callable[[random.Random], Any]] = {
+    "minLength": large,
+    "maxLength": large,
+    "pattern": lambda chance: regex(chance, 3),
+    "format": lambda chance: chance.choice(("date", "email", "uuid", "uri", "ipv6", "date-time")),
+}
+NUMBERS: dict[str, Callable[[random.Random], Any]] = {
+    "minimum": lambda chance: chance.choice((-1e308, -5, 0, 0.1, 3, 10**9)),
+    "maximum": lambda chance: chance.choice((-4, 0.3, 7, 10**6, 2**53, 1e308)),
+    "multipleOf": lambda chance: chance.choice((1, 7, 0.01, 1e-9, 97, 10**6)),
+}
+ARRAYS: dict[str, Callable[[random.Random], Any]] = {"minItems": large, "maxItems": large}
+
+
+if __name__ == "__main__":
+    main()

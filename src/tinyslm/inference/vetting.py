@@ -1,0 +1,99 @@
+"""Grammars from outside, tried out in a worker process before this process compiles them.
+
+Compiling is native code that follows a text from anybody: it may overflow its stack, take minutes or gigabytes. So
+whoever serves others compiles their grammars in a block `with from_outside():`. There each one is first compiled and
+followed for some steps in a process with limits (`trial.py`); what does not survive that is refused. What was found
+of a grammar is remembered by its hash.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from hashlib import sha256
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.worker import Limits, Worker, WorkerError
+
+CPU_SECONDS = 1  # rounded up to the next second; grammars that people write take milliseconds
+MEMORY = 1 << 30  # bytes of address space
+STACK = 4 << 20  # bytes: half of what threads have by default, so that what fits here fits there
+REMEMBERED = 1_024  # grammars
+
+WORKER = Worker("tinyslm.inference.trial:answer", Limits(cpu_seconds=CPU_SECONDS, memory=MEMORY, stack=STACK))
+
+_FAILED = {
+    "time": f"takes more than {CPU_SECONDS} second to compile and to follow",
+    "memory": f"needs more than {MEMORY >> 20} MiB to compile",
+    "ended": "makes the grammar library crash",
+    "reply": "makes the grammar library fail",
+}
+
+_outside: ContextVar[bool] = ContextVar("outside", default=False)
+
+
+@contextmanager
+def from_outside() -> Iterator[None]:
+    """Grammars that this thread compiles in the block were written by somebody else, and are tried out first."""
+    token = _outside.set(True)
+    try:
+        yield
+    finally:
+        _outside.reset(token)
+
+
+def vet(source: str, what: str, vocab_size: int, special_ids: Mapping[str, int]) -> None:
+    """In a block `from_outside`, raise `TinyslmError` for a grammar that cannot be compiled within the limits.
+
+    source: as llguidance reads it; what: what messages call it.
+    """
+    if not _outside.get():
+        return
+    key = sha256(f"{vocab_size} {what}\0{source}".encode()).digest()
+    found = _REMEMBERED.get(key)
+    if found is None:
+        found = _try_out(source, what, vocab_size, special_ids)
+        _REMEMBERED.put(key, found)
+    if found:
+        raise TinyslmError(*found)
+
+
+Refusal = tuple[str, str] | tuple[()]
+"""Problem and remedy; nothing for a grammar that can be compiled."""
+
+
+def _try_out(source: str, what: str, vocab_size: int, special_ids: Mapping[str, int]) -> Refusal:
+    request = {"source": source, "what": what, "vocab_size": vocab_size, "special_ids": dict(special_ids)}
+    try:
+        reply = WORKER.ask(request)
+    except WorkerError as error:
+        return f"{what} {_FAILED[error.kind]}.", "Make it smaller or simpler."
+    return (str(reply["problem"]), str(reply["remedy"])) if reply else ()
+
+
+class _Remembered:
+    """What was found of the grammars used last; safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._found: OrderedDict[bytes, Refusal] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: bytes) -> Refusal | None:
+        """What was found, `None` where that is not known."""
+        with self._lock:
+            if key in self._found:
+                self._found.move_to_end(key)
+            return self._found.get(key)
+
+    def put(self, key: bytes, found: Refusal) -> None:
+        """Remember it; the one asked for longest ago makes room."""
+        with self._lock:
+            self._found[key] = found
+            if len(self._found) > REMEMBERED:
+                self._found.popitem(last=False)
+
+
+_REMEMBERED = _Remembered()

@@ -1,0 +1,122 @@
+"""Grammars that would end the process or keep it busy are refused: by their size, else by a worker process."""
+
+import json
+import threading
+
+import pytest
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.worker import Limits, Worker
+from tinyslm.inference import vetting
+from tinyslm.inference.grammar import Grammar
+from tinyslm.inference.grammar_limits import longest_chain
+
+
+def chained(count: int, name: str = "r") -> str:
+    rules = [f"{name}{number}: {name}{number + 1}" for number in range(count)]
+    return "\n".join([f"start: {name}0", *rules, f'{name}{count}: "x"'])
+
+
+def chained_schema(count: int) -> dict:
+    parts = {
+        f"d{number}": {"type": "object", "properties": {"a": {"$ref": f"#/$defs/d{number + 1}"}}}
+        for number in range(count)
+    }
+    return {"$ref": "#/$defs/d0", "$defs": {**parts, f"d{count}": {"type": "null"}}}
+
+
+def words(count: int) -> str:
+    return "start: WORD\nWORD: " + " & ".join(f"/(.*)w{number}(.*)/" for number in range(count))
+
+
+TOO_DEEP = {
+    "rules": (chained(1_500), "chain of 1,502 rules"),
+    "more rules": (chained(3_000), "3,002 rules"),
+    "terminals": (chained(1_500, "T"), "chain of 1,502 rules"),
+    "rules in reverse": ("\n".join(reversed(chained(1_500).splitlines())), "chain of 1,502 rules"),
+    "rules with attributes": (chained(300).replace(": ", "[lazy]: "), "chain of 302 rules"),
+    "$defs": ("start: %json " + json.dumps(chained_schema(2_000)), "levels deep"),
+    "nested %json": ("start: %json " + '{"items":' * 20_000, "nested too deep"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_DEEP)
+def test_deep_Lark_grammars_are_refused_before_they_are_compiled(byte_tokenizer, name) -> None:
+    text, words = TOO_DEEP[name]
+    with pytest.raises(TinyslmError, match=words) as caught:
+        Grammar.lark(text, byte_tokenizer)
+    assert len(str(caught.value).splitlines()) == 2
+    assert len(str(caught.value)) < 400
+
+
+def test_deep_schemas_and_long_choices_are_refused_before_they_are_compiled(byte_tokenizer) -> None:
+    with pytest.raises(TinyslmError, match="levels deep"):
+        Grammar.json_schema(chained_schema(300), byte_tokenizer)
+    with pytest.raises(TinyslmError, match="characters"):
+        Grammar.choices([f"{number:0100}" for number in range(3_000)], byte_tokenizer)
+
+
+def test_what_people_write_is_compiled(byte_tokenizer) -> None:
+    for text in (chained(150), chained(150, "T"), "start: %json " + json.dumps(chained_schema(100))):
+        Grammar.lark(text, byte_tokenizer)
+    Grammar.json_schema(chained_schema(100), byte_tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("uses", "length"),
+    [
+        ({}, 0),
+        ({"a": ["b", "c"], "b": ["c"], "c": ["missing"]}, 3),
+        ({"a": ["a"], "b": ["a"]}, 2),
+        ({"a": ["b"], "b": ["c"], "c": ["a", "d"], "d": []}, 4),
+        ({str(number): [str(number + 1)] for number in range(50_000)}, 50_000),
+    ],
+)
+def test_the_longest_chain(uses, length) -> None:
+    assert longest_chain(uses) == length
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    made = Worker("tinyslm.inference.trial:answer", Limits(cpu_seconds=0, memory=vetting.MEMORY, stack=vetting.STACK))
+    monkeypatch.setattr(vetting, "WORKER", made)
+    monkeypatch.setattr(vetting, "_REMEMBERED", vetting._Remembered())
+    yield made
+    made.close()
+
+
+def test_grammars_from_outside_are_tried_out_first(byte_tokenizer, worker) -> None:
+    """What a limit lets through by mistake, or is costly without being large, ends the worker process only."""
+    special = {"<|end|>": 300, "<tool_call>": 3}
+    with vetting.from_outside():
+        for source, problem in (
+            (chained(3_000), "crash"),
+            (words(200), "takes more than"),
+            ('start: "', "cannot be used"),
+        ):
+            for _ in range(2):
+                with pytest.raises(TinyslmError, match=problem):
+                    vetting.vet(source, "The Lark grammar", 320, special)
+        vetting.vet("start: <[300]> WORDS? <tool_call>\nWORDS: /.*/", "The Lark grammar", 320, special)
+        with pytest.raises(TinyslmError, match="takes more than"):
+            Grammar.lark(words(200), byte_tokenizer)
+    assert worker.pid is not None
+
+
+def test_a_grammar_seen_before_costs_nothing(byte_tokenizer, worker, monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(worker, "ask", lambda request: asked.append(request) or {})
+    with vetting.from_outside():
+        for _ in range(3):
+            Grammar.regex("[0-9]+", byte_tokenizer)
+    Grammar.regex("[a-z]+", byte_tokenizer)
+    assert len(asked) == 1
+
+
+def test_what_is_compiled_at_home_is_not_vetted(byte_tokenizer, worker) -> None:
+    Grammar.regex("[0-9]+", byte_tokenizer)
+    with vetting.from_outside():
+        at_home = threading.Thread(target=Grammar.regex, args=("[0-9]+", byte_tokenizer))
+        at_home.start()
+        at_home.join()
+    assert worker.pid is None
