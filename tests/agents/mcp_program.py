@@ -6,6 +6,8 @@ import time
 
 from mcp.server import MCPServer
 
+from tinyslm.agents.mcp_stdio import serve_stdio
+
 server = MCPServer("test", log_level="CRITICAL")
 
 
@@ -46,4 +48,7 @@ if "many" in sys.argv:
 if "odd" in sys.argv:
     server.add_tool(add, name="odd name")
 
-server.run("stdio")
+if "strict" in sys.argv:
+    serve_stdio(server)
+else:
+    server.run("stdio")

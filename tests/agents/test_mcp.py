@@ -107,6 +107,36 @@ class TestTheirServer:
             pass
 
 
+class TestStandardInput:
+    """What cannot be read is answered with an error, and the next message is read."""
+
+    def test_lines_that_are_no_messages(self):
+        ping = b'{"jsonrpc": "2.0", "id": 7, "method": "ping"}'
+        lines = {
+            b"{": -32700,
+            b"[" * 100_000: -32700,
+            b"\xff": -32700,
+            b'{"jsonrpc": "2.0", "id": NaN, "method": "ping"}': -32700,
+            b'{"jsonrpc": "2.0", "id": 1, "id": 2, "method": "ping"}': -32700,
+            b'{"jsonrpc": "2.0", "id": "\\ud800", "method": "ping"}': -32700,
+            b"": -32700,
+            b"{}": -32600,
+            b'{"jsonrpc": "1.0", "id": 1, "method": "ping"}': -32600,
+            b'"text"': -32600,
+        }
+        done = subprocess.run(
+            [*shlex.split(PROGRAM), "strict"],
+            input=b"".join(line + b"\n" for line in lines) + ping + b"\n",
+            capture_output=True,
+            timeout=120,
+            check=True,
+        )
+        answers = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [one["error"]["code"] for one in answers[:-1]] == list(lines.values())
+        assert all(one["id"] is None and one["error"]["message"].endswith(".") for one in answers[:-1])
+        assert answers[-1]["id"] == 7
+
+
 class TestOurServer:
     """`tinyslm mcp MODEL` with the SDK's client, and with ours."""
 

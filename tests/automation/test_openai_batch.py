@@ -7,7 +7,8 @@ import pytest
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.serving.automation.asking import Asking
-from tinyslm.serving.automation.batch import Batch, run_batch
+from tinyslm.serving.automation.batch import Batch, _answered, run_batch
+from tinyslm.serving.automation.rows import Rows
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 99, "minimum": 0}}, "required": ["n"],
           "additionalProperties": False}  # fmt: skip
@@ -88,6 +89,25 @@ def test_errors_stay_with_their_lines(answered):
     ):
         assert expected in message
     assert lines[8]["response"]["body"]["error"]["code"] == "context_length_exceeded"
+
+
+def test_a_custom_id_that_comes_again_is_refused_by_name(answered):
+    summary, lines = answered(line(1), line(2), line(1, max_tokens=2), line(3), line(2) | {"method": "GET"})
+    assert summary.errors == 2
+    assert [one["custom_id"] for one in lines] == ["task-1", "task-2", "task-1", "task-3", "task-2"]
+    assert [one["response"] is None for one in lines] == [False, False, True, False, True]
+    for number, name in ((2, "task-1"), (4, "task-2")):
+        assert f'the custom_id "{name}" too' in lines[number]["error"]["message"]
+
+
+def test_a_custom_id_is_remembered_over_an_interruption(engine, tmp_path):
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(line(number)) + "\n" for number in (1, 2, 1)))
+    second = list(Rows(str(source)))[1]
+    batch = Batch(str(source), tmp_path / "out.jsonl", Asking())
+    (done,) = _answered(engine, batch, Rows(str(source)), second.number, second.check)
+    assert done.failed
+    assert "task-1" in done.result["error"]["message"]
 
 
 def test_many_requests_keep_their_order(answered):

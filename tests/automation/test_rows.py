@@ -29,7 +29,7 @@ def test_lines_of_json(tmp_path):
     problems = [problem for _, _, problem in found if problem]
     assert problems[0] == "the line is not a JSON object"
     assert "not valid JSON" in problems[1]
-    assert problems[2] == "the line is not UTF-8 text"
+    assert problems[2] == "the line is not valid JSON: byte 0 is not UTF-8"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

@@ -99,6 +99,8 @@ def test_this_machine_needs_none(host) -> None:
         ({"Host": "localhost:3000", "Origin": "http://localhost:3000"}, 200),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Origin": "http://["}, 400),
+        ({"Origin": "http://[::1"}, 400),
         ({"Origin": "http://localhost:3000"}, 403),
         ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),
         ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}, 403),

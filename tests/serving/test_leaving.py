@@ -4,11 +4,10 @@ import asyncio
 import json
 import socket
 import threading
-import time
 
 import httpx
 import pytest
-from tiny_server import Running, make_model
+from tiny_server import Running, make_model, wait_until
 
 LONG = {"model": "long", "prompt": "x", "logit_bias": {"97": 100}}
 CONTEXT = 16_000
@@ -22,13 +21,6 @@ def long_model(tmp_path_factory: pytest.TempPathFactory):
 
 def engine_of(running: Running):
     return running.models.loaded()["long"]
-
-
-def wait_until(true, seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.005)
 
 
 def is_quiet(running: Running) -> bool:

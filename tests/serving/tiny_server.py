@@ -1,6 +1,7 @@
 """A tiny model, and how tests see a server that runs."""
 
 import json
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -54,3 +55,10 @@ def without_chats(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer with other names for the tokens that messages are written with, and no chat template."""
     content = json.dumps(tokenizer.content).replace("<|im_start|>", "<|one|>").replace("<|im_end|>", "<|other|>")
     return Tokenizer(tokenizers.Tokenizer.from_str(content))
+
+
+def wait_until(true, seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)

@@ -18,9 +18,12 @@ from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Completion, Request
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
+from tinyslm.inference.vetting import from_outside
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
+
+    from tinyslm.tokenizer.tokenizer import Tokenizer
 
 MOST_TOKENS = 4_096  # of one answer
 MOST_LABELS = 100
@@ -131,7 +134,7 @@ class _Tools:
         if schema.get("type") != "object":
             raise TinyslmError("The schema is not one of an object.", 'Give one with "type": "object".')
         tokenizer = self._engine.tokenizer
-        grammar = await run_sync(functools.partial(Grammar.json_schema, schema, tokenizer))
+        grammar = await run_sync(functools.partial(_vetted, schema, tokenizer))
         asked = f"{instruction}\nAnswer as JSON with this schema: {json.dumps(schema)}\n\nText:\n{text}"
         settings = SamplingSettings(max_tokens=max_tokens, temperature=0.0)
         request = Request(question_ids(self._engine, asked), settings, grammar=grammar, continues=False)
@@ -152,6 +155,11 @@ class _Tools:
         finally:
             generation.cancel()
         return completion
+
+
+def _vetted(schema: dict[str, Any], tokenizer: Tokenizer) -> Grammar:
+    with from_outside():
+        return Grammar.json_schema(schema, tokenizer)
 
 
 def _told(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:

@@ -32,6 +32,7 @@ def mcp(
         What computes.
     """
     from tinyslm.agents.mcp_server import mcp_server
+    from tinyslm.agents.mcp_stdio import serve_stdio
     from tinyslm.cli.asking import opened
     from tinyslm.core.console import warn
     from tinyslm.core.errors import TinyslmError
@@ -41,7 +42,7 @@ def mcp(
     with opened(model, engine or EngineOptions()) as running:
         server = mcp_server(running)
         if port is None:
-            server.run("stdio")
+            serve_stdio(server)
         else:
             warn(f"Serving at http://127.0.0.1:{port}/mcp to every program on this computer.")
             server.run("streamable-http", host="127.0.0.1", port=port)

@@ -16,8 +16,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tinyslm.core.strict_json import JsonError, parse_json
 from tinyslm.serving.bridge import Answer
-from tinyslm.serving.errors import ApiError, closing, full
+from tinyslm.serving.errors import ApiError, bad_request, closing, full
 from tinyslm.serving.keys import Keys
 from tinyslm.serving.settings import ServerSettings, is_loopback
 from tinyslm.serving.visit import visit_of
@@ -131,7 +132,7 @@ class Door:
             elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")
             refused = elsewhere and headers.get("sec-fetch-mode") != "navigate"
         else:
-            refused = origin not in self._settings.cors and urlsplit(origin).netloc != headers.get("host")
+            refused = origin not in self._settings.cors and _netloc(origin) != headers.get("host")
         if refused:
             raise ApiError(
                 403, "Pages from elsewhere may not use this server; --cors ORIGIN allows one.", "wrong_origin"
@@ -151,6 +152,8 @@ class Door:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if (body or scope["method"] == "POST") and kind != "application/json":
             raise ApiError(415, "Send JSON, as `Content-Type: application/json`.", "wrong_content_type")
+        if body:
+            _check_json(body)
         given: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
@@ -177,6 +180,21 @@ class Door:
             "body_too_large",
             headers={"Connection": "close"},
         )
+
+
+def _check_json(body: bytes) -> None:
+    try:
+        parse_json(body)
+    except JsonError as error:
+        message = f"The body is not valid JSON: {error}. Send JSON as RFC 8259 has it, in UTF-8."
+        raise bad_request(message, code="invalid_json") from None
+
+
+def _netloc(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        raise bad_request("The header Origin is not a URL. Send none, or scheme, name and port.", "Origin") from None
 
 
 def _without_port(host: str) -> str:

@@ -19,6 +19,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.engine import Engine
 from tinyslm.serving.app import create_app
 from tinyslm.serving.bridge import LAST_WORDS
+from tinyslm.serving.connections import guarded
 from tinyslm.serving.keys import Keys
 from tinyslm.serving.models import Models
 from tinyslm.serving.service import Service
@@ -57,6 +58,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=guarded(self._service.settings),  # type: ignore[arg-type]  # called only
                 log_config=None,
                 access_log=False,
                 server_header=False,

@@ -29,6 +29,13 @@ class ServerSettings(Section):
     allow_host: tuple[str, ...] = Field(
         default=(), description="Name by which a proxy in front calls this server; may be given several times."
     )
+    max_header: int = Field(default=32_768, gt=0, description="Most bytes of a request's line and headers.")
+    header_seconds: float = Field(
+        default=20, gt=0, description="Longest time until the headers are complete, from the opening of a connection."
+    )
+    max_connections: int = Field(
+        default=512, gt=0, description="Most open connections of one address; a proxy's clients all have the proxy's."
+    )
     max_body: int = Field(default=4_000_000, gt=0, description="Most bytes of a request.")
     max_prompt: int = Field(default=0, ge=0, description="Most tokens of a prompt; 0: what the model can read.")
     max_answer: int = Field(default=0, ge=0, description="Most tokens of an answer; 0: what the context has room for.")

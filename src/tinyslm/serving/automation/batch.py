@@ -19,7 +19,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, read_json, sha256_json, write_json
 from tinyslm.serving.automation.asking import Asking, told
 from tinyslm.serving.automation.journal import Journal, Line
-from tinyslm.serving.automation.openai_batch import answer_requests, is_request
+from tinyslm.serving.automation.openai_batch import answer_requests, is_request, named_once
 from tinyslm.serving.automation.plain_rows import answer_rows
 from tinyslm.serving.automation.publishing import check_ending, publish
 from tinyslm.serving.automation.results import Done
@@ -164,10 +164,13 @@ def _answered(engine: Engine, batch: Batch, rows: Rows, done: int, check: str) -
     """The results of the rows behind the first `done`; the first row shows how they are to be taken."""
     source = islice(rows, batch.limit or None)
     first = list(islice(source, 1))
-    left = chain(first, source)
-    _skip_done(left, done, check, batch)
     asking = batch.asking
-    if not (first and is_request(first[0])) or asking.template or asking.column:
+    left: Iterator[Row] = chain(first, source)
+    requests = bool(first) and is_request(first[0]) and not asking.template and not asking.column
+    if requests:
+        left = named_once(left)
+    _skip_done(left, done, check, batch)
+    if not requests:
         return answer_rows(engine, asking, left, batch.keep, batch.concurrency)
     if asking != Asking() or batch.keep:
         raise TinyslmError(

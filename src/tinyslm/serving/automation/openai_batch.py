@@ -11,10 +11,14 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import xxhash
+
 from tinyslm.core.errors import require_extra
+from tinyslm.core.printable import one_line
 from tinyslm.serving.automation.answering import MOST_AHEAD
 from tinyslm.serving.automation.results import Done, Result
 from tinyslm.serving.automation.rows import Row
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 MODEL = "model"
+RETRY_SECONDS = 0.05
+"""When a row is tried again that was refused for want of room."""
+
 _YEAR = 365 * 24 * 3600.0
 _FIELDS = {"custom_id", "method", "url", "body"}
 
@@ -33,6 +40,23 @@ _FIELDS = {"custom_id", "method", "url", "body"}
 def is_request(row: Row) -> bool:
     """Whether a row is a line of OpenAI's format."""
     return row.values.keys() >= _FIELDS
+
+
+def named_once(rows: Iterator[Row]) -> Iterator[Row]:
+    """The rows; one with the `custom_id` of an earlier one has that as its problem.
+
+    What is kept of each is a hash of 8 bytes.
+    """
+    seen: set[int] = set()
+    for row in rows:
+        name = row.values.get("custom_id")
+        digest = xxhash.xxh3_64_intdigest(json.dumps(name).encode())
+        if name is not None and digest in seen and not row.problem:
+            problem = f"an earlier line has the custom_id {one_line(json.dumps(name), 100)} too: give each its own"
+            yield replace(row, problem=problem)
+        else:
+            yield row
+        seen.add(digest)
 
 
 def answer_requests(engine: Engine, rows: Iterator[Row], concurrency: int) -> Iterator[Done]:
@@ -75,7 +99,9 @@ async def _result(app: ASGIApp, row: Row) -> Result:
     if problem := row.problem or _wrong(row.values):
         return {**told, "response": None, "error": {"code": "invalid_request", "message": problem}}
     body = {**row.values["body"], "model": MODEL}
-    reply = await _post(app, row.values["url"], json.dumps(body).encode())
+    data = json.dumps(body).encode()
+    while (reply := await _post(app, row.values["url"], data)).status == HTTPStatus.TOO_MANY_REQUESTS:
+        await asyncio.sleep(RETRY_SECONDS)
     response = {
         "status_code": reply.status,
         "request_id": f"req_{row.check}",

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 import xxhash
 
 from tinyslm.core.errors import TinyslmError, did_you_mean, require_extra
+from tinyslm.core.strict_json import JsonError, parse_json
 from tinyslm.core.text_files import without_mark
 from tinyslm.data.csv_table import PROBLEMS, Table
 
@@ -165,11 +166,9 @@ def _size(path: Path) -> int:
 def _object(line: bytes) -> tuple[dict[str, Any] | None, str]:
     """The JSON object on a line, or why there is none."""
     try:
-        value = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        return None, "the line is not UTF-8 text"
-    except (ValueError, RecursionError) as error:
-        return None, f"the line is not valid JSON ({error})"
+        value = parse_json(line)
+    except JsonError as error:
+        return None, f"the line is not valid JSON: {error}"
     return (value, "") if isinstance(value, dict) else (None, "the line is not a JSON object")
 
 

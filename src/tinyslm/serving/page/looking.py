@@ -17,7 +17,7 @@ from tinyslm.inference.engine import Engine
 from tinyslm.serving.errors import full
 from tinyslm.serving.prompting import template_messages
 from tinyslm.serving.shapes.body import Body, Token
-from tinyslm.serving.shapes.chat import Message, Tool
+from tinyslm.serving.shapes.chat import MOST_MESSAGES, MOST_TOOLS, Message, Tool
 from tinyslm.serving.wire import Json
 
 if TYPE_CHECKING:
@@ -36,9 +36,11 @@ class LookBody(Body):
     model: str = Field(description="Name of a model, as /v1/models lists them.")
     text: str | None = Field(default=None, description="The text.")
     messages: list[Message] | None = Field(
-        default=None, min_length=1, max_length=2**14, description="The conversation."
+        default=None, min_length=1, max_length=MOST_MESSAGES, description="The conversation."
     )
-    tools: list[Tool] = Field(default_factory=list, max_length=128, description="Tools that the model is told of.")
+    tools: list[Tool] = Field(
+        default_factory=list, max_length=MOST_TOOLS, description="Tools that the model is told of."
+    )
     top: int = Field(default=8, ge=1, le=50, description="How many of the likeliest tokens are told at each place.")
 
     @model_validator(mode="after")

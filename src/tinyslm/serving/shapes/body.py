@@ -9,6 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.printable import one_line
+from tinyslm.inference.grammar_limits import MOST_CHOICES
 from tinyslm.inference.json_schema import check_size
 from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
 
@@ -72,8 +74,8 @@ class Body(BaseModel):
             if name in cls.refused:
                 raise FieldMistake(name, f"{name} is not supported: {cls.refused[name]}")
             if name not in cls.model_fields:
-                known = did_you_mean(name[:100], cls.model_fields)
-                raise FieldMistake(name[:100], f'there is no field "{name[:100]}". {known}')
+                shown = one_line(name, 100)  # a text with half of a character could not be passed on
+                raise FieldMistake(shown, f'there is no field "{shown}". {did_you_mean(shown, cls.model_fields)}')
         return values
 
 
@@ -157,7 +159,7 @@ class ChoiceFormat(Part):
     """Not of OpenAI: one of some texts."""
 
     type: Literal["choice"]
-    choices: list[str]
+    choices: list[str] = Field(max_length=MOST_CHOICES)
 
 
 class LarkFormat(Part):

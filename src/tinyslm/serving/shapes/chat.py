@@ -20,6 +20,11 @@ from tinyslm.serving.shapes.body import (
     TextFormat,
 )
 
+MOST_MESSAGES = 2**14
+MOST_PARTS = 2**10  # of one message
+MOST_CALLS = 128  # of one message
+MOST_TOOLS = 128
+
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
 
 
@@ -29,6 +34,9 @@ class ContentPart(Part):
     type: str
     text: str | None = None
     refusal: str | None = None
+
+
+Parts = Annotated[list[ContentPart], Field(max_length=MOST_PARTS)]
 
 
 class CalledFunction(Part):
@@ -50,9 +58,9 @@ class Message(Part):
     """One message of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[ContentPart] | None = None
+    content: str | Parts | None = None
     name: str | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MOST_CALLS)
     tool_call_id: str | None = None
     reasoning_content: str | None = None
 
@@ -111,10 +119,10 @@ ResponseFormat = Annotated[
 class ChatBody(Drawn):
     """A conversation to be answered."""
 
-    messages: list[Message] = Field(min_length=1, max_length=2**14)
+    messages: list[Message] = Field(min_length=1, max_length=MOST_MESSAGES)
     max_completion_tokens: Count | None = Field(default=None, description="Most tokens of the answer.")
     max_tokens: Count | None = Field(default=None, description="The older name of max_completion_tokens.")
-    tools: list[Tool] = Field(default_factory=list, max_length=128)
+    tools: list[Tool] = Field(default_factory=list, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | NamedTool = "auto"
     parallel_tool_calls: bool = True
     response_format: ResponseFormat | None = None

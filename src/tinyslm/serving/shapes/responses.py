@@ -19,7 +19,7 @@ from tinyslm.serving.shapes.body import (
     SchemaObject,
     TextFormat,
 )
-from tinyslm.serving.shapes.chat import ContentPart, Name
+from tinyslm.serving.shapes.chat import MOST_MESSAGES, MOST_TOOLS, Name, Parts
 
 
 class Item(Part):
@@ -27,11 +27,11 @@ class Item(Part):
 
     type: Literal["message", "function_call", "function_call_output", "reasoning"] = "message"
     role: Literal["system", "developer", "user", "assistant"] | None = None
-    content: str | list[ContentPart] | None = None
+    content: str | Parts | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[ContentPart] | None = None
+    output: str | Parts | None = None
 
 
 class FunctionTool(Part):
@@ -76,13 +76,15 @@ class TextSettings(Part):
 class ResponseBody(Sampled):
     """Something to be answered."""
 
-    input: str | list[Item] = Field(description="A text, or messages, calls and what they gave.")
+    input: str | Annotated[list[Item], Field(max_length=MOST_MESSAGES)] = Field(
+        description="A text, or messages, calls and what they gave."
+    )
     instructions: str | None = Field(default=None, description="What the system says first.")
     previous_response_id: str | None = Field(default=None, description="The answer to go on from.")
     store: bool = Field(default=True, description="Keep the answer for a while, so that a later request can go on.")
     max_output_tokens: Count | None = Field(default=None, description="Most tokens of the answer.")
     text: TextSettings | None = None
-    tools: list[FunctionTool] = Field(default_factory=list, max_length=128)
+    tools: list[FunctionTool] = Field(default_factory=list, max_length=MOST_TOOLS)
     tool_choice: Literal["none", "auto", "required"] | FunctionChoice = "auto"
     parallel_tool_calls: bool = True
     metadata: dict[str, str] = Field(default_factory=dict, max_length=16, description="Given back.")

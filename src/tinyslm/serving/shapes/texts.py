@@ -8,7 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from tinyslm.serving.shapes.body import Anything, Body, Token
-from tinyslm.serving.shapes.chat import Message, Tool
+from tinyslm.serving.shapes.chat import MOST_MESSAGES, MOST_TOOLS, Message, Tool
 from tinyslm.serving.shapes.completions import Ids
 
 Model = Field(description="Name of a model, as /v1/models lists them.")
@@ -39,9 +39,11 @@ class TokenizeBody(Body):
     model: str = Model
     prompt: str | None = Field(default=None, description="The text.")
     messages: list[Message] | None = Field(
-        default=None, min_length=1, max_length=2**14, description="The conversation."
+        default=None, min_length=1, max_length=MOST_MESSAGES, description="The conversation."
     )
-    tools: list[Tool] = Field(default_factory=list, max_length=128, description="Tools that the model is told of.")
+    tools: list[Tool] = Field(
+        default_factory=list, max_length=MOST_TOOLS, description="Tools that the model is told of."
+    )
     add_special_tokens: bool = Field(default=True, description="Begin as prompts of this model do.")
     return_token_strs: bool = Field(default=False, description="Tell the text of each token too.")
 

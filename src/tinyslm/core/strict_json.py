@@ -1,0 +1,90 @@
+"""JSON from others, read so that it means one thing only: RFC 8259, in UTF-8, without what parsers disagree on."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tinyslm.core.printable import one_line
+
+_LONGEST_KEY = 60  # characters of a key that messages cite
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how a surrogate is written; UTF-8 has none
+
+
+class JsonError(ValueError):
+    """Why a text is not JSON; words that follow "it is not valid JSON: "."""
+
+
+def parse_json(data: bytes | str) -> Any:
+    """The value that `data` holds.
+
+    Raises `JsonError`, with the reason and the place, for what is not JSON in UTF-8, for NaN and Infinity and numbers
+    too large for a float, for a key that an object has twice, for half of a surrogate pair, and for nesting that is too
+    deep to be read.
+    """
+    try:
+        text = data.decode("utf-8") if isinstance(data, bytes) else data
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_refused)
+    except UnicodeDecodeError as error:
+        raise JsonError(f"byte {error.start} is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise JsonError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
+    except RecursionError:
+        raise JsonError("it is nested too deep") from None
+    except JsonError:
+        raise
+    except ValueError:  # Python's limit on the digits of an integer
+        raise JsonError("a number has too many digits") from None
+    if _HALF.search(text):
+        _check_characters(value)
+    return value
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise JsonError(f'the key "{one_line(twice, _LONGEST_KEY)}" stands twice in one object')
+    return made
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise JsonError(f"the number {one_line(text, _LONGEST_KEY)} is too large")
+    return value
+
+
+def _refused(name: str) -> None:
+    raise JsonError(f"{name} is not a JSON number")
+
+
+def _check_characters(value: Any) -> None:
+    waiting = [("", value)]
+    while waiting:
+        place, one = waiting.pop()
+        if isinstance(one, str):
+            _check_text(one, place)
+        elif isinstance(one, dict):
+            for key in one:
+                _check_text(key, place)
+            waiting += _inner(place, one.items())
+        elif isinstance(one, list):
+            waiting += _inner(place, enumerate(one))
+
+
+def _inner(place: str, items: Iterable[tuple[object, Any]]) -> Iterable[tuple[str, Any]]:
+    return [(f"{place}.{str(key)[:_LONGEST_KEY]}".lstrip("."), one) for key, one in items]
+
+
+def _check_text(text: str, place: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        where = f" at {one_line(place, 200)}" if place else ""
+        half = f"U+{ord(text[error.start]):04X}"
+        raise JsonError(f"a text{where} has {half}, half of a surrogate pair") from None
