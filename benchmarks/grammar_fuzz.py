@@ -219,7 +219,7 @@ def repeated(chance: random.Random, *, lazy: bool = True) -> str:
 
 def text(chance: random.Random) -> str:
     """Some letters."""
-    return "".join(chance.choice(string.ascii_letters + "  0é") for _ in range(chance.choice((1, 1, 3, 12, 200))))
+    return "".join(chance.choices(string.ascii_letters + "  0é", k=chance.choice((1, 1, 3, 12, 200))))
 
 
 # JSON schemas

@@ -190,16 +190,32 @@ def _check_free_keys(place: str, part: Mapping[str, Any]) -> None:
 def _check_ends(parts: Mapping[str, Any]) -> None:
     """Refuse a schema all of whose documents are endless, as when each node must have a child node."""
     finite: set[str] = set()
-    while new := {
-        place for place, part in parts.items() if place not in finite and _is_finite(place, part, finite, parts)
-    }:
-        finite |= new
+    waiting, waiting_for = list(parts), _dependents(parts)
+    while waiting:
+        place = waiting.pop()
+        if place not in finite and _is_finite(place, parts[place], finite, parts):
+            finite.add(place)
+            waiting += waiting_for.get(place, ())
     if "#" not in finite:
         names = sorted({part["$ref"] for place, part in parts.items() if isinstance(part, Mapping) and "$ref" in part})
         raise TinyslmError(
             f"The JSON schema refers to itself ({', '.join(names)}) so that a document would have no end.",
             "Make the part that refers back optional, an alternative (anyOf), or an array that may be empty.",
         )
+
+
+def _dependents(parts: Mapping[str, Any]) -> dict[str, list[str]]:
+    """For each place, the parts that may be finite once it is: the one around it, and those that refer to it."""
+    found: dict[str, list[str]] = {}
+    for place, part in parts.items():
+        around = place.rpartition("/")[0]
+        while around and around not in parts:
+            around = around.rpartition("/")[0]
+        if around:
+            found.setdefault(place, []).append(around)
+        if isinstance(part, Mapping) and isinstance(part.get("$ref"), str):
+            found.setdefault(unquote(part["$ref"]), []).append(place)
+    return found
 
 
 def _is_finite(place: str, part: Any, finite: set[str], known: Collection[str]) -> bool:
