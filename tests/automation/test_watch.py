@@ -118,7 +118,10 @@ def test_lines_are_requests_of_their_own(run, inbox, tmp_path):
     assert [line["row"] for line in lines] == [1, 2]
     assert all(line["text"] in ("yes", "no") for line in lines)
     lines = [json.loads(line) for line in (tmp_path / "out/b.csv.jsonl").read_text().splitlines()]
-    assert [line["error"] for line in lines] == [None, "the row in line 3 cannot be read: it has more cells than the header"]
+    assert [line["error"] for line in lines] == [
+        None,
+        "the row in line 3 cannot be read: it has more cells than the header",
+    ]
 
 
 def test_what_fails_is_tried_again_and_put_aside(run, inbox, tmp_path):

@@ -87,6 +87,20 @@ def test_text_with_delimiters_is_not_taken_for_row_names(read):
     assert told == ["2 rows with more cells than the header were skipped: a.csv:2, a.csv:3."]
 
 
+@pytest.mark.parametrize("titles", ["Export of 2024\n", "Export of 2024;;\n\n;;\n", '"All, of ""them"""\n# id\n'])
+def test_titles_above_the_header_are_skipped_and_counted(read, titles):
+    found, told = read(f'{titles}id;text;label\n1;"{FERRY}";a\n2;{MILL};b\n')
+    assert found == [FERRY, MILL]
+    assert told == ["1 tables have lines above their header, which were skipped: a.csv."]
+
+
+def test_a_row_with_a_usual_name_in_it_is_not_the_header(read):
+    content = "title,kind,abstract\n" + "".join(f"{number},article,{text}\n" for number, text in enumerate(PROSE))
+    found, told = read(content)
+    assert found == PROSE
+    assert told == ["1 tables have no column called text; the one with the longest prose was taken: a.csv (abstract)."]
+
+
 @pytest.mark.parametrize("sep", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;"])
 def test_the_line_in_which_excel_names_the_delimiter(read, sep):
     assert read(f'{sep}\r\nid;text\r\n1;"{FERRY}"\r\n2;{MILL}\r\n') == ([FERRY, MILL], [])
@@ -103,6 +117,7 @@ def test_the_line_in_which_excel_names_the_delimiter(read, sep):
         ('"text"\n"one, two"\nthree, "four"\n', ["one, two", 'three, "four"']),
         ("\n\nid,text\n\n1,one\n\n2,two\n", ["one", "two"]),
         ('"the\nid","the long\r\ntext"\n1,one\n2,two\n', ["one", "two"]),
+        ('"the\nid","text"\n1,one\n2,two\n', ["one", "two"]),
         ('id,"text"\n1,"one"\n2,two', ["one", "two"]),
         ("id, text\n1, one\n", ["one"]),
         ('id,text\n1, "one, two"\n', ["one, two"]),

@@ -79,6 +79,11 @@ def test_parquet_plain_and_compressed(tmp_path):
     assert texts(tmp_path / "a.parquet") == ["first", "third"]
     assert texts(tmp_path / "b.parquet.gz") == ["first", "third"]
     assert "1 rows without a text" in notices(tmp_path / "a.parquet")[0]
+    prose = [f"The mill in the {place} turns all day." for place in ("valley", "village")]
+    table = pa.table({"__index_level_0__": ["0", "1"], "kind": ["a", "b"], "abstract": prose})
+    pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
+    assert texts(tmp_path / "d.parquet") == prose
+    assert notices(tmp_path / "d.parquet")[0].endswith("d.parquet (abstract).")
     write(tmp_path / "c.parquet", b"not parquet")
     with pytest.raises(TinyslmError, match=r"c\.parquet"):
         texts(tmp_path / "c.parquet")

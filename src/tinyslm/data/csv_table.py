@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from itertools import islice
 from typing import BinaryIO
 
@@ -21,6 +21,7 @@ PROBLEMS = {
 """What can be wrong with a record, as the end of a sentence about a row or line."""
 
 _LOOKED_AT = 300  # lines
+_MOST_TITLES = 8  # lines above a header
 _LOOKED_AT_SIZE = 1 << 18  # characters
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*(""[^"]*)*"')
@@ -31,21 +32,27 @@ class Table:
 
     Understood: delimiters `,`, `;`, tab, `|` and (as R writes them) space; Excel's line `sep=;`; names and cells of
     several lines; quotes that are doubled, or careless but unambiguous; trailing delimiters; a header one column
-    shorter than the rows, as R writes it where rows have names.
+    shorter than the rows, as R writes it where rows have names; titles above the header.
 
     Attributes: `columns`: names, white space as single spaces; that of row names is empty. `named_rows`: whether the
-    header lacked a name for row names. `sample`: the first rows, without those that have a problem.
+    header lacked a name for row names. `titles`: how many lines above the header are left out. `sample`: the first
+    rows, without those that have a problem.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, *, tabs: bool = False, limit: int) -> None:
+    def __init__(
+        self, stream: BinaryIO, name: str, *, tabs: bool = False, limit: int, usual: Set[str] = frozenset()
+    ) -> None:
         """tabs: a `.tsv` file, in which quotes have a meaning only if all of them fit. limit: characters of a record.
 
+        usual: names in lower case of which the header is to have one; lines with fewer cells above it are titles.
         Raises `TinyslmError` when the header cannot be read, `UnicodeDecodeError` when the stream is not UTF-8.
         """
         self._limit = limit
         self._lines = Lines(read_lines(stream, limit), name)
         head, cut = self._head()
         delimiter = self._delimiter_line(head)
+        self.titles = _titles(head, delimiter, usual, cut=cut, tabs=tabs) if usual else 0
+        del head[: self.titles]
         self._dialect, self.named_rows = _dialect(head, delimiter, cut=cut, tabs=tabs)
         first = _records(head, self._dialect, cut=cut)
         self._lines.put_back(head)
@@ -102,6 +109,23 @@ def _records(head: list[Line], dialect: Dialect, *, cut: bool) -> list[Record]:
         last = next((at for at, record in enumerate(found) if record.problem == UNCLOSED), len(found))
         del found[max(1, min(last, len(found) - 1)) :]
     return found
+
+
+def _titles(head: list[Line], delimiter: str, usual: Set[str], *, cut: bool, tabs: bool) -> int:
+    """How many lines precede the first one that is a header with a usual name; 0 where none of the first is."""
+    for number in range(min(_MOST_TITLES, len(head) - 1) + 1):
+        dialect, _ = _dialect(head[number:], delimiter, cut=cut, tabs=tabs)
+        header = _filled(head[number:], dialect)
+        if not usual.isdisjoint(" ".join(cell.lower().split()) for cell in header):
+            above = (_filled([line], dialect) for line in head[:number])
+            return number if all(len(cells) < len(header) for cells in above) else 0
+    return 0
+
+
+def _filled(lines: list[Line], dialect: Dialect) -> list[str]:
+    """The cells of the first record that are not empty."""
+    first = next(dialect.records(Lines(iter(lines)), _LOOKED_AT_SIZE), Record(0))
+    return [cell for cell in first.cells if cell.strip()]
 
 
 def _dialect(head: list[Line], delimiter: str, *, cut: bool, tabs: bool) -> tuple[Dialect, bool]:

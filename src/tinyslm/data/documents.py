@@ -47,6 +47,7 @@ _WARNINGS = {
     "rows_without_text": "{} rows without a text were skipped",
     "guessed_columns": "{} tables have no column called text; the one with the longest prose was taken",
     "named_rows": "{} tables have one column more than names; the first one was taken for row names",
+    "title_lines": "{} tables have lines above their header, which were skipped",
     "unclosed_quotes": "{} rows in which a quote opens that is not closed were skipped",
     "uneven_rows": "{} rows with more cells than the header were skipped",
     "short_rows": "{} rows have fewer cells than the header; what they have was read",
@@ -150,5 +151,5 @@ def nothing_to_read(paths: Sequence[str], counts: Iterable[tuple[str, int]]) -> 
     found = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts if number)
     return TinyslmError(
         f"No text was found in {', '.join(paths)} ({found or 'everything is empty'}).",
-        "Give files with UTF-8 text: .txt, .md, source code, .html, .jsonl, .csv or .parquet, also as .gz or .zst.",
+        "Give files with text: .txt, .md, source code, .html, .jsonl, .csv or .parquet, also as .gz or .zst.",
     )

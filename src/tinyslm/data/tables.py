@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.data.columns import find_column
+from tinyslm.data.columns import TEXT_COLUMNS, find_column
 from tinyslm.data.config import DataConfig
 from tinyslm.data.csv_table import PROBLEMS, Table
 from tinyslm.data.documents import PIECE, Tally
@@ -42,11 +42,15 @@ def _table_chunks(opened: Input, texts: Iterable[tuple[int, Any]], tally: Tally)
 
 def _csv_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
     name = opened.source.name
-    table = Table(opened.utf8(config, tally), name, tabs=opened.source.suffix == ".tsv", limit=config.max_record_bytes)
+    usual = frozenset([config.text_column.lower()] if config.text_column else TEXT_COLUMNS)
+    tabs, limit = opened.source.suffix == ".tsv", config.max_record_bytes
+    table = Table(opened.utf8(config, tally), name, tabs=tabs, limit=limit, usual=usual)
     if not table.columns:  # empty, or not text: counted
         return
     if table.named_rows:
         tally.add("named_rows", name)
+    if table.titles:
+        tally.add("title_lines", name)
     column = find_column(table.columns, config.text_column, name, (row.cells for row in table.sample), tally)
     yield from _table_chunks(opened, _cells(table, table.columns.index(column), name, config, tally), tally)
 
