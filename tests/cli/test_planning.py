@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from the_command import TINY, entries
 
+from sentences import sentences
 from tinyslm.data import text
 from tinyslm.data.corpus import read_corpus
 from tinyslm.training.config import RunConfig
@@ -18,9 +19,12 @@ pytestmark = pytest.mark.usefixtures("machine_looked_at_briefly")
 
 
 def test_a_row_for_each_budget(tinyslm, tmp_path: Path, texts: Path) -> None:
-    ended = tinyslm("plan", texts, "--minutes", "1,5", "--hours", "2", "--tokens", "40k")
+    legacy = texts.parent / "legacy.txt"
+    legacy.write_bytes(f"Größe: {sentences(4)}".encode("cp1252"))
+    ended = tinyslm("plan", texts, legacy, "--minutes", "1,5", "--hours", "2", "--tokens", "40k")
     assert ended.code == 0, ended.err
-    assert " kB of text in 30 documents" in ended.out
+    assert " kB of text in 31 documents" in ended.out
+    assert f"warning: 1 files are not UTF-8; read as windows-1252: {legacy}." in ended.err
     rows = ended.out.splitlines()[-4:]
     assert all(" to " in row for row in rows), ended.out
     assert not entries(tmp_path)

@@ -66,7 +66,7 @@ def plan(
     """
     from tinyslm.cli.planning import describe_text, given_settings
     from tinyslm.cli.telling import tell, working
-    from tinyslm.core.console import say
+    from tinyslm.core.console import say, warn
     from tinyslm.core.errors import TinyslmError
     from tinyslm.core.files import check_place
     from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -85,7 +85,7 @@ def plan(
         raise TinyslmError(f"{options.plot}: plots are drawn as SVG or PNG.", "Give a name that ends in .svg or .png.")
     known = Tokenizer.load(tokenizer) if tokenizer else None
     with working("Planning", json=options.as_json) as progress:
-        planner = Planner.look(paths, given, tokenizer=known, progress=progress)
+        planner = Planner.look(paths, given, tokenizer=known, progress=progress, notify=warn)
         plans = [planner.plan(one) for one in budgets]
     if out is not None:
         plans[0].write(out)

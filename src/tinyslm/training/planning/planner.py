@@ -9,7 +9,7 @@ import torch
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.documents import Progress, silent
+from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.shards import Shards, is_shards
 from tinyslm.data.text import Text
 from tinyslm.hardware.device import pick_device, pick_dtype
@@ -43,9 +43,11 @@ class Planner:
         tokenizer: Tokenizer | None = None,
         seconds: float = SECONDS,
         progress: Progress = silent,
+        notify: Notify = silent,
     ) -> "Planner":
         """Look at the text in paths, that was read, or of one shards folder; measure the machine for about `seconds`.
 
+        notify: told what was skipped or guessed where text is read here.
         Raises `TinyslmError` when there is no or too little text, or the settings leave nothing to choose from.
         """
         given = _without_length(given or {})
@@ -60,7 +62,9 @@ class Planner:
             survey = survey_shards(Shards.open(Path(source[0])))
         else:
             wanted = base.tokenizer if "tokenizer" in given else None
-            survey = survey_text(source, base.data, tokenizer=tokenizer, wanted=wanted, progress=progress)
+            survey = survey_text(
+                source, base.data, tokenizer=tokenizer, wanted=wanted, progress=progress, notify=notify
+            )
         progress("measure the machine", 0, 0)
         costs = measure_costs(base.train.device, base.train.dtype, seconds=seconds)
         return cls(survey, costs, Search(survey, costs, read_law(), given))

@@ -15,7 +15,7 @@ from pydantic import Field
 from tinyslm.core.config import Section
 from tinyslm.data.config import DataConfig
 from tinyslm.data.corpus import Corpus, Flags
-from tinyslm.data.documents import Progress, silent
+from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.shards import Shards
 from tinyslm.data.split import Split, split_text
 from tinyslm.data.text import Inputs, Text, reading
@@ -108,15 +108,19 @@ def survey_text(
     tokenizer: Tokenizer | None = None,
     wanted: TokenizerConfig | None = None,
     progress: Progress = silent,
+    notify: Notify = silent,
 ) -> Survey:
     """Measure samples of text: what was read of some paths, or paths, of which then nothing is kept.
 
-    config: for paths. tokenizer: the one that will be used. wanted: the settings of the one that will be trained.
-    Without either, trial tokenizers are trained, one for each of `VOCABULARIES` that the text supports, beside a token
-    for each byte. Raises `TinyslmError` when a path cannot be read, or there is too little text.
+    config: for paths. notify: told what was skipped or guessed in paths. tokenizer: the one that will be used. wanted:
+    the settings of the one that will be trained. Without either, trial tokenizers are trained, one for each of
+    `VOCABULARIES` that the text supports, beside a token for each byte. Raises `TinyslmError` when a path cannot be
+    read, or there is too little text.
     """
     if not isinstance(source, Text):
         with reading(Inputs.find(source, config or DataConfig()), progress) as text:
+            for warning in text.inputs.total.warnings():
+                notify(warning)
             return survey_text(text, tokenizer=tokenizer, wanted=wanted, progress=progress)
     progress("measure the text", 0, 0)
     begun = time.perf_counter()
