@@ -2,12 +2,11 @@
 
 Schemas of foreign tools use keywords that a grammar cannot express. These are left out here, and are checked when a
 call arrives: by pydantic for functions, by the server for tools of MCP servers. What remains allows more, never less.
-The one thing that is made narrower: an object that names its properties and says nothing of others has no others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
@@ -25,12 +24,9 @@ def writable(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
         raise TinyslmError(f"The arguments of the tool {name} are no JSON object.", "Describe them as an object.")
     try:
-        closes = not any(_combines(part) for part in _objects(schema))
-        plain = {"type": "object", "properties": {}, **_plain(schema, closes=closes)}
+        plain = {"type": "object", "properties": {}, **_plain(schema)}
     except RecursionError:
         raise TinyslmError(f"The schema of the tool {name} is nested too deeply.", "Make it simpler.") from None
-    if schema.keys() <= {"type", "properties", "required", "title", "description", "$schema"}:
-        plain.setdefault("additionalProperties", False)
     try:
         check_schema(plain)
     except TinyslmError as error:
@@ -38,10 +34,9 @@ def writable(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     return plain
 
 
-def _plain(schema: Any, *, closes: bool) -> Any:
-    """`closes`: objects that say nothing of other properties have no others."""
+def _plain(schema: Any) -> Any:
     if isinstance(schema, list | tuple):
-        return [_plain(one, closes=closes) for one in schema]
+        return [_plain(one) for one in schema]
     if not isinstance(schema, Mapping):
         return schema
     kept: dict[str, Any] = {}
@@ -49,26 +44,10 @@ def _plain(schema: Any, *, closes: bool) -> Any:
         if keyword == "title" or keyword not in KEYWORDS:
             continue
         if keyword in _MAPS and isinstance(value, Mapping):
-            kept[keyword] = {name: _plain(part, closes=closes) for name, part in value.items()}
+            kept[keyword] = {name: _plain(part) for name, part in value.items()}
         else:
-            kept[keyword] = value if keyword in _VERBATIM else _plain(value, closes=closes)
+            kept[keyword] = value if keyword in _VERBATIM else _plain(value)
     kinds = kept.get("type", "string")
     if kept.get("format") not in FORMATS or "string" not in (kinds if isinstance(kinds, list) else [kinds]):
         kept.pop("format", None)
-    if closes and kept.get("properties"):
-        kept.setdefault("additionalProperties", False)
     return kept
-
-
-def _combines(part: Mapping[str, Any]) -> bool:
-    """Whether an object's properties are described in several places, each of which would forbid the others'."""
-    return "allOf" in part or ("properties" in part and not part.keys().isdisjoint({"$ref", "anyOf", "oneOf"}))
-
-
-def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
-    """All objects in a JSON value."""
-    if isinstance(value, Mapping):
-        yield value
-    if isinstance(value, Mapping | list | tuple):
-        for inner in value.values() if isinstance(value, Mapping) else value:
-            yield from _objects(inner)

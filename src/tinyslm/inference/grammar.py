@@ -8,7 +8,9 @@ Forced text. After `{"` an object with one property must go on with its name. A 
 name in tokens, and a model would spread over them; jumping over the name with one spelling would then change what the
 model says after it. So here the tokenizer's own spelling is the only one that is allowed where text is forced: in
 `allow` as in `forced`. Jumping is therefore the same as going step by step, token by token, and changes no
-probability. At the end of a forced stretch, a token that may grow together with what follows is left to the model.
+probability. At the end of a forced stretch, where a token may grow together with what follows, the model chooses
+between the tokenizer's own next token and those that contain the whole rest of the stretch: no part of it can be
+spelled so that only unlikely tokens fit after it.
 
 Against the model's own distribution, what is the same: where nothing is forced, each token is drawn from the model's
 probabilities over the allowed tokens. That is the usual meaning of constrained decoding; it is not the distribution of
@@ -182,6 +184,8 @@ class Matcher:
         self._check()
         if self._first and not self._taken:
             self._allow_first(row)
+        else:
+            self._keep_spelling(row[:words])
 
     def forced(self) -> list[int]:
         """The tokens that the grammar forces next, in the tokenizer's own spelling; none at most places."""
@@ -242,6 +246,19 @@ class Matcher:
         if self.inner.is_error():
             reason = " ".join(self.inner.get_error().removesuffix("<non-verbose/>").split())
             raise TinyslmError(f"{self.grammar.what} is too costly to follow: {reason}.", "Make it smaller or simpler.")
+
+    def _keep_spelling(self, row: Rows) -> None:
+        """Of the tokens that are allowed, keep those that spell forced text as the tokenizer would.
+
+        These are its own next token, and the ones that have all of the forced text in them and more, which the model
+        may like better. Any other beginning of the forced text could leave only tokens that nobody wants after it.
+        """
+        forced = self.inner.compute_ff_bytes().split(b"\xff", 1)[0]  # 0xFF, which no text has, begins special tokens
+        if not forced:
+            return
+        kept = row & self.grammar.vocabulary.spelling(forced)
+        if kept.any():
+            row[:] = kept
 
     def _allow_first(self, row: Rows) -> None:
         """Allow tokens for what they spell at the beginning of a text."""

@@ -33,10 +33,10 @@ from tinyslm.inference.call_stream import (
     ToolCallStream,
     split_calls,
 )
+from tinyslm.inference.tool_grammar import Tools, check_tools, tools_grammar
 from tinyslm.tokenizer.chat import encode_chat
 
 if TYPE_CHECKING:
-    from tinyslm.inference.grammar import Grammar
     from tinyslm.tokenizer.tokenizer import Tokenizer
 
 __all__ = [
@@ -57,11 +57,8 @@ __all__ = [
 
 Message = dict[str, Any]
 Messages = Sequence[Mapping[str, Any]]
-Tools = Sequence[Mapping[str, Any]]
 
 _RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
-MOST_TOOLS = 128
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _INTRODUCTION = """\
 # Tools
@@ -75,14 +72,6 @@ To call a function, write its name and its arguments as a JSON object, like this
 <tool_call>
 {{"name": <function name>, "arguments": <arguments as a JSON object>}}
 </tool_call>"""
-
-# JSON as `json.dumps` writes it, which is how models have seen calls.
-_SPACED = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "json_allowed_escapes": 'nrbtf\\"',
-}
 
 
 def with_tools(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) -> list[Message]:
@@ -112,82 +101,6 @@ def reads_tools(tokenizer: Tokenizer) -> bool:
     """
     template = tokenizer.chat_template or ""
     return OPEN in template and re.search(r"\btools\b", template) is not None
-
-
-def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenizer) -> Grammar | None:
-    """What a model may write that has these tools; None where there is nothing to keep to.
-
-    choice: "auto" (text, then calls, or only one of them), "required" (calls only), "none", or the name of the tool to
-    call. parallel: more than one call is allowed. Arguments keep to each tool's parameters.
-    Raises `TinyslmError`, naming the tool, for parameters that cannot be honoured.
-    """
-    from tinyslm.inference.grammar import Grammar
-
-    listed = check_tools(tools)
-    if choice == "none" or (choice == "auto" and not listed):
-        return None
-    if choice not in ("auto", "required"):
-        listed = [tool for tool in listed if tool["name"] == choice]
-    if not listed:
-        names = ", ".join(tool["name"] for tool in check_tools(tools)) or "none"
-        raise TinyslmError(f"There is no tool for the choice {choice!r}; there are: {names}.", "Name one of the tools.")
-    rules = [_rule(number, tool) for number, tool in enumerate(listed)]
-    several = parallel and choice in ("auto", "required")
-    return Grammar.lark("\n".join([_frame(len(listed), choice == "auto", several, tokenizer), *rules]), tokenizer)
-
-
-def check_tools(tools: Tools) -> list[Message]:
-    """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another shape."""
-    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
-        raise TinyslmError(f"The tools are {tools!r:.60}.", "Give a list.")
-    if len(tools) > MOST_TOOLS:
-        raise TinyslmError(f"There are {len(tools)} tools.", f"Give at most {MOST_TOOLS}.")
-    listed: dict[str, Message] = {}
-    for tool in tools:
-        function = tool.get("function") if isinstance(tool, Mapping) else None
-        name = function.get("name") if isinstance(function, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise TinyslmError(
-                f"A tool is {tool!r:.80}.",
-                'Give {"type": "function", "function": {"name": ..., "parameters": ...}}, with a name of letters, '
-                "digits, _, - and . only.",
-            )
-        if name in listed:
-            raise TinyslmError(f"Two tools are called {name!r}.", "Give each a name of its own.")
-        listed[name] = dict(function)
-    return list(listed.values())
-
-
-def _rule(number: int, tool: Message) -> str:
-    """Lark rules for a call of one tool."""
-    from tinyslm.inference.json_schema import check_schema
-
-    parameters = tool.get("parameters")
-    try:
-        schema = check_schema({"type": "object", "properties": {}} if parameters is None else parameters)
-    except TinyslmError as error:
-        raise TinyslmError(f"The tool {tool['name']!r} cannot be used: {error.problem}", error.remedy) from None
-    begin = json.dumps(f'{{"name": "{tool["name"]}", "arguments": ')
-    arguments = json.dumps({**schema, "type": "object", "x-guidance": _SPACED})
-    return f'tool_{number}: {begin} arguments_{number} "}}"\narguments_{number}: %json {arguments}'
-
-
-def _frame(count: int, text: bool, several: bool, tokenizer: Tokenizer) -> str:
-    """Lark rules for what stands around calls.
-
-    A tag that is a special token is no text, and is named by its id; all others are bytes, however they are split.
-    """
-    tags = {tag: tokenizer.special_ids.get(tag) for tag in (OPEN, CLOSE)}
-    begin, end = (json.dumps(tag) if token is None else f"<[{token}]>" for tag, token in tags.items())
-    more = f'("\\n" {begin} call)*' if several else ""
-    lines = [
-        f'call: "\\n" ({" | ".join(f"tool_{number}" for number in range(count))}) "\\n" {end}',
-        f"start: first {more}".rstrip() if not text else f"start: words | spoken call {more}".rstrip(),
-    ]
-    if not text:
-        return "\n".join([*lines, f"first: {begin} call"])
-    spoken = f"spoken[lazy]: WORDS {begin}" if tags[OPEN] is None else f"spoken: words {begin}"
-    return "\n".join([*lines, spoken, "words: WORDS", "WORDS: /(?s:.*)/"])
 
 
 def _plain(message: Mapping[str, Any]) -> Message:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -13,11 +14,14 @@ from tinyslm.tokenizer.backend import Speller
 
 if TYPE_CHECKING:
     import llguidance
+    from numpy.typing import NDArray
 
     from tinyslm.tokenizer.tokenizer import Tokenizer
 
 # Before text that goes on from other text, so that a tokenizer that begins every text with a space puts it before this.
 _GUARD = "\n"
+
+_MOST_SPELLINGS = 200  # that are kept
 
 
 class Vocabulary:
@@ -53,6 +57,8 @@ class Vocabulary:
         self.letters = _read(tokenizer, letters, self.special)
         self.spelled_first = _spelled_first(tokenizer, ordinary)
         self._letters: dict[int, list[int]] = {}
+        self._in_order = sorted((piece, token) for token, piece in enumerate(ordinary) if piece)
+        self._spellings: dict[bytes, NDArray[np.uint32]] = {}
 
     def spelled(self, text: bytes) -> list[int]:
         """The text in single bytes; nothing if there is no token for one of them."""
@@ -64,6 +70,20 @@ class Vocabulary:
         if token not in self._letters:
             self._letters[token] = [token] if token in self.special else self.spelled(self.bytes_of[token])
         return self._letters[token]
+
+    def spelling(self, text: bytes) -> NDArray[np.uint32]:
+        """Bits `[ceil(size / 32)]` of the tokens that begin with `text`, and of the first one in its usual spelling."""
+        if text not in self._spellings:
+            allowed = np.zeros(32 * -(-self.size // 32), np.bool_)
+            place = bisect_left(self._in_order, (text, 0))
+            while place < len(self._in_order) and self._in_order[place][0].startswith(text):
+                allowed[self._in_order[place][1]] = True
+                place += 1
+            allowed[self.tokens.tokenize_bytes(text)[:1]] = True
+            if len(self._spellings) == _MOST_SPELLINGS:
+                self._spellings.clear()
+            self._spellings[text] = np.packbits(allowed, bitorder="little").view("<u4").astype(np.uint32)
+        return self._spellings[text]
 
     def shortened(self, letters: Sequence[int]) -> list[int]:
         """The same text in fewer tokens: from left to right, the longest that fits."""

@@ -1,38 +1,41 @@
-"""A calculator: one arithmetic expression, parsed and worked out here. Nothing is ever run as Python.
+"""A calculator: one arithmetic expression, parsed and evaluated here. Nothing is ever run as Python.
 
 Whole numbers and decimals are exact (0.1 + 0.2 is 0.3), roots and logarithms are floating point. Limits on length,
-depth and digits keep every expression quick: `9**9**9` is refused before it is worked out.
+depth and digits keep every expression quick: `9**9**9` is refused before it is evaluated.
+
+Grammar, loosest first; all but powers group from left to right:
+
+    sum      product, then + or - and a product, any number of times
+    product  power, then * / // % or "of" and a power, any number of times
+    power    a sign and a power; or a value, and after ^ a power
+    value    a number, a constant, a function of sums, or a sum in brackets; then any number of percent signs
 """
 
 from __future__ import annotations
 
-import ast
 import math
 import operator
 from collections.abc import Callable
 from fractions import Fraction
 
 from tinyslm.agents.tool import ToolError, tool
+from tinyslm.agents.tools.expressions import Kind, Token, tokens_of, unexpected
 
 LONGEST = 500  # characters
-DEEPEST = 300  # brackets within brackets, signs before signs, terms of a sum
+DEEPEST = 50  # brackets within brackets, signs before signs, powers of powers
 MOST_BITS = 4_096  # of a numerator or a denominator: some 1,200 digits
+_LARGEST_EXPONENT = 308  # of ten, as a number is written
 
 Number = Fraction | float
 
-_SIGNS: dict[type[ast.unaryop], Callable[[Number], Number]] = {
-    ast.UAdd: lambda number: number,
-    ast.USub: lambda number: -number,
+_PRODUCTS: dict[str, Callable[[Number, Number], Number]] = {
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "of": operator.mul,
 }
-_OPERATORS: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
-_CONSTANTS = {"pi": math.pi, "e": math.e}
+_CONSTANTS = {"pi": math.pi, "π": math.pi, "e": math.e}
 
 
 @tool
@@ -40,8 +43,8 @@ def calculator(expression: str) -> str:
     """Work out an arithmetic expression.
 
     Args:
-        expression: numbers, + - * / // % ** and brackets, pi, e, and the functions sqrt, abs, round, floor, ceil, min,
-            max, exp, log, log10, log2, sin, cos, tan; such as "(3 + 4) * 2.5".
+        expression: numbers, + - * / // % ^ and brackets, pi, e, and the functions sqrt, abs, round, floor, ceil, min,
+            max, exp, log, log10, log2, sin, cos, tan; such as "(3 + 4) * 2.5" or "15% of 80".
     """
     return calculate(expression)
 
@@ -49,16 +52,14 @@ def calculator(expression: str) -> str:
 def calculate(expression: str) -> str:
     """The value of an expression, as text: whole, or with up to 15 significant digits.
 
-    Raises `ToolError` for what is no such expression, has no value, or is too large.
+    A percentage that is added to or subtracted from something else is a share of that: 80 + 15% is 92.
+
+    Raises `ToolError` for what is not an expression, has no value, or is too large.
     """
     if len(expression) > LONGEST:
         raise ToolError(f"The expression has {len(expression)} characters; at most {LONGEST} are read.")
     try:
-        tree = ast.parse(expression.strip(), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ToolError("This is no arithmetic expression.") from None
-    try:
-        return _written(_value(tree.body, 0))
+        return _written(_Expression(expression).value())
     except ZeroDivisionError:
         raise ToolError("Division by zero.") from None
     except OverflowError:
@@ -67,39 +68,114 @@ def calculate(expression: str) -> str:
         raise ToolError(f"This has no value: {error}.") from None
 
 
-def _value(node: ast.expr, depth: int) -> Number:
-    if depth > DEEPEST:
-        raise ToolError(f"The expression is nested more than {DEEPEST} deep.")
-    if isinstance(node, ast.Constant):
-        return _constant(node.value)
-    if isinstance(node, ast.Name) and node.id in _CONSTANTS:
-        return _CONSTANTS[node.id]
-    if isinstance(node, ast.UnaryOp) and (sign := _SIGNS.get(type(node.op))):
-        return sign(_value(node.operand, depth + 1))
-    if isinstance(node, ast.BinOp):
-        left, right = _value(node.left, depth + 1), _value(node.right, depth + 1)
-        return _small(_power(left, right) if isinstance(node.op, ast.Pow) else _operation(node.op, left, right))
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-        function = _FUNCTIONS.get(node.func.id)
+class _Expression:
+    """Evaluates an expression while reading it, with one method for each line of the grammar.
+
+    The methods return a value, and whether it is a percentage and nothing else.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = tokens_of(text)
+        self._place = 0
+        self._depth = 0
+
+    def value(self) -> Number:
+        value, _ = self._sum()
+        self._expect("end")
+        return value
+
+    def _sum(self) -> tuple[Number, bool]:
+        value, share = self._product()
+        while sign := self._operator("+", "-"):
+            term, term_share = self._product()
+            if term_share and not share:
+                term = _small(value * term)
+            value = _small(value + term if sign == "+" else value - term)
+            share = share and term_share
+        return value, share
+
+    def _product(self) -> tuple[Number, bool]:
+        value, share = self._power()
+        while sign := self._operator(*_PRODUCTS):
+            value, share = _small(_PRODUCTS[sign](value, self._power()[0])), False
+        return value, share
+
+    def _power(self) -> tuple[Number, bool]:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise ToolError(f"The expression is nested more than {DEEPEST} deep.")
+        if sign := self._operator("+", "-"):
+            value, share = self._power()
+            value = -value if sign == "-" else value
+        else:
+            value, share = self._percentage()
+            if self._operator("^"):
+                value, share = _small(_power(value, self._power()[0])), False
+        self._depth -= 1
+        return value, share
+
+    def _percentage(self) -> tuple[Number, bool]:
+        value, share = self._single(), False
+        while self._next.kind == "percent":
+            self._read()
+            value, share = _small(value / 100), True
+        return value, share
+
+    def _single(self) -> Number:
+        token = self._read()
+        match token.kind:
+            case "number":
+                return _number(token.text)
+            case "name" if token.text in _CONSTANTS:
+                return _CONSTANTS[token.text]
+            case "name":
+                raise ToolError(f"{token.text!r:.40} is not a number: write numbers, pi, e or functions.")
+            case "call":
+                return self._call(token.text)
+            case "(":
+                value, _ = self._sum()
+                self._expect(")")
+                return value
+        raise unexpected(self._text, token.at)
+
+    def _call(self, name: str) -> Number:
+        function = _FUNCTIONS.get(name)
         if function is None:
-            raise ToolError(f"There is no function {node.func.id}; there are: {', '.join(_FUNCTIONS)}.")
-        return _small(function(*[_value(one, depth + 1) for one in node.args]))
-    what = node.id if isinstance(node, ast.Name) else type(node).__name__
-    raise ToolError(f"{what} is no arithmetic: write numbers, + - * / // % **, brackets, pi, e and functions.")
+            raise ToolError(f"There is no function {name:.40}; there are: {', '.join(_FUNCTIONS)}.")
+        arguments: list[Number] = []
+        while self._next.kind != ")":
+            arguments.append(self._sum()[0])
+            if self._next.kind != ",":
+                break
+            self._read()
+        self._expect(")")
+        return _small(function(*arguments))
+
+    @property
+    def _next(self) -> Token:
+        return self._tokens[self._place]
+
+    def _read(self) -> Token:
+        token = self._next
+        self._place = min(self._place + 1, len(self._tokens) - 1)
+        return token
+
+    def _operator(self, *names: str) -> str:
+        """The operator that comes next, which is then read, if it is one of these; otherwise an empty text."""
+        return self._read().text if self._next.kind == "operator" and self._next.text in names else ""
+
+    def _expect(self, kind: Kind) -> None:
+        token = self._read()
+        if token.kind != kind:
+            raise unexpected(self._text, token.at)
 
 
-def _constant(value: object) -> Number:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ToolError(f"{value!r:.60} is no number.")
-    if isinstance(value, float) and not math.isfinite(value):
+def _number(text: str) -> Number:
+    digits, _, exponent = text.replace(",", "").replace("_", "").lower().partition("e")
+    if abs(int(exponent or 0)) > _LARGEST_EXPONENT:
         raise OverflowError
-    return _small(Fraction(repr(value)))
-
-
-def _operation(kind: ast.operator, left: Number, right: Number) -> Number:
-    if (work := _OPERATORS.get(type(kind))) is None:
-        raise ToolError(f"There is no operator {type(kind).__name__}; there are: + - * / // % **.")
-    return work(left, right)
+    return _small(Fraction(f"{digits.removesuffix('.')}e{exponent or 0}"))
 
 
 def _power(base: Number, exponent: Number) -> Number:

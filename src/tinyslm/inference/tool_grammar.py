@@ -1,0 +1,183 @@
+"""What a model may write that has tools: text, and calls whose arguments follow each tool's parameters."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.call_stream import CLOSE, OPEN
+from tinyslm.inference.schema_rewriting import LISTS, MAPS, SCHEMAS
+
+if TYPE_CHECKING:
+    from tinyslm.inference.grammar import Grammar
+    from tinyslm.tokenizer.tokenizer import Tokenizer
+
+Tools = Sequence[Mapping[str, Any]]
+
+MOST_TOOLS = 128
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+
+# JSON as `json.dumps` writes it, which is how models have seen calls.
+_SPACED = {
+    "whitespace_flexible": False,
+    "item_separator": ", ",
+    "key_separator": ": ",
+    "json_allowed_escapes": 'nrbtf\\"',
+}
+
+_COMBINING = ("allOf", "anyOf", "oneOf")
+_DESCRIBING = {*_COMBINING, "$ref", "properties", "patternProperties"}
+
+
+def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenizer) -> Grammar | None:
+    """What a model may write that has these tools; None where there is nothing to keep to.
+
+    choice: "auto" (text, then calls, or only one of them), "required" (calls only), "none", or the name of the tool to
+    call. parallel: more than one call is allowed. Arguments follow each tool's parameters, whose objects are `closed`.
+    Raises `TinyslmError`, naming the tool, for parameters that cannot be honoured.
+    """
+    from tinyslm.inference.grammar import Grammar
+
+    listed = check_tools(tools)
+    if choice == "none" or (choice == "auto" and not listed):
+        return None
+    if choice not in ("auto", "required"):
+        listed = [tool for tool in listed if tool["name"] == choice]
+    if not listed:
+        names = ", ".join(tool["name"] for tool in check_tools(tools)) or "none"
+        raise TinyslmError(f"There is no tool for the choice {choice!r}; there are: {names}.", "Name one of the tools.")
+    rules = [_rule(number, tool) for number, tool in enumerate(listed)]
+    several = parallel and choice in ("auto", "required")
+    return Grammar.lark("\n".join([_frame(len(listed), choice == "auto", several, tokenizer), *rules]), tokenizer)
+
+
+def check_tools(tools: Tools) -> list[dict[str, Any]]:
+    """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another shape."""
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
+        raise TinyslmError(f"The tools are {tools!r:.60}.", "Give a list.")
+    if len(tools) > MOST_TOOLS:
+        raise TinyslmError(f"There are {len(tools)} tools.", f"Give at most {MOST_TOOLS}.")
+    listed: dict[str, dict[str, Any]] = {}
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TinyslmError(
+                f"A tool is {tool!r:.80}.",
+                'Give {"type": "function", "function": {"name": ..., "parameters": ...}}, with a name of letters, '
+                "digits, _, - and . only.",
+            )
+        if name in listed:
+            raise TinyslmError(f"Two tools are called {name!r}.", "Give each a name of its own.")
+        listed[name] = dict(function)
+    return list(listed.values())
+
+
+def closed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a tool, in which objects have no other properties than those they name.
+
+    Where `additionalProperties` is given, it is kept. Objects that name no properties stay free, except for the
+    parameters themselves; so do objects whose properties are described in several places (by `allOf`, or by `anyOf`,
+    `oneOf` or `$ref` beside `properties`), because each place would forbid the properties of the others.
+    """
+    shared: set[str] = set()
+    while new := set(_shared(parameters, "#", shared)) - shared:
+        shared |= new
+    whole: dict[str, Any] = _closed(parameters, "#", shared, alone=True)
+    if not _is_combined(whole):
+        whole.setdefault("additionalProperties", False)
+    return whole
+
+
+def _closed(part: Any, place: str, shared: set[str], *, alone: bool) -> Any:
+    """`alone`: nothing else describes the same value."""
+    if not isinstance(part, Mapping):
+        return part
+    alone = alone and place not in shared
+    new = dict(part)
+    for keyword, name, inner in _parts(part):
+        where = f"{place}/{keyword}" if name is None else f"{place}/{keyword}/{name}"
+        value = _closed(inner, where, shared, alone=_is_alone(part, keyword, alone=alone))
+        if name is None:
+            new[keyword] = value
+            continue
+        if new[keyword] is part[keyword]:
+            new[keyword] = dict(part[keyword]) if keyword in MAPS else list(part[keyword])
+        new[keyword][name] = value
+    if alone and part.get("properties") and not _is_combined(part):
+        new.setdefault("additionalProperties", False)
+    return new
+
+
+def _shared(part: Any, place: str, shared: set[str], *, alone: bool = True) -> Iterator[str]:
+    """References to parts that describe a value together with others."""
+    if not isinstance(part, Mapping):
+        return
+    alone = alone and place not in shared
+    reference = part.get("$ref")
+    if isinstance(reference, str) and not (alone and part.keys().isdisjoint(_DESCRIBING - {"$ref"})):
+        yield reference
+    for keyword, name, inner in _parts(part):
+        where = f"{place}/{keyword}" if name is None else f"{place}/{keyword}/{name}"
+        yield from _shared(inner, where, shared, alone=_is_alone(part, keyword, alone=alone))
+
+
+def _parts(part: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The schemas directly within a schema: keyword, name or number under it, schema."""
+    for keyword, value in part.items():
+        if keyword in MAPS and isinstance(value, Mapping):
+            yield from ((keyword, name, inner) for name, inner in value.items())
+        elif keyword in LISTS and isinstance(value, list | tuple):
+            yield from ((keyword, number, inner) for number, inner in enumerate(value))
+        elif keyword in SCHEMAS:
+            yield keyword, None, value
+
+
+def _is_alone(part: Mapping[str, Any], keyword: str, *, alone: bool) -> bool:
+    """Whether nothing else describes the values that a schema under `keyword` of `part` describes."""
+    if keyword not in _COMBINING:
+        return True
+    branches = [found for found, _, _ in _parts(part) if found in _COMBINING]
+    either = keyword != "allOf" and set(branches) == {keyword}
+    return alone and (either or len(branches) == 1) and part.keys().isdisjoint({"properties", "$ref"})
+
+
+def _is_combined(part: Mapping[str, Any]) -> bool:
+    """Whether properties are described elsewhere, too; alternatives that only require some of them do not count."""
+    branches = [inner for keyword, _, inner in _parts(part) if keyword in _COMBINING and isinstance(inner, Mapping)]
+    return "$ref" in part or any(_DESCRIBING & branch.keys() for branch in branches)
+
+
+def _rule(number: int, tool: Mapping[str, Any]) -> str:
+    """Lark rules for a call of one tool."""
+    from tinyslm.inference.json_schema import check_schema
+
+    parameters = tool.get("parameters")
+    try:
+        schema = closed(check_schema({} if parameters is None else parameters))
+    except TinyslmError as error:
+        raise TinyslmError(f"The tool {tool['name']!r} cannot be used: {error.problem}", error.remedy) from None
+    begin = json.dumps(f'{{"name": "{tool["name"]}", "arguments": ')
+    arguments = json.dumps({**schema, "type": "object", "x-guidance": _SPACED})
+    return f'tool_{number}: {begin} arguments_{number} "}}"\narguments_{number}: %json {arguments}'
+
+
+def _frame(count: int, text: bool, several: bool, tokenizer: Tokenizer) -> str:
+    """Lark rules for what stands around calls.
+
+    A tag that is a special token is no text, and is named by its id; all others are bytes, however they are split.
+    """
+    tags = {tag: tokenizer.special_ids.get(tag) for tag in (OPEN, CLOSE)}
+    begin, end = (json.dumps(tag) if token is None else f"<[{token}]>" for tag, token in tags.items())
+    more = f'("\\n" {begin} call)*' if several else ""
+    lines = [
+        f'call: "\\n" ({" | ".join(f"tool_{number}" for number in range(count))}) "\\n" {end}',
+        f"start: first {more}".rstrip() if not text else f"start: words | spoken call {more}".rstrip(),
+    ]
+    if not text:
+        return "\n".join([*lines, f"first: {begin} call"])
+    spoken = f"spoken[lazy]: WORDS {begin}" if tags[OPEN] is None else f"spoken: words {begin}"
+    return "\n".join([*lines, spoken, "words: WORDS", "WORDS: /(?s:.*)/"])
