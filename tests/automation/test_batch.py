@@ -166,7 +166,10 @@ def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"asking": Asking(settings=SHORT.model_copy(update={"temperature": 0.1}))}, "temperature: 0.8 then, 0.1 now"),
+        (
+            {"asking": Asking(settings=SHORT.model_copy(update={"temperature": 0.1}))},
+            "temperature: 'as usual' then, 0.1 now",
+        ),
         ({"asking": Asking(settings=SHORT, form=Form("regex", "a"))}, "form"),
         ({"asking": Asking(settings=SHORT, system="Be short.")}, "system: '' then, 'Be short.' now"),
         ({"keep": ("id",)}, "keep"),

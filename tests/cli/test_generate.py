@@ -104,7 +104,7 @@ def test_mistakes(tinyslm, finished: Path, arguments: list[str], expected: str) 
 
 
 def test_what_is_piped_in_must_be_text(program, finished: Path) -> None:
-    ended = subprocess.run([COMMAND, "generate", finished], input=b"\xff\xfe", capture_output=True, check=False)
+    ended = subprocess.run([COMMAND, "generate", finished], input=b"caf\xe9 \xff", capture_output=True, check=False)
     assert ended.returncode == 2
     assert b"Standard input is not UTF-8 text" in ended.stderr
 

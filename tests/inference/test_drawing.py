@@ -16,7 +16,7 @@ LOGITS = np.log(SHARES).astype(np.float32)
 
 
 def draws_of(rows: int = 1, chance: list[float] | None = None, allowed=None, **filters) -> Draws:
-    one = SamplingSettings(**{"temperature": 1.0, **filters})
+    one = SamplingSettings(**{"temperature": 1.0, "min_p": 0.0, **filters})
     return Draws.of([one] * rows, chance or [0.0] * rows, allowed)
 
 
@@ -116,7 +116,9 @@ def test_some_token_always_remains(logits, top_k, top_p, min_p, temperature, cha
     assert weights[draw(np.array([logits], np.float32), draws)[0]] > 0
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1}, {"top_p": 0}, {"top_k": -1}, {"min_p": 2}, {"max_tokens": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"temperature": -1}, {"top_p": -0.1}, {"top_k": -1}, {"min_p": 2}, {"max_tokens": 0}]
+)
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(TinyslmError, match=next(iter(wrong))):
         build_config(SamplingSettings, wrong)

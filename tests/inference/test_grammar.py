@@ -22,7 +22,7 @@ def allowed(matcher) -> set[int]:
     [
         ({"not": {}}, '"not" at #'),
         ({"type": "object", "properties": {"a": {"minLenght": 3}}}, '"minLenght" at #/properties/a'),
-        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
+        ({"type": "array", "uniqueItems": "yes"}, "uniqueItems"),
         ({"if": {}, "then": {}}, '"if"'),
         ({"contains": {}}, "contains"),
         ({"const": "a\x01"}, "control character"),

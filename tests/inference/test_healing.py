@@ -78,7 +78,7 @@ def begun(model: Decoder, tokenizer: Tokenizer, prompt: str) -> dict[tuple[int, 
 
 
 def healed(engine: BatchEngine, prompt: str, n: int = 1, logprobs: int | None = None, **settings) -> Request:
-    chosen = SamplingSettings(**{"max_tokens": 8, "temperature": 1.0, "seed": 0, **settings})
+    chosen = SamplingSettings(**{"max_tokens": 8, "temperature": 1.0, "min_p": 0.0, "seed": 0, **settings})
     return Request(engine.prompt_ids(prompt), chosen, n, logprobs=logprobs, heal=True)
 
 
@@ -224,7 +224,7 @@ def test_completions_tell_new_text_only(model, tokenizer) -> None:
     """`/v1/completions` with probabilities: names, offsets and counts are those of the new text."""
     engine = BatchEngine(model, tokenizer)
     engine.start()
-    body = {"prompt": "def ", "max_tokens": 3, "temperature": 1.0, "seed": 0, "n": 8, "logprobs": 3}
+    body = {"prompt": "def ", "max_tokens": 3, "temperature": 1.0, "min_p": 0.0, "seed": 0, "n": 8, "logprobs": 3}
     bodies = [
         {**body, "token_healing": True},
         body,

@@ -35,7 +35,7 @@ R = TypeVar("R")
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS, description="Most tokens to generate.")]
-Temperature = Annotated[float, Field(ge=0, le=10, description="0: always the likeliest token.")]
+Temperature = Annotated[float | None, Field(ge=0, le=10, description="0: always the likeliest token; none: usual.")]
 Seed = Annotated[int | None, Field(ge=0, lt=2**53, description="Makes the draws repeatable.")]
 
 
@@ -88,25 +88,31 @@ class _Tools:
         self,
         prompt: Text,
         max_tokens: MaxTokens = 200,
-        temperature: Temperature = 0.8,
+        temperature: Temperature = None,
         stop: Annotated[list[Stop], Field(max_length=MOST_STOPS, description="Texts that end it.")] = [],  # noqa: B006
         seed: Seed = None,
     ) -> str:
         """Continue a text with the model."""
-        settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, stop=tuple(stop), seed=seed)
+        settings = self._settings(temperature, max_tokens=max_tokens, stop=tuple(stop), seed=seed)
         return (await self._whole(self._engine.continuing(prompt, settings))).text
 
     async def chat(
         self,
         messages: Annotated[list[Message], Field(min_length=1, max_length=1_000)],
         max_tokens: MaxTokens = 200,
-        temperature: Temperature = 0.8,
+        temperature: Temperature = None,
         seed: Seed = None,
     ) -> str:
         """Answer a conversation with the model; it must be one that was made for chatting."""
-        settings = SamplingSettings(max_tokens=max_tokens, temperature=temperature, seed=seed)
+        settings = self._settings(temperature, max_tokens=max_tokens, seed=seed)
         ids = self._engine.chat_ids([one.model_dump() for one in messages])
         return (await self._whole(Request(ids, settings, continues=False))).text
+
+    def _settings(self, temperature: float | None, **given: Any) -> SamplingSettings:
+        """The model's usual settings, apart from those given."""
+        if temperature is not None:
+            given["temperature"] = temperature
+        return self._engine.settings(SamplingSettings(**given))
 
     async def classify(
         self,

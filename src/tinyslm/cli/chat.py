@@ -51,7 +51,7 @@ def chat(
     from tinyslm.cli.dialogue import Dialogue
 
     with opened(model, engine or EngineOptions(), threaded=False) as running:
-        dialogue = Dialogue(running, str(model), system, sampling or SamplingSettings())
+        dialogue = Dialogue(running, str(model), system, running.settings(sampling))
         dialogue.check()
         if sys.stdin.isatty() and sys.stdout.isatty() and not json:
             _talk(dialogue)

@@ -16,7 +16,7 @@ from tinyslm.inference.settings import SamplingSettings
 
 Message = dict[str, Any]
 
-SAVED = ("temperature", "top_p", "top_k", "max_tokens", "seed")
+SAVED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed")
 """The settings that are saved with a conversation, here and by the chat page of `tinyslm serve`."""
 
 ROOM = 4

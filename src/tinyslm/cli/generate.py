@@ -48,7 +48,7 @@ def generate(
 
     A prompt given with --prompt is shown with the text that goes on from it. Answers, texts that must have a form, and
     what was piped in are not: then standard output holds only what was generated. Exit code 4: a text that was to have
-    a form was cut off before it had it.
+    a form was cut off before it had it, or repeats items that must differ.
 
     Parameters
     ----------
@@ -88,6 +88,9 @@ def generate(
             completions = _print_stream(running, request, shown)
         else:
             completions = _print_samples(running, request, shown, bare=wanted is not None)
+    if any(one.finish == "invalid" for one in completions):
+        warn("The text repeats items, which its schema forbids (uniqueItems): try another --seed.")
+        sys.exit(FAILED)
     if any(not is_whole(request, one) for one in completions):
         warn("The text was cut off before it had its form: give it more tokens (--max-tokens).")
         sys.exit(FAILED)
@@ -102,7 +105,7 @@ def _request(
     if options.chat or options.system:
         messages = [{"role": "system", "content": options.system}] if options.system else []
         ids = engine.chat_ids([*messages, {"role": "user", "content": prompt}])
-        return Request(ids, sampling, options.samples, grammar, continues=False)
+        return Request(ids, engine.settings(sampling), options.samples, grammar, continues=False)
     return engine.continuing(prompt, sampling, options.samples, grammar=grammar, heal=not options.no_heal)
 
 

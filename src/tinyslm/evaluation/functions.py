@@ -40,7 +40,7 @@ def score_functions(engine: Engine, documents: Iterable[str], seen: bytes, count
     `None` when there are no Python functions.
     """
     room = engine.context // 2  # for the header, and again for what follows: completions and originals end as early
-    settings = SamplingSettings(max_tokens=min(MOST_TOKENS, room), temperature=0.5, seed=0)
+    settings = SamplingSettings(max_tokens=min(MOST_TOKENS, room), temperature=0.5, min_p=0.0, seed=0)
     functions = choose_functions(documents, seen, count, engine.tokenizer, room)
     if not functions:
         return None

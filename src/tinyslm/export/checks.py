@@ -230,7 +230,7 @@ class Reference:
 
     def _samples(self, count: int) -> list[str]:
         """Texts as the model writes them."""
-        settings = SamplingSettings(max_tokens=min(PASSAGE_TOKENS, self.context), temperature=1.0, seed=0)
+        settings = SamplingSettings(max_tokens=min(PASSAGE_TOKENS, self.context), temperature=1.0, min_p=0.0, seed=0)
         return [sample.text for sample in BatchEngine(self._model, self._tokenizer).complete("", settings, count)]
 
 

@@ -33,7 +33,7 @@ class Draws:
     ) -> "Draws":
         """From the settings of each row."""
         return cls(
-            np.array([one.temperature for one in settings], np.float32),
+            np.array([0 if one.greedy else one.temperature for one in settings], np.float32),
             np.array([one.top_k for one in settings], np.int32),
             np.array([one.top_p for one in settings], np.float32),
             np.array([one.min_p for one in settings], np.float32),

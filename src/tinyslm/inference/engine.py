@@ -32,12 +32,14 @@ class Engine(ABC):
     Without `start`, whoever iterates over a `Generation` drives the engine; after it, a thread does, and requests of
     many threads run side by side.
 
-    Attributes: `name` of the way it computes; `tokenizer`; `context`: longest sequence, prompt and answer together.
+    Attributes: `name` of the way it computes; `tokenizer`; `context`: longest sequence, prompt and answer together;
+    `usual`: how text is drawn where nobody says otherwise (see `usual_sampling`).
     """
 
     name: str
     tokenizer: Tokenizer
     context: int
+    usual: SamplingSettings = SamplingSettings()
 
     @abstractmethod
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
@@ -97,8 +99,9 @@ class Engine(ABC):
     ) -> Iterator[Piece]:
         """`n` continuations of `prompt`, piece by piece as they come; an empty prompt starts a new document.
 
-        Sample `i` draws from a generator seeded with `seed + i`. When the context is full, its older half is
-        forgotten. heal: see `Request`. Raises `TinyslmError` when the prompt alone does not fit the context.
+        settings: what they do not say is as usual for this model (`usual`). Sample `i` draws from a generator seeded
+        with `seed + i`. heal: see `Request`. When the context is full, its older half is forgotten.
+        Raises `TinyslmError` when the prompt alone does not fit the context.
         """
         yield from self.submit(self.continuing(prompt, settings, n, grammar=grammar, heal=heal))
 
@@ -113,7 +116,7 @@ class Engine(ABC):
     ) -> list[Completion]:
         """`n` answers to a conversation; each message has a "role" and a "content"."""
         ids = self.chat_ids(messages, tools)
-        request = Request(ids, settings or SamplingSettings(), n, grammar, continues=False)
+        request = Request(ids, self.settings(settings), n, grammar, continues=False)
         return self.submit(request).whole()
 
     def chat_ids(
@@ -131,6 +134,10 @@ class Engine(ABC):
         """The ids of a text to go on from; those of an empty one start a new document."""
         ids = (*self.tokenizer.start_ids, *self.tokenizer.encode(prompt))
         return ids or (self.tokenizer.eos_id,)
+
+    def settings(self, given: SamplingSettings | None = None) -> SamplingSettings:
+        """The settings for a request: those given, and this model's usual ones where they say nothing."""
+        return self.usual if given is None else given.over(self.usual)
 
     def check(self, request: Request) -> None:
         """Raise `TinyslmError` for a request that cannot be served: what is asked comes from outside.
@@ -175,4 +182,4 @@ class Engine(ABC):
         ids = self.prompt_ids(prompt)
         continues = len(ids) > len(self.tokenizer.start_ids)
         slides = grammar is None
-        return Request(ids, settings or SamplingSettings(), n, grammar, continues=continues, slides=slides, heal=heal)
+        return Request(ids, self.settings(settings), n, grammar, continues=continues, slides=slides, heal=heal)

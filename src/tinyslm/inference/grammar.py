@@ -31,6 +31,7 @@ from tinyslm.core.printable import one_line
 from tinyslm.inference.closing import Closer, Closing
 from tinyslm.inference.grammar_limits import MOST_CHOICES, check_lark, check_schema_levels
 from tinyslm.inference.json_schema import check_characters, check_schema
+from tinyslm.inference.uniqueness import repeats, wants_uniqueness
 from tinyslm.inference.vetting import vet
 from tinyslm.inference.vocabulary import vocabulary
 
@@ -68,7 +69,10 @@ class Grammar:
         vocab_size: ids of the tokenizer, of which `allow` has one bit each.
         source: as llguidance reads it.
         closing: what ends texts in time, and the shortest text that was found (see `closing.py`).
+        unique: the JSON schema, where it wants items to differ, which a grammar cannot see to.
     """
+
+    unique: Mapping[str, Any] | None = None
 
     def __init__(self, source: str, tokenizer: Tokenizer, what: str) -> None:
         """`source`: as llguidance reads it; `what`: what messages call it. Use the class methods."""
@@ -84,7 +88,8 @@ class Grammar:
     def json_schema(cls, schema: Mapping[str, Any] | bool, tokenizer: Tokenizer) -> Grammar:
         """JSON without white space between its parts that is valid under `schema` (draft 2020-12).
 
-        Properties come in the order in which the schema names them, then others, if it allows them.
+        Properties come in the order in which the schema names them, then others, if it allows them. Where items must
+        differ (`uniqueItems`), a text may repeat one: then it ends as "invalid".
         Raises `TinyslmError`, naming the keyword, for a schema that nothing satisfies or that would not be honoured.
         """
         from llguidance import LLMatcher
@@ -92,7 +97,10 @@ class Grammar:
         checked = check_schema(schema)
         check_schema_levels(checked)
         text = json.dumps(checked)
-        return cls(LLMatcher.grammar_from_json_schema(text, overrides=_JSON), tokenizer, "The JSON schema")
+        grammar = cls(LLMatcher.grammar_from_json_schema(text, overrides=_JSON), tokenizer, "The JSON schema")
+        if isinstance(schema, Mapping) and wants_uniqueness(schema):
+            grammar.unique = schema
+        return grammar
 
     @classmethod
     def json_object(cls, tokenizer: Tokenizer) -> Grammar:
@@ -163,6 +171,15 @@ class Matcher:
     def accepts(self) -> bool:
         """Whether the text may end here."""
         return self.inner.is_accepting()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether items that must differ are equal, in a text that is complete."""
+        schema, bytes_of = self.grammar.unique, self.grammar.vocabulary.bytes_of
+        if schema is None or not (self.accepts or self.finished):
+            return False
+        text = b"".join(bytes_of[token] for token in self._taken if token not in self.grammar.vocabulary.stops)
+        return repeats(text.decode("utf-8", "replace"), schema)
 
     def allow(self, row: Rows) -> None:
         """Fill `row` with the tokens that may come next; stop tokens are among them where the text may end.

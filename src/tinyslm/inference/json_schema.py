@@ -37,7 +37,8 @@ _UNWRITABLE = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f]")  # without \u escapes
 _INSTEAD = {
     "not": "List what is allowed instead (enum, pattern, anyOf).",
     "if": "Write the cases as anyOf.",
-    "uniqueItems": "Leave it out and drop duplicates afterwards, or list the combinations with enum.",
+    "uniqueItems": "Use true or false.",
+    "propertyNames": "Give the names with enum or a pattern, beside no patternProperties.",
     "contains": "Describe all items with items and prefixItems.",
     "dependentRequired": "Write the cases as anyOf.",
     "unevaluatedProperties": "Use additionalProperties beside properties.",

@@ -11,7 +11,7 @@ from tinyslm.inference.settings import SamplingSettings
 if TYPE_CHECKING:
     from tinyslm.inference.grammar import Grammar
 
-Finish = Literal["", "stop", "length", "cancelled"]
+Finish = Literal["", "stop", "length", "cancelled", "invalid"]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,10 @@ class Piece:
     """Some more of one sample: its number, the text that is certain now, and at its end why it ended.
 
     tokens: generated for this sample so far. finish: "stop" (an end token, a stop string, or the end of what the
-    grammar allows), "length" (`max_tokens`, or a full context), "cancelled", or "" while it goes on. ids: of the
-    tokens that came with this piece; scores: theirs, where asked for. The first token of a healed text may begin with
-    the end of the prompt, which `text` does not repeat.
+    grammar allows), "length" (`max_tokens`, or a full context), "cancelled", "invalid" (a document that is complete but
+    repeats items, although its JSON schema says `uniqueItems`), or "" while it goes on. ids: of the tokens that came
+    with this piece; scores: theirs, where asked for. The first token of a healed text may begin with the end of the
+    prompt, which `text` does not repeat.
     """
 
     sample: int

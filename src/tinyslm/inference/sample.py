@@ -163,6 +163,8 @@ class Sample:
             self.finish = "stop"
         elif self.generated == self.most:
             self.finish = "length"
+        if self.finish and self.matcher is not None and self.matcher.repeats:
+            self.finish = "invalid"
 
     def _follow(self, matcher: Matcher, token: int) -> None:
         try:

@@ -1,17 +1,22 @@
 """Keywords of JSON schemas that llguidance does not know, said with those that it knows.
 
-What pydantic, OpenAPI and tool libraries write often: "nullable", formats that are only remarks or bounds, and "oneOf"
-where no two alternatives can hold at once, which then is "anyOf". And dates, which llguidance does not take seriously
-enough: it has a February 29 in every year.
+What pydantic, OpenAPI and tool libraries write often: "nullable", formats that are only remarks or bounds, "oneOf"
+where no two alternatives can hold at once, which then is "anyOf", and "propertyNames". Dates and e-mail addresses, of
+which llguidance allows some that do not exist: February 29 in every year, names of any length.
+
+"uniqueItems" becomes a list of the possible arrays where these are few. Otherwise it is left out, and the whole text is
+checked when it is complete (see `uniqueness.py`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Any
 from urllib.parse import unquote
+
+from tinyslm.core.errors import TinyslmError
 
 SCHEMAS = {"items", "additionalItems", "additionalProperties"}  # keywords whose value is a schema
 LISTS = {"anyOf", "oneOf", "allOf", "prefixItems", "items"}  # ... a list of schemas
@@ -30,9 +35,19 @@ _YEAR = r"([0-9]{3}[1-9]|[0-9]{2}[1-9]0|[0-9][1-9]00|[1-9]000)"
 _DATE = rf"({_YEAR}-({_MONTH_AND_DAY})|{_LEAP}-02-29)"
 _TIME = r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9])"
 _PATTERNS = {"date": _DATE, "time": _TIME, "date-time": f"{_DATE}T{_TIME}"}
+# RFC 5321, 4.5.3.1: 64 octets before the @, 254 in all (which leaves 252 behind it); RFC 1035: 63 in a label.
+_ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = "[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL: list[dict[str, Any]] = [
+    {"pattern": rf"^{_ATOM}(\.{_ATOM})*@({_LABEL}\.)+[A-Za-z]([A-Za-z0-9-]{{0,61}}[A-Za-z0-9])?$"},
+    {"pattern": "^[^@]{1,64}@[^@]+$", "maxLength": 254},
+]
+_NAMES = {**_PATTERNS, "uuid": "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"}  # formats of names of properties
 
 _DEEP = 4  # levels of objects in which alternatives are compared
 _MANY = 50  # alternatives are compared in pairs
+_MOST_NAMES = 500  # that are listed, each with its schema
+_FEW = 4  # values of which all arrays without repetition are listed: 65 of four
 
 
 def rewritten(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,6 +66,8 @@ class _Rewriting:
             return part
         new = {keyword: self._inside(keyword, value) for keyword, value in part.items()}
         _without_format(new)
+        self._without_names(new)
+        self._without_uniqueness(new)
         options = part.get("oneOf")
         if isinstance(options, list) and self._moves and self._excludes(options):
             alternatives = new.pop("oneOf")
@@ -66,6 +83,50 @@ class _Rewriting:
         if keyword in LISTS and isinstance(value, list | tuple):
             return [self.part(inner) for inner in value]
         return self.part(value) if keyword in SCHEMAS else value
+
+    def _without_names(self, new: dict[str, Any]) -> None:
+        """Say `propertyNames` with the properties that it allows, or a pattern; what cannot be said so stays."""
+        names = self._target(new.get("propertyNames"))
+        if names is None or "patternProperties" in new:
+            return
+        values, properties = new.get("additionalProperties", True), new.get("properties", {})
+        listed = [names["const"]] if isinstance(names, Mapping) and "const" in names else _enum(names)
+        if names is True or (isinstance(names, Mapping) and not _rules(names)):
+            del new["propertyNames"]
+        elif listed is not None and len(listed) <= _MOST_NAMES and isinstance(properties, Mapping):
+            allowed = {name: properties.get(name, values) for name in listed if isinstance(name, str)}
+            ordered = [*(name for name in properties if name in allowed), *allowed]
+            new["properties"] = {name: allowed[name] for name in ordered if allowed[name] is not False}
+            new["additionalProperties"] = False
+            del new["propertyNames"]
+        elif not properties and (pattern := _name_pattern(names)) is not None:
+            new |= {"patternProperties": {pattern: values}, "additionalProperties": False}
+            del new["propertyNames"]
+
+    def _without_uniqueness(self, new: dict[str, Any]) -> None:
+        if not isinstance(new.get("uniqueItems"), bool) or not new.pop("uniqueItems"):
+            return
+        items = self._target(new.get("items"))
+        values = _enum(items) if isinstance(items, Mapping) else None
+        if isinstance(items, Mapping) and items.get("type") == "boolean" and not values:
+            values = [False, True]
+        if values is None or not {"prefixItems", "additionalItems"}.isdisjoint(new):
+            return
+        values = list({json.dumps(one, sort_keys=True): one for one in values}.values())
+        least, most = new.get("minItems", 0), new.get("maxItems", len(values))
+        if not isinstance(least, int) or not isinstance(most, int):
+            return
+        if least > len(values):
+            raise TinyslmError(
+                f"The JSON schema cannot be satisfied: it wants {least} different items of {len(values)} values.",
+                "Lower minItems, or leave out uniqueItems.",
+            )
+        new["maxItems"] = min(most, len(values))
+        if len(values) <= _FEW and new.get("type") in (None, "array"):
+            lengths = range(least, new["maxItems"] + 1)
+            new["enum"] = [list(some) for length in lengths for some in permutations(values, length)]
+            for keyword in ("type", "items", "minItems", "maxItems"):
+                new.pop(keyword, None)
 
     def _excludes(self, options: list[Any]) -> bool:
         if len(options) > _MANY:
@@ -145,9 +206,38 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "object")
 
 
+def _enum(part: Any) -> list[Any] | None:
+    """The values that a schema lists, if it says nothing else of them."""
+    listed = part.get("enum") if isinstance(part, Mapping) else None
+    return listed if isinstance(listed, list) and _rules(part) <= {"enum", "type"} else None
+
+
+def _rules(part: Mapping[str, Any]) -> set[str]:
+    """The keywords that say something of a text, apart from that it is one."""
+    return set(part) - {"title", "description", *(["type"] if part.get("type") == "string" else [])}
+
+
+def _name_pattern(names: Any) -> str | None:
+    """An expression for the names that a schema allows; `None` where there is none."""
+    rules = _rules(names) if isinstance(names, Mapping) else set()
+    if rules == {"pattern"} and isinstance(names["pattern"], str):
+        return names["pattern"]
+    if rules == {"format"} and names["format"] in _NAMES:
+        return f"^{_NAMES[names['format']]}$"
+    lengths = [names.get("minLength", 0), names.get("maxLength", "")] if rules else []
+    if rules <= {"minLength", "maxLength"} and all(isinstance(one, int) or one == "" for one in lengths):
+        return f"^(?s:.{{{lengths[0]},{lengths[1]}}})$"
+    return None
+
+
 def _without_format(part: dict[str, Any]) -> None:
     kind, form = part.get("type"), part.get("format")
     if not isinstance(form, str):
+        return
+    if form == "email" and kind in (None, "string", ["string", "null"], ["null", "string"]):
+        del part["format"]
+        for rule in _EMAIL:
+            _also(part, rule)
         return
     if form in _PATTERNS and kind in (None, "string", ["string", "null"], ["null", "string"]):
         del part["format"]

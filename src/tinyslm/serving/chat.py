@@ -56,7 +56,7 @@ def _request(body: ChatBody, served: Served, settings: ServerSettings) -> Reques
     asked = body.max_completion_tokens or body.max_tokens
     return Request(
         ids,
-        sampling(body, answer_tokens(asked, len(ids), engine.context, settings)),
+        sampling(body, engine, answer_tokens(asked, len(ids), engine.context, settings)),
         body.n,
         conversation_grammar(told, choice, body.parallel_tool_calls, body.response_format, served),
         logprobs=body.top_logprobs if body.logprobs else None,

@@ -24,7 +24,7 @@ from tinyslm.serving.service import service_of
 from tinyslm.serving.settings import ServerSettings
 from tinyslm.serving.shapes.completions import CompletionBody
 from tinyslm.serving.streaming import EventStream
-from tinyslm.serving.wire import DONE, MARK, Json, around_text, event, new_id, quoted
+from tinyslm.serving.wire import DONE, MARK, Json, around_text, event, finish_reason, new_id, quoted
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 router = APIRouter()
@@ -74,7 +74,7 @@ def _requests(
         requests.append(
             Request(
                 ids,
-                sampling(body, answer_tokens(body.max_tokens, len(ids), engine.context, settings)),
+                sampling(body, engine, answer_tokens(body.max_tokens, len(ids), engine.context, settings)),
                 body.n,
                 grammar,
                 logprobs=body.logprobs,
@@ -120,7 +120,7 @@ class _Writer:
         """Keep some pieces for the whole answer."""
         for number, piece in pieces:
             self._texts[number].append(piece.text)
-            self._finish[number] = piece.finish or None
+            self._finish[number] = finish_reason(piece.finish)
             self._scores[number].add(piece.scores)
 
     def whole(self) -> dict[str, Any]:
@@ -152,13 +152,13 @@ class _Writer:
             yield self._chunk(number, "".join(self._texts[number]))
         if self._body.logprobs is not None:
             self._scores[number].add(piece.scores)
-            yield self._chunk(number, piece.text, self._scores[number].take(), piece.finish or None)
+            yield self._chunk(number, piece.text, self._scores[number].take(), finish_reason(piece.finish))
             return
         if piece.text:
             before, after = self._plain[number]
             yield before + quoted(piece.text) + after
         if piece.finish:
-            yield self._chunk(number, "", finish=piece.finish)
+            yield self._chunk(number, "", finish=finish_reason(piece.finish))
 
     def _chunk(self, number: int, text: str, scores: Any = None, finish: str | None = None) -> bytes:
         choice = {"index": number, "text": text, "logprobs": scores, "finish_reason": finish}

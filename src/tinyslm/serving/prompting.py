@@ -105,25 +105,27 @@ def check_ids(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> tuple[int
     return tuple(ids)
 
 
-def sampling(body: Sampled, max_tokens: int) -> SamplingSettings:
-    """How the answer is drawn."""
-    extra: dict[str, Any] = {}
+def sampling(body: Sampled, engine: Engine, max_tokens: int | None = None) -> SamplingSettings:
+    """How the answer is drawn: as the body says, else as the model is usually drawn from."""
+    given: dict[str, Any] = {
+        name: value
+        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        if (value := getattr(body, name)) is not None
+    }
+    if body.temperature is not None and body.temperature < COLDEST:
+        given["temperature"] = 0.0
+    if body.top_k is not None:
+        given["top_k"] = max(0, body.top_k)
     if isinstance(body, Drawn):
-        extra = {
+        given |= {
             "frequency_penalty": body.frequency_penalty,
             "presence_penalty": body.presence_penalty,
             "seed": None if body.seed is None else body.seed % 2**63,
             "stop": body.stops,
         }
-    return SamplingSettings(
-        max_tokens=max_tokens,
-        temperature=body.temperature if body.temperature >= COLDEST else 0,
-        top_k=max(0, body.top_k),
-        top_p=body.top_p,
-        min_p=body.min_p,
-        repetition_penalty=body.repetition_penalty,
-        **extra,
-    )
+    if max_tokens is not None:
+        given["max_tokens"] = max_tokens
+    return engine.settings(SamplingSettings(**given))
 
 
 def answer_tokens(asked: int | None, prompt: int, context: int, settings: ServerSettings) -> int:

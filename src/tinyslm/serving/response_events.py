@@ -7,11 +7,15 @@ import time
 from typing import Any
 
 from tinyslm.inference.request import Piece, Usage
+from tinyslm.inference.settings import SamplingSettings
 from tinyslm.serving.errors import ApiError
 from tinyslm.serving.shapes.chat import CalledFunction, Message, ToolCall
 from tinyslm.serving.shapes.responses import ResponseBody
 from tinyslm.serving.speech import Delta, Speech
 from tinyslm.serving.wire import encode
+
+_REASONS = {"length": "max_output_tokens", "invalid": "content_filter"}
+"""Why an answer is incomplete, by how its text ended."""
 
 
 class ResponseEvents:
@@ -20,14 +24,15 @@ class ResponseEvents:
     id: of the response.
     """
 
-    def __init__(self, body: ResponseBody, model: str) -> None:
+    def __init__(self, body: ResponseBody, model: str, settings: SamplingSettings) -> None:
         self.id = f"resp_{secrets.token_hex(16)}"
-        self._body, self._model, self._created = body, model, int(time.time())
+        self._body, self._model, self._settings, self._created = body, model, settings, int(time.time())
         self._speech = Speech(calls=bool(body.tools) and body.tool_choice != "none")
         self._items: list[dict[str, Any]] = []
         self._open = False
         self._number = 0
         self._status = "in_progress"
+        self._reason: str | None = None
         self._error: dict[str, Any] | None = None
 
     def write(self, piece: Piece) -> bytes:
@@ -41,7 +46,8 @@ class ResponseEvents:
             if not self._items:
                 events += self._said(Delta(""))
             events += self._close()
-            self._status = "incomplete" if piece.finish == "length" else "completed"
+            self._status = "incomplete" if piece.finish in _REASONS else "completed"
+            self._reason = _REASONS.get(piece.finish)
         return b"".join(events)
 
     def end(self, usage: Usage) -> bytes:
@@ -71,7 +77,7 @@ class ResponseEvents:
             "created_at": self._created,
             "status": self._status,
             "error": self._error,
-            "incomplete_details": {"reason": "max_output_tokens"} if self._status == "incomplete" else None,
+            "incomplete_details": {"reason": self._reason} if self._status == "incomplete" else None,
             "instructions": body.instructions,
             "max_output_tokens": body.max_output_tokens,
             "metadata": body.metadata,
@@ -81,11 +87,11 @@ class ResponseEvents:
             "previous_response_id": body.previous_response_id,
             "reasoning": None,
             "store": body.store,
-            "temperature": body.temperature,
+            "temperature": self._settings.temperature,
             "text": body.text.model_dump(by_alias=True) if body.text and body.text.format else _PLAIN,
             "tool_choice": body.tool_choice if isinstance(body.tool_choice, str) else body.tool_choice.model_dump(),
             "tools": [tool.model_dump() for tool in body.tools],
-            "top_p": body.top_p,
+            "top_p": self._settings.top_p,
             "truncation": body.truncation,
             "usage": None if usage is None else _usage(usage),
         }
@@ -133,7 +139,7 @@ class ResponseEvents:
             return []
         self._open = False
         item = self._items[-1]
-        cut = self._speech.finish == "length"
+        cut = self._speech.finish in ("length", "content_filter")
         item["status"] = "incomplete" if cut else "completed"
         if item["type"] == "message":
             part = item["content"][0]

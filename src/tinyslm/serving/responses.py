@@ -41,7 +41,7 @@ async def responses(body: ResponseBody, http: HttpRequest) -> Response:
         body,
         1,
         lambda served: [_request(body, messages, served, service.settings)],
-        lambda answer: ResponseEvents(body, answer.served.name),
+        lambda answer: ResponseEvents(body, answer.served.name, sampling(body, answer.served.engine)),
     )
 
     def keep() -> None:
@@ -97,7 +97,7 @@ def _request(body: ResponseBody, messages: Sequence[Message], served: Served, se
     form = body.text.format if body.text else None
     return Request(
         ids,
-        sampling(body, answer_tokens(body.max_output_tokens, len(ids), engine.context, settings)),
+        sampling(body, engine, answer_tokens(body.max_output_tokens, len(ids), engine.context, settings)),
         grammar=conversation_grammar(told, choice, body.parallel_tool_calls, form, served, param="text.format"),
         continues=False,
     )

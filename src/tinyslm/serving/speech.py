@@ -15,6 +15,7 @@ from tinyslm.inference.tool_calls import (
     TextDelta,
     ToolCallStream,
 )
+from tinyslm.serving.wire import finish_reason
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Speech:
         self._texts += [delta.text for delta in deltas if delta.call is None]
         if piece.finish:
             called = self.calls and not self._broken and piece.finish == "stop"
-            self.finish = "tool_calls" if called else piece.finish
+            self.finish = "tool_calls" if called else finish_reason(piece.finish)
         return deltas
 
     def message(self) -> dict[str, Any]:

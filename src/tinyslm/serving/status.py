@@ -14,6 +14,9 @@ from tinyslm.serving.wire import Json
 
 router = APIRouter()
 
+_DRAWN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens")
+"""Settings that are told with a model, as they are where a request says nothing."""
+
 
 @router.get("/v1/models")
 async def list_models(http: HttpRequest) -> Response:
@@ -50,12 +53,13 @@ async def metrics(http: HttpRequest) -> Response:
 
 
 def _told(service: Service, name: str) -> dict[str, Any]:
-    """One model in OpenAI's words; context and engine are ours. Raises `UnknownModel`."""
+    """One model in OpenAI's words; what is below "owned_by" is ours. Raises `UnknownModel`."""
     created = service.models.created(name)
     told: dict[str, Any] = {"id": name, "object": "model", "created": created, "owned_by": "tinyslm"}
     engine = service.models.loaded().get(name)
     if engine is not None:
         told |= {"loaded": True, "context": engine.context, "engine": engine.name}
+        told["sampling"] = engine.usual.model_dump(include=set(_DRAWN))
     else:
         told |= {"loaded": False}
     return told

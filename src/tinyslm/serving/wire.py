@@ -53,3 +53,8 @@ def around_text(made: bytes) -> tuple[bytes, bytes]:
     """What stands before and after `MARK` in an event."""
     before, after = made.split(quoted(MARK))
     return before, after
+
+
+def finish_reason(finish: str) -> str | None:
+    """Why a text ended, in OpenAI's words: clients do not read what ended as "content_filter"."""
+    return "content_filter" if finish == "invalid" else finish or None

@@ -33,7 +33,7 @@ def question(request: Request, prompt: Sequence[int], count: int, *, seed: int, 
         "n": count,
         "n_predict": most,
         "seed": seed % NO_SEED,
-        "temperature": settings.temperature,
+        "temperature": 0.0 if settings.greedy else settings.temperature,
         "top_k": settings.top_k,
         "top_p": settings.top_p,
         "min_p": settings.min_p,
@@ -48,7 +48,7 @@ def question(request: Request, prompt: Sequence[int], count: int, *, seed: int, 
         "return_tokens": True,
         "return_progress": True,
         "verbose": True,  # ids are told only so
-        **(LIKELIEST if settings.temperature == 0 else DRAWN),
+        **(LIKELIEST if settings.greedy else DRAWN),
     }
     if request.logprobs is not None:
         body["n_probs"] = max(1, request.logprobs)

@@ -30,7 +30,8 @@ class Asking:
     template: Jinja over the row's columns; column: the one that is the prompt. Without both, the row is a request
     itself: it has "messages" or a "prompt", and may have a "system" text, settings of its own, and a "schema", "regex"
     or "choice"; or its "text" is the prompt. system: a message before each; chat: a prompt is what a user says, to be
-    answered, not gone on from (so it is where there is a system message). form: what answers look like. Row `i` (from
+    answered, not gone on from (so it is where there is a system message). form: what answers look like. settings: those
+    that were not given are the model's usual ones, but with a schema the temperature is 0. Row `i` (from
     0 on) draws with `seed + i`. heal: see `Request`.
     """
 
@@ -55,6 +56,7 @@ class Asker:
         """Compile what can be compiled beforehand; raises `TinyslmError` for what cannot be used."""
         self._engine = engine
         self._asking = asking
+        self._common = engine.settings(asking.settings)
         self._grammars = Grammars(engine.tokenizer)
         self._render = _renderer(asking.template) if asking.template else None
         if asking.form is not None:
@@ -68,8 +70,11 @@ class Asker:
         """The request that a row is. Raises `TinyslmError` for a row that cannot be one."""
         values, asking = row.values, self._asking
         own = values if self._own(values) else {}
-        settings = _settings(asking.settings, own, row.number - 1)
         form = self.form(row)
+        common = self._common
+        if form is not None and form.kind == "schema" and "temperature" not in asking.settings.model_fields_set:
+            common = common.model_copy(update={"temperature": 0.0})
+        settings = _settings(common, own, row.number - 1)
         grammar = self._grammars(form) if form else None
         prompt = self._prompt(values)
         system = _text(own.get("system"), "system") if own.get("system") is not None else asking.system
@@ -190,7 +195,7 @@ def told(asking: Asking) -> dict[str, Any]:
         "system": asking.system,
         "chat": asking.chat,
         "form": asking.form.key if asking.form else None,
-        "settings": asking.settings.model_dump(mode="json"),
+        "settings": asking.settings.model_dump(mode="json", exclude_unset=True),
         "heal": asking.heal,
     }
 

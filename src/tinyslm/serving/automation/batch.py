@@ -235,7 +235,10 @@ def _manifest(batch: Batch, wanted: Mapping[str, Any], *, restart: bool) -> Line
         raise _other(batch.out, "the model was another one")
     if changed:
         raise _other(
-            batch.out, "; ".join(f"{_short(key)}: {old.get(key)!r} then, {new.get(key)!r} now" for key in changed)
+            batch.out,
+            "; ".join(
+                f"{_short(key)}: {old.get(key, 'as usual')!r} then, {new.get(key, 'as usual')!r} now" for key in changed
+            ),
         )
     return before
 

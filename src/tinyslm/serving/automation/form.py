@@ -77,7 +77,9 @@ class Grammars:
 
 
 def is_whole(request: Request, completion: Completion) -> bool:
-    """Whether a text has the form that its request asked for; where it was cut off, it may not."""
+    """Whether a text has the form that its request asked for: not where it was cut off, or is invalid."""
+    if completion.finish == "invalid":
+        return False
     if request.grammar is None or (completion.finish == "stop" and not request.settings.stop):
         return True
     matcher = request.grammar.matcher(continues=request.continues)

@@ -28,13 +28,15 @@ class Done:
 def result_of(answer: Answer[Any], form: Form | None) -> Result:
     """`text`, `value` (with a schema: what the text says), `finish`, token counts and `error` (`None`: there is none).
 
-    A text that was to have a form and was cut off before it had it is an error.
+    A text that was to have a form and does not have it, as it was cut off or repeats items, is an error.
     """
     only = answer.completions[0] if answer.completions else None
     error, value = answer.problem or None, None
     if only is not None and answer.request is not None and form is not None:
         if not is_whole(answer.request, only):
             error = f"the answer was cut off after {only.tokens} tokens, before it had its form"
+            if only.finish == "invalid":
+                error = "the answer repeats items, which the schema forbids (uniqueItems)"
         else:
             value = form.read(only.text)
     return {

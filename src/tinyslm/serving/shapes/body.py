@@ -84,14 +84,20 @@ class Sampled(Body):
 
     model: str = Field(description="Name of a model, as /v1/models lists them.")
     stream: bool = Field(default=False, description="Send the text piece by piece, as server-sent events.")
-    temperature: Number = Field(default=1.0, ge=0, le=100, description="0: always the likeliest token.")
-    top_p: Number = Field(default=1.0, gt=0, le=1, description="Keep the likeliest tokens of this probability.")
-    top_k: int = Field(default=0, ge=-1, le=2**31, description="Not of OpenAI: keep the k likeliest tokens; 0: all.")
-    min_p: Number = Field(
-        default=0.0, ge=0, le=1, description="Not of OpenAI: drop tokens less likely than this share."
+    temperature: Number | None = Field(
+        default=None, ge=0, le=100, description="0: always the likeliest token. None here and below: the model's own."
     )
-    repetition_penalty: Number = Field(
-        default=1.0, gt=0, le=100, description="Not of OpenAI: makes seen tokens less likely; 1: off."
+    top_p: Number | None = Field(
+        default=None, ge=0, le=1, description="Keep the likeliest tokens of this probability; 0: the likeliest one."
+    )
+    top_k: int | None = Field(
+        default=None, ge=-1, le=2**31, description="Not of OpenAI: keep the k likeliest tokens; 0: all."
+    )
+    min_p: Number | None = Field(
+        default=None, ge=0, le=1, description="Not of OpenAI: drop tokens less likely than this share."
+    )
+    repetition_penalty: Number | None = Field(
+        default=None, gt=0, le=100, description="Not of OpenAI: makes seen tokens less likely; 1: off."
     )
     user: Anything = Field(default=None, description="Not read.")
     metadata: Anything = Field(default=None, description="Not read.")

@@ -21,7 +21,7 @@ export class ServerError extends Error {
 
 export async function models() {
   const { data } = await (await call("v1/models")).json();
-  return data.map((model) => model.id);
+  return data;
 }
 
 export async function look(request) {

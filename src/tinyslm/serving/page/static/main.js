@@ -23,6 +23,7 @@ function lookAt(messages) {
 
 byId("look-conversation").addEventListener("click", () => look.conversation(chat.sent()));
 settings.onKey = loadModels;
+settings.onOpen = showUsual;
 settings.onLoad = (saved) => {
   chat.open(saved);
   const choice = byId("model");
@@ -34,12 +35,23 @@ async function loadModels() {
   const choice = byId("model");
   const before = choice.value;
   try {
-    const names = await api.models();
+    const models = await api.models();
+    const names = models.map((one) => one.id);
     choice.replaceChildren(...names.map((name) => element("option", { value: name }, [name])));
     if (names.includes(before)) choice.value = before;
+    settings.showUsual(models.find((one) => one.id === choice.value)?.sampling);
     chat.say("");
   } catch (error) {
     chat.refused(error);
+  }
+}
+
+// What is usual for a model is known once it is loaded.
+async function showUsual() {
+  try {
+    settings.showUsual((await api.models()).find((one) => one.id === model())?.sampling);
+  } catch {
+    settings.showUsual();
   }
 }
 

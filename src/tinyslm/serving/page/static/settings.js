@@ -4,7 +4,7 @@ import { storedKey, storeKey } from "./api.js";
 import { byId } from "./dom.js";
 import { mistake } from "./json.js";
 
-const NUMBERS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
+const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens", "seed"];
 const ROLES = ["system", "user", "assistant", "tool"];
 const LARGEST_FILE = 16 * 1024 * 1024;
 
@@ -17,8 +17,10 @@ export class SettingError extends Error {
 }
 
 export class Settings {
-  // Called when the key has changed, and with a conversation that was opened; gives the conversation to save.
+  // Called when the key has changed, when the settings are opened, and with a conversation that was opened; `content`
+  // gives the conversation to save.
   onKey = () => {};
+  onOpen = () => {};
   onLoad = () => {};
   content = () => ({});
 
@@ -49,10 +51,18 @@ export class Settings {
 
   open(field, at = null) {
     const dialog = byId("settings");
-    if (!dialog.open) dialog.showModal();
+    if (!dialog.open) {
+      dialog.showModal();
+      this.onOpen();
+    }
     if (!field) return;
     byId(field).focus();
     if (at !== null) byId(field).setSelectionRange(at, at + 1);
+  }
+
+  // Show in empty boxes what holds for the model where a request says nothing.
+  showUsual(sampling = {}) {
+    for (const name of NUMBERS) byId(name).placeholder = sampling[name] ?? "";
   }
 
   get system() {
