@@ -301,3 +301,20 @@ def test_no_space_left(program, texts: Path) -> None:
         assert "Could not write out" in said
         assert "Free some space" in said
         assert not entries(Path())
+
+
+def test_files_are_excluded_by_patterns(tinyslm) -> None:
+    folder = Path("texts")
+    folder.mkdir()
+    (folder / "a.txt").write_text(sentences(100))
+    (folder / "b.log").write_text(sentences(100, seed=1))
+    byte = ("--tokenizer.kind", "byte")
+    for number, options in enumerate(([], ["--exclude", "*.log"], ["--exclude", "*.log", "--exclude=*.md"])):
+        ended = tinyslm("data", "prepare", folder, "--out", f"shards{number}", *byte, *options)
+        assert ended.code == 0
+        assert (Path(f"shards{number}") / "manifest.json").read_text().count('"files": 2,') == (not options)
+        assert ("1 patterns of --exclude match nothing: *.md." in ended.err) == ("--exclude=*.md" in options)
+    for command in (["plan"], ["train", "--out", "run"], ["tokenizer", "train", "--out", "made"]):
+        ended = tinyslm(*command, folder, "--exclude", "*.txt", "--exclude", "*.log")
+        assert ended.code == 2
+        assert "(skipped: 2 excluded files and folders)" in ended.err

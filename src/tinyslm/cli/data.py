@@ -14,6 +14,7 @@ def prepare(
     tokenizer: Path | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     strict: bool = False,
+    exclude: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     json: bool = False,
     settings: SettingOptions = (),
 ) -> None:
@@ -34,6 +35,8 @@ def prepare(
         A TOML or YAML file of settings.
     strict
         Stop at broken lines, rows and bytes; short for `--data.strict true`.
+    exclude
+        Files and folders to leave out, such as `"*.log"`; can be repeated. Short for `--data.exclude`.
     json
         Print what the shards hold as JSON.
     settings
@@ -47,7 +50,12 @@ def prepare(
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.training.config import RunConfig
 
-    chosen = read_settings(RunConfig, config, (*settings, "data.strict=true") if strict else settings)
+    settings = (
+        *settings,
+        *(f"data.exclude={pattern}" for pattern in exclude),
+        *(["data.strict=true"] if strict else []),
+    )
+    chosen = read_settings(RunConfig, config, settings)
     given = Tokenizer.load(tokenizer) if tokenizer else chosen.tokenizer
     with working("Preparing the text", json=json) as progress:
         shards = prepare_shards(paths, out, tokenizer=given, config=chosen.data, progress=progress, notify=warn)

@@ -32,6 +32,10 @@ class PlanOptions(Section):
     )
     params: str | None = Field(default=None, description="Plan models of about so many parameters, such as 3M.")
     memory: float | None = Field(default=None, description="Most memory that training may hold, in GB.")
+    exclude: Annotated[tuple[str, ...], Parameter(negative=())] = Field(
+        default=(),
+        description='Files and folders to leave out, such as "*.log"; can be repeated. Short for --data.exclude.',
+    )
     plot: Path | None = Field(default=None, description="Draw the plans into this SVG or PNG file.")
     as_json: Annotated[bool, Parameter(name="--json")] = Field(default=False, description="Print the plans as JSON.")
 
@@ -75,7 +79,7 @@ def plan(
     options = options or PlanOptions()
     if not paths:
         raise TinyslmError("No text to plan for was given.", "For instance: tinyslm plan my-texts/ --minutes 1,10,60")
-    given = given_settings(config, settings)
+    given = given_settings(config, (*settings, *(f"data.exclude={pattern}" for pattern in options.exclude)))
     budgets = list(_budgets(options))
     if out is not None and len(budgets) > 1:
         raise TinyslmError("--out takes one plan, and several were asked for.", "Give one budget: --minutes 10")

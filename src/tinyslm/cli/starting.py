@@ -76,7 +76,7 @@ def _planned(order: Order, kept: ExitStack) -> tuple[Sequence[str] | Text, Plan]
     source: Sequence[str] | Text = order.paths
     with working("Planning", json=order.json) as progress:
         if not (len(order.paths) == 1 and is_shards(Path(order.paths[0]))):
-            inputs = Inputs.find(order.paths, order.config.data, exclude=order.out)
+            inputs = Inputs.find(order.paths, order.config.data, order.out)
             source = kept.enter_context(reading(inputs, progress))
         planner = Planner.look(source, order.given, tokenizer=known, seconds=seconds, progress=progress)
         return source, planner.plan(wanted)

@@ -14,6 +14,7 @@ def train(
     kind: str | None = None,
     vocab_size: int | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
+    exclude: Annotated[tuple[str, ...], Parameter(negative=())] = (),
     json: bool = False,
     settings: SettingOptions = (),
 ) -> None:
@@ -35,6 +36,8 @@ def train(
         `--tokenizer.vocab_size`.
     config
         A TOML or YAML file of settings.
+    exclude
+        Files and folders to leave out, such as `"*.log"`; can be repeated. Short for `--data.exclude`.
     json
         Print where the tokenizer is, and how large, as JSON.
     settings
@@ -50,6 +53,7 @@ def train(
         settings = (*settings, f"tokenizer.kind={kind}")
     if vocab_size is not None:
         settings = (*settings, f"tokenizer.vocab_size={vocab_size}")
+    settings = (*settings, *(f"data.exclude={pattern}" for pattern in exclude))
     chosen = read_settings(RunConfig, config, settings)
     made = make_tokenizer(paths, out, tokenizer=chosen.tokenizer, config=chosen.data, notify=warn)
     if json:

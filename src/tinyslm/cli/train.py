@@ -32,6 +32,10 @@ class TrainOptions(Section):
     strict: bool = Field(
         default=False, description="Stop at broken lines, rows and bytes; short for --data.strict true."
     )
+    exclude: Annotated[tuple[str, ...], Parameter(negative=())] = Field(
+        default=(),
+        description='Files and folders to leave out, such as "*.log"; can be repeated. Short for --data.exclude.',
+    )
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
     )
@@ -126,6 +130,7 @@ def _short_forms(options: TrainOptions) -> Iterator[str]:
         yield f"train.tokens={options.tokens}"
     if options.strict:
         yield "data.strict=true"
+    yield from (f"data.exclude={pattern}" for pattern in options.exclude)
 
 
 def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, json: bool) -> None:

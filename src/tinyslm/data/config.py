@@ -19,6 +19,9 @@ class DataConfig(Section):
     max_record_bytes: int = Field(
         default=1 << 26, ge=1, description="Longest JSONL line, table row or HTML page; longer ones are skipped."
     )
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Files and folders to leave out: patterns such as *.log, drafts or old/*.txt."
+    )
     clean: bool = Field(
         default=True, description="Remove control characters, mend broken encodings, end lines with \\n."
     )

@@ -37,6 +37,11 @@ READ_AS = "read_as_"  # begins the kind of incident that a file's encoding was g
 
 # What is told about each kind of incident; `{}` is the number. Those that are not here are only counted.
 _WARNINGS = {
+    "unused_exclude": "{} patterns of --exclude match nothing",
+    "broken_links": "{} links lead to nothing",
+    "unreadable_folders": "{} folders could not be read and were skipped",
+    "unreadable_files": "{} files could not be read and were skipped",
+    "damaged_files": "{} files are damaged; what came before the damage was read",
     "binary_files": "{} files that are not text were skipped",
     "empty_files": "{} files are empty",
     "undecodable_files": "{} files are in no known encoding and were skipped (name it: --data.encoding)",

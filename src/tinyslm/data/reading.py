@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import tinyslm.data.html
 import tinyslm.data.json_records
 import tinyslm.data.tables  # noqa: F401  (they register their readers)
+from tinyslm.core.errors import TinyslmError
 from tinyslm.data.cleaning import clean, replace_surrogates
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import (
@@ -20,7 +21,7 @@ from tinyslm.data.documents import (
     pieces_of_text,
     silent,
 )
-from tinyslm.data.readers import READERS, Chunk, reader_for
+from tinyslm.data.readers import READERS, TEXT, Chunk, reader_for
 from tinyslm.data.sources import Input, Source, find_sources, unreadable
 
 
@@ -35,7 +36,7 @@ def read_documents(
     config = config or DataConfig()
     tallies = [Tally() for _ in paths]
     found = False
-    for chunk in read_chunks(find_sources(paths, tallies), config, tallies):
+    for chunk in read_chunks(find_sources(paths, tallies, config), config, tallies):
         for document in parse_chunk(chunk, config, tallies[chunk.origin]):
             found = True
             yield document
@@ -51,24 +52,49 @@ def read_documents(
 def read_chunks(
     sources: Sequence[Source], config: DataConfig, tallies: Sequence[Tally], progress: Progress = silent
 ) -> Iterator[Chunk]:
-    """The content of all sources, cut but not parsed. `progress` is told the bytes read, as stored."""
-    from zstandard import ZstdError
+    """The content of all sources, cut but not parsed. `progress` is told the bytes read, as stored.
 
+    A file of a folder that cannot be read is skipped and counted. Raises `TinyslmError` for one that the user named,
+    with `config.strict`, and where no file can be read.
+    """
     total = sum(source.size or 0 for source in sources)
-    before = 0
+    before, failed = 0, 0
     for source in sources:
+        tally = tallies[source.origin]
         opened = Input(source)
+        last: Chunk | None = None
         try:
-            for chunk in reader_for(source.suffix).chunks(opened, config, tallies[source.origin]):
+            for last in _chunks_of(opened, config, tally):
                 progress("read", before + opened.position(), total)
-                yield chunk
-        except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ZstdError) as error:
-            raise unreadable(source.name, error) from error
+                yield last
+        except TinyslmError as error:
+            failed += 1
+            if source.named or source.size is None or config.strict or failed == len(sources):
+                raise
+            tally.add("damaged_files" if last else "unreadable_files", error.problem.rstrip("."))
+            if last and not last.last:  # end the document that was begun
+                yield Chunk(TEXT, source.name, source.origin, last.first + 1)
         finally:
             opened.close()
         before += source.size or 0
-        tallies[source.origin].counts["files"] += 1
+        tally.counts["files"] += 1
         progress("read", before, total)
+
+
+def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
+    """The chunks of one source. Raises `TinyslmError` where it cannot be read, or is named and empty."""
+    from zstandard import ZstdError
+
+    source, empty = opened.source, True
+    try:
+        for chunk in reader_for(source.suffix).chunks(opened, config, tally):
+            empty = False
+            yield chunk
+    except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ZstdError) as error:
+        raise unreadable(source.name, error) from error
+    if empty and source.named:
+        what = "is not text" if tally.counts["binary_files"] else "has no text in it"
+        raise TinyslmError(f"{source.name} {what}.", "Leave it out, or give another file.")
 
 
 def parse_chunk(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[Document]:

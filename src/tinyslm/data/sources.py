@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import gzip
 import io
@@ -35,6 +36,7 @@ class Source:
     name: str  # as messages call it, and as `Input` opens it
     origin: int  # position in the list of paths the user gave
     size: int | None  # bytes as stored; None when it cannot be known
+    named: bool = False  # the user named this file, and not a folder or a pattern
 
     @property
     def suffix(self) -> str:
@@ -45,61 +47,131 @@ class Source:
         return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix.lower()
 
 
-def find_sources(paths: Sequence[str], tallies: Sequence[Tally], exclude: Path | None = None) -> list[Source]:
+def find_sources(
+    paths: Sequence[str], tallies: Sequence[Tally], config: DataConfig, out: Path | None = None
+) -> list[Source]:
     """Everything that `paths` (files, folders, globs, `-`, `hf://NAME`) stand for, in a fixed order.
 
-    Hidden files are left out and counted in the tally of their path; so is the folder `exclude`.
+    Hidden files, what `config.exclude` matches, and links that lead nowhere are left out and counted in the tally of
+    their path; so is the folder `out`. A link to a folder is followed unless that folder is read anyway.
     Raises `TinyslmError` for a path that does not exist, or has no file in it.
     """
     if not paths:
         raise TinyslmError("No text was given.", "Name files or folders of text, or - for standard input.")
+    search = _Search(config.exclude, out.resolve() if out else None)
+    found = [
+        None if path == STDIN or path.startswith(HUB) else list(search.files(path, tally))
+        for path, tally in zip(paths, tallies, strict=True)
+    ]
+    for tally, folder in search.links:  # grows: there may be links in linked folders
+        origin = next(number for number, one in enumerate(tallies) if one is tally)
+        found[origin] = [*(found[origin] or ()), *search.linked_files(folder, tally)]
+    for pattern in search.unused_patterns():
+        tallies[0].add("unused_exclude", pattern)
     sources: list[Source] = []
-    for origin, (path, tally) in enumerate(zip(paths, tallies, strict=True)):
-        if path == STDIN or path.startswith(HUB):
+    for origin, (path, files, tally) in enumerate(zip(paths, found, tallies, strict=True)):
+        if files is None:
             sources.append(Source(path, origin, None))
             continue
-        files = list(_files(path, tally, exclude.resolve() if exclude else None))
         if not files:
-            hidden = tally.counts["hidden_files"]
-            raise TinyslmError(
-                f"There is no file to read in {path}" + (f" ({hidden} hidden files were skipped)." if hidden else "."),
-                "Give a folder that has text files in it, or the files themselves.",
-            )
-        sources += [Source(str(file), origin, file.stat().st_size if file.is_file() else None) for file in files]
+            raise _no_file(path, tally)
+        named = files[0] == _in_home(path)
+        sources += [Source(str(one), origin, one.stat().st_size if one.is_file() else None, named) for one in files]
     return sources
 
 
-def _files(given: str, tally: Tally, exclude: Path | None) -> Iterator[Path]:
-    path = Path(given).expanduser()
-    if path.is_dir():
-        yield from _files_below(path, tally, exclude)
-    elif path.exists():
-        yield path
-    else:
-        matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(given) else []  # noqa: PTH207
-        if not matches:
-            what = "Nothing matches" if glob.has_magic(given) else "There is no file or folder"
-            raise TinyslmError(f"{what} {given}.", "Check the path; relative paths start at the current folder.")
-        for match in map(Path, matches):
-            if match.is_file():
+def _no_file(path: str, tally: Tally) -> TinyslmError:
+    kinds = {"hidden_files": "hidden files", "excluded": "excluded files and folders", "broken_links": "broken links"}
+    left_out = ", ".join(f"{tally.counts[kind]} {words}" for kind, words in kinds.items() if tally.counts[kind])
+    return TinyslmError(
+        f"There is no file to read in {path}" + (f" (skipped: {left_out})." if left_out else "."),
+        "Give a folder that has text files in it, or the files themselves.",
+    )
+
+
+def _in_home(path: str) -> Path:
+    return Path(path).expanduser()
+
+
+class _Search:
+    """Walks folders. `links` has the links to folders that were met, each with the tally that it counts in."""
+
+    def __init__(self, patterns: Sequence[str], out: Path | None) -> None:
+        self.links: list[tuple[Tally, Path]] = []
+        self._patterns = {pattern: f"*/{pattern.removeprefix('**/').strip('/')}" for pattern in patterns}
+        self._used: set[str] = set()
+        self._out = out
+        self._walked: set[str] = set()  # folders, with links resolved
+
+    def files(self, given: str, tally: Tally) -> Iterator[Path]:
+        """The files that a path of the user's stands for."""
+        path = _in_home(given)
+        if path.is_dir():
+            yield from self._files_below(path, tally)
+            return
+        matches = [path]
+        if not path.exists():
+            matches = sorted(map(Path, glob.glob(str(path), recursive=True))) if glob.has_magic(given) else []  # noqa: PTH207
+            if not matches:
+                what = "Nothing matches" if glob.has_magic(given) else "There is no file or folder"
+                raise TinyslmError(f"{what} {given}.", "Check the path; relative paths start at the current folder.")
+        for match in matches:
+            if not match.is_dir() and not self._excluded(match, tally):
                 yield match
 
+    def linked_files(self, folder: Path, tally: Tally) -> Iterator[Path]:
+        """The files below a link to a folder, unless it was walked already, under whatever name."""
+        if not _is_ours(folder):
+            yield from self._files_below(folder, tally, again=False)
 
-def _files_below(folder: Path, tally: Tally, exclude: Path | None) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        for name in [name for name in folders if name.startswith(".")]:
-            tally.add("hidden_folders", str(Path(parent, name)))
-        folders[:] = sorted(
-            name
-            for name in folders
-            if not name.startswith(".") and Path(parent, name).resolve() != exclude and not _is_ours(Path(parent, name))
-        )
-        for name in sorted(names):
-            file = Path(parent, name)
-            if name.startswith("."):
-                tally.add("hidden_files", str(file))
-            elif file.is_file():
-                yield file
+    def unused_patterns(self) -> list[str]:
+        """The patterns that matched nothing."""
+        return [pattern for pattern in self._patterns if pattern not in self._used]
+
+    def _excluded(self, path: Path, tally: Tally) -> bool:
+        place = "/" + path.as_posix().lstrip("/")
+        for given, pattern in self._patterns.items():
+            if fnmatch.fnmatchcase(place, pattern) or fnmatch.fnmatchcase(place, f"{pattern}/*"):
+                self._used.add(given)
+                tally.add("excluded", str(path))
+                return True
+        return False
+
+    def _files_below(self, folder: Path, tally: Tally, *, again: bool = True) -> Iterator[Path]:
+        """The files below a folder. again: walk also those folders that were walked before."""
+
+        def unreadable_folder(error: OSError) -> None:
+            tally.add("unreadable_folders", str(error.filename))
+
+        for parent, folders, names in os.walk(folder, onerror=unreadable_folder):
+            real = os.path.realpath(parent)
+            if real in self._walked and not again:
+                folders.clear()
+                continue
+            self._walked.add(real)
+            folders[:] = [name for name in sorted(folders) if self._wanted(Path(parent, name), tally)]
+            for name in sorted(names):
+                file = Path(parent, name)
+                if name.startswith("."):
+                    tally.add("hidden_files", str(file))
+                elif self._excluded(file.relative_to(folder), tally):
+                    pass
+                elif file.is_file():
+                    yield file
+                elif file.is_symlink():
+                    tally.add("broken_links", str(file))
+
+    def _wanted(self, folder: Path, tally: Tally) -> bool:
+        """Whether to walk a folder below one that is walked; a link is put off until it is known what else is read."""
+        if folder.name.startswith("."):
+            tally.add("hidden_folders", str(folder))
+            return False
+        if self._excluded(folder, tally) or folder.resolve() == self._out:
+            return False
+        if folder.is_symlink():
+            self.links.append((tally, folder))
+            return False
+        return not _is_ours(folder)
 
 
 def _is_ours(folder: Path) -> bool:
@@ -108,11 +180,12 @@ def _is_ours(folder: Path) -> bool:
         return True
     if (folder / "metrics.jsonl").is_file() and (folder / "checkpoints").is_dir():
         return True
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
+    try:
+        content = read_json(folder / MANIFEST)
+    except TinyslmError:  # there is none, or it is not one of ours
         return False
-    content = read_json(manifest)
-    return isinstance(content, dict) and {"kind", "inputs", "files"} <= content.keys()
+    files = content.get("files") if isinstance(content, dict) and {"kind", "inputs"} <= content.keys() else None
+    return isinstance(files, dict) and all(isinstance(one, dict) and "sha256" in one for one in files.values())
 
 
 class Input:

@@ -37,11 +37,11 @@ class Inputs:
     tallies: list[Tally]
 
     @classmethod
-    def find(cls, paths: Sequence[str], config: DataConfig, exclude: Path | None = None) -> Inputs:
-        """Find the sources; the folder `exclude` is none. Raises `TinyslmError` for a path with nothing in it."""
+    def find(cls, paths: Sequence[str], config: DataConfig, out: Path | None = None) -> Inputs:
+        """Find the sources, of which the folder `out` is none. Raises `TinyslmError` for a path with nothing in it."""
         everything = (*config.valid_paths, *paths)
         tallies = [Tally() for _ in everything]
-        return cls(everything, config, find_sources(everything, tallies, exclude), tallies)
+        return cls(everything, config, find_sources(everything, tallies, config, out), tallies)
 
     @property
     def total(self) -> Tally:

@@ -33,9 +33,9 @@ def make_tokenizer(
     Raises `TinyslmError` when a path cannot be used, or `out` holds something else.
     """
     tokenizer, config, out = tokenizer or TokenizerConfig(), config or DataConfig(), Path(out)
-    sources = find_sources(paths, [Tally() for _ in paths])
+    sources = find_sources(paths, [Tally() for _ in paths], config)
     text = fingerprint(sources)
-    inputs = text and sha256_json([text, tokenizer.model_dump(), config.clean, config.text_column])
+    inputs = text and sha256_json([text, tokenizer.model_dump(), config.clean, config.text_column, config.encoding])
     if _holds(out, inputs):
         notify(f"{out} is up to date: its inputs have not changed.")
         return Tokenizer.load(out)
