@@ -40,7 +40,7 @@ def test_a_page_can_be_read_again(made):
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_what_the_page_says_of_the_most_exact_schemes_is_so(made, claims, family, tmp_path):
-    """ONNX takes seconds, and its own tests have every family; transformers is compared with in those of families."""
+    """ONNX takes seconds, and has tests of its own; transformers is compared with in those of families."""
     wanted = "gguf:f32,onnx:fp32" if family in ("gemma3", "phi", "gpt2") else "gguf:f32"
     original = made.write_original(family, tmp_path / "model")
     for target, found in made.tried(original, targets(wanted), tmp_path):

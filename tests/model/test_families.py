@@ -124,12 +124,8 @@ THEIRS: dict[str, dict[str, Any]] = {
     "GPTNeoX": {},
     "GPTNeoX serial": {"use_parallel_residual": False, "hidden_act": "gelu_new"},
     "StableLm": {},
-    "StableLm parallel": {"use_parallel_residual": True, "use_qkv_bias": True, "rope_parameters": {
-        "rope_type": "default", "rope_theta": 3e4, "partial_rotary_factor": 0.5,
-    }},
     "GPTNeo": {"window_size": 8},
     "OPT": {},
-    "OPT plain": {"enable_bias": False, "activation_function": "gelu"},
     "GPT2": {},
 }  # fmt: skip
 PADDED = {"vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}

@@ -47,11 +47,8 @@ CASES = {
         },
     },
     "gpt_neox": {},
-    "stablelm": {},
     "gpt_neo": {"window": 6},
-    "opt": {},
     "gpt2": {},
-    "tinyslm": {},
 }
 
 
