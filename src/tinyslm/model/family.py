@@ -31,7 +31,7 @@ HARMLESS = frozenset(
     hidden_dropout hidden_dropout_prob id2label initializer_range is_decoder is_encoder_decoder label2id layerdrop
     length_penalty max_length max_new_tokens max_sequence_length min_length model_type n_ctx n_special
     no_repeat_ngram_size num_beam_groups num_beams num_return_sequences output_attentions output_hidden_states
-    output_scores pad_token_id predict_special_tokens prefix pretraining_tp problem_type quantization_config
+    output_past output_scores pad_token_id predict_special_tokens prefix pretraining_tp problem_type quantization_config
     repetition_penalty resid_dropout resid_pdrop return_dict return_dict_in_generate sep_token_id summary_activation
     summary_first_dropout summary_proj_to_labels summary_type summary_use_proj task_specific_params temperature
     tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version typical_p

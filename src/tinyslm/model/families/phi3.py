@@ -15,6 +15,7 @@ PHI3 = replace(
     architecture="Phi3ForCausalLM",
     absent={**LLAMA.absent, "norm_eps": 1e-5, "rotary_share": 1.0},
     constants={"hidden_act": ("silu", "swish")},
+    repeated={**LLAMA.repeated, "full_attn_mod": (1,), "interpolate_factor": (1,)},  # in Phi-4-mini; 1: as without
     switches={"attention_bias": ("attention_bias", "output_bias")},
     # transformers reads any scaling of this family as LongRoPE, under its old names too.
     rope_kinds={"default": "none", "longrope": "longrope", "su": "longrope", "yarn": "longrope"},
