@@ -18,6 +18,16 @@ Decoding leaves the reading of prompts out: the time for the prompts and one tok
 package xllamacpp) has a file in Q4_0 made from the same folder, no HTTP in between, and as many slots as there are
 streams. Our 4 bits are rounded to nearest: that changes no speed. The last line printed is the result as JSON; the plot
 of throughput against concurrency goes to docs/engines.svg.
+
+The wheel is compiled for any x86-64 processor. To compare with llama.cpp compiled for this one, build it from the
+source distribution of llama-cpp-python, which holds its sources (6 minutes), and run its own benchmarks on the Q4_0
+file that `tinyslm export MODEL --to gguf:q4_0 --out exports` writes:
+
+    pip download --no-binary :all: --no-deps llama-cpp-python && tar xf llama_cpp_python-*.tar.gz
+    cmake -S llama_cpp_python-*/vendor/llama.cpp -B llama -DGGML_NATIVE=ON -DCMAKE_BUILD_TYPE=Release
+    cmake --build llama --target llama-bench llama-batched-bench
+    llama/bin/llama-bench -m MODEL-Q4_0.gguf -p 128 -n 64
+    llama/bin/llama-batched-bench -m MODEL-Q4_0.gguf -c 24576 -npp 128 -ntg 64 -npl 1,8,32
 """
 
 import argparse
@@ -43,6 +53,8 @@ from tinyslm.inference.batch_engine import EngineOptions
 
 PROMPT, NEW, PREFIX, ANSWER = 128, 64, 500, 160
 PLOT = Path(__file__).parent.parent / "docs" / "engines.svg"
+LLAMA_CPP = "llama.cpp (pip wheel xllamacpp) Q4_0"
+"""The peer, with its build: a wheel for all processors is slower than one compiled for this one."""
 THINGS = ("kettle", "green lamp", "wooden chair", "set of six tea cups", "bicycle bell", "garden hose", "wool blanket")
 Rates = dict[str, list[float]]
 
@@ -53,7 +65,7 @@ def main() -> None:
     parser.add_argument("--small", type=Path, help="a model folder of about 3M parameters")
     parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--ways", nargs="+", default=[], help="just these in the part streams, and llama.cpp Q4_0")
+    parser.add_argument("--ways", nargs="+", default=[], help=f"just these in the part streams, and {LLAMA_CPP}")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -128,8 +140,8 @@ class Bench:
 
 
 def four_bits(bench: Bench) -> dict:
-    ways = {"native int4": bench.native_int4, "onnx int4": bench.onnx_int4, "llama.cpp Q4_0": bench.llama_cpp}
-    return told(decoding(bench, ways, 1), "llama.cpp Q4_0")
+    ways = {"native int4": bench.native_int4, "onnx int4": bench.onnx_int4, LLAMA_CPP: bench.llama_cpp}
+    return told(decoding(bench, ways, 1), LLAMA_CPP)
 
 
 def bf16(bench: Bench) -> dict:
@@ -144,11 +156,11 @@ def streams(bench: Bench) -> dict:
         "native bf16": "native_bf16",
         "torch bf16": "torch_bf16",
         "onnx int4": "onnx_int4",
-        "llama.cpp Q4_0": "llama_cpp",
+        LLAMA_CPP: "llama_cpp",
         "transformers bf16": "transformers_bf16",
     }
     ways = {name: getattr(bench, way) for name, way in contenders.items() if name in bench.ways or not bench.ways}
-    return {count: told(decoding(bench, ways, count), "llama.cpp Q4_0") for count in bench.streams}
+    return {count: told(decoding(bench, ways, count), LLAMA_CPP) for count in bench.streams}
 
 
 def look_up(bench: Bench) -> dict:
@@ -156,7 +168,7 @@ def look_up(bench: Bench) -> dict:
     ways = {
         "native int4, look-up": bench.native_int4_guessing,
         "native int4": bench.native_int4,
-        "llama.cpp Q4_0": bench.llama_cpp,
+        LLAMA_CPP: bench.llama_cpp,
     }
     engine = bench.native_int4.engine
     found: dict[str, dict] = {}
@@ -164,7 +176,7 @@ def look_up(bench: Bench) -> dict:
         asks = (engine.chat_ids([{"role": "user", "content": make(bench.chance)}]) for _ in range(bench.rounds + 1))
         rates = in_turns({name: partial(way.answer, most=ANSWER) for name, way in ways.items()}, asks)
         print(f"{kind}, tokens/s:", medians(rates), flush=True)
-        found[kind] = told(rates, "llama.cpp Q4_0")
+        found[kind] = told(rates, LLAMA_CPP)
     stats = bench.native_int4_guessing.engine.stats()
     return {**found, "guessed": stats.drafted_tokens, "right": stats.accepted_tokens}
 
@@ -172,7 +184,7 @@ def look_up(bench: Bench) -> dict:
 def prefix(bench: Bench) -> dict:
     """Seconds to the first token, and their ratio."""
     found = {}
-    ways = {"native int4": bench.native_int4, "native bf16": bench.native_bf16, "llama.cpp Q4_0": bench.llama_cpp}
+    ways = {"native int4": bench.native_int4, "native bf16": bench.native_bf16, LLAMA_CPP: bench.llama_cpp}
     for name, way in ways.items():
         times: Rates = {"new": [], "known": []}
         for number in range(bench.rounds + 1):

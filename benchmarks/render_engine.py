@@ -4,6 +4,8 @@ from typing import Any
 
 Row = tuple[str, str, str]
 SMOLLM2 = "SmolLM2-135M-Instruct"
+LLAMA_CPP = "llama.cpp (pip wheel xllamacpp) Q4_0"
+"""The peer, with its build."""
 
 
 def spread(ratio: dict[str, float]) -> str:
@@ -34,7 +36,7 @@ def beside(what: str, found: Any, peer: str, target: str = "") -> list[Row]:
 
 def four_bits(found: Any) -> list[Row]:
     what = f"decoding, one stream, 4 bits, {SMOLLM2}: {{}}"
-    return beside(what, found, "llama.cpp Q4_0", "1.0 times, the best of ours")
+    return beside(what, found, LLAMA_CPP, "1.0 times, the best of ours")
 
 
 def bf16(found: Any) -> list[Row]:
@@ -46,14 +48,14 @@ def streams(found: Any) -> list[Row]:
     targets = {"8": "1.5 times", "32": "2 times"}
     for count, one in found.items():
         what = f"decoding, {count} streams in all, {SMOLLM2}: {{}}"
-        rows += beside(what, one, "llama.cpp Q4_0", targets.get(str(count), ""))
+        rows += beside(what, one, LLAMA_CPP, targets.get(str(count), ""))
     return rows
 
 
 def look_up(found: Any) -> list[Row]:
     rows: list[Row] = []
     for kind in ("extracting", "editing"):
-        rows += beside(f"{kind}, one stream, 4 bits, {SMOLLM2}: {{}}", found[kind], "llama.cpp Q4_0", "1.5 times")
+        rows += beside(f"{kind}, one stream, 4 bits, {SMOLLM2}: {{}}", found[kind], LLAMA_CPP, "1.5 times")
     share = f"{found['right']:,} of {found['guessed']:,}"
     return [*rows, ("tokens guessed by looking up, and right, in these", share, "")]
 
