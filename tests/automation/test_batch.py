@@ -260,9 +260,9 @@ def test_two_do_not_write_the_same(engine, tmp_path):
     job, other = batch(tmp_path), batch(tmp_path, asking=Asking(settings=SHORT, system="Be short."))
     with Journal(part_path(job.out)):  # as one that has just begun
         for second in (job, other):
-            with pytest.raises(TinyslmError, match="Another process is writing"):
+            with pytest.raises(TinyslmError, match="is already writing"):
                 run_batch(engine, "m", second)
-            with pytest.raises(TinyslmError, match="Another process is writing"):
+            with pytest.raises(TinyslmError, match="is already writing"):
                 run_batch(engine, "m", second, restart=True)
         assert [path.name for path in tmp_path.glob("out*")] == ["out.jsonl.part"]
     job.out.write_text("mine")

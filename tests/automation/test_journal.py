@@ -48,7 +48,7 @@ def test_what_follows_a_damaged_line_is_cut_off_too(tmp_path):
 
 def test_only_one_process_writes(tmp_path):
     path = tmp_path / "a.part"
-    with Journal(path), pytest.raises(TinyslmError, match="Another process is writing"):
+    with Journal(path), pytest.raises(TinyslmError, match="is already writing"):
         Journal(path)
     with Journal(path):
         pass
@@ -77,7 +77,7 @@ def test_another_file_at_its_path_is_not_taken_for_it(tmp_path):
 def test_a_file_that_goes_while_it_is_opened_is_not_written(tmp_path, monkeypatch):
     path = tmp_path / "a.part"
     monkeypatch.setattr(fcntl, "flock", lambda file, how: path.unlink())
-    with pytest.raises(TinyslmError, match="Another process is writing"):
+    with pytest.raises(TinyslmError, match="is already writing"):
         Journal(path)
 
 

@@ -185,6 +185,33 @@ def test_a_file_that_changes_meanwhile_is_done_again(run, inbox, tmp_path, monke
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".watch.jsonl", "a.txt.json", "failed"}
 
 
+def test_a_second_watch_on_the_same_output_harms_nothing(run, inbox, tmp_path, monkeypatch):
+    """It comes while a result of the first is written, and leaves that file alone."""
+    from tinyslm.serving.automation import watch
+
+    (inbox / "a.txt").write_text("Once")
+    write, temporary, seen = watch._write, tmp_path / "out" / ".a.txt.json.tmp", []
+
+    def written(*arguments):
+        outcome = write(*arguments)
+        with pytest.raises(TinyslmError, match=rf"Process {os.getpid()} is already writing .*out") as caught:
+            run(once=True)
+        seen.append((caught.value.remedy, temporary.exists()))
+        return outcome
+
+    monkeypatch.setattr(watch, "_write", written)
+    assert run(once=True) == [("a.txt", "done")]
+    assert seen == [("Wait until it has ended, or stop it, or write to another place.", True)]
+    assert result(tmp_path, "a.txt.json")["error"] is None
+
+
+def test_what_a_killed_watch_left_half_written_is_removed(run, inbox, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".a.txt.json.tmp").write_text("half")
+    assert run(once=True) == []
+    assert not (tmp_path / "out" / ".a.txt.json.tmp").exists()
+
+
 def test_other_settings_need_another_folder(run, inbox):
     (inbox / "a.txt").write_text("Once")
     run(once=True)

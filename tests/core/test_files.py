@@ -14,7 +14,6 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import (
     MANIFEST,
     atomic_folder,
-    read_json,
     read_manifest,
     sha256_file,
     sha256_json,
@@ -22,6 +21,7 @@ from tinyslm.core.files import (
     write_json,
     write_manifest,
 )
+from tinyslm.core.json_files import read_json
 
 
 def names(folder: Path) -> list[str]:
@@ -116,15 +116,6 @@ def test_a_disk_error_in_a_block_is_told_and_a_broken_pipe_is_none(tmp_path: Pat
     with pytest.raises(BrokenPipeError), atomic_folder(tmp_path / "target"):
         raise BrokenPipeError
     assert names(tmp_path) == []
-
-
-def test_json_that_is_missing_or_broken(tmp_path: Path) -> None:
-    with pytest.raises(TinyslmError, match=r"There is no file .*a\.json"):
-        read_json(tmp_path / "a.json")
-    for content in (b"", b'{"a": ', b"\xff\xfe"):
-        (tmp_path / "a.json").write_bytes(content)
-        with pytest.raises(TinyslmError, match=r"a\.json is not valid JSON"):
-            read_json(tmp_path / "a.json")
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, write_json, write_manifest
+from tinyslm.core.files import write_json, write_manifest
+from tinyslm.core.json_files import read_json
 from tinyslm.data import shards as module
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, SplitWriter, TokenSplit

@@ -1,7 +1,9 @@
 """Compiling C++: where, when, and why not."""
 
 import multiprocessing
+import os
 import stat
+from pathlib import Path
 
 import pytest
 
@@ -72,3 +74,20 @@ def test_the_cache_is_where_the_system_says(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "tinyslm" / "native"
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     assert cache_folder().is_absolute()
+
+
+def test_without_a_home_folder_the_cache_is_a_temporary_one(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").touch()
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    with monkeypatch.context() as patch:
+        patch.delenv("XDG_CACHE_HOME", raising=False)
+        patch.setattr(Path, "home", no_home)
+        assert [cache_folder(), cache_folder()] == [tmp_path / f"tinyslm-{os.getuid()}" / "native"] * 2
+        assert capsys.readouterr().err.count("this user has no home folder") == 1
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert cache_folder() == tmp_path / f"tinyslm-{os.getuid()}" / "native"
+    assert "Not a directory" in capsys.readouterr().err

@@ -57,7 +57,7 @@ def test_absurd_nesting_inside(tmp_path):
         for _ in range(100):
             content["normalizer"] = {"type": "Sequence", "normalizers": [content["normalizer"]]}
 
-    with pytest.raises(TinyslmError, match="no tokenizer"):
+    with pytest.raises(TinyslmError, match="nested too deeply"):
         Tokenizer.load(changed("qwen2", tmp_path, nest))
 
 

@@ -11,7 +11,8 @@ import torch
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, sha256_file, write_json
+from tinyslm.core.files import sha256_file, write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.data.shards import Shards
 from tinyslm.hardware import compiling as native
 from tinyslm.model.kernels.library import kernels

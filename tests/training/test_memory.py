@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tinyslm.core.config import build_config, merge
-from tinyslm.core.files import read_json
+from tinyslm.core.json_files import read_json
 from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder

@@ -59,7 +59,7 @@ def stopped(tmp_path: Path, shards: Shards, tiny_config) -> Path:
 
 def test_a_run_folder_holds_everything(finished: Path) -> None:
     assert sorted(entry.name for entry in finished.iterdir()) == [
-        ".lock", "checkpoints", "config.json", "data.json", "metrics.jsonl", "model",
+        "checkpoints", "config.json", "data.json", "metrics.jsonl", "model",
         "report.html", "report.png", "result.json", "versions.json",
     ]  # fmt: skip
     config = json.loads((finished / "config.json").read_text())
@@ -169,9 +169,10 @@ def test_leftovers_of_a_killed_process_are_removed(stopped: Path) -> None:
     for name in (".best-000006.123.old", ".step-000006.123.tmp"):
         (stopped / "checkpoints" / name).mkdir()
     (stopped / ".model.123.tmp").mkdir()
-    (stopped / ".result.json.123.tmp").touch()
+    for name in (".result.json.123.tmp", ".data.lock", ".lock"):
+        (stopped / name).touch()
     resume(stopped)
-    assert not [path for path in stopped.rglob(".*") if path.name not in {".cache", ".lock"}]
+    assert not [path for path in stopped.rglob(".*") if path.name != ".cache"]
 
 
 def test_a_run_killed_before_it_began_is_no_obstacle(tmp_path: Path, shards: Shards, tiny_config) -> None:
@@ -347,9 +348,28 @@ def test_a_damaged_best_checkpoint_does_not_end_the_run(stopped: Path, finished:
 
 
 def test_two_processes_do_not_work_on_one_run(stopped: Path) -> None:
-    with Run.resume(stopped).folder.locked(), pytest.raises(TinyslmError, match="Another process"):
+    with Run.resume(stopped).folder.lock, pytest.raises(TinyslmError, match="is already writing"):
         resume(stopped)
     assert resume(stopped)["training_tokens"] == 8 * 64
+
+
+def test_a_second_run_for_the_same_folder_does_not_touch_the_text_of_the_first(
+    tmp_path: Path, text_file: Path, tiny_config
+) -> None:
+    """It asks for the lock before it prepares anything, and what the first has prepared stays."""
+    out, refused = tmp_path / "run", []
+
+    def second(*_: object) -> None:
+        with pytest.raises(TinyslmError, match=r"is already writing .*run"):
+            start([text_file], out, config=tiny_config(tokenizer={"kind": "char"}))
+        refused.append(sorted(path.name for path in out.iterdir()))
+
+    result = finish(start([text_file], out, config=tiny_config(train={"steps": 2}), progress=second))
+    assert refused
+    assert all("config.json" not in names for names in refused)
+    assert json.loads((out / "data" / "manifest.json").read_text())["tokenizer"]["kind"] == "byte"
+    assert result["training_tokens"] == 2 * 64
+    assert not (out / ".lock").exists()
 
 
 def test_what_changed_since_the_start_is_told(stopped: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line: one small file for each verb, imported only when the verb is used."""
 
 import atexit
+import errno
 import gc
 import os
 import sys
@@ -48,6 +49,10 @@ app.command(data)
 app.command(tokenizer)
 
 
+NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What the system may say of any file: no fault of the program's."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake is told in two lines and ends with exit code 2."""
     # Threads that wait for each other spin by default; where other programs use the processor too, that takes from
@@ -61,14 +66,17 @@ def main() -> None:
     except CycloptsError as error:
         command = " ".join(["tinyslm", *(error.command_chain or ())])
         _leave(_explain(error), f"See what is possible: {command} --help")
-    except PermissionError as error:
-        _leave(f"{error.filename or error}: permission denied.", "Check the permissions there, or give another path.")
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has left; there is nobody to tell
         sys.exit(0)
+    except OSError as error:
+        if error.errno not in NOT_OURS and "temporary directory" not in str(error):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _leave(f"{where}{error.strerror or error}.", "Check the permissions and the space there, or give another path.")
 
 
 def _explain(error: CycloptsError) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from tinyslm.cli.dialogue import Dialogue, describe
 from tinyslm.core.console import say, table
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.files import in_home
 from tinyslm.inference.settings import SamplingSettings
 
 HELP = (
@@ -102,7 +103,7 @@ def _load(rest: str, dialogue: Dialogue) -> None:
 def _path(rest: str, name: str) -> Path:
     if not rest:
         raise TinyslmError(f"/{name} needs the name of a file.", f"Such as: /{name} chat.json")
-    return Path(rest).expanduser()
+    return in_home(rest)
 
 
 def _look(_rest: str, dialogue: Dialogue) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, write_json
+from tinyslm.core.files import write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.request import Request
@@ -86,10 +87,11 @@ class Dialogue:
 
     def load(self, path: Path) -> None:
         """Go on with a saved conversation, and its settings."""
-        saved = read_json(path)
-        messages = saved.get("messages") if isinstance(saved, dict) else None
+        remedy = "Give a file that /save or the chat page wrote."
+        saved = read_json(path, remedy=remedy)
+        messages = saved.get("messages")
         if not isinstance(messages, list) or not all(map(_is_message, messages)):
-            raise TinyslmError(f"{path} holds no conversation.", "Give a file that /save or the chat page wrote.")
+            raise TinyslmError(f"{path} holds no conversation.", remedy)
         given = saved.get("settings")
         known = {name: given[name] for name in SAVED if name in given} if isinstance(given, dict) else {}
         self.change(known, str(path))

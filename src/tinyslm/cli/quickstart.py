@@ -55,7 +55,7 @@ def quickstart(
     from tinyslm.cli.telling import tell
     from tinyslm.core.config import build_config, merge
     from tinyslm.core.console import say
-    from tinyslm.core.files import read_json
+    from tinyslm.core.json_files import read_json
     from tinyslm.data.standard_library import standard_library
     from tinyslm.training.config import RunConfig
     from tinyslm.training.pipeline import finish

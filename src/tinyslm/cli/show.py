@@ -109,7 +109,7 @@ def _show_model(folder: Path) -> None:
 
 def _scheme(folder: Path) -> str:
     """How the weights in a folder are quantized; "" where they are not."""
-    from tinyslm.core.files import read_json
+    from tinyslm.core.json_files import read_json
     from tinyslm.model.packed import read_packing
 
     packing = read_packing(read_json(folder / "config.json"), str(folder / "config.json"))
@@ -141,7 +141,7 @@ def _show_scores(folder: Path, *, quantized: bool) -> None:
 
 def _quantization_report(folder: Path) -> Any:
     """What `tinyslm quantize` wrote beside the weights; empty where it is not there."""
-    from tinyslm.core.files import read_json
+    from tinyslm.core.json_files import read_json
 
     report = folder / "quantization.json"
     return read_json(report) if report.is_file() else {}

@@ -137,7 +137,7 @@ def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, jso
     from tinyslm.cli.settings import nested
     from tinyslm.core.config import build_config, override, read_config_file
     from tinyslm.core.console import say, warn
-    from tinyslm.core.files import read_json
+    from tinyslm.core.json_files import read_json
     from tinyslm.training.config import RunConfig
     from tinyslm.training.ending import finished_result
     from tinyslm.training.run import Run

@@ -16,7 +16,9 @@ from tinyslm.compression.schemes import SCHEMES, Plan, plan
 from tinyslm.compression.text import open_texts, refuse_short
 from tinyslm.compression.writing import REPORT, State, write_packed
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import atomic_folder, read_json, write_json
+from tinyslm.core.files import atomic_folder, write_json
+from tinyslm.core.json_files import read_json
+from tinyslm.core.locks import new_output
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.loader import Loader
 from tinyslm.data.shards import TokenSplit
@@ -49,7 +51,12 @@ def quantize(
     """
     config = config or QuantizeConfig()
     source, out = find_model(Path(model)), Path(out)
-    _refuse(source, out, config)
+    with new_output(out):
+        _refuse(source, config)
+        return _quantized(source, out, config, notify, progress)
+
+
+def _quantized(source: Path, out: Path, config: QuantizeConfig, notify: Notify, progress: Progress) -> Report:
     original, tokenizer = load_model(source), load_tokenizer(source)
     todo = plan(original, config.scheme, config.group_size)
     for note in todo.notes:
@@ -72,11 +79,9 @@ def quantize(
     return report
 
 
-def _refuse(source: Path, out: Path, config: QuantizeConfig) -> None:
+def _refuse(source: Path, config: QuantizeConfig) -> None:
     """Raise `TinyslmError` for what can be known to fail before anything is computed."""
     SCHEMES[config.scheme]
-    if out.exists():
-        raise TinyslmError(f"{out} exists already.", "Give a folder that does not exist yet, or move that one away.")
     read_model_config(source)
     if read_packing(read_json(source / "config.json"), str(source / "config.json")) is not None:
         raise TinyslmError(f"The model in {source} is quantized already.", "Give the model that it was made from.")

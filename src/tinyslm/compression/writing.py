@@ -7,7 +7,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from tinyslm.core.files import read_json, write_json
+from tinyslm.core.files import write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.model.folder import CARD, read_card, write_card
 from tinyslm.model.packed import PackedTensor, Packing
 from tinyslm.model.weights import WEIGHTS, write_tensors

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.core.json_files import read_json
 
 MANIFEST = "manifest.json"
 
@@ -45,20 +46,6 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically."""
     write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file that must exist and be whole; anything else is told as the user's error."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TinyslmError(f"There is no file {path}.", "Check the path, or make the folder again.") from None
-    except OSError as error:
-        raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Check the path and its permissions.") from None
-    except ValueError as error:
-        raise TinyslmError(
-            f"{path} is not valid JSON ({error}).", "The file is damaged: restore it, or make the folder again."
-        ) from None
 
 
 @contextmanager
@@ -160,16 +147,16 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
 
     Raises `TinyslmError` naming the first file that is missing, truncated or altered.
     """
-    manifest: dict[str, Any] = read_json(folder / MANIFEST)
+    manifest = read_json(folder / MANIFEST, remedy=f"Restore it from a copy, or delete {folder} and make it again.")
     if verify:
         for name, expected in _listed_files(folder, manifest).items():
             _check_file(folder, name, expected)
     return manifest
 
 
-def _listed_files(folder: Path, manifest: Any) -> dict[str, dict[str, Any]]:
+def _listed_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The size and SHA-256 of each file; a damaged manifest must not pass for one that names no files."""
-    files = manifest.get("files") if isinstance(manifest, dict) else None
+    files = manifest.get("files")
     whole = isinstance(files, dict) and all(
         isinstance(entry, dict) and entry.keys() >= {"bytes", "sha256"} for entry in files.values()
     )
@@ -185,8 +172,8 @@ def _listed_files(folder: Path, manifest: Any) -> dict[str, dict[str, Any]]:
 def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
     path = folder / name
     remedy = f"Restore {name} from a copy, or delete {folder} and make it again."
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise TinyslmError(f"{folder / MANIFEST} names a file outside its folder: {name}.", remedy)
+    if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):
+        raise TinyslmError(f"{folder / MANIFEST} names a file outside its folder: {name!r}.", remedy)
     if not path.is_file():
         raise TinyslmError(f"{path} is missing.", remedy)
     size = path.stat().st_size
@@ -209,9 +196,21 @@ def check_place(path: Path) -> None:
         raise disk_error(path, error) from None
 
 
-def disk_error(path: Path, error: OSError) -> TinyslmError:
+def in_home(given: str | Path) -> Path:
+    """A path in which `~` stands for a home folder; raises `TinyslmError` where there is no such folder."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise TinyslmError(f"{given}: there is no such home folder.", "Write the whole path, without ~.") from None
+
+
+class DiskError(TinyslmError):
+    """Something could not be written."""
+
+
+def disk_error(path: Path, error: OSError) -> DiskError:
     """An `OSError` while writing `path`, as the user's error: what the system said, and what to do."""
     remedy = "Free some space there, then run the same command again: what was saved is intact."
     if error.errno in _WRONG_PLACE:
         remedy = "Nothing can be written at this place: give another path, in a folder of your own."
-    return TinyslmError(f"Could not write {path}: {error.strerror or error}.", remedy)
+    return DiskError(f"Could not write {path}: {error.strerror or error}.", remedy)

@@ -17,6 +17,7 @@ import numpy as np
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, sha256_json, write_manifest
+from tinyslm.core.locks import only_writer
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.duplicates import Drop
@@ -62,12 +63,28 @@ def prepare(
     assert config in (None, given.config), "text is read with one configuration"
     tokenizer = tokenizer.without_start() if isinstance(tokenizer, Tokenizer) else tokenizer
     inputs = _fingerprint(given, tokenizer)
-    if earlier := _earlier(Path(out), inputs, notify):
-        return earlier
-    with atomic_folder(Path(out)) as folder, Workers(given.processes) as workers:
+    with only_writer(Path(out)):
+        if earlier := _earlier(Path(out), inputs, notify):
+            return earlier
+        manifest = _make(Path(out), text or given, tokenizer, inputs, progress)
+    for message in _messages(given, manifest):
+        notify(message)
+    return Shards.open(Path(out), verify=False)
+
+
+def _make(
+    out: Path,
+    source: Inputs | Text,
+    tokenizer: Tokenizer | TokenizerConfig | None,
+    inputs: str | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write the shards folder; returns what its manifest tells of the text."""
+    given = source.inputs if isinstance(source, Text) else source
+    with atomic_folder(out) as folder, Workers(given.processes) as workers:
         spool = folder / "spool"
         spool.mkdir()
-        text = text or read_text(given, spool, workers, progress)
+        text = source if isinstance(source, Text) else read_text(source, spool, workers, progress)
         split = split_text(text)
         kept = text.kept[text.corpus.pieces.documents]
         if not isinstance(tokenizer, Tokenizer):
@@ -79,9 +96,7 @@ def prepare(
         shutil.rmtree(spool)
         manifest = _manifest(text, split)
         write_manifest(folder, {**manifest, **counts, "tokenizer": _describe(tokenizer), "inputs": inputs})
-    for message in _messages(given, manifest):
-        notify(message)
-    return Shards.open(Path(out), verify=False)
+    return manifest
 
 
 def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -> str | None:

@@ -11,16 +11,20 @@ and `tokenizer/`, and `manifest.json` with the counts, where the text came from,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import NonNegativeInt
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import MANIFEST, read_json, read_manifest
+from tinyslm.core.files import MANIFEST, read_manifest
+from tinyslm.core.json_files import read_json
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 KIND = "shards"
@@ -28,6 +32,28 @@ VERSION = 1
 SHARD_TOKENS = 1 << 26
 SPLITS = ("train", "valid")
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
+
+
+_MAKE = "Make the shards again with: tinyslm data prepare PATHS --out FOLDER"
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Of a split, in the manifest."""
+
+    tokens: NonNegativeInt
+    documents: NonNegativeInt
+    utf8_bytes: NonNegativeInt
+    shards: NonNegativeInt
+
+
+@dataclass(frozen=True)
+class _Index:
+    """What the manifest must say for the files to be read."""
+
+    dtype: Literal["uint16", "uint32"]
+    splits: dict[Literal["train", "valid"], _Counts]
+    tokenizer: dict[str, Any]
 
 
 class Shards:
@@ -46,15 +72,14 @@ class Shards:
         """
         folder = Path(folder)
         if not is_shards(folder):
-            raise TinyslmError(
-                f"{folder} is not a shards folder.", "Make one with: tinyslm data prepare PATHS --out FOLDER"
-            )
+            raise TinyslmError(f"{folder} is not a shards folder.", _MAKE)
         manifest = read_manifest(folder, verify=verify)
         if manifest.get("version") != VERSION:
             raise TinyslmError(
                 f"{folder} has shards of format version {manifest.get('version')}; this program reads {VERSION}.",
-                "Make them again with: tinyslm data prepare PATHS --out FOLDER",
+                _MAKE,
             )
+        read_json(folder / MANIFEST, _Index, remedy=_MAKE)
         return cls(folder, manifest)
 
     @cached_property
@@ -68,11 +93,13 @@ class Shards:
 
 
 def is_shards(folder: Path) -> bool:
-    """Whether the folder's manifest says that it holds shards."""
-    if not (folder / MANIFEST).is_file():
+    """Whether a folder holds shards, intact or not."""
+    if not folder.is_dir():
         return False
-    manifest = read_json(folder / MANIFEST)
-    return isinstance(manifest, dict) and manifest.get("kind") == KIND
+    try:
+        return read_json(folder / MANIFEST).get("kind") == KIND
+    except TinyslmError:
+        return any(folder.glob("train-?????.bin"))  # damaged, as opening them says
 
 
 class TokenSplit:
@@ -90,7 +117,7 @@ class TokenSplit:
         stems = [folder / f"{name}-{number:05d}" for number in range(counts["shards"])]
         self._parts: list[Tokens] = [_mapped(stem.with_suffix(".bin"), manifest["dtype"]) for stem in stems]
         self._ends = np.cumsum([0, *(len(part) for part in self._parts)])  # token offsets of the files' borders
-        self._tables = [np.load(f"{stem}.documents.npy", mmap_mode="r") for stem in stems]
+        self._tables = [_table(stem.with_suffix(".documents.npy")) for stem in stems]
         self._table_ends = np.cumsum([0, *(len(table) for table in self._tables)])
         if self._ends[-1] != self.tokens or self._table_ends[-1] != self.documents:
             raise TinyslmError(
@@ -127,8 +154,27 @@ class TokenSplit:
 
 
 def _mapped(file: Path, dtype: str) -> Tokens:
-    mapped: Tokens = np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r")
+    with _telling(file):
+        mapped: Tokens = np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r")
     return mapped
+
+
+def _table(file: Path) -> NDArray[np.int64]:
+    with _telling(file):
+        table: NDArray[np.int64] = np.load(file, mmap_mode="r")
+        if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != 2:
+            raise ValueError("it holds no table of documents")
+    return table
+
+
+@contextmanager
+def _telling(file: Path) -> Iterator[None]:
+    """Raise what is wrong with a file as the user's error."""
+    try:
+        yield
+    except (OSError, ValueError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TinyslmError(f"{file} is damaged: {reason}.", _MAKE) from None
 
 
 class SplitWriter:

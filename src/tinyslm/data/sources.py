@@ -17,7 +17,8 @@ from typing import BinaryIO, cast
 import xxhash
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import MANIFEST, read_json, sha256_json
+from tinyslm.core.files import MANIFEST, in_home, sha256_json
+from tinyslm.core.json_files import read_json
 from tinyslm.data.charset import utf8_stream
 from tinyslm.data.compressed import ZstdStream
 from tinyslm.data.config import DataConfig
@@ -75,7 +76,7 @@ def find_sources(
             continue
         if not files:
             raise _no_file(path, tally)
-        named = files[0] == _in_home(path)
+        named = files[0] == in_home(path)
         sources += [Source(str(one), origin, one.stat().st_size if one.is_file() else None, named) for one in files]
     return sources
 
@@ -87,10 +88,6 @@ def _no_file(path: str, tally: Tally) -> TinyslmError:
         f"There is no file to read in {path}" + (f" (skipped: {left_out})." if left_out else "."),
         "Give a folder that has text files in it, or the files themselves.",
     )
-
-
-def _in_home(path: str) -> Path:
-    return Path(path).expanduser()
 
 
 class _Search:
@@ -105,7 +102,7 @@ class _Search:
 
     def files(self, given: str, tally: Tally) -> Iterator[Path]:
         """The files that a path of the user's stands for."""
-        path = _in_home(given)
+        path = in_home(given)
         if path.is_dir():
             yield from self._files_below(path, tally)
             return

@@ -9,6 +9,7 @@ import xxhash
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, atomic_folder, read_manifest, sha256_json, write_manifest
+from tinyslm.core.locks import only_writer
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Tally, silent
 from tinyslm.data.prepare import SAMPLE
@@ -36,14 +37,15 @@ def make_tokenizer(
     sources = find_sources(paths, [Tally() for _ in paths], config)
     text = fingerprint(sources)
     inputs = text and sha256_json([text, tokenizer.model_dump(), config.clean, config.text_column, config.encoding])
-    if _holds(out, inputs):
-        notify(f"{out} is up to date: its inputs have not changed.")
-        return Tokenizer.load(out)
-    texts = _sample(paths, config, sum(source.size or 0 for source in sources), notify)
-    made = train_tokenizer(texts, kind=tokenizer.kind, vocab_size=tokenizer.vocab_size)
-    with atomic_folder(out) as folder:
-        made.save(folder)
-        write_manifest(folder, {"kind": "tokenizer", "inputs": inputs})
+    with only_writer(out):
+        if _holds(out, inputs):
+            notify(f"{out} is up to date: its inputs have not changed.")
+            return Tokenizer.load(out)
+        texts = _sample(paths, config, sum(source.size or 0 for source in sources), notify)
+        made = train_tokenizer(texts, kind=tokenizer.kind, vocab_size=tokenizer.vocab_size)
+        with atomic_folder(out) as folder:
+            made.save(folder)
+            write_manifest(folder, {"kind": "tokenizer", "inputs": inputs})
     return made
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json
-from tinyslm.export.exporting import REPORT
+from tinyslm.core.json_files import read_json
+from tinyslm.export.exporting import REPORT, Reported
 from tinyslm.export.formats import find_format, is_installed
 from tinyslm.model.weights import weight_files
 
@@ -70,11 +70,9 @@ def _listed(place: Path, folder: Path) -> Iterator[Beside]:
 def _rows(report: Path) -> list[dict[str, Any]]:
     """The rows of a report; none where there is no report, or a damaged one."""
     try:
-        said = read_json(report) if report.is_file() else {}
+        return read_json(report, Reported).exports
     except TinyslmError:
         return []
-    rows = said.get("exports") if isinstance(said, dict) else None
-    return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
 
 
 def _called(folder: Path) -> str:

@@ -10,10 +10,11 @@ from contextlib import suppress
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, write_json
+from tinyslm.core.files import write_json
+from tinyslm.core.json_files import read_json
+from tinyslm.hardware.compiling import user_cache
 from tinyslm.hardware.limits import usable_cores
 from tinyslm.hardware.machine import read_processor
 from tinyslm.inference.engine import Engine
@@ -99,7 +100,7 @@ def choice_key(folder: Path, *details: object) -> str:
 
 def recall(key: str) -> str:
     """What was chosen before, or ""."""
-    return str(_choices().get(key, ""))
+    return _choices().get(key, "")
 
 
 def remember(key: str, name: str) -> None:
@@ -110,15 +111,12 @@ def remember(key: str, name: str) -> None:
         write_json(_file(), dict([*rest[1 - KEPT :], (key, name)]))
 
 
-def _choices() -> dict[str, Any]:
+def _choices() -> dict[str, str]:
     """What is remembered; a file that is damaged is written anew."""
     with suppress(TinyslmError):
-        found = read_json(_file())
-        if isinstance(found, dict):
-            return found
+        return read_json(_file(), dict[str, str])
     return {}
 
 
 def _file() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tinyslm" / "engines.json"
+    return user_cache() / "engines.json"

@@ -4,7 +4,6 @@ Everything is made in a hidden folder beside its place, and moved there when it 
 export leaves is nothing, and what did not pass is called `.failed`.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +12,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import disk_error, read_json, write_json
+from tinyslm.core.files import disk_error, write_json
+from tinyslm.core.json_files import read_json
+from tinyslm.core.locks import Lock
 from tinyslm.export.checks import Findings, Reference, judge, measure, reach, try_template
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.formats import RUNTIMES, Target, refuse_missing, targets
@@ -33,6 +33,13 @@ ROUNDED = (
 )
 
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a report, `exports.json`, says: a row for each export."""
+
+    exports: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,13 @@ def export_model(
     if verify:
         refuse_missing(wanted)
     source, out = find_model(Path(folder)), Path(out)
+    with Lock(out / ".export.lock", out):
+        return _exported(source, wanted, out, Options(texts, threads), progress, verify=verify)
+
+
+def _exported(
+    source: Path, wanted: Sequence[Target], out: Path, options: Options, progress: Progress, *, verify: bool
+) -> list[Export]:
     name = _name_of(source)
     for target in wanted:
         made_name = f"{name}{_suffix(target)}"
@@ -96,14 +110,13 @@ def export_model(
             )
     try_template(original)
     notes = (ROUNDED,) if read_packing(read_json(source / "config.json"), str(source)) else ()
-    options = Options(texts, threads)
     references: dict[int, Reference] = {}
     made = []
     for target in wanted:
         path = out / f"{name}{_suffix(target)}"
         longest = reach(original.model, target.format.longest(original.model))
         if verify and longest not in references:
-            references[longest] = Reference(original, texts, longest=longest)
+            references[longest] = Reference(original, options.calibration, longest=longest)
         reference = references.get(longest)
         export = _export(target, original, path, options, reference, progress)
         made.append(replace(export, notes=(*export.notes, *notes)))
@@ -166,24 +179,16 @@ def _checked(
 
 @contextmanager
 def _workplace(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path` that is gone afterwards, as are those of processes that were killed."""
-    out = path.parent
-    for left in out.glob(".export.*.tmp"):
-        process = left.name.split(".")[-2]
-        if process == str(os.getpid()) or (process.isdigit() and not psutil.pid_exists(int(process))):
-            shutil.rmtree(left, ignore_errors=True)
-    place = out / f".export.{os.getpid()}.tmp"
-    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    """A hidden folder beside `path` that is gone afterwards; one of a process that was killed is removed first."""
+    place = path.parent / ".export.tmp"
     try:
-        place.mkdir(parents=True)
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
         yield place
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
-        for folder in made:
-            if folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
 
 
 def _record(out: Path, source: Path, made: Sequence[Export]) -> None:
@@ -200,13 +205,7 @@ def _reported(out: Path) -> list[dict[str, Any]]:
     file = out / REPORT
     if not file.exists():
         return []
-    said = read_json(file)
-    rows = said.get("exports") if isinstance(said, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise TinyslmError(
-            f"{file} is no report of exports, and would be lost.", "Remove it, or give another folder with --out."
-        )
-    return rows
+    return read_json(file, Reported, remedy="Remove it, or give another folder with --out.").exports
 
 
 def _row(export: Export, source: Path) -> dict[str, Any]:

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tinyslm.core.errors import TinyslmError, did_you_mean, require_extra
-from tinyslm.core.files import atomic_folder, check_place
+from tinyslm.core.files import atomic_folder, check_place, in_home
+from tinyslm.core.locks import new_output
 from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.importing import import_gguf
 from tinyslm.model.config import ModelConfig
@@ -72,7 +73,7 @@ def pull(
     """
     if not str(name).strip() or any(len(part.encode()) > LONGEST_NAME for part in Path(name).parts):
         raise TinyslmError(f'"{one_line(str(name), 60)}" names no model.', _WHAT_TO_GIVE)
-    path, known = Path(name).expanduser(), str(name).lower()
+    path, known = in_home(name), str(name).lower()
     target = Path(out) if out is not None else Path(path.name.removesuffix(".gguf"))
     check_place(target)
     if target.exists():
@@ -80,12 +81,13 @@ def pull(
     here = path.exists()
     if revision is not None and (here or known in PACKAGED):
         raise TinyslmError(f"{name} has no revisions.", "--revision is for repositories of the Hugging Face hub.")
-    if path.is_dir():
-        return _copied(find_model(path), target, progress)
-    if here or known in PACKAGED:
+    if not path.is_dir() and (here or known in PACKAGED):
         file = path if here else packaged(known)
         return Pulled(target, import_gguf(file, target, progress=progress).config, str(file))
-    return _fetched(str(name), target, revision, progress)
+    with new_output(target):
+        if here:
+            return _copied(find_model(path), target, progress)
+        return _fetched(str(name), target, revision, progress)
 
 
 def packaged(name: str) -> Path:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.core.files import read_json
 from tinyslm.export.format import Options, Original, Runtime, Scoring, Written
 from tinyslm.export.formats import find_format, is_installed
 from tinyslm.inference.batch_engine import BatchEngine
@@ -182,13 +181,10 @@ def limits_of(path: Path, kind: str) -> Limits:
         file = Gguf(path)
         read = file.need(f"{file.need('general.architecture', str)}.context_length", int)
         return Limits(read - 1, len(file.need("tokenizer.ggml.tokens", Strings)))
-    said = read_json(path / "genai_config.json")
-    model = said.get("model") if isinstance(said, dict) else None
-    context = model.get("context_length") if isinstance(model, dict) else None
-    vocab_size = model.get("vocab_size") if isinstance(model, dict) else None
-    if not isinstance(context, int) or not isinstance(vocab_size, int):
-        raise TinyslmError(f"{path / 'genai_config.json'} does not say the model's sizes.", "Export it again.")
-    return Limits(context, vocab_size)
+    from tinyslm.export.onnx.genai import read_config
+
+    said = read_config(path)
+    return Limits(said.context_length, said.vocab_size)
 
 
 @contextmanager

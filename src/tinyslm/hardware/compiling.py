@@ -12,10 +12,12 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 
+from tinyslm.core.console import warn
 from tinyslm.hardware.machine import read_processor
 
 OPTIONS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
@@ -63,9 +65,29 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Where everything lies that can be made again."""
+    """Where everything lies that can be made again: the user's cache folder.
+
+    Where there is none, or it cannot be written, a temporary folder is used instead, with one warning.
+    """
+    try:
+        return private(_usual_cache())
+    except NotAvailable as problem:
+        folder = Path(gettempdir(), f"tinyslm-{os.getuid()}")
+        _warn_once(f"There is no cache folder to use ({problem}): {folder} is used, and may be lost at any time.")
+        return folder
+
+
+def _usual_cache() -> Path:
     base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tinyslm"
+    try:
+        return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "tinyslm"
+    except RuntimeError as error:  # HOME is not set, and the system does not know the user
+        raise NotAvailable("this user has no home folder") from error
+
+
+@cache
+def _warn_once(text: str) -> None:
+    warn(text)
 
 
 def private(folder: Path) -> Path:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import atomic_folder, checksum_file, read_json, write_json
+from tinyslm.core.files import atomic_folder, checksum_file, write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.hardware.device import has_fast_bf16
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -146,8 +147,8 @@ def _read_config_file(folder: Path) -> dict[str, Any]:
         raise TinyslmError(
             f"{folder} is no model folder: it has no config.json.", "Give a folder in the Hugging Face layout."
         )
-    hf = read_json(path)
-    if not isinstance(hf, dict) or "model_type" not in hf:
+    hf = read_json(path, remedy="Restore the file from the model's source.")
+    if "model_type" not in hf:
         raise TinyslmError(f"{path} names no model_type.", "Give a model folder in the Hugging Face layout.")
     return hf
 
@@ -156,9 +157,10 @@ def read_card(folder: Path) -> dict[str, Any]:
     """What `tinyslm.json` says; empty for a folder that was not written here."""
     if not (folder / CARD).is_file():
         return {}
-    card = read_json(folder / CARD)
-    if not isinstance(card, dict) or not all(isinstance(card.get(key, {}), dict) for key in ("xxh3", "training")):
-        raise TinyslmError(f"{folder / CARD} is damaged.", "Restore it from a copy, or remove it: it is not needed.")
+    remedy = "Restore it from a copy, or remove it: it is not needed."
+    card = read_json(folder / CARD, remedy=remedy)
+    if not all(isinstance(card.get(key, {}), dict) for key in ("xxh3", "training")):
+        raise TinyslmError(f"{folder / CARD} is damaged.", remedy)
     return card
 
 

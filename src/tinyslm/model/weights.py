@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -12,13 +12,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import checksum_file, read_json
+from tinyslm.core.files import checksum_file
+from tinyslm.core.json_files import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 REMEDY = "Restore the file from a copy, or export or train the model again."
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _SHARD = re.compile(r"[\w.-]+\.safetensors")
+
+
+@dataclass(frozen=True)
+class _Index:
+    """weight_map: the file of each tensor."""
+
+    weight_map: dict[str, str]
 
 
 def has_weights(folder: Path) -> bool:
@@ -109,11 +117,9 @@ def _converted(path: Path, name: str, dtype: torch.dtype) -> Tensor:
 
 def _shards(folder: Path) -> list[Path]:
     """The files that the index names, all of them inside the folder."""
-    index: Any = read_json(folder / INDEX)
-    names = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise TinyslmError(f"{folder / INDEX} holds no weight_map.", REMEDY)
-    files = sorted(set(names.values()))
+    files = sorted(set(read_json(folder / INDEX, _Index, remedy=REMEDY).weight_map.values()))
+    if not files:
+        raise TinyslmError(f"{folder / INDEX} has an empty weight_map.", REMEDY)
     for name in files:
         if not _SHARD.fullmatch(name) or not (folder / name).is_file():
             raise TinyslmError(f"{folder / INDEX} names {name!r}, which is no weight file in {folder}.", REMEDY)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json
+from tinyslm.core.json_files import read_json
 from tinyslm.tokenizer.vocabulary import byte_symbols
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ UNDERSTOOD = (
     "or has byte fallback, such as those of Llama 2, Mistral, Phi-3 and Gemma."
 )
 LARGEST = 1 << 24  # no vocabulary has so many tokens
+LARGEST_FILE = 1 << 28  # bytes; those of 256,000 tokens have about 35 MB
 
 # What older folders have in the place of tokenizer.json.
 _OTHER_FILES = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json", "vocab.txt")
@@ -93,12 +94,10 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
             "Convert it with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
         )
     try:
-        content = read_json(file)
+        content = read_json(file, limit=LARGEST_FILE, remedy=DAMAGED)
         backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     except TinyslmError:
         raise
-    except RecursionError:
-        raise TinyslmError(f"{file} is no tokenizer: it is nested too deeply.", DAMAGED) from None
     except Exception as error:  # `tokenizers` raises this very class
         raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None
     except BaseException as error:  # a panic in Rust

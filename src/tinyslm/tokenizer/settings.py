@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json
+from tinyslm.core.json_files import read_json
 from tinyslm.tokenizer.backend import DAMAGED, LARGEST
 from tinyslm.tokenizer.vocabulary import END_OF_TEXT
 
@@ -65,15 +65,7 @@ def read_settings(folder: Path, backend: tokenizers.Tokenizer) -> Settings:
 
 def _read(file: Path) -> dict[str, Any]:
     """The settings in one file; none if there is no such file."""
-    if not file.is_file():
-        return {}
-    try:
-        config = read_json(file)
-    except RecursionError:
-        raise TinyslmError(f"{file} is nested too deeply.", DAMAGED) from None
-    if not isinstance(config, dict):
-        raise TinyslmError(f"{file} holds no settings.", DAMAGED)
-    return config
+    return read_json(file, remedy=DAMAGED) if file.is_file() else {}
 
 
 def _stops(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import atomic_folder, read_json, read_manifest, write_json, write_manifest
+from tinyslm.core.files import atomic_folder, read_manifest, write_json, write_manifest
+from tinyslm.core.json_files import read_json
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import state_tensors
 from tinyslm.model.weights import write_tensors
@@ -42,13 +43,6 @@ class Progress:
     costs: Costs | None = None
     corrections: tuple[Correction, ...] = ()
 
-    @classmethod
-    def from_json(cls, stored: Mapping[str, Any]) -> "Progress":
-        """The progress that `asdict` made an object of plain values."""
-        costs = Costs(**stored["costs"]) if stored.get("costs") else None
-        corrections = tuple(Correction(**correction) for correction in stored.get("corrections", ()))
-        return cls(**{**stored, "costs": costs, "corrections": corrections})
-
 
 def save_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers, progress: Progress) -> None:
     """Write a checkpoint folder, whole or not at all."""
@@ -62,6 +56,7 @@ def save_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers, progre
 
 def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> Progress:
     """Put a checkpoint's weights, optimizer state and random generators in place; returns where the run stood."""
+    progress = read_progress(folder)
     load_weights(folder, model)
     state = load_file(folder / "state.safetensors")
     generators = {name: state.pop(name) for name in list(state) if name.startswith("random:")}
@@ -71,7 +66,12 @@ def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> Pro
         torch.cuda.set_rng_state(generators["random:cuda"])
     if "random:mps" in generators and torch.backends.mps.is_available():
         torch.mps.set_rng_state(generators["random:mps"])
-    return Progress.from_json(read_json(folder / "state.json"))
+    return progress
+
+
+def read_progress(folder: Path) -> Progress:
+    """Where the run stood at a checkpoint."""
+    return read_json(folder / "state.json", Progress, remedy=f"Remove {folder}: an earlier checkpoint is taken then.")
 
 
 def save_weights(folder: Path, model: Decoder) -> None:
@@ -142,7 +142,7 @@ def drop_former_best(checkpoints: Path, best_step: int = 0) -> None:
 def _best_step(checkpoint: Path) -> int:
     """After which step the weights did best until a checkpoint; 0 where it does not say, or nothing was validated."""
     try:
-        return int(read_json(checkpoint / "state.json").get("best_step", 0))
+        return read_progress(checkpoint).best_step
     except TinyslmError:
         return 0
 

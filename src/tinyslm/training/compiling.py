@@ -24,7 +24,8 @@ from pathlib import Path
 import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, sha256_json, write_json
+from tinyslm.core.files import sha256_json, write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.hardware.compiling import NotAvailable, compiler, private, user_cache
 from tinyslm.hardware.machine import read_processor
 from tinyslm.inference.native import build as engine_step
@@ -186,8 +187,8 @@ def _remembered(file: Path) -> Compiling | None:
     """What an earlier run found out; None where there is nothing that can be read."""
     try:
         private(file.parent)
-        return Compiling(**read_json(file)) if file.is_file() else None
-    except (NotAvailable, TinyslmError, TypeError):
+        return read_json(file, Compiling) if file.is_file() else None
+    except (NotAvailable, TinyslmError):
         return None
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json, read_manifest, write_json
+from tinyslm.core.files import read_manifest, write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.model.folder import save_model
 from tinyslm.training.checkpoint import load_weights
@@ -51,8 +52,7 @@ def finished_result(path: Path) -> dict[str, Any] | None:
     """The result of a run that has ended, else None."""
     folder = RunFolder.open(path)
     ended = folder.result_file.is_file() and folder.report.is_file()  # the report is written last
-    result: dict[str, Any] | None = read_json(folder.result_file) if ended else None
-    return result
+    return read_json(folder.result_file, remedy="Remove it, and resume the run to score it again.") if ended else None
 
 
 def _held_out(run: Run, stop: StopRequest) -> Iterator[tuple[list[int], int]]:

@@ -63,8 +63,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     try:
         lines = path.read_bytes().splitlines()
-    except FileNotFoundError:
-        raise TinyslmError(f"There is no file {path}.", "Give a run folder in which a training has started.") from None
+    except OSError as error:
+        reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
+        raise TinyslmError(
+            f"Could not read {path}: {reason}.", "Give a run folder in which a training has started."
+        ) from None
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for number, line in enumerate(lines):
         event = _parse(line)
@@ -94,7 +97,7 @@ def _identity(event: dict[str, Any], number: int) -> tuple[Any, ...]:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
 

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tinyslm.core.files import read_json, write_json
+from tinyslm.core.files import write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.training.budget import Costs, fitting_steps, is_due
 from tinyslm.training.compiling import Compiling
 from tinyslm.training.config import LoopConfig
@@ -32,11 +33,7 @@ class Pace:
     @classmethod
     def read(cls, file: Path) -> "Pace":
         """The pace that `file` holds; raises `TinyslmError` when it does not."""
-        stored = read_json(file)
-        corrections = tuple(Correction(**correction) for correction in stored["corrections"])
-        compiling = Compiling(**stored["compiling"]) if stored.get("compiling") else None
-        costs = Costs(**stored["costs"])
-        return cls(**{**stored, "costs": costs, "corrections": corrections, "compiling": compiling})
+        return read_json(file, cls, remedy="Restore it from a copy, or start a new run with another --out.")
 
     def write(self, file: Path) -> None:
         """Store it, whole or not at all."""

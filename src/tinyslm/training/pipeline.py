@@ -1,13 +1,14 @@
 """The main job in one call: from text (or shards) to a trained and scored model folder."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.core.files import write_json
+from tinyslm.core.files import DiskError, write_json
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
@@ -76,24 +77,26 @@ def start(
     """
     begun = time.monotonic() - spent
     config = config or RunConfig()
-    out = Path(out)
-    refuse_impossible(out, config)
-    if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
-        if tokenizer is not None:
-            raise TinyslmError(
-                f"{source[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out."
+    folder = RunFolder(Path(out))
+    refuse_impossible(folder.path, config)
+    with folder.lock:
+        folder.refuse_if_used()
+        if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
+            if tokenizer is not None:
+                raise TinyslmError(
+                    f"{source[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out."
+                )
+            shards = Shards.open(Path(source[0]))
+        else:
+            shards = prepare(
+                source if isinstance(source, Text) else [str(path) for path in source],
+                folder.shards,
+                tokenizer=tokenizer or config.tokenizer,
+                config=config.data,
+                notify=notify,
+                progress=progress,
             )
-        shards = Shards.open(Path(source[0]))
-        return Run.start(out, shards, config, spent=time.monotonic() - begun)
-    shards = prepare(
-        source if isinstance(source, Text) else [str(path) for path in source],
-        RunFolder(out).shards,
-        tokenizer=tokenizer or config.tokenizer,
-        config=config.data,
-        notify=notify,
-        progress=progress,
-    )
-    return Run.start(out, shards, config, spent=time.monotonic() - begun)
+        return Run.start(folder, shards, config, spent=time.monotonic() - begun)
 
 
 def refuse_impossible(out: Path, config: RunConfig) -> None:
@@ -108,14 +111,22 @@ def refuse_impossible(out: Path, config: RunConfig) -> None:
 
 
 def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
-    """Train to the end and write the report; returns the result."""
+    """Train to the end and write the report; returns the result.
+
+    Raises `TinyslmError` that says how to resume when the disk is full, or cannot be written for another reason.
+    """
     result: dict[str, Any] = {}
-    for event in logged(run):
-        watch(event)
-        result = event.get("result", result)
-    result = _beside_plan(run.folder, result)
-    return_freed_memory()  # what draws the report's plots allocates by itself
-    write_report(run.folder.path)
+    try:
+        with run.folder.lock, closing(logged(run)) as events:
+            for event in events:
+                watch(event)
+                result = event.get("result", result)
+            result = _beside_plan(run.folder, result)
+            return_freed_memory()  # what draws the report's plots allocates by itself
+            write_report(run.folder.path)
+    except DiskError as error:
+        remedy = f"Free some space there, or make it writable; then resume: tinyslm train --resume {run.folder.path}"
+        raise TinyslmError(error.problem, remedy) from error
     return result
 
 
@@ -128,7 +139,7 @@ def _beside_plan(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def logged(run: Run) -> Iterator[Event]:
+def logged(run: Run) -> Generator[Event]:
     """The run's events, each also written to `metrics.jsonl` and to the sinks that the settings name."""
     path = run.folder.path
     logs = [MetricsLog(run.folder.metrics_file), *open_sinks(run.config.train.sinks, path)]

@@ -1,13 +1,14 @@
 """A run folder as one page and one picture: curves, samples, result, data, configuration and versions."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tinyslm.core.config import flatten
+from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, write_atomic
+from tinyslm.core.json_files import read_json
 from tinyslm.core.page import (
     Bars,
     Block,
@@ -275,16 +276,15 @@ def _counts(counts: Mapping[str, Any]) -> str:
 
 def _manifest(run: Path) -> dict[str, Any]:
     """The manifest of the run's shards, which lie in the run folder or where `data.json` says."""
-    return _read(run / _read(run / "data.json").get("shards", "data") / MANIFEST)
+    return _read(run / str(_read(run / "data.json").get("shards", "data")) / MANIFEST)
 
 
 def _read(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one when the file is missing or damaged: a report shows what there is."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(path)
+    except TinyslmError:
         return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _all(events: Sequence[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:

@@ -74,32 +74,48 @@ class Run:
     _origin: float = 0.0  # what the clock showed, or would have, when the run began
     _updated: float = 0.0  # its seconds at the last update
     _elsewhere: float = 0.0  # seconds since then that went into something else
+    _held: bool = False  # whether the folder is locked for events that are still to come
 
     @classmethod
     def start(
-        cls, path: Path, shards: Shards, config: RunConfig, *, spent: float = 0.0, clock: Clock = time.monotonic
+        cls,
+        path: Path | RunFolder,
+        shards: Shards,
+        config: RunConfig,
+        *,
+        spent: float = 0.0,
+        clock: Clock = time.monotonic,
     ) -> "Run":
         """Begin a run in a new folder; tries how fast this machine is when the settings give minutes.
 
-        spent: seconds that count as time of the run, because they went into preparing it.
+        The run keeps the folder locked until its events have ended. spent: seconds that count as time of the run,
+        because they went into preparing it.
         """
         origin = clock() - spent
-        RunFolder(path).refuse_if_used()
-        config = _with_vocabulary(config, shards)
-        run = cls._build(RunFolder(path), shards, config)
-        run.clock, run._origin = clock, origin
-        run.loader.next()  # these two raise now, before anything is written, when there is too little text
-        quick_windows(shards, config)
-        run.loader.restore({**run.loader.state(), "epoch": 0, "position": 0})
-        if config.train.minutes:
-            run._plan()
-        elif config.train.compile == "auto":  # how fast it is, is not looked at
-            run._decide({"compile": "off"})
-        run._compile()
-        run.folder = RunFolder.create(path, run.config, shards)
-        run.folder.record_circumstances(run.device, run.dtype)
-        run.progress = replace(run.progress, seconds=run.seconds)
+        folder = path if isinstance(path, RunFolder) else RunFolder(path)
+        folder.refuse_if_used()
+        with folder.lock:
+            folder.refuse_if_used()  # nobody else begins one from here on
+            run = cls._build(folder, shards, _with_vocabulary(config, shards))
+            run.clock, run._origin = clock, origin
+            run._begin()
+            run._hold()
         return run
+
+    def _begin(self) -> None:
+        """Settle what is open in the settings, and write the folder's first files."""
+        train = self.config.train
+        self.loader.next()  # these two raise now, before anything is written, when there is too little text
+        quick_windows(self.shards, self.config)
+        self.loader.restore({**self.loader.state(), "epoch": 0, "position": 0})
+        if train.minutes:
+            self._plan()
+        elif train.compile == "auto":  # how fast it is, is not looked at
+            self._decide({"compile": "off"})
+        self._compile()
+        self.folder.create(self.config, self.shards)
+        self.folder.record_circumstances(self.device, self.dtype)
+        self.progress = replace(self.progress, seconds=self.seconds)
 
     @classmethod
     def resume(
@@ -111,25 +127,37 @@ class Run:
     ) -> "Run":
         """Go on with a run from its newest intact checkpoint (from the beginning when there is none).
 
-        `changed`: settings that the caller wants; they must be the run's own.
+        The run keeps the folder locked until its events have ended. `changed`: settings that the caller wants; they
+        must be the run's own.
         """
         begun = clock()
         folder = RunFolder.open(path)
-        with folder.locked():
+        with folder.lock:
             folder.remove_leftovers()
-        run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
-        run.clock = clock
-        run._compile()
-        folder.warn_of_changes(run.device, run.dtype, warn)
-        if run.config.train.minutes:
-            pace = Pace.read(folder.pace_file)
-            run.pacer = Pacer(folder.pace_file, pace, run.config.train)
-            run.progress = Progress(seconds=pace.seconds, costs=pace.costs)
-        if checkpoint := newest_intact(folder.checkpoints, warn):
-            run.progress = load_checkpoint(checkpoint, run.model, run.optimizers)
-            run.loader.restore(dict(run.progress.loader))
-        run.progress = replace(run.progress, seconds=run.progress.seconds + clock() - begun)
+            run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
+            run.clock = clock
+            run._compile()
+            folder.warn_of_changes(run.device, run.dtype, warn)
+            if run.config.train.minutes:
+                pace = Pace.read(folder.pace_file)
+                run.pacer = Pacer(folder.pace_file, pace, run.config.train)
+                run.progress = Progress(seconds=pace.seconds, costs=pace.costs)
+            if checkpoint := newest_intact(folder.checkpoints, warn):
+                run.progress = load_checkpoint(checkpoint, run.model, run.optimizers)
+                run.loader.restore(dict(run.progress.loader))
+            run.progress = replace(run.progress, seconds=run.progress.seconds + clock() - begun)
+            run._hold()
         return run
+
+    def _hold(self) -> None:
+        """Keep the folder locked although nothing of the run happens yet."""
+        self.folder.lock.acquire()
+        self._held = True
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._held = False
+            self.folder.lock.release()
 
     @classmethod
     def _build(cls, folder: RunFolder, shards: Shards, config: RunConfig) -> "Run":
@@ -152,7 +180,8 @@ class Run:
 
         Raises `Interrupted` after saving when SIGINT or SIGTERM asks for it.
         """
-        with self.folder.locked(), stop_requests() as stop:
+        with self.folder.lock, stop_requests() as stop:
+            self._let_go()  # the lock is this iteration's from here on
             yield from self._events(stop)
 
     @property

@@ -2,8 +2,8 @@
 
 import platform
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,29 @@ import torch
 
 from tinyslm.core.config import build_config, differences, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import MANIFEST, disk_error, read_json, sha256_file, write_json
+from tinyslm.core.files import MANIFEST, disk_error, sha256_file, write_json
+from tinyslm.core.json_files import read_json
+from tinyslm.core.locks import Lock
 from tinyslm.data.shards import Shards
 from tinyslm.training.checkpoint import best_name
 from tinyslm.training.config import RunConfig
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 LIBRARIES = ("tinyslm", "torch", "numpy", "tokenizers", "tiktoken", "safetensors")
 
 
+_DAMAGED = "Restore it from a copy, or start a new run with another --out."
+
+
+@dataclass(frozen=True)
+class ShardsUsed:
+    """What `data.json` says: where the run's shards are (from the run folder), and the hash of their manifest."""
+
+    shards: str
+    manifest_sha256: str
+
+
 class RunFolder:
-    """The paths of a run folder.
+    """The paths of a run folder, and the lock on it.
 
     `config.json`: the resolved settings. `data.json`: which shards, and the hash of their manifest. `versions.json`.
     `pace.json`: what a run with a given time has decided about its number of updates. `metrics.jsonl`: the log.
@@ -45,25 +53,23 @@ class RunFolder:
         self.model = path / "model"
         self.report = path / "report.html"
         self.shards = path / "data"
+        self.lock = Lock(path / ".lock", path)
 
     def best(self, step: int) -> Path:
         """The weights that did best in a validation after `step`."""
         return self.checkpoints / best_name(step)
 
-    @classmethod
-    def create(cls, path: Path, config: RunConfig, shards: Shards) -> "RunFolder":
-        """Begin a run in a folder that holds none; writes its settings, data hashes and versions."""
-        folder = cls(path)
-        folder.refuse_if_used()
+    def create(self, config: RunConfig, shards: Shards) -> None:
+        """Begin a run in a folder that holds none; writes its settings and data hashes."""
+        self.refuse_if_used()
         try:
-            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise disk_error(path, error) from error
-        own = shards.folder.resolve().is_relative_to(path.resolve())
-        place = shards.folder.resolve().relative_to(path.resolve()) if own else shards.folder.resolve()
-        write_json(folder.data_file, {"shards": str(place), "manifest_sha256": sha256_file(shards.folder / MANIFEST)})
-        write_json(folder.config_file, config.model_dump(mode="json"))
-        return folder
+            raise disk_error(self.path, error) from error
+        here, place = self.path.resolve(), shards.folder.resolve()
+        place = place.relative_to(here) if place.is_relative_to(here) else place
+        write_json(self.data_file, asdict(ShardsUsed(str(place), sha256_file(shards.folder / MANIFEST))))
+        write_json(self.config_file, config.model_dump(mode="json"))
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
@@ -95,22 +101,9 @@ class RunFolder:
     def remove_leftovers(self) -> None:
         """Remove what a killed process left half written or half replaced."""
         for folder in (self.path, self.checkpoints):
-            for pattern in (".*.tmp", ".*.old"):
+            for pattern in (".*.tmp", ".*.old", ".*.lock"):
                 for entry in folder.glob(pattern):
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from working on this run; raises `TinyslmError` when one does."""
-        with (self.path / ".lock").open("w") as file:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
-                    raise TinyslmError(
-                        f"Another process is working on the run in {self.path}.", "Wait for it, or stop it first."
-                    ) from None
-            yield
 
     def record_circumstances(self, device: torch.device, dtype: torch.dtype) -> None:
         """Write down what the run's exact result depends on besides its settings and data."""
@@ -118,7 +111,11 @@ class RunFolder:
 
     def warn_of_changes(self, device: torch.device, dtype: torch.dtype, warn: Callable[[str], None]) -> None:
         """Tell what differs from when the run was started: its result may then differ in the last digits."""
-        before: dict[str, str] = read_json(self.versions_file) if self.versions_file.is_file() else {}
+        try:
+            before = read_json(self.versions_file, dict[str, str]) if self.versions_file.is_file() else {}
+        except TinyslmError as error:
+            warn(f"{error.problem} Whether versions have changed since the start is not known.")
+            return
         now = circumstances(device, dtype)
         changed = [f"{key}: {before[key]} -> {now[key]}" for key in now if before.get(key, now[key]) != now[key]]
         if changed:
@@ -126,7 +123,7 @@ class RunFolder:
 
     def read_config(self, changed: RunConfig | None = None) -> RunConfig:
         """The settings the run was started with; refuses to go on with others, naming the keys that differ."""
-        config = build_config(RunConfig, read_json(self.config_file), origin=str(self.config_file))
+        config = build_config(RunConfig, read_json(self.config_file, remedy=_DAMAGED), origin=str(self.config_file))
         if changed is not None and (keys := differences(config, _with_decisions(changed, config))):
             raise TinyslmError(
                 f"The settings differ from those that {self.path} was started with: {'; '.join(keys)}.",
@@ -136,9 +133,9 @@ class RunFolder:
 
     def open_shards(self) -> Shards:
         """The shards of the run, checked to be the very ones that it was started with."""
-        data: dict[str, Any] = read_json(self.data_file)
-        shards = Shards.open(self.path / data["shards"])
-        if sha256_file(shards.folder / MANIFEST) != data["manifest_sha256"]:
+        data = read_json(self.data_file, ShardsUsed, remedy=_DAMAGED)
+        shards = Shards.open(self.path / data.shards)
+        if sha256_file(shards.folder / MANIFEST) != data.manifest_sha256:
             raise TinyslmError(
                 f"The shards in {shards.folder} are not those that {self.path} was started with.",
                 "Restore them, or start a new run with another --out.",

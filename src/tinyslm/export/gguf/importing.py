@@ -19,7 +19,8 @@ from torch import Tensor
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError, did_you_mean
-from tinyslm.core.files import check_place, sha256_file
+from tinyslm.core.files import sha256_file
+from tinyslm.core.locks import new_output
 from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.architecture import REQUIRED, Architecture
 from tinyslm.export.gguf.architectures import architecture_of_gguf
@@ -98,10 +99,11 @@ def import_gguf(
 
     Raises `TinyslmError` when `out` exists, when the file is damaged, or when anything in it is not supported.
     """
-    out = Path(out)
-    check_place(out)
-    if out.exists():
-        raise TinyslmError(f"{out} exists already.", "Give another folder with --out, or remove this one first.")
+    with new_output(Path(out)):
+        return _imported(file, Path(out), dtype, progress)
+
+
+def _imported(file: str | Path, out: Path, dtype: str, progress: Progress) -> Imported:
     source = Gguf(file)
     architecture = _architecture(source)
     config = _config(source, architecture)

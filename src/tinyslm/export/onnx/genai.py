@@ -1,9 +1,13 @@
 """What makes an ONNX graph a model of onnxruntime-genai: `genai_config.json`."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyslm.core.files import read_json, write_json
+from pydantic import PositiveInt
+
+from tinyslm.core.files import write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.export.format import Original
 from tinyslm.model.config import ModelConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -14,6 +18,35 @@ USUAL_LENGTH = 4096
 """The longest text unless the caller asks for more (up to the model's context): the cache is made as long at once."""
 SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
 """What onnxruntime-genai takes from a `generation_config.json`, under the same names."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The decoder's sizes in `genai_config.json`."""
+
+    num_hidden_layers: int
+    num_key_value_heads: int
+    head_size: int
+
+
+@dataclass(frozen=True)
+class Described:
+    """The model in `genai_config.json`."""
+
+    context_length: PositiveInt
+    vocab_size: PositiveInt
+    eos_token_id: int | list[int]
+    decoder: Shape
+
+
+@dataclass(frozen=True)
+class _Config:
+    model: Described
+
+
+def read_config(folder: Path) -> Described:
+    """What the `genai_config.json` in a folder says of the model; raises `TinyslmError` where that is not enough."""
+    return read_json(folder / CONFIG, _Config, remedy="Export the model again.").model
 
 
 def write_config(original: Original, folder: Path) -> None:
@@ -69,5 +102,4 @@ def _sampling(folder: Path) -> dict[str, Any]:
     """How text is drawn by default, where the model's folder says so; what is no number or truth is left out."""
     file = folder / "generation_config.json"
     said = read_json(file) if file.is_file() else {}
-    found = {key: said[key] for key in SAMPLING if key in said} if isinstance(said, dict) else {}
-    return {key: value for key, value in found.items() if isinstance(value, bool | int | float)}
+    return {key: said[key] for key in SAMPLING if isinstance(said.get(key), bool | int | float)}

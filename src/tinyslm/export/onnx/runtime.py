@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.core.files import read_json
 from tinyslm.export.format import Options, Original, Written
-from tinyslm.export.onnx.genai import CONFIG, GRAPH
+from tinyslm.export.onnx.genai import GRAPH, read_config
 from tinyslm.export.onnx.graph import cache_names
 from tinyslm.export.onnx.tokenizer_files import open_tokenizer
 
@@ -53,11 +52,10 @@ class OnnxRuntime:
             with suppress(RuntimeError):  # a kind of tokenizer that it does not know; the export's notes say so
                 self._reader = genai.Tokenizer(self._model)
 
-        model = read_json(folder / CONFIG)["model"]
-        decoder = model["decoder"]
-        self._stops = set(model["eos_token_id"])
-        self._depth = decoder["num_hidden_layers"]
-        self._empty = np.zeros((1, decoder["num_key_value_heads"], 0, decoder["head_size"]), np.float32)
+        model = read_config(folder)
+        self._stops = {model.eos_token_id} if isinstance(model.eos_token_id, int) else set(model.eos_token_id)
+        self._depth = model.decoder.num_hidden_layers
+        self._empty = np.zeros((1, model.decoder.num_key_value_heads, 0, model.decoder.head_size), np.float32)
 
     def encode(self, text: str) -> list[int]:
         """See `Runtime`. onnxruntime has no tokenizer: `tokenizers` reads the folder's.

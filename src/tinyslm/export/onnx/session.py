@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.core.files import read_json
-from tinyslm.export.onnx.genai import CONFIG, GRAPH
+from tinyslm.export.onnx.genai import GRAPH, read_config
 from tinyslm.export.onnx.graph import cache_names
 
 PRODUCTS = ("MatMul", "MatMulNBits", "Gemm")
@@ -92,8 +91,7 @@ def _choose_logits(graph: Any) -> int:
 
 def _sizes(folder: Path, session: Any, dim: int) -> Sizes:
     """What the graph says of itself; only how long texts may be is the configuration's to say."""
-    said = read_json(folder / CONFIG)
-    context = said.get("model", {}).get("context_length") if isinstance(said, dict) else None
+    context = read_config(folder).context_length
     inputs = {one.name: one.shape for one in session.get_inputs()}
     outputs = {one.name: one.shape for one in session.get_outputs()}
     depth = sum(name.endswith(".key") for name in inputs)
@@ -104,6 +102,4 @@ def _sizes(folder: Path, session: Any, dim: int) -> Sizes:
             f"The graph in {folder} takes other inputs than those that tinyslm writes.",
             "Export the model folder with tinyslm: tinyslm export MODEL --to onnx --out FOLDER",
         )
-    if type(context) is not int or context < 1:
-        raise TinyslmError(f"{folder / CONFIG} does not say the model's context_length.", "Export the model again.")
     return Sizes(depth, past[1], past[3], int(outputs["logits"][-1]), dim, context)

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinyslm.core.files import read_json, write_json
+from tinyslm.core.files import write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.export.probes import strings
+from tinyslm.tokenizer.backend import LARGEST_FILE
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 FILE = "tokenizer.json"
@@ -30,7 +32,7 @@ def write_tokenizer(tokenizer: Tokenizer, folder: Path, context: int) -> list[st
     except RuntimeError as error:
         return [f"onnxruntime-genai cannot read this tokenizer ({error}): encode with the `tokenizers` library instead"]
     if other:
-        content = read_json(folder / FILE)
+        content = read_json(folder / FILE, limit=LARGEST_FILE)
         write_json(folder / FILE, {**content, "pre_tokenizer": spelt_out(content.get("pre_tokenizer"))})
         still = _differing(folder, wanted)
         if len(still) < len(other) and _read(folder) == wanted:

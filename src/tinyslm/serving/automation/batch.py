@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import check_place, checksum_file, read_json, sha256_json, write_json
+from tinyslm.core.files import check_place, checksum_file, sha256_json, write_json
+from tinyslm.core.json_files import read_json
 from tinyslm.serving.automation.asking import Asking, told
 from tinyslm.serving.automation.journal import Journal, Line
 from tinyslm.serving.automation.openai_batch import answer_requests, is_request, named_once
@@ -219,14 +220,16 @@ def _manifest(batch: Batch, wanted: Mapping[str, Any], *, restart: bool) -> Line
     begun = part.exists() and part.stat().st_size > 0
     if not batch.out.exists() and not begun:
         return {}  # nothing has come of it, or what came of it was removed
-    before = read_json(path) if path.exists() else {}
-    if before == {} or (not begun and isinstance(before, dict) and not before.get("finished")):
+    remedy = f"Give another --out, or delete {batch.out} and {part} yourself."
+    before = read_json(path, remedy=remedy) if path.exists() else {}
+    if before == {} or (not begun and not before.get("finished")):
         raise TinyslmError(
             f"{part if begun else batch.out} exists, and was written by something else.",
             "Give another --out, or delete it yourself.",
         )
-    if not isinstance(before, dict) or not wanted.keys() <= before.keys():
-        raise TinyslmError(f"{path} is damaged.", f"Give another --out, or delete {batch.out} and {part} yourself.")
+    ended = ("rows", "errors", "check") if before.get("finished") else ()
+    if not before.keys() >= {*wanted, *ended}:
+        raise TinyslmError(f"{path} is damaged.", remedy)
     if restart:
         return before
     old, new = (dict(flatten({key: one[key] for key in wanted})) for one in (before, wanted))

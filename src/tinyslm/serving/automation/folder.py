@@ -89,7 +89,7 @@ class Pasts:
             if not number:
                 _check_same(line, told, journal.path.parent)
             else:
-                past = Past(**{**line, "stamp": Stamp(**line["stamp"])})
+                past = _read_past(line, journal.path)
                 self._pasts[past.name] = past
         if not journal.count:
             journal.append(told)
@@ -121,6 +121,13 @@ class Pasts:
             return False
         self.note(replace(past, stamp=stamp))
         return True
+
+
+def _read_past(line: Line, path: Path) -> Past:
+    try:
+        return Past(**{**line, "stamp": Stamp(**line["stamp"])})
+    except (TypeError, LookupError):
+        raise TinyslmError(f"{path} is damaged.", "Restore it from a copy, or give another --out.") from None
 
 
 def _check_same(before: Line, now: Line, out: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -10,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import disk_error
+from tinyslm.core.locks import claim, in_use, is_at
 
 Line = dict[str, Any]
 
@@ -29,18 +28,20 @@ class Journal:
         self.path = path
         try:
             self._file = path.open("ab+", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not self._is_at_its_path():  # who had it has just removed it, and a third one may have made it anew
-                raise BlockingIOError
-        except BlockingIOError:
-            self._file.close()
-            raise TinyslmError(
-                f"Another process is writing {path}.", "Wait until it has ended, or give another --out."
-            ) from None
         except OSError as error:
             raise disk_error(path, error) from None
         self.last: Line | None = None
-        self.count = self._repair()
+        try:
+            claim(self._file.fileno(), path)
+            if not self._is_at_its_path():  # who had it has just removed it, and a third one may have made it anew
+                raise in_use(path)
+            self.count = self._repair()
+        except OSError as error:
+            self._file.close()
+            raise disk_error(path, error) from None
+        except BaseException:
+            self._file.close()
+            raise
 
     def __enter__(self) -> Journal:
         return self
@@ -105,10 +106,7 @@ class Journal:
             yield rest
 
     def _is_at_its_path(self) -> bool:
-        try:
-            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
-        except FileNotFoundError:
-            return False
+        return is_at(self._file.fileno(), self.path)
 
 
 def as_json(value: Any) -> bytes:

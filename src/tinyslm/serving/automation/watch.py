@@ -83,10 +83,10 @@ def watch_folder(engine: Engine, watch: Watch, wait: Callable[[], bool], *, once
     once: two looks, all that is to be done, and no more. Raises `TinyslmError` when the output folder cannot be used.
     """
     check_place(watch.out / JOURNAL)
-    (watch.out / FAILED).mkdir(parents=True, exist_ok=True)
-    for left_over in watch.out.glob(".*.tmp"):
-        left_over.unlink()
+    _make(watch.out / FAILED)
     with Journal(watch.out / JOURNAL) as journal:
+        for left_over in watch.out.glob(".*.tmp"):  # of a process that was killed: a living one would have the journal
+            left_over.unlink()
         pasts = Pasts(journal, watch.folder, {**told(watch.asking), "each": watch.each})
         looks = Looks()
         looks.whole(files_in(watch.folder, watch.patterns))
@@ -101,6 +101,13 @@ def watch_folder(engine: Engine, watch: Watch, wait: Callable[[], bool], *, once
                     break
             if once:
                 return
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise disk_error(folder, error) from error
 
 
 def _work(

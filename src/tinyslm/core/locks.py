@@ -1,0 +1,153 @@
+"""One writer at a time: locks that end with the process which holds them, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import check_place, disk_error
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_LOCKS = Path("/proc/locks")
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""What a file system says that has no locks: there, nothing keeps a second process away."""
+
+
+class Lock:
+    """A lock on what is written to `target`, by way of the lock file `file`, which exists while the lock is held.
+
+    The holder may acquire it several times, and releases it as often. Folders that are missing on the way to the file
+    are made, and removed with it if nothing else came into them.
+    """
+
+    def __init__(self, file: Path, target: Path) -> None:
+        self.file, self.target = file, target
+        self._times = 0
+        self._handle = -1
+        self._made: list[Path] = []
+
+    def acquire(self) -> None:
+        """Raises `TinyslmError` naming the process that holds the lock, and when the file cannot be written."""
+        if not self._times:
+            self._made = [folder for folder in self.file.parents if not folder.exists()]
+            try:
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                while self._handle < 0:
+                    self._handle = self._opened()
+            except OSError as error:
+                self._remove_folders()
+                raise disk_error(self.target, error) from None
+        self._times += 1
+
+    def release(self) -> None:
+        """Take back one `acquire`."""
+        self._times -= 1
+        if not self._times:
+            with suppress(OSError):
+                self.file.unlink()  # while it is locked, so that it is ours
+            self._close()
+            self._remove_folders()
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        """Whoever forgets the lock no longer holds it."""
+        self._close()
+
+    def _opened(self) -> int:
+        """The locked file, or -1 where its former holder removed it meanwhile."""
+        handle = os.open(self.file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
+        try:
+            claim(handle, self.target)
+            if is_at(handle, self.file):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+        return -1
+
+    def _close(self) -> None:
+        handle, self._handle = self._handle, -1
+        if handle >= 0:
+            os.close(handle)
+
+    def _remove_folders(self) -> None:
+        with suppress(OSError):  # one that holds something stays
+            for folder in self._made:
+                folder.rmdir()
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Keep other processes from writing `path` in this way; raises `TinyslmError` naming the one that does."""
+    with Lock(path.with_name(f".{path.name}.lock"), path):
+        yield
+
+
+@contextmanager
+def new_output(path: Path) -> Iterator[None]:
+    """Make `path`, which must not exist, as its only writer; raises `TinyslmError` before anything long is begun."""
+    check_place(path)
+    _refuse_existing(path)
+    with only_writer(path):
+        _refuse_existing(path)  # whoever wrote it until now has ended
+        yield
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise TinyslmError(f"{path} exists already.", "Give another folder with --out, or remove this one first.")
+
+
+def claim(handle: int, target: Path) -> None:
+    """Lock an open file; raises `TinyslmError` naming the process that has locked it, as `target` is its to write."""
+    try:
+        if fcntl is not None:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise in_use(target, _holder(handle)) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+
+
+def in_use(target: Path, holder: str = "Another process") -> TinyslmError:
+    """The error of a process that is not the first to write `target`."""
+    return TinyslmError(
+        f"{holder} is already writing {target}.", "Wait until it has ended, or stop it, or write to another place."
+    )
+
+
+def is_at(handle: int, path: Path) -> bool:
+    """Whether an open file is still the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _holder(handle: int) -> str:
+    """`Process 1234`, which has locked the file, where the system tells (Linux)."""
+    wanted = str(os.fstat(handle).st_ino)
+    with suppress(OSError):
+        for line in _LOCKS.read_text(encoding="utf-8").splitlines():
+            # 1: FLOCK  ADVISORY  WRITE 1234 fe:00:2146345 0 EOF
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].split(":")[-1] == wanted and fields[4] != "0":
+                return f"Process {fields[4]}"
+    return "Another process"
