@@ -125,7 +125,7 @@ def test_lines_are_requests_of_their_own(run, inbox, tmp_path):
 
 
 def test_what_fails_is_tried_again_and_put_aside(run, inbox, tmp_path):
-    (inbox / "a.txt").write_bytes(b"\xff\xfe")
+    (inbox / "a.txt").write_bytes(b"caf\xe9")
     (inbox / "b.txt").write_text("fine")
     (inbox / "c.csv").write_text("a,a\n1,2\n")
     assert run(*[nothing] * 5, tries=2) == [
@@ -143,7 +143,7 @@ def test_what_fails_is_tried_again_and_put_aside(run, inbox, tmp_path):
 
 
 def test_once_has_all_tries_at_once(run, inbox):
-    (inbox / "a.txt").write_text("")
+    (inbox / "a.txt").write_bytes(b"\xff\xfe")  # a byte order mark without a text
     assert run(once=True, tries=3) == [("a.txt", "failed"), ("a.txt", "failed"), ("a.txt", "aside")]
 
 

@@ -181,7 +181,7 @@ def _is_ours(folder: Path) -> bool:
         content = read_json(folder / MANIFEST)
     except TinyslmError:  # there is none, or it is not one of ours
         return False
-    files = content.get("files") if isinstance(content, dict) and {"kind", "inputs"} <= content.keys() else None
+    files = content.get("files") if {"kind", "inputs"} <= content.keys() else None
     return isinstance(files, dict) and all(isinstance(one, dict) and "sha256" in one for one in files.values())
 
 

@@ -8,8 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tinyslm.core.config import Section, build_config
-from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import read_json
+from tinyslm.core.json_files import read_json
 from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
 
 GENERATION = "generation_config.json"
@@ -70,9 +69,7 @@ def usual_sampling(path: str | Path) -> SamplingSettings:
     Raises `TinyslmError` for values that are not possible.
     """
     file = Path(path) / GENERATION
-    said = read_json(file) if file.is_file() else {}
-    if not isinstance(said, dict):
-        raise TinyslmError(f"{file} holds no settings.", "Restore it from a copy, or remove it.")
+    said = read_json(file, remedy="Restore it from a copy, or remove it.") if file.is_file() else {}
     given: dict[str, Any] = {
         name: said[name] for name in (*_FILTERS, "repetition_penalty") if said.get(name) is not None
     }

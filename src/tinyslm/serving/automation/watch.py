@@ -156,13 +156,14 @@ def _text(path: Path) -> str:
         data = file.read(LONGEST_LINE + 1)
     if len(data) > LONGEST_LINE:
         raise TinyslmError(f"the file is longer than {LONGEST_LINE} bytes", "")
-    if not data.strip():
-        raise TinyslmError("the file is empty", "")
     try:
         encoding, start = byte_order_mark(data)
-        return data[start:].decode(encoding or "utf-8")
+        text = data[start:].decode(encoding or "utf-8")
     except UnicodeDecodeError:
         raise TinyslmError("the file is not UTF-8 text", "") from None
+    if not text.strip():
+        raise TinyslmError("the file is empty", "")
+    return text
 
 
 def _settle(watch: Watch, past: Past, done: Iterator[Done], pasts: Pasts) -> Outcome:
