@@ -65,6 +65,8 @@ def test_every_mistake_is_told_with_its_place() -> None:
         ("a.toml", "[inner", "is not valid TOML"),
         ("a.yaml", "inner: [1\nb", "is not valid YAML"),
         ("a.yaml", "- 1", "holds no sections"),
+        ("a.yaml", "[" * 5_000, "is not valid YAML"),
+        ("a.toml", "a = " + "[" * 100_000, "is not valid TOML"),
         ("a.yaml", "!!python/object/apply:os.getcwd []", "is not valid YAML"),
     ],
 )

@@ -72,6 +72,14 @@ def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(tmp_path: Pa
             Lock(lock.file, tmp_path).acquire()
 
 
+def test_the_current_folder_can_be_locked(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with only_writer(Path()):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".here.lock", "here"]
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
 def test_where_the_system_does_not_name_the_holder(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(locks, "_LOCKS", tmp_path / "none")
     with only_writer(tmp_path / "out"), pytest.raises(TinyslmError, match="Another process is already writing"):

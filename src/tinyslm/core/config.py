@@ -64,7 +64,7 @@ def read_config_file(file: Path, option: str = "--config") -> dict[str, Any]:
     text = read_small_text(file, option)
     try:
         values = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
-    except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+    except (tomllib.TOMLDecodeError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise TinyslmError(f"{file} is not valid {file.suffix[1:].upper()}: {reason}.", "Correct the file.") from None
     if values is None:

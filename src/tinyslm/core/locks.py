@@ -95,7 +95,8 @@ class Lock:
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
     """Keep other processes from writing `path` in this way; raises `TinyslmError` naming the one that does."""
-    with Lock(path.with_name(f".{path.name}.lock"), path):
+    place = path.absolute()  # which has a name, even if `path` is .
+    with Lock(place.parent / f".{place.name}.lock", path):
         yield
 
 
