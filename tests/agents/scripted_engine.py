@@ -1,5 +1,6 @@
 """An engine that says what it is told to, for tests of what happens around a model."""
 
+import json
 from collections.abc import Callable, Sequence
 
 from tinyslm.inference.engine import Engine
@@ -10,7 +11,8 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 
 def call_text(name: str, arguments: str) -> str:
     """A call as models write it."""
-    return f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+    compact = json.dumps(json.loads(arguments), separators=(",", ":"), ensure_ascii=False)
+    return f'<tool_call>\n{{"name":"{name}","arguments":{compact}}}\n</tool_call>'
 
 
 class ScriptedEngine(Engine):

@@ -40,7 +40,7 @@ def test_what_a_grammar_cannot_express_is_left_out(agent_tokenizer):
     assert plain["$defs"]["more"] == {"type": "object", "properties": {"x": {"type": "number"}}}
     tool = {"type": "function", "function": {"name": "search", "description": "", "parameters": plain}}
     matcher = tools_grammar([tool], "required", parallel=False, tokenizer=agent_tokenizer).matcher()
-    text = '<tool_call>\n{"name": "search", "arguments": {"title": "ab", "tags": ["x", "x"]}}\n</tool_call>'
+    text = '<tool_call>\n{"name":"search","arguments":{"title":"ab","tags":["x","x"]}}\n</tool_call>'
     assert matcher.take(agent_tokenizer.encode(text)) == len(text)
 
 
@@ -91,5 +91,5 @@ def test_objects_that_are_described_in_parts_stay_open(agent_tokenizer):
     plain = writable({**both, "required": ["x"]}, "t")
     tool = {"type": "function", "function": {"name": "t", "description": "", "parameters": plain}}
     matcher = tools_grammar([tool], "required", parallel=False, tokenizer=agent_tokenizer).matcher()
-    text = '<tool_call>\n{"name": "t", "arguments": {"x": {"a": "b", "b": 1}}}\n</tool_call>'
+    text = '<tool_call>\n{"name":"t","arguments":{"x":{"a":"b","b":1}}}\n</tool_call>'
     assert matcher.take(agent_tokenizer.encode(text)) == len(text)

@@ -86,7 +86,7 @@ def test_tools_and_calls_are_written_as_text_for_templates_without_them(byte_tok
         assert json.dumps(one) in written[0]["content"]
     said, calls = split_calls(written[2]["content"])
     assert said == ""
-    assert calls == [ToolCall("add", '{"x": 1, "y": 2}'), ToolCall("find", '{"words": ["é"]}')]
+    assert calls == [ToolCall("add", '{"x":1,"y":2}'), ToolCall("find", '{"words":["é"]}')]
     result = "<tool_response>\n3\n</tool_response>\n<tool_response>\nall of <\\/tool_response> it\n</tool_response>"
     assert written[3]["content"] == result
     assert CALLED[2]["content"] is None  # the conversation itself stays
@@ -140,8 +140,8 @@ def test_tools_of_another_shape_are_refused(byte_tokenizer, tools) -> None:
 
 # What the model may write.
 
-ONE = '<tool_call>\n{"name": "add", "arguments": {"x": -1, "y": 2}}\n</tool_call>'
-OTHER = '<tool_call>\n{"name": "find", "arguments": {"words": ["</tool_call>", "b"]}}\n</tool_call>'
+ONE = '<tool_call>\n{"name":"add","arguments":{"x":-1,"y":2}}\n</tool_call>'
+OTHER = '<tool_call>\n{"name":"find","arguments":{"words":["</tool_call>","b"]}}\n</tool_call>'
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_calls_are_allowed(byte_tokenizer, choice: str, parallel: bool, text: st
     ("choice", "text", "count"),
     [
         ("auto", "<tool_call>{", 11),
-        ("auto", '<tool_call>\n{"name": "sub"', 22),
+        ("auto", '<tool_call>\n{"name":"sub"', 21),
         ("auto", f"{ONE} and", len(ONE)),
         ("required", "Hello", 0),
         ("find", ONE, ONE.index("add")),
@@ -237,6 +237,35 @@ def test_a_required_call_is_whole_and_valid(byte_tokenizer, room: int, seed) -> 
         jsonschema.validate(json.loads(call.arguments), schemas[call.name])
 
 
+@pytest.mark.parametrize("choice", ["auto", "required"])
+def test_a_repeated_call_ends_the_list(byte_tokenizer, choice: str) -> None:
+    grammar = tools_grammar(TOOLS, choice, True, byte_tokenizer)
+    matcher = grammar.matcher()
+    text = "\n".join([ONE, ONE.replace("-1", "-2"), OTHER])
+    assert matcher.take(list(text.encode())) == len(text)
+    assert not matcher.finished
+    repeated = "\n" + ONE.replace("-1", "-2")
+    for _ in range(2):  # also after it was taken back
+        assert matcher.take(list(repeated.encode())) == len(repeated)
+        assert matcher.finished
+        assert matcher.copy().finished
+        row = np.zeros(-(-byte_tokenizer.vocab_size // 32), np.uint32)
+        matcher.allow(row)
+        assert set(np.flatnonzero(unpacked(row, byte_tokenizer.vocab_size))) == set(byte_tokenizer.stop_ids)
+        matcher.rollback(len(repeated))
+        assert not matcher.finished
+
+
+def test_models_that_have_seen_spaces_in_calls_write_them(load, byte_tokenizer) -> None:
+    for tokenizer, text in ((load("qwen2"), '{"name": "add", "arguments": {"x": '), (byte_tokenizer, ONE[12:38])):
+        matcher = tools_grammar([ADD], "required", False, tokenizer).matcher()
+        forced = []
+        while more := matcher.forced():
+            matcher.take(more)
+            forced += more
+        assert tokenizer.decode(forced).removeprefix("<tool_call>\n").startswith(text.rstrip(" -"))
+
+
 # What is read back.
 
 
@@ -262,13 +291,13 @@ def read(pieces: list[str]) -> list:
         ("Hello <b>there</b> <tool", [TextDelta("Hello <b>there</b> <tool")]),
         (
             f"I add.\n\n{ONE}\n",
-            [TextDelta("I add."), CallStart(0, "add"), ArgumentsDelta(0, '{"x": -1, "y": 2}'), CallEnd(0)],
+            [TextDelta("I add."), CallStart(0, "add"), ArgumentsDelta(0, '{"x":-1,"y":2}'), CallEnd(0)],
         ),
         (
             f"{ONE}\n{OTHER}\nDone.",
             [
-                *(CallStart(0, "add"), ArgumentsDelta(0, '{"x": -1, "y": 2}'), CallEnd(0)),
-                *(CallStart(1, "find"), ArgumentsDelta(1, '{"words": ["</tool_call>", "b"]}'), CallEnd(1)),
+                *(CallStart(0, "add"), ArgumentsDelta(0, '{"x":-1,"y":2}'), CallEnd(0)),
+                *(CallStart(1, "find"), ArgumentsDelta(1, '{"words":["</tool_call>","b"]}'), CallEnd(1)),
                 TextDelta("\nDone."),
             ],
         ),
@@ -299,6 +328,45 @@ def read(pieces: list[str]) -> list:
 def test_calls_are_read(text: str, events: list) -> None:
     assert read([text]) == events
     assert read(list(text)) == events
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{ONE}\n{ONE}", [ONE]),
+        (f"{ONE}\n{OTHER}\n{ONE}\n{OTHER.replace('b', 'c')} and more", [ONE, OTHER]),
+        (f"{ONE}\n{ONE[:-16]}", [ONE]),  # cut off where it is still the same
+        (ONE + ONE.replace("2", "22"), [ONE, ONE.replace("2", "22")]),
+        (ONE + ONE.replace("add", "adds"), [ONE, ONE.replace("add", "adds")]),
+    ],
+)
+def test_a_call_is_read_once(text: str, expected: list[str]) -> None:
+    calls = [call for one in expected for call in split_calls(one)[1]]
+    assert split_calls(text) == ("", calls)
+    stream = ToolCallStream()
+    events = [event for letter in text for event in stream.push(letter)]
+    assert len([event for event in events if isinstance(event, CallEnd)]) == len(calls)
+    assert stream.repeated == (text.count(ONE) > 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "calls"),
+    [
+        *((f"Look: {ONE[:size]}", "Look:", 0) for size in (1, 5, 10, 11, 12, 17, 20, 22)),
+        *((f"{ONE}\n{OTHER[:size]}", "", 1) for size in (1, 5, 10, 11, 12, 17, 20, 22)),
+        ("Look: <tool_call>what", "Look:", 0),
+        ("Look: <b", "Look: <b", 0),
+        (f"Look: {ONE[:-12]}", "Look:", 1),  # the call itself was complete
+        ('<tool_call>{"arguments": {}, "name": "f"}', "", 1),
+    ],
+)
+def test_a_cut_leaves_no_part_of_a_call_in_the_text(text: str, said: str, calls: int) -> None:
+    for pieces in ([text], list(text)):
+        stream = ToolCallStream()
+        events = [event for piece in pieces for event in stream.push(piece)] + stream.flush(cut=True)
+        assert "".join(event.text for event in events if isinstance(event, TextDelta)) == said
+        assert sum(isinstance(event, CallEnd) for event in events) == calls
+        assert stream.unfinished == ((calls == 0 and "<b" not in text) or text.startswith(f"{ONE}\n"))
 
 
 PARTS = ["<tool_call>", "</tool_call>", '{"name": "f", "arguments": ', '{"a": "', '\\"', "\\", '"', "}", "}}", "{", "[", "]", "\n", " ", "x", "<tool", "é", ONE, OTHER]  # fmt: skip  # noqa: E501

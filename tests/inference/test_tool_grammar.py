@@ -77,14 +77,14 @@ def test_a_tool_without_parameters_gets_an_empty_object(byte_tokenizer, paramete
     function = {} if parameters is ... else {"parameters": parameters}
     matcher = tools_grammar([tool("now", **function)], "required", False, byte_tokenizer).matcher()
     forced = matcher.forced()
-    assert byte_tokenizer.decode(forced) == '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
+    assert byte_tokenizer.decode(forced) == '<tool_call>\n{"name":"now","arguments":{}}\n</tool_call>'
     assert matcher.take(forced) == len(forced)
     assert matcher.finished
 
 
 def test_a_call_has_no_argument_that_the_tool_does_not_name(byte_tokenizer) -> None:
-    start = '<tool_call>\n{"name": "f", "arguments": {"a": "x", "more'
-    for parameters, accepted in ((A, start.index(', "more')), ({**A, "additionalProperties": TEXT}, len(start))):
+    start = '<tool_call>\n{"name":"f","arguments":{"a":"x","more'
+    for parameters, accepted in ((A, start.index(',"more')), ({**A, "additionalProperties": TEXT}, len(start))):
         matcher = tools_grammar([tool("f", parameters=parameters)], "required", False, byte_tokenizer).matcher()
         assert matcher.take(list(start.encode())) == accepted
 
@@ -134,12 +134,12 @@ def test_fixed_text_is_spelled_as_the_tokenizer_spells_it(tokenizer) -> None:
     number = {"type": "object", "properties": {"expression": TEXT, "units": {"type": "array", "items": TEXT}}}
     parameters = {**number, "required": [*number["properties"]]}
     for value in ("1 + 2", ")", "", "/h", ", ", '\\"', "12"):
-        arguments = f'{{"expression": "{value}", "units": ["km"]}}'
-        text = f'<tool_call>\n{{"name": "look_up", "arguments": {arguments}}}\n</tool_call>'
+        arguments = f'{{"expression":"{value}","units":["km"]}}'
+        text = f'<tool_call>\n{{"name":"look_up","arguments":{arguments}}}\n</tool_call>'
         matcher = tools_grammar([tool("look_up", parameters=parameters)], "required", False, tokenizer).matcher()
         ids = followed(matcher, tokenizer, text)
         assert matcher.finished
-        fixed = tokenizer.encode(text[: text.index(": {") + 12])  # up to the property's name
+        fixed = tokenizer.encode(text[: text.index(":{") + 11])  # up to the property's name
         assert ids[: len(fixed)] == fixed
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from tinyslm.agents.running import Call
 from tinyslm.inference.call_stream import (
-    OPEN,
     ArgumentsDelta,
     CallBroken,
     CallEnd,
@@ -46,7 +45,9 @@ class Listener:
         """The text beside calls that is certain with this piece."""
         self.heard.tokens, self.heard.finish = piece.tokens, piece.finish
         events = self._stream.push(piece.text)
-        for event in [*events, *(self._stream.flush() if piece.finish else [])]:
+        if piece.finish:
+            events += self._stream.flush(cut=piece.finish != "stop" or self._stream.in_tag)
+        for event in events:
             match event:
                 case TextDelta(text):
                     self.heard.text += text
@@ -61,5 +62,5 @@ class Listener:
                     self.heard.calls.append(Call(f"call_{number}", name, json.loads("".join(parts))))
                 case CallBroken():
                     self.heard.broken = True
-        if piece.finish == "length" and OPEN in self.heard.text:  # cut off before its name
+        if self._stream.unfinished:
             self.heard.broken = True

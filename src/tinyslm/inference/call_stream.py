@@ -3,6 +3,9 @@
 Text goes through as it comes; from `<tool_call>` on, a call is read, and told as OpenAI's clients want to hear it: its
 name first, then its arguments in pieces that joined are a JSON object. However the text is cut into pieces, what is
 told is the same. Nothing here raises: what is no call is text, and a call that breaks off is said to.
+
+A call that was made before, with the same name and the same arguments, ends the list: it is left out, with all that
+follows. Small models would repeat themselves up to the token limit otherwise.
 """
 
 from __future__ import annotations
@@ -69,15 +72,22 @@ _MARK = re.compile(r'["\\{}\[\]]')
 
 
 class ToolCallStream:
-    """Splits generated text into text and calls."""
+    """Splits generated text into text and calls.
+
+    Attributes:
+        unfinished: a call or its tag was begun, cut off before the name was known, and left out.
+    """
 
     def __init__(self) -> None:
+        self.unfinished = False
+        self._distinct = _Distinct()
         self._state = self._text
         self._held = ""  # what has come and is not decided on
         self._gap = ""  # white space before the call that is being read
         self._index = -1
         self._events: list[CallEvent] = []
         self._arguments = _Arguments()
+        self._cut = False
 
     def push(self, text: str) -> list[CallEvent]:
         """What is certain with this text."""
@@ -85,10 +95,24 @@ class ToolCallStream:
         self._read(ended=False)
         return self._told()
 
-    def flush(self) -> list[CallEvent]:
-        """What was held back, when no more text comes."""
+    def flush(self, *, cut: bool = False) -> list[CallEvent]:
+        """What was held back, when no more text comes.
+
+        cut: the text did not come to its own end, so that the beginning of a tag or of a call is not text.
+        """
+        self._cut = cut
         self._read(ended=True)
         return self._told()
+
+    @property
+    def repeated(self) -> bool:
+        """Whether a call was made that had been made before, which ends the list."""
+        return self._distinct.repeated
+
+    @property
+    def in_tag(self) -> bool:
+        """Whether the text ends in the middle of an opening tag."""
+        return self._state == self._text and _begun_tag(self._held) >= len("<tool")
 
     def _read(self, *, ended: bool) -> None:
         while self._state(ended):
@@ -96,7 +120,7 @@ class ToolCallStream:
 
     def _told(self) -> list[CallEvent]:
         events, self._events = self._events, []
-        return events
+        return [kept for event in events for kept in self._distinct.kept(event)]
 
     # Each state takes what it can from the held text, and returns whether another one goes on with the rest.
 
@@ -111,6 +135,8 @@ class ToolCallStream:
             return True
         if ended and self._index >= 0 and self._held.isspace():  # after a call
             self._held = ""
+        if self._cut and (size := _begun_tag(self._held)):
+            self._held, self.unfinished = self._held[:-size].rstrip(), True
         keep = 0 if ended else _undecided(self._held)
         self._say(self._held[: len(self._held) - keep])
         self._held = self._held[len(self._held) - keep :]
@@ -141,6 +167,9 @@ class ToolCallStream:
             if not ended:
                 return False
             end = len(self._held)
+        if self._cut and not self._held.startswith(CLOSE, end):
+            self._held, self.unfinished, self._state = "", True, self._text
+            return False
         closed = self._held.startswith(CLOSE, end)
         self._say(self._gap + OPEN + self._held[:end] + (CLOSE if closed else ""))
         self._held = self._held[end + len(CLOSE) * closed :]
@@ -184,7 +213,7 @@ class ToolCallStream:
 
 
 def split_calls(text: str) -> tuple[str, list[ToolCall]]:
-    """The text beside the calls, and the calls; broken ones are left out."""
+    """The text beside the calls, and the calls; broken and repeated ones are left out."""
     stream = ToolCallStream()
     said, names, arguments, whole = "", [], [], []
     for event in [*stream.push(text), *stream.flush()]:
@@ -230,12 +259,51 @@ class _Arguments:
         return len(text), False
 
 
+class _Distinct:
+    """Leaves out the first call that was made before, and all that follows it.
+
+    A call that begins like an earlier one is held back until they differ.
+    """
+
+    def __init__(self) -> None:
+        self.repeated = False
+        self._made: list[tuple[str, str]] = []
+        self._call = ("", "")
+        self._held: list[CallEvent] = []
+
+    def kept(self, event: CallEvent) -> list[CallEvent]:
+        """The events that are certain with this one."""
+        if self.repeated:
+            return []
+        match event:
+            case TextDelta():
+                return [event]
+            case CallStart(_, name):
+                self._call = name, ""
+            case ArgumentsDelta(_, text):
+                self._call = self._call[0], self._call[1] + text
+            case CallEnd() if self._call in self._made:
+                self.repeated, self._held = True, []
+                return []
+            case CallEnd():
+                self._made.append(self._call)
+        name, arguments = self._call
+        self._held.append(event)
+        going_on = isinstance(event, CallStart | ArgumentsDelta)
+        if going_on and any(name == one and known.startswith(arguments) for one, known in self._made):
+            return []
+        events, self._held = self._held, []
+        return events
+
+
+def _begun_tag(text: str) -> int:
+    """How many characters at the end are the beginning of an opening tag."""
+    return next((size for size in range(min(len(OPEN) - 1, len(text)), 0, -1) if text.endswith(OPEN[:size])), 0)
+
+
 def _undecided(text: str) -> int:
     """How many characters at the end may belong to a tag, or be the white space before one."""
-    for size in range(min(len(OPEN) - 1, len(text)), 0, -1):
-        if text.endswith(OPEN[:size]):
-            return len(text) - len(text[: len(text) - size].rstrip())
-    return len(text) - len(text.rstrip())
+    return len(text) - len(text[: len(text) - _begun_tag(text)].rstrip())
 
 
 def _whole_call(text: str) -> ToolCall | None:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
+from tinyslm.inference.call_stream import ToolCallStream
 from tinyslm.inference.closing import Closer, Closing
 from tinyslm.inference.grammar_limits import MOST_CHOICES, check_lark, check_schema_levels
 from tinyslm.inference.json_schema import check_characters, check_schema
@@ -70,9 +71,11 @@ class Grammar:
         source: as llguidance reads it.
         closing: what ends texts in time, and the shortest text that was found (see `closing.py`).
         unique: the JSON schema, where it wants items to differ, which a grammar cannot see to.
+        calls: texts hold tool calls, and end with the first that repeats another one.
     """
 
     unique: Mapping[str, Any] | None = None
+    calls = False
 
     def __init__(self, source: str, tokenizer: Tokenizer, what: str) -> None:
         """`source`: as llguidance reads it; `what`: what messages call it. Use the class methods."""
@@ -159,13 +162,14 @@ class Matcher:
         self._first = first or {}
         self._taken: list[int] = []  # as they are spelled inside a text
         self._forced: list[int] = []  # what is known to come next
+        self._repeats = False
         self._ends = 0  # stop tokens that came when the text had ended already
         self._closer: Closer | None = None
 
     @property
     def finished(self) -> bool:
         """Whether nothing can follow but the end."""
-        return self.inner.is_stopped()
+        return self._repeats or self.inner.is_stopped()
 
     @property
     def accepts(self) -> bool:
@@ -192,6 +196,11 @@ class Matcher:
         assert row.flags.c_contiguous, "a row of bits is contiguous"
         assert len(row) >= words, f"a row of bits has at least {words} words"
         row[words:] = 0
+        if self._repeats:
+            row[:] = 0
+            for stop in self.grammar.vocabulary.stops:
+                row[stop // 32] |= np.uint32(1 << stop % 32)
+            return
         forced = self.forced()
         if forced:
             row[:] = 0
@@ -227,6 +236,7 @@ class Matcher:
         taken = self.inner.try_consume_tokens(list(ids))
         self._check()
         self._taken += ids[:taken]
+        self._repeats = taken > 0 and self.grammar.calls and self._repeats_a_call()
         self._forced = self._forced[taken:] if self._forced[:taken] == list(ids[:taken]) else []
         return taken
 
@@ -251,18 +261,27 @@ class Matcher:
         if count > ends:
             self.inner.rollback(count - ends)
             del self._taken[ends - count :]
-            self._forced = []
+            self._forced, self._repeats = [], False
 
     def copy(self) -> Matcher:
         """Another place, at the same point; the two go on separately."""
         copied = Matcher(self.grammar, self.inner.deep_copy(), self._first)
-        copied._taken, copied._ends = list(self._taken), self._ends
+        copied._taken, copied._ends, copied._repeats = list(self._taken), self._ends, self._repeats
         return copied
 
     def _check(self) -> None:
         if self.inner.is_error():
             reason = " ".join(self.inner.get_error().removesuffix("<non-verbose/>").split())
             raise TinyslmError(f"{self.grammar.what} is too costly to follow: {reason}.", "Make it smaller or simpler.")
+
+    def _repeats_a_call(self) -> bool:
+        """Whether the last call that was written is one that had been written before."""
+        bytes_of = self.grammar.vocabulary.bytes_of
+        if not bytes_of[self._taken[-1]].endswith(b">") or not self.accepts:  # of the tag that ends a call
+            return False
+        stream = ToolCallStream()
+        stream.push(b"".join(bytes_of[token] for token in self._taken).decode("utf-8", "replace"))
+        return stream.repeated
 
     def _keep_spelling(self, row: Rows) -> None:
         """Of the tokens that are allowed, keep those that spell forced text as the tokenizer would.

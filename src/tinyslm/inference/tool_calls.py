@@ -4,7 +4,7 @@ Tools come in OpenAI's shape: `{"type": "function", "function": {"name", "descri
 written as Hermes and Qwen models do, after any text, one or several:
 
     <tool_call>
-    {"name": "add", "arguments": {"x": 1, "y": 2}}
+    {"name":"add","arguments":{"x":1,"y":2}}
     </tool_call>
 
 Chat templates that read tools write them and their calls themselves. For others, `with_tools` says it in messages that
@@ -14,7 +14,6 @@ every template can write.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -33,7 +32,7 @@ from tinyslm.inference.call_stream import (
     ToolCallStream,
     split_calls,
 )
-from tinyslm.inference.tool_grammar import Tools, check_tools, tools_grammar
+from tinyslm.inference.tool_grammar import Tools, check_tools, reads_tools, tools_grammar
 from tinyslm.tokenizer.chat import encode_chat
 
 if TYPE_CHECKING:
@@ -70,7 +69,7 @@ You may call one or more functions to answer the user. These are their signature
 
 To call a function, write its name and its arguments as a JSON object, like this:
 <tool_call>
-{{"name": <function name>, "arguments": <arguments as a JSON object>}}
+{{"name":<function name>,"arguments":<arguments as a JSON object>}}
 </tool_call>"""
 
 
@@ -92,15 +91,6 @@ def with_tools(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) ->
         text = "\n".join(json.dumps(_described(tool), ensure_ascii=False) for tool in listed)
         _introduce(written, _INTRODUCTION.format(tools=text), tokenizer)
     return written
-
-
-def reads_tools(tokenizer: Tokenizer) -> bool:
-    """Whether the chat template writes tools and calls itself, and has calls written as here.
-
-    Templates that ask for calls in another form, as Llama 3.1's does, get the tools described in messages.
-    """
-    template = tokenizer.chat_template or ""
-    return OPEN in template and re.search(r"\btools\b", template) is not None
 
 
 def _plain(message: Mapping[str, Any]) -> Message:
@@ -178,7 +168,8 @@ def _as_text(messages: list[Message]) -> list[Message]:
 
 
 def _call_text(function: Message) -> str:
-    return json.dumps({"name": function["name"], "arguments": function["arguments"]}, ensure_ascii=False)
+    call = {"name": function["name"], "arguments": function["arguments"]}
+    return json.dumps(call, ensure_ascii=False, separators=(",", ":"))
 
 
 def _introduce(messages: list[Message], text: str, tokenizer: Tokenizer) -> None:

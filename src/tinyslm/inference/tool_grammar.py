@@ -20,14 +20,6 @@ Tools = Sequence[Mapping[str, Any]]
 MOST_TOOLS = 128
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
-# JSON as `json.dumps` writes it, which is how models have seen calls.
-_SPACED = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "json_allowed_escapes": 'nrbtf\\"',
-}
-
 _COMBINING = ("allOf", "anyOf", "oneOf")
 _DESCRIBING = {*_COMBINING, "$ref", "properties", "patternProperties"}
 
@@ -36,7 +28,8 @@ def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenize
     """What a model may write that has these tools; None where there is nothing to keep to.
 
     choice: "auto" (text, then calls, or only one of them), "required" (calls only), "none", or the name of the tool to
-    call. parallel: more than one call is allowed. Arguments follow each tool's parameters, whose objects are `closed`.
+    call. parallel: more than one call is allowed; one that repeats another ends the text. Arguments follow each tool's
+    parameters, whose objects are `closed`.
     Raises `TinyslmError`, naming the tool, for parameters that cannot be honoured.
     """
     from tinyslm.inference.grammar import Grammar
@@ -49,9 +42,31 @@ def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenize
     if not listed:
         names = ", ".join(tool["name"] for tool in check_tools(tools)) or "none"
         raise TinyslmError(f"There is no tool for the choice {choice!r}; there are: {names}.", "Name one of the tools.")
-    rules = [_rule(number, tool) for number, tool in enumerate(listed)]
+    separators = call_separators(tokenizer)
+    rules = [_rule(number, tool, separators) for number, tool in enumerate(listed)]
     several = parallel and choice in ("auto", "required")
-    return Grammar.lark("\n".join([_frame(len(listed), choice == "auto", several, tokenizer), *rules]), tokenizer)
+    frame = _frame(len(listed), choice == "auto", several, tokenizer)
+    grammar = Grammar.lark("\n".join([frame, *rules]), tokenizer)
+    grammar.calls = True
+    return grammar
+
+
+def reads_tools(tokenizer: Tokenizer) -> bool:
+    """Whether the chat template writes tools and calls itself, and has calls written as here.
+
+    Templates that ask for calls in another form, as Llama 3.1's does, get the tools described in messages.
+    """
+    template = tokenizer.chat_template or ""
+    return OPEN in template and re.search(r"\btools\b", template) is not None
+
+
+def call_separators(tokenizer: Tokenizer) -> tuple[str, str]:
+    """What stands between items and behind names in the JSON of a call, as in `json.dumps`.
+
+    Calls are compact. Where the chat template writes them itself, they are as models have seen them there: Jinja's
+    `tojson` puts a space behind commas and colons.
+    """
+    return (", ", ": ") if reads_tools(tokenizer) else (",", ":")
 
 
 def check_tools(tools: Tools) -> list[dict[str, Any]]:
@@ -151,7 +166,7 @@ def _is_combined(part: Mapping[str, Any]) -> bool:
     return "$ref" in part or any(_DESCRIBING & branch.keys() for branch in branches)
 
 
-def _rule(number: int, tool: Mapping[str, Any]) -> str:
+def _rule(number: int, tool: Mapping[str, Any], separators: tuple[str, str]) -> str:
     """Lark rules for a call of one tool."""
     from tinyslm.inference.json_schema import check_schema
 
@@ -160,8 +175,15 @@ def _rule(number: int, tool: Mapping[str, Any]) -> str:
         schema = closed(check_schema({} if parameters is None else parameters))
     except TinyslmError as error:
         raise TinyslmError(f"The tool {tool['name']!r} cannot be used: {error.problem}", error.remedy) from None
-    begin = json.dumps(f'{{"name": "{tool["name"]}", "arguments": ')
-    arguments = json.dumps({**schema, "type": "object", "x-guidance": _SPACED})
+    item, key = separators
+    begin = json.dumps(f'{{"name"{key}"{tool["name"]}"{item}"arguments"{key}')
+    spelling = {
+        "whitespace_flexible": False,
+        "item_separator": item,
+        "key_separator": key,
+        "json_allowed_escapes": 'nrbtf\\"',
+    }
+    arguments = json.dumps({**schema, "type": "object", "x-guidance": spelling})
     return f'tool_{number}: {begin} arguments_{number} "}}"\narguments_{number}: %json {arguments}'
 
 

@@ -82,13 +82,20 @@ class Speech:
         if self._stream is None:
             deltas = [Delta(piece.text)] if piece.text else []
         else:
-            events = self._stream.push(piece.text) + (self._stream.flush() if piece.finish else [])
+            events = self._stream.push(piece.text)
+            if piece.finish:
+                cut = piece.finish != "stop" or self._stream.in_tag
+                events += self._stream.flush(cut=cut)
             deltas = [delta for event in events for delta in self._delta(event)]
         self._texts += [delta.text for delta in deltas if delta.call is None]
         if piece.finish:
-            called = self.calls and not self._broken and piece.finish == "stop"
-            self.finish = "tool_calls" if called else finish_reason(piece.finish)
+            finish = "length" if piece.finish == "stop" and self._unfinished else finish_reason(piece.finish)
+            self.finish = "tool_calls" if self.calls and not self._broken and finish == "stop" else finish
         return deltas
+
+    @property
+    def _unfinished(self) -> bool:
+        return self._stream is not None and self._stream.unfinished
 
     def message(self) -> dict[str, Any]:
         """The fields of a chat message."""
