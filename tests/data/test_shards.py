@@ -52,6 +52,21 @@ def test_what_is_no_shards_folder(tmp_path, folder):
         Shards.open(folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"splits": {}}, "splits.train is missing; splits.valid is missing"),
+        ({"splits": 3}, "splits = 3"),
+        ({"dtype": "object"}, "dtype = object"),
+        ({"files": None}, "does not say what the files should be"),
+    ],
+)
+def test_a_manifest_that_lacks_what_is_needed(folder, change, problem):
+    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), **change})
+    with pytest.raises(TinyslmError, match=problem):
+        Shards.open(folder)
+
+
 @given(
     st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=4), min_size=1, max_size=12),
     st.integers(1, 9),

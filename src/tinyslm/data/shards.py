@@ -34,7 +34,7 @@ SPLITS = ("train", "valid")
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
 
-_MAKE = "Make the shards again with: tinyslm data prepare PATHS --out FOLDER"
+_MAKE = "Make shards from the text with: tinyslm data prepare PATHS --out FOLDER"
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,17 @@ class _Counts:
 
 
 @dataclass(frozen=True)
+class _Splits:
+    train: _Counts
+    valid: _Counts
+
+
+@dataclass(frozen=True)
 class _Index:
     """What the manifest must say for the files to be read."""
 
     dtype: Literal["uint16", "uint32"]
-    splits: dict[Literal["train", "valid"], _Counts]
+    splits: _Splits
     tokenizer: dict[str, Any]
 
 
