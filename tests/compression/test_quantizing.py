@@ -9,14 +9,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tinyslm.compression.config import QuantizeConfig
-from tinyslm.compression.quantizing import quantize
+from tinyslm.compression.judging import divergence
+from tinyslm.compression.quantizing import _judged_tokens, quantize
+from tinyslm.compression.report import dense
+from tinyslm.compression.rounding import best_scales, plain_scales, round_to_nearest
+from tinyslm.compression.schemes import plan
+from tinyslm.compression.writing import State
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.prepare import prepare
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, load_tokenizer, read_card, save_model
+from tinyslm.model.folder import load_model, load_tokenizer, read_card, save_model, state_tensors
 from tinyslm.model.packed import is_packed
 
 
@@ -72,6 +77,33 @@ def test_plain_rounding_needs_no_text(original: Path, tmp_path: Path):
     ids = torch.randint(320, (1, 16))
     expected = load_model(original)(ids)
     assert (load_model(tmp_path / "int8", dense=True)(ids) - expected).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_without_text_the_inputs_that_the_model_makes_itself_count(original: Path, tmp_path: Path, tokenizer):
+    """Where a few inputs of each layer are large, their columns lose least: predictions change far less."""
+    model = load_model(original)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            for norm in (layer.input_layernorm, layer.post_attention_layernorm):
+                norm.weight[::16] *= 8
+        model.model.norm.weight[::16] *= 8
+    save_model(model, tmp_path / "source", tokenizer)
+    quantize(tmp_path / "source", tmp_path / "out", config())
+    windows = torch.randint(320, (16, 33), generator=torch.Generator().manual_seed(5))
+    lost = divergence(model, load_model(tmp_path / "out", dense=True), windows)
+    tensors = state_tensors(model)
+    for scales in (plain_scales, best_scales):
+        rounded = {
+            name: round_to_nearest(tensors[name], layout, scales=scales)
+            for name, layout in plan(model, "int4", 32).layouts.items()
+        }
+        others = {name: tensor for name, tensor in tensors.items() if name not in rounded}
+        assert lost < 0.8 * divergence(model, dense(model, State(rounded, others)), windows)
+
+
+@pytest.mark.parametrize(("parameters", "tokens"), [(1_000_000, 50_000), (135_000_000, 11_111), (10**10, 4_096)])
+def test_larger_models_are_judged_by_fewer_tokens(parameters: int, tokens: int):
+    assert _judged_tokens(parameters) == tokens
 
 
 def test_what_is_written_is_loaded_packed_and_generates(made):

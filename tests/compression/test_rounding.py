@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tinyslm.compression import rounding
 from tinyslm.compression.gptq import gptq
-from tinyslm.compression.rounding import best_scales, nearest, round_to_nearest
+from tinyslm.compression.rounding import best_scales, nearest, plain_scales, round_to_nearest
 from tinyslm.model.packed import Layout, PackedTensor
 
 FOUR, EIGHT = Layout(bits=4, group_size=32), Layout(bits=8)
@@ -29,6 +30,22 @@ def test_fitted_scales_lose_less_than_the_largest_value_on_the_last_code():
     plain = ((groups / scale).round() * scale - groups).square().mean()
     fitted = (round_to_nearest(weight, FOUR).dense() - weight).square().mean()
     assert fitted < 0.75 * plain
+
+
+def test_plain_scales_put_the_largest_value_on_the_lowest_code():
+    values = torch.tensor([[1.0, -3.0, 0.5, 2.0], [0.0, 4.0, -1.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+    scale = plain_scales(values, 4).float()
+    assert scale.tolist() == [0.375, -0.5, 1.0]
+    assert nearest(values, scale.unsqueeze(1), 4)[:2].amin(1).tolist() == [-8, -8]
+
+
+def test_a_matrix_larger_than_a_chunk_is_rounded_as_a_whole(monkeypatch: pytest.MonkeyPatch):
+    torch.manual_seed(0)
+    weight, importance = torch.randn(40, 64), torch.rand(64)
+    whole = round_to_nearest(weight, FOUR, importance).dense()
+    monkeypatch.setattr(rounding, "CHUNK", 3 * 64)
+    assert round_to_nearest(weight, FOUR, importance).dense().equal(whole)
+    assert not round_to_nearest(weight, FOUR).dense().equal(whole)
 
 
 def test_values_on_the_grid_are_kept_as_they_are():

@@ -105,9 +105,19 @@ class Calibration:
 
     def _moments(self, block: nn.Module) -> dict[str, Tensor]:
         layers = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
-        moments = {name: torch.zeros(module.in_features, module.in_features) for name, module in layers.items()}
+        moments: dict[str, Tensor] = {}
+        firsts: dict[str, str] = {}  # by layer: the first one with the same input, as queries, keys and values have
+        inputs: dict[str, Tensor] = {}
+
+        def add(module: nn.Linear, x: Tensor, name: str) -> None:
+            if name not in firsts:
+                firsts[name] = next((first for first, other in inputs.items() if other is x), name)
+            if firsts[name] == name:
+                inputs[name] = x
+                add_moments(moments.setdefault(name, torch.zeros(module.in_features, module.in_features)), x)
+
         hooks = [
-            module.register_forward_pre_hook(lambda _, given, name=name: add_moments(moments[name], given[0]))
+            module.register_forward_pre_hook(lambda module, given, name=name: add(module, given[0], name))
             for name, module in layers.items()
         ]
         try:
@@ -116,7 +126,7 @@ class Calibration:
         finally:
             for hook in hooks:
                 hook.remove()
-        return moments
+        return {name: moments[firsts[name]] for name in layers}
 
 
 def add_moments(total_ii: Tensor, x: Tensor) -> None:

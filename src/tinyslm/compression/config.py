@@ -39,5 +39,9 @@ class QuantizeConfig(Section):
         description="Minutes of training with rounded weights towards the original's predictions; Ctrl-C ends it early "
         "and keeps the best so far.",
     )
-    judge_tokens: int = Field(default=50_000, gt=0, description="How many held-out tokens to judge by, about.")
+    judge_tokens: int = Field(
+        default=0,
+        ge=0,
+        description="How many held-out tokens to judge by, about; 0: as many as take about a minute, at most 50,000.",
+    )
     seed: int = Field(default=1, ge=0, description="Decides the order of the text.")

@@ -67,6 +67,13 @@ def judge(
     return float(scores[0]), judgements, seen
 
 
+@torch.no_grad()
+def divergence(original: Decoder, other: Decoder, windows_nt: Tensor) -> float:
+    """Mean KL divergence of the other model's next-token probabilities from the original's over windows, in nats."""
+    _, divergences = _losses([original, other], windows_nt[:, :-1], windows_nt[:, 1:], 0)
+    return float(divergences[1]) / windows_nt[:, 1:].numel()
+
+
 def _windows(ids: Tensor, end_id: int, context: int) -> Iterator[tuple[Tensor, Tensor, int]]:
     """Inputs and targets of a document that ends with its end token, and from which position on they count.
 

@@ -72,7 +72,9 @@ def test_rows_that_are_no_whole_blocks_get_what_llama_cpp_gives_them(wanted: str
 
 def kinds(scheme: str, part: str, depth: int = 16) -> str:
     """The types of one tensor over the blocks, by their first digit."""
-    return "".join(wanted_type(scheme, f"blk.{i}.{part}", 2, depth, tied=True, weighed=False)[1] for i in range(depth))
+    return "".join(
+        wanted_type(scheme, f"blk.{i}.{part}", 2, depth, tied=True, calibrated=False)[1] for i in range(depth)
+    )
 
 
 def test_mixtures_are_those_of_llama_cpp() -> None:
@@ -85,12 +87,12 @@ def test_mixtures_are_those_of_llama_cpp() -> None:
 @pytest.mark.parametrize("scheme", list(SCHEMES))
 def test_vectors_and_positions_are_never_rounded(scheme: str) -> None:
     for name, dims in (("blk.0.attn_norm.weight", 1), ("blk.0.attn_q.bias", 1), ("position_embd.weight", 2)):
-        assert wanted_type(scheme, name, dims, 4, tied=True, weighed=False) == "F32"
+        assert wanted_type(scheme, name, dims, 4, tied=True, calibrated=False) == "F32"
 
 
 def test_the_output_product_gets_more_bits() -> None:
-    assert wanted_type("q4_0", "token_embd.weight", 2, 4, tied=True, weighed=False) == "Q6_K"
-    assert wanted_type("q4_0", "token_embd.weight", 2, 4, tied=False, weighed=False) == "Q4_0"
-    assert wanted_type("q4_k_m", "output.weight", 2, 4, tied=False, weighed=False) == "Q6_K"
-    assert wanted_type("q8_0", "output.weight", 2, 4, tied=False, weighed=False) == "Q8_0"
-    assert wanted_type("q4_0", "blk.0.ffn_down.weight", 2, 8, tied=True, weighed=True) == "Q4_1"
+    assert wanted_type("q4_0", "token_embd.weight", 2, 4, tied=True, calibrated=False) == "Q6_K"
+    assert wanted_type("q4_0", "token_embd.weight", 2, 4, tied=False, calibrated=False) == "Q4_0"
+    assert wanted_type("q4_k_m", "output.weight", 2, 4, tied=False, calibrated=False) == "Q6_K"
+    assert wanted_type("q8_0", "output.weight", 2, 4, tied=False, calibrated=False) == "Q8_0"
+    assert wanted_type("q4_0", "blk.0.ffn_down.weight", 2, 8, tied=True, calibrated=True) == "Q4_1"

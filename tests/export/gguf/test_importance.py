@@ -5,7 +5,8 @@ import pytest
 import torch
 from gguf_models import TEXT, random_model, tokenizer_of
 
-from tinyslm.export.importance import importance_matrix
+from tinyslm.inspection.importance import importance_matrix
+from tinyslm.inspection.own_text import own_text
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -40,5 +41,15 @@ def test_long_texts_are_cut_to_the_context_and_hooks_are_gone() -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
-def test_no_text_no_importance() -> None:
-    assert importance_matrix(random_model(), tokenizer_of("byte"), [""]) == {}
+def test_without_text_it_is_measured_on_what_the_model_writes() -> None:
+    tokenizer = tokenizer_of("byte")
+    model = random_model("llama", tokenizer.vocab_size)
+    found = importance_matrix(model, tokenizer, [""])
+    windows = own_text(model, tokenizer)
+    assert windows.shape == (16, 1 + min(128, model.config.longest - 1))
+    assert not set(tokenizer.stop_ids) & set(windows[:, 1:].flatten().tolist())
+    assert len(windows.unique(dim=0)) == 16
+    with torch.no_grad():
+        inputs = model.model.layers[0].input_layernorm(model.model.embed_tokens(windows))
+    weights = found["model.layers.0.self_attn.q_proj.weight"]
+    np.testing.assert_allclose(weights, inputs.flatten(0, 1).square().mean(0), rtol=1e-4)

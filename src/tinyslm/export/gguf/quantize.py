@@ -72,16 +72,15 @@ SCHEMES = {
     "q6_k": ("Q6_K", 18),
 }
 
-SMALL_BLOCK = 32
-
 LARGEST_HALF = 65504.0
 """The largest number of half precision, in which F16 has its values and every block format its scales."""
 
 
-def wanted_type(scheme: str, name: str, dims: int, depth: int, *, tied: bool, weighed: bool) -> str:
+def wanted_type(scheme: str, name: str, dims: int, depth: int, *, tied: bool, calibrated: bool) -> str:
     """The type that a scheme gives to a tensor of whatever width.
 
-    dims: number of dimensions. depth: number of blocks. weighed: whether there is an importance matrix.
+    dims: number of dimensions. depth: number of blocks. calibrated: whether there was text to calibrate with; then
+    llama.cpp gives some tensors more bits.
     """
     usual, _ = SCHEMES[scheme]
     if dims < 2 or name.endswith("_norm.weight") or name == "position_embd.weight":
@@ -96,7 +95,7 @@ def wanted_type(scheme: str, name: str, dims: int, depth: int, *, tied: bool, we
         sensitive = part in ("attn_v", "attn_qkv", "ffn_down")
         if scheme in ("q4_k_m", "q5_k_m") and sensitive and _gets_more_bits(block, depth):
             return "Q6_K"
-        if scheme == "q4_0" and weighed and part == "ffn_down" and block < depth // 8:
+        if scheme == "q4_0" and calibrated and part == "ffn_down" and block < depth // 8:
             return "Q4_1"
     return usual
 
@@ -121,10 +120,6 @@ def encoded(tensor: Tensor, kind: str, importance: NDArray[np.float32] | None = 
     if kind == "BF16":
         return _raw(tensor.bfloat16().view(torch.int16))
     number_type = TYPES[kind]
-    if importance is None and number_type.values == SMALL_BLOCK:
-        # With weights, be they all alike, ggml looks for the best scales of such blocks, else it takes its first guess.
-        # The mean square error is smaller by a tenth to a fifth.
-        importance = np.ones(tensor.shape[-1], np.float32)
     rows = np.ascontiguousarray(tensor.float().numpy()).reshape(-1, tensor.shape[-1])
     out = np.empty((len(rows), rows.shape[1] // number_type.values * number_type.size), np.uint8)
     starts = np.linspace(0, len(rows), threads + 1, dtype=int)

@@ -22,7 +22,7 @@ from tinyslm.export.gguf.container import Description, write_container
 from tinyslm.export.gguf.modelfile import write_modelfile
 from tinyslm.export.gguf.quantize import LARGEST_HALF, SCHEMES, TYPES, encoded, fitting_type, wanted_type
 from tinyslm.export.gguf.vocabulary_keys import differences, tokenizer_keys
-from tinyslm.export.importance import Importance, importance_matrix
+from tinyslm.inspection.importance import Importance, importance_matrix
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import state_tensors
 
@@ -55,8 +55,8 @@ def write(original: Original, scheme: str, path: Path, options: Options) -> Writ
         **_general(original.folder, scheme),
         **tokenizer_keys(original.tokenizer, config.vocab_size),
     }
-    weighed = scheme in WEIGHED and any(options.calibration)
-    plan = _plan(architecture, config, tensors, scheme, weighed=weighed)
+    weighed = scheme in WEIGHED
+    plan = _plan(architecture, config, tensors, scheme, calibrated=weighed and any(options.calibration))
     importance = importance_matrix(original.model, original.tokenizer, options.calibration) if weighed else {}
     values = architecture.tensors_to_gguf(config, tensors)
     weights = _by_gguf_name(architecture, config, tensors, importance)
@@ -73,12 +73,12 @@ def _general(folder: Path, scheme: str) -> dict[str, Any]:
 
 
 def _plan(
-    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, Tensor], scheme: str, *, weighed: bool
+    architecture: Architecture, config: ModelConfig, tensors: Mapping[str, Tensor], scheme: str, *, calibrated: bool
 ) -> list[Placed]:
     """Every tensor in order, with its type. Raises `TinyslmError` for weights that are no numbers."""
     plan = []
     for name, tensor in architecture.tensors_to_gguf(config, tensors):
-        wanted = wanted_type(scheme, name, tensor.dim(), config.depth, tied=config.tied, weighed=weighed)
+        wanted = wanted_type(scheme, name, tensor.dim(), config.depth, tied=config.tied, calibrated=calibrated)
         kind, why = fitting_type(wanted, tensor.shape[-1]), ""
         if kind != wanted:
             why = f"its rows of {tensor.shape[-1]} are no multiple of {TYPES[wanted].values}"

@@ -5,11 +5,11 @@ from pathlib import Path
 from tinyslm.core.errors import require_extra
 from tinyslm.core.files import atomic_folder
 from tinyslm.export.format import Format, Options, Original, Scheme, Written
-from tinyslm.export.importance import importance_matrix
 from tinyslm.export.onnx.genai import GRAPH, longest, write_config
 from tinyslm.export.onnx.graph import write_graph
 from tinyslm.export.onnx.runtime import open_folder
 from tinyslm.export.onnx.tokenizer_files import write_tokenizer
+from tinyslm.inspection.importance import importance_matrix
 from tinyslm.model.decoder import Decoder
 
 BITS = {"fp32": 32, "int8": 8, "int4": 4}
@@ -23,8 +23,8 @@ def write(original: Original, scheme: str, path: Path, options: Options) -> Writ
         import onnxscript  # noqa: F401
     except ImportError:
         raise require_extra(ONNX.extra, "Exporting to ONNX") from None
-    texts = options.calibration if BITS[scheme] == 4 else ()
-    importance = importance_matrix(original.model, original.tokenizer, texts)
+    weighed = BITS[scheme] == 4
+    importance = importance_matrix(original.model, original.tokenizer, options.calibration) if weighed else {}
     with atomic_folder(path) as folder:
         notes = write_graph(original.model, BITS[scheme], folder / GRAPH, importance)
         write_config(original, folder)

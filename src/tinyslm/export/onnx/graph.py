@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from tinyslm.export.importance import Importance
 from tinyslm.export.onnx.blocks import BLOCK, round_matrix
 from tinyslm.export.onnx.genai import longest
 from tinyslm.export.onnx.operators import BlockEmbedding, BlockLinear, FusedCore, Past, Step, Tables
+from tinyslm.inspection.importance import Importance
 from tinyslm.model.attention import Attention
 from tinyslm.model.decoder import Cache, Decoder
 from tinyslm.model.rotary import SHORT, Rotary

@@ -1,16 +1,17 @@
 """How much each column of each product matters: the importance matrix, as llama.cpp's `imatrix` measures it.
 
-An error in a column of a weight matrix shows in the output as large as the input that it is multiplied by. So the
-encoder weighs the error of each column by the mean square of its inputs over calibration texts.
+An error in a column of a weight matrix shows in the output as large as the input that it is multiplied by. So whoever
+rounds a matrix weighs the error of each column by the mean square of its inputs over calibration texts.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tinyslm.inspection.own_text import own_text
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -24,9 +25,15 @@ LEAST = 1e-4
 
 
 def importance_matrix(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Importance:
-    """Mean squared input per column, fp32 [width], by the name of each product's weight in `Decoder`.
+    """`column_importance` over some texts; where there is none, over text that the model writes itself."""
+    windows = _windows(tokenizer, texts, min(LONGEST, model.config.context))
+    return column_importance(model, windows or own_text(model, tokenizer).tolist())
 
-    A tied output product has the embedding's name. Empty without text.
+
+def column_importance(model: Decoder, windows: Iterable[Sequence[int]]) -> Importance:
+    """Mean squared input per column over windows of ids, fp32 [width], by the name of each product's weight.
+
+    A tied output product has the embedding's name.
     """
     sums: dict[str, Tensor] = {}
     handles = [
@@ -38,7 +45,7 @@ def importance_matrix(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str]
     tokens = 0
     try:
         with torch.inference_mode():
-            for ids in _windows(tokenizer, texts, min(LONGEST, model.config.context)):
+            for ids in windows:
                 hidden_btd = model.model(torch.tensor([ids], device=model.lm_head.weight.device))
                 add_output(model.lm_head, (hidden_btd,), hidden_btd)
                 tokens += len(ids)
