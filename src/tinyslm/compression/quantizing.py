@@ -1,6 +1,5 @@
 """A model folder in fewer bits: `quantize`."""
 
-import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -123,18 +122,17 @@ def _rounded(
         return _rounded_by(tensors, todo, best_scales, {}, lambda done: progress("round", done, total))
     windows_nt = _trial_windows(original, tokenizer, split, seed)
     importance = column_importance(original, windows_nt[:, :-1].tolist())
-    ways = ((plain_scales, {}), (best_scales, {}), (best_scales, importance))
-    best, least = None, math.inf
+    ways: list[tuple[Scales, Importance]] = [(plain_scales, {}), (best_scales, {}), (best_scales, importance)]
+    rounded: list[tuple[float, State]] = []
     for number, (scales, weights) in enumerate(ways):
-        before = number * total
-        state = _rounded_by(
-            tensors, todo, scales, weights, lambda done, before=before: progress("round", before + done, 3 * total)
-        )
-        lost = divergence(original, dense(original, state), windows_nt)
-        if best is None or lost < least:
-            best, least = state, lost
-    assert best is not None
-    return best
+
+        def done(size: int, before: int = number * total) -> None:
+            progress("round", before + size, len(ways) * total)
+
+        state = _rounded_by(tensors, todo, scales, weights, done)
+        rounded = [*rounded, (divergence(original, dense(original, state), windows_nt), state)]
+        rounded = [min(rounded, key=lambda one: one[0])]  # the other one's memory is free again
+    return rounded[0][1]
 
 
 def _rounded_by(
