@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from random import Random
 
 import pytest
 import zstandard
@@ -67,6 +68,15 @@ def test_numbers_of_16_bits_are_not_text():
 def test_binary_files_are_skipped_and_named(data):
     found, tally = read(data)
     assert (found, counted(tally), tally.places["binary_files"]) == ("", {"binary_files": 1}, ["a.txt"])
+
+
+def test_text_in_no_known_encoding_is_skipped_and_named():
+    noise = bytes(Random(1).choices(range(32, 256), k=5000))
+    found, tally = read(noise)
+    assert (found, counted(tally), tally.places["undecodable_files"]) == ("", {"undecodable_files": 1}, ["a.txt"])
+    (told,) = tally.warnings()
+    assert "--data.encoding" in told
+    assert counted(read(noise, "cp1252")[1]).keys() == {"undecodable_bytes"}
 
 
 def test_a_zero_byte_does_not_make_a_file_binary():

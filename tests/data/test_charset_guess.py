@@ -63,7 +63,7 @@ def test_single_words(encoding, text):
 
 
 def test_bytes_that_make_no_sense_have_no_encoding():
-    assert guess_encoding(bytes(Random(1).randrange(32, 256) for _ in range(5000))) == ""
+    assert guess_encoding(bytes(Random(1).choices(range(32, 256), k=5000))) == ""
 
 
 def test_every_reported_name_can_be_given_back():

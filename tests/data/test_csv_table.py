@@ -210,6 +210,13 @@ def test_an_endless_line_is_never_kept(read):
     assert (line.number, line.text) == (2, "")
 
 
+def test_what_is_kept_of_a_record_is_bounded():
+    (record, *_) = table('id,text\n1,"' + "\n" * 50_000, limit=1 << 20)[1]
+    assert record == (2, csv_records.UNCLOSED)
+    with pytest.raises(TinyslmError, match="line 1 cannot be read: it is too long"):
+        table("," * csv_records.MOST_CELLS + "\n", limit=1 << 20)
+
+
 def test_quotes_all_over_do_not_make_reading_quadratic(monkeypatch):
     text = '5","open\n' * 3000
     reads = 0

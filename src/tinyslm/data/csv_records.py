@@ -17,6 +17,9 @@ from tinyslm.core.errors import TinyslmError
 
 UNCLOSED = "unclosed_quotes"
 LONG = "long_records"
+LINE = 64
+"""Characters that a line has on average in the longest records: of shorter lines, there may not be so many."""
+MOST_CELLS = 1 << 17
 MOST_AGAIN = 64  # times that a line is read, on average: in files that are mostly sound, hardly any is read twice
 
 
@@ -103,6 +106,8 @@ class Dialect:
                 yield Record(line.number, problem=LONG)
             elif not line.text:
                 continue
+            elif line.text.count(self.delimiter) >= MOST_CELLS:
+                yield Record(line.number, problem=LONG)
             elif not self.quoted or '"' not in line.text:
                 yield Record(line.number, line.text.split(self.delimiter))
             else:
@@ -149,7 +154,7 @@ class Dialect:
         while (line := lines.next()) is not None:
             taken.append(line)
             size += len(line.text) + len(line.end)
-            if line.long or size > limit:
+            if line.long or size > limit or len(taken) > max(1000, limit // LINE):
                 return None
             found = self._inside.match(line.text)
             end = found.end() if found else 0
