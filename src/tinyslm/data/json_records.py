@@ -1,49 +1,155 @@
-"""The reader for records of JSON."""
+"""The reader for records of JSON: in lines, in an array, one after the other, on one line each or on several."""
 
 from __future__ import annotations
 
+import codecs
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain, islice
+from typing import Any
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.columns import find_column
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import PIECE, Tally
-from tinyslm.data.readers import READERS, Chunk, Reader
+from tinyslm.data.readers import READERS, TEXT, Chunk, Reader
+from tinyslm.data.record_text import is_conversation, record_text
 from tinyslm.data.sources import Input
 
+LINES = ".jsonl"
+RECORDS = "records"
+SAMPLE = 50  # records, of which the text column is found
+MOST_VALUES = 2_000_000
+"""Values in a record; each takes about a hundred bytes of memory, however short it is in the file."""
+FEW_BYTES = 1 << 23  # of a record that cannot have so many
 
-def _line_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
-    """Whole lines, about `PIECE` bytes of them."""
-    source, stream, line = opened.source, opened.utf8(config, tally), 1
+_BETWEEN = re.compile(r"[\s,]*")
+_NEAR_END = 12  # characters: the longest literal, or an escape in a string
+
+
+def _json_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
+    stream, name = opened.utf8(config, tally), opened.source.name
+    head = stream.read(PIECE)
+    text = head.decode(errors="ignore").lstrip()  # a character may be cut at the end
+    if not text:
+        return
+    blocks = chain((head,), iter(partial(stream.read, PIECE), b""))
+    if opened.source.suffix == ".json" and len(head) < PIECE and not config.text_column and not _has_records(text):
+        tally.add("json_as_text", name)
+        yield Chunk(TEXT, name, opened.source.origin, 0, head)
+    elif _is_in_lines(text, name, whole=len(head) < PIECE):
+        records = [_loads(line) for line in text.split("\n", maxsplit=SAMPLE)[:SAMPLE]]
+        yield from _line_chunks(opened, blocks, _column(records, name, config, tally), config, tally)
+    else:
+        yield from _record_chunks(opened, blocks, config, tally)
+
+
+def _has_records(text: str) -> bool:
+    """Whether a whole file has records, and is not one object without a text, some numbers, or no JSON at all."""
+    try:
+        value, end = json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError):
+        return text[0] in "[{"
+    if isinstance(value, list):
+        return _are_records(value)
+    alone = not text[end:].strip()
+    return _are_records([value]) and not (alone and isinstance(value, dict) and not _has_text(value))
+
+
+def _are_records(values: list[Any]) -> bool:
+    return any(isinstance(one, dict | str) or is_conversation(one) for one in values)
+
+
+def _has_text(record: dict[str, Any]) -> bool:
+    """Whether a record has a text by the names of its columns alone."""
+    try:
+        return record_text(record, "", "", "", Tally()) is not None or bool(find_column(list(record), "", ""))
+    except TinyslmError:
+        return False
+
+
+def _is_in_lines(text: str, name: str, *, whole: bool) -> bool:
+    """Whether each line is a record, going by the start of a file. Raises `TinyslmError` where it is not JSON."""
+    lines = text.split("\n", maxsplit=20)
+    value = _loads(lines[0])
+    if isinstance(value, dict | str) or is_conversation(value):
+        return True
+    try:
+        if text[0] != "[":
+            json.JSONDecoder().raw_decode(text)
+    except (ValueError, RecursionError) as error:
+        if not whole and _is_cut(error, text):
+            return False
+        if any(isinstance(_loads(line), dict) for line in lines[1:20]):
+            return True
+        raise _broken(name, error) from None
+    return False
+
+
+def _loads(line: str | bytes) -> Any:
+    """The value on a line; an exception, returned, where there is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        return error
+
+
+def _column(records: list[Any], name: str, config: DataConfig, tally: Tally) -> str:
+    """The column that holds the text, if records have no text without it. Raises `TinyslmError` where none does."""
+    if not _are_records(records):
+        raise next(
+            (one for one in records if isinstance(one, TinyslmError)),
+            TinyslmError(
+                f"{name} holds no records: objects, strings or conversations.",
+                "Leave it out, or rename it to .txt to read it as text.",
+            ),
+        )
+    rows = [one for one in records if isinstance(one, dict)]
+    if not rows or (not config.text_column and record_text(rows[0], "", "", name, Tally()) is not None):
+        return ""
+    columns = list(rows[0])
+    return find_column(columns, config.text_column, name, ([row.get(one) for one in columns] for row in rows), tally)
+
+
+def _line_chunks(
+    opened: Input, blocks: Iterable[bytes], column: str, config: DataConfig, tally: Tally
+) -> Iterator[Chunk]:
+    """Whole lines, about `PIECE` bytes of them. A line that is longer than a record may be is skipped and counted."""
+    source, line, size = opened.source, 1, 0
     parts: list[bytes] = []  # a line may be longer than a block: joined once, when its end is found
-    while block := stream.read(PIECE):
-        end = block.rfind(b"\n") + 1
-        if end:
-            data = b"".join([*parts, block[:end]])
-            parts = []
-            yield Chunk(".jsonl", source.name, source.origin, line, data)
-            line += data.count(b"\n")
-        parts.append(block[end:])
+    for block in blocks:
+        rest = block
+        if size > config.max_record_bytes:
+            _, end, rest = block.partition(b"\n")
+            if not end:
+                continue
+            line, size = line + 1, 0
+        end_of_lines = rest.rfind(b"\n") + 1
+        if end_of_lines:
+            data = b"".join([*parts, rest[:end_of_lines]])
+            yield Chunk(LINES, source.name, source.origin, line, data, column=column)
+            line, size = line + data.count(b"\n"), 0
+            parts.clear()
+        parts.append(rest[end_of_lines:])
+        size += len(parts[-1])
+        if size > config.max_record_bytes:
+            _too_long(f"{source.name}:{line}", config, tally)
+            parts.clear()
     if any(parts):
-        yield Chunk(".jsonl", source.name, source.origin, line, b"".join(parts))
+        yield Chunk(LINES, source.name, source.origin, line, b"".join(parts), column=column)
 
 
 def _parse_lines(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(_lines(chunk.data), start=chunk.first):
-        if not line.strip():
-            continue
         place = f"{chunk.source}:{number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            row = error
-        if not isinstance(row, dict):
-            _broken_line(place, row, config, tally)
-        elif isinstance(text := _text_of_row(row, config, place, must=number == 1), str):
+        if len(line) > config.max_record_bytes:
+            _too_long(place, config, tally)
+        elif _has_too_many_values(line):
+            tally.add("complex_records", place)
+        elif line.strip() and (text := _text_of(_loads(line), chunk.column, place, config, tally)) is not None:
             yield number, text
-        else:
-            tally.add("rows_without_text", place)
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
@@ -55,27 +161,128 @@ def _lines(data: bytes) -> Iterator[bytes]:
     yield data[start:]
 
 
-def _text_of_row(row: dict[str, object], config: DataConfig, place: str, *, must: bool) -> object:
-    """The row's text. A first row that has no column for it is an error, a later one only has no text."""
-    column = config.text_column or "text"
-    if column in row:
-        return row[column]
-    try:
-        return row[find_column(list(row), config.text_column, place)]
-    except TinyslmError:
-        if must:
-            raise
-        return None
+def _record_chunks(opened: Input, blocks: Iterable[bytes], config: DataConfig, tally: Tally) -> Iterator[Chunk]:
+    """The texts of the records in an array, or of those that follow each other."""
+    source = opened.source
+    records = _records(codecs.iterdecode(blocks, "utf-8"), source.name, config)
+    first = list(islice(records, SAMPLE))
+    column = _column(first, source.name, config, tally)
+    rows: list[tuple[int, str]] = []
+    size = number = 0
+    for number, record in enumerate(chain(first, records), start=1):
+        if isinstance(record, TinyslmError):
+            break
+        text = _text_of(record, column, f"{source.name}:{number}", config, tally)
+        if text is not None:
+            rows.append((number, text))
+            size += len(text)
+        if size >= PIECE:
+            yield Chunk(RECORDS, source.name, source.origin, rows[0][0], rows=tuple(rows))
+            rows, size = [], 0
+    if rows:
+        yield Chunk(RECORDS, source.name, source.origin, rows[0][0], rows=tuple(rows))
+    if isinstance(record, TinyslmError):
+        raise record
 
 
-def _broken_line(place: str, found: object, config: DataConfig, tally: Tally) -> None:
-    tally.add("broken_lines", place)
+def _parse_records(chunk: Chunk, _config: DataConfig, _tally: Tally) -> Iterator[tuple[int, str]]:
+    yield from chunk.rows
+
+
+def _records(blocks: Iterator[str], name: str, config: DataConfig) -> Iterator[Any]:
+    """The values of a file that follow each other, and those in arrays, each as soon as it has been read.
+
+    The last one is a `TinyslmError` where a value is broken, cut, or longer than a record may be: where such a value
+    ends is not known.
+    """
+    decoder, limit = json.JSONDecoder(), config.max_record_bytes
+    text, position, wanted, in_array, number = "", 0, 0, False, 1
+    for more in chain(blocks, ("",)):
+        text = text[position:] + more
+        position = 0
+        if more and len(text) < wanted:  # a record that is longer than a block: tried again when twice as much is there
+            continue
+        while True:
+            position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
+            if position == len(text):
+                break
+            if text[position] == "]" if in_array else text[position] == "[":
+                in_array, position = not in_array, position + 1
+                continue
+            try:
+                value, position = _decoded(decoder, text, position, limit)
+            except (ValueError, RecursionError) as error:
+                if len(text) - position > limit:
+                    what = f"{name}: record {number} is longer than {limit} bytes."
+                    yield TinyslmError(what, "Allow more: --data.max_record_bytes")
+                elif not more or not _is_cut(error, text):
+                    yield _broken(f"{name}, record {number},", error)
+                else:
+                    wanted = 2 * (len(text) - position)
+                    break
+                return
+            number, wanted = number + 1, 0
+            yield value
+    if in_array:
+        yield _broken(name, "its array does not end")
+
+
+def _decoded(decoder: json.JSONDecoder, text: str, start: int, limit: int) -> tuple[Any, int]:
+    """The value at `start`, and where it ends. Raises `ValueError` for one that is too long or has too many values."""
+    if len(text) - start > FEW_BYTES and _has_too_many_values(text):
+        raise ValueError(f"it has more than {MOST_VALUES} values")
+    value, end = decoder.raw_decode(text, start)
+    if end - start > limit:
+        raise ValueError("it is too long")
+    return value, end
+
+
+def _broken(what: str, reason: object) -> TinyslmError:
+    return TinyslmError(
+        f"{what} is not valid JSON: {reason}.", "Correct it, leave it out, or rename it to .txt to read it as text."
+    )
+
+
+def _is_cut(error: Exception, text: str) -> bool:
+    """Whether an error of decoding may be one only because the text is not all there."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.pos >= len(text) - _NEAR_END or error.msg.startswith("Unterminated string")
+
+
+def _has_too_many_values(data: str | bytes) -> bool:
+    if len(data) <= FEW_BYTES:
+        return False
+    signs = ",[{"
+    if isinstance(data, str):
+        return sum(map(data.count, signs)) > MOST_VALUES
+    return sum(map(data.count, signs.encode())) > MOST_VALUES
+
+
+def _too_long(place: str, config: DataConfig, tally: Tally) -> None:
+    tally.add("long_records", place)
     if config.strict:
-        reason = f"not valid JSON ({found})" if isinstance(found, Exception) else "not a JSON object"
         raise TinyslmError(
-            f"{place} is {reason}.", "Mend or remove that line, or run without strict to skip and count such lines."
+            f"{place} is longer than {config.max_record_bytes} bytes.", "Allow more: --data.max_record_bytes"
         )
 
 
-for _suffix in (".jsonl", ".ndjson"):
-    READERS.add(_suffix, Reader(_line_chunks, _parse_lines))
+def _text_of(record: Any, column: str, place: str, config: DataConfig, tally: Tally) -> str | None:
+    """The text of a record; one that is not a record, or has no text, is counted, or an error with `strict`."""
+    if _are_records([record]):
+        text = record_text(record, config.text_column, column, place, tally)
+        if text is None:
+            tally.add("rows_without_text", place)
+        return text
+    tally.add("broken_lines", place)
+    if config.strict:
+        reason = f"not valid JSON ({record})" if isinstance(record, Exception) else "not a JSON object"
+        raise TinyslmError(
+            f"{place} is {reason}.", "Correct or remove it, or run without strict to skip and count such records."
+        )
+    return None
+
+
+for _suffix in (LINES, ".ndjson", ".json"):
+    READERS.add(_suffix, Reader(_json_chunks, _parse_lines))
+READERS.add(RECORDS, Reader(_json_chunks, _parse_records))

@@ -25,6 +25,7 @@ class Chunk:
     first: int  # number of its first line or row, or of this piece of the text
     data: bytes = b""
     rows: tuple[tuple[int, str], ...] = ()
+    column: str = ""  # that holds the text of the rows, where they have to be parsed
     last: bool = True  # False: the document goes on in the next chunk
 
 
