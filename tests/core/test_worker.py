@@ -18,7 +18,7 @@ def worker():
 @pytest.mark.parametrize(
     ("do", "kind", "detail"),
     [
-        ("crash", "ended", "exit code -11"),
+        ("crash", "ended", "exit code -6"),
         ("raise", "ended", "exit code 0"),
         ("loop", "time", ""),
         ("fill", "memory", ""),

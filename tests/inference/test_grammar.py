@@ -45,7 +45,7 @@ def allowed(matcher) -> set[int]:
         ([], "no object"),
         ({"enum": [float("nan")]}, "not JSON"),
         ({"description": "x" * 300_000}, "characters"),
-        ({"properties": {f"p{i}": {} for i in range(2000)}}, "2001 parts"),
+        ({"properties": {f"p{i}": {} for i in range(2000)}}, "more than 1000 parts"),
         ({"const": 2**53 + 1}, "9007199254740993"),
     ],
 )

@@ -2,12 +2,13 @@
 
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.worker import Limits, Worker
-from tinyslm.inference import json_schema, vetting
+from tinyslm.inference import grammar_limits, json_schema, schema_rewriting, vetting
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.grammar_limits import longest_chain
 
@@ -60,6 +61,36 @@ def test_what_people_write_is_compiled(byte_tokenizer) -> None:
     for text in (chained(150), chained(150, "T"), "start: %json " + json.dumps(chained_schema(100))):
         Grammar.lark(text, byte_tokenizer)
     Grammar.json_schema(chained_schema(100), byte_tokenizer)
+
+
+@pytest.mark.parametrize("text", ['"\\', "/\\", "%json {", '%json {"', "%json", "a\n", '"a" ', "r: r\n"])
+def test_the_limits_are_checked_in_time_proportional_to_the_text(text) -> None:
+    """A check that is quadratic in 260,000 characters would not end within the tests' time."""
+    with suppress(TinyslmError):
+        grammar_limits.check_lark("start: " + text * (260_000 // len(text)))
+
+
+def test_lists_of_names_do_not_multiply_without_a_limit(byte_tokenizer) -> None:
+    schema: dict = {"type": "string"}
+    for _ in range(10):
+        schema = {"type": "object", "propertyNames": {"enum": ["a", "b", "c", "d"]}, "additionalProperties": schema}
+    with pytest.raises(TinyslmError, match="more than 5000 parts"):
+        Grammar.json_schema(schema, byte_tokenizer)
+    long = {"propertyNames": {"enum": [f"k{number}" for number in range(500)]}}
+    with pytest.raises(TinyslmError, match="characters once lists"):
+        Grammar.json_schema({**long, "additionalProperties": {"enum": ["x" * 9_000]}}, byte_tokenizer)
+
+
+def test_alternatives_are_compared_in_so_many_steps(monkeypatch) -> None:
+    names = [f"k{number}" for number in range(300)]
+    node = {"type": "object", "properties": {name: {"$ref": "#/$defs/node"} for name in names}, "required": names}
+    listed = [{"enum": [*range(number * 500, number * 500 + 500)]} for number in range(50)]
+    asked = []
+    kinds = schema_rewriting._kinds
+    monkeypatch.setattr(schema_rewriting, "_kinds", lambda part: asked.append(1) or kinds(part))
+    for options in ([{"$ref": "#/$defs/node"}] * 2, listed):
+        schema_rewriting.rewritten({"oneOf": options, "$defs": {"node": node}})
+    assert len(asked) <= 4 * schema_rewriting._MOST_COMPARED
 
 
 @pytest.mark.parametrize("order", ["forward", "backward", "shuffled"])

@@ -54,6 +54,7 @@ def error_of(response: httpx.Response) -> dict:
         ({"messages": [{"role": "user"}] * 16_385}, "messages", "at most 16,384."),
         ({"response_format": {"type": "choice", "choices": ["a"] * 10_001}}, "response_format", "at most 10,000."),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
+        ({"model": "tiny" * 100}, "model", "model has 400 characters. Give at most 256."),
         ({"n": 2**10 + 1}, "n", "less than or equal to 1024"),
         ({"response_format": {"type": "jpeg"}}, "response_format", "json_schema"),
         ({"response_format": {"type": "regex", "pattern": "(a"}}, "response_format", "regular expression"),

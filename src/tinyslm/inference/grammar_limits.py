@@ -23,7 +23,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 _TOKEN = re.compile(
     r"""
-      (?P<passed> "(?:[^"\\\n]|\\.)*" | //[^\n]* | /(?:[^/\\\n]|\\.)+/ )
+      (?P<passed> "(?:[^"\\\n]|\\.)*"? | //[^\n]* | /(?:[^/\\\n]|\\.)+/? )  # closed or not: each is read once
     | (?P<json> %json\s*(?=[{]) )
     | ^[ \t]*[!?]*(?P<defined> [A-Za-z_][\w-]* )(?:::[^\n:]*)?(?:\s*\{[^}\n]*\})?(?:\s*\[[^\]\n]*\])?(?:\.-?\d+)?\s*:
     | (?P<used> [A-Za-z_][\w-]* )
@@ -119,6 +119,6 @@ def _check_json(text: str, place: int) -> int:
             "A %json of the Lark grammar is nested too deep.", "Name parts with $defs and $ref."
         ) from None
     except ValueError:
-        return place  # the parser says what is wrong with it
+        return len(text)  # the parser refuses it, and says why
     check_schema_levels(schema, "A %json of the Lark grammar")
     return end

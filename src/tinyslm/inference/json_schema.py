@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,6 +20,8 @@ from tinyslm.inference.schema_rewriting import LISTS, MAPS, SCHEMAS, rewritten
 LARGEST = 1 << 18  # characters as JSON
 DEEPEST = 64  # levels of lists and objects
 MOST_PARTS = 1_000  # schemas within the schema: compiling takes time with their number
+MOST_REWRITTEN = 5_000  # of them, where each listed name has got the schema of its values
+LONGEST_REWRITTEN = 1 << 20  # characters then
 
 _VALUES = {
     *("type", "const", "enum", "$ref", "required"),
@@ -60,16 +63,25 @@ def check_schema(schema: object) -> dict[str, Any]:
     if not isinstance(schema, Mapping):
         raise TinyslmError(f"The JSON schema is no object but {schema!r:.80}.", 'Give one such as {"type": "object"}.')
     check_size(schema)
-    count = sum(1 for _ in _parts(schema, "#"))
-    if count > MOST_PARTS:
-        raise TinyslmError(f"The JSON schema has {count} parts.", f"Use one of at most {MOST_PARTS}.")
+    _check_count(schema, MOST_PARTS)
     schema = rewritten(schema)
+    _check_count(schema, MOST_REWRITTEN)
+    if len(json.dumps(schema)) > LONGEST_REWRITTEN:
+        raise TinyslmError(
+            f"The JSON schema has more than {LONGEST_REWRITTEN:,} characters once lists of names are written out.",
+            "List fewer names, or give their values a smaller schema.",
+        )
     parts = dict(_parts(schema, "#"))
     for place, part in parts.items():
         _check_part(place, part)
     if any("$ref" in part for part in parts.values() if isinstance(part, Mapping)):
         _check_ends(parts)
     return schema
+
+
+def _check_count(schema: Mapping[str, Any], most: int) -> None:
+    if sum(1 for _ in islice(_parts(schema, "#"), most + 1)) > most:
+        raise TinyslmError(f"The JSON schema has more than {most} parts.", "Use fewer, or name them with $defs.")
 
 
 def check_size(schema: Mapping[str, Any]) -> None:

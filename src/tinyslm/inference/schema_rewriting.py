@@ -48,6 +48,7 @@ _DEEP = 4  # levels of objects in which alternatives are compared
 _MANY = 50  # alternatives are compared in pairs
 _MOST_NAMES = 500  # that are listed, each with its schema
 _FEW = 4  # values of which all arrays without repetition are listed: 65 of four
+_MOST_COMPARED = 50_000  # schemas and listed values: objects that refer to themselves can be compared in 300 ** 4 ways
 
 
 def rewritten(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,6 +61,7 @@ class _Rewriting:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
         self._moves = "/oneOf/" not in json.dumps(list(_references(root)))
+        self._left = _MOST_COMPARED
 
     def part(self, part: Any) -> Any:
         if not isinstance(part, Mapping):
@@ -134,8 +136,11 @@ class _Rewriting:
         return all(self._disjoint(one, other, _DEEP) for one, other in combinations(options, 2))
 
     def _disjoint(self, one: Any, other: Any, levels: int) -> bool:
-        """Whether it is plain that no value is valid under both."""
+        """Whether it is plain that no value is valid under both; without an answer, it is not plain."""
         one, other = self._target(one), self._target(other)
+        self._left -= 1 + _listed(one) + _listed(other)
+        if self._left < 0:
+            return False
         if not isinstance(one, Mapping) or not isinstance(other, Mapping) or not levels:
             return False
         values = _values(one), _values(other)
@@ -160,6 +165,12 @@ class _Rewriting:
                 name = step.replace("~1", "/").replace("~0", "~")
                 part = part.get(name) if isinstance(part, Mapping) else None
         return part
+
+
+def _listed(part: Any) -> int:
+    """How many values a schema lists."""
+    values = part.get("enum") if isinstance(part, Mapping) else None
+    return len(values) if isinstance(values, list) else 0
 
 
 def _references(value: Any) -> Iterator[Any]:

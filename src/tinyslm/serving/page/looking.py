@@ -16,7 +16,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.engine import Engine
 from tinyslm.serving.errors import full
 from tinyslm.serving.prompting import template_messages
-from tinyslm.serving.shapes.body import Body, Token
+from tinyslm.serving.shapes.body import Body, ModelName, Token
 from tinyslm.serving.shapes.chat import MOST_MESSAGES, MOST_TOOLS, Message, Tool
 from tinyslm.serving.wire import Json
 
@@ -33,7 +33,7 @@ DECIMALS = 4  # of attention, which may be a hundred thousand numbers
 class LookBody(Body):
     """A text, or a conversation, to be looked at."""
 
-    model: str = Field(description="Name of a model, as /v1/models lists them.")
+    model: ModelName
     text: str | None = Field(default=None, description="The text.")
     messages: list[Message] | None = Field(
         default=None, min_length=1, max_length=MOST_MESSAGES, description="The conversation."
@@ -53,7 +53,7 @@ class LookBody(Body):
 class AttentionBody(Body):
     """Tokens that were looked at, and a head."""
 
-    model: str = Field(description="Name of a model, as /v1/models lists them.")
+    model: ModelName
     ids: list[Token] = Field(min_length=1, max_length=2**14, description="The tokens, as /look gave them.")
     layer: int = Field(ge=0, le=2**16, description="Which layer, from 0 on.")
     head: int | None = Field(default=None, ge=0, le=2**16, description="Which head, from 0 on; none: the mean of all.")

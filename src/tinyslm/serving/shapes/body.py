@@ -16,6 +16,7 @@ from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
 
 Count = Annotated[int, Field(ge=1, le=2**31)]
 Token = Annotated[int, Field(ge=0, le=2**31)]
+ModelName = Annotated[str, Field(max_length=256, description="Name of a model, as /v1/models lists them.")]
 Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 Anything = Any
 
@@ -82,7 +83,7 @@ class Body(BaseModel):
 class Sampled(Body):
     """A body that asks for text to be drawn."""
 
-    model: str = Field(description="Name of a model, as /v1/models lists them.")
+    model: ModelName
     stream: bool = Field(default=False, description="Send the text piece by piece, as server-sent events.")
     temperature: Number | None = Field(
         default=None, ge=0, le=100, description="0: always the likeliest token. None here and below: the model's own."

@@ -7,17 +7,15 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinyslm.serving.shapes.body import Anything, Body, Token
+from tinyslm.serving.shapes.body import Anything, Body, ModelName, Token
 from tinyslm.serving.shapes.chat import MOST_MESSAGES, MOST_TOOLS, Message, Tool
 from tinyslm.serving.shapes.completions import Ids
-
-Model = Field(description="Name of a model, as /v1/models lists them.")
 
 
 class EmbeddingBody(Body):
     """Texts to be turned into vectors."""
 
-    model: str = Model
+    model: ModelName
     input: str | Ids | list[str] | list[Ids] = Field(description="One text or several, or token ids.")
     encoding_format: Literal["float", "base64"] = "float"
     user: Anything = Field(default=None, description="Not read.")
@@ -36,7 +34,7 @@ class EmbeddingBody(Body):
 class TokenizeBody(Body):
     """A text or a conversation to be turned into token ids."""
 
-    model: str = Model
+    model: ModelName
     prompt: str | None = Field(default=None, description="The text.")
     messages: list[Message] | None = Field(
         default=None, min_length=1, max_length=MOST_MESSAGES, description="The conversation."
@@ -57,5 +55,5 @@ class TokenizeBody(Body):
 class DetokenizeBody(Body):
     """Token ids to be turned into text."""
 
-    model: str = Model
+    model: ModelName
     tokens: list[Token] = Field(max_length=2**20, description="The ids.")
