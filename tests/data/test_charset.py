@@ -92,6 +92,13 @@ def test_stray_bytes_in_utf8_are_counted_and_named():
         read("Größe, Äpfel und Öl\nschön\n".encode() + b"caf\xe9 \xff\n", strict=True)
 
 
+@pytest.mark.parametrize("end", ["", " ", "\n"])
+def test_the_last_character_counts_too(end):
+    assert read(f"An old café{end}".encode("cp1252")) == (f"An old café{end}", read(b"caf\xe9 ")[1])
+    assert counted(read(f"An old café{end}".encode())[1]) == {}
+    assert counted(read("Größe in Köln, caf".encode() + b"\xc3")[1]) == {"undecodable_bytes": 1}
+
+
 def test_replacement_characters_of_the_writer_are_not_counted():
     assert counted(read("a \ufffd b".encode() + b"\xc3")[1]) == {"undecodable_bytes": 1}
     assert counted(read("a \ufffd b".encode())[1]) == {}

@@ -75,7 +75,7 @@ def looks_binary(head: bytes) -> bool:
     if head.startswith(_BINARY) or head.startswith(_TAR[1], _TAR[0]):
         return True
     strange = len(head) - len(head.translate(None, _NOT_TEXT))
-    return strange * (10 if _utf8_sequences(head)[1] == 0 else 50) > len(head)
+    return strange * (10 if _utf8_sequences(head, whole=False)[1] == 0 else 50) > len(head)
 
 
 def wide_encoding(head: bytes) -> str:
@@ -107,10 +107,12 @@ def _is_prose(text: str) -> bool:
     return odd * 50 <= len(text) and any(character.isspace() for character in text)
 
 
-def _utf8_sequences(data: bytes) -> tuple[int, int]:
-    """How many characters of several bytes `data` has as UTF-8, and how many bytes that fit nowhere."""
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    text = decoder.decode(data)  # a character cut at the end is none that is wrong
+def _utf8_sequences(data: bytes, *, whole: bool) -> tuple[int, int]:
+    """How many characters of several bytes `data` has as UTF-8, and how many bytes that fit nowhere.
+
+    whole: nothing follows, so that the last character cannot have been cut.
+    """
+    text = codecs.getincrementaldecoder("utf-8")("replace").decode(data, whole)
     if text.isascii():
         return 0, 0
     bad = text.count("\ufffd") - data.count("\ufffd".encode())
@@ -169,9 +171,9 @@ class _Utf8(Iterator[bytes]):
 
     def _decide(self, block: bytes) -> bytes:
         """Find the encoding by the first block that is not all ASCII, longer where little of it is left to look at."""
-        if block[: BLOCK // 2].isascii():
-            block += self._raw.read(BLOCK)
-        sequences, bad = _utf8_sequences(block)
+        more = self._raw.read(BLOCK) if block[: BLOCK // 2].isascii() else b""
+        sequences, bad = _utf8_sequences(block + more, whole=len(more or block) < BLOCK)
+        block += more
         if sequences >= bad:
             self._use("utf-8")
             if self._given and codecs.lookup(self._given).name != "utf-8" and sequences:

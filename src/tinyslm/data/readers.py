@@ -46,15 +46,6 @@ def reader_for(suffix: str) -> Reader:
     return READERS[suffix if suffix in READERS else TEXT]
 
 
-def decode(data: bytes, place: str, tally: Tally) -> str:
-    """UTF-8 to text; what is not UTF-8 becomes U+FFFD and is counted."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        tally.add("invalid_utf8", place)
-        return data.decode(errors="replace")
-
-
 def _text_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
     source = opened.source
     for number, (piece, last) in enumerate(pieces_of_stream(opened.utf8(config, tally))):
