@@ -77,6 +77,7 @@ def commands(data: Path) -> dict[str, list[str]]:
         "quantization": ["quantization.py", "--data", stories],
         "engines": ["engines.py"],
         "structured": ["structured.py", "--data", stories],
+        "tool calls": ["tool_calls.py"],
         "server overhead": ["server_overhead.py"],
         "server load": ["server_load.py", "--minutes", "5"],
         "server fuzz": ["server_fuzz.py", "--cases", "10000"],

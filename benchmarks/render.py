@@ -5,7 +5,17 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import render_training
-from render_engine import Row, engines, server_fuzz, server_load, server_overhead, spread, structured
+from render_engine import (
+    Row,
+    engines,
+    server_fuzz,
+    server_load,
+    server_overhead,
+    spread,
+    structured,
+    tool_calls,
+    tool_calls_before,
+)
 from render_training import WITHOUT
 
 TOP = """# Results
@@ -196,6 +206,8 @@ ROWS: dict[str, Callable[[Any], list[Row]]] = {
     "quantization of SmolLM2": quantization,
     "engines": engines,
     "structured": structured,
+    "tool calls": tool_calls,
+    "tool calls before": tool_calls_before,
     "server overhead": server_overhead,
     "server load": server_load,
     "server fuzz": server_fuzz,

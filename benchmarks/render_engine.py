@@ -86,6 +86,27 @@ PARTS = {
 }
 
 
+def tool_calls(result: Any) -> list[Row]:
+    ways = {"one": "one call required", "list": "one or more calls required", "auto": "calls or text"}
+    what = f"tool calls of SmolLM2-135M-Instruct, {result['requests']} requests, {result['tools']} tools"
+    rows: list[Row] = []
+    for way, said in ways.items():
+        if found := result.get(way):
+            right, name = _share(found["right_call"]), _share(found["right_name"])
+            figure = f"right name and arguments: {right}; right name: {name}; {found['tokens']:,} tokens"
+            rows.append((f"{what}, {said}", figure, ""))
+    return rows
+
+
+def _share(found: Any) -> str:
+    low, high = (100 * limit for limit in found["interval"])
+    return f"{found['count']} ({low:.0f} to {high:.0f} %)"
+
+
+def tool_calls_before(result: Any) -> list[Row]:
+    return [(f"{what}: before objects were closed", figure, target) for what, figure, target in tool_calls(result)]
+
+
 def structured(result: Any) -> list[Row]:
     model = f"{result['parameters'] / 1e6:.1f}M parameters"
     rows: list[Row] = [
