@@ -39,7 +39,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {"tinyslm": [], "transformers.generate": []}
     for number in range(arguments.rounds + 1):
         start = time.perf_counter()
-        mine = engine.complete(PROMPT, SamplingSettings(max_tokens=NEW, temperature=0))[0]
+        mine = engine.complete(PROMPT, SamplingSettings(max_tokens=NEW, temperature=0), heal=False)[0]
         middle = time.perf_counter()
         with torch.inference_mode():
             other = peer.generate(ids, max_new_tokens=NEW, do_sample=False, eos_token_id=None, pad_token_id=0)

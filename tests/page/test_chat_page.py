@@ -73,6 +73,15 @@ def test_a_new_chat_ends_the_answer_under_way(page, model) -> None:
     assert page.ask("Hello").inner_text().count("Nothing to say.") == 1
 
 
+def test_empty_settings_show_what_is_usual_for_the_model(page, model) -> None:
+    page.ask("Hello")
+    assert model.requests[-1].settings.temperature == 0.7
+    page.get_by_role("button", name="Settings").click()
+    expect(page.get_by_label("Temperature")).to_have_attribute("placeholder", "0.7")
+    expect(page.get_by_label("Min p")).to_have_attribute("placeholder", "0.05")
+    expect(page.get_by_label("Temperature")).to_have_value("")
+
+
 def test_settings_reach_the_model(page, model) -> None:
     settings(page, Temperature="0.25", Top_p="0.9", Top_k="7", Most_tokens="33", Seed="12", System_message="Be brief.")
     page.ask("Hello")

@@ -35,6 +35,17 @@ def test_openai_parses_what_was_asked_for(running) -> None:
     assert isinstance(answer.output_parsed, Beetle)
 
 
+def test_models_tell_how_their_text_is_usually_drawn(running) -> None:
+    usual = {"temperature": 0.7, "top_k": 0, "top_p": 1.0, "min_p": 0.05, "repetition_penalty": 1.0}
+    running.client.completions.create(model="tiny", prompt="a", max_tokens=1)  # it is loaded now
+    with running.http() as http:
+        assert http.get("/v1/models/tiny").json()["sampling"] == usual
+    answer = running.client.responses.create(model="tiny", input="a", max_output_tokens=1)
+    assert (answer.temperature, answer.top_p) == (0.7, 1.0)
+    answer = running.client.responses.create(model="tiny", input="a", max_output_tokens=1, temperature=1, top_p=0)
+    assert (answer.temperature, answer.top_p) == (1.0, 0.0)
+
+
 def test_openai_parses_calls(running) -> None:
     tool = openai.pydantic_function_tool(Beetle, name="describe")
     answer = running.client.chat.completions.parse(

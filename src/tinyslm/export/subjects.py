@@ -120,7 +120,7 @@ class FolderSubject:
     def decode(self, ids: Sequence[int], count: int) -> int:
         """See `Subject`."""
         settings = SamplingSettings(max_tokens=count, temperature=0.0)
-        return self._engine.complete(self.tokenizer.decode(ids), settings)[0].tokens
+        return self._engine.complete(self.tokenizer.decode(ids), settings, heal=False)[0].tokens
 
 
 class RuntimeSubject:

@@ -14,7 +14,7 @@ from tinyslm.serving.wire import Json
 
 router = APIRouter()
 
-_DRAWN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "max_tokens")
+_DRAWN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 """Settings that are told with a model, as they are where a request says nothing."""
 
 
