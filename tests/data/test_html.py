@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.data import html, page_text
 from tinyslm.data.config import DataConfig
 from tinyslm.data.html import _trafilatura, decode_page
@@ -228,3 +229,5 @@ def test_a_page_longer_than_a_record_may_be_is_skipped_and_named(tmp_path):
     (tmp_path / "b.html.gz").write_bytes(gzip.compress(b"<p>" + b"x" * 100_000))
     assert texts(tmp_path, told, max_record_bytes=10_000) == ["short"]
     assert told == [f"1 records longer than --data.max_record_bytes were skipped: {tmp_path / 'b.html.gz'}."]
+    with pytest.raises(TinyslmError, match=r"b.html.gz is longer than a record may be \(10000 bytes\)"):
+        texts(tmp_path / "b.html.gz", max_record_bytes=10_000)

@@ -92,6 +92,9 @@ def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chun
             yield chunk
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ZstdError) as error:
         raise unreadable(source.name, error) from error
+    if empty and source.named and tally.counts["long_records"]:
+        what = f"{source.name} is longer than a record may be ({config.max_record_bytes} bytes)."
+        raise TinyslmError(what, "Allow more: --data.max_record_bytes")
     if empty and source.named:
         what = "is not text" if tally.counts["binary_files"] else "has no text in it"
         raise TinyslmError(f"{source.name} {what}.", "Leave it out, or give another file.")
