@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.worker import Limits, Worker
+from tinyslm.core.worker import NO_REPLY, Limits, Worker, WorkerError
 from tinyslm.inference import grammar_limits, json_schema, schema_rewriting, vetting
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.grammar_limits import longest_chain
@@ -156,6 +156,20 @@ def test_a_grammar_seen_before_costs_nothing(byte_tokenizer, worker, monkeypatch
             Grammar.regex("[0-9]+", byte_tokenizer)
     Grammar.regex("[a-z]+", byte_tokenizer)
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("detail", [NO_REPLY, "exit code -9"])
+def test_what_a_busy_machine_did_not_compile_is_tried_again(byte_tokenizer, worker, monkeypatch, detail) -> None:
+    def fail(request):
+        raise WorkerError("time", detail)
+
+    with vetting.from_outside():
+        with monkeypatch.context() as busy:
+            busy.setattr(worker, "ask", fail)
+            with pytest.raises(TinyslmError, match="takes more than"):
+                Grammar.regex("[0-9]+", byte_tokenizer)
+        monkeypatch.setattr(worker, "ask", lambda request: {})
+        Grammar.regex("[0-9]+", byte_tokenizer)
 
 
 def test_what_is_compiled_at_home_is_not_vetted(byte_tokenizer, worker) -> None:

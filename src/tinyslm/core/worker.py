@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 _PASSED_ON = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
+NO_REPLY = "no reply"  # within `wait_seconds`: the detail of a failure that another try may not have
 _MEMORY_REPLY = {"worker_failed": "memory"}
 
 Failure = Literal["time", "memory", "ended", "reply"]
@@ -90,7 +91,7 @@ class Worker:
                 reply = json.loads(_receive(connection, time.monotonic() + self.limits.wait_seconds, self.limits.reply))
             except TimeoutError:
                 self._end()
-                raise WorkerError("time") from None
+                raise WorkerError("time", NO_REPLY) from None
             except ValueError:
                 self._end()
                 raise WorkerError("reply", f"more than {self.limits.reply} bytes") from None

@@ -8,6 +8,7 @@ of a grammar is remembered by its hash.
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ from contextvars import ContextVar
 from hashlib import sha256
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.worker import Limits, Worker, WorkerError
+from tinyslm.core.worker import NO_REPLY, Limits, Worker, WorkerError
 
 CPU_SECONDS = 1  # rounded up to the next second; grammars that people write take milliseconds
 MEMORY = 1 << 30  # bytes of address space
@@ -31,6 +32,9 @@ _FAILED = {
     "ended": "makes the grammar library crash",
     "reply": "makes the grammar library fail",
 }
+
+_PASSING = (NO_REPLY, f"exit code {-signal.SIGKILL}")
+"""How the worker process fails on a machine that is too busy, or out of memory, whatever the grammar."""
 
 _outside: ContextVar[bool] = ContextVar("outside", default=False)
 
@@ -70,7 +74,10 @@ def _try_out(source: str, what: str, vocab_size: int, special_ids: Mapping[str, 
     try:
         reply = WORKER.ask(request)
     except WorkerError as error:
-        return f"{what} {_FAILED[error.kind]}.", "Make it smaller or simpler."
+        refusal = f"{what} {_FAILED[error.kind]}.", "Make it smaller or simpler."
+        if error.detail in _PASSING:
+            raise TinyslmError(*refusal) from None  # not remembered
+        return refusal
     return (str(reply["problem"]), str(reply["remedy"])) if reply else ()
 
 
