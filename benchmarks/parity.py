@@ -23,7 +23,7 @@ from tinyslm.model.families import FAMILIES
 from tinyslm.model.folder import save_model
 
 SMALL = {"vocab_size": 320, "dim": 64, "depth": 6, "heads": 4, "context": 64}
-WINDOWED = ("mistral", "gemma3", "phi3", "gpt_neo")
+WINDOWED = ("mistral", "olmo3", "gemma2", "gemma3", "phi3", "gpt_neo")
 LENGTH = 48
 BLOCKS = LENGTH // 16
 

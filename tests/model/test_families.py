@@ -54,6 +54,14 @@ OURS: dict[str, dict[str, Any]] = {
     },
     "granitemoehybrid without positions": {"dim": 96, "unrotated_layers": (0, 1, 2), "tied": True},
     "olmo2": {"kv_heads": 2},
+    "olmo3": {"depth": 5, "window": 8, "kv_heads": 2, "rope_scaling": YARN},
+    "olmo3 no window": {"window": 0, "rope_theta": 3e4},
+    "gemma2": {"depth": 4, "window": 8, "head_dim": 24, "kv_heads": 1},
+    "gemma2 strongly capped": {
+        "window": 8, "window_layers": (1,), "attention_cap": 1.5, "logit_cap": 5.0, "attention_scale": 0.125,
+        "tied": False,
+    },
+    "gemma2 not capped": {"attention_cap": 0.0, "logit_cap": 0.0, "window": 0},
     "gemma3": {"depth": 7, "window": 8, "head_dim": 24, "kv_heads": 1},
     "gemma3 capped, scaled": {
         "window": 8, "window_layers": (0, 2), "logit_cap": 5.0, "attention_scale": 0.125,
@@ -109,6 +117,21 @@ THEIRS: dict[str, dict[str, Any]] = {
     },
     "GraniteMoeHybrid without positions": {"attention_bias": True, "layer_types": ["attention", "attention"]},
     "Olmo2": {},
+    "Olmo3": {"sliding_window": 8, "num_hidden_layers": 5, "rope_scaling": {
+        "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 12, "attention_factor": 1.2,
+    }},
+    "Olmo3 bases": {"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"], "rope_parameters": {
+        "full_attention": {"rope_type": "default", "rope_theta": 3e3},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 2e2},
+    }},
+    "Gemma2": {
+        "num_hidden_layers": 3, "head_dim": 24, "sliding_window": 8, "query_pre_attn_scalar": 20,
+        "attn_logit_softcapping": 2.0, "final_logit_softcapping": 4.0,
+    },
+    "Gemma2 not capped": {
+        "head_dim": 16, "sliding_window": 8, "attn_logit_softcapping": None, "final_logit_softcapping": None,
+        "layer_types": ["full_attention", "sliding_attention"],
+    },
     "Gemma3Text": {"num_hidden_layers": 7, "head_dim": 24, "sliding_window": 8, "query_pre_attn_scalar": 20},
     "Gemma3Text capped": {
         "head_dim": 16, "sliding_window": 8, "final_logit_softcapping": 4.0,
@@ -268,7 +291,10 @@ def test_their_config_and_weights_survive_a_round_trip(case: str, tmp_path: Path
     for key in before.keys() - general:
         told = getattr(again.config, key) if hasattr(again.config, key) else after.get(key)
         if key == "rope_parameters":  # with what was left to the defaults
-            told = {name: told[name] for name in before[key]}
+            told = {
+                name: {inner: told[name][inner] for inner in was} if isinstance(was, dict) else told[name]
+                for name, was in before[key].items()
+            }
         assert told == before[key], key
 
 

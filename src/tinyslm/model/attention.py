@@ -85,18 +85,34 @@ class Attention(nn.Module):
         if cache is not None:
             k_bgsk, v_bgsk = cache.extend(k_bgsk, v_bgsk)
         mask = sight.window_mask if self.windowed else sight.mask
-        return attend(q_bhtk, k_bgsk, v_bgsk, mask, self.scale).transpose(1, 2)
+        return attend(q_bhtk, k_bgsk, v_bgsk, mask, self.scale, self.config.attention_cap).transpose(1, 2)
 
     def _split(self, x_btd: Tensor) -> Tensor:
         x_bthk: Tensor = x_btd.unflatten(-1, (-1, self.config.head_dim))
         return x_bthk
 
 
-def attend(q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+def attend(
+    q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, scale: float, cap: float = 0.0
+) -> Tensor:
     """Attention of the last `t` of `s` tokens, `[b, h, t, k]`; without a mask each sees itself and all before."""
+    if cap:
+        return _capped(q_bhtk, k_bgsk, v_bgsk, mask, scale, cap)
     groups = q_bhtk.shape[1] // k_bgsk.shape[1]
     t, s = q_bhtk.shape[2], k_bgsk.shape[2]
     if mask is None and t > 1:
         assert t == s, "a past needs a mask"
         return causal_attention(q_bhtk, k_bgsk, v_bgsk, scale)
     return F.scaled_dot_product_attention(q_bhtk, k_bgsk, v_bgsk, attn_mask=mask, scale=scale, enable_gqa=groups > 1)
+
+
+def _capped(q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
+    """Attention whose products are bent, cap * tanh(product / cap), which no fused kernel computes (Gemma 2)."""
+    groups, t, s = q_bhtk.shape[1] // k_bgsk.shape[1], q_bhtk.shape[2], k_bgsk.shape[2]
+    k_bhsk, v_bhsk = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k_bgsk, v_bgsk))
+    scores_bhts = torch.tanh(q_bhtk @ k_bhsk.transpose(2, 3) * (scale / cap)) * cap
+    if mask is None:
+        assert t in (1, s), "a past needs a mask"
+        mask = torch.ones(t, s, dtype=torch.bool, device=q_bhtk.device).tril(s - t)
+    weights_bhts = scores_bhts.float().masked_fill(~mask, float("-inf")).softmax(-1)
+    return weights_bhts.to(v_bhsk.dtype) @ v_bhsk

@@ -70,8 +70,8 @@ class ModelConfig(Section):
 
     family: str = Field(
         default="qwen3",
-        description="Architecture: qwen3, llama, mistral, qwen2, smollm3, granite, granitemoehybrid, olmo2, gemma3, "
-        "phi, phi3, stablelm, gpt_neox, gpt_neo, opt, gpt2 or tinyslm.",
+        description="Architecture: qwen3, llama, mistral, qwen2, smollm3, granite, granitemoehybrid, olmo2, olmo3, "
+        "gemma2, gemma3, phi, phi3, stablelm, gpt_neox, gpt_neo, opt, gpt2 or tinyslm.",
     )
     vocab_size: int = Field(default=4096, gt=0, description="Number of token ids; the tokenizer decides it.")
     dim: int = Field(default=256, gt=0, description="Width of the residual stream.")
@@ -120,6 +120,11 @@ class ModelConfig(Section):
     )
     attention_scale: float = Field(
         default=0.0, ge=0, description="What products of queries and keys are multiplied by (0: head_dim ** -0.5)."
+    )
+    attention_cap: float = Field(
+        default=0.0,
+        ge=0,
+        description="Products of queries and keys are bent to stay within plus or minus this (0: no).",
     )
     attention_bias: bool = Field(default=False, description="Biases in the query, key and value products.")
     output_bias: bool = Field(default=False, description="A bias in the attention's output product.")

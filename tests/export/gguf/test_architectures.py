@@ -105,6 +105,10 @@ def test_divisors_are_those_of_the_model() -> None:
         ("smollm3", {"unrotated_layers": (0,)}, "unrotated_layers"),
         ("gemma3", {"attention_scale": 0.1}, "attention_scale"),
         ("gemma3", {"window": 8, "window_layers": (0, 3)}, "window_layers"),
+        ("gemma2", {"attention_cap": 0}, "attention_cap"),
+        ("gemma2", {"tied": False}, "lm_head"),
+        ("gemma2", {"window": 8, "window_layers": (0, 1)}, "window_layers"),
+        ("olmo3", {"window": 8, "rope_theta": 1e4, "local_rope_theta": 1e3}, "local_rope_theta"),
         ("gpt_neox", {"attention_bias": False, "output_bias": False}, "attn_qkv.bias"),
         ("olmo2", {"attention_bias": True, "output_bias": True}, "k_proj.bias"),
     ],
@@ -130,6 +134,15 @@ def test_granite_without_positions_comes_back_as_granite_4() -> None:
     settings = architecture_of_gguf("granite").settings(metadata, {"output.weight": torch.zeros(1)})
     assert settings["family"] == "granitemoehybrid"
     assert settings["unrotated_layers"] == (0, 1, 2, 3)
+
+
+def test_olmo_with_windows_comes_back_as_olmo_3() -> None:
+    model = model_of("olmo3", window=8)
+    metadata = ARCHITECTURES["olmo3"].metadata(model.config)
+    settings = architecture_of_gguf("olmo2").settings(metadata, {"output.weight": torch.zeros(1)})
+    assert (settings["family"], settings["window_layers"]) == ("olmo3", (0, 1, 2))
+    del metadata["olmo2.attention.sliding_window"]
+    assert architecture_of_gguf("olmo2").settings(metadata, {})["family"] == "olmo2"
 
 
 def test_without_windows_the_context_is_one_window() -> None:

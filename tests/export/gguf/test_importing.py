@@ -14,7 +14,7 @@ from tinyslm.export.checks import agreement
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.gguf import GGUF
 from tinyslm.export.gguf.architectures import ARCHITECTURES
-from tinyslm.export.gguf.importing import import_gguf
+from tinyslm.export.gguf.importing import _one_for_all, import_gguf
 from tinyslm.export.gguf.llama_cpp import LlamaCpp, server
 from tinyslm.export.gguf.rope_scaling import TENSOR as ROPE_DIVISORS
 from tinyslm.export.probes import strings
@@ -104,6 +104,15 @@ def test_what_is_written_as_gguf_comes_back(family: str, tmp_path: Path, byte_to
     shared = [name for name in ours if name in theirs and "norm" not in name]
     assert all(torch.equal(ours[name], theirs[name]) for name in shared)
     assert load_tokenizer(tmp_path / "again").encode("naïve") == byte_tokenizer.encode("naïve")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "period"), [([1, 1, 1, 0, 1], 4), ([1, 0, 1, 0], 2), ([1, 0, 0], None), ([0, 1], None), ([1, 1], True)]
+)
+def test_windows_that_are_given_block_by_block_are_read_as_a_period(pattern: list[int], period: int | None) -> None:
+    values = np.array(pattern, bool)
+    found = _one_for_all(values)
+    assert found is values if period is None else found == period
 
 
 @pytest.mark.parametrize(("scheme", "dtype"), [("bf16", "bf16"), ("f16", "fp16"), ("q8_0", "fp32")])

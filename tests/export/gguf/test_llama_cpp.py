@@ -53,6 +53,8 @@ def compare(model, tokenizer, scheme, folder, texts=()):
 
 
 SETTINGS = {
+    "olmo3": {"window": 24, "depth": 4},
+    "gemma2": {"window": 24, "attention_cap": 3.0, "logit_cap": 4.0, "head_dim": 32},
     "gemma3": {"window": 24, "logit_cap": 4.0, "head_dim": 32, "depth": 7},
     "granite": {"embedding_scale": 3.0, "residual_scale": 0.5, "logit_divisor": 2.0, "attention_scale": 0.1},
     "mistral": {"window": 48},
@@ -91,6 +93,7 @@ def test_every_family_computes_the_same(family: str, tmp_path) -> None:
             "gemma3",
             {"window": 16, "depth": 3, "window_layers": (0, 2), "rope_scaling": {"kind": "linear", "factor": 4}},
         ),
+        ("olmo3", {"window": 16, "rope_scaling": {"kind": "yarn", "factor": 4.0, "original_context": 24}}),
         ("gpt_neox", {"residual": "serial", "tied": True}),
         ("granitemoehybrid", {"unrotated_layers": (0, 1, 2, 3), "attention_scale": 0.2, "tied": True}),
         ("olmo2", {"tied": True}),

@@ -33,6 +33,16 @@ CASES = {
     "granite": {"embedding_scale": 3.0, "attention_scale": 0.2, "residual_scale": 0.7, "logit_divisor": 2.0},
     "granitemoehybrid": {"unrotated_layers": (0, 1)},
     "olmo2": {},
+    "olmo3": {
+        "window": 6,
+        "window_layers": (0,),
+        "rope_scaling": {
+            "kind": "yarn",
+            "factor": 2.0,
+            "original_context": 24,
+        },
+    },
+    "gemma2": {"window": 6, "window_layers": (0,), "attention_cap": 1.5, "logit_cap": 8.0},
     "gemma3": {"window": 6, "window_layers": (0,), "local_rope_theta": 500.0, "logit_cap": 8.0},
     "phi": {},
     "phi3": {

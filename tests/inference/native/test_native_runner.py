@@ -20,6 +20,8 @@ CASES = {
     "granite": {"embedding_scale": 12.0, "attention_scale": 0.02, "residual_scale": 0.22, "logit_divisor": 8.0},
     "granitemoehybrid": {"unrotated_layers": (0, 1)},
     "olmo2": {"kv_heads": 2},
+    "olmo3": {"depth": 4, "window": 8, "kv_heads": 2, "rope_scaling": YARN},
+    "gemma2": {"depth": 2, "window": 8, "head_dim": 24, "kv_heads": 1, "attention_cap": 1.5, "logit_cap": 5.0},
     "gemma3": {"depth": 7, "window": 8, "head_dim": 24, "kv_heads": 1, "logit_cap": 5.0},
     "phi": {"feed_forward": "gelu", "rotary_share": 0.25},
     "phi3": {"window": 8, "rotary_share": 0.75},

@@ -207,6 +207,8 @@ def _effective(config: ModelConfig, name: str) -> Any:
     value = getattr(config, name)
     if name == "attention_scale":
         value = config.query_scale
+    elif name == "local_rope_theta":
+        value = value if config.window_layers else 0.0
     elif name == "rotary_share":
         value = config.rotary_dim
     elif name == "rope_scaling":

@@ -12,6 +12,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.export.gguf import tensor_names as names
 from tinyslm.export.gguf.architecture import Architecture, Settings
 from tinyslm.model.config import ModelConfig
+from tinyslm.model.families.windows import all_but_every
 
 RMS = {"norm_eps": "attention.layer_norm_rms_epsilon"}
 LAYER_NORM = {"norm_eps": "attention.layer_norm_epsilon"}
@@ -64,31 +65,68 @@ def _neox_implied(_: Settings, told: Mapping[str, Any]) -> Settings:
     return {"residual": "parallel" if told.get("use_parallel_residual", True) else "serial"}
 
 
-GEMMA3_PERIOD = 6
+GEMMA2_PERIOD, GEMMA3_PERIOD, OLMO3_PERIOD = 2, 6, 4
+GEMMA2_WINDOW = 4096
 
 
-def _gemma3_keys(config: ModelConfig) -> dict[str, Any]:
+def _window_keys(config: ModelConfig) -> dict[str, Any]:
     """The window, and how many blocks there are to one that sees everything."""
     if not config.window_layers:
         return {}
     seeing = [layer for layer in range(config.depth) if layer not in config.window_layers]
-    period = seeing[0] + 1 if seeing else max(GEMMA3_PERIOD, config.depth + 1)
-    keys: dict[str, Any] = {"attention.sliding_window": config.window, "attention.sliding_window_pattern": period}
-    return {**keys, "rope.freq_base_swa": config.local_rope_theta or config.rope_theta}
+    period = seeing[0] + 1 if seeing else config.depth + 1
+    return {"attention.sliding_window": config.window, "attention.sliding_window_pattern": period}
+
+
+def _windows(settings: Settings, told: Mapping[str, Any], period: int) -> Settings:
+    """`period`: where the file does not say it."""
+    window, period = told.get("attention.sliding_window", 0), told.get("attention.sliding_window_pattern", period)
+    return {"window": window, "window_layers": all_but_every(period, settings["depth"]) if window else ()}
+
+
+def _olmo_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
+    """OLMo 2 and 3 have one name; only the latter has windows. The base is one for all blocks."""
+    if not told.get("attention.sliding_window"):
+        return {}
+    return {"family": "olmo3", "local_rope_theta": settings["rope_theta"], **_windows(settings, told, OLMO3_PERIOD)}
+
+
+def _gemma2_keys(config: ModelConfig) -> dict[str, Any]:
+    if not config.attention_cap or not config.logit_cap:
+        raise TinyslmError(
+            "llama.cpp's architecture gemma2 always bends attention's products and logits (attention_cap, logit_cap).",
+            "Export to another format.",
+        )
+    return {"attention.sliding_window": config.window} if config.window else {}
+
+
+def _gemma2_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
+    """Caps, scales and windows as in llama.cpp's source; with 46 blocks (27B) attention's scale goes by `dim`."""
+    windows = _windows(settings, {"attention.sliding_window": GEMMA2_WINDOW, **told}, GEMMA2_PERIOD)
+    return {
+        "attention_cap": 50.0,
+        "logit_cap": 30.0,
+        **{key: settings[key] for key in ("attention_cap", "logit_cap") if key in settings},
+        "embedding_scale": settings["dim"] ** 0.5,
+        "attention_scale": (settings["dim"] // settings["heads"]) ** -0.5 if settings["depth"] == 46 else 0.0,
+        **windows,
+    }
+
+
+def _gemma3_keys(config: ModelConfig) -> dict[str, Any]:
+    base = {"rope.freq_base_swa": config.local_rope_theta or config.rope_theta} if config.window_layers else {}
+    return {**_window_keys(config), **base}
 
 
 def _gemma3_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
     """Scales are in llama.cpp's source; with 62 blocks (the 27B model) that of attention goes by `dim`."""
     dim, heads, depth = settings["dim"], settings["heads"], settings["depth"]
-    window, period = (
-        told.get("attention.sliding_window", 0),
-        told.get("attention.sliding_window_pattern", GEMMA3_PERIOD),
-    )
+    windows = _windows(settings, told, GEMMA3_PERIOD)
+    window = windows["window"]
     return {
         "embedding_scale": dim**0.5,
         "attention_scale": (dim // heads) ** -0.5 if depth == 62 else 0.0,
-        "window": window,
-        "window_layers": tuple(layer for layer in range(depth) if (layer + 1) % period) if window else (),
+        **windows,
         "local_rope_theta": told.get("rope.freq_base_swa", 10_000.0) if window else settings["rope_theta"],
     }
 
@@ -156,6 +194,23 @@ _OLMO2 = Architecture(
         *names.qk_norms(),
         *names.feed_forward(),
     ],
+    implied=_olmo_implied,
+    windows=True,
+)
+_OLMO3 = replace(_OLMO2, family="olmo3", more_keys=_window_keys)
+_GEMMA2 = Architecture(
+    family="gemma2",
+    name="gemma2",
+    keys={**RMS, "attention_cap": "attn_logit_softcapping", "logit_cap": "final_logit_softcapping"},
+    parts=[
+        *names.outer(norm="norm", output=False),
+        *names.norms(AROUND, change="norm"),
+        *names.attention(),
+        *names.feed_forward(),
+    ],
+    more_keys=_gemma2_keys,
+    implied=_gemma2_implied,
+    windows=True,
 )
 _GEMMA3 = Architecture(
     family="gemma3",
@@ -233,6 +288,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _QWEN2,
         _QWEN3,
         _OLMO2,
+        _OLMO3,
+        _GEMMA2,
         _GEMMA3,
         _PHI3,
         _PHI2,

@@ -58,6 +58,8 @@ OWN: Mapping[str, frozenset[str]] = {
     "gptneox": frozenset({"use_parallel_residual"}),
     "stablelm": frozenset({"use_parallel_residual"}),
     "gemma3": frozenset({"attention.sliding_window", "attention.sliding_window_pattern", "rope.freq_base_swa"}),
+    "gemma2": frozenset({"attention.sliding_window"}),
+    "olmo2": frozenset({"attention.sliding_window", "attention.sliding_window_pattern"}),
     "llama": frozenset({"attention.sliding_window"}),
     "phi3": frozenset({"attention.sliding_window"}),
 }
@@ -213,7 +215,10 @@ def _is_harmless(name: str, value: Value) -> bool:
 
 
 def _one_for_all(value: Value) -> Any:
-    """A value that a file gives for every block, where it is the same for all."""
+    """A value that a file gives for every block, where it is the same for all, or true for all but every n-th: n."""
+    if isinstance(value, np.ndarray) and len(value) and value.dtype == bool and value[0] and not value.all():
+        period = int(value.argmin()) + 1
+        return period if all(bool(one) == bool((i + 1) % period) for i, one in enumerate(value)) else value
     if isinstance(value, np.ndarray) and len(value) and bool((value == value[0]).all()):
         return value[0].item()
     return value

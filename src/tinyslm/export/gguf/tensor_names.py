@@ -151,15 +151,17 @@ def outer(
     norm: str = "",
     head_bias: bool = False,
     own_output: bool = False,
+    output: bool = True,
 ) -> list[Part]:
     """Embeddings, the final norm and the output product.
 
     norm: the change of norms. own_output: whether llama.cpp demands an output product even where it is the embedding.
+    output: whether it can have one that is not the embedding.
     """
     parts = [Part("token_embd.weight", ["model.embed_tokens.weight"])]
     parts += [Part("position_embd.weight", ["model.embed_positions.weight"])] if learned else []
     parts += _pair("output_norm", "model.norm", bias=layer_norm, required_bias=True, change=norm)
-    parts += [Part(OUTPUT, ["lm_head.weight"], required=own_output)]
+    parts += [Part(OUTPUT, ["lm_head.weight"], required=own_output)] if output else []
     return [*parts, Part("output.bias", ["lm_head.bias"])] if head_bias else parts
 
 

@@ -127,6 +127,7 @@ class FusedCore:
             "num_heads": config.heads,
             "kv_num_heads": config.kv_heads,
             "scale": attention.scale,
+            "softcap": config.attention_cap,
             "do_rotary": int(self._turns_itself),
             "local_window_size": config.window if attention.windowed else -1,
         }

@@ -45,11 +45,18 @@ struct View {
     const Cache& cache;
     const int32_t* table;
     int layer, head, start, stop;
-    float scale;
+    float scale, limit;  // limit: scores are bent to stay within it; 0: none
 
     const char* key(int block) const { return cache.key(layer, table[block], head); }
     const char* value(int block) const { return cache.value(layer, table[block], head); }
 };
+
+// limit * tanh(x / limit) in the place of `count` values.
+INLINE void bend(float* x, long count, float limit) {
+    const Lanes most = broadcast(limit);
+    for (long i = 0; i < count; i += LANES)  // tanh(z) = 1 - 2 / (e^2z + 1)
+        store(x + i, most - most * 2.0f / (exponential(load(x + i) / most * 2.0f) + 1.0f));
+}
 
 // Scores of the view's positions, beginning with the whole first block: [R][stride]. Hidden positions get the lowest.
 template <class Tile, int R, int T>
@@ -71,6 +78,8 @@ INLINE void score(const View& view, const typename Tile::In* q, float* scores, l
             UNROLL for (int t = 0; t < T; t++)
                 store(scores + r * stride + (block + t - first) * BLOCK, sum[r][t] * view.scale);
     }
+    if (view.limit > 0)
+        for (int r = 0; r < R; r++) bend(scores + r * stride, long(end - first) * BLOCK, view.limit);
     for (int r = 0; r < R; r++) {
         for (int i = first * BLOCK; i < view.start; i++) scores[r * stride + i - first * BLOCK] = -1e30f;
         for (int i = view.stop; i < end * BLOCK; i++) scores[r * stride + i - first * BLOCK] = -1e30f;

@@ -274,7 +274,7 @@ class _Writer:
         self.op(
             ATTEND, source=query, width=width, layer=layer, factor=module.scale,
             target="gathered" if "" in forms else "", narrow_target="gathered narrow" if " narrow" in forms else "",
-            window=config.window if module.windowed else 0,
+            window=config.window if module.windowed else 0, limit=config.attention_cap,
         )  # fmt: skip
 
     def _feed_forward(self, mlp: Any, opens: Sequence[nn.Module], source: str) -> None:

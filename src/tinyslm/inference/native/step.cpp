@@ -258,15 +258,9 @@ private:
     }
 
     void shape(const Op& op, float* x) {
-        const Lanes divisor = broadcast(op.factor), limit = broadcast(op.limit);
-        for (int i = 0; i < op.width; i += LANES) {
-            Lanes y = load(x + i) / divisor;
-            if (op.limit > 0) {  // tanh(z) = 1 - 2 / (e^2z + 1)
-                Lanes power = exponential(y / limit * 2.0f);
-                y = limit - limit * 2.0f / (power + 1.0f);
-            }
-            store(x + i, y);
-        }
+        const Lanes divisor = broadcast(op.factor);
+        for (int i = 0; i < op.width; i += LANES) store(x + i, load(x + i) / divisor);
+        if (op.limit > 0) bend(x, op.width, op.limit);
     }
 
     long all_tiles(const Op& op) const {
@@ -309,7 +303,7 @@ private:
         for (long item = piece; item < count; item += pieces) {
             const int head = item / rows.count, row = item % rows.count, stop = rows.positions[row] + 1;
             const int start = op.window ? std::max(0, stop - op.window) : 0;
-            const View view{cache, table(row), op.layer, head, start, stop, op.factor};
+            const View view{cache, table(row), op.layer, head, start, stop, op.factor, op.limit};
             const long first = long(head) * group * cache.head_dim;
             float *y = at(op.target, row), *scores = (float*)scratch[thread];
             bf16* narrow = narrow_at(op.narrow_target, row);

@@ -2,6 +2,7 @@
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.registry import Registry
+from tinyslm.model.families.gemma2 import GEMMA2
 from tinyslm.model.families.gemma3 import GEMMA3
 from tinyslm.model.families.gpt2 import GPT2
 from tinyslm.model.families.gpt_neo import GPT_NEO
@@ -11,6 +12,7 @@ from tinyslm.model.families.granitemoehybrid import GRANITE_MOE_HYBRID
 from tinyslm.model.families.llama import LLAMA
 from tinyslm.model.families.mistral import MISTRAL
 from tinyslm.model.families.olmo2 import OLMO2
+from tinyslm.model.families.olmo3 import OLMO3
 from tinyslm.model.families.opt import OPT
 from tinyslm.model.families.phi import PHI
 from tinyslm.model.families.phi3 import PHI3
@@ -23,8 +25,8 @@ from tinyslm.model.family import Family
 
 FAMILIES: Registry[Family] = Registry("family")
 for _family in (
-    QWEN3, LLAMA, MISTRAL, QWEN2, SMOLLM3, GRANITE, GRANITE_MOE_HYBRID, OLMO2, GEMMA3, PHI, PHI3, STABLELM, GPT_NEOX,
-    GPT_NEO, OPT, GPT2, TINYSLM,
+    QWEN3, LLAMA, MISTRAL, QWEN2, SMOLLM3, GRANITE, GRANITE_MOE_HYBRID, OLMO2, OLMO3, GEMMA2, GEMMA3, PHI, PHI3,
+    STABLELM, GPT_NEOX, GPT_NEO, OPT, GPT2, TINYSLM,
 ):  # fmt: skip
     FAMILIES.add(_family.name, _family)
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.model.families.llama import LLAMA
-from tinyslm.model.families.windows import layer_types, sliding_layers
+from tinyslm.model.families.windows import all_but_every, layer_types, sliding_layers
 from tinyslm.model.family import Part
 
 if TYPE_CHECKING:
@@ -15,25 +15,21 @@ PATTERN = 6
 """Every sixth block sees everything, the others a window."""
 
 
-def _windowed(depth: int, pattern: int = PATTERN) -> tuple[int, ...]:
-    return tuple(layer for layer in range(depth) if (layer + 1) % pattern)
-
-
 def _habits(dim: int, depth: int) -> dict[str, Any]:
     """Scaled embeddings, and windows in all blocks but every sixth, or the last of fewer."""
-    layers = _windowed(depth, min(PATTERN, depth))
+    layers = all_but_every(min(PATTERN, depth), depth)
     return {"embedding_scale": dim**0.5, "window": 512 if layers else 0, "window_layers": layers}
 
 
 def _read_windows(hf: Mapping[str, Any]) -> dict[str, Any]:
     depth, types = hf["num_hidden_layers"], hf.get("layer_types")
     pattern = hf.get("sliding_window_pattern", PATTERN)  # transformers overwrites what _sliding_window_pattern says
-    layers = _windowed(depth, pattern) if types is None else sliding_layers(types, depth)
+    layers = all_but_every(pattern, depth) if types is None else sliding_layers(types, depth)
     window = hf.get("sliding_window", 4096) if layers else 0
     return {"window": window or 0, "window_layers": layers if window else ()}
 
 
-def _read_scales(hf: Mapping[str, Any]) -> dict[str, Any]:
+def read_scales(hf: Mapping[str, Any]) -> dict[str, Any]:
     scalar = hf.get("query_pre_attn_scalar", 256)
     own = scalar == hf.get("head_dim", 256)
     return {
@@ -43,7 +39,7 @@ def _read_scales(hf: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _write_scales(config: "ModelConfig") -> dict[str, Any]:
+def write_scales(config: "ModelConfig") -> dict[str, Any]:
     scalar = config.query_scale**-2
     whole = abs(scalar - round(scalar)) < 1e-6
     return {
@@ -81,7 +77,7 @@ GEMMA3 = replace(
             read=_read_windows,
             write=lambda config: {"sliding_window": config.window or 4096, "layer_types": layer_types(config)},
         ),
-        Part(fields=("query_pre_attn_scalar", "final_logit_softcapping"), read=_read_scales, write=_write_scales),
+        Part(fields=("query_pre_attn_scalar", "final_logit_softcapping"), read=read_scales, write=write_scales),
     ),
     habits=_habits,
 )

@@ -27,6 +27,26 @@ def layer_types(config: "ModelConfig") -> list[str]:
     return [SLIDING if layer in config.window_layers else FULL for layer in range(config.depth)]
 
 
+def all_but_every(period: int, depth: int) -> tuple[int, ...]:
+    """The numbers of all blocks but every `period`-th one."""
+    return tuple(layer for layer in range(depth) if (layer + 1) % period)
+
+
+def window_but_every(period: int) -> Part:
+    """Windows in all blocks but every `period`-th one, or as `layer_types` says."""
+
+    def read(hf: Mapping[str, Any]) -> dict[str, Any]:
+        depth, types = hf["num_hidden_layers"], hf.get("layer_types")
+        layers = all_but_every(period, depth) if types is None else sliding_layers(types, depth)
+        window = (hf.get("sliding_window", 4096) or 0) if layers else 0
+        return {"window": window, "window_layers": layers if window else ()}
+
+    def write(config: "ModelConfig") -> dict[str, Any]:
+        return {"sliding_window": config.window or 4096, "layer_types": layer_types(config)}
+
+    return Part(fields=("sliding_window", "layer_types"), read=read, write=write)
+
+
 def window_everywhere(absent: int) -> Part:
     """Mistral's way: every block, or none. `absent`: the window where a `config.json` does not say."""
 
