@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tinyslm.agents.tool import ToolError
 from tinyslm.agents.tools.calculator import calculate, calculator
+from tinyslm.inference.tool_calls import tools_grammar
 
 
 @pytest.mark.parametrize(
@@ -158,3 +159,13 @@ def test_no_text_does_harm(expression):
 
 def test_it_is_a_tool():
     assert calculator.call(**calculator.check({"expression": "2+2"})) == "4"
+
+
+def test_an_expression_that_a_model_writes_ends_before_the_call_does(agent_tokenizer):
+    matcher = tools_grammar([calculator.schema()], "required", False, agent_tokenizer).matcher()
+    start = '<tool_call>\n{"name":"calculator","arguments":{"expression":"17 × 23'
+    for end, taken in (("}}", 0), (" = 391", 1), ('"}}\n</tool_call>', 16)):
+        place = matcher.copy()
+        assert place.take(list(start.encode())) == len(start.encode())
+        assert place.take(list(end.encode())) == taken
+    assert place.finished

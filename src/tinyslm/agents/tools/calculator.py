@@ -17,6 +17,9 @@ import math
 import operator
 from collections.abc import Callable
 from fractions import Fraction
+from typing import Annotated
+
+from pydantic import Field
 
 from tinyslm.agents.tool import ToolError, tool
 from tinyslm.agents.tools.expressions import Kind, Token, tokens_of, unexpected
@@ -24,6 +27,8 @@ from tinyslm.agents.tools.expressions import Kind, Token, tokens_of, unexpected
 LONGEST = 500  # characters
 DEEPEST = 50  # brackets within brackets, signs before signs, powers of powers
 MOST_BITS = 4_096  # of a numerator or a denominator: some 1,200 digits
+SIGNS = "^[0-9A-Za-z+*/%^().,π×·÷−_ -]+$"
+"""What a model may write as an expression: without brackets of JSON, in which small models lose its end."""
 _LARGEST_EXPONENT = 308  # of ten, as a number is written
 
 Number = Fraction | float
@@ -39,7 +44,7 @@ _CONSTANTS = {"pi": math.pi, "π": math.pi, "e": math.e}
 
 
 @tool
-def calculator(expression: str) -> str:
+def calculator(expression: Annotated[str, Field(pattern=SIGNS)]) -> str:
     """Work out an arithmetic expression.
 
     Args:
