@@ -23,7 +23,7 @@ PUBLISHED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "publ
 LLAMA, NEOX, GEMMA = "TinyLlama/TinyLlama-1.1B-Chat-v1.0", "EleutherAI/pythia-14m", "google/gemma-3-1b-it"
 GPT2, OPT, TINY = "openai-community/gpt2", "facebook/opt-125m", "roneneldan/TinyStories-33M"
 STABLE = "stabilityai/stablelm-2-1_6b"
-ABSENT = object()
+ABSENT = "(left out)"
 LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 3e3}
 CONTRADICTORY: dict[str, tuple[str, dict[str, Any]]] = {
     "neox, two bases": (NEOX, {"rotary_emb_base": 500, "rope_theta": 9e4}),

@@ -83,6 +83,8 @@ class _Search:
             path += self._forced(here)
             if here.is_accepting():
                 return path
+            if len(path) > _LONGEST:
+                return None
             allowed = self._allowed(here)
             if (rest := self._rest(here, allowed)) is not None:
                 return path + rest
@@ -101,16 +103,18 @@ class _Search:
         for _ in range(_MOST_PLACES):
             if not waiting:
                 return None
-            length, _, path, here = heapq.heappop(waiting)
+            _, _, path, here = heapq.heappop(waiting)
             if here is None:
                 return path
             path = path + self._forced(here)
             if here.is_accepting():
                 heapq.heappush(waiting, (len(path), next(ties), path, None))
                 continue
+            if len(path) > longest:
+                continue
             allowed = self._allowed(here)
             key = len(path), allowed.tobytes()
-            if key in seen or length > longest:
+            if key in seen:
                 continue
             seen.add(key)
             if (rest := self._rest(here, allowed)) is not None:

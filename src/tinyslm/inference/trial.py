@@ -1,4 +1,8 @@
-"""What the worker process does with a grammar from outside: compile it as the engine will, and follow some steps."""
+"""What the worker process does with a grammar from outside: compile it as the engine will, and take some steps.
+
+A step is what the engine does for each token, the search for a text's end included, so that a grammar whose steps are
+slow is found here.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +39,13 @@ def answer(request: Mapping[str, Any]) -> dict[str, str]:
 def _walk(matcher: Matcher, chance: random.Random) -> None:
     """Write a text at random, as far as it goes."""
     row = np.zeros(-(-matcher.grammar.vocab_size // 32), np.uint32)
-    for _ in range(STEPS):
+    for left in range(STEPS, 0, -1):
         matcher.allow(row)
         allowed = np.flatnonzero(unpacked(row, matcher.grammar.vocab_size))
-        if not len(allowed) or not matcher.take([int(chance.choice(allowed))]) or matcher.finished:
+        if not len(allowed):
+            return
+        token = matcher.settle(int(chance.choice(allowed)), left)
+        if not matcher.take([token]) or matcher.finished:
             return
 
 
