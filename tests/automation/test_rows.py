@@ -49,7 +49,7 @@ def test_a_quote_that_is_not_closed_is_a_problem_of_its_row(tmp_path):
     path.write_text('id,text\n1,"one"\n2,"two\n3,"three"\n4,"fo""ur\nor, so"\n')
     assert read(path) == [
         (1, {"id": "1", "text": "one"}, ""),
-        (2, {}, "the row in line 3 cannot be read: a quote opens in it that is not closed"),
+        (2, {}, "the row in line 3 cannot be read: it has a quote that is opened but not closed"),
         (3, {"id": "3", "text": "three"}, ""),
         (4, {"id": "4", "text": 'fo"ur\nor, so'}, ""),
     ]

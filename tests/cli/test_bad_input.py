@@ -49,7 +49,7 @@ def test_a_folder_without_text(tinyslm, tmp_path: Path) -> None:
     for out in ("run", "deep/run"):
         assert "There is no file to read in empty." in tinyslm("train", "empty", "--out", out, *TINY).mistake()
         said = tinyslm("train", "binaries", "--out", out, *TINY).mistake()
-        assert "No text was found in binaries (2 binary files" in said
+        assert "No text was found in binaries (binary files: 2" in said
         assert ".jsonl, .csv or .parquet" in said
         assert "No text was found in blank" in tinyslm("train", "blank", "--out", out, *TINY).mistake()
         assert entries(tmp_path) == before
@@ -61,8 +61,8 @@ def test_bytes_that_are_not_utf8_are_counted(tinyslm, texts: Path) -> None:
     Path("mixed", "01.txt").write_bytes("été ".encode() + b"caf\xe9 " + sentences(6).encode())
     ended = tinyslm("data", "prepare", "mixed", "--out", "shards")
     assert ended.code == 0
-    assert "warning: 1 files are not UTF-8; read as windows-1252: mixed/00.txt." in ended.err
-    assert "warning: 1 sequences of bytes could not be decoded and became U+FFFD: mixed/01.txt:1." in ended.err
+    assert "warning: 1 file is not UTF-8; read as windows-1252: mixed/00.txt." in ended.err
+    assert "warning: 1 sequence of bytes could not be decoded and became U+FFFD: mixed/01.txt:1." in ended.err
     incidents = Shards.open(Path("shards")).manifest["sources"][0]["incidents"]
     assert (incidents["read_as_windows-1252"], incidents["undecodable_bytes"]) == (1, 1)
     refused = tinyslm("data", "prepare", "mixed", "--out", "other", "--data.encoding", "windws-1252").mistake()
@@ -113,7 +113,7 @@ def test_a_broken_line_is_skipped_and_counted_or_stops(tinyslm, tmp_path: Path) 
     jsonl(Path("rows.jsonl"), broken=7)
     ended = tinyslm("data", "prepare", "rows.jsonl", "--out", "shards")
     assert ended.code == 0
-    assert "warning: 1 lines that are not JSON objects were skipped: rows.jsonl:7." in ended.err
+    assert "warning: 1 line that is not a JSON object was skipped: rows.jsonl:7." in ended.err
     before = entries(tmp_path)
     for command in (["train", *TINY], ["data", "prepare"]):
         assert "rows.jsonl:7 is not valid JSON" in tinyslm(*command, "rows.jsonl", "--out", "x", "--strict").mistake()
@@ -314,7 +314,7 @@ def test_files_are_excluded_by_patterns(tinyslm) -> None:
         ended = tinyslm("data", "prepare", folder, "--out", f"shards{number}", *byte, *options)
         assert ended.code == 0
         assert (Path(f"shards{number}") / "manifest.json").read_text().count('"files": 2,') == (not options)
-        assert ("1 patterns of --exclude match nothing: *.md." in ended.err) == ("--exclude=*.md" in options)
+        assert ("1 pattern of --exclude matches nothing: *.md." in ended.err) == ("--exclude=*.md" in options)
     for command in (["plan"], ["train", "--out", "run"], ["tokenizer", "train", "--out", "made"]):
         ended = tinyslm(*command, folder, "--exclude", "*.txt", "--exclude", "*.log")
         assert ended.code == 2

@@ -24,7 +24,7 @@ def test_a_row_for_each_budget(tinyslm, tmp_path: Path, texts: Path) -> None:
     ended = tinyslm("plan", texts, legacy, "--minutes", "1,5", "--hours", "2", "--tokens", "40k")
     assert ended.code == 0, ended.err
     assert " kB of text in 31 documents" in ended.out
-    assert f"warning: 1 files are not UTF-8; read as windows-1252: {legacy}." in ended.err
+    assert f"warning: 1 file is not UTF-8; read as windows-1252: {legacy}." in ended.err
     rows = ended.out.splitlines()[-4:]
     assert all(" to " in row for row in rows), ended.out
     assert not entries(tmp_path)

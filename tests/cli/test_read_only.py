@@ -47,4 +47,4 @@ def test_a_cache_that_cannot_be_written_is_no_mistake(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ended = tinyslm("generate", finished, "--prompt", "Once", "--max-tokens", "2")
     assert ended.code == 0
-    assert ended.err.count("There is no cache folder to use") == 1
+    assert ended.err.count("No cache folder can be used") == 1

@@ -79,5 +79,5 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch) -> No
     file.write_bytes(b"{}")
     os.truncate(file, 1 << 40)
     monkeypatch.setattr(json_files, "decode_small", None)
-    with pytest.raises(TinyslmError, match=r"a\.json has 1\.1 TB, where 16\.8 MB are the most"):
+    with pytest.raises(TinyslmError, match=r"a\.json is too large: 1\.1 TB, where 16\.8 MB is the limit"):
         read_json(file)

@@ -127,7 +127,7 @@ def test_a_named_encoding_is_for_files_that_are_not_utf8(tmp_path):
     told = []
     found = [one.text for one in read_documents([str(tmp_path)], DataConfig(encoding="latin-1"), notify=told.append)]
     assert found == ["Größe „schön“\n", "Grüße\n", "Äpfel\n"]
-    assert told == [f"1 files are UTF-8 and were read as such, in spite of --data.encoding: {tmp_path / 'b.txt'}."]
+    assert told == [f"1 file is UTF-8 and was read as such, in spite of --data.encoding: {tmp_path / 'b.txt'}."]
     assert read("日本語\n".encode("iso-2022-jp"), "iso-2022-jp") == ("日本語\n", Tally())
 
 

@@ -51,7 +51,7 @@ def test_an_index_is_never_the_text(read, first, delimiter, end):
 
 def test_an_index_is_not_the_text_where_no_name_is_known_either(read):
     content = ",label,abstract\n" + "".join(f'{number},x,"{text}"\n' for number, text in enumerate(PROSE))
-    told = "1 tables have no column called text; the one with the longest prose was taken: a.csv (abstract)."
+    told = "1 table has no column with a usual name for text; its longest prose was taken: a.csv (abstract)."
     assert read(content) == (PROSE, [told])
     with pytest.raises(TinyslmError, match="no column that is known to hold text; its columns: label, size") as error:
         read(",label,size\n0,a,1\n1,b,2\n")
@@ -91,14 +91,14 @@ def test_text_with_delimiters_is_not_taken_for_row_names(read):
 def test_titles_above_the_header_are_skipped_and_counted(read, titles):
     found, told = read(f'{titles}id;text;label\n1;"{FERRY}";a\n2;{MILL};b\n')
     assert found == [FERRY, MILL]
-    assert told == ["1 tables have lines above their header, which were skipped: a.csv."]
+    assert told == ["1 table has lines above its header, which were skipped: a.csv."]
 
 
 def test_a_row_with_a_usual_name_in_it_is_not_the_header(read):
     content = "title,kind,abstract\n" + "".join(f"{number},article,{text}\n" for number, text in enumerate(PROSE))
     found, told = read(content)
     assert found == PROSE
-    assert told == ["1 tables have no column called text; the one with the longest prose was taken: a.csv (abstract)."]
+    assert told == ["1 table has no column with a usual name for text; its longest prose was taken: a.csv (abstract)."]
 
 
 @pytest.mark.parametrize("sep", ["sep=;", '"sep=;"', "SEP=;", "\ufeffsep=;"])
@@ -151,13 +151,13 @@ UNCLOSED = [
 def test_only_the_row_whose_quote_is_not_closed_is_lost(read, content, line, expected):
     found, told = read(content)
     assert found == [text for text in expected if text]
-    assert told == [f"1 rows in which a quote opens that is not closed were skipped: a.csv:{line}."]
-    with pytest.raises(TinyslmError, match=rf"in line {line} of .*a\.csv cannot be read: a quote opens"):
+    assert told == [f"1 row with a quote that is opened but not closed was skipped: a.csv:{line}."]
+    with pytest.raises(TinyslmError, match=rf"in line {line} of .*a\.csv cannot be read: it has a quote"):
         read(content, strict=True)
 
 
 def test_a_header_whose_quote_is_not_closed_is_an_error(read):
-    with pytest.raises(TinyslmError, match=r"header of .*a\.csv in line 1 cannot be read: a quote opens"):
+    with pytest.raises(TinyslmError, match=r"header of .*a\.csv in line 1 cannot be read: it has a quote"):
         read('id,"text\n1,one\n2,two\n')
 
 
@@ -175,9 +175,9 @@ def test_rows_of_the_wrong_length_are_reported(read):
     found, told = read("id,text,label\n1,one,a\n2,two\n3,three,c,d\n4\n")
     assert found == ["one", "two"]
     assert told == [
-        "1 rows without a text were skipped: a.csv:5.",
-        "1 rows with more cells than the header were skipped: a.csv:4.",
-        "2 rows have fewer cells than the header; what they have was read: a.csv:3, a.csv:5.",
+        "1 row without a text was skipped: a.csv:5.",
+        "1 row with more cells than the header was skipped: a.csv:4.",
+        "2 rows have fewer cells than the header; the cells that they have were read: a.csv:3, a.csv:5.",
     ]
 
 
@@ -185,8 +185,8 @@ def test_rows_that_are_too_long_are_skipped_and_named(read):
     long, lines = "x" * 200, "a line of many\n" * 20
     found, told = read(f'id,text\n1,one\n2,{long}\n3,three\n4,"{lines}"\n5,five\n', max_record_bytes=100)
     assert found == ["one", "three", "five"]
-    assert "1 records longer than --data.max_record_bytes were skipped: a.csv:3." in told
-    assert any("a quote opens that is not closed were skipped: a.csv:5," in line for line in told)
+    assert "1 record longer than --data.max_record_bytes was skipped: a.csv:3." in told
+    assert any("a quote that is opened but not closed were skipped: a.csv:5," in line for line in told)
     with pytest.raises(TinyslmError, match="line 1 cannot be read: it is too long"):
         read("text," * 50 + "\n", max_record_bytes=100)
 
@@ -229,7 +229,7 @@ def test_quotes_all_over_do_not_make_reading_quadratic(monkeypatch):
 
     monkeypatch.setattr(Lines, "next", counted)
     monkeypatch.setattr(csv_records, "MOST_AGAIN", 8)
-    with pytest.raises(TinyslmError, match="quotes all over that open and do not close"):
+    with pytest.raises(TinyslmError, match="too many quotes that are opened but not closed"):
         rows("id,text\n" + text, limit=1_000_000)
     assert reads < 20 * 3000
 

@@ -111,7 +111,7 @@ def test_pages_that_are_reduced_to_their_main_text_are_reported(tmp_path, reader
     told = []
     (found,) = texts(tmp_path / "a.html", told)
     assert ("entry of the menu" in found) == (reader == "plain")
-    assert any("reduced to their main text" in message for message in told) == (reader == "trafilatura")
+    assert any("1 HTML page was reduced to its main text" in message for message in told) == (reader == "trafilatura")
 
 
 @pytest.mark.parametrize("depth", [150, 300, 3000])
@@ -228,6 +228,6 @@ def test_a_page_longer_than_a_record_may_be_is_skipped_and_named(tmp_path):
     (tmp_path / "a.html").write_text("<p>short")
     (tmp_path / "b.html.gz").write_bytes(gzip.compress(b"<p>" + b"x" * 100_000))
     assert texts(tmp_path, told, max_record_bytes=10_000) == ["short"]
-    assert told == [f"1 records longer than --data.max_record_bytes were skipped: {tmp_path / 'b.html.gz'}."]
+    assert told == [f"1 record longer than --data.max_record_bytes was skipped: {tmp_path / 'b.html.gz'}."]
     with pytest.raises(TinyslmError, match=r"b.html.gz is longer than a record may be \(10000 bytes\)"):
         texts(tmp_path / "b.html.gz", max_record_bytes=10_000)

@@ -132,7 +132,7 @@ def test_parts_that_are_not_text_are_counted_and_empty_conversations_too(tmp_pat
     assert texts(tmp_path / "a.jsonl", told) == ["User: What is it?"]
     assert sorted(told, reverse=True) == [
         f"2 rows without a text were skipped: {tmp_path / 'a.jsonl'}:2, {tmp_path / 'a.jsonl'}:3.",
-        f"1 parts of messages that are not text were left out: {tmp_path / 'a.jsonl'}:1.",
+        f"1 part of a message that is not text was left out: {tmp_path / 'a.jsonl'}:1.",
     ]
 
 
@@ -178,14 +178,14 @@ def test_json_that_is_not_records_is_read_as_text_and_reported(tmp_path, content
     (tmp_path / "a.json").write_text(content)
     told = []
     assert texts(tmp_path / "a.json", told) == [content]
-    assert told == [f"1 .json files hold no records and were read as text: {tmp_path / 'a.json'}."]
+    assert told == [f"1 .json file holds no records and was read as text: {tmp_path / 'a.json'}."]
 
 
 def test_lines_after_a_broken_first_one_are_read(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "cut\n{"text": "two"}\n{"text": "three"}\n')
     told = []
     assert texts(tmp_path / "a.jsonl", told) == ["two", "three"]
-    assert told == [f"1 lines that are not JSON objects were skipped: {tmp_path / 'a.jsonl'}:1."]
+    assert told == [f"1 line that is not a JSON object was skipped: {tmp_path / 'a.jsonl'}:1."]
 
 
 def test_a_record_has_a_size_limit(tmp_path):
@@ -194,7 +194,7 @@ def test_a_record_has_a_size_limit(tmp_path):
     (tmp_path / "array.json").write_text(json.dumps(rows))
     told = []
     assert texts(tmp_path / "lines.jsonl", told, max_record_bytes=2 * PIECE) == ["one", "three"]
-    assert told == [f"1 records longer than --data.max_record_bytes were skipped: {tmp_path / 'lines.jsonl'}:2."]
+    assert told == [f"1 record longer than --data.max_record_bytes was skipped: {tmp_path / 'lines.jsonl'}:2."]
     with pytest.raises(TinyslmError, match="record 2 is longer than 2097152 bytes"):
         texts(tmp_path / "array.json", max_record_bytes=2 * PIECE)
     with pytest.raises(TinyslmError, match=r"lines.jsonl:2 is longer than"):
@@ -209,7 +209,7 @@ def test_records_of_too_many_values_are_skipped(tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     told = []
     assert texts(tmp_path / "a.jsonl", told) == ["one", "three, " * 20]
-    assert "records of more than 2,000,000 values were skipped" in told[0]
+    assert "1 record of more than 2,000,000 values was skipped" in told[0]
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_parquet_plain_and_compressed(tmp_path):
     write(tmp_path / "b.parquet.gz", gzip.compress((tmp_path / "a.parquet").read_bytes()))
     assert texts(tmp_path / "a.parquet") == ["first", "third"]
     assert texts(tmp_path / "b.parquet.gz") == ["first", "third"]
-    assert "1 rows without a text" in notices(tmp_path / "a.parquet")[0]
+    assert "1 row without a text" in notices(tmp_path / "a.parquet")[0]
     prose = [f"The mill in the {place} turns all day." for place in ("valley", "village")]
     table = pa.table({"__index_level_0__": ["0", "1"], "kind": ["a", "b"], "abstract": prose})
     pyarrow.parquet.write_table(table, tmp_path / "d.parquet")
@@ -192,7 +192,7 @@ def test_broken_lines_are_an_error_with_strict(tmp_path):
 def test_halves_of_surrogate_pairs_are_replaced_and_counted(tmp_path):
     file = write(tmp_path / "a.jsonl", b'{"text": "lone \\ud800 half"}')
     assert texts(file) == ["lone \ufffd half"]
-    assert notices(file)[0].startswith("1 texts held bytes that are not UTF-8")
+    assert notices(file)[0].startswith("1 text held bytes that are not UTF-8")
 
 
 def test_nothing_to_read(tmp_path):
@@ -203,10 +203,10 @@ def test_nothing_to_read(tmp_path):
     with pytest.raises(TinyslmError, match="There is no file to read"):
         texts(tmp_path)
     write(tmp_path / "b/binary", b"\0\1\2")
-    with pytest.raises(TinyslmError, match=r"No text was found in .* \(1 binary files, 1 files\)"):
+    with pytest.raises(TinyslmError, match=r"No text was found in .* \(binary files: 1, files: 1\)"):
         texts(tmp_path / "b")
     write(tmp_path / "empty.txt", " \n")
-    with pytest.raises(TinyslmError, match="1 empty documents"):
+    with pytest.raises(TinyslmError, match="empty documents: 1"):
         texts(tmp_path / "empty.txt")
 
 

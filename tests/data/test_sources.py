@@ -65,7 +65,7 @@ def test_links_to_files_are_read_and_broken_ones_are_named(tmp_path):
     (tmp_path / "given/gone.txt").symlink_to(tmp_path / "store/gone.txt")
     told = []
     assert texts(tmp_path / "given", told=told) == ["b", "a"]
-    assert told == [f"1 links lead to nothing: {tmp_path / 'given/gone.txt'}."]
+    assert told == [f"1 link leads to nothing: {tmp_path / 'given/gone.txt'}."]
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_what_is_excluded(tmp_path, patterns, expected):
 
 def test_patterns_that_exclude_all_or_nothing_are_reported(tmp_path):
     write(tmp_path / "a.txt", "text")
-    with pytest.raises(TinyslmError, match=r"no file to read in .* \(skipped: 1 excluded files and folders\)"):
+    with pytest.raises(TinyslmError, match=r"no file to read in .* \(skipped: 1 excluded file or folder\)"):
         found(tmp_path, exclude=["*.txt"])
     told = []
     assert texts(tmp_path, told=told, exclude=["*.md"]) == ["text"]
-    assert told == ["1 patterns of --exclude match nothing: *.md."]
+    assert told == ["1 pattern of --exclude matches nothing: *.md."]
 
 
 @pytest.mark.parametrize(
@@ -108,11 +108,11 @@ def test_a_manifest_of_something_else_is_an_ordinary_file(tmp_path, content):
 GOOD = {"good.txt": "good text", "good.jsonl": '{"text": "good row"}\n'}
 WHOLE = b"".join(b"line %d\n" % number for number in range(300_000))
 BAD = {
-    "empty.txt": (b"", "1 files are empty"),
+    "empty.txt": (b"", "1 file is empty"),
     "labels.csv": (b"id,label\n1,x\n", "has no column"),
-    "broken.txt.gz": (b"not compressed", "could not be read and were skipped"),
-    "cut.txt.gz": (gzip.compress(WHOLE)[:-100_000], "are damaged; what came before the damage was read"),
-    "cut.txt.zst": (zstandard.compress(WHOLE)[:-10], "are damaged; what came before the damage was read"),
+    "broken.txt.gz": (b"not compressed", "1 file could not be read and was skipped"),
+    "cut.txt.gz": (gzip.compress(WHOLE)[:-100_000], "is damaged; only what precedes the damage was read"),
+    "cut.txt.zst": (zstandard.compress(WHOLE)[:-10], "is damaged; only what precedes the damage was read"),
 }
 
 

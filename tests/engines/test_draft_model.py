@@ -83,7 +83,7 @@ class TestMemory:
         draft = Draft(*model, runner=TorchRunner, texts=1)
         engine = BatchEngine(*model, EngineOptions(cache_tokens=1024), runner=TorchRunner, guesser=draft.guesser)
         settings = SamplingSettings(max_tokens=60, temperature=0)
-        together = [engine.submit(engine.continuing(text, settings)) for text in (PROMPT, "import ", "x")]
+        together = [engine.submit(engine.completion_request(text, settings)) for text in (PROMPT, "import ", "x")]
         found = [generation.whole() for generation in together]
         plain = BatchEngine(*model, EngineOptions(guesses=0), runner=TorchRunner)
         assert found == [plain.complete(text, settings) for text in (PROMPT, "import ", "x")]

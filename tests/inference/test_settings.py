@@ -8,7 +8,7 @@ import pytest
 from tinyslm.agents.agent import Agent
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.batch_engine import load_engine
-from tinyslm.inference.settings import SamplingSettings, usual_sampling
+from tinyslm.inference.settings import SamplingSettings, read_default_sampling
 from tinyslm.model.folder import save_model
 from tinyslm.serving.automation.asking import Asker, Asking
 from tinyslm.serving.automation.form import Form
@@ -37,14 +37,14 @@ def in_force(settings: SamplingSettings) -> tuple[float, ...]:
 def test_what_the_model_says_else_what_suits_small_models(tmp_path: Path, said, wanted) -> None:
     if said is not None:
         (tmp_path / "generation_config.json").write_text(json.dumps(said))
-    assert in_force(usual_sampling(tmp_path)) == wanted
+    assert in_force(read_default_sampling(tmp_path)) == wanted
 
 
 @pytest.mark.parametrize("said", [{"temperature": "hot"}, {"top_p": 7}, {"top_k": "many"}, []])
 def test_what_a_model_cannot_say(tmp_path: Path, said) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps(said))
     with pytest.raises(TinyslmError, match=r"generation_config\.json"):
-        usual_sampling(tmp_path)
+        read_default_sampling(tmp_path)
 
 
 @pytest.fixture
@@ -59,8 +59,8 @@ def engine(make_engine, tmp_path: Path):
 def test_it_is_the_same_for_everybody(engine) -> None:
     usual = (0.3, 0, 0.9, 0.0, 1.0)
     asked, row = SamplingSettings(top_k=5), Row(1, {"prompt": "a"})
-    assert in_force(engine.continuing("a").settings) == usual
-    assert in_force(engine.continuing("a", asked).settings) == (0.3, 5, 0.9, 0.0, 1.0)
+    assert in_force(engine.completion_request("a").settings) == usual
+    assert in_force(engine.completion_request("a", asked).settings) == (0.3, 5, 0.9, 0.0, 1.0)
     assert in_force(Asker(engine, Asking()).request(row).settings) == usual
     assert in_force(sampling(CompletionBody(model="m"), engine)) == usual
     given = CompletionBody(model="m", temperature=1.5, min_p=0.1, max_tokens=7)

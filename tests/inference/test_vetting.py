@@ -133,7 +133,7 @@ def worker(monkeypatch):
 def test_grammars_from_outside_are_tried_out_first(byte_tokenizer, worker) -> None:
     """What a limit lets through by mistake, or is costly without being large, ends the worker process only."""
     special = {"<|end|>": 300, "<tool_call>": 3}
-    with vetting.from_outside():
+    with vetting.untrusted_grammars():
         for source, problem in (
             (chained(3_000), "crash"),
             (words(200), "takes more than"),
@@ -151,7 +151,7 @@ def test_grammars_from_outside_are_tried_out_first(byte_tokenizer, worker) -> No
 def test_a_grammar_seen_before_costs_nothing(byte_tokenizer, worker, monkeypatch) -> None:
     asked = []
     monkeypatch.setattr(worker, "ask", lambda request: asked.append(request) or {})
-    with vetting.from_outside():
+    with vetting.untrusted_grammars():
         for _ in range(3):
             Grammar.regex("[0-9]+", byte_tokenizer)
     Grammar.regex("[a-z]+", byte_tokenizer)
@@ -163,7 +163,7 @@ def test_what_a_busy_machine_did_not_compile_is_tried_again(byte_tokenizer, work
     def fail(request):
         raise WorkerError("time", detail)
 
-    with vetting.from_outside():
+    with vetting.untrusted_grammars():
         with monkeypatch.context() as busy:
             busy.setattr(worker, "ask", fail)
             with pytest.raises(TinyslmError, match="takes more than"):
@@ -174,7 +174,7 @@ def test_what_a_busy_machine_did_not_compile_is_tried_again(byte_tokenizer, work
 
 def test_what_is_compiled_at_home_is_not_vetted(byte_tokenizer, worker) -> None:
     Grammar.regex("[0-9]+", byte_tokenizer)
-    with vetting.from_outside():
+    with vetting.untrusted_grammars():
         at_home = threading.Thread(target=Grammar.regex, args=("[0-9]+", byte_tokenizer))
         at_home.start()
         at_home.join()

@@ -101,12 +101,13 @@ def test_fields_that_contradict_each_other_are_read_as_transformers_reads_them(c
     [
         (GPT2, {"hidden_size": 64}, "hidden_size = 64, but n_embd = 48"),
         (LLAMA, {"activation": "relu"}, "activation = 'relu'"),
+        ("microsoft/Phi-4-mini-instruct", {"full_attn_mod": 2}, "full_attn_mod = 2"),
         (LLAMA, {"rope_interleaved": True}, "rope_interleaved"),
         (LLAMA, {"use_mrope": True}, "use_mrope"),
         (LLAMA, {"sliding_window": 8}, "sliding_window"),
         (LLAMA, {"logit_scale": 0}, "logit_scale"),
         (OPT, {"do_layer_norm_before": False, "word_embed_proj_dim": 32}, "do_layer_norm_before = False"),  # OPT-350M
-        (OPT, {"word_embed_proj_dim": 32}, "word_embed_proj_dim = 32"),
+        (OPT, {"word_embed_proj_dim": 32}, "word_embed_proj_dim = 32 .* does not implement"),
         (OPT, {"_remove_final_layer_norm": True}, "_remove_final_layer_norm"),
         (TINY, {"attention_layers": ["global", "local"]}, "do not name 4 blocks"),
         (TINY, {"attention_layers": ABSENT, "attention_types": [[["global"], 10**12]]}, "do not name 4 blocks"),

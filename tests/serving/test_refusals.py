@@ -177,15 +177,15 @@ def test_odd_characters_come_back_as_they_are(running) -> None:
 
 
 NOT_STRICT = {
-    "half of a character": (b'"\\ud800"', "half of a surrogate pair"),
-    "half of a character in a key": (b'{"\\udfff": 1}', "half of a surrogate pair"),
+    "half of a character": (b'"\\ud800"', "unpaired surrogate"),
+    "half of a character in a key": (b'{"\\udfff": 1}', "unpaired surrogate"),
     "NaN": (b"NaN", "NaN is not a JSON number"),
     "Infinity": (b"-Infinity", "-Infinity is not a JSON number"),
     "a large number": (b"1e999", "1e999 is too large"),
-    "a key twice": (b'{"a": 1, "a": 2}', 'the key "a" stands twice'),
+    "a key twice": (b'{"a": 1, "a": 2}', 'the key "a" occurs twice'),
     "no JSON": (b"{", "line 1, column"),
     "no UTF-8": (b'"\xff"', "not UTF-8"),
-    "nesting": (b"[" * 100_000, "nested too deep"),
+    "nesting": (b"[" * 100_000, "nested too deeply"),
 }
 
 

@@ -99,8 +99,8 @@ class Agent:
         settings: SamplingSettings | None = None,
         **limits: Any,
     ) -> None:
-        """`system`: what the model is told before the task. `settings`: how its text is drawn, greedily by default;
-        what they do not say is as usual for the model.
+        """`system`: the system message before the task. `settings`: how text is drawn, greedily by default; fields
+        that are not given are the model's defaults.
 
         `limits`: see `AgentLimits`. Raises `TinyslmError` for tools with equal names or with a schema that no grammar
         can express, and for wrong limits.
@@ -111,7 +111,7 @@ class Agent:
                 f"There are several tools {', '.join(twice)}.", "Rename all but one: tool.renamed(name)."
             )
         self.engine, self.tools, self.system = engine, tuple(tools), system
-        self.settings = engine.settings(settings or AgentSampling())
+        self.settings = engine.with_defaults(settings or AgentSampling())
         self.limits = build_config(AgentLimits, limits, "the agent's limits")
         self.schemas = [tool.schema() for tool in tools]
         self._grammars = {choice: self._compiled(choice) for choice in ("auto", "required")}

@@ -18,7 +18,7 @@ from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Completion, Request
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.stop import LONGEST_STOP, MOST_STOPS
-from tinyslm.inference.vetting import from_outside
+from tinyslm.inference.vetting import untrusted_grammars
 
 if TYPE_CHECKING:
     from mcp.server import MCPServer
@@ -35,7 +35,7 @@ R = TypeVar("R")
 Text = Annotated[str, Field(max_length=LONGEST_TEXT)]
 Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 MaxTokens = Annotated[int, Field(ge=1, le=MOST_TOKENS, description="Most tokens to generate.")]
-Temperature = Annotated[float | None, Field(ge=0, le=10, description="0: always the likeliest token; none: usual.")]
+Temperature = Annotated[float | None, Field(ge=0, le=10, description="0: the likeliest token; null: the default.")]
 Seed = Annotated[int | None, Field(ge=0, lt=2**53, description="Makes the draws repeatable.")]
 
 
@@ -89,12 +89,12 @@ class _Tools:
         prompt: Text,
         max_tokens: MaxTokens = 200,
         temperature: Temperature = None,
-        stop: Annotated[list[Stop], Field(max_length=MOST_STOPS, description="Texts that end it.")] = [],  # noqa: B006
+        stop: Annotated[list[Stop], Field(max_length=MOST_STOPS, description="Texts that end the generation.")] = [],  # noqa: B006
         seed: Seed = None,
     ) -> str:
         """Continue a text with the model."""
         settings = self._settings(temperature, max_tokens=max_tokens, stop=tuple(stop), seed=seed)
-        return (await self._whole(self._engine.continuing(prompt, settings))).text
+        return (await self._whole(self._engine.completion_request(prompt, settings))).text
 
     async def chat(
         self,
@@ -109,10 +109,10 @@ class _Tools:
         return (await self._whole(Request(ids, settings, continues=False))).text
 
     def _settings(self, temperature: float | None, **given: Any) -> SamplingSettings:
-        """The model's usual settings, apart from those given."""
+        """The settings that were given, and the model's defaults for the others."""
         if temperature is not None:
             given["temperature"] = temperature
-        return self._engine.settings(SamplingSettings(**given))
+        return self._engine.with_defaults(SamplingSettings(**given))
 
     async def classify(
         self,
@@ -164,7 +164,7 @@ class _Tools:
 
 
 def _vetted(schema: dict[str, Any], tokenizer: Tokenizer) -> Grammar:
-    with from_outside():
+    with untrusted_grammars():
         return Grammar.json_schema(schema, tokenizer)
 
 

@@ -1,6 +1,6 @@
-"""MCP over standard input and output, where whoever sends what cannot be read is told so.
+"""MCP over standard input and output, with an answer to lines that are not messages.
 
-The SDK passes over a line that is not a message without an answer; JSON-RPC 2.0 wants an error for it, without an id.
+The SDK silently ignores such lines; JSON-RPC 2.0 requires an error response with a null id.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ async def _serve(server: MCPServer) -> None:
 
 
 class _Lines:
-    """The lines of standard input that are messages; the others are refused."""
+    """The lines of standard input that are messages; others are answered with an error."""
 
     def __init__(self, stream: BinaryIO, refuse: Callable[[int, str], Awaitable[None]]) -> None:
         self._stream, self._refuse = stream, refuse
@@ -64,7 +64,7 @@ class _Lines:
                 yield line.decode()
 
     def _line(self) -> bytes:
-        """The next line; of one that is too long, only a part."""
+        """The next line; of a line longer than `LONGEST_LINE`, only the beginning, which is longer still."""
         line = self._stream.readline(LONGEST_LINE + 1)
         if len(line) > LONGEST_LINE:
             while (rest := self._stream.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):

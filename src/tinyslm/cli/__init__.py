@@ -50,7 +50,7 @@ app.command(tokenizer)
 
 
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What the system may say of any file: no fault of the program's."""
+"""Errors of the file system that are not the program's fault."""
 
 
 def main() -> None:

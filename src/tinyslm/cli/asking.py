@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FAILED = 4
 """Exit code of a command that came to its end, though not everything in it succeeded."""
 
-NO_HEAL = "Keep the prompt's last tokens: do not replace them by longer ones that begin with the same text."
+NO_HEAL = "Turn off token healing: keep the prompt's last tokens even if the prompt ends inside a longer one."
 
 Text = Parameter(allow_leading_hyphen=True)
 

@@ -51,7 +51,7 @@ def chat(
     from tinyslm.cli.dialogue import Dialogue
 
     with opened(model, engine or EngineOptions(), threaded=False) as running:
-        dialogue = Dialogue(running, str(model), system, running.settings(sampling))
+        dialogue = Dialogue(running, str(model), system, running.with_defaults(sampling))
         dialogue.check()
         if sys.stdin.isatty() and sys.stdout.isatty() and not json:
             _talk(dialogue)
@@ -73,8 +73,8 @@ def _answer_lines(dialogue: Dialogue, *, json: bool) -> None:
         pieces = dialogue.say(text)
         if json:
             whole = "".join(pieces)
-            told = {"message": text, "text": whole, "finish": dialogue.finish, "tokens": dialogue.tokens}
-            stream(dumps(told) + "\n")
+            answer = {"message": text, "text": whole, "finish": dialogue.finish, "tokens": dialogue.tokens}
+            stream(dumps(answer) + "\n")
         else:
             for piece in pieces:
                 stream(piece)

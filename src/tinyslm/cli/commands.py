@@ -63,7 +63,7 @@ def _set(setting: str, value: str, dialogue: Dialogue) -> None:
     """Change a setting; without a value it gets its usual one back."""
     field = SamplingSettings.model_fields[setting]
     try:
-        dialogue.change({setting: value or getattr(dialogue.engine.usual, setting)})
+        dialogue.change({setting: value or getattr(dialogue.engine.default_sampling, setting)})
     except TinyslmError as error:
         raise TinyslmError(error.problem.partition(": ")[2], f"{field.description}") from None
     say(f"{setting.replace('_', '-')}: {getattr(dialogue.settings, setting)}")

@@ -105,8 +105,8 @@ def _request(
     if options.chat or options.system:
         messages = [{"role": "system", "content": options.system}] if options.system else []
         ids = engine.chat_ids([*messages, {"role": "user", "content": prompt}])
-        return Request(ids, engine.settings(sampling), options.samples, grammar, continues=False)
-    return engine.continuing(prompt, sampling, options.samples, grammar=grammar, heal=not options.no_heal)
+        return Request(ids, engine.with_defaults(sampling), options.samples, grammar, continues=False)
+    return engine.completion_request(prompt, sampling, options.samples, grammar=grammar, heal=not options.no_heal)
 
 
 def _read_prompt(options: GenerateOptions, *, piped: bool) -> str:

@@ -106,7 +106,7 @@ class Calibration:
     def _moments(self, block: nn.Module) -> dict[str, Tensor]:
         layers = {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
         moments: dict[str, Tensor] = {}
-        firsts: dict[str, str] = {}  # by layer: the first one with the same input, as queries, keys and values have
+        firsts: dict[str, str] = {}  # each layer: the first one with the same input, such as that of queries and keys
         inputs: dict[str, Tensor] = {}
 
         def add(module: nn.Linear, x: Tensor, name: str) -> None:

@@ -42,6 +42,6 @@ class QuantizeConfig(Section):
     judge_tokens: int = Field(
         default=0,
         ge=0,
-        description="How many held-out tokens to judge by, about; 0: as many as take about a minute, at most 50,000.",
+        description="Held-out tokens to evaluate on, about; 0: as many as take about a minute, at most 50,000.",
     )
     seed: int = Field(default=1, ge=0, description="Decides the order of the text.")

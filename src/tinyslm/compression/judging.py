@@ -69,7 +69,10 @@ def judge(
 
 @torch.no_grad()
 def divergence(original: Decoder, other: Decoder, windows_nt: Tensor) -> float:
-    """Mean KL divergence of the other model's next-token probabilities from the original's over windows, in nats."""
+    """Mean KL divergence of the other model's next-token probabilities from the original's, in nats per token.
+
+    windows_nt: token ids `[n, t]`.
+    """
     _, divergences = _losses([original, other], windows_nt[:, :-1], windows_nt[:, 1:], 0)
     return float(divergences[1]) / windows_nt[:, 1:].numel()
 

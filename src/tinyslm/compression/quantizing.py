@@ -37,11 +37,11 @@ CONTEXT = 512
 """Longest windows that are learned from."""
 CALIBRATION_TOKENS = 32_768
 TRIAL_TOKENS = 2_048
-"""Of the text by which ways to choose scales are compared."""
+"""Tokens of text on which ways to choose scales are compared."""
 CHECK_TOKENS = 8_192
 BATCH_TOKENS = 2_048
 MOST_JUDGED, FEWEST_JUDGED, JUDGED_PRODUCTS = 50_000, 4_096, 1.5e12
-"""Held-out tokens to judge by where the settings leave it open: so many times the parameters, within these bounds."""
+"""Held-out tokens, if the settings leave it open: `JUDGED_PRODUCTS` divided by the parameters, within the bounds."""
 
 
 def quantize(
@@ -111,10 +111,10 @@ def _refuse(source: Path, config: QuantizeConfig) -> None:
 def _rounded(
     original: Decoder, tokenizer: Tokenizer, todo: Plan, split: TokenSplit | None, seed: int, progress: Progress
 ) -> State:
-    """Every matrix rounded to nearest, under the scales with which the model's predictions change least.
+    """Every matrix rounded to nearest, with the scales that change the model's predictions least.
 
-    The scale of least squared error is usually the best, but not for weights that were rounded to 4 bits before. So in
-    4 bits three ways are tried on some text, which the model writes itself where `split` gives none.
+    The scale of least squared error is usually the best, but not for weights that were rounded to 4 bits before. So for
+    4 bits, three ways to choose scales are compared on some text, which the model writes itself if there is no `split`.
     """
     tensors = state_tensors(original)
     total = sum(tensors[name].nbytes for name in todo.layouts)
@@ -131,7 +131,7 @@ def _rounded(
 
         state = _rounded_by(tensors, todo, scales, weights, done)
         rounded = [*rounded, (divergence(original, dense(original, state), windows_nt), state)]
-        rounded = [min(rounded, key=lambda one: one[0])]  # the other one's memory is free again
+        rounded = [min(rounded, key=lambda one: one[0])]  # frees the memory of the worse one
     return rounded[0][1]
 
 
@@ -149,7 +149,7 @@ def _rounded_by(
 
 
 def _trial_windows(original: Decoder, tokenizer: Tokenizer, split: TokenSplit | None, seed: int) -> Tensor:
-    """Windows `[n, t]` of a text, or of the model's own where it is too short."""
+    """Windows of token ids `[n, t]` from `split`, or from text that the model writes if `split` is too short."""
     length = min(CONTEXT, original.config.context)
     if split is None or split.tokens < LEAST_WINDOWS * length + 1:
         return own_text(original, tokenizer, seed)
@@ -186,7 +186,7 @@ def _repaired(
 
 
 def _judged_tokens(parameters: int) -> int:
-    """How many held-out tokens a model is judged by in about a minute."""
+    """How many held-out tokens a model of so many parameters is evaluated on in about a minute."""
     return max(FEWEST_JUDGED, min(MOST_JUDGED, int(JUDGED_PRODUCTS / parameters)))
 
 

@@ -18,16 +18,16 @@ SHARES = {4: torch.linspace(0.7, 1.1, 12).tolist(), 8: torch.linspace(0.8, 1.0, 
 
 
 Scales = Callable[[Tensor, int, Tensor | None], Tensor]
-"""The scales of groups `[..., w]` for a number of bits, given how much each value's error weighs `[n, w]`."""
+"""Chooses scales `[...]` for groups of values `[..., w]`, bits per value, and error weights `[n, w]`."""
 
 CHUNK = 1 << 18
-"""Values that are rounded at a time: they stay in the processor's cache, which is several times as fast."""
+"""Values rounded at a time: few enough for the processor's cache, which is several times as fast."""
 
 
 def round_to_nearest(
     weight_oi: Tensor, layout: Layout, importance_i: Tensor | None = None, scales: Scales | None = None
 ) -> PackedTensor:
-    """The packed matrix whose codes are nearest to the weights, under scales that `scales` finds (or `best_scales`)."""
+    """The packed matrix whose codes are nearest to the weights; `scales` (default: `best_scales`) chooses the scales."""
     groups_onw = grouped(weight_oi, layout)
     importance_nw = None if importance_i is None else importance_i.view(groups_onw.shape[1:])
     codes, found = [], []
@@ -39,7 +39,7 @@ def round_to_nearest(
 
 
 def plain_scales(values: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:  # noqa: ARG001
-    """The bf16 scales with which the value of largest size in a group gets the lowest code, as in llama.cpp's Q4_0."""
+    """The bf16 scales that map each group's value of largest magnitude to the lowest code, as in llama.cpp's Q4_0."""
     peak = values.gather(-1, values.abs().argmax(-1, keepdim=True))
     return _usable(peak / RANGE[bits][0]).squeeze(-1).bfloat16()
 

@@ -197,7 +197,7 @@ def check_place(path: Path) -> None:
 
 
 def in_home(given: str | Path) -> Path:
-    """A path in which `~` stands for a home folder; raises `TinyslmError` where there is no such folder."""
+    """A path with a leading `~` expanded; raises `TinyslmError` if there is no such home folder."""
     try:
         return Path(given).expanduser()
     except RuntimeError:
@@ -205,7 +205,7 @@ def in_home(given: str | Path) -> Path:
 
 
 class DiskError(TinyslmError):
-    """Something could not be written."""
+    """A file or folder could not be written."""
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:

@@ -1,4 +1,7 @@
-"""JSON files of ours and of model folders, read strictly: whatever is wrong with one is a `TinyslmError`."""
+"""JSON files of tinyslm and of model folders: whatever is wrong with one is a `TinyslmError`.
+
+JSON from users and clients, whose mistakes have to be explained, is read by `strict_json`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
 Content = TypeVar("Content")
 
 DAMAGED = "Restore it from a copy, or make it again."
-_MOST_TOLD = 3
+_MOST_MISTAKES = 3  # in a message
 
 
 @overload
@@ -26,11 +29,11 @@ def read_json(path: Path, *, limit: int = SMALL, remedy: str = DAMAGED) -> dict[
 @overload
 def read_json(path: Path, kind: type[Content], *, limit: int = SMALL, remedy: str = DAMAGED) -> Content: ...
 def read_json(path: Path, kind: Any = dict[str, Any], *, limit: int = SMALL, remedy: str = DAMAGED) -> Any:
-    """Read a JSON file as a `kind`: an object, or a dataclass, whose fields are required and of just their types.
+    """Read a JSON file as `kind`: an object by default, or a dataclass, whose field types are enforced strictly.
 
-    Keys that a dataclass does not have are left out. Nesting is possible up to 200 levels; a byte order mark is not
-    taken for text. Raises `TinyslmError` naming the file for one that is missing, no file, larger than `limit` bytes,
-    no JSON, or of another kind.
+    Keys that the dataclass does not have are ignored. At most 200 levels of nesting are read; a byte order mark is
+    skipped. Raises `TinyslmError`, with the file's name and `remedy`, if it is missing, not a file, larger than `limit`
+    bytes, not valid JSON, or not of this kind.
     """
     from pydantic import ValidationError
 
@@ -47,12 +50,12 @@ def _read(path: Path, limit: int, remedy: str) -> bytes:
         if not stat.S_ISREG(about.st_mode):
             raise TinyslmError(f"{path} is not a file.", remedy)
         if about.st_size > limit:
-            raise TinyslmError(f"{path} has {size(about.st_size)}, where {size(limit)} are the most.", remedy)
+            raise TinyslmError(f"{path} is too large: {size(about.st_size)}, where {size(limit)} is the limit.", remedy)
         with path.open("rb") as file:
             return file.read(limit)
     except FileNotFoundError:
         raise TinyslmError(f"There is no file {path}.", "Check the path, or make the folder again.") from None
-    except (OSError, ValueError) as error:  # the second: a path that cannot be one
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = error.strerror if isinstance(error, OSError) else error
         raise TinyslmError(f"Could not read {path}: {reason}.", "Check the path and its permissions.") from None
 
@@ -65,7 +68,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _explain(mistakes: list[Any]) -> str:
-    """What is wrong with a file, in words that follow its name."""
+    """What is wrong with a file, as the rest of a sentence that begins with its name."""
     first = mistakes[0]
     if first["type"] == "json_invalid":
         reason = str(first["ctx"]["error"])
@@ -74,9 +77,9 @@ def _explain(mistakes: list[Any]) -> str:
         return "is damaged: it holds no JSON object"
     from tinyslm.core.config import wrong_value
 
-    told = []
-    for mistake in mistakes[:_MOST_TOLD]:
+    reasons = []
+    for mistake in mistakes[:_MOST_MISTAKES]:
         key = ".".join(map(str, mistake["loc"]))
-        told.append(f"{key} is missing" if mistake["type"] == "missing" else f"{key} = {wrong_value(mistake)}")
-    more = f" (and {len(mistakes) - _MOST_TOLD} more)" if len(mistakes) > _MOST_TOLD else ""
-    return f"is damaged: {one_line('; '.join(told), 300)}{more}"
+        reasons.append(f"{key} is missing" if mistake["type"] == "missing" else f"{key} = {wrong_value(mistake)}")
+    more = f" (and {len(mistakes) - _MOST_MISTAKES} more)" if len(mistakes) > _MOST_MISTAKES else ""
+    return f"is damaged: {one_line('; '.join(reasons), 300)}{more}"

@@ -19,14 +19,14 @@ except ImportError:  # Windows
 
 _LOCKS = Path("/proc/locks")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-"""What a file system says that has no locks: there, nothing keeps a second process away."""
+"""Errors of file systems without locks. There, a second writer is not kept out."""
 
 
 class Lock:
-    """A lock on what is written to `target`, by way of the lock file `file`, which exists while the lock is held.
+    """A lock on writing to `target`: an advisory lock on the lock file `file`, which exists while the lock is held.
 
-    The holder may acquire it several times, and releases it as often. Folders that are missing on the way to the file
-    are made, and removed with it if nothing else came into them.
+    Reentrant: it is held until it has been released as often as acquired. Missing parent folders of the file are made,
+    and removed on release if they are empty.
     """
 
     def __init__(self, file: Path, target: Path) -> None:
@@ -36,7 +36,7 @@ class Lock:
         self._made: list[Path] = []
 
     def acquire(self) -> None:
-        """Raises `TinyslmError` naming the process that holds the lock, and when the file cannot be written."""
+        """Raises `TinyslmError` if another process holds the lock, naming it, or if the lock file cannot be written."""
         if not self._times:
             self._made = [folder for folder in self.file.parents if not folder.exists()]
             try:
@@ -65,11 +65,11 @@ class Lock:
         self.release()
 
     def __del__(self) -> None:
-        """Whoever forgets the lock no longer holds it."""
+        """Close the file, which ends the lock."""
         self._close()
 
     def _opened(self) -> int:
-        """The locked file, or -1 where its former holder removed it meanwhile."""
+        """The descriptor of the locked file; -1 if its former holder has removed the file in the meantime."""
         handle = os.open(self.file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
             claim(handle, self.target)
@@ -94,19 +94,19 @@ class Lock:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """Keep other processes from writing `path` in this way; raises `TinyslmError` naming the one that does."""
-    place = path.absolute()  # which has a name, even if `path` is .
+    """Lock `path` for writing; raises `TinyslmError` if another process has locked it, naming that process."""
+    place = path.absolute()  # has a name, even if `path` is "."
     with Lock(place.parent / f".{place.name}.lock", path):
         yield
 
 
 @contextmanager
 def new_output(path: Path) -> Iterator[None]:
-    """Make `path`, which must not exist, as its only writer; raises `TinyslmError` before anything long is begun."""
+    """Lock `path`, which must not exist, to be made in the block; raises `TinyslmError` if that is impossible."""
     check_place(path)
     _refuse_existing(path)
     with only_writer(path):
-        _refuse_existing(path)  # whoever wrote it until now has ended
+        _refuse_existing(path)  # a process that has just ended may have written it
         yield
 
 
@@ -116,7 +116,7 @@ def _refuse_existing(path: Path) -> None:
 
 
 def claim(handle: int, target: Path) -> None:
-    """Lock an open file; raises `TinyslmError` naming the process that has locked it, as `target` is its to write."""
+    """Lock an open file without waiting; raises `TinyslmError` if another process has locked it to write `target`."""
     try:
         if fcntl is not None:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,7 +128,7 @@ def claim(handle: int, target: Path) -> None:
 
 
 def in_use(target: Path, holder: str = "Another process") -> TinyslmError:
-    """The error of a process that is not the first to write `target`."""
+    """The error of a process that finds another one writing `target`."""
     return TinyslmError(
         f"{holder} is already writing {target}.", "Wait until it has ended, or stop it, or write to another place."
     )
@@ -143,7 +143,7 @@ def is_at(handle: int, path: Path) -> bool:
 
 
 def _holder(handle: int) -> str:
-    """`Process 1234`, which has locked the file, where the system tells (Linux)."""
+    """The process that has locked the file: `Process 1234` on Linux, elsewhere `Another process`."""
     wanted = str(os.fstat(handle).st_ino)
     with suppress(OSError):
         for line in _LOCKS.read_text(encoding="utf-8").splitlines():

@@ -1,4 +1,4 @@
-"""JSON from others, read so that it means one thing only: RFC 8259, in UTF-8, without what parsers disagree on."""
+"""JSON from users and clients: RFC 8259 in UTF-8, without what parsers disagree on, such as duplicate keys."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how a surrogate is written; UTF-8 ha
 
 
 class JsonError(ValueError):
-    """Why a text is not JSON; words that follow "it is not valid JSON: "."""
+    """Why a text is not JSON; its message completes "... is not valid JSON: "."""
 
 
 def parse_json(data: bytes | str) -> Any:
     """The value that `data` holds.
 
-    Raises `JsonError`, with the reason and the place, for what is not JSON in UTF-8, for NaN and Infinity and numbers
-    too large for a float, for a key that an object has twice, for half of a surrogate pair, and for nesting that is too
-    deep to be read.
+    Raises `JsonError`, with the reason and the place, for anything but JSON in UTF-8, for NaN, Infinity, numbers too
+    large for a float, duplicate keys in an object, unpaired surrogates, and nesting too deep to be read.
     """
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
@@ -33,7 +32,7 @@ def parse_json(data: bytes | str) -> Any:
     except json.JSONDecodeError as error:
         raise JsonError(f"{error.msg} at line {error.lineno}, column {error.colno}") from None
     except RecursionError:
-        raise JsonError("it is nested too deep") from None
+        raise JsonError("it is nested too deeply") from None
     except JsonError:
         raise
     except ValueError:  # Python's limit on the digits of an integer
@@ -48,7 +47,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise JsonError(f'the key "{one_line(twice, _LONGEST_KEY)}" stands twice in one object')
+        raise JsonError(f'the key "{one_line(twice, _LONGEST_KEY)}" occurs twice in one object')
     return made
 
 
@@ -87,4 +86,4 @@ def _check_text(text: str, place: str) -> None:
     except UnicodeEncodeError as error:
         where = f" at {one_line(place, 200)}" if place else ""
         half = f"U+{ord(text[error.start]):04X}"
-        raise JsonError(f"a text{where} has {half}, half of a surrogate pair") from None
+        raise JsonError(f"a string{where} has the unpaired surrogate {half}") from None

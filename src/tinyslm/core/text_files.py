@@ -1,4 +1,4 @@
-"""Small text files that the user names: a size limit, any Unicode encoding by its byte order mark, else UTF-8."""
+"""Small text files that the user names, and standard input: limited in size; UTF-8, or by their byte order mark."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 SMALL = 16 << 20
 """Bytes of a schema, a grammar, settings, keys, a template or a prompt; whatever is larger was named by mistake."""
 
-CONVERT = "Convert it first: iconv -t utf-8"
+CONVERT = "Convert it first: iconv -f ENCODING -t utf-8"
 _BLOCK = 1 << 16  # bytes read at a time
 
-_MARKS = (  # that of UTF-32 LE begins with that of UTF-16 LE
+_MARKS = (  # UTF-32 LE before UTF-16 LE, whose mark is the beginning of its mark
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -31,14 +31,14 @@ _MARKS = (  # that of UTF-32 LE begins with that of UTF-16 LE
 
 
 def byte_order_mark(data: bytes) -> tuple[str, int]:
-    """The encoding that a byte order mark at the start of `data` stands for, and its length; `("", 0)` without one."""
+    """The encoding that a byte order mark at the start of `data` names, and the mark's length, or `("", 0)`."""
     return next(((encoding, len(mark)) for mark, encoding in _MARKS if data.startswith(mark)), ("", 0))
 
 
 def decode_small(data: bytes, name: str, remedy: str) -> str:
     """Text in the encoding of its byte order mark, which is removed, or in UTF-8.
 
-    Raises `TinyslmError`, with `name` as what was given, for bytes that are neither.
+    name: what `TinyslmError` calls it, raised for bytes in neither.
     """
     encoding, start = byte_order_mark(data)
     try:
@@ -58,7 +58,7 @@ def read_small_text(path: Path, option: str, limit: int = SMALL) -> str:
         raise TinyslmError(f"Could not read {path}: {error.strerror}.", remedy) from None
     if len(data) > limit:
         raise TinyslmError(f"{path} is larger than {size(limit)}.", remedy)
-    return decode_small(data, str(path), f"{remedy} A file in another encoding: iconv -t utf-8")
+    return decode_small(data, str(path), f"{remedy} To convert a file: iconv -f ENCODING -t utf-8")
 
 
 def read_small_stream(stream: BinaryIO, limit: int = SMALL) -> str:
@@ -79,9 +79,9 @@ def lines_as_they_come(stream: BinaryIO) -> Iterator[str]:
 
 
 def without_mark(stream: BinaryIO, name: str) -> BinaryIO:
-    """`stream` without a byte order mark, and as UTF-8 where that says UTF-16 or UTF-32; as it arrives, at any length.
+    """`stream` without its byte order mark, converted to UTF-8 if that is of UTF-16 or UTF-32; nothing is read ahead.
 
-    Bytes without a mark are passed on as they are. Reading raises `TinyslmError` for a damaged UTF-16 or UTF-32.
+    Without a mark, bytes are passed on unchanged. Reading raises `TinyslmError` if UTF-16 or UTF-32 cannot be decoded.
     """
     return io.BufferedReader(ByteStream(_unmarked(stream, name)))
 
@@ -103,7 +103,7 @@ def _unmarked(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 class ByteStream(io.RawIOBase):
-    """The bytes that an iterator gives, as a stream to be read once; empty ones are passed over."""
+    """The parts that an iterator yields, as one stream of bytes; empty parts are skipped."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts

@@ -1,9 +1,8 @@
 """Untrusted or native code in a process of its own, with limits on its time, its memory and its output.
 
-Chat templates from outside, grammars from outside, code that may crash: each runs in a process that is started when
-first needed, serves all threads one request after another, and ends with this program. It gets none of this process's
-environment variables, open files and secrets. When it dies or takes too long, that is one failed request: the next one
-starts another process.
+Untrusted chat templates and grammars run in a process that is started at the first request, serves all threads one
+request after another, and ends with this program. It inherits no open files, and of the environment only variables
+such as `LANG`, so no secrets. If it dies or takes too long, one request fails; the next one starts a new process.
 
 Messages are JSON, each after its length in 8 bytes, over a socket.
 """
@@ -29,7 +28,7 @@ from typing import Any, Literal
 
 _PASSED_ON = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
-NO_REPLY = "no reply"  # within `wait_seconds`: the detail of a failure that another try may not have
+NO_REPLY = "no reply"  # `WorkerError.detail` after `wait_seconds` without a reply; a retry may succeed
 _MEMORY_REPLY = {"worker_failed": "memory"}
 
 Failure = Literal["time", "memory", "ended", "reply"]
@@ -40,9 +39,9 @@ Answer = Callable[[dict[str, Any]], Mapping[str, Any]]
 class Limits:
     """What one request may use.
 
-    cpu_seconds: of processor time, rounded up to the next second. memory: bytes of address space, some 50 MiB of them
-    for Python itself. wait_seconds: for a reply, on a machine that is busy with other things. reply: bytes. stack:
-    bytes of the stack of the thread that does the work; 0: the system's.
+    cpu_seconds: processor time, rounded up to the next second. memory: bytes of address space, of which Python itself
+    takes some 50 MiB. wait_seconds: elapsed time until the reply. reply: bytes of the reply. stack: bytes of the stack
+    of the thread that does the work; 0: the system's default.
     """
 
     cpu_seconds: int
@@ -53,7 +52,7 @@ class Limits:
 
 
 class WorkerError(Exception):
-    """A request was not answered: it took too long, wanted too much memory, ended the process or wrote too much."""
+    """A request failed: it took too long, exceeded the memory or the length of a reply, or ended the process."""
 
     def __init__(self, kind: Failure, detail: str = "") -> None:
         super().__init__(f"{kind} {detail}".rstrip())
@@ -97,7 +96,7 @@ class Worker:
                 raise WorkerError("reply", f"more than {self.limits.reply} bytes") from None
             except (OSError, EOFError):
                 raise self._post_mortem() from None
-            except BaseException:  # such as Ctrl-C: the reply would be taken for the next one's
+            except BaseException:  # such as Ctrl-C: otherwise the next request would get this one's reply
                 self._end()
                 raise
             if reply == _MEMORY_REPLY:
@@ -215,7 +214,7 @@ def _limit(kind: int, value: int) -> None:
 
 def _main(target: str, descriptor: int, cpu_seconds: int, memory: int, stack: int) -> None:
     """What the process does from its start to its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, whose end ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; this process ends with it
     module, _, function = target.partition(":")
     answer: Answer = getattr(import_module(module), function)
     _limit(resource.RLIMIT_AS, memory)

@@ -1,7 +1,7 @@
 """Character encodings: which one a file is in, and its text as a stream of UTF-8.
 
 UTF-8 is assumed until bytes occur that it cannot be. Byte order marks are followed; UTF-16 and UTF-32 are recognised
-without one, by where their zero bytes are. Everything else is guessed and reported, or named by the user.
+without one, by the positions of their zero bytes. Everything else is guessed and reported, or named by the user.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tinyslm.core.text_files import ByteStream, byte_order_mark
 from tinyslm.data.charset_guess import NAMES, guess_encoding
 from tinyslm.data.documents import READ_AS, Tally
 
-BLOCK = 1 << 18  # bytes read at a time, and looked at to find the encoding
+BLOCK = 1 << 18  # bytes read at a time, of which the first block decides on the encoding
 _NOT_TEXT = bytes((*range(8), *range(14, 27), *range(28, 32)))  # control characters that text hardly ever has
 _BINARY = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x7fELF", b"RIFF", b"OggS", b"fLaC")
 _TAR = (257, b"ustar")
 _ASCII = bytes(range(128))
 _ASCII_TEXT = bytes((*b"\t\n\r", *range(32, 127)))
 
-# What names mean on the web (WHATWG Encoding Standard), where that is more than what Python takes them for.
+# Codecs by which the web reads these names (WHATWG Encoding Standard): supersets of Python's codecs of these names.
 _WIDER = {
     "ascii": "cp1252",
     "iso8859-1": "cp1252",
@@ -44,13 +44,13 @@ _NO_CHARSET = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "unde
 def codec_of(label: str) -> str:
     """Python's codec for an encoding's name, read as the web reads it: `iso-8859-1` is windows-1252.
 
-    Raises `LookupError` for what is no character encoding.
+    Raises `LookupError` for names that are not of a character encoding.
     """
     label = label.strip().lower()
     name = codecs.lookup(_CODECS.get(label, label)).name
     if name.replace("_", "-") in _NO_CHARSET:
         raise LookupError(label)
-    b"    ".decode(name, "replace")  # refuses those that are no text encodings, as `hex`
+    b"    ".decode(name, "replace")  # raises `LookupError` for codecs that are not text encodings, such as `hex`
     return _WIDER.get(name, name)
 
 
@@ -60,7 +60,7 @@ def name_of(encoding: str) -> str:
 
 
 def check_encoding(label: str) -> str:
-    """`label`, if it is empty or names an encoding. Raises `ValueError` with a suggestion."""
+    """Return `label` if it is empty or names an encoding. Raises `ValueError` with a suggestion otherwise."""
     try:
         if label:
             codec_of(label)
@@ -71,7 +71,7 @@ def check_encoding(label: str) -> str:
 
 
 def looks_binary(head: bytes) -> bool:
-    """Whether a file that starts with `head` is not text, in whatever encoding of single bytes and more."""
+    """Whether a file that starts with `head` is not text, by its signature or its share of control characters."""
     if head.startswith(_BINARY) or head.startswith(_TAR[1], _TAR[0]):
         return True
     strange = len(head) - len(head.translate(None, _NOT_TEXT))
@@ -79,9 +79,9 @@ def looks_binary(head: bytes) -> bool:
 
 
 def wide_encoding(head: bytes) -> str:
-    """The form of UTF-16 or UTF-32 that `head` is in without a byte order mark; "" if it is none.
+    """The form of UTF-16 or UTF-32 that `head` is in, going without a byte order mark; "" if it is in neither.
 
-    Zero bytes must be where that form has them, and the text must be of characters that texts are made of.
+    Zero bytes must be in the places that are usual for that form, and the decoded text must look like prose.
     """
     unlike_ascii = len(head.translate(None, _ASCII_TEXT))
     if b"\0" not in head or unlike_ascii * 4 < len(head) or head.startswith(_BINARY):
@@ -108,9 +108,9 @@ def _is_prose(text: str) -> bool:
 
 
 def _utf8_sequences(data: bytes, *, whole: bool) -> tuple[int, int]:
-    """How many characters of several bytes `data` has as UTF-8, and how many bytes that fit nowhere.
+    """How many multi-byte characters `data` has when read as UTF-8, and how many invalid sequences.
 
-    whole: nothing follows, so that the last character cannot have been cut.
+    whole: `data` is the end of the file, so an incomplete last character is invalid.
     """
     text = codecs.getincrementaldecoder("utf-8")("replace").decode(data, whole)
     if text.isascii():
@@ -120,11 +120,11 @@ def _utf8_sequences(data: bytes, *, whole: bool) -> tuple[int, int]:
 
 
 def utf8_stream(raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict: bool = False) -> BinaryIO:
-    """The text of `raw` as UTF-8, without a byte order mark, a block at a time; always valid UTF-8.
+    """The text of `raw` as valid UTF-8, without a byte order mark, a block at a time; empty if it is not text.
 
-    encoding: of files that are not UTF-8 and have no byte order mark; empty: guess it.
-    What is guessed, skipped or replaced is counted in `tally` with the file's `name`; a file that is not text is empty.
-    strict: raise `TinyslmError` at bytes that cannot be decoded, instead of counting them and giving U+FFFD.
+    encoding: of a file that is not UTF-8 and has no byte order mark; empty: guess it.
+    What is guessed, skipped or replaced is counted in `tally` under the file's `name`.
+    strict: raise `TinyslmError` at bytes that cannot be decoded, instead of counting them and replacing them by U+FFFD.
     """
     blocks = _Utf8(raw, name, codec_of(encoding) if encoding else "", tally, strict=strict)
     return io.BufferedReader(ByteStream(blocks), BLOCK)
@@ -133,7 +133,7 @@ def utf8_stream(raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict
 class _Utf8(Iterator[bytes]):
     def __init__(self, raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict: bool) -> None:
         self._raw, self._name, self._given, self._tally, self._strict = raw, name, encoding, tally, strict
-        self._encoding = ""  # not known as long as all is ASCII
+        self._encoding = ""  # undecided as long as all bytes are ASCII
         self._decoder: codecs.IncrementalDecoder | None = None
         self._line = 1
         self._started = self._ended = False
@@ -155,7 +155,7 @@ class _Utf8(Iterator[bytes]):
         return self._convert(self._decoder, block)
 
     def _start(self, head: bytes) -> bytes:
-        """Follow a byte order mark, see what is not a text, or one in 16 or 32 bits. What remains of `head`."""
+        """Recognise byte order marks, UTF-16, UTF-32 and binary files. Returns `head` without its mark."""
         encoding, mark = byte_order_mark(head)
         if not encoding and self._given and not _extends_ascii(self._given):
             encoding = self._given
@@ -170,7 +170,7 @@ class _Utf8(Iterator[bytes]):
         return head[mark:]
 
     def _decide(self, block: bytes) -> bytes:
-        """Find the encoding by the first block that is not all ASCII, longer where little of it is left to look at."""
+        """Choose the encoding by the first block that is not ASCII, and by the next one if its first half is ASCII."""
         more = self._raw.read(BLOCK) if block[: BLOCK // 2].isascii() else b""
         sequences, bad = _utf8_sequences(block + more, whole=len(more or block) < BLOCK)
         block += more
@@ -198,7 +198,7 @@ class _Utf8(Iterator[bytes]):
         return b""
 
     def _convert(self, decoder: codecs.IncrementalDecoder, block: bytes) -> bytes:
-        """The next block in UTF-8. What cannot be decoded is counted, by the line that the block starts at or later."""
+        """The next block in UTF-8. Bytes that cannot be decoded are counted under the first line that has them."""
         state = decoder.getstate()
         try:
             text = decoder.decode(block, self._ended)
@@ -221,7 +221,7 @@ class _Utf8(Iterator[bytes]):
             name = name_of(self._encoding)
             raise TinyslmError(
                 f"{self._name}:{line} has bytes that are not {name}.",
-                "Correct that line or name the encoding with --data.encoding; without strict such bytes are counted.",
+                "Correct that line or name the encoding with --data.encoding; without --strict, bytes become U+FFFD.",
             )
         self._tally.add("undecodable_bytes", f"{self._name}:{line}", max(1, text.count("\ufffd") - own))
 

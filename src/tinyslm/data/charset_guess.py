@@ -1,8 +1,8 @@
 """Guessing the encoding of text that is not Unicode.
 
-The usual encodings are compared by how likely their reading of the bytes above 127 is as text of some language: which
-letters, in which case, beside what. Where none of them makes sense, `charset-normalizer` tries all others; alone it
-takes most short Western texts for Central European ones, and has no preference among readings of a few words.
+Each of the usual encodings is scored by how likely the bytes above 127, decoded with it, are in some language: how
+frequent the letters are, and how well they go with their neighbours. If no score is plausible, `charset-normalizer`
+tries all other encodings. By itself, it takes most short Western European texts for Central European ones.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import Counter
 from functools import cache
 from math import log
 
-SAMPLE = 1 << 13  # bytes that are looked at, of lines that are not all ASCII
+SAMPLE = 1 << 13  # bytes that are scored, from lines that are not all ASCII
 
 # Letters that are not ASCII, the most frequent ones of each language first.
 _WESTERN = (
@@ -42,7 +42,7 @@ _OTHER = {
 }
 _SINGLE = {**_LATIN, **_OTHER}
 
-# The characters of two bytes in most text, by ranges of their first bytes: the share of a text, and how many they are.
+# Two-byte characters by ranges of their first bytes: first, last, their share of usual text, how many there are.
 _DOUBLE = {
     "gb18030": ((0xA1, 0xA3, 0.12, 280), (0xB0, 0xD7, 0.85, 3755), (0xD8, 0xF7, 0.02, 3008)),
     "big5hkscs": ((0xA1, 0xA3, 0.12, 400), (0xA4, 0xC6, 0.85, 5401), (0xC9, 0xF9, 0.02, 7652)),
@@ -50,7 +50,7 @@ _DOUBLE = {
     "cp932": ((0x81, 0x81, 0.12, 150), (0x82, 0x83, 0.5, 170), (0x88, 0x97, 0.35, 2965), (0x98, 0xEA, 0.02, 3390)),
     "euc_jp": ((0xA1, 0xA1, 0.12, 150), (0xA4, 0xA5, 0.5, 170), (0xB0, 0xCF, 0.35, 2965), (0xD0, 0xF4, 0.02, 3390)),
 }
-_FIRST_SET = ("gb18030", "cp949")  # extended by characters whose second byte is below 0xA1, which are rare
+_FIRST_SET = ("gb18030", "cp949")  # characters with a second byte below 0xA1 extend an older set, and are rare
 _ASCII_COST = 3.0  # minus what a second byte in ASCII would add to the log-probability as a letter by itself
 _RARE = log(0.01 / 20_000)
 
@@ -73,21 +73,21 @@ NAMES = {
     "big5hkscs": "big5",
     "cp949": "euc-kr",
 }
-"""The encodings that are guessed first, by Python's name for them: their usual names."""
+"""Usual names of the encodings that are scored, by Python's names for them."""
 
 _MARKS = "’‘“”„–—…«»€°§·•£¿¡\xa0\xad"
 _BETWEEN_LETTERS = {*"’–—…·\xad\xa0"}
-_POSSIBLE = -5.5  # mean log-probability for each byte above 127, below which the usual encodings make no sense
+_POSSIBLE = -5.5  # mean log-probability per byte above 127 that a plausible encoding exceeds
 _UNLIKELY = log(0.01)
-_RUN = log(0.3)  # letters that are not ASCII side by side, in languages that have few of them
-_PRIOR = {"cp1252": 0.0, "cp1251": 0.0, "cp1250": -1.0, "koi8_r": -1.0}  # in logarithms, of a text
+_RUN = log(0.3)  # for adjacent non-ASCII letters in Latin scripts, which have few of them
+_PRIOR = {"cp1252": 0.0, "cp1251": 0.0, "cp1250": -1.0, "koi8_r": -1.0}  # logarithms, before any text is seen
 _OTHER_PRIOR = -2.0
 _OLD_PRIOR = -6.0
 _OLD = ("iso8859_2", "iso8859_5", "iso8859_15", "mac_roman", "mac_cyrillic", "cp850", "cp852", "cp866")
 
 
 def guess_encoding(data: bytes) -> str:
-    """Python's name of the encoding that text which is not UTF-8 is most likely in; "" if it makes sense in none."""
+    """Python's name of the most likely encoding of text that is not UTF-8; "" if no encoding is plausible."""
     from charset_normalizer import from_bytes
 
     lines = dict.fromkeys(line for line in data.split(b"\n") if not line.isascii())
@@ -108,7 +108,7 @@ def _prior(encoding: str) -> float:
 
 
 def _double(sample: bytes, encoding: str) -> float:
-    """Log-probability of the characters above 127 in `sample`, read in an encoding of two bytes for most."""
+    """Log-probability of the characters above 127 in `sample`, decoded with a two-byte encoding."""
     text = sample.decode(encoding, "replace").removesuffix("\ufffd")  # the last one may have been cut
     return sum(
         count * _pair(character.encode(encoding, "replace"), encoding)
@@ -126,7 +126,7 @@ def _pair(code: bytes, encoding: str) -> float:
 
 
 def _single(sample: bytes, encoding: str) -> float:
-    """Log-probability of the characters above 127 in `sample`, in the language of `encoding` that they fit best."""
+    """Log-probability of the characters above 127 in `sample`, in the best fitting language of a one-byte encoding."""
     text = f" {sample.decode(encoding, 'replace')} "
     around = Counter(triple for triple in zip(text, text[1:], text[2:], strict=False) if triple[1] > "\x7f")
     latin = encoding in _LATIN
@@ -147,7 +147,7 @@ def _fit(characters: Counter[str], letters: str) -> float:
 
 @cache
 def _probabilities(letters: str) -> dict[str, float]:
-    """Log-probabilities: letters by Zipf's law, capitals a twentieth of them, and usual marks."""
+    """Log-probabilities: of letters by Zipf's law, of capitals a twentieth of that, and of usual punctuation."""
     total = sum(1 / (rank + 2) for rank in range(len(letters)))
     known = {mark: log(0.3 / len(_MARKS)) for mark in _MARKS}
     for rank, letter in enumerate(letters):
@@ -159,9 +159,9 @@ def _probabilities(letters: str) -> dict[str, float]:
 
 
 def _context(before: str, character: str, after: str, *, latin: bool) -> float:
-    """What the neighbours make of a character: a capital after a small letter, or a mark inside a word, is unlikely.
+    """Log-probability of a character by its neighbours: low for a capital after a small letter or a mark inside a word.
 
-    latin: most letters of the script are ASCII; of others, none is, and they do not occur in one word with those.
+    latin: whether the script's letters are mostly ASCII. Letters of other scripts do not share a word with ASCII ones.
     """
     near = [other for other in (before, after) if _is_letter(other)]
     if not _is_letter(character):

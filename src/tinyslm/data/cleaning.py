@@ -26,7 +26,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def clean(text: str) -> str:
     r"""`text` with `\n` as line ends, without control characters, with wrongly decoded UTF-8 mended.
 
-    Control characters between words become a space, others vanish, and with them the whole of an escape sequence of
+    Control characters between words become a space; others are removed, and so are whole escape sequences of
     terminals. Only lines that look wrongly decoded are mended ("â€œ" to "“"); quotes, ligatures, width, HTML entities
     and Unicode normalisation stay as they are, so source code is safe.
     """

@@ -12,7 +12,7 @@ from tinyslm.data.documents import Tally
 
 TEXT_COLUMNS = ("text", "content", "body", "document", "story", "article", "passage", "markdown", "code")
 LISTED = 20  # names in a message
-_ROWS = 200  # that are looked at
+_ROWS = 200  # that are compared
 _SHORTEST = 20  # characters of a text, on average
 _NO_NAME = re.compile(r"(unnamed: *\d+)?", re.IGNORECASE)
 
@@ -20,10 +20,10 @@ _NO_NAME = re.compile(r"(unnamed: *\d+)?", re.IGNORECASE)
 def find_column(
     columns: Sequence[str], wanted: str, place: str, sample: Iterable[Sequence[Any]] = (), tally: Tally | None = None
 ) -> str:
-    """The column that holds the text: `wanted`, or else the first usual name, or else the one with the longest prose.
+    """The column that holds the text: `wanted`, else the first with a usual name, else the one with the longest prose.
 
-    sample: rows, with a value for each column; looked at only where no name is usual. What it decides is counted in
-    `tally`. A column without a name is never taken. Raises `TinyslmError` that lists the columns.
+    sample: rows with a value for each column, read only if no column has a usual name; a choice by prose is counted in
+    `tally`. A column without a name is never chosen. Raises `TinyslmError`, which lists the columns, if none is found.
     """
     if wanted:
         if wanted in columns:
@@ -66,7 +66,7 @@ def _longest_prose(columns: Sequence[str], sample: Iterable[Sequence[Any]]) -> s
 
 
 def _prose(values: list[Any]) -> float:
-    """The mean length of texts of which most are different, of several words, and of letters; 0 for other values."""
+    """Mean length of the values if they are prose: mostly distinct, of several words, mostly letters; 0 otherwise."""
     texts = [value for value in values if isinstance(value, str) and value.strip()]
     whole = " ".join(texts)
     letters = sum(character.isalpha() for character in whole)

@@ -17,10 +17,10 @@ class DataConfig(Section):
         description="Encoding of the text files that are not UTF-8 and have no byte order mark; empty: guess it.",
     )
     max_record_bytes: int = Field(
-        default=1 << 26, ge=1, description="Longest JSONL line, table row or HTML page; longer ones are skipped."
+        default=1 << 26, ge=1, description="Most bytes of a JSON record, table row or HTML page; others are skipped."
     )
     exclude: tuple[str, ...] = Field(
-        default=(), description="Files and folders to leave out: patterns such as *.log, drafts or old/*.txt."
+        default=(), description="Patterns of files and folders to leave out, such as *.log, drafts or old/*.txt."
     )
     clean: bool = Field(
         default=True, description="Remove control characters, mend broken encodings, end lines with \\n."

@@ -1,7 +1,7 @@
 """Records of delimited text (CSV, TSV): lines in, cells out, where every quote is accounted for.
 
-Python's `csv` takes a quote that is never closed for one cell up to the next quote, or to the end of the file. Here
-such a record is a problem of its own, and reading goes on in the line after the one it began in.
+Python's `csv` module extends a cell whose quote is never closed to the next quote, or to the end of the file. Here such
+a record is reported as a problem, and reading resumes in the line after the one in which it began.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from tinyslm.core.errors import TinyslmError
 UNCLOSED = "unclosed_quotes"
 LONG = "long_records"
 LINE = 64
-"""Characters that a line has on average in the longest records: of shorter lines, there may not be so many."""
+"""A record of more than `limit / LINE` lines (and of more than 1,000) counts as not closed."""
 MOST_CELLS = 1 << 17
-MOST_AGAIN = 64  # times that a line is read, on average: in files that are mostly sound, hardly any is read twice
+MOST_AGAIN = 64  # most times that lines are read again, on average; in a sound file, hardly any line is
 
 
 class Line(NamedTuple):
@@ -34,7 +34,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The cells of a row that begins in `line`. problem: why it has none or not the right number of them."""
+    """The cells of a row that begins in `line`. problem: why it has no cells, or not one for each column."""
 
     line: int
     cells: list[str] = field(default_factory=list)
@@ -42,13 +42,13 @@ class Record:
 
 
 class Lines:
-    """Lines that can be put back: a record that is none is read again from its second line on."""
+    """Lines that can be put back: after a record that is not closed, reading resumes at its second line."""
 
     def __init__(self, lines: Iterator[Line], name: str = "") -> None:
         """name: of the file, for errors."""
         self._lines, self._name = lines, name
         self._back: deque[Line] = deque()
-        self._again = -MOST_AGAIN  # how many more lines were put back than may be
+        self._again = -MOST_AGAIN  # lines put back in excess of the limit; negative below it
 
     def next(self) -> Line | None:
         """The next one; `None` at the end."""
@@ -58,20 +58,20 @@ class Lines:
         return next(self._lines, None)
 
     def put_back(self, lines: list[Line]) -> None:
-        """Let `lines` come next. Raises `TinyslmError` where that happens so often that reading would never end."""
+        """Make `lines` the next ones. Raises `TinyslmError` if that happens too often for the lines read so far."""
         self._back.extendleft(reversed(lines))
         self._again += len(lines)
         if self._again > 0:
             raise TinyslmError(
-                f"{self._name} has quotes all over that open and do not close, up to line {lines[0].number}.",
-                "Write each quote within a cell twice, or the file without quotes, separated by tabs, as .tsv.",
+                f"{self._name} has too many quotes that are opened but not closed, up to line {lines[0].number}.",
+                "Double each quote within a cell, or save the table without quotes, separated by tabs, as .tsv.",
             )
 
 
 def read_lines(stream: BinaryIO, limit: int) -> Iterator[Line]:
-    r"""The lines of a stream of UTF-8, ended by `\n`, `\r\n` or `\r`; of one over `limit` characters, nothing is kept.
+    r"""The lines of a stream of UTF-8, ended by `\n`, `\r\n` or `\r`; longer than `limit` characters: without text.
 
-    Raises `UnicodeDecodeError`.
+    Raises `UnicodeDecodeError` if the stream is not UTF-8.
     """
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="")
     number = 0
@@ -100,7 +100,7 @@ class Dialect:
         self._closed = re.compile(closed)
 
     def records(self, lines: Lines, limit: int) -> Iterator[Record]:
-        """All records but empty lines; one of several lines has at most about `limit` characters."""
+        """All records; empty lines are passed over. A record of several lines has at most about `limit` characters."""
         while (line := lines.next()) is not None:
             if line.long:
                 yield Record(line.number, problem=LONG)
@@ -131,7 +131,8 @@ class Dialect:
                 text = taken[-1].text
             else:
                 found = self._careless.match(text, place) if careless and opening else None
-                careless = careless and not (opening and not found)  # what one cell does not find, no later one does
+                # If this cell has no such end, no later one has.
+                careless = careless and not (opening and not found)
                 cell, place = (found[1], found.end()) if found else self._unquoted(text, place)
                 if taken and '"' in cell:  # what seemed to close the quote opens another one
                     lines.put_back(taken)
@@ -148,7 +149,7 @@ class Dialect:
     def _close(self, begun: str, lines: Lines, taken: list[Line], limit: int) -> tuple[str, int] | None:
         """The cell that begins with `begun` and is closed in a further line, and where in that line it ends.
 
-        `None`: nothing closes it, as far as one may look, or what would is followed by neither a delimiter nor the end.
+        `None`: nothing closes it within the limits, or the closing quote is followed by other text.
         """
         parts, size = [begun], len(begun)
         while (line := lines.next()) is not None:

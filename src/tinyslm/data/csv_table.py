@@ -1,4 +1,4 @@
-"""A table in delimited text: its dialect and columns, found by looking at its first rows, and its rows."""
+"""A table in delimited text: its dialect and columns, detected from the first rows, and its rows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tinyslm.data.csv_records import LONG, UNCLOSED, Dialect, Line, Lines, Recor
 UNEVEN = "uneven_rows"
 SHORT = "short_rows"
 PROBLEMS = {
-    UNCLOSED: "a quote opens in it that is not closed",
+    UNCLOSED: "it has a quote that is opened but not closed",
     LONG: "it is too long",
     UNEVEN: "it has more cells than the header",
     SHORT: "it has fewer cells than the header",
 }
-"""What can be wrong with a record, as the end of a sentence about a row or line."""
+"""What is wrong with a record, by kind of problem, as the second half of a sentence about a row or line."""
 
-_LOOKED_AT = 300  # lines
+_LOOKED_AT = 300  # lines from which the dialect is detected
 _MOST_TITLES = 8  # lines above a header
 _LOOKED_AT_SIZE = 1 << 18  # characters
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
@@ -30,22 +30,22 @@ _QUOTED = re.compile(r'"[^"]*(""[^"]*)*"')
 class Table:
     """A table of UTF-8 text; iterate over its rows once.
 
-    Understood: delimiters `,`, `;`, tab, `|` and (as R writes them) space; Excel's line `sep=;`; names and cells of
-    several lines; quotes that are doubled, or careless but unambiguous; trailing delimiters; a header one column
-    shorter than the rows, as R writes it where rows have names; titles above the header.
+    Detected are the delimiters `,`, `;`, tab, `|` and (as R writes them) space; Excel's line `sep=;`; names and cells
+    of several lines; quotes that are doubled, or not doubled but unambiguous; trailing delimiters; a header one column
+    shorter than the rows, as R writes it for rows with names; and titles above the header.
 
-    Attributes: `columns`: names, white space as single spaces; that of row names is empty. `named_rows`: whether the
-    header lacked a name for row names. `titles`: how many lines above the header are left out. `sample`: the first
-    rows, without those that have a problem.
+    Attributes: `columns`: names, with white space collapsed; that of row names is empty. `named_rows`: whether the
+    header has no name for the column of row names. `titles`: how many lines above the header are skipped. `sample`:
+    the first rows that have no problem.
     """
 
     def __init__(
         self, stream: BinaryIO, name: str, *, tabs: bool = False, limit: int, usual: Set[str] = frozenset()
     ) -> None:
-        """tabs: a `.tsv` file, in which quotes have a meaning only if all of them fit. limit: characters of a record.
+        """tabs: a `.tsv` file, whose quotes are text unless all of them enclose cells. limit: characters of a record.
 
-        usual: names in lower case of which the header is to have one; lines with fewer cells above it are titles.
-        Raises `TinyslmError` when the header cannot be read, `UnicodeDecodeError` when the stream is not UTF-8.
+        usual: names in lower case that mark the header; lines with fewer cells above the one that has such a name are
+        titles. Raises `TinyslmError` when the header cannot be read, `UnicodeDecodeError` when the stream is not UTF-8.
         """
         self._limit = limit
         self._lines = Lines(read_lines(stream, limit), name)
@@ -68,7 +68,7 @@ class Table:
         self.sample = [row for row in map(self._fitted, first[1:]) if not row.problem]
 
     def __iter__(self) -> Iterator[Record]:
-        """Every row, with as many cells as there are columns; `SHORT` ones with fewer, other problems without any."""
+        """Every row, with a cell for each column; `SHORT` rows have fewer cells, rows with another problem none."""
         return map(self._fitted, self._records)
 
     def _head(self) -> tuple[list[Line], bool]:
@@ -85,7 +85,7 @@ class Table:
         return head, True
 
     def _delimiter_line(self, head: list[Line]) -> str:
-        """The delimiter that Excel's first line names, which is taken away; "" without one."""
+        """The delimiter that Excel's first line, `sep=;`, names; removes that line. "" without one."""
         found = _SEP.fullmatch(head[0].text) if head else None
         if found:
             del head[0]
@@ -103,7 +103,7 @@ class Table:
 
 
 def _records(head: list[Line], dialect: Dialect, *, cut: bool) -> list[Record]:
-    """The records in the first lines, without the last one where that may go on."""
+    """The records in the first lines. cut: more lines follow, so the last record may be incomplete and is left out."""
     found = list(dialect.records(Lines(iter(head)), sum(len(line.text) + 2 for line in head)))
     if cut and len(found) > 1:
         last = next((at for at, record in enumerate(found) if record.problem == UNCLOSED), len(found))
@@ -112,7 +112,7 @@ def _records(head: list[Line], dialect: Dialect, *, cut: bool) -> list[Record]:
 
 
 def _titles(head: list[Line], delimiter: str, usual: Set[str], *, cut: bool, tabs: bool) -> int:
-    """How many lines precede the first one that is a header with a usual name; 0 where none of the first is."""
+    """How many lines precede a header with a usual name; 0 if there is no such header among the first lines."""
     for number in range(min(_MOST_TITLES, len(head) - 1) + 1):
         dialect, _ = _dialect(head[number:], delimiter, cut=cut, tabs=tabs)
         header = _filled(head[number:], dialect)
@@ -129,7 +129,7 @@ def _filled(lines: list[Line], dialect: Dialect) -> list[str]:
 
 
 def _dialect(head: list[Line], delimiter: str, *, cut: bool, tabs: bool) -> tuple[Dialect, bool]:
-    """The dialect of a table, and whether its rows have names that the header has no column for."""
+    """The dialect of a table, and whether its rows have names for which the header has no column."""
     if tabs and not delimiter and head and "\t" in head[0].text:
         delimiter = "\t"
     best, best_key, names = Dialect(delimiter), (-1.0, 0), False
@@ -154,9 +154,9 @@ def _dialect(head: list[Line], delimiter: str, *, cut: bool, tabs: bool) -> tupl
 
 
 def _fit(records: list[Record], head: list[Line]) -> tuple[int, float, bool]:
-    """How many columns the header names, which share of the rows has as many cells, and whether they have one more.
+    """How many columns the header names, the share of rows with as many cells, and whether rows have one cell more.
 
-    One more is that of row names: all different, numbers or quoted.
+    The extra cell, the first one, is the row's name: all are different, and numbers or quoted.
     """
     if not records or records[0].problem:
         return 0, 0.0, False

@@ -33,34 +33,88 @@ class Document:
 
 
 EXAMPLES = 5  # places that a warning names
-READ_AS = "read_as_"  # begins the kind of incident that a file's encoding was guessed; the encoding follows
+READ_AS = "read_as_"  # followed by an encoding: the kind of incident that a file's encoding was guessed as this one
 
-# What is told about each kind of incident; `{}` is the number. Those that are not here are only counted.
+# The warning for each kind of incident: for one, and for `{}` of them. Kinds that are not listed are only counted.
 _WARNINGS = {
-    "unused_exclude": "{} patterns of --exclude match nothing",
-    "broken_links": "{} links lead to nothing",
-    "unreadable_folders": "{} folders could not be read and were skipped",
-    "unreadable_files": "{} files could not be read and were skipped",
-    "damaged_files": "{} files are damaged; what came before the damage was read",
-    "binary_files": "{} files that are not text were skipped",
-    "empty_files": "{} files are empty",
-    "undecodable_files": "{} files are in no known encoding and were skipped (name it: --data.encoding)",
-    "undecodable_bytes": "{} sequences of bytes could not be decoded and became U+FFFD",
-    "utf8_files": "{} files are UTF-8 and were read as such, in spite of --data.encoding",
-    "invalid_utf8": "{} texts held bytes that are not UTF-8, which became U+FFFD",
-    "broken_lines": "{} lines that are not JSON objects were skipped",
-    "json_as_text": "{} .json files hold no records and were read as text",
-    "complex_records": "{} records of more than 2,000,000 values were skipped",
-    "message_parts": "{} parts of messages that are not text were left out",
-    "rows_without_text": "{} rows without a text were skipped",
-    "guessed_columns": "{} tables have no column called text; the one with the longest prose was taken",
-    "named_rows": "{} tables have one column more than names; the first one was taken for row names",
-    "title_lines": "{} tables have lines above their header, which were skipped",
-    "unclosed_quotes": "{} rows in which a quote opens that is not closed were skipped",
-    "uneven_rows": "{} rows with more cells than the header were skipped",
-    "short_rows": "{} rows have fewer cells than the header; what they have was read",
-    "long_records": "{} records longer than --data.max_record_bytes were skipped",
-    "reduced_pages": "{} HTML pages were reduced to their main text",
+    "unused_exclude": ("1 pattern of --exclude matches nothing", "{} patterns of --exclude match nothing"),
+    "broken_links": ("1 link leads to nothing", "{} links lead to nothing"),
+    "unreadable_folders": (
+        "1 folder could not be read and was skipped",
+        "{} folders could not be read and were skipped",
+    ),
+    "unreadable_files": ("1 file could not be read and was skipped", "{} files could not be read and were skipped"),
+    "damaged_files": (
+        "1 file is damaged; only what precedes the damage was read",
+        "{} files are damaged; only what precedes the damage was read",
+    ),
+    "binary_files": ("1 file that is not text was skipped", "{} files that are not text were skipped"),
+    "empty_files": ("1 file is empty", "{} files are empty"),
+    "undecodable_files": (
+        "1 file is in no known encoding and was skipped (name it: --data.encoding)",
+        "{} files are in no known encoding and were skipped (name it: --data.encoding)",
+    ),
+    "undecodable_bytes": (
+        "1 sequence of bytes could not be decoded and became U+FFFD",
+        "{} sequences of bytes could not be decoded and became U+FFFD",
+    ),
+    "utf8_files": (
+        "1 file is UTF-8 and was read as such, in spite of --data.encoding",
+        "{} files are UTF-8 and were read as such, in spite of --data.encoding",
+    ),
+    "invalid_utf8": (
+        "1 text held bytes that are not UTF-8, which became U+FFFD",
+        "{} texts held bytes that are not UTF-8, which became U+FFFD",
+    ),
+    "broken_lines": (
+        "1 line that is not a JSON object was skipped",
+        "{} lines that are not JSON objects were skipped",
+    ),
+    "json_as_text": (
+        "1 .json file holds no records and was read as text",
+        "{} .json files hold no records and were read as text",
+    ),
+    "complex_records": (
+        "1 record of more than 2,000,000 values was skipped",
+        "{} records of more than 2,000,000 values were skipped",
+    ),
+    "message_parts": (
+        "1 part of a message that is not text was left out",
+        "{} parts of messages that are not text were left out",
+    ),
+    "rows_without_text": ("1 row without a text was skipped", "{} rows without a text were skipped"),
+    "guessed_columns": (
+        "1 table has no column with a usual name for text; its longest prose was taken",
+        "{} tables have no column with a usual name for text; their longest prose was taken",
+    ),
+    "named_rows": (
+        "1 table has one more column than its header names; the first one was taken for row names",
+        "{} tables have one more column than their headers name; the first one was taken for row names",
+    ),
+    "title_lines": (
+        "1 table has lines above its header, which were skipped",
+        "{} tables have lines above their headers, which were skipped",
+    ),
+    "unclosed_quotes": (
+        "1 row with a quote that is opened but not closed was skipped",
+        "{} rows with a quote that is opened but not closed were skipped",
+    ),
+    "uneven_rows": (
+        "1 row with more cells than the header was skipped",
+        "{} rows with more cells than the header were skipped",
+    ),
+    "short_rows": (
+        "1 row has fewer cells than the header; the cells that it has were read",
+        "{} rows have fewer cells than the header; the cells that they have were read",
+    ),
+    "long_records": (
+        "1 record longer than --data.max_record_bytes was skipped",
+        "{} records longer than --data.max_record_bytes were skipped",
+    ),
+    "reduced_pages": (
+        "1 HTML page was reduced to its main text",
+        "{} HTML pages were reduced to their main text",
+    ),
 }
 
 
@@ -87,14 +141,14 @@ class Tally:
     def warnings(self) -> Iterator[str]:
         """A sentence for each kind of incident that a user should know of."""
         read_as = {
-            kind: f"{{}} files are not UTF-8; read as {kind.removeprefix(READ_AS)}"
+            kind: (f"1 file is not UTF-8; read as {name}", f"{{}} files are not UTF-8; read as {name}")
             for kind in sorted(self.counts)
-            if kind.startswith(READ_AS)
+            if (name := kind.removeprefix(READ_AS)) != kind
         }
-        for kind, sentence in {**read_as, **_WARNINGS}.items():
+        for kind, (one, several) in {**read_as, **_WARNINGS}.items():
             if number := self.counts[kind]:
                 more = ", ..." if number > len(self.places[kind]) else ""
-                yield f"{sentence.format(number)}: {', '.join(self.places[kind])}{more}."
+                yield f"{one if number == 1 else several.format(number)}: {', '.join(self.places[kind])}{more}."
 
 
 class Stream(Protocol):
@@ -156,7 +210,7 @@ def _end_of_piece(data: bytes) -> int:
 
 def nothing_to_read(paths: Sequence[str], counts: Iterable[tuple[str, int]]) -> TinyslmError:
     """The error for paths in which no text was found, with what was found instead."""
-    found = ", ".join(f"{number} {kind.replace('_', ' ')}" for kind, number in counts if number)
+    found = ", ".join(f"{kind.replace('_', ' ')}: {number}" for kind, number in counts if number)
     return TinyslmError(
         f"No text was found in {', '.join(paths)} ({found or 'everything is empty'}).",
         "Give files with text: .txt, .md, source code, .html, .jsonl, .csv or .parquet, also as .gz or .zst.",

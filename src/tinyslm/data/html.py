@@ -1,4 +1,4 @@
-"""The reader for HTML pages: their encoding as browsers find it, and their main text."""
+"""The reader for HTML pages: their encoding, determined as in browsers, and their text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tinyslm.data.sources import Input
 HTML = ".html"
 HEAD = 4096  # bytes in which an encoding is declared
 SHORT = 1_000
-"""Characters of a page that is taken whole: of short ones, trafilatura drops headings and lists."""
+"""Pages that show fewer characters are taken whole: trafilatura drops headings and lists of short pages."""
 NEARLY_ALL = 0.9
-"""Share of what a page shows: when the main text is more, the page has no clutter, and what is missing are headings."""
+"""Pages whose main text is at least this share of what they show are taken whole: they only lost their headings."""
 DEPTH = 200
-"""Elements within each other that trafilatura is given: its parser drops everything deeper than 256 unnoticed."""
+"""Deeper pages are taken whole: trafilatura's parser silently drops everything below 256 nested elements."""
 ELEMENTS = 20_000
-"""Elements that trafilatura is given: for some pages its time grows with their square."""
+"""Pages with more elements are taken whole: trafilatura can take quadratic time."""
 
 _XML_ENCODING = re.compile(r"<\?xml[^>]*\sencoding\s*=\s*[\"']([^\"']+)")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s;\"'>]+)", re.IGNORECASE)
@@ -49,11 +49,10 @@ _C1 = {0xDC00 + code: code for code in range(0x80, 0xA0)}  # what "surrogateesca
 
 
 def decode_page(data: bytes, label: str = "") -> str | None:
-    """The text of a page in the encoding of its byte order mark, else `label` (of the server), else as it declares.
+    """The text of a page, decoded by its byte order mark, else by `label` (the server's charset), else as it declares.
 
-    None where there is no such encoding, or the page has bytes that are none of it. Encodings are named as on the web
-    (WHATWG Encoding Standard): `iso-8859-1` is windows-1252, `gb2312` is gb18030, and what declares UTF-16 in ASCII
-    is UTF-8.
+    `None` if that encoding is unknown or cannot decode the page. Labels are read as on the web (WHATWG Encoding
+    Standard): `iso-8859-1` is windows-1252, `gb2312` is gb18030, and a UTF-16 declaration in ASCII bytes means UTF-8.
     """
     encoding, mark = byte_order_mark(data)
     encoding = encoding or wide_encoding(data[:HEAD]) or _web_codec(label or _declared(data[:HEAD]))
@@ -84,7 +83,7 @@ def _declared(head: bytes) -> str:
 
 
 def _web_codec(label: str) -> str:
-    """Python's codec for a label, "" for an unknown one."""
+    """Python's codec for an encoding label, read as on the web; "" for an unknown one."""
     label = label.strip().lower()
     for name in (_LABELS.get(label, label), label.removeprefix("x-")):
         try:
@@ -114,7 +113,7 @@ def _parse_page(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tupl
 
 
 def _main_text(page: str, source: str, tally: Tally) -> str:
-    """What a page shows, or the main text in it that trafilatura finds, where that is installed and leaves out much."""
+    """What a page shows; or only its main text, if trafilatura is installed and finds much clutter around it."""
     shown, shape = text_and_shape(page)
     extract = _trafilatura()
     if not extract or len(shown) < SHORT or shape.depth > DEPTH or shape.elements > ELEMENTS:

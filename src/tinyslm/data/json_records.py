@@ -1,4 +1,4 @@
-"""The reader for records of JSON: in lines, in an array, one after the other, on one line each or on several."""
+"""The reader for JSON records: one on each line, in an array, or one after the other, each over any number of lines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tinyslm.data.sources import Input
 
 LINES = ".jsonl"
 RECORDS = "records"
-SAMPLE = 50  # records, of which the text column is found
+SAMPLE = 50  # records from which the text column is chosen
 MOST_VALUES = 2_000_000
 """Values in a record; each takes about a hundred bytes of memory, however short it is in the file."""
-FEW_BYTES = 1 << 23  # of a record that cannot have so many
+FEW_BYTES = 1 << 23  # records of at most so many bytes are not counted
 
 _BETWEEN = re.compile(r"[\s,]*")
 _NEAR_END = 12  # characters: the longest literal, or an escape in a string
@@ -47,7 +47,7 @@ def _json_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Ch
 
 
 def _has_records(text: str) -> bool:
-    """Whether a whole file has records, and is not one object without a text, some numbers, or no JSON at all."""
+    """Whether the text of a whole file holds records, not a single object without a text, numbers, or no JSON."""
     try:
         value, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ def _are_records(values: list[Any]) -> bool:
 
 
 def _has_text(record: dict[str, Any]) -> bool:
-    """Whether a record has a text by the names of its columns alone."""
+    """Whether the names of a record's columns alone show that it has a text."""
     try:
         return record_text(record, "", "", "", Tally()) is not None or bool(find_column(list(record), "", ""))
     except TinyslmError:
@@ -71,7 +71,7 @@ def _has_text(record: dict[str, Any]) -> bool:
 
 
 def _is_in_lines(text: str, name: str, *, whole: bool) -> bool:
-    """Whether each line is a record, going by the start of a file. Raises `TinyslmError` where it is not JSON."""
+    """Whether each line is a record, judged by the start of a file. Raises `TinyslmError` if it is not JSON."""
     lines = text.split("\n", maxsplit=20)
     value = _loads(lines[0])
     if isinstance(value, dict | str) or is_conversation(value):
@@ -89,7 +89,7 @@ def _is_in_lines(text: str, name: str, *, whole: bool) -> bool:
 
 
 def _loads(line: str | bytes) -> Any:
-    """The value on a line; an exception, returned, where there is none."""
+    """The JSON value of a line; if it is invalid, the exception is returned, not raised."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -97,7 +97,7 @@ def _loads(line: str | bytes) -> Any:
 
 
 def _column(records: list[Any], name: str, config: DataConfig, tally: Tally) -> str:
-    """The column that holds the text, if records have no text without it. Raises `TinyslmError` where none does."""
+    """The column that holds the text; "" if `record_text` finds it without. Raises `TinyslmError` if there is none."""
     if not _are_records(records):
         raise next(
             (one for one in records if isinstance(one, TinyslmError)),
@@ -116,7 +116,7 @@ def _column(records: list[Any], name: str, config: DataConfig, tally: Tally) -> 
 def _line_chunks(
     opened: Input, blocks: Iterable[bytes], column: str, config: DataConfig, tally: Tally
 ) -> Iterator[Chunk]:
-    """Whole lines, about `PIECE` bytes of them. A line that is longer than a record may be is skipped and counted."""
+    """Chunks of whole lines, of about `PIECE` bytes. Lines longer than `max_record_bytes` are skipped and counted."""
     source, line, size = opened.source, 1, 0
     parts: list[bytes] = []  # a line may be longer than a block: joined once, when its end is found
     for block in blocks:
@@ -153,7 +153,7 @@ def _parse_lines(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tup
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    """The lines of `data`, one copied at a time; a single one not at all."""
+    """The lines of `data`, without a list of all of them in memory."""
     start, end = 0, data.find(b"\n")
     while end >= 0:
         yield data[start:end]
@@ -162,7 +162,7 @@ def _lines(data: bytes) -> Iterator[bytes]:
 
 
 def _record_chunks(opened: Input, blocks: Iterable[bytes], config: DataConfig, tally: Tally) -> Iterator[Chunk]:
-    """The texts of the records in an array, or of those that follow each other."""
+    """Chunks with the texts of records that are in an array or follow each other."""
     source = opened.source
     records = _records(codecs.iterdecode(blocks, "utf-8"), source.name, config)
     first = list(islice(records, SAMPLE))
@@ -190,17 +190,17 @@ def _parse_records(chunk: Chunk, _config: DataConfig, _tally: Tally) -> Iterator
 
 
 def _records(blocks: Iterator[str], name: str, config: DataConfig) -> Iterator[Any]:
-    """The values of a file that follow each other, and those in arrays, each as soon as it has been read.
+    """The values of a file, in arrays or one after the other, each as soon as it has been read.
 
-    The last one is a `TinyslmError` where a value is broken, cut, or longer than a record may be: where such a value
-    ends is not known.
+    At a value that is invalid, cut off or too long, a `TinyslmError` is yielded last: where the next value begins is
+    not known.
     """
     decoder, limit = json.JSONDecoder(), config.max_record_bytes
     text, position, wanted, in_array, number = "", 0, 0, False, 1
     for more in chain(blocks, ("",)):
         text = text[position:] + more
         position = 0
-        if more and len(text) < wanted:  # a record that is longer than a block: tried again when twice as much is there
+        if more and len(text) < wanted:  # a record longer than a block: wait for twice as much of it
             continue
         while True:
             position = _BETWEEN.match(text, position).end()  # type: ignore[union-attr]
@@ -214,7 +214,7 @@ def _records(blocks: Iterator[str], name: str, config: DataConfig) -> Iterator[A
             except (ValueError, RecursionError) as error:
                 if len(text) - position > limit:
                     what = f"{name}: record {number} is longer than {limit} bytes."
-                    yield TinyslmError(what, "Allow more: --data.max_record_bytes")
+                    yield TinyslmError(what, "Raise the limit: --data.max_record_bytes")
                 elif not more or not _is_cut(error, text):
                     yield _broken(f"{name}, record {number},", error)
                 else:
@@ -228,7 +228,7 @@ def _records(blocks: Iterator[str], name: str, config: DataConfig) -> Iterator[A
 
 
 def _decoded(decoder: json.JSONDecoder, text: str, start: int, limit: int) -> tuple[Any, int]:
-    """The value at `start`, and where it ends. Raises `ValueError` for one that is too long or has too many values."""
+    """The value at `start`, and where it ends. Raises `ValueError` if it is invalid or exceeds the limits."""
     if len(text) - start > FEW_BYTES and _has_too_many_values(text):
         raise ValueError(f"it has more than {MOST_VALUES} values")
     value, end = decoder.raw_decode(text, start)
@@ -244,7 +244,7 @@ def _broken(what: str, reason: object) -> TinyslmError:
 
 
 def _is_cut(error: Exception, text: str) -> bool:
-    """Whether an error of decoding may be one only because the text is not all there."""
+    """Whether a decoding error may only be due to text that has not been read yet."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.pos >= len(text) - _NEAR_END or error.msg.startswith("Unterminated string")
@@ -263,12 +263,12 @@ def _too_long(place: str, config: DataConfig, tally: Tally) -> None:
     tally.add("long_records", place)
     if config.strict:
         raise TinyslmError(
-            f"{place} is longer than {config.max_record_bytes} bytes.", "Allow more: --data.max_record_bytes"
+            f"{place} is longer than {config.max_record_bytes} bytes.", "Raise the limit: --data.max_record_bytes"
         )
 
 
 def _text_of(record: Any, column: str, place: str, config: DataConfig, tally: Tally) -> str | None:
-    """The text of a record; one that is not a record, or has no text, is counted, or an error with `strict`."""
+    """The text of a record. A record without a text is counted; so is a value that is no record (strict: an error)."""
     if _are_records([record]):
         text = record_text(record, config.text_column, column, place, tally)
         if text is None:
@@ -278,7 +278,7 @@ def _text_of(record: Any, column: str, place: str, config: DataConfig, tally: Ta
     if config.strict:
         reason = f"not valid JSON ({record})" if isinstance(record, Exception) else "not a JSON object"
         raise TinyslmError(
-            f"{place} is {reason}.", "Correct or remove it, or run without strict to skip and count such records."
+            f"{place} is {reason}.", "Correct or remove it, or run without --strict to skip such records."
         )
     return None
 

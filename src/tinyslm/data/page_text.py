@@ -1,7 +1,7 @@
-"""The text that an HTML page shows: words and sentences whole, blocks as lines, `<pre>` as it is.
+"""The text that an HTML page shows: each block as a line, `<pre>` as it is.
 
-A page is read as a sequence of tags and not made into a tree: time and memory are proportional to its length.
-(The trees of the HTML standard take quadratic time for nested blocks and quadratic memory for unclosed formatting.)
+A page is read as a sequence of tags, without building a tree: time and memory are proportional to its length. (Building
+the HTML standard's tree takes quadratic time for nested blocks and quadratic memory for unclosed formatting.)
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _ATTRIBUTE = re.compile(r"([^\s/=]++)(?:\s*+=\s*+(\"[^\"]*+\"?|'[^']*+'?|\S*+))?
 _MAY_HIDE = re.compile(r"\bhidden|\bdisplay|\bvisibility", re.IGNORECASE)
 _HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\n\r\f]+")
-_DEEPEST = 10_000  # elements that are kept track of; what is open within them does not hide or format anything
-_PIECE = 1 << 16  # characters of text between tags that are handled at a time
+_DEEPEST = 10_000  # open elements that are tracked; deeper ones do not hide or format anything
+_PIECE = 1 << 16  # characters of text handled at a time
 _LONGEST_ENTITY = 40
 _SCANNED = 64  # open elements that the end tag of an inline element is compared with
 
@@ -45,7 +45,7 @@ _BLOCKS = _names(
     " pre search section summary table tbody tfoot thead tr ul"
 )
 _CELLS = _names("td th")
-_CONTROLS = _names("audio button canvas iframe input object select textarea video")  # no text, but part words
+_CONTROLS = _names("audio button canvas iframe input object select textarea video")  # no text, but they part words
 _VERBATIM = _names("pre listing")
 _NEVER_SHOWN = _names("template noscript svg rp rt datalist") | _RAW.keys() | _CONTROLS
 _NOT_CONTENT = _names("nav header footer aside")
@@ -54,21 +54,21 @@ _NOT_CONTENT = _names("nav header footer aside")
 def shown_text(page: str) -> str:
     r"""What a page shows, without its navigation, header, footer, side notes and controls; lines end with `\n`.
 
-    Each block is a line, the cells of a table's row are separated by tabs, and white space is collapsed as browsers
-    do it, except within `<pre>`. A page that consists of a header or the like is not left empty.
+    Each block is a line, table cells are separated by tabs, and white space is collapsed as in browsers, except within
+    `<pre>`. If nothing else is left, the text of the navigation, header, footer and side notes is kept.
     """
     return text_and_shape(page)[0]
 
 
 def tags(page: str) -> Iterator[tuple[str, str]]:
-    """The name of each start tag of a page, in small letters, and the text of its attributes."""
+    """The name of each start tag of a page, in lower case, and the text of its attributes."""
     return (
         (tag["name"].lower(), tag["attributes"]) for _, tag in _tokens(page) if tag and tag["name"] and not tag["end"]
     )
 
 
 def attributes_of(text: str) -> dict[str, str]:
-    """The attributes in the text of a tag: names in small letters, values without quotes; "" without a value."""
+    """The attributes in the text of a tag: names in lower case, values without quotes; "" without a value."""
     found: dict[str, str] = {}
     for attribute in _ATTRIBUTE.finditer(text):
         value = attribute[2] or ""
@@ -77,7 +77,7 @@ def attributes_of(text: str) -> dict[str, str]:
 
 
 def text_and_shape(page: str) -> tuple[str, Shape]:
-    """`shown_text` of a page, and how large and deep the page is."""
+    """`shown_text` of a page, and the number and depth of its elements."""
     reader = _Page(_NEVER_SHOWN | _NOT_CONTENT)
     text = reader.read(page) or _Page(_NEVER_SHOWN).read(page)
     return text, Shape(reader.elements, reader.deepest)
@@ -85,7 +85,7 @@ def text_and_shape(page: str) -> tuple[str, Shape]:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How many elements a page has, and how many of them are open at once, at most (counted up to `_DEEPEST`)."""
+    """elements: how many a page has. depth: how many are nested, at most (counted up to `_DEEPEST`)."""
 
     elements: int
     depth: int
@@ -94,7 +94,7 @@ class Shape:
 class _Page:
     """One pass over a page. `_open` holds `(name, shown, verbatim)` of each open element.
 
-    White space is written when text follows it in the same line: `_space` holds it until then.
+    White space is written only if text follows in the same line; `_space` holds it until then.
     """
 
     def __init__(self, left_out: frozenset[str]) -> None:
@@ -191,7 +191,7 @@ class _Page:
         return name
 
     def _break(self, name: str) -> None:
-        """What the start or the end of an element does to the line."""
+        """End the line, or separate cells, at the start or the end of an element."""
         if name == "br" and self._open[-1][2]:
             self._write("\n")
             self._line_is_empty = True
@@ -204,7 +204,7 @@ class _Page:
 
 
 def _tokens(page: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """The text in pieces, its entities not yet replaced, each with the tag or comment that follows it if one does."""
+    """Pieces of text, with entities not yet replaced, and tags or comments, each with an empty text."""
     position, is_xml = 0, _is_xml(page)
     while tag := _TAG.search(page, position):
         yield from _pieces(page, position, tag.start())
@@ -227,7 +227,7 @@ def _is_empty(tag: re.Match[str]) -> bool:
 
 
 def _pieces(page: str, start: int, end: int) -> Iterator[tuple[str, None]]:
-    """`page[start:end]` in pieces of moderate size, none of which ends within an entity."""
+    """`page[start:end]` in pieces of about `_PIECE` characters, none of which ends within an entity."""
     while end - start > _PIECE:
         cut = start + _PIECE
         entity = page.rfind("&", cut - _LONGEST_ENTITY, cut)
@@ -239,7 +239,7 @@ def _pieces(page: str, start: int, end: int) -> Iterator[tuple[str, None]]:
 
 
 def _closes(last: str, name: str) -> bool:
-    """Whether the start of an element ends the last open one, whose end tag is missing."""
+    """Whether the start tag `name` implies the missing end tag of the last open element."""
     if last == "p":
         return name in _BLOCKS
     if last in _CELLS:

@@ -79,7 +79,7 @@ def _make(
     inputs: str | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Write the shards folder; returns what its manifest tells of the text."""
+    """Write the shards folder; returns its manifest's description of the text."""
     given = source.inputs if isinstance(source, Text) else source
     with atomic_folder(out) as folder, Workers(given.processes) as workers:
         spool = folder / "spool"

@@ -52,10 +52,10 @@ def read_documents(
 def read_chunks(
     sources: Sequence[Source], config: DataConfig, tallies: Sequence[Tally], progress: Progress = silent
 ) -> Iterator[Chunk]:
-    """The content of all sources, cut but not parsed. `progress` is told the bytes read, as stored.
+    """The content of all sources, cut but not parsed. `progress` gets the number of bytes read, as stored.
 
-    A file of a folder that cannot be read is skipped and counted. Raises `TinyslmError` for one that the user named,
-    with `config.strict`, and where no file can be read.
+    A file that cannot be read is skipped and counted. Raises `TinyslmError` instead if the user named that very file,
+    with `config.strict`, or if no file can be read.
     """
     total = sum(source.size or 0 for source in sources)
     before, failed = 0, 0
@@ -82,7 +82,7 @@ def read_chunks(
 
 
 def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
-    """The chunks of one source. Raises `TinyslmError` where it cannot be read, or is named and empty."""
+    """The chunks of one source. Raises `TinyslmError` if it cannot be read, or is named by the user and has no text."""
     from zstandard import ZstdError
 
     source, empty = opened.source, True
@@ -94,7 +94,7 @@ def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chun
         raise unreadable(source.name, error) from error
     if empty and source.named and tally.counts["long_records"]:
         what = f"{source.name} is longer than a record may be ({config.max_record_bytes} bytes)."
-        raise TinyslmError(what, "Allow more: --data.max_record_bytes")
+        raise TinyslmError(what, "Raise the limit: --data.max_record_bytes")
     if empty and source.named:
         what = "is not text" if tally.counts["binary_files"] else "has no text in it"
         raise TinyslmError(f"{source.name} {what}.", "Leave it out, or give another file.")

@@ -1,4 +1,4 @@
-"""The text of a record of JSON: its text column, or a conversation or a question with its answer written as text."""
+"""The text of a JSON record: its text column, or its conversation, or its question and answer, written as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinyslm.data.documents import Tally
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 """Names of columns that hold a list of messages: `role` and `content`, or `from` and `value`."""
 
-_PAIRS = tuple(  # of columns that together are a text; those with a question mark may be missing or empty
+_PAIRS = tuple(  # columns that together are a text; those with a question mark may be missing or empty
     names.split()
     for names in (
         "system? prompt completion",
@@ -35,10 +35,10 @@ _ROLES = {
 def record_text(record: Any, wanted: str, column: str, place: str, tally: Tally) -> str | None:
     """The text of a record, or None when it has none.
 
-    That is, first found first taken: the column `wanted` and no other, where the user named one; a string that is the
-    whole record; the column `text`; a conversation; a question with its answer; the column `column`.
-    Conversations have a paragraph for each message, which begins with `User: `, `Assistant: `, `System: ` or `Tool: `;
-    the calls of tools are JSON, and parts that are not text are counted in `tally`.
+    The first of these that exists: the column `wanted` (if the user named one, no other); a string that is the whole
+    record; the column `text`; a conversation; a question with its answer; the column `column`.
+    A conversation becomes a paragraph for each message, beginning with `User: `, `Assistant: `, `System: ` or `Tool: `.
+    Tool calls become JSON; parts that are not text are left out and counted in `tally`.
     """
     if not isinstance(record, dict):
         return _value(record, place, tally)
@@ -70,7 +70,7 @@ def _part(value: Any, place: str, tally: Tally) -> str | None:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """Texts one after the other, in lines of their own unless there is white space between them."""
+    """Texts one after the other, separated by a newline where there is no white space between them."""
     text = ""
     for part in parts:
         separated = not text or text[-1].isspace() or part[:1].isspace()
@@ -79,7 +79,7 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _conversation(messages: Any, place: str, tally: Tally) -> str | None:
-    """A list of messages as text; None for anything else, and for one in which nothing is said."""
+    """A list of messages as text; `None` for anything else, and for messages that are all empty."""
     if not is_conversation(messages):
         return None
     paragraphs = []

@@ -39,7 +39,7 @@ _MAKE = "Make shards from the text with: tinyslm data prepare PATHS --out FOLDER
 
 @dataclass(frozen=True)
 class _Counts:
-    """Of a split, in the manifest."""
+    """The counts of a split in the manifest."""
 
     tokens: NonNegativeInt
     documents: NonNegativeInt
@@ -55,7 +55,7 @@ class _Splits:
 
 @dataclass(frozen=True)
 class _Index:
-    """What the manifest must say for the files to be read."""
+    """The part of the manifest that reading the files depends on."""
 
     dtype: Literal["uint16", "uint32"]
     splits: _Splits
@@ -105,7 +105,7 @@ def is_shards(folder: Path) -> bool:
     try:
         return read_json(folder / MANIFEST).get("kind") == KIND
     except TinyslmError:
-        return any(folder.glob("train-?????.bin"))  # damaged, as opening them says
+        return any(folder.glob("train-?????.bin"))  # a damaged shards folder: opening it reports what is wrong
 
 
 class TokenSplit:
@@ -175,7 +175,7 @@ def _table(file: Path) -> NDArray[np.int64]:
 
 @contextmanager
 def _telling(file: Path) -> Iterator[None]:
-    """Raise what is wrong with a file as the user's error."""
+    """Turn an error while reading `file` into a `TinyslmError`."""
     try:
         yield
     except (OSError, ValueError, EOFError) as error:

@@ -37,7 +37,7 @@ class Source:
     name: str  # as messages call it, and as `Input` opens it
     origin: int  # position in the list of paths the user gave
     size: int | None  # bytes as stored; None when it cannot be known
-    named: bool = False  # the user named this file, and not a folder or a pattern
+    named: bool = False  # the user named this very file, rather than a folder or a pattern
 
     @property
     def suffix(self) -> str:
@@ -53,9 +53,9 @@ def find_sources(
 ) -> list[Source]:
     """Everything that `paths` (files, folders, globs, `-`, `hf://NAME`) stand for, in a fixed order.
 
-    Hidden files, what `config.exclude` matches, and links that lead nowhere are left out and counted in the tally of
-    their path; so is the folder `out`. A link to a folder is followed unless that folder is read anyway.
-    Raises `TinyslmError` for a path that does not exist, or has no file in it.
+    Hidden files, whatever `config.exclude` matches, and links that lead nowhere are left out and counted in the tally
+    of their path. The folder `out` is left out too. A link to a folder is followed unless that folder is read anyway.
+    Raises `TinyslmError` for a path that does not exist or contains no file.
     """
     if not paths:
         raise TinyslmError("No text was given.", "Name files or folders of text, or - for standard input.")
@@ -82,8 +82,13 @@ def find_sources(
 
 
 def _no_file(path: str, tally: Tally) -> TinyslmError:
-    kinds = {"hidden_files": "hidden files", "excluded": "excluded files and folders", "broken_links": "broken links"}
-    left_out = ", ".join(f"{tally.counts[kind]} {words}" for kind, words in kinds.items() if tally.counts[kind])
+    kinds = {
+        "hidden_files": ("hidden file", "hidden files"),
+        "excluded": ("excluded file or folder", "excluded files and folders"),
+        "broken_links": ("broken link", "broken links"),
+    }
+    numbers = [(tally.counts[kind], names) for kind, names in kinds.items() if tally.counts[kind]]
+    left_out = ", ".join(f"{number} {one if number == 1 else several}" for number, (one, several) in numbers)
     return TinyslmError(
         f"There is no file to read in {path}" + (f" (skipped: {left_out})." if left_out else "."),
         "Give a folder that has text files in it, or the files themselves.",
@@ -91,14 +96,14 @@ def _no_file(path: str, tally: Tally) -> TinyslmError:
 
 
 class _Search:
-    """Walks folders. `links` has the links to folders that were met, each with the tally that it counts in."""
+    """Finds files. `links`: links to folders that were found on the way, each with the tally of the user's path."""
 
     def __init__(self, patterns: Sequence[str], out: Path | None) -> None:
         self.links: list[tuple[Tally, Path]] = []
         self._patterns = {pattern: f"*/{pattern.removeprefix('**/').strip('/')}" for pattern in patterns}
         self._used: set[str] = set()
         self._out = out
-        self._walked: set[str] = set()  # folders, with links resolved
+        self._walked: set[str] = set()  # real paths of folders
 
     def files(self, given: str, tally: Tally) -> Iterator[Path]:
         """The files that a path of the user's stands for."""
@@ -117,7 +122,7 @@ class _Search:
                 yield match
 
     def linked_files(self, folder: Path, tally: Tally) -> Iterator[Path]:
-        """The files below a link to a folder, unless it was walked already, under whatever name."""
+        """The files below a link to a folder, unless that folder was walked before, under this or another name."""
         if not _is_ours(folder):
             yield from self._files_below(folder, tally, again=False)
 
@@ -135,7 +140,7 @@ class _Search:
         return False
 
     def _files_below(self, folder: Path, tally: Tally, *, again: bool = True) -> Iterator[Path]:
-        """The files below a folder. again: walk also those folders that were walked before."""
+        """The files below a folder. again: walk folders again that were walked before."""
 
         def unreadable_folder(error: OSError) -> None:
             tally.add("unreadable_folders", str(error.filename))
@@ -159,7 +164,7 @@ class _Search:
                     tally.add("broken_links", str(file))
 
     def _wanted(self, folder: Path, tally: Tally) -> bool:
-        """Whether to walk a folder below one that is walked; a link is put off until it is known what else is read."""
+        """Whether to walk a subfolder. Links to folders are only added to `links`, to be followed later."""
         if folder.name.startswith("."):
             tally.add("hidden_folders", str(folder))
             return False
@@ -206,7 +211,7 @@ class Input:
         return raw
 
     def utf8(self, config: DataConfig, tally: Tally) -> BinaryIO:
-        """The content as UTF-8, whatever it is stored in, without a byte order mark; nothing where it is not text.
+        """The content converted to UTF-8, without a byte order mark; empty if it is not text.
 
         What was guessed, skipped or replaced is counted in `tally`.
         """

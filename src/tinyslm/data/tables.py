@@ -1,4 +1,4 @@
-"""Readers for tables: CSV, Parquet, data sets of the hub."""
+"""Readers for tables: CSV, TSV, Parquet, datasets of the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def _csv_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chu
 
 
 def _cells(table: Table, column: int, name: str, config: DataConfig, tally: Tally) -> Iterator[tuple[int, str | None]]:
-    """The line and the text of each row; one that cannot be read is counted, or an error with `strict`."""
+    """The line and the text of each row; one that cannot be read is counted (strict: an error)."""
     for row in table:
         if row.problem:
             tally.add(row.problem, f"{name}:{row.line}")
             if config.strict:
                 raise TinyslmError(
                     f"The row in line {row.line} of {name} cannot be read: {PROBLEMS[row.problem]}.",
-                    "Correct that line, or run without strict to have such rows counted.",
+                    "Correct that line, or run without --strict to skip such rows.",
                 )
         if row.cells:
             yield row.line, row.cells[column] if len(row.cells) > column else None

@@ -38,7 +38,7 @@ class Inputs:
 
     @classmethod
     def find(cls, paths: Sequence[str], config: DataConfig, out: Path | None = None) -> Inputs:
-        """Find the sources, of which the folder `out` is none. Raises `TinyslmError` for a path with nothing in it."""
+        """Find the sources in `paths`, except in the folder `out`. Raises `TinyslmError` for a path without files."""
         everything = (*config.valid_paths, *paths)
         tallies = [Tally() for _ in everything]
         return cls(everything, config, find_sources(everything, tallies, config, out), tallies)

@@ -32,7 +32,7 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.native.build import available
 from tinyslm.inference.native.runner import NativeRunner, suits
 from tinyslm.inference.runner import Runner
-from tinyslm.inference.settings import usual_sampling
+from tinyslm.inference.settings import read_default_sampling
 from tinyslm.inference.speculation import Guesser
 from tinyslm.inference.torch_runner import TorchRunner
 from tinyslm.model.decoder import Decoder
@@ -91,14 +91,14 @@ def open_engine(
     folder = find_model(path) if kind == "folder" else None
     dtype = dtype or (torch.float32 if folder is None else usual_dtype(folder, place))
     wish = _Wish(dtype, threads, options or EngineOptions(), None if draft is None else Path(draft), place)
-    usual = usual_sampling(folder or path)
+    default_sampling = read_default_sampling(folder or path)
     opened = _open_folder(folder, engine, wish) if folder is not None else _open_file(path, kind, engine, wish)
-    opened.usual = usual
+    opened.default_sampling = default_sampling
     return opened
 
 
 def _open_file(path: Path, kind: str, engine: str, wish: _Wish) -> Engine:
-    """What an export at `path` is run by; see `open_engine`."""
+    """The engine that runs the export at `path`; see `open_engine`."""
     runs = next(name for name, form in EXPORTED.items() if form == kind)
     if engine not in ("auto", runs):
         raise TinyslmError(

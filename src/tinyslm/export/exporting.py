@@ -37,7 +37,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Reported:
-    """What a report, `exports.json`, says: a row for each export."""
+    """The content of a report, `exports.json`: a row for each export."""
 
     exports: list[dict[str, Any]]
 
@@ -179,7 +179,7 @@ def _checked(
 
 @contextmanager
 def _workplace(path: Path) -> Iterator[Path]:
-    """A hidden folder beside `path` that is gone afterwards; one of a process that was killed is removed first."""
+    """A hidden folder next to `path` for the duration of the block; one left by a killed process is removed first."""
     place = path.parent / ".export.tmp"
     try:
         shutil.rmtree(place, ignore_errors=True)

@@ -42,7 +42,7 @@ def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None =
     path = folder / f"{source.stem}-{_key(command, source.parent)}.so"
     if _is_ours(path):
         return path
-    with path.with_suffix(".lock").open("w") as lock:  # one for each library: several may be compiled side by side
+    with path.with_suffix(".lock").open("w") as lock:  # one for each library: several may be compiled at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_ours(path):
             _compile(command, source, path)
@@ -65,15 +65,15 @@ def cache_folder() -> Path:
 
 
 def user_cache() -> Path:
-    """Where everything lies that can be made again: the user's cache folder.
+    """The user's cache folder, for files that can be made again.
 
-    Where there is none, or it cannot be written, a temporary folder is used instead, with one warning.
+    If there is none, or it cannot be written, a temporary folder is used instead, with one warning.
     """
     try:
         return private(_usual_cache())
     except NotAvailable as problem:
         folder = Path(gettempdir(), f"tinyslm-{os.getuid()}")
-        _warn_once(f"There is no cache folder to use ({problem}): {folder} is used, and may be lost at any time.")
+        _warn_once(f"No cache folder can be used ({problem}): {folder} is used, and may be emptied at any time.")
         return folder
 
 

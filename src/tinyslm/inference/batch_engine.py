@@ -33,7 +33,7 @@ from tinyslm.inference.runner import Rows, Runner
 from tinyslm.inference.sample import Sample
 from tinyslm.inference.scheduler import Limits, Scheduler, Work
 from tinyslm.inference.scheduler import Sequence as Tokens
-from tinyslm.inference.settings import usual_sampling
+from tinyslm.inference.settings import read_default_sampling
 from tinyslm.inference.speculation import Guesser, LookUp
 from tinyslm.inference.torch_runner import BLOCK, TorchRunner
 from tinyslm.model.config import ModelConfig
@@ -405,5 +405,5 @@ def load_engine(
     folder, device = Path(folder), torch.device(device)
     model = load_model(folder, dtype=dtype or usual_dtype(folder, device), device=device)
     engine = BatchEngine(model, load_tokenizer(folder))
-    engine.usual = usual_sampling(folder)
+    engine.default_sampling = read_default_sampling(folder)
     return engine

@@ -4,8 +4,8 @@ Text goes through as it comes; from `<tool_call>` on, a call is read, and told a
 name first, then its arguments in pieces that joined are a JSON object. However the text is cut into pieces, what is
 told is the same. Nothing here raises: what is no call is text, and a call that breaks off is said to.
 
-A call that was made before, with the same name and the same arguments, ends the list: it is left out, with all that
-follows. Small models would repeat themselves up to the token limit otherwise.
+A call that repeats an earlier one, with the same name and arguments, ends the list: it and all that follows are left
+out. Otherwise, small models would repeat themselves up to the token limit.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ToolCallStream:
     """Splits generated text into text and calls.
 
     Attributes:
-        unfinished: a call or its tag was begun, cut off before the name was known, and left out.
+        unfinished: whether a call or its tag was cut off before its name was known, and left out.
     """
 
     def __init__(self) -> None:
@@ -96,9 +96,9 @@ class ToolCallStream:
         return self._told()
 
     def flush(self, *, cut: bool = False) -> list[CallEvent]:
-        """What was held back, when no more text comes.
+        """The events that were held back, at the end of the text.
 
-        cut: the text did not come to its own end, so that the beginning of a tag or of a call is not text.
+        cut: the text was cut off, so that the beginning of a tag or of a call at its end is not text.
         """
         self._cut = cut
         self._read(ended=True)
@@ -106,7 +106,7 @@ class ToolCallStream:
 
     @property
     def repeated(self) -> bool:
-        """Whether a call was made that had been made before, which ends the list."""
+        """Whether a call repeated an earlier one, which ends the list."""
         return self._distinct.repeated
 
     @property
@@ -213,7 +213,7 @@ class ToolCallStream:
 
 
 def split_calls(text: str) -> tuple[str, list[ToolCall]]:
-    """The text beside the calls, and the calls; broken and repeated ones are left out."""
+    """The text around the calls, and the calls without broken and repeated ones."""
     stream = ToolCallStream()
     said, names, arguments, whole = "", [], [], []
     for event in [*stream.push(text), *stream.flush()]:
@@ -260,7 +260,7 @@ class _Arguments:
 
 
 class _Distinct:
-    """Leaves out the first call that was made before, and all that follows it.
+    """Drops the first call that repeats an earlier one, and all events after it.
 
     A call that begins like an earlier one is held back until they differ.
     """
@@ -272,7 +272,7 @@ class _Distinct:
         self._held: list[CallEvent] = []
 
     def kept(self, event: CallEvent) -> list[CallEvent]:
-        """The events that are certain with this one."""
+        """The events to pass on, now that this one has come."""
         if self.repeated:
             return []
         match event:

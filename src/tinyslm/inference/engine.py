@@ -33,13 +33,13 @@ class Engine(ABC):
     many threads run side by side.
 
     Attributes: `name` of the way it computes; `tokenizer`; `context`: longest sequence, prompt and answer together;
-    `usual`: how text is drawn where nobody says otherwise (see `usual_sampling`).
+    `default_sampling`: settings of requests that give none (see `read_default_sampling`).
     """
 
     name: str
     tokenizer: Tokenizer
     context: int
-    usual: SamplingSettings = SamplingSettings()
+    default_sampling: SamplingSettings = SamplingSettings()
 
     @abstractmethod
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
@@ -86,7 +86,7 @@ class Engine(ABC):
         heal: bool = True,
     ) -> list[Completion]:
         """`n` continuations of `prompt`, as a list; see `stream`."""
-        return self.submit(self.continuing(prompt, settings, n, grammar=grammar, heal=heal)).whole()
+        return self.submit(self.completion_request(prompt, settings, n, grammar=grammar, heal=heal)).whole()
 
     def stream(
         self,
@@ -99,11 +99,11 @@ class Engine(ABC):
     ) -> Iterator[Piece]:
         """`n` continuations of `prompt`, piece by piece as they come; an empty prompt starts a new document.
 
-        settings: what they do not say is as usual for this model (`usual`). Sample `i` draws from a generator seeded
-        with `seed + i`. heal: see `Request`. When the context is full, its older half is forgotten.
+        settings: fields that are not given are the model's defaults (`default_sampling`). Sample `i` draws from a
+        generator seeded with `seed + i`. heal: see `Request`. When the context is full, its older half is forgotten.
         Raises `TinyslmError` when the prompt alone does not fit the context.
         """
-        yield from self.submit(self.continuing(prompt, settings, n, grammar=grammar, heal=heal))
+        yield from self.submit(self.completion_request(prompt, settings, n, grammar=grammar, heal=heal))
 
     def chat(
         self,
@@ -116,7 +116,7 @@ class Engine(ABC):
     ) -> list[Completion]:
         """`n` answers to a conversation; each message has a "role" and a "content"."""
         ids = self.chat_ids(messages, tools)
-        request = Request(ids, self.settings(settings), n, grammar, continues=False)
+        request = Request(ids, self.with_defaults(settings), n, grammar, continues=False)
         return self.submit(request).whole()
 
     def chat_ids(
@@ -135,9 +135,9 @@ class Engine(ABC):
         ids = (*self.tokenizer.start_ids, *self.tokenizer.encode(prompt))
         return ids or (self.tokenizer.eos_id,)
 
-    def settings(self, given: SamplingSettings | None = None) -> SamplingSettings:
-        """The settings for a request: those given, and this model's usual ones where they say nothing."""
-        return self.usual if given is None else given.over(self.usual)
+    def with_defaults(self, given: SamplingSettings | None = None) -> SamplingSettings:
+        """The settings of a request: the fields that were given, and this model's defaults for the others."""
+        return self.default_sampling if given is None else given.over(self.default_sampling)
 
     def check(self, request: Request) -> None:
         """Raise `TinyslmError` for a request that cannot be served: what is asked comes from outside.
@@ -169,7 +169,7 @@ class Engine(ABC):
                 "Make it with this engine's tokenizer.",
             )
 
-    def continuing(
+    def completion_request(
         self,
         prompt: str,
         settings: SamplingSettings | None = None,
@@ -178,8 +178,8 @@ class Engine(ABC):
         grammar: Grammar | None = None,
         heal: bool = True,
     ) -> Request:
-        """The request that continues `prompt`: see `stream`."""
+        """A request that continues `prompt`, to be submitted; the parameters are those of `stream`."""
         ids = self.prompt_ids(prompt)
         continues = len(ids) > len(self.tokenizer.start_ids)
         slides = grammar is None
-        return Request(ids, self.settings(settings), n, grammar, continues=continues, slides=slides, heal=heal)
+        return Request(ids, self.with_defaults(settings), n, grammar, continues=continues, slides=slides, heal=heal)

@@ -49,7 +49,7 @@ Rows = NDArray[np.uint32]
 LONGEST = 1 << 18  # characters of a schema, expression or grammar
 _LONGEST_REASON = 400  # characters of what the parser says, which may cite the whole grammar
 _MOST_ITEMS = 8_000  # that the parser holds at one place; an object holds some for each property that may come next
-_MOST_STATES = 25_000  # of the lexer, which come as texts go on, at some 2 kB each
+_MOST_STATES = 25_000  # of the lexer, which are made as texts grow, at some 2 kB each
 _MOST_FUEL = 200_000  # for building the lexer: (a{1000}){1000} is refused in a tenth of a second
 
 # No white space between the parts of a document, so that a model that likes line ends comes to an end. No \u escapes:
@@ -70,8 +70,8 @@ class Grammar:
         vocab_size: ids of the tokenizer, of which `allow` has one bit each.
         source: as llguidance reads it.
         closing: what ends texts in time, and the shortest text that was found (see `closing.py`).
-        unique: the JSON schema, where it wants items to differ, which a grammar cannot see to.
-        calls: texts hold tool calls, and end with the first that repeats another one.
+        unique: the JSON schema if it has `uniqueItems`, which a grammar cannot enforce; else `None`.
+        calls: whether texts hold tool calls; they end at the first call that repeats an earlier one.
     """
 
     unique: Mapping[str, Any] | None = None
@@ -91,8 +91,8 @@ class Grammar:
     def json_schema(cls, schema: Mapping[str, Any] | bool, tokenizer: Tokenizer) -> Grammar:
         """JSON without white space between its parts that is valid under `schema` (draft 2020-12).
 
-        Properties come in the order in which the schema names them, then others, if it allows them. Where items must
-        differ (`uniqueItems`), a text may repeat one: then it ends as "invalid".
+        Properties come in the order in which the schema names them, then others, if it allows them. A text may violate
+        `uniqueItems`: it then ends with the finish reason "invalid".
         Raises `TinyslmError`, naming the keyword, for a schema that nothing satisfies or that would not be honoured.
         """
         from llguidance import LLMatcher
@@ -178,7 +178,7 @@ class Matcher:
 
     @property
     def repeats(self) -> bool:
-        """Whether items that must differ are equal, in a text that is complete."""
+        """Whether the text is complete and repeats items where its schema says `uniqueItems`."""
         schema, bytes_of = self.grammar.unique, self.grammar.vocabulary.bytes_of
         if schema is None or not (self.accepts or self.finished):
             return False
@@ -275,19 +275,19 @@ class Matcher:
             raise TinyslmError(f"{self.grammar.what} is too costly to follow: {reason}.", "Make it smaller or simpler.")
 
     def _repeats_a_call(self) -> bool:
-        """Whether the last call that was written is one that had been written before."""
+        """Whether a tool call has just ended that repeats an earlier one."""
         bytes_of = self.grammar.vocabulary.bytes_of
-        if not bytes_of[self._taken[-1]].endswith(b">") or not self.accepts:  # of the tag that ends a call
+        if not bytes_of[self._taken[-1]].endswith(b">") or not self.accepts:  # the end of a call's closing tag
             return False
         stream = ToolCallStream()
         stream.push(b"".join(bytes_of[token] for token in self._taken).decode("utf-8", "replace"))
         return stream.repeated
 
     def _keep_spelling(self, row: Rows) -> None:
-        """Of the tokens that are allowed, keep those that spell forced text as the tokenizer would.
+        """Of the allowed tokens, keep those that spell forced text as the tokenizer would.
 
-        These are its own next token, and the ones that have all of the forced text in them and more, which the model
-        may like better. Any other beginning of the forced text could leave only tokens that nobody wants after it.
+        These are the tokenizer's own next token, and those that begin with all of the forced text. After any other part
+        of the forced text, only unlikely tokens might fit.
         """
         forced = self.inner.compute_ff_bytes().split(b"\xff", 1)[0]  # 0xFF, which no text has, begins special tokens
         if not forced:
@@ -360,7 +360,7 @@ def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance
         )
     reason = one_line(start.get_error().partition("<backtrace>")[0], _LONGEST_REASON)
     if reason.startswith("panic: "):
-        reason = "the grammar library fails on it"
+        reason = "the grammar library crashed on it"
     if reason.startswith("Unsatisfiable schema: "):
         reason = reason.removeprefix("Unsatisfiable schema: ").removesuffix(".")
         raise TinyslmError(f"{what} cannot be satisfied: {reason}.", "Change it so that some document is valid.")

@@ -1,7 +1,7 @@
-"""What is too large or too deep to be compiled: checked on the text of a grammar, before any parser reads it.
+"""Limits on the size and depth of grammars, checked on their text before the grammar library parses it.
 
-Parsers follow references by recursion, so that a long chain of rules overflows their stack and ends the process. The
-limits here are far above what people write and far below that: 1 MiB of stack has room for some 250 levels.
+The library follows references recursively: a long chain of rules overflows its stack, which ends the process. 1 MiB of
+stack has room for some 250 levels. The limits are far above what people write.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TOKEN = re.compile(
 
 
 def check_lark(text: str) -> None:
-    """Raise `TinyslmError` for a Lark grammar with too many rules, or with too long a chain of rules or of schemas."""
+    """Raise `TinyslmError` for a Lark grammar with too many rules, or too long a chain of rules or schemas."""
     uses: dict[str, list[str]] = {}
     rule: list[str] = []
     place = 0
@@ -47,12 +47,13 @@ def check_lark(text: str) -> None:
             place = _check_json(text, place)
     if len(uses) > MOST_RULES:
         raise TinyslmError(
-            f"The Lark grammar has {len(uses):,} rules.", f"Use at most {MOST_RULES:,}: write lists of words as one."
+            f"The Lark grammar has {len(uses):,} rules.",
+            f"Use at most {MOST_RULES:,}: write a list of words as one rule.",
         )
     if (levels := longest_chain(uses)) > MOST_LEVELS:
         raise TinyslmError(
             f"The Lark grammar has a chain of {levels:,} rules, each of which uses the next one.",
-            f"Use at most {MOST_LEVELS}: put rules that only pass on into those that use them.",
+            f"Use at most {MOST_LEVELS}: replace rules that only refer to another one by that one.",
         )
 
 
@@ -70,12 +71,12 @@ def check_schema_levels(schema: Any, what: str = "The JSON schema") -> None:
     if (levels := longest_chain(uses)) > MOST_SCHEMA_LEVELS:
         raise TinyslmError(
             f"{what} is {levels:,} levels deep when $ref is followed.",
-            f"Use at most {MOST_SCHEMA_LEVELS}: put definitions that only refer on into those that use them.",
+            f"Use at most {MOST_SCHEMA_LEVELS}: replace definitions that only refer to another one by that one.",
         )
 
 
 def longest_chain(uses: Mapping[Key, Sequence[Key]]) -> int:
-    """How many keys follow each other by use, at most; what leads back into the chain does not count."""
+    """Length of the longest chain of keys in which each uses the next; uses that lead back into it do not count."""
     lengths: dict[Key, int] = {}
     for first in uses:
         waiting = [] if first in lengths else [first]
@@ -95,7 +96,7 @@ def _values(value: Any) -> Iterable[Any]:
 
 
 def _referred(schema: Any, pointer: str) -> Any:
-    """The part of the schema that a reference such as `#/$defs/a` names; `None` for what is elsewhere or nowhere."""
+    """The part of the schema that a reference such as `#/$defs/a` names; `None` if it is not in this schema."""
     if not pointer.startswith("#"):
         return None
     part = schema
@@ -116,7 +117,7 @@ def _check_json(text: str, place: int) -> int:
         schema, end = json.JSONDecoder().raw_decode(text, place)
     except RecursionError:
         raise TinyslmError(
-            "A %json of the Lark grammar is nested too deep.", "Name parts with $defs and $ref."
+            "A %json of the Lark grammar is nested too deeply.", "Name parts with $defs and $ref."
         ) from None
     except ValueError:
         return len(text)  # the parser refuses it, and says why

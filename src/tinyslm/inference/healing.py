@@ -1,18 +1,18 @@
-"""Token healing: a prompt that ends inside a token is continued as if its text had been typed on.
+"""Token healing: continue a prompt that ends inside a token as if the text went on.
 
-"def " is the tokens "def" and " ". After these a model has hardly ever read a name: in the texts that it was trained
-on, a name and the space before it are one token, " name". Likewise the four spaces at the end of "x:\n    " are one
-token, but three before " return". So the model is conditioned on *text* that begins with the prompt, not on the
+"def " is tokenized as "def" and " ". After these tokens, a model has hardly ever seen a name: in its training texts, a
+name and the space before it are one token, " name". Likewise, the four spaces at the end of "x:\n    " are one token,
+but before " return" only three are. So the model is conditioned on *text* that begins with the prompt, not on the
 prompt's last tokens.
 
-A *cut* is a way to divide the beginning of the prompt into tokens, up to where a token begins that reaches the
-prompt's end or goes beyond it. The cuts are those that the tokenizer makes of the prompt with something behind it. The
-first token after a cut must begin with the rest of the prompt:
+A *cut* divides the beginning of the prompt into tokens, up to where a token begins that reaches the prompt's end or
+extends beyond it. The cuts are those that the tokenizer makes of the prompt followed by other text. The first token
+after a cut must begin with the rest of the prompt:
 
     weight of token t after a cut    p(tokens of the cut) * p(t | tokens of the cut)
 
-with the model's probabilities p. Divided by their sum, these weights are the model's distribution of texts, given that
-they begin with the prompt. One token is drawn from them; after it, everything goes on as usual.
+with the model's probabilities p. Normalized, these weights are the model's distribution over texts that begin with the
+prompt. The first token is drawn from it; the others are drawn as usual.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 Ids = tuple[int, ...]
 
 MOST_BACK = 16
-"""Tokens at the end of a prompt that are looked at."""
+"""Tokens at the end of a prompt that may be replaced."""
 MOST_CUTS = 8
-"""Ways to divide them whose probabilities are computed, apart from the tokenizer's own for the prompt alone."""
+"""Most cuts whose probabilities are computed, apart from those of the prompt's own tokens."""
 
-_BEHIND = ("a", "T", "1", ".", " ", "\n", "_", "(", '"')  # what may follow the prompt
-_TRIED = 3  # tokens with which the end of the prompt may go on, of each length
+_BEHIND = ("a", "T", "1", ".", " ", "\n", "_", "(", '"')  # texts that may follow the prompt
+_TRIED = 3  # tokens to try for each ending of the prompt that they may complete
 
 
 @dataclass(frozen=True)
 class Cuts:
     """Where a prompt may be divided.
 
-    root: tokens that all cuts begin with, at least one. rests: for each cut, by its tokens behind the root, the bytes
-    from there to the prompt's end. first: for each cut, ids of the tokens that begin with these bytes. chains: cuts
-    to be computed, of which the others are beginnings; the first is of the prompt's own tokens.
+    root: tokens that all cuts begin with, at least one. rests: for each cut, given by its tokens after the root, the
+    bytes from there to the prompt's end. first: for each cut, ids of the tokens that begin with these bytes. chains:
+    the longest cuts, whose prefixes are the other cuts; the first consists of the prompt's own tokens.
     """
 
     root: Ids
@@ -60,9 +60,10 @@ class Cuts:
 
 @dataclass(frozen=True)
 class Start:
-    """The token that a text begins with: the cut before it, and how many bytes of it repeat the prompt's end.
+    """The first token of a text, the cut before it, and how many of its bytes repeat the prompt's end.
 
-    logprob: of the token, given the prompt's text; top: those of the likeliest after this cut. Natural logarithms.
+    logprob: of the token, given the prompt's text. top: ids and logprobs of the likeliest tokens after this cut.
+    Natural logarithms.
     """
 
     cut: Ids
@@ -73,7 +74,7 @@ class Start:
 
 
 class Healing:
-    """What is known of one prompt's cuts: `read` the logits along each chain, then draw from `logprobs`."""
+    """The probabilities of one prompt's cuts: `read` the logits along each chain, then draw from `logprobs`."""
 
     def __init__(self, cuts: Cuts) -> None:
         self.cuts = cuts
@@ -82,11 +83,11 @@ class Healing:
 
     @property
     def unread(self) -> Ids | None:
-        """The next chain whose logits are wanted."""
+        """The next chain whose logits are needed; `None` when all have been read."""
         return next((chain for chain in self.cuts.chains if chain not in self._read), None)
 
     def read(self, chain: Ids, logits_wv: NDArray[np.float32]) -> None:
-        """Take in what follows the root and each token of a chain: logits `[1 + len(chain), vocab_size]`."""
+        """Take in the logits after the root and after each token of a chain, `[1 + len(chain), vocab_size]`."""
         assert len(logits_wv) == len(chain) + 1, "one row of logits for each place"
         self._read.add(chain)
         before = 0.0
@@ -113,7 +114,7 @@ class Healing:
         return given
 
     def start(self, place: int, likeliest: int = 0) -> Start:
-        """The start that stands at a place of `ids`, with the scores of so many others."""
+        """The start for index `place` of `ids`, with the logprobs of the `likeliest` likeliest tokens after its cut."""
         ends = np.cumsum([len(self.cuts.first[cut]) for cut in self._joint])
         number = int(np.searchsorted(ends, place, side="right"))
         cut = list(self._joint)[number]
@@ -135,7 +136,7 @@ class _Tokens:
         self.longest = max(map(len, self._pieces), default=0)
 
     def beginning(self, rest: bytes, *, longer: bool = False) -> NDArray[np.int64]:
-        """Ids of the tokens that begin with `rest`; `longer`: and do not end there."""
+        """Ids of the tokens that begin with `rest`; with `longer`, only of those that are longer."""
         first = (bisect_right if longer else bisect_left)(self._pieces, rest)
         last = bisect_left(self._pieces, rest + b"\xff" * (self.longest + 1), first)
         return self._ids[first:last]
@@ -145,9 +146,9 @@ _known: WeakKeyDictionary[Tokenizer, _Tokens] = WeakKeyDictionary()
 
 
 def cuts_of(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> Cuts | None:
-    """Where the end of a prompt may be divided; `None` where only its own tokens can lead to what follows.
+    """The cuts of a prompt; `None` if its own tokens are the only ones.
 
-    Cuts never go back over special tokens, nor to before the first token, which a model needs something behind.
+    Cuts never replace special tokens or the first token, since a model needs at least one.
     """
     if tokenizer not in _known:
         _known[tokenizer] = _Tokens(tokenizer)
@@ -175,7 +176,7 @@ def cuts_of(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> Cuts | None:
 
 
 def _own_end(tokenizer: Tokenizer, prompt_ids: Sequence[int], tokens: _Tokens) -> Ids:
-    """The prompt's last tokens as far back as another one that reaches its end can begin."""
+    """The prompt's last tokens: those in which another token that reaches the prompt's end can begin."""
     length = count = 0
     for token in reversed(prompt_ids[1:][-MOST_BACK:]):
         length += len(tokenizer.token_bytes(token))
@@ -186,7 +187,7 @@ def _own_end(tokenizer: Tokenizer, prompt_ids: Sequence[int], tokens: _Tokens) -
 
 
 def _other_cuts(tokenizer: Tokenizer, own: Ids, tokens: _Tokens) -> Iterator[tuple[Ids, bytes]]:
-    """Cuts that the tokenizer makes when something stands behind the prompt, and the rests behind them."""
+    """Cuts that the tokenizer makes when text follows the prompt, each with the rest of the prompt after it."""
     for kept in range(len(own)):
         data = b"".join(map(tokenizer.token_bytes, own[kept:]))
         text = data.decode("utf-8", "replace")
@@ -207,7 +208,7 @@ def _other_cuts(tokenizer: Tokenizer, own: Ids, tokens: _Tokens) -> Iterator[tup
 
 
 def _continued(text: str, tokenizer: Tokenizer, tokens: _Tokens) -> Iterator[str]:
-    """What some of the tokens that begin inside the text and go beyond it add to it."""
+    """Continuations of the text by some of the tokens that begin inside it and extend beyond it."""
     for start in range(len(text)):
         rest = text[start:].encode()
         for token in np.sort(tokens.beginning(rest, longer=True))[:_TRIED]:
@@ -216,6 +217,6 @@ def _continued(text: str, tokenizer: Tokenizer, tokens: _Tokens) -> Iterator[str
 
 
 def _chains(cuts: list[Ids], own: Ids) -> tuple[Ids, ...]:
-    """The prompt's own tokens, and the cuts that are no beginnings of these or of other cuts."""
+    """The prompt's own tokens, and the cuts that are not prefixes of these or of other cuts."""
     ends = [cut for cut in cuts if not any(other != cut and other[: len(cut)] == cut for other in (own, *cuts))]
     return (own, *(cut for cut in ends if cut != own))

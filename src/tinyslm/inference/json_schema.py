@@ -20,8 +20,8 @@ from tinyslm.inference.schema_rewriting import LISTS, MAPS, SCHEMAS, rewritten
 LARGEST = 1 << 18  # characters as JSON
 DEEPEST = 64  # levels of lists and objects
 MOST_PARTS = 1_000  # schemas within the schema: compiling takes time with their number
-MOST_REWRITTEN = 5_000  # of them, where each listed name has got the schema of its values
-LONGEST_REWRITTEN = 1 << 20  # characters then
+MOST_REWRITTEN = 5_000  # of them, after each listed name got a schema of its own
+LONGEST_REWRITTEN = 1 << 20  # characters after that
 
 _VALUES = {
     *("type", "const", "enum", "$ref", "required"),
@@ -41,7 +41,7 @@ _INSTEAD = {
     "not": "List what is allowed instead (enum, pattern, anyOf).",
     "if": "Write the cases as anyOf.",
     "uniqueItems": "Use true or false.",
-    "propertyNames": "Give the names with enum or a pattern, beside no patternProperties.",
+    "propertyNames": "Give the names with enum or a pattern, and leave out patternProperties.",
     "contains": "Describe all items with items and prefixItems.",
     "dependentRequired": "Write the cases as anyOf.",
     "unevaluatedProperties": "Use additionalProperties beside properties.",
@@ -218,7 +218,7 @@ def _check_ends(parts: Mapping[str, Any]) -> None:
 
 
 def _dependents(parts: Mapping[str, Any]) -> dict[str, list[str]]:
-    """For each place, the parts that may be finite once it is: the one around it, and those that refer to it."""
+    """For each place, the places that may become finite when it is: the one around it, and those that refer to it."""
     found: dict[str, list[str]] = {}
     for place, part in parts.items():
         around = place.rpartition("/")[0]

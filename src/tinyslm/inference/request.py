@@ -23,8 +23,8 @@ class Request:
     are to be told at each place beside the chosen one; `None`: nothing is. priority: smaller goes first. continues:
     the text goes on from the prompt's, so that a space at its beginning is kept; an answer in a chat begins anew.
     slides: when the context is full, its older half is forgotten; otherwise the text ends with "length". bias: added
-    to the logits of tokens, by id. heal: a prompt that ends inside a token is continued as if its text had been typed
-    on (see `healing`); not with a grammar, whose text begins behind the prompt, and not in llama.cpp.
+    to the logits of tokens, by id. heal: a prompt that ends inside a token is continued as if its text went on (token
+    healing, see `healing`); not with a grammar, whose text begins after the prompt, and not in llama.cpp.
     """
 
     prompt_ids: tuple[int, ...]
@@ -43,7 +43,7 @@ class Request:
 class TokenScore:
     """Natural logarithms of probabilities, as the model gave them: before temperature, filters and grammar.
 
-    repeats: bytes at the beginning of the token, and of the others, that are the end of a healed prompt.
+    repeats: bytes at the beginning of each of these tokens that repeat the end of a healed prompt.
     """
 
     id: int
@@ -57,7 +57,7 @@ class Piece:
     """Some more of one sample: its number, the text that is certain now, and at its end why it ended.
 
     tokens: generated for this sample so far. finish: "stop" (an end token, a stop string, or the end of what the
-    grammar allows), "length" (`max_tokens`, or a full context), "cancelled", "invalid" (a document that is complete but
+    grammar allows), "length" (`max_tokens`, or a full context), "cancelled", "invalid" (a complete document that
     repeats items, although its JSON schema says `uniqueItems`), or "" while it goes on. ids: of the tokens that came
     with this piece; scores: theirs, where asked for. The first token of a healed text may begin with the end of the
     prompt, which `text` does not repeat.

@@ -21,8 +21,8 @@ class Rows:
 
     ids, positions: `[r]`. sequences: `[r]`, the row of `tables` that each belongs to; the rows of a sequence stand
     together, by position. tables: `[q, n]`, numbers of the blocks that hold each sequence's keys and values, -1 where
-    there are none. wanted: `[w]`, ascending, the rows whose logits are asked for. lengths: `[q]`, the tokens of each
-    sequence in all, where they are known: longrope goes by them; else by the highest position. All int32.
+    there are none. wanted: `[w]`, ascending, the rows whose logits are asked for. lengths: `[q]`, the number of
+    tokens of each sequence, on which longrope depends; without it, the highest position decides. All int32.
     """
 
     ids: NDArray[np.int32]

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Sample:
     """Sample `number` of a request. What `fresh` holds has been chosen in this step, and is not the sequence's yet.
 
-    most: tokens that may be generated. error: what went wrong with this sample alone. healing: what its first token is
-    drawn from, until it is drawn. echoed: tokens of `fresh`, its first ones, whose text is the prompt's.
+    most: tokens that may be generated. error: what went wrong with this sample alone. healing: the distribution of
+    the first token, until it is drawn. echoed: how many of the first tokens of `fresh` repeat the prompt's text.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Sample:
         self._bias = np.array(list(request.bias.values()), np.float32)
         self._text = ""
         self._scores: list[TokenScore] = []
-        self._before = 0.0  # logarithm of the probability of what was drawn since the last score
+        self._before = 0.0  # log-probability of the tokens drawn since the last score
 
     def chance(self) -> float:
         """The number that decides the next draw; each token uses one up, however it comes about."""
@@ -121,9 +121,9 @@ class Sample:
             return token
 
     def heal(self, chain: tuple[int, ...], logits_wv: NDArray[np.float32]) -> int:
-        """Take in logits along a chain of the prompt's cuts; when that was the last one, draw the first token.
+        """Take in the logits along a chain of the prompt's cuts; after the last chain, draw the first token.
 
-        Penalties are for the tokens after it. Returns how many of the chain's tokens are the text's.
+        Penalties apply only to the tokens after it. Returns how many of the chain's tokens belong to the text.
         """
         assert self.healing is not None
         self.healing.read(chain, logits_wv)
@@ -148,7 +148,7 @@ class Sample:
         return len(start.cut) if chain[: len(start.cut)] == start.cut else 0
 
     def take(self, token: int, skip: int = 0) -> None:
-        """The next token is chosen; its first `skip` bytes are the prompt's."""
+        """Take in the next token, whose first `skip` bytes repeat the prompt."""
         self.generated += 1
         self.generation.usage.generated_tokens += 1
         if token in self._tokenizer.stop_ids:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tinyslm.inference.blocks import ROOT, BlockPool, chain
 
 LONG = b"long"
-"""The key before the first block of sequences that are longer than `Limits.switch`."""
+"""The root of the block keys of sequences that are longer than `Limits.switch`."""
 
 
 @dataclass(eq=False)
@@ -20,8 +20,8 @@ class Sequence:
     """Tokens of one sample, and where their keys and values lie.
 
     priority, order: smaller goes first. after: begins once this one's prompt is stored, to share it. cached: how many
-    tokens of the prompt were found stored. chain: tokens that are read behind the others without being its own yet,
-    with the logits of each, and kept as far as the work's `done` says.
+    tokens of the prompt were found stored. chain: tokens that are computed after the others, with the logits of
+    each, before it is known whether they belong to the sequence; as many are kept as `done` says.
     """
 
     tokens: list[int]
@@ -63,8 +63,8 @@ class Work:
 @dataclass(frozen=True)
 class Limits:
     """sequences: most that run side by side. rows: most rows of a step in which nobody is being generated; busy_rows:
-    most rows of prompts in a step beside others' tokens. switch: a sequence that gets longer than this is computed
-    again from its beginning, since its first tokens have other keys and values then (0: never).
+    most rows of prompts in a step that also generates tokens. switch: a sequence that grows longer than this is
+    computed again from its beginning, since all its keys and values change (0: never).
     """
 
     sequences: int = 64
@@ -109,7 +109,7 @@ class Scheduler:
             self.restart(sequence, sequence.tokens)
 
     def room(self, sequence: Sequence) -> int:
-        """How many tokens may be guessed beyond the next one before everything must be computed again."""
+        """How many tokens may be guessed after the next one without passing `Limits.switch`."""
         left = self._limits.switch - len(sequence.tokens)
         return left if self._limits.switch and left >= 0 else 1 << 30
 
@@ -217,7 +217,7 @@ class Scheduler:
             sequence.keys.append(key)
 
     def _root(self, sequence: Sequence) -> bytes:
-        """Blocks of short and of long sequences are not shared."""
+        """The root of the sequence's block keys: short and long sequences share no blocks."""
         return LONG if 0 < self._limits.switch < len(sequence.tokens) else ROOT
 
     def _release(self, sequence: Sequence) -> None:

@@ -1,10 +1,10 @@
 """Keywords of JSON schemas that llguidance does not know, said with those that it knows.
 
-What pydantic, OpenAPI and tool libraries write often: "nullable", formats that are only remarks or bounds, "oneOf"
-where no two alternatives can hold at once, which then is "anyOf", and "propertyNames". Dates and e-mail addresses, of
-which llguidance allows some that do not exist: February 29 in every year, names of any length.
+Rewritten are keywords that pydantic, OpenAPI and tool libraries often write: "nullable", formats that are only remarks
+or bounds, "oneOf" whose alternatives exclude each other, which becomes "anyOf", and "propertyNames"; also dates and
+e-mail addresses, of which llguidance allows invalid ones: February 29 in every year, names of any length.
 
-"uniqueItems" becomes a list of the possible arrays where these are few. Otherwise it is left out, and the whole text is
+"uniqueItems" becomes a list of the possible arrays if these are few. Otherwise it is removed, and the whole text is
 checked when it is complete (see `uniqueness.py`).
 """
 
@@ -46,9 +46,9 @@ _NAMES = {**_PATTERNS, "uuid": "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"}  # f
 
 _DEEP = 4  # levels of objects in which alternatives are compared
 _MANY = 50  # alternatives are compared in pairs
-_MOST_NAMES = 500  # that are listed, each with its schema
-_FEW = 4  # values of which all arrays without repetition are listed: 65 of four
-_MOST_COMPARED = 50_000  # schemas and listed values: objects that refer to themselves can be compared in 300 ** 4 ways
+_MOST_NAMES = 500  # that become properties, each with its schema
+_FEW = 4  # most values of which all arrays without repetition are listed (65 for four values)
+_MOST_COMPARED = 50_000  # schemas and listed values: recursive objects could be compared in 300 ** 4 ways
 
 
 def rewritten(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class _Rewriting:
         return self.part(value) if keyword in SCHEMAS else value
 
     def _without_names(self, new: dict[str, Any]) -> None:
-        """Say `propertyNames` with the properties that it allows, or a pattern; what cannot be said so stays."""
+        """Replace `propertyNames` by the properties that it allows, or by a pattern, if it can be expressed so."""
         names = self._target(new.get("propertyNames"))
         if names is None or "patternProperties" in new:
             return
@@ -136,7 +136,7 @@ class _Rewriting:
         return all(self._disjoint(one, other, _DEEP) for one, other in combinations(options, 2))
 
     def _disjoint(self, one: Any, other: Any, levels: int) -> bool:
-        """Whether it is plain that no value is valid under both; without an answer, it is not plain."""
+        """Whether it is certain that no value is valid under both; `False` if the comparison would take too long."""
         one, other = self._target(one), self._target(other)
         self._left -= 1 + _listed(one) + _listed(other)
         if self._left < 0:
@@ -218,18 +218,18 @@ def _kind(value: Any) -> str:
 
 
 def _enum(part: Any) -> list[Any] | None:
-    """The values that a schema lists, if it says nothing else of them."""
+    """The values that a schema lists with `enum`, if it has no other rules; `None` otherwise."""
     listed = part.get("enum") if isinstance(part, Mapping) else None
     return listed if isinstance(listed, list) and _rules(part) <= {"enum", "type"} else None
 
 
 def _rules(part: Mapping[str, Any]) -> set[str]:
-    """The keywords that say something of a text, apart from that it is one."""
+    """The keywords that restrict strings further than to be one."""
     return set(part) - {"title", "description", *(["type"] if part.get("type") == "string" else [])}
 
 
 def _name_pattern(names: Any) -> str | None:
-    """An expression for the names that a schema allows; `None` where there is none."""
+    """A regular expression for the names that a schema allows; `None` if it cannot be given."""
     rules = _rules(names) if isinstance(names, Mapping) else set()
     if rules == {"pattern"} and isinstance(names["pattern"], str):
         return names["pattern"]

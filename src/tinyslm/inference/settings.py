@@ -1,4 +1,4 @@
-"""How text is drawn from a model."""
+"""Sampling settings: how text is drawn from a model."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _FILTERS = ("temperature", "top_k", "top_p", "min_p")
 class SamplingSettings(Section):
     """The filters apply in the order of the fields; a temperature or top_p of 0 takes the likeliest token.
 
-    The defaults suit small models. What a model's `generation_config.json` says takes their place, and what a request
-    says takes the place of both, field by field (`over`).
+    The defaults suit small models. A model's `generation_config.json` overrides them, and a request overrides both,
+    field by field (`over`).
     """
 
     max_tokens: int = Field(default=200, gt=0, description="Most tokens to generate for each sample.")
@@ -35,10 +35,10 @@ class SamplingSettings(Section):
     temperature: float = Field(default=0.7, ge=0, description="Divides the logits; 0: always the likeliest token.")
     top_k: int = Field(default=0, ge=0, description="Keep the k likeliest tokens; 0: all.")
     top_p: float = Field(
-        default=1.0, ge=0, le=1, description="Keep the likeliest tokens that together have this probability; 0: one."
+        default=1.0, ge=0, le=1, description="Keep the likeliest tokens of this total probability; 0: only one."
     )
     min_p: float = Field(
-        default=0.05, ge=0, le=1, description="Drop tokens less likely than this share of the likeliest; 0: none."
+        default=0.05, ge=0, le=1, description="Drop tokens less likely than this share of the likeliest one; 0: off."
     )
     seed: int | None = Field(
         default=None, ge=0, lt=2**63, description="Makes the draws repeatable; sample i uses seed + i."
@@ -46,7 +46,7 @@ class SamplingSettings(Section):
     stop: tuple[Annotated[str, Field(max_length=LONGEST_STOP)], ...] = Field(
         default=(),
         max_length=MOST_STOPS,
-        description=f"A text of at most {LONGEST_STOP} characters that ends the generation; up to {MOST_STOPS} times.",
+        description=f"A text that ends the generation; at most {MOST_STOPS} of up to {LONGEST_STOP} characters.",
     )
 
     @property
@@ -55,18 +55,18 @@ class SamplingSettings(Section):
         return self.temperature == 0 or self.top_p == 0
 
     def over(self, usual: SamplingSettings) -> SamplingSettings:
-        """`usual` with what was given here, or has a default of its own in the class of these settings."""
+        """`usual`, overridden by the fields that were given here, or whose default this class changes."""
         fields = SamplingSettings.model_fields
         own = [name for name, field in type(self).model_fields.items() if field.default != fields[name].default]
         return usual.model_copy(update={name: getattr(self, name) for name in {*own, *self.model_fields_set}})
 
 
-def usual_sampling(path: str | Path) -> SamplingSettings:
-    """How text is drawn from the model at `path` where a request says nothing: as its `generation_config.json` says.
+def read_default_sampling(path: str | Path) -> SamplingSettings:
+    """The default settings of the model at `path`, from its `generation_config.json`.
 
-    `do_sample: false` takes the likeliest token, as in transformers. If the file names any of temperature, top_k, top_p
-    and min_p, the others are off; if it names none of them (or there is no file), the defaults hold.
-    Raises `TinyslmError` for values that are not possible.
+    `do_sample: false` takes the likeliest token, as in transformers. If the file gives any of temperature, top_k, top_p
+    and min_p, the others are off; if it gives none of them, or does not exist, tinyslm's defaults hold.
+    Raises `TinyslmError` for a damaged file and for values out of range.
     """
     file = Path(path) / GENERATION
     said = read_json(file, remedy="Restore it from a copy, or remove it.") if file.is_file() else {}

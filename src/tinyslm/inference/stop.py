@@ -11,8 +11,8 @@ class StopStrings:
     """Lets text through up to the first stop string, holding back what may turn out to be the start of one.
 
     The first is the one that is complete first (of several, the longest), however the text comes in pieces.
-    A character costs a constant number of steps (amortized), and fewer characters are held back than the longest stop
-    string has.
+    Each character takes an amortized constant number of steps, and fewer characters are held back than the longest
+    stop string has.
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
@@ -46,8 +46,8 @@ class StopStrings:
 class _Automaton:
     """All stop strings in one automaton (Aho and Corasick, 1975).
 
-    A state is the longest end of the text so far that begins a stop string; state 0 is the empty one.
-    depth: characters of each state. complete: characters of the longest stop string that ends in it, or 0.
+    A state is the longest suffix of the text so far that is a prefix of a stop string; state 0 is the empty one.
+    depth: characters of each state. complete: characters of the longest stop string that ends there, or 0.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class _Automaton:
                 waiting.append(following)
 
     def step(self, state: int, character: str) -> int:
-        """The state after one character more."""
+        """The state after one more character."""
         while character not in self._next[state]:
             if not state:
                 return 0

@@ -1,4 +1,4 @@
-"""What a model may write that has tools: text, and calls whose arguments follow each tool's parameters."""
+"""The grammar for a model with tools: text, and calls whose arguments follow each tool's parameters."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _DESCRIBING = {*_COMBINING, "$ref", "properties", "patternProperties"}
 
 
 def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenizer) -> Grammar | None:
-    """What a model may write that has these tools; None where there is nothing to keep to.
+    """The grammar for a model with these tools; `None` if there is nothing to enforce.
 
-    choice: "auto" (text, then calls, or only one of them), "required" (calls only), "none", or the name of the tool to
+    choice: "auto" (text, calls, or text before calls), "required" (calls only), "none", or the name of the tool to
     call. parallel: more than one call is allowed; one that repeats another ends the text. Arguments follow each tool's
     parameters, whose objects are `closed`.
     Raises `TinyslmError`, naming the tool, for parameters that cannot be honoured.
@@ -52,19 +52,19 @@ def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenize
 
 
 def reads_tools(tokenizer: Tokenizer) -> bool:
-    """Whether the chat template writes tools and calls itself, and has calls written as here.
+    """Whether the chat template writes tools and calls itself, and writes calls in the form used here.
 
-    Templates that ask for calls in another form, as Llama 3.1's does, get the tools described in messages.
+    For templates with another form, such as Llama 3.1's, the tools are described in messages.
     """
     template = tokenizer.chat_template or ""
     return OPEN in template and re.search(r"\btools\b", template) is not None
 
 
 def call_separators(tokenizer: Tokenizer) -> tuple[str, str]:
-    """What stands between items and behind names in the JSON of a call, as in `json.dumps`.
+    """The item and key separators of the JSON of a call, as in `json.dumps`.
 
-    Calls are compact. Where the chat template writes them itself, they are as models have seen them there: Jinja's
-    `tojson` puts a space behind commas and colons.
+    Calls are compact, unless the chat template writes them: then they have the form that the model was trained on,
+    which is that of Jinja's `tojson`, with a space after commas and colons.
     """
     return (", ", ": ") if reads_tools(tokenizer) else (",", ":")
 
@@ -72,7 +72,7 @@ def call_separators(tokenizer: Tokenizer) -> tuple[str, str]:
 def check_tools(tools: Tools) -> list[dict[str, Any]]:
     """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another shape."""
     if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
-        raise TinyslmError(f"The tools are {tools!r:.60}.", "Give a list.")
+        raise TinyslmError(f"The tools are not a list: {tools!r:.60}.", "Give a list of tools.")
     if len(tools) > MOST_TOOLS:
         raise TinyslmError(f"There are {len(tools)} tools.", f"Give at most {MOST_TOOLS}.")
     listed: dict[str, dict[str, Any]] = {}
@@ -81,7 +81,7 @@ def check_tools(tools: Tools) -> list[dict[str, Any]]:
         name = function.get("name") if isinstance(function, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(name, str) or not _NAME.fullmatch(name):
             raise TinyslmError(
-                f"A tool is {tool!r:.80}.",
+                f"A tool is not described as a function: {tool!r:.80}.",
                 'Give {"type": "function", "function": {"name": ..., "parameters": ...}}, with a name of letters, '
                 "digits, _, - and . only.",
             )
@@ -92,9 +92,9 @@ def check_tools(tools: Tools) -> list[dict[str, Any]]:
 
 
 def closed(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of a tool, in which objects have no other properties than those they name.
+    """The parameters of a tool, with `additionalProperties: false` in objects that name their properties.
 
-    Where `additionalProperties` is given, it is kept. Objects that name no properties stay free, except for the
+    A given `additionalProperties` is kept. Objects that name no properties stay open, except for the
     parameters themselves; so do objects whose properties are described in several places (by `allOf`, or by `anyOf`,
     `oneOf` or `$ref` beside `properties`), because each place would forbid the properties of the others.
     """
@@ -188,9 +188,9 @@ def _rule(number: int, tool: Mapping[str, Any], separators: tuple[str, str]) -> 
 
 
 def _frame(count: int, text: bool, several: bool, tokenizer: Tokenizer) -> str:
-    """Lark rules for what stands around calls.
+    """Lark rules for the text around calls.
 
-    A tag that is a special token is no text, and is named by its id; all others are bytes, however they are split.
+    A tag that is a special token is given by its id; other tags are text, in any tokenization.
     """
     tags = {tag: tokenizer.special_ids.get(tag) for tag in (OPEN, CLOSE)}
     begin, end = (json.dumps(tag) if token is None else f"<[{token}]>" for tag, token in tags.items())

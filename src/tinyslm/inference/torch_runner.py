@@ -33,7 +33,7 @@ class TorchRunner:
         self.vocab_size = config.vocab_size
         shape = (config.depth, blocks, BLOCK, config.kv_heads, config.head_dim)
         self._keys, self._values = (_zeros(shape, model.dtype, model.device) for _ in range(2))
-        # With these scalings, the length of the sequence decides how its tokens are turned.
+        # With dynamic and longrope scaling, the rotation of a token depends on the length of its sequence.
         self._together = config.rope_scaling.kind != "dynamic" and not config.switch_length
 
     @torch.inference_mode()

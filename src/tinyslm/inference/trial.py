@@ -1,7 +1,7 @@
-"""What the worker process does with a grammar from outside: compile it as the engine will, and take some steps.
+"""Run in the worker process with an untrusted grammar: compile it as the engine will, and take some steps.
 
-A step is what the engine does for each token, the search for a text's end included, so that a grammar whose steps are
-slow is found here.
+A step is what the engine does for each token, including the search for a way to end the text, so that grammars with
+slow steps are found.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STEPS = 64  # tokens of each
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, str]:
-    """Nothing for a grammar that can be compiled and followed, else the problem and the remedy."""
+    """Try out a grammar; returns its problem and a remedy, or nothing if there is none."""
     tokenizer = _tokenizer(int(request["vocab_size"]), tuple(sorted(request["special_ids"].items())))
     try:
         grammar = Grammar(str(request["source"]), tokenizer, str(request["what"]))
@@ -37,7 +37,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _walk(matcher: Matcher, chance: random.Random) -> None:
-    """Write a text at random, as far as it goes."""
+    """Follow the grammar with random tokens, for at most `STEPS` steps."""
     row = np.zeros(-(-matcher.grammar.vocab_size // 32), np.uint32)
     for left in range(STEPS, 0, -1):
         matcher.allow(row)
@@ -56,7 +56,7 @@ def _tokenizer(vocab_size: int, special: tuple[tuple[str, int], ...]) -> Tokeniz
 
 
 class _Bytes:
-    """What grammars need to know of a tokenizer: its special tokens are those of a model's, all others single bytes."""
+    """The interface that grammars need of a tokenizer: special tokens as in the model's, all others single bytes."""
 
     def __init__(self, vocab_size: int, special_ids: dict[str, int]) -> None:
         self.vocab_size = max(vocab_size, 256 + len(special_ids) + 1)

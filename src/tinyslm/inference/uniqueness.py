@@ -1,7 +1,7 @@
 """Whether a document repeats items where its schema wants them to differ.
 
-A grammar decides token by token and does not remember what stood earlier in an array. So `uniqueItems` is checked in
-the whole document, once it is complete; all other rules of a schema have been followed by then.
+A grammar decides token by token and does not remember earlier items of an array. So `uniqueItems` is checked when the
+document is complete; the grammar has enforced all other rules of the schema by then.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def wants_uniqueness(schema: Any) -> bool:
 def repeats(text: str, schema: Mapping[str, Any]) -> bool:
     """Whether a document has equal items in an array where its schema forbids that.
 
-    What is no JSON, as a text that was cut off, repeats nothing.
+    `False` for text that is not valid JSON, such as a document that was cut off.
     """
     from jsonschema import Draft202012Validator
 

@@ -1,9 +1,9 @@
-"""Grammars from outside, tried out in a worker process before this process compiles them.
+"""Untrusted grammars are tried out in a worker process before this process compiles them.
 
-Compiling is native code that follows a text from anybody: it may overflow its stack, take minutes or gigabytes. So
-whoever serves others compiles their grammars in a block `with from_outside():`. There each one is first compiled and
-followed for some steps in a process with limits (`trial.py`); what does not survive that is refused. What was found
-of a grammar is remembered by its hash.
+Grammars are compiled by native code, which a malicious grammar can make overflow its stack, or take minutes or
+gigabytes. So servers compile the grammars of their clients in a block `with untrusted_grammars():`. There, each grammar
+is first compiled and followed for some steps in a process with limits (`trial.py`), and refused if that fails. The
+outcome is remembered by the grammar's hash.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tinyslm.core.worker import NO_REPLY, Limits, Worker, WorkerError
 
 CPU_SECONDS = 1  # rounded up to the next second; grammars that people write take milliseconds
 MEMORY = 1 << 30  # bytes of address space
-STACK = 4 << 20  # bytes: half of what threads have by default, so that what fits here fits there
+STACK = 4 << 20  # bytes: half of a thread's default, so that a grammar that fits here fits there
 REMEMBERED = 1_024  # grammars
 
 WORKER = Worker("tinyslm.inference.trial:answer", Limits(cpu_seconds=CPU_SECONDS, memory=MEMORY, stack=STACK))
@@ -33,28 +33,28 @@ _FAILED = {
     "reply": "makes the grammar library fail",
 }
 
-_PASSING = (NO_REPLY, f"exit code {-signal.SIGKILL}")
-"""How the worker process fails on a machine that is too busy, or out of memory, whatever the grammar."""
+_TRANSIENT = (NO_REPLY, f"exit code {-signal.SIGKILL}")
+"""Failures of the worker process on a machine that is too busy or out of memory, whatever the grammar."""
 
-_outside: ContextVar[bool] = ContextVar("outside", default=False)
+_untrusted: ContextVar[bool] = ContextVar("untrusted", default=False)
 
 
 @contextmanager
-def from_outside() -> Iterator[None]:
-    """Grammars that this thread compiles in the block were written by somebody else, and are tried out first."""
-    token = _outside.set(True)
+def untrusted_grammars() -> Iterator[None]:
+    """Grammars that this thread compiles in the block are tried out first, in a worker process."""
+    token = _untrusted.set(True)
     try:
         yield
     finally:
-        _outside.reset(token)
+        _untrusted.reset(token)
 
 
 def vet(source: str, what: str, vocab_size: int, special_ids: Mapping[str, int]) -> None:
-    """In a block `from_outside`, raise `TinyslmError` for a grammar that cannot be compiled within the limits.
+    """In a block `untrusted_grammars`, raise `TinyslmError` for a grammar that fails within the limits.
 
-    source: as llguidance reads it; what: what messages call it.
+    source: as llguidance reads it. what: the grammar's name in messages, such as "The JSON schema".
     """
-    if not _outside.get():
+    if not _untrusted.get():
         return
     key = sha256(f"{vocab_size} {what}\0{source}".encode()).digest()
     found = _REMEMBERED.get(key)
@@ -75,28 +75,28 @@ def _try_out(source: str, what: str, vocab_size: int, special_ids: Mapping[str, 
         reply = WORKER.ask(request)
     except WorkerError as error:
         refusal = f"{what} {_FAILED[error.kind]}.", "Make it smaller or simpler."
-        if error.detail in _PASSING:
+        if error.detail in _TRANSIENT:
             raise TinyslmError(*refusal) from None  # not remembered
         return refusal
     return (str(reply["problem"]), str(reply["remedy"])) if reply else ()
 
 
 class _Remembered:
-    """What was found of the grammars used last; safe to use from several threads."""
+    """Outcomes for the grammars used last; safe to use from several threads."""
 
     def __init__(self) -> None:
         self._found: OrderedDict[bytes, Refusal] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, key: bytes) -> Refusal | None:
-        """What was found, `None` where that is not known."""
+        """The outcome for a grammar; `None` if it is not known."""
         with self._lock:
             if key in self._found:
                 self._found.move_to_end(key)
             return self._found.get(key)
 
     def put(self, key: bytes, found: Refusal) -> None:
-        """Remember it; the one asked for longest ago makes room."""
+        """Remember an outcome; drops the least recently used one if there are too many."""
         with self._lock:
             self._found[key] = found
             if len(self._found) > REMEMBERED:

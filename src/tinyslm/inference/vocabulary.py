@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Before text that goes on from other text, so that a tokenizer that begins every text with a space puts it before this.
 _GUARD = "\n"
 
-_MOST_SPELLINGS = 200  # that are kept
+_MOST_SPELLINGS = 200  # that are cached
 
 
 class Vocabulary:

@@ -1,7 +1,7 @@
 """How much each column of each product matters: the importance matrix, as llama.cpp's `imatrix` measures it.
 
-An error in a column of a weight matrix shows in the output as large as the input that it is multiplied by. So whoever
-rounds a matrix weighs the error of each column by the mean square of its inputs over calibration texts.
+An error in a column of a weight matrix is multiplied by that column's input. So when a matrix is rounded, the error of
+each column is weighted by the mean square of its inputs over calibration texts.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,15 +25,15 @@ LEAST = 1e-4
 
 
 def importance_matrix(model: Decoder, tokenizer: Tokenizer, texts: Sequence[str]) -> Importance:
-    """`column_importance` over some texts; where there is none, over text that the model writes itself."""
+    """`column_importance` over `texts` or, without any, over text that the model writes itself."""
     windows = _windows(tokenizer, texts, min(LONGEST, model.config.context))
     return column_importance(model, windows or own_text(model, tokenizer).tolist())
 
 
 def column_importance(model: Decoder, windows: Iterable[Sequence[int]]) -> Importance:
-    """Mean squared input per column over windows of ids, fp32 [width], by the name of each product's weight.
+    """Mean squared input per column over windows of ids, fp32 [width], by the name of each weight matrix.
 
-    A tied output product has the embedding's name.
+    A tied output projection has the embedding's name.
     """
     sums: dict[str, Tensor] = {}
     handles = [

@@ -1,4 +1,4 @@
-"""Text that a model writes itself: what is measured on where no other text is given (Williams et al., 2024)."""
+"""Calibration text that the model writes itself (Williams et al., 2024, "Self-calibration")."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ NEVER = -1e4
 
 
 def own_text(model: Decoder, tokenizer: Tokenizer, seed: int = 1) -> Tensor:
-    """`WINDOWS` texts drawn from the model at temperature 1, ids [n, t], of `LENGTH` tokens if the context allows."""
+    """`WINDOWS` texts drawn from the model at temperature 1, ids [n, t], `LENGTH` tokens each if the context allows."""
     prompt = tokenizer.start_ids or (tokenizer.eos_id,)
     length = min(LENGTH, model.config.longest - len(prompt))
     request = Request(

@@ -107,7 +107,7 @@ def attend(
 
 
 def _capped(q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:
-    """Attention whose products are bent, cap * tanh(product / cap), which no fused kernel computes (Gemma 2)."""
+    """Attention with soft-capped scores, cap * tanh(score / cap), for which PyTorch has no fused kernel (Gemma 2)."""
     groups, t, s = q_bhtk.shape[1] // k_bgsk.shape[1], q_bhtk.shape[2], k_bgsk.shape[2]
     k_bhsk, v_bhsk = (x.repeat_interleave(groups, 1) if groups > 1 else x for x in (k_bgsk, v_bgsk))
     scores_bhts = torch.tanh(q_bhtk @ k_bhsk.transpose(2, 3) * (scale / cap)) * cap

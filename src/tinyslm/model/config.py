@@ -49,7 +49,7 @@ class RopeScaling(Section):
                 f"high_freq_factor ({self.high_freq_factor}) must be more than low_freq_factor ({self.low_freq_factor})"
             )
         if self.kind == "longrope" and self.original_context == 1:
-            raise ValueError("longrope takes an original_context of more than 1")
+            raise ValueError("original_context must be more than 1 with longrope (given: 1)")
         wrong = [value for value in (*self.short_factor, *self.long_factor) if not 0 < value < math.inf]
         if wrong:
             raise ValueError(f"short_factor and long_factor must be positive numbers (given: {wrong[0]})")
@@ -124,7 +124,7 @@ class ModelConfig(Section):
     attention_cap: float = Field(
         default=0.0,
         ge=0,
-        description="Products of queries and keys are bent to stay within plus or minus this (0: no).",
+        description="Soft cap on attention scores: cap * tanh(score / cap); 0: none.",
     )
     attention_bias: bool = Field(default=False, description="Biases in the query, key and value products.")
     output_bias: bool = Field(default=False, description="A bias in the attention's output product.")
@@ -134,9 +134,7 @@ class ModelConfig(Section):
     embedding_scale: float = Field(default=1.0, gt=0, description="What token embeddings are multiplied by.")
     residual_scale: float = Field(default=1.0, gt=0, description="What is added to the stream is multiplied by this.")
     logit_divisor: float = Field(default=1.0, gt=0, description="What logits are divided by.")
-    logit_cap: float = Field(
-        default=0.0, ge=0, description="Logits are bent to stay within plus or minus this (0: no)."
-    )
+    logit_cap: float = Field(default=0.0, ge=0, description="Soft cap on logits: cap * tanh(logit / cap); 0: none.")
     dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of activations dropped in training.")
     init_std: float = Field(default=0.02, gt=0, description="Standard deviation of the initial weights.")
     rope_scaling: RopeScaling = Field(default=RopeScaling(), description="How rotary frequencies are stretched.")
@@ -236,7 +234,7 @@ class ModelConfig(Section):
 
     @property
     def switch_length(self) -> int:
-        """With longrope, the longest text in tokens that is read with the short factors; 0 where none is longer."""
+        """With longrope, the longest text, in tokens, that takes the short factors; 0 if no text can be longer."""
         scaling = self.rope_scaling
         original = scaling.original_context if scaling.kind == "longrope" else 0
         return original if original < self.context else 0

@@ -68,12 +68,12 @@ class Family:
     constants: Mapping[str, Sequence[Any]]
     """Hugging Face's field -> the values under which the mathematics is this family's; the first is written."""
     repeated: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    """Fields that transformers does not read, in which other programs repeat a fact -> the values that agree with this
-    family. Never written."""
+    """Fields of other programs, which transformers does not read -> the values that agree with this family. Never
+    written."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other names of Hugging Face's fields (transformers' `attribute_map`) -> the field that is meant."""
     rope_aliases: Mapping[str, str] = field(default_factory=dict)
-    """`rope_theta` and `partial_rotary_factor` -> this family's own names for them, which replace them."""
+    """`rope_theta` and `partial_rotary_factor` -> this family's own names for them, which take precedence."""
     absent: Mapping[str, Any] = field(default_factory=dict)
     """Our setting -> what transformers takes it to be where a `config.json` does not say."""
     choices: Mapping[str, tuple[str, Mapping[Any, str]]] = field(default_factory=dict)
@@ -87,7 +87,8 @@ class Family:
     rope_kinds: Mapping[str, str] = field(default_factory=lambda: KINDS)
     """Hugging Face's `rope_type` -> our kind of scaling, where transformers has it in this family."""
     original_context: int = 0
-    """Where transformers reads `original_max_position_embeddings` beside the scaling: what it is if absent."""
+    """The default of `original_max_position_embeddings`, in families whose config has it outside of the rope scaling;
+    0 in others."""
     rules: Sequence[Rule] = ()
     ignored: Sequence[str] = ()
     """Endings of tensor names that hold no weights (masks and tables that old folders carry)."""
@@ -199,8 +200,8 @@ class Family:
     def _refuse_unknown(self, hf: Mapping[str, Any]) -> None:
         """Refuse fields that could change the mathematics.
 
-        transformers ignores unknown fields. Here they are ignored only when they are null or false, that is, when they
-        switch nothing on: every field of transformers whose default is something else is known to its family.
+        transformers ignores all unknown fields. Here, only fields that are null or false are ignored, since they switch
+        nothing on; every field of transformers with another default is known to its family.
         """
         for theirs, values in [*self.constants.items(), *self.repeated.items()]:
             if theirs in hf and hf[theirs] not in values:

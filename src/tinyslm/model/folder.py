@@ -119,9 +119,8 @@ def find_model(path: Path) -> Path:
 def read_model_config(folder: Path, *, alone: bool = False) -> ModelConfig:
     """The shape of the model in a folder, from its `config.json`.
 
-    A folder whose config says that the output projection is the token embedding, but whose weights hold both with
-    different values, is read as transformers reads it: they are not tied. alone: do not look at the weights, which may
-    be incomplete.
+    If the config ties the output projection to the token embedding, but the weights hold both with different values,
+    the model is not tied, as in transformers. alone: do not look at the weights, which may be incomplete.
     """
     if not folder.is_dir():
         raise TinyslmError(

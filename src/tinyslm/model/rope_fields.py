@@ -89,12 +89,12 @@ def rope_from_hf(
     kinds: Mapping[str, str] = KINDS,
     original: int = 0,
 ) -> dict[str, Any]:
-    """Our settings; `settings` holds the ones known so far, with what the family takes for absent ones.
+    """Our settings. settings: those known so far, with the family's defaults for absent fields.
 
-    Where fields contradict each other, they are read as transformers 5 does: `rope_scaling`, if there is any, replaces
-    `rope_parameters` (in Gemma 3, only the entries that both have); what these say comes before the separate fields;
-    and `aliases`, a family's own names of separate fields, replace the usual ones. kinds: Hugging Face's `rope_type` ->
-    our kind of scaling, as far as the family has it. original: see `Family.original_context`.
+    Contradicting fields are read as by transformers 5: `rope_scaling`, if present, replaces `rope_parameters` (in
+    Gemma 3, only the entries that both have); these take precedence over the separate fields; and `aliases`, a family's
+    own names of separate fields, replace the usual names. kinds: Hugging Face's `rope_type` -> our kind of scaling, for
+    those that the family supports. original: see `Family.original_context`.
     """
     separate = {name: hf.get(aliases.get(name, name)) for name in ("rope_theta", "partial_rotary_factor")}
     scaling, parameters = hf.get("rope_scaling") or {}, hf.get("rope_parameters") or {}

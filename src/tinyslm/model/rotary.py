@@ -12,7 +12,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.stretch import stretched
 
 SHORT = 1
-"""A length in tokens for which no scaling that goes by the length of a text has an effect."""
+"""A length in tokens at which scaling that depends on the length of the text has no effect."""
 
 
 class Turn(NamedTuple):
@@ -38,7 +38,7 @@ class Rotary(nn.Module):
         self.register_buffer("frequencies", frequencies, persistent=False)
 
     def forward(self, positions_bt: Tensor, length: int) -> Turn:
-        """The turn at each position, for sequences of `length` tokens in all (for "dynamic" and "longrope")."""
+        """The rotation at each position, for sequences of `length` tokens ("dynamic" and "longrope" depend on it)."""
         grown = self.grown(length)
         frequencies = self.frequencies if grown is None else grown.to(positions_bt.device)
         angles = positions_bt[:, :, None, None].float() * frequencies

@@ -4,7 +4,7 @@ linear: all positions divided by a factor (Chen et al., 2023, arXiv:2306.15595).
 text ("NTK-aware", bloc97 and emozilla, 2023). llama3: slow waves stretched, fast ones kept, as Llama 3.1 was released.
 yarn: the same idea by dimension, with warmer attention (Peng et al., 2023, arXiv:2309.00071). longrope: a divisor for
 each frequency, one set for texts up to the original context and one for longer texts (Ding et al., 2024,
-arXiv:2402.13753); with the first token beyond the original context, all tokens of a text turn differently.
+arXiv:2402.13753); once a text grows beyond the original context, the rotation of all its tokens changes.
 """
 
 import math
@@ -82,7 +82,7 @@ def _attention_factor(scaling: RopeScaling) -> float:
 
 
 def longrope_attention_factor(scaling: RopeScaling, original: int) -> float:
-    """What queries and keys are multiplied by: as given, or sqrt(1 + ln factor / ln original) (the paper)."""
+    """What queries and keys are multiplied by: as given, or sqrt(1 + ln factor / ln original) (Ding et al., 2024)."""
     if scaling.attention_factor:
         return scaling.attention_factor
     return math.sqrt(1 + math.log(scaling.factor) / math.log(original)) if scaling.factor > 1 else 1.0

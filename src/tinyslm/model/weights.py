@@ -24,7 +24,7 @@ _SHARD = re.compile(r"[\w.-]+\.safetensors")
 
 @dataclass(frozen=True)
 class _Index:
-    """weight_map: the file of each tensor."""
+    """The index of sharded weights. weight_map: the file of each tensor."""
 
     weight_map: dict[str, str]
 

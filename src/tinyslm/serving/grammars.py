@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from tinyslm.inference.vetting import from_outside
+from tinyslm.inference.vetting import untrusted_grammars
 
 if TYPE_CHECKING:
     from tinyslm.inference.grammar import Grammar
@@ -16,10 +16,10 @@ MOST = 64
 
 
 class NewGrammar(Exception):
-    """A grammar that is not kept: call `compile` where that keeps nobody waiting, and ask again."""
+    """A grammar is not in the cache: call `compile` in a thread that may take its time, then ask again."""
 
     def __init__(self, compile_it: Callable[[], object]) -> None:
-        super().__init__("a grammar that is not kept")
+        super().__init__("the grammar is not in the cache")
         self.compile = compile_it
 
 
@@ -31,7 +31,7 @@ class Grammars:
         self._lock = Lock()
 
     def get(self, key: str, compiled: Callable[[], Grammar | None]) -> Grammar | None:
-        """The grammar that is kept under `key`; raises `NewGrammar` where none is, to keep what `compiled` gives."""
+        """The grammar cached under `key`; otherwise raises `NewGrammar`, which caches the result of `compiled`."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
@@ -42,7 +42,7 @@ class Grammars:
         with self._lock:
             if key in self._kept:  # another request was faster
                 return
-        with from_outside():
+        with untrusted_grammars():
             made = compiled()
         with self._lock:
             self._kept[key] = made

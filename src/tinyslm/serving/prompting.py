@@ -125,7 +125,7 @@ def sampling(body: Sampled, engine: Engine, max_tokens: int | None = None) -> Sa
         }
     if max_tokens is not None:
         given["max_tokens"] = max_tokens
-    return engine.settings(SamplingSettings(**given))
+    return engine.with_defaults(SamplingSettings(**given))
 
 
 def answer_tokens(asked: int | None, prompt: int, context: int, settings: ServerSettings) -> int:

@@ -59,7 +59,7 @@ def _told(service: Service, name: str) -> dict[str, Any]:
     engine = service.models.loaded().get(name)
     if engine is not None:
         told |= {"loaded": True, "context": engine.context, "engine": engine.name}
-        told["sampling"] = engine.usual.model_dump(include=set(_DRAWN))
+        told["sampling"] = engine.default_sampling.model_dump(include=set(_DRAWN))
     else:
         told |= {"loaded": False}
     return told

@@ -3,7 +3,7 @@
 Whole numbers and decimals are exact (0.1 + 0.2 is 0.3), roots and logarithms are floating point. Limits on length,
 depth and digits keep every expression quick: `9**9**9` is refused before it is evaluated.
 
-Grammar, loosest first; all but powers group from left to right:
+Grammar, from the lowest precedence to the highest; all operators but powers group from left to right:
 
     sum      product, then + or - and a product, any number of times
     product  power, then * / // % or "of" and a power, any number of times
@@ -28,8 +28,8 @@ LONGEST = 500  # characters
 DEEPEST = 50  # brackets within brackets, signs before signs, powers of powers
 MOST_BITS = 4_096  # of a numerator or a denominator: some 1,200 digits
 SIGNS = "^[0-9A-Za-z+*/%^().,π×·÷−_ -]+$"
-"""What a model may write as an expression: without brackets of JSON, in which small models lose its end."""
-_LARGEST_EXPONENT = 308  # of ten, as a number is written
+"""The characters of an expression that a model may write. Without quotes and braces, small models find its end."""
+_LARGEST_EXPONENT = 308  # in a number such as 1e308
 
 Number = Fraction | float
 
@@ -57,9 +57,9 @@ def calculator(expression: Annotated[str, Field(pattern=SIGNS)]) -> str:
 def calculate(expression: str) -> str:
     """The value of an expression, as text: whole, or with up to 15 significant digits.
 
-    A percentage that is added to or subtracted from something else is a share of that: 80 + 15% is 92.
+    A percentage that is added or subtracted is a share of the other term: 80 + 15% is 92.
 
-    Raises `ToolError` for what is not an expression, has no value, or is too large.
+    Raises `ToolError` if it is not an expression, has no value, or exceeds the limits.
     """
     if len(expression) > LONGEST:
         raise ToolError(f"The expression has {len(expression)} characters; at most {LONGEST} are read.")
@@ -74,9 +74,9 @@ def calculate(expression: str) -> str:
 
 
 class _Expression:
-    """Evaluates an expression while reading it, with one method for each line of the grammar.
+    """Evaluates an expression while parsing it, with one method for each line of the grammar.
 
-    The methods return a value, and whether it is a percentage and nothing else.
+    The methods return a value, and whether it is just a percentage.
     """
 
     def __init__(self, text: str) -> None:
@@ -167,7 +167,7 @@ class _Expression:
         return token
 
     def _operator(self, *names: str) -> str:
-        """The operator that comes next, which is then read, if it is one of these; otherwise an empty text."""
+        """Read and return the next token if it is one of these operators; otherwise return ""."""
         return self._read().text if self._next.kind == "operator" and self._next.text in names else ""
 
     def _expect(self, kind: Kind) -> None:

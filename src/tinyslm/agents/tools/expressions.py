@@ -1,8 +1,8 @@
-"""Arithmetic expressions as people and models write them: text to tokens.
+"""A tokenizer for arithmetic expressions as people and models write them.
 
-Beside Python's operators there are `^` for powers, `x`, `×`, `·` and `÷`, the Unicode minus signs, thousands separators
-(1,234.50), percentages (15%, 15 percent) and `of`. Two signs have two meanings. `x` multiplies where an operator
-belongs. `%` before a number, a name or a bracket is the remainder of a division; everywhere else it is a percentage.
+Besides Python's operators, there are `^` for powers, `x`, `×`, `·` and `÷`, the Unicode minus signs, thousands
+separators (1,234.50), percentages (15%, 15 percent) and `of`. Two signs are ambiguous. `x` multiplies where an operator
+is expected. `%` before a number, a name or a bracket is the remainder of a division, and a percentage elsewhere.
 Within a function's brackets, commas separate its arguments, so that numbers have no thousands separators there.
 """
 
@@ -21,8 +21,8 @@ Kind = Literal["number", "name", "call", "operator", "percent", "(", ")", ",", "
 class Token:
     """A part of an expression.
 
-    kind: "call" is the name of a function and the bracket behind it. text: as it is written; for operators, as one of
-    + - * / // % ^ of. at: its place in the expression.
+    kind: "call" is the name of a function and its opening bracket. text: as it is written; operators in one spelling,
+    one of + - * / // % ^ of. at: its index in the expression.
     """
 
     kind: Kind
@@ -45,9 +45,9 @@ _SPACE = re.compile(r"\s*")
 
 
 def tokens_of(expression: str) -> list[Token]:
-    """The tokens of an expression, with one of the kind "end" behind them; an equals sign at the end is left out.
+    """The tokens of an expression, followed by one of the kind "end"; an equals sign at the end is ignored.
 
-    Raises `ToolError`, with what stands there, where neither a number nor an operator can be read.
+    Raises `ToolError`, quoting the place, where neither a number nor an operator can be read.
     """
     text = expression.translate(_SPELLINGS).rstrip("=? \t\r\n")
     tokens: list[Token] = []
@@ -66,7 +66,7 @@ def tokens_of(expression: str) -> list[Token]:
 
 
 def _operand(text: str, at: int, in_call: bool) -> tuple[Token, int]:
-    """The token at a place where a value belongs, and its length."""
+    """The token at a place where a value is expected, and its length."""
     if _OTHER_BASE.match(text, at):
         raise ToolError(f"{text[at : at + 20]!r}: write numbers with decimal digits.")
     if found := (_ARGUMENT if in_call else _NUMBER).match(text, at):
@@ -86,7 +86,7 @@ def _operand(text: str, at: int, in_call: bool) -> tuple[Token, int]:
 
 
 def _after_operand(text: str, at: int) -> tuple[Token, int]:
-    """The token at a place where a value has ended, and its length."""
+    """The token at a place where an operator is expected, and its length."""
     if found := _PERCENT.match(text, at):
         remainder = found[0] == "%" and _OPERAND.match(text, at + 1)
         return Token("operator" if remainder else "percent", "%", at), len(found[0])
@@ -103,7 +103,7 @@ def _after_operand(text: str, at: int) -> tuple[Token, int]:
 
 
 def unexpected(text: str, at: int) -> ToolError:
-    """The error for what is not arithmetic."""
+    """The error for text that is not arithmetic, quoting it from index `at` on."""
     what = f"{text[at:]!r:.40} is not arithmetic here" if at < len(text) else "The expression is not complete"
     return ToolError(f"{what}: write numbers, + - * / // % ^, brackets, pi, e and functions.")
 

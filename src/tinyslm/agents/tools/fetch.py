@@ -177,7 +177,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, address: str, deadline: float, *, secure: bool) -> None:
         super().__init__(host, port, timeout=_left(deadline))
         self._address, self._secure = address, secure
-        self._in_use: socket.socket | None = None  # also when the answer has taken it over
+        self._in_use: socket.socket | None = None  # kept when the response has taken it over
 
     def connect(self) -> None:
         self.sock = self._in_use = socket.create_connection((self._address, self.port), self.timeout)
@@ -188,9 +188,9 @@ class _Connection(http.client.HTTPConnection):
             self.sock.do_handshake()
 
     def end(self) -> None:
-        """End whatever is being sent or received, however slowly; called by another thread."""
+        """Abort the transfer from another thread, however slowly it proceeds."""
         if self._in_use:
-            with suppress(OSError):  # it has ended
+            with suppress(OSError):  # it is closed already
                 self._in_use.shutdown(socket.SHUT_RDWR)
 
 

@@ -62,18 +62,18 @@ class Architecture:
     """Settings that follow from those that the file tells, and from the keys (without the architecture's name)."""
     rotary: bool = True
     divisors: bool = False
-    """Whether the tensor of frequency divisors (Llama 3's scaling) is looked at."""
+    """Whether llama.cpp reads the tensor of frequency divisors (Llama 3's scaling)."""
     longrope: bool = False
-    """Whether LongRoPE's two tensors of divisors are looked at."""
+    """Whether llama.cpp reads LongRoPE's two tensors of divisors."""
     parallel_without: str = ""
-    """The end of a tensor's name in a `Decoder`: where a file lacks it, llama.cpp computes attention and feed-forward
-    side by side, whatever the keys say."""
+    """Suffix of a tensor's name in a `Decoder`: if a file lacks this tensor, llama.cpp computes attention and
+    feed-forward in parallel, whatever the metadata says."""
     windows: bool = False
     """Whether llama.cpp computes attention within a window."""
 
     def context(self, config: ModelConfig) -> int:
-        """How many tokens llama.cpp reads right: without windows, no more than fit in one; with LongRoPE, no more than
-        the original context, as it would take the long divisors for short texts too."""
+        """The longest context that llama.cpp computes correctly: where it ignores windows, one window; with LongRoPE,
+        the original context, since it would apply the long divisors to short texts too."""
         most = config.switch_length or config.context
         return min(most, config.window) if config.window and not self.windows else most
 

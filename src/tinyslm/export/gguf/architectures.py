@@ -43,7 +43,7 @@ def _every_fourth_unrotated(settings: Settings, _: Mapping[str, Any]) -> Setting
 
 
 def _granite_keys(config: ModelConfig) -> dict[str, Any]:
-    """llama.cpp's granite turns queries and keys unless `rope.scaling.finetuned` is false."""
+    """llama.cpp's granite has rotary positions unless `rope.scaling.finetuned` is false."""
     unrotated = {"rope.scaling.finetuned": False} if config.unrotated_layers else {}
     return {"attention.scale": config.query_scale, **unrotated}
 
@@ -52,7 +52,7 @@ def _granite_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
     scale, usual = told.get("attention.scale", 0.0), settings["head_dim"] ** -0.5
     implied: Settings = {"attention_scale": 0.0 if math.isclose(scale, usual, rel_tol=1e-6) else scale}
     if not told.get("rope.scaling.finetuned", True):
-        # Granite 4's dense models have llama.cpp's name for Granite 3; only they may be without positions.
+        # llama.cpp's name for Granite 4's dense models is Granite 3's; only Granite 4 may be without positions.
         implied |= {"family": "granitemoehybrid", "unrotated_layers": tuple(range(settings["depth"]))}
     return implied
 
@@ -79,13 +79,13 @@ def _window_keys(config: ModelConfig) -> dict[str, Any]:
 
 
 def _windows(settings: Settings, told: Mapping[str, Any], period: int) -> Settings:
-    """`period`: where the file does not say it."""
+    """The settings of windows. period: the default, if the file gives none."""
     window, period = told.get("attention.sliding_window", 0), told.get("attention.sliding_window_pattern", period)
     return {"window": window, "window_layers": all_but_every(period, settings["depth"]) if window else ()}
 
 
 def _olmo_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
-    """OLMo 2 and 3 have one name; only the latter has windows. The base is one for all blocks."""
+    """llama.cpp has one name for OLMo 2 and 3; only the latter has windows. All blocks have the same rotary base."""
     if not told.get("attention.sliding_window"):
         return {}
     return {"family": "olmo3", "local_rope_theta": settings["rope_theta"], **_windows(settings, told, OLMO3_PERIOD)}
@@ -94,14 +94,15 @@ def _olmo_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
 def _gemma2_keys(config: ModelConfig) -> dict[str, Any]:
     if not config.attention_cap or not config.logit_cap:
         raise TinyslmError(
-            "llama.cpp's architecture gemma2 always bends attention's products and logits (attention_cap, logit_cap).",
+            "llama.cpp's architecture gemma2 always soft-caps attention scores and logits, but in this model "
+            "attention_cap or logit_cap is 0.",
             "Export to another format.",
         )
     return {"attention.sliding_window": config.window} if config.window else {}
 
 
 def _gemma2_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
-    """Caps, scales and windows as in llama.cpp's source; with 46 blocks (27B) attention's scale goes by `dim`."""
+    """Caps, scales and windows as in llama.cpp's source; with 46 blocks (27B), attention's scale depends on `dim`."""
     windows = _windows(settings, {"attention.sliding_window": GEMMA2_WINDOW, **told}, GEMMA2_PERIOD)
     return {
         "attention_cap": 50.0,

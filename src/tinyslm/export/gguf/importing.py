@@ -215,7 +215,7 @@ def _is_harmless(name: str, value: Value) -> bool:
 
 
 def _one_for_all(value: Value) -> Any:
-    """A value that a file gives for every block, where it is the same for all, or true for all but every n-th: n."""
+    """One value for an array with a value for each block: that of all blocks, or n if it is true but for every n-th."""
     if isinstance(value, np.ndarray) and len(value) and value.dtype == bool and value[0] and not value.all():
         period = int(value.argmin()) + 1
         return period if all(bool(one) == bool((i + 1) % period) for i, one in enumerate(value)) else value

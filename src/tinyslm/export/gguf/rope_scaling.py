@@ -14,12 +14,12 @@ from tinyslm.model.stretch import longrope_attention_factor
 TENSOR = "rope_freqs.weight"
 
 LONGROPE_TENSORS = {"short_factor": "rope_factors_short.weight", "long_factor": "rope_factors_long.weight"}
-"""LongRoPE's divisors. In a context longer than the original one, llama.cpp takes the long ones for all texts."""
+"""LongRoPE's divisors. With a context longer than the original one, llama.cpp uses the long ones for all texts."""
 
 ROPE_TENSORS = frozenset({TENSOR, *LONGROPE_TENSORS.values()})
 
 STEP = 256
-"""llama.cpp makes its context a multiple of this."""
+"""llama.cpp rounds its context up to a multiple of this."""
 
 # What llama.cpp computes YaRN's ramp with: no key of a file changes it in the architectures here.
 YARN_FIXED = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True}
@@ -58,7 +58,7 @@ def scaling_metadata(config: ModelConfig) -> dict[str, Any]:
 
 
 def scaling_tensors(config: ModelConfig) -> dict[str, Tensor]:
-    """The tensors of divisors by name, fp32 `[rotary_dim / 2]`; none for most kinds of scaling."""
+    """The tensors of divisors by name, fp32 `[rotary_dim / 2]`; empty for kinds of scaling without divisors."""
     scaling = config.rope_scaling
     if scaling.kind == "llama3":
         return {TENSOR: divisors_of(scaling, config.rope_theta, config.rotary_dim)}
@@ -68,11 +68,11 @@ def scaling_tensors(config: ModelConfig) -> dict[str, Tensor]:
 
 
 def longrope_settings(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """`RopeScaling`'s settings for a file with both of LongRoPE's tensors."""
+    """`RopeScaling`'s settings for a file with both of LongRoPE's tensors; `TinyslmError` if a key is missing."""
     factors = {ours: tuple(tensors[name].float().tolist()) for ours, name in LONGROPE_TENSORS.items()}
     if "original_context_length" not in metadata:
         raise TinyslmError(
-            "The file has LongRoPE's divisors, but does not say rope.scaling.original_context_length.",
+            "The file has LongRoPE's divisors, but no key rope.scaling.original_context_length.",
             "It is incomplete: get it again from its source.",
         )
     trained_for = int(metadata["original_context_length"])

@@ -156,7 +156,7 @@ def outer(
     """Embeddings, the final norm and the output product.
 
     norm: the change of norms. own_output: whether llama.cpp demands an output product even where it is the embedding.
-    output: whether it can have one that is not the embedding.
+    output: whether it can have an output product that is not the embedding.
     """
     parts = [Part("token_embd.weight", ["model.embed_tokens.weight"])]
     parts += [Part("position_embd.weight", ["model.embed_positions.weight"])] if learned else []

@@ -166,8 +166,8 @@ def _context_notes(architecture: Architecture, config: ModelConfig) -> list[str]
     if context == config.context:
         return []
     reason = (
-        "llama.cpp would take longrope's factors for long texts in short ones too"
+        "llama.cpp would apply longrope's factors for long texts to short ones too"
         if context == config.switch_length
         else f"llama.cpp computes no attention windows in the architecture {architecture.name}"
     )
-    return [f"the context is {context} instead of {config.context}: {reason}, so texts would come out otherwise"]
+    return [f"the context is {context} instead of {config.context}: {reason}, so its texts would differ"]

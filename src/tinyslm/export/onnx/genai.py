@@ -21,7 +21,7 @@ SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
 
 
 @dataclass(frozen=True)
-class Shape:
+class DecoderSizes:
     """The decoder's sizes in `genai_config.json`."""
 
     num_hidden_layers: int
@@ -30,22 +30,22 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Described:
-    """The model in `genai_config.json`."""
+class ModelEntry:
+    """The entry `model` of `genai_config.json`."""
 
     context_length: PositiveInt
     vocab_size: PositiveInt
     eos_token_id: int | list[int]
-    decoder: Shape
+    decoder: DecoderSizes
 
 
 @dataclass(frozen=True)
 class _Config:
-    model: Described
+    model: ModelEntry
 
 
-def read_config(folder: Path) -> Described:
-    """What the `genai_config.json` in a folder says of the model; raises `TinyslmError` where that is not enough."""
+def read_config(folder: Path) -> ModelEntry:
+    """The model's description in a folder's `genai_config.json`; raises `TinyslmError` if it is damaged."""
     return read_json(folder / CONFIG, _Config, remedy="Export the model again.").model
 
 

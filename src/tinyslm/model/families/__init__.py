@@ -34,7 +34,7 @@ for _family in (
 def family_of(model_type: str) -> Family:
     """The family that reads folders of a Hugging Face `model_type` (the first one registered for it).
 
-    Raises `TinyslmError` with the list of those that are supported; a name that resembles another one is no mistake.
+    Raises `TinyslmError` with the supported ones. No similar name is suggested: it would be another architecture.
     """
     by_type: dict[str, Family] = {}
     for name in FAMILIES:

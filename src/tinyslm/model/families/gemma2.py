@@ -1,5 +1,5 @@
-"""Gemma 2 (Google, 2024): norms around everything, scaled by 1 + w; scaled embeddings; every other block sees a window;
-products of queries and keys, and logits, are bent to stay within bounds (soft-capping)."""
+"""Gemma 2 (Google, 2024): norms before and after attention and feed-forward, scaled by 1 + w; scaled embeddings; every
+other block sees a window; attention scores and logits are soft-capped."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 PERIOD = 2
 CAPS = {"attention_cap": ("attn_logit_softcapping", 50.0), "logit_cap": ("final_logit_softcapping", 30.0)}
-"""Our setting -> Hugging Face's field, and its value where a `config.json` does not say."""
+"""Our setting -> Hugging Face's field, and its default."""
 
 
 def _read_scales(hf: Mapping[str, Any]) -> dict[str, Any]:

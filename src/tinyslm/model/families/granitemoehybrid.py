@@ -23,19 +23,19 @@ UNUSED = (
 
 
 def _read_kinds(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse experts and Mamba layers; without these fields, transformers takes a model to have both."""
+    """Refuse experts and Mamba layers, which transformers takes a model to have if these fields are missing."""
     experts, kinds = hf.get("num_local_experts", 8), hf.get("layer_types") or hf.get("layers_block_type")
     if experts != 0:
         raise _refusal(f"has {experts} experts in each layer (num_local_experts)")
     if not isinstance(kinds, list) or len(kinds) != hf["num_hidden_layers"] or set(kinds) - {"attention", FULL}:
-        raise _refusal(f"has other layers than attention (layer_types = {kinds!r})")
+        raise _refusal(f"has layers other than attention (layer_types = {kinds!r})")
     return {}
 
 
 def _refusal(what: str) -> TinyslmError:
     return TinyslmError(
         f"This granitemoehybrid model {what}.",
-        "Of Granite 4, the dense models are implemented: those with 0 experts and only attention layers.",
+        "Use one of Granite 4's dense models, which have no experts and only attention layers.",
     )
 
 

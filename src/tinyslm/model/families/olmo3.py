@@ -14,7 +14,7 @@ OLMO3 = replace(
     model_type="olmo3",
     architecture="Olmo3ForCausalLM",
     defaults={**OLMO2.defaults, "rope_theta": 500_000.0, "local_rope_theta": 500_000.0},
-    # As in transformers, a `rope_theta` outside of `rope_parameters` is not for windowed blocks.
+    # As in transformers, a `rope_theta` outside of `rope_parameters` does not apply to windowed blocks.
     absent={**OLMO2.absent, "rope_theta": 500_000.0, "local_rope_theta": 500_000.0},
     parts=(window_but_every(PERIOD),),
     habits=lambda dim, depth: {"window": 4096, "window_layers": all_but_every(min(PERIOD, depth + 1), depth)},

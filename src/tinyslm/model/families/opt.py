@@ -1,8 +1,9 @@
-"""OPT (Zhang et al., 2022): GPT-2's block with ReLU; the table of positions begins with two rows that no token has."""
+"""OPT (Zhang et al., 2022): GPT-2's block with ReLU; the position table begins with two unused rows."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.model.family import Family, Part
 from tinyslm.model.renaming import Rule, same_layer_rules
 
@@ -10,7 +11,11 @@ from tinyslm.model.renaming import Rule, same_layer_rules
 def _read(hf: Mapping[str, Any]) -> dict[str, Any]:
     width = hf.get("word_embed_proj_dim")
     if width is not None and width != hf["hidden_size"]:  # as in OPT-350M, which also has its norms elsewhere
-        raise ValueError(f"word_embed_proj_dim = {width} with hidden_size = {hf['hidden_size']} is not implemented")
+        raise TinyslmError(
+            f"This opt model's config.json sets word_embed_proj_dim = {width} with hidden_size = {hf['hidden_size']}, "
+            "which tinyslm does not implement.",
+            "Use a model whose embeddings are as wide as its blocks: all OPT models but OPT-350M.",
+        )
     return {}
 
 

@@ -1,25 +1,12 @@
 """Phi-3, Phi-3.5 and Phi-4-mini (Abdin et al., 2024): Llama's block with its products fused, a window where the config
 asks, and LongRoPE: two sets of rotary frequencies, one for texts of up to the original context, one for longer ones."""
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from tinyslm.model.families.llama import LLAMA
 from tinyslm.model.families.windows import window_everywhere
 from tinyslm.model.family import Part
 from tinyslm.model.renaming import Rule
-
-UNUSED = ("full_attn_mod", "interpolate_factor")
-"""Fields of Phi-4-mini that transformers does not read; other values than 1 would mean something else."""
-
-
-def _read_unused(hf: Mapping[str, Any]) -> dict[str, Any]:
-    for key in UNUSED:
-        if hf.get(key, 1) != 1:
-            raise ValueError(f"{key} = {hf[key]!r}")
-    return {}
-
 
 PHI3 = replace(
     LLAMA,
@@ -28,14 +15,13 @@ PHI3 = replace(
     architecture="Phi3ForCausalLM",
     absent={**LLAMA.absent, "norm_eps": 1e-5, "rotary_share": 1.0},
     constants={"hidden_act": ("silu", "swish")},
-    repeated={**LLAMA.repeated, "full_attn_mod": (1,), "interpolate_factor": (1,)},  # in Phi-4-mini; 1: as without
+    repeated={**LLAMA.repeated, "full_attn_mod": (1,), "interpolate_factor": (1,)},  # Phi-4-mini's; 1: no effect
     switches={"attention_bias": ("attention_bias", "output_bias")},
-    # transformers reads any scaling of this family as LongRoPE, under its old names too.
+    # transformers reads any scaling of this family as LongRoPE, also under its older names.
     rope_kinds={"default": "none", "longrope": "longrope", "su": "longrope", "yarn": "longrope"},
     original_context=4096,
     parts=(
         window_everywhere(absent=0),
-        Part(fields=UNUSED, read=_read_unused, write=lambda config: {}),
         Part(
             fields=("original_max_position_embeddings",),
             read=lambda hf: {},

@@ -28,7 +28,7 @@ def layer_types(config: "ModelConfig") -> list[str]:
 
 
 def all_but_every(period: int, depth: int) -> tuple[int, ...]:
-    """The numbers of all blocks but every `period`-th one."""
+    """Indices (from 0) of all blocks but every `period`-th one."""
     return tuple(layer for layer in range(depth) if (layer + 1) % period)
 
 

@@ -56,7 +56,7 @@ class Asker:
         """Compile what can be compiled beforehand; raises `TinyslmError` for what cannot be used."""
         self._engine = engine
         self._asking = asking
-        self._common = engine.settings(asking.settings)
+        self._common = engine.with_defaults(asking.settings)
         self._grammars = Grammars(engine.tokenizer)
         self._render = _renderer(asking.template) if asking.template else None
         if asking.form is not None:

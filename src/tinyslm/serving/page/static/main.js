@@ -23,7 +23,7 @@ function lookAt(messages) {
 
 byId("look-conversation").addEventListener("click", () => look.conversation(chat.sent()));
 settings.onKey = loadModels;
-settings.onOpen = showUsual;
+settings.onOpen = showDefaults;
 settings.onLoad = (saved) => {
   chat.open(saved);
   const choice = byId("model");
@@ -39,7 +39,7 @@ async function loadModels() {
     const names = models.map((one) => one.id);
     choice.replaceChildren(...names.map((name) => element("option", { value: name }, [name])));
     if (names.includes(before)) choice.value = before;
-    settings.showUsual(models.find((one) => one.id === choice.value)?.sampling);
+    settings.showDefaults(models.find((one) => one.id === choice.value)?.sampling);
     chat.say("");
   } catch (error) {
     chat.refused(error);
@@ -47,11 +47,11 @@ async function loadModels() {
 }
 
 // What is usual for a model is known once it is loaded.
-async function showUsual() {
+async function showDefaults() {
   try {
-    settings.showUsual((await api.models()).find((one) => one.id === model())?.sampling);
+    settings.showDefaults((await api.models()).find((one) => one.id === model())?.sampling);
   } catch {
-    settings.showUsual();
+    settings.showDefaults();
   }
 }
 

@@ -61,7 +61,7 @@ export class Settings {
   }
 
   // Show in empty boxes what holds for the model where a request says nothing.
-  showUsual(sampling = {}) {
+  showDefaults(sampling = {}) {
     for (const name of NUMBERS) byId(name).placeholder = sampling[name] ?? "";
   }
 
