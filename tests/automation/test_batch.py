@@ -168,7 +168,7 @@ def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
     [
         (
             {"asking": Asking(settings=SHORT.model_copy(update={"temperature": 0.1}))},
-            "temperature: 'as usual' then, 0.1 now",
+            "temperature: 'default' then, 0.1 now",
         ),
         ({"asking": Asking(settings=SHORT, form=Form("regex", "a"))}, "form"),
         ({"asking": Asking(settings=SHORT, system="Be short.")}, "system: '' then, 'Be short.' now"),

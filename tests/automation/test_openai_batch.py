@@ -97,7 +97,7 @@ def test_a_custom_id_that_comes_again_is_refused_by_name(answered):
     assert [one["custom_id"] for one in lines] == ["task-1", "task-2", "task-1", "task-3", "task-2"]
     assert [one["response"] is None for one in lines] == [False, False, True, False, True]
     for number, name in ((2, "task-1"), (4, "task-2")):
-        assert f'the custom_id "{name}" too' in lines[number]["error"]["message"]
+        assert f'also has the custom_id "{name}"' in lines[number]["error"]["message"]
 
 
 def test_a_custom_id_is_remembered_over_an_interruption(engine, tmp_path):

@@ -27,7 +27,7 @@ CHUNK = 1 << 18
 def round_to_nearest(
     weight_oi: Tensor, layout: Layout, importance_i: Tensor | None = None, scales: Scales | None = None
 ) -> PackedTensor:
-    """The packed matrix whose codes are nearest to the weights; `scales` (default: `best_scales`) chooses the scales."""
+    """The packed matrix whose codes are nearest to the weights; `scales` (or `best_scales`) chooses the scales."""
     groups_onw = grouped(weight_oi, layout)
     importance_nw = None if importance_i is None else importance_i.view(groups_onw.shape[1:])
     codes, found = [], []

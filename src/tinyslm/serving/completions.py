@@ -198,7 +198,7 @@ class _Scores:
         return taken
 
     def _name(self, token: int, skip: int) -> str:
-        """The token's new text; bytes that are no character by themselves are spelled out, so that names differ."""
+        """The token's text after `skip` bytes; incomplete characters are spelled out, so that names differ."""
         spelled = self._tokenizer.token_bytes(token)[skip:]
         try:
             return spelled.decode()

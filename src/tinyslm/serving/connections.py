@@ -1,7 +1,7 @@
-"""Connections before the app sees a request: how many one address may have, and how long and large headers may be.
+"""Limits on connections before the app sees a request: their number per address, and the size and time of headers.
 
-uvicorn limits none of this: half a request would keep its place for ever, and an endless header fill the memory. What
-is refused here gets one short answer, and its connection is closed.
+uvicorn has no such limits: an unfinished request would hold its connection forever, and an endless header would fill
+the memory. A refused connection gets a short error response and is closed.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from tinyslm.serving.errors import ApiError
 from tinyslm.serving.settings import ServerSettings
 
 BYTES_AROUND = 8
-"""Bytes that the framing of a body may take for each of its own: one that is sent byte by byte takes six."""
+"""Most bytes of framing for each byte of a body; a chunked body with one byte in each chunk has six."""
 
 IPV6_NETWORK = 64
-"""Bits of an IPv6 address that count: its owner has all addresses that begin so."""
+"""Bits of an IPv6 address that are compared: all addresses of such a network usually have one owner."""
 
 
 def guarded(settings: ServerSettings) -> Callable[..., Connection]:
-    """What uvicorn makes a connection's protocol with."""
+    """The factory of protocols for uvicorn's `http` setting; all its connections are counted together."""
     return partial(Connection, limits=settings, counts=Counter())
 
 
@@ -34,21 +34,21 @@ class Connection(HttpToolsProtocol):
     """One connection.
 
     A request's line and headers together may have `max_header` bytes. They must be complete within `header_seconds`
-    of the opening of the connection or, on one that was kept open, of their first byte; so must the rest of a body
-    whose request was answered before all of it came.
+    of the connection's opening or, if it was kept alive, of their first byte. The rest of a body that was answered
+    before it had arrived has the same time.
     """
 
     def __init__(self, *arguments: Any, limits: ServerSettings, counts: Counter[str], **named: Any) -> None:
-        """`counts`: the open connections by address, of all connections of a server."""
+        """`counts`: the number of the server's open connections by address."""
         super().__init__(*arguments, **named)
         self._limits, self._counts = limits, counts
         self._address = ""
         self._deadline: asyncio.TimerHandle | None = None
         self._in_message = self._in_headers = False
-        self._header_bytes = 0  # as far as the parser has told of them
-        self._around = 0  # bytes of this message, since its headers or within them, that were no body
-        self._at_hand = 0  # messages in the bytes at hand: of several, it is not known where the last one begins
-        self._body_bytes = self._body_at_hand = 0  # of this message, and in the bytes at hand
+        self._header_bytes = 0  # parsed so far
+        self._around = 0  # bytes of this message that are not body: of its headers, later since its headers
+        self._at_hand = 0  # messages in the current data; with several, the start of the last one is unknown
+        self._body_bytes = self._body_at_hand = 0  # of this message, and in the current data
         self._refusal: ApiError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -60,8 +60,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(
                 ApiError(
                     429,
-                    f"This address has {self._limits.max_connections} connections already. Close some, or use them "
-                    "again.",
+                    f"This address already has {self._limits.max_connections} connections. Close some, or reuse them.",
                     "too_many_connections",
                     headers={"Retry-After": "1"},
                 )
@@ -93,7 +92,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._too_large())
 
     def send_400_response(self, msg: str) -> None:
-        """The parser gave up, by itself or because of what is refused here."""
+        """Called when parsing fails, also by an error that was raised here."""
         self._refuse(self._refusal or ApiError(400, f"{msg} Send HTTP/1.1.", "invalid_http"))
 
     def on_message_begin(self) -> None:
@@ -111,7 +110,7 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer behind the body, which nobody reads."""
+        """A header, or a trailer after the body, which is ignored."""
         self._count_header(len(name) + len(value) + len(": \r\n"))
         if self._in_headers:
             super().on_header(name, value)
@@ -129,7 +128,7 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The whole request has come."""
+        """The whole request has arrived."""
         self._end_deadline()
         self._in_message = False
         super().on_message_complete()
@@ -162,15 +161,16 @@ class Connection(HttpToolsProtocol):
     def _too_slow(self) -> None:
         self._deadline = None
         if self.cycle is not None and not self.cycle.response_complete:
-            return  # an answer is under way: the next request waits for its end
+            return  # a response is being sent: the next request waits for its end
         if self._in_message and not self._in_headers:
-            self.transport.close()  # it has its answer
+            self.transport.close()  # it was answered already
             return
         seconds = self._limits.header_seconds
-        self._refuse(ApiError(408, f"No whole header came within {seconds:g} seconds. Send it at once.", "slow_header"))
+        message = f"The headers took more than {seconds:g} seconds. Send them at once."
+        self._refuse(ApiError(408, message, "slow_header"))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answer with an error, and close; where an earlier answer is under way, only close."""
+        """Answer with an error and close; only close if another response is being sent."""
         self._end_deadline()
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             self.transport.close()
@@ -183,7 +183,7 @@ class Connection(HttpToolsProtocol):
 
 
 def network(address: str) -> str:
-    """The address; of IPv6 the network that one owner has."""
+    """The key under which an address is counted: itself, or for IPv6 its network."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:

@@ -138,9 +138,9 @@ async def _tell_http(request: Request, error: Exception) -> Response:
 
 
 def validation_error(mistakes: Sequence[Any]) -> ApiError:
-    """What pydantic found wrong in a body: of alternatives for one value, the mistake that lies deepest in it.
+    """The error for pydantic's mistakes in a body: the deepest one, which is of the alternative that was meant.
 
-    Where several lie equally deep, the value is rather too long than of another type.
+    Of several at the same depth, one about length is preferred to one about the type.
     """
     mistake = max(mistakes, key=lambda one: (len(one["loc"]), one["type"] in _TOO_LONG))
     param = _param(mistake["loc"])

@@ -24,18 +24,18 @@ def grammar_of(asked: Part | None, served: Served, param: str = "response_format
 
 
 def kept_grammar(served: Served, key: str, compiled: Callable[[], Grammar | None], param: str) -> Grammar | None:
-    """The grammar kept under `key`. Raises `NewGrammar` where `compiled` is to be called first.
+    """The grammar cached under `key`. Raises `NewGrammar` if `compiled` has to be called first.
 
-    What is wrong with the grammar is told as a mistake in `param`.
+    Mistakes in the grammar become errors of the request's field `param`.
     """
 
-    def told() -> Grammar | None:
+    def checked() -> Grammar | None:
         try:
             return compiled()
         except TinyslmError as error:
             raise bad_request(f"{error.problem} {error.remedy}", param) from error
 
-    return served.grammars.get(key, told)
+    return served.grammars.get(key, checked)
 
 
 def _compiler(asked: Part, served: Served) -> Callable[[], Grammar]:

@@ -186,7 +186,7 @@ def _check_json(body: bytes) -> None:
     try:
         parse_json(body)
     except JsonError as error:
-        message = f"The body is not valid JSON: {error}. Send JSON as RFC 8259 has it, in UTF-8."
+        message = f"The body is not valid JSON: {error}. Send JSON (RFC 8259) in UTF-8."
         raise bad_request(message, code="invalid_json") from None
 
 
@@ -194,7 +194,7 @@ def _netloc(origin: str) -> str:
     try:
         return urlsplit(origin).netloc
     except ValueError:
-        raise bad_request("The header Origin is not a URL. Send none, or scheme, name and port.", "Origin") from None
+        raise bad_request("The header Origin is not a URL. Send none, or scheme, host and port.", "Origin") from None
 
 
 def _without_port(host: str) -> str:

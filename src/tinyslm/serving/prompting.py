@@ -106,7 +106,7 @@ def check_ids(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> tuple[int
 
 
 def sampling(body: Sampled, engine: Engine, max_tokens: int | None = None) -> SamplingSettings:
-    """How the answer is drawn: as the body says, else as the model is usually drawn from."""
+    """The sampling settings of an answer: the body's, and the model's defaults for the others."""
     given: dict[str, Any] = {
         name: value
         for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")

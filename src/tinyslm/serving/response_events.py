@@ -15,7 +15,7 @@ from tinyslm.serving.speech import Delta, Speech
 from tinyslm.serving.wire import encode
 
 _REASONS = {"length": "max_output_tokens", "invalid": "content_filter"}
-"""Why an answer is incomplete, by how its text ended."""
+"""Why an answer is incomplete, by its finish reason."""
 
 
 class ResponseEvents:

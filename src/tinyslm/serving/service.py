@@ -29,7 +29,7 @@ Prepare = Callable[[Served], Sequence[Request]]
 THREADS = 4
 COMPILING_THREADS = 2
 MOST_NEW_GRAMMARS = 64
-"""New grammars that are compiled or wait for it: each may take a second or two."""
+"""New grammars that are being compiled or wait to be; each may take a second or two."""
 
 
 class Service:
@@ -105,7 +105,7 @@ class Service:
             self.metrics.answer(answer)
 
     async def _prepared(self, prepare: Prepare, served: Served) -> Sequence[Request]:
-        """The engine's requests; new grammars are compiled in threads of their own, where no other request waits."""
+        """The engine's requests. New grammars are compiled in separate threads: no other request waits for them."""
         while True:
             try:
                 return await self.apart(lambda: prepare(served))
@@ -114,7 +114,7 @@ class Service:
 
     async def _compile(self, new: NewGrammar) -> None:
         if self._compiling >= MOST_NEW_GRAMMARS:
-            raise full(f"{self._compiling} new grammars wait to be compiled already. Try again in a moment.")
+            raise full(f"{self._compiling} new grammars are already waiting to be compiled. Try again in a moment.")
         self._compiling += 1
         try:
             await asyncio.get_running_loop().run_in_executor(self._compilers, new.compile)

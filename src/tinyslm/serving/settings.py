@@ -31,10 +31,10 @@ class ServerSettings(Section):
     )
     max_header: int = Field(default=32_768, gt=0, description="Most bytes of a request's line and headers.")
     header_seconds: float = Field(
-        default=20, gt=0, description="Longest time until the headers are complete, from the opening of a connection."
+        default=20, gt=0, description="Seconds for the headers to be complete, from the opening of the connection."
     )
     max_connections: int = Field(
-        default=512, gt=0, description="Most open connections of one address; a proxy's clients all have the proxy's."
+        default=512, gt=0, description="Most open connections per address; all clients of a proxy share its address."
     )
     max_body: int = Field(default=4_000_000, gt=0, description="Most bytes of a request.")
     max_prompt: int = Field(default=0, ge=0, description="Most tokens of a prompt; 0: what the model can read.")

@@ -15,7 +15,7 @@ from tinyslm.serving.wire import Json
 router = APIRouter()
 
 _DRAWN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-"""Settings that are told with a model, as they are where a request says nothing."""
+"""Settings whose defaults are listed with a model."""
 
 
 @router.get("/v1/models")
@@ -53,7 +53,7 @@ async def metrics(http: HttpRequest) -> Response:
 
 
 def _told(service: Service, name: str) -> dict[str, Any]:
-    """One model in OpenAI's words; what is below "owned_by" is ours. Raises `UnknownModel`."""
+    """One model in OpenAI's format; the fields after "owned_by" are not OpenAI's. Raises `UnknownModel`."""
     created = service.models.created(name)
     told: dict[str, Any] = {"id": name, "object": "model", "created": created, "owned_by": "tinyslm"}
     engine = service.models.loaded().get(name)

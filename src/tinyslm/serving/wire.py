@@ -56,5 +56,5 @@ def around_text(made: bytes) -> tuple[bytes, bytes]:
 
 
 def finish_reason(finish: str) -> str | None:
-    """Why a text ended, in OpenAI's words: clients do not read what ended as "content_filter"."""
+    """OpenAI's name for why a text ended. "invalid" is "content_filter", after which clients do not parse the text."""
     return "content_filter" if finish == "invalid" else finish or None

@@ -30,7 +30,7 @@ UNDERSTOOD = (
     "or has byte fallback, such as those of Llama 2, Mistral, Phi-3 and Gemma."
 )
 LARGEST = 1 << 24  # no vocabulary has so many tokens
-LARGEST_FILE = 1 << 28  # bytes; those of 256,000 tokens have about 35 MB
+LARGEST_FILE = 1 << 28  # bytes; a file with 256,000 tokens has about 35 MB
 
 # What older folders have in the place of tokenizer.json.
 _OTHER_FILES = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json", "vocab.txt")

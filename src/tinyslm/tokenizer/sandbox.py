@@ -1,7 +1,7 @@
-"""Chat templates from outside, rendered in a worker process.
+"""Untrusted chat templates, rendered in a worker process.
 
-A template is a program, and whoever wrote it may mean harm: endless loops, texts of ten gigabytes, ways out of
-Jinja's sandbox. So it runs in another process (`core/worker.py`), with limits on its time, its memory and its output.
+A template is a program, which may be malicious: loop forever, write ten gigabytes, break out of Jinja's sandbox. So it
+runs in another process (`core/worker.py`), with limits on its time, its memory and its output.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _PROBLEMS = {
     "long": "The chat template writes too long a text.",
     "time": "The chat template takes too long: real ones need some milliseconds.",
     "memory": f"The chat template needs more than {MEMORY >> 20} MiB of memory.",
-    "reply": "The chat template writes too long a text: {}.",
+    "reply": "The chat template's output is too long: {}.",
     "ended": "The process that rendered the chat template ended: {}.",
 }
 

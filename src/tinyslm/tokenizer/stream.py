@@ -22,7 +22,7 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int, skip: int = 0) -> str:
-        """The text that is certain with this token, without its first `skip` bytes; may be empty."""
+        """The text that this token completes, without the token's first `skip` bytes; may be empty."""
         return self._decoder.decode(self._speller.push(token)[skip:])
 
     def flush(self) -> str:

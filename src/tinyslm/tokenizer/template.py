@@ -72,7 +72,7 @@ def render(template: str, values: Mapping[str, Any]) -> Rendered:
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """In a worker process: the text and its spans, or what went wrong."""
+    """Run in a worker process: returns the text and its spans, or the kind and message of what went wrong."""
     try:
         rendered = render(request["template"], request["values"])
     except TemplateProblem as error:

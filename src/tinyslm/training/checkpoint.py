@@ -71,7 +71,7 @@ def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> Pro
 
 def read_progress(folder: Path) -> Progress:
     """Where the run stood at a checkpoint."""
-    return read_json(folder / "state.json", Progress, remedy=f"Remove {folder}: an earlier checkpoint is taken then.")
+    return read_json(folder / "state.json", Progress, remedy=f"Remove {folder}: the run resumes from an earlier one.")
 
 
 def save_weights(folder: Path, model: Decoder) -> None:

@@ -134,11 +134,11 @@ def refuse_impossible_compiling(config: RunConfig) -> None:
 
 
 def compile_native(dtype: torch.dtype) -> None:
-    """Compile what a run on the CPU needs and the user's cache folder lacks: the training kernels for updates in
-    `dtype` and for the final score in fp32, and the engine's step, which writes samples.
+    """Compile the native libraries of a run on the CPU that are not in the user's cache folder: the training kernels
+    in `dtype`, those in fp32 for the final score, and the engine's step, which writes samples.
 
-    The first run on a machine waits some 20 s here; every later one finds the libraries in the cache. The compilers
-    run side by side. Without a compiler nothing happens: PyTorch's own operations take over.
+    The first run on a machine waits some 20 s here; later runs find the libraries in the cache. The compilers run in
+    parallel. Without a compiler, nothing happens: PyTorch's own operations are used.
     """
     makers = [engine_step.available, *(partial(kernels, numbers) for numbers in {dtype, torch.float32})]
     with ThreadPoolExecutor() as pool:

@@ -64,7 +64,7 @@ def measured(
     """
     seconds = (config.train.minutes or 0.0) * 60
     if batch.device.type == "cpu":
-        compile_native(settings.dtype)  # so that nothing below is timed while it is being compiled
+        compile_native(settings.dtype)  # so that no compilation is timed below
 
     def measure(compiled: bool) -> Timing:
         trial = copy.deepcopy(model)

@@ -113,7 +113,7 @@ def refuse_impossible(out: Path, config: RunConfig) -> None:
 def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
     """Train to the end and write the report; returns the result.
 
-    Raises `TinyslmError` that says how to resume when the disk is full, or cannot be written for another reason.
+    Raises `TinyslmError`, whose remedy is the command that resumes the run, if the disk is full or cannot be written.
     """
     result: dict[str, Any] = {}
     try:

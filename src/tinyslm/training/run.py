@@ -95,7 +95,7 @@ class Run:
         folder = path if isinstance(path, RunFolder) else RunFolder(path)
         folder.refuse_if_used()
         with folder.lock:
-            folder.refuse_if_used()  # nobody else begins one from here on
+            folder.refuse_if_used()  # under the lock, no other process can begin a run
             run = cls._build(folder, shards, _with_vocabulary(config, shards))
             run.clock, run._origin = clock, origin
             run._begin()
@@ -103,7 +103,7 @@ class Run:
         return run
 
     def _begin(self) -> None:
-        """Settle what is open in the settings, and write the folder's first files."""
+        """Decide settings that are "auto", and write the folder's first files."""
         train = self.config.train
         self.loader.next()  # these two raise now, before anything is written, when there is too little text
         quick_windows(self.shards, self.config)
@@ -150,7 +150,7 @@ class Run:
         return run
 
     def _hold(self) -> None:
-        """Keep the folder locked although nothing of the run happens yet."""
+        """Keep the folder locked until the events are iterated."""
         self.folder.lock.acquire()
         self._held = True
 
@@ -181,7 +181,7 @@ class Run:
         Raises `Interrupted` after saving when SIGINT or SIGTERM asks for it.
         """
         with self.folder.lock, stop_requests() as stop:
-            self._let_go()  # the lock is this iteration's from here on
+            self._let_go()  # this iteration holds the lock from here on
             yield from self._events(stop)
 
     @property

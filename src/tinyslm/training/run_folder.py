@@ -27,7 +27,7 @@ _DAMAGED = "Restore it from a copy, or start a new run with another --out."
 
 @dataclass(frozen=True)
 class ShardsUsed:
-    """What `data.json` says: where the run's shards are (from the run folder), and the hash of their manifest."""
+    """The content of `data.json`: the path of the shards, relative to the run folder, and their manifest's hash."""
 
     shards: str
     manifest_sha256: str
@@ -60,7 +60,7 @@ class RunFolder:
         return self.checkpoints / best_name(step)
 
     def create(self, config: RunConfig, shards: Shards) -> None:
-        """Begin a run in a folder that holds none; writes its settings and data hashes."""
+        """Write the settings and data hashes of a new run; raises `TinyslmError` if the folder holds a run."""
         self.refuse_if_used()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)

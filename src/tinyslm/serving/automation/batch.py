@@ -240,7 +240,7 @@ def _manifest(batch: Batch, wanted: Mapping[str, Any], *, restart: bool) -> Line
         raise _other(
             batch.out,
             "; ".join(
-                f"{_short(key)}: {old.get(key, 'as usual')!r} then, {new.get(key, 'as usual')!r} now" for key in changed
+                f"{_short(key)}: {old.get(key, 'default')!r} then, {new.get(key, 'default')!r} now" for key in changed
             ),
         )
     return before

@@ -33,7 +33,7 @@ class Journal:
         self.last: Line | None = None
         try:
             claim(self._file.fileno(), path)
-            if not self._is_at_its_path():  # who had it has just removed it, and a third one may have made it anew
+            if not self._is_at_its_path():  # its former holder has removed it, and a third process may have made it
                 raise in_use(path)
             self.count = self._repair()
         except OSError as error:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 URLS = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings")
 MODEL = "model"
 RETRY_SECONDS = 0.05
-"""When a row is tried again that was refused for want of room."""
+"""Wait before a row is retried that was refused because the engine was full."""
 
 _YEAR = 365 * 24 * 3600.0
 _FIELDS = {"custom_id", "method", "url", "body"}
@@ -43,16 +43,16 @@ def is_request(row: Row) -> bool:
 
 
 def named_once(rows: Iterator[Row]) -> Iterator[Row]:
-    """The rows; one with the `custom_id` of an earlier one has that as its problem.
+    """The rows; a repeated `custom_id` becomes the problem of its row.
 
-    What is kept of each is a hash of 8 bytes.
+    Memory: a hash of 8 bytes for each row.
     """
     seen: set[int] = set()
     for row in rows:
         name = row.values.get("custom_id")
         digest = xxhash.xxh3_64_intdigest(json.dumps(name).encode())
         if name is not None and digest in seen and not row.problem:
-            problem = f"an earlier line has the custom_id {one_line(json.dumps(name), 100)} too: give each its own"
+            problem = f"an earlier line also has the custom_id {one_line(json.dumps(name), 100)}: make each unique"
             yield replace(row, problem=problem)
         else:
             yield row

@@ -28,7 +28,7 @@ class Done:
 def result_of(answer: Answer[Any], form: Form | None) -> Result:
     """`text`, `value` (with a schema: what the text says), `finish`, token counts and `error` (`None`: there is none).
 
-    A text that was to have a form and does not have it, as it was cut off or repeats items, is an error.
+    A text that does not have the form that was asked for, because it was cut off or repeats items, is an error.
     """
     only = answer.completions[0] if answer.completions else None
     error, value = answer.problem or None, None

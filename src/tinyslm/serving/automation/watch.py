@@ -85,7 +85,7 @@ def watch_folder(engine: Engine, watch: Watch, wait: Callable[[], bool], *, once
     check_place(watch.out / JOURNAL)
     _make(watch.out / FAILED)
     with Journal(watch.out / JOURNAL) as journal:
-        for left_over in watch.out.glob(".*.tmp"):  # of a process that was killed: a living one would have the journal
+        for left_over in watch.out.glob(".*.tmp"):  # of a killed process; a running one would hold the journal's lock
             left_over.unlink()
         pasts = Pasts(journal, watch.folder, {**told(watch.asking), "each": watch.each})
         looks = Looks()

@@ -75,7 +75,7 @@ class Body(BaseModel):
             if name in cls.refused:
                 raise FieldMistake(name, f"{name} is not supported: {cls.refused[name]}")
             if name not in cls.model_fields:
-                shown = one_line(name, 100)  # a text with half of a character could not be passed on
+                shown = one_line(name, 100)  # an unpaired surrogate could not be sent back
                 raise FieldMistake(shown, f'there is no field "{shown}". {did_you_mean(shown, cls.model_fields)}')
         return values
 
@@ -86,16 +86,16 @@ class Sampled(Body):
     model: ModelName
     stream: bool = Field(default=False, description="Send the text piece by piece, as server-sent events.")
     temperature: Number | None = Field(
-        default=None, ge=0, le=100, description="0: always the likeliest token. None here and below: the model's own."
+        default=None, ge=0, le=100, description="0: the likeliest token. null, here and below: the model's default."
     )
     top_p: Number | None = Field(
-        default=None, ge=0, le=1, description="Keep the likeliest tokens of this probability; 0: the likeliest one."
+        default=None, ge=0, le=1, description="Keep the likeliest tokens of this total probability; 0: only one."
     )
     top_k: int | None = Field(
         default=None, ge=-1, le=2**31, description="Not of OpenAI: keep the k likeliest tokens; 0: all."
     )
     min_p: Number | None = Field(
-        default=None, ge=0, le=1, description="Not of OpenAI: drop tokens less likely than this share."
+        default=None, ge=0, le=1, description="Not of OpenAI: drop tokens less likely than this share of the likeliest."
     )
     repetition_penalty: Number | None = Field(
         default=None, gt=0, le=100, description="Not of OpenAI: makes seen tokens less likely; 1: off."

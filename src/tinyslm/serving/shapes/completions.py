@@ -24,7 +24,7 @@ class CompletionBody(Drawn):
     response_format: ResponseFormat | None = Field(default=None, description="Not of OpenAI: as for chats.")
     token_healing: bool = Field(
         default=False,
-        description="Not of OpenAI: continue a text that ends inside a token as if it had been typed on; not with a "
+        description="Not of OpenAI: continue a text that ends inside a token as if it went on; not with a "
         "response_format, nor after a prompt of token ids.",
     )
 

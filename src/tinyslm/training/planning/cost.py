@@ -109,7 +109,7 @@ class Costs(Section):
     muon_products: float = Field(ge=0, description="Seconds for 10^12 operations of Muon's products.")
     weights: float = Field(ge=0, description="Seconds for a million weights that are stepped.")
     matrices: float = Field(ge=0, description="Seconds for the matrices of a block that are stepped, however small.")
-    measuring_seconds: float = Field(ge=0, description="Seconds that measuring took, with the compiling before it.")
+    measuring_seconds: float = Field(ge=0, description="Seconds that measuring took, including compilation.")
 
     def update_seconds(self, config: RunConfig) -> float:
         """Seconds for one update with these settings."""
@@ -168,9 +168,9 @@ def muon_operations(model: ModelConfig) -> float:
 def measure_costs(
     device_name: str = "auto", dtype_name: str = "auto", *, trials: Sequence[Trial] = (), seconds: float = SECONDS
 ) -> Costs:
-    """Time the trials on a device for about `seconds`; the generators of random numbers stay as they are.
+    """Time the trials on a device for about `seconds`; the state of random number generators is preserved.
 
-    On a CPU, what a run needs compiled is compiled first, so that the first plan on a machine counts that time too.
+    On a CPU, a run's native libraries are compiled first; the first plan on a machine includes that time.
     """
     begun = time.perf_counter()
     device = pick_device(device_name)

@@ -47,7 +47,7 @@ class Planner:
     ) -> "Planner":
         """Look at the text in paths, that was read, or of one shards folder; measure the machine for about `seconds`.
 
-        notify: told what was skipped or guessed where text is read here.
+        notify: gets a warning for each kind of input that was skipped or guessed.
         Raises `TinyslmError` when there is no or too little text, or the settings leave nothing to choose from.
         """
         given = _without_length(given or {})

@@ -112,10 +112,10 @@ def survey_text(
 ) -> Survey:
     """Measure samples of text: what was read of some paths, or paths, of which then nothing is kept.
 
-    config: for paths. notify: told what was skipped or guessed in paths. tokenizer: the one that will be used. wanted:
-    the settings of the one that will be trained. Without either, trial tokenizers are trained, one for each of
-    `VOCABULARIES` that the text supports, beside a token for each byte. Raises `TinyslmError` when a path cannot be
-    read, or there is too little text.
+    config: how paths are read. notify: gets warnings about what was skipped or guessed in paths. tokenizer: the one
+    that will be used. wanted: the settings of the one that will be trained. Without either, trial tokenizers are
+    trained, one for each of `VOCABULARIES` that the text supports, in addition to a vocabulary of single bytes. Raises
+    `TinyslmError` if a path cannot be read, or there is too little text.
     """
     if not isinstance(source, Text):
         with reading(Inputs.find(source, config or DataConfig()), progress) as text:

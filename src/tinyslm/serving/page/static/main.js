@@ -46,7 +46,7 @@ async function loadModels() {
   }
 }
 
-// What is usual for a model is known once it is loaded.
+// A model's defaults are known once it is loaded.
 async function showDefaults() {
   try {
     settings.showDefaults((await api.models()).find((one) => one.id === model())?.sampling);

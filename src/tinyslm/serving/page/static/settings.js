@@ -17,8 +17,8 @@ export class SettingError extends Error {
 }
 
 export class Settings {
-  // Called when the key has changed, when the settings are opened, and with a conversation that was opened; `content`
-  // gives the conversation to save.
+  // Callbacks: the key has changed; the settings are opened; a conversation was opened. `content` returns the
+  // conversation to save.
   onKey = () => {};
   onOpen = () => {};
   onLoad = () => {};
@@ -60,7 +60,7 @@ export class Settings {
     if (at !== null) byId(field).setSelectionRange(at, at + 1);
   }
 
-  // Show in empty boxes what holds for the model where a request says nothing.
+  // Show the model's defaults in empty boxes.
   showDefaults(sampling = {}) {
     for (const name of NUMBERS) byId(name).placeholder = sampling[name] ?? "";
   }
