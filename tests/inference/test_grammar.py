@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.grammar import Grammar, allow_all, hide, unpacked
+from tinyslm.inference.grammar import Grammar, hide, unpacked
 
 
 def allowed(matcher) -> set[int]:
@@ -221,10 +221,11 @@ def test_what_schemas_mean(byte_tokenizer, schema: dict, valid: list[str], inval
 def test_masks_of_a_batch_hide_logits(byte_tokenizer) -> None:
     size = byte_tokenizer.vocab_size
     grammar = Grammar.choices(["yes", "no"], byte_tokenizer)
-    rows = np.zeros((3, -(-size // 32)), np.uint32)
+    rows = np.full((3, -(-size // 32)), 0xFFFFFFFF, np.uint32)  # the second text is free
     going = grammar.matcher()
     going.take(b"y")
-    allow_all([grammar.matcher(), None, going], rows)
+    grammar.matcher().allow(rows[0])
+    going.allow(rows[2])
     logits = torch.zeros(3, size)
     hide(logits, rows)
     kept = [logits[row].isfinite().nonzero().flatten().tolist() for row in range(3)]

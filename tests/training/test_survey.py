@@ -81,7 +81,6 @@ def test_repeated_documents_are_counted_once(tmp_path) -> None:
     assert found.documents == 20
     assert found.bytes == 2 * found.unique_bytes
     assert found.training_bytes == pytest.approx(0.95 * found.unique_bytes, rel=0.01)
-    assert found.mean_document_bytes == pytest.approx(found.unique_bytes / 20)
 
 
 def test_each_vocabulary_that_the_text_supports_is_measured(tmp_path) -> None:

@@ -305,19 +305,6 @@ class Matcher:
             row[token // 32] = row[token // 32] | bit if may else row[token // 32] & ~bit
 
 
-def allow_all(matchers: Sequence[Matcher | None], rows: Rows) -> None:
-    """Fill `rows` `[b, ceil(v / 32)]`, one for each text of a batch; where there is no matcher, all is allowed.
-
-    One after another: masks take some microseconds, and llguidance's own threads wait for each other where matchers
-    have a grammar in common (measured: 32 rows, two threads, three times as long).
-    """
-    for row, matcher in zip(rows, matchers, strict=True):
-        if matcher is None:
-            row[:] = 0xFFFFFFFF
-        else:
-            matcher.allow(row)
-
-
 def hide(logits_bv: Tensor, rows: Rows) -> None:
     """Set the logits `[b, v]` of tokens that are not allowed to minus infinity, in place."""
     import torch

@@ -21,11 +21,6 @@ AFTER = {"post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "po
 AROUND = {**AFTER, "attn_norm": "input_layernorm", "ffn_norm": "pre_feedforward_layernorm"}
 
 
-def architecture_of(family: str) -> Architecture | None:
-    """How llama.cpp sees one of our families; `None` if it does not know it."""
-    return ARCHITECTURES.get(family)
-
-
 def architecture_of_gguf(name: str) -> Architecture:
     """The architecture that a file's `general.architecture` names; raises `TinyslmError` for an unknown one."""
     for architecture in ARCHITECTURES.values():

@@ -67,11 +67,6 @@ class Survey(Section):
         description="The same where text is held out by its place, so that it may be of another kind.",
     )
 
-    @property
-    def mean_document_bytes(self) -> float:
-        """Mean length of a document."""
-        return self.unique_bytes / self.documents
-
     def bytes_in_token(self, vocab_size: int, *, held_out: bool = False) -> float:
         """Bytes in a token; for a vocabulary that was not measured, between or like the nearest ones that were."""
         measured = (held_out and self.held_out_bytes_per_token) or self.bytes_per_token
