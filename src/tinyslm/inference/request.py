@@ -58,7 +58,7 @@ class Piece:
 
     tokens: generated for this sample so far. finish: "stop" (an end token, a stop string, or the end of what the
     grammar allows), "length" (`max_tokens`, or a full context), "cancelled", "invalid" (a complete document that
-    repeats items, although its JSON schema says `uniqueItems`), or "" while it goes on. ids: of the tokens that came
+    repeats items, although its JSON schema says `uniqueItems`), or "" until it ends. ids: of the tokens that came
     with this piece; scores: theirs, where asked for. The first token of a healed text may begin with the end of the
     prompt, which `text` does not repeat.
     """

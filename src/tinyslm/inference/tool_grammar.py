@@ -96,7 +96,7 @@ def closed(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
     A given `additionalProperties` is kept. Objects that name no properties stay open, except for the
     parameters themselves; so do objects whose properties are described in several places (by `allOf`, or by `anyOf`,
-    `oneOf` or `$ref` beside `properties`), because each place would forbid the properties of the others.
+    `oneOf` or `$ref` next to `properties`), because each place would forbid the properties of the others.
     """
     shared: set[str] = set()
     while new := set(_shared(parameters, "#", shared)) - shared:

@@ -29,8 +29,8 @@ class Asking:
 
     template: Jinja over the row's columns; column: the one that is the prompt. Without both, the row is a request
     itself: it has "messages" or a "prompt", and may have a "system" text, settings of its own, and a "schema", "regex"
-    or "choice"; or its "text" is the prompt. system: a message before each; chat: a prompt is what a user says, to be
-    answered, not gone on from (so it is where there is a system message). form: what answers look like. settings:
+    or "choice"; or its "text" is the prompt. system: a message before each; chat: a prompt is a user's message,
+    to be answered rather than continued (always so with a system message). form: what answers look like. settings:
     fields that are not given are the model's defaults, except that with a schema the temperature is 0. Row `i` (from 0
     on) draws with `seed + i`. heal: see `Request`.
     """
