@@ -38,9 +38,7 @@ class LookBody(Body):
     messages: list[Message] | None = Field(
         default=None, min_length=1, max_length=MOST_MESSAGES, description="The conversation."
     )
-    tools: list[Tool] = Field(
-        default_factory=list, max_length=MOST_TOOLS, description="Tools offered to the model."
-    )
+    tools: list[Tool] = Field(default_factory=list, max_length=MOST_TOOLS, description="Tools offered to the model.")
     top: int = Field(default=8, ge=1, le=50, description="How many of the likeliest tokens are told at each place.")
 
     @model_validator(mode="after")

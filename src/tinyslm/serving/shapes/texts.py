@@ -39,9 +39,7 @@ class TokenizeBody(Body):
     messages: list[Message] | None = Field(
         default=None, min_length=1, max_length=MOST_MESSAGES, description="The conversation."
     )
-    tools: list[Tool] = Field(
-        default_factory=list, max_length=MOST_TOOLS, description="Tools offered to the model."
-    )
+    tools: list[Tool] = Field(default_factory=list, max_length=MOST_TOOLS, description="Tools offered to the model.")
     add_special_tokens: bool = Field(default=True, description="Begin as prompts of this model do.")
     return_token_strs: bool = Field(default=False, description="Tell the text of each token too.")
 
