@@ -45,7 +45,7 @@ def test_errors_of_rows_have_an_exit_code(tinyslm, finished: Path) -> None:
     Path("in.jsonl").write_text('{"prompt": "the"}\noops\n')
     ended = tinyslm("batch", finished, "in.jsonl", "-o", "out.jsonl", *SHORT)
     assert (ended.code, ended.err) == (4, "")
-    assert "1 rows have an error" in ended.out
+    assert "1 row has an error" in ended.out
     assert tinyslm("batch", finished, "in.jsonl", *SHORT).code == 4
 
 

@@ -135,5 +135,6 @@ def _describe(summary: Summary) -> str:
             f"{duration(summary.seconds)}: {rate:,.0f} tokens/s"
         )
     if summary.errors:
-        lines.append(f"{summary.errors:,} rows have an error: see their column of that name")
+        rows = "1 row has" if summary.errors == 1 else f"{summary.errors:,} rows have"
+        lines.append(f"{rows} an error: see the column of that name")
     return "\n".join(f"{line}." for line in lines)
