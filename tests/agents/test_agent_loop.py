@@ -46,6 +46,13 @@ def test_a_call_and_an_answer(scripted):
     assert "42" in engine.prompts[1].removeprefix(engine.prompts[0])
 
 
+def test_tags_around_a_result_that_the_model_repeats_are_no_part_of_the_answer(scripted):
+    engine = scripted(DOUBLE, "<tool_response>\n42\n</tool_response>")
+    result = Agent(engine, [double]).run("What is twice 21?")
+    assert result.text == "42"
+    assert result.trace.said[-1].text == "<tool_response>\n42\n</tool_response>"
+
+
 def test_events_come_as_they_happen(scripted):
     agent = Agent(scripted("Let me see.\n" + DOUBLE, "It is 42."), [double])
     events = list(agent.steps("What is twice 21?"))

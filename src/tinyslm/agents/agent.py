@@ -28,7 +28,8 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Request
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.inference.tool_calls import tools_grammar
+from tinyslm.inference.tool_calls import tools_grammar, without_result_tags
+from tinyslm.inference.vetting import from_outside
 
 REPEATED = "This call was made just before; its result is above. Use it, or answer."
 CUT_OFF = "Your call was cut off, as it was longer than {} tokens. Make it shorter, or answer."
@@ -149,7 +150,8 @@ class Agent:
     def _compiled(self, choice: Choice) -> Grammar | None:
         if not self.tools or (choice == "required" and not self.limits.call_first):
             return None
-        return tools_grammar(self.schemas, choice, parallel=self.limits.parallel, tokenizer=self.engine.tokenizer)
+        with from_outside():  # tools of MCP servers bring schemas of their own
+            return tools_grammar(self.schemas, choice, parallel=self.limits.parallel, tokenizer=self.engine.tokenizer)
 
 
 class _Run:
@@ -254,7 +256,7 @@ class _Run:
             finish = self._course.forced
         elif heard.finish == "length":
             finish = "length"
-        text, steps = heard.text.strip(), self._course.step
+        text, steps = without_result_tags(heard.text), self._course.step
         self.trace.add(End(text=text, finish=finish, steps=steps))
         return AgentResult(text, self.trace, steps, finish)
 

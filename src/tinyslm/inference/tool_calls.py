@@ -52,6 +52,7 @@ __all__ = [
     "split_calls",
     "tools_grammar",
     "with_tools",
+    "without_result_tags",
 ]
 
 Message = dict[str, Any]
@@ -165,6 +166,11 @@ def _as_text(messages: list[Message]) -> list[Message]:
         rest = {key: value for key, value in message.items() if key not in ("tool_calls", "tool_call_id")}
         written.append({**rest, "content": "\n".join(filter(None, [message["content"], *calls]))})
     return written
+
+
+def without_result_tags(text: str) -> str:
+    """An answer without the tags around results, which small models repeat with the result."""
+    return text.replace(_RESULT, "").replace(_RESULT_END, "").strip()
 
 
 def _call_text(function: Message) -> str:
