@@ -7,10 +7,10 @@
 `run` trains each model of the grid that is not yet in `scaling_runs.json` and adds it there as soon as it is done, so
 it can be stopped at any time; `--minutes` bounds the whole. FOLDER holds `shakespeare/input.txt` and
 `stories/train.jsonl`; the third text is the Python standard library. With `--text`, it trains only the few models of
-`_further`, on other texts: they show how far off the law is for a kind of text that it has not seen. `take` adds the
-planned runs of `planner.py`, the larger ones: take them before they are made anew, as a plan is not to be judged by a
-run that its law was fitted on. `fit` needs no text: it writes the coefficients to
-`src/tinyslm/training/planning/law.json` and prints how well they fit, also for texts left out of the fit.
+`_further`, on other texts, which take no part in the fit: they show how far off it is for kinds of text that it has
+not seen. `take` adds the planned runs of `planner.py`, the larger ones: take them before they are made anew, as a plan
+is not to be judged by a run that its law was fitted on. `fit` needs no text: it writes the coefficients to
+`src/tinyslm/training/planning/law.json` and prints how well they fit, also for texts that took no part.
 """
 
 import argparse
@@ -437,14 +437,15 @@ MOST_READINGS = 8
 def fit(_arguments: argparse.Namespace) -> None:
     """Fit the law to the runs that are kept, and write it."""
     kept = json.loads(RUNS.read_text())
-    runs = [run for run in kept["runs"].values() if _plannable(run, kept["texts"][run["text"]])]
+    runs = [run for run in kept["runs"].values() if run["text"] in TEXTS]
+    runs = [run for run in runs if _plannable(run, kept["texts"][run["text"]])]
     found = [_conditions(run, kept["texts"][run["text"]]) for run in runs]
     bits = np.array([run["bits_per_byte"] * _carried_over(run, kept["texts"][run["text"]]) for run in runs])
     weights = np.array([PLANNED_WEIGHT if run.get("planned") else 1.0 for run in runs])
     coefficients, errors = fitted(found, bits, weights)
     spread = float(np.sqrt(np.mean(errors**2)))
     left_out = []
-    for text in kept["texts"]:
+    for text in TEXTS:
         inside = np.array([run["text"] != text for run in runs])
         if inside.all() or not inside.any():
             continue
@@ -452,12 +453,17 @@ def fit(_arguments: argparse.Namespace) -> None:
         without, _ = fitted(known, bits[inside], weights[inside])
         missed = _errors(without, found, bits)[~inside]
         left_out.append(float(missed.mean()))
-        print(f"{text} left out: {missed.mean():+.1%} on average, spread {missed.std():.1%}")
+        print(f"{text} left out: {missed.mean():+.1%} on average, spread {missed.std():.1%}", flush=True)
+    for text in kept["texts"].keys() - {*TEXTS}:
+        others = [run for run in kept["runs"].values() if run["text"] == text]
+        measured = np.array([run["bits_per_byte"] for run in others])
+        missed = _errors(coefficients, [_conditions(run, kept["texts"][text]) for run in others], measured)
+        left_out.append(float(missed.mean()))
+        print(f"{text}, which took no part: {missed.mean():+.1%} on average, spread {missed.std():.1%}", flush=True)
     law = {
         "coefficients": {name: float(f"{value:.5g}") for name, value in coefficients.items()},
         "spread": round(spread, 4),
-        # The median: one text alone at an end of the scale of difficulty says little about those in between.
-        "text_spread": round(float(np.median(np.abs(left_out))) if left_out else 0.0, 4),
+        "text_spread": round(float(np.sqrt(np.mean(np.square(left_out)))) if left_out else 0.0, 4),
         "runs": len(runs),
         "weights": _range([run["parameters"] / 1e6 for run in runs]),
         "tokens": _range([run["tokens"] / 1e6 for run in runs]),

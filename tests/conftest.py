@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no clock", deadline=None)  # on a busy machine an example may take any time
+settings.load_profile("no clock")
 
 # The models here are so small that a second thread only waits for the first; processes that tests start inherit it.
 # Set before torch is imported, which reads it once.

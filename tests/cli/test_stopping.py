@@ -133,7 +133,7 @@ def test_no_space_left_keeps_the_last_checkpoint(program, tinyslm, stopped: Path
     step = _step(stopped)
     said = program("train", "--resume", "run", preexec_fn=full_disk).mistake()
     assert "Could not write run" in said
-    assert "then run the same command again: what was saved is intact" in said
+    assert "then resume: tinyslm train --resume run" in said
     assert (stopped / "checkpoints" / f"step-{step:06d}").is_dir()
     command = [COMMAND, "train", "--resume", "run"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

@@ -11,7 +11,7 @@ from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.charset import BLOCK, codec_of, utf8_stream
 from tinyslm.data.config import DataConfig
-from tinyslm.data.documents import Tally
+from tinyslm.data.documents import READ_AS, Tally
 from tinyslm.data.reading import read_documents
 
 NAIVE = "The mill – naïve café.\nThe second line of it, with more words.\n"
@@ -158,3 +158,14 @@ def test_unknown_encodings_are_refused_with_a_suggestion(label):
     with pytest.raises(TinyslmError, match="there is no encoding") as error:
         build_config(DataConfig, {"encoding": label})
     assert label != "windws-1251" or 'Did you mean "windows-1251"?' in error.value.problem
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("iso2022_jp", "件名: こんにちは、世界。\n"), ("iso2022_kr", "안녕하세요 세계\n")]
+)
+def test_encodings_of_ascii_bytes_are_recognised(encoding, text):
+    found, tally = read(("Subject\n" + text * 3).encode(encoding))
+    assert found == "Subject\n" + text * 3
+    assert counted(tally) == {READ_AS + encoding.replace("_", "-"): 1}
+    logged = b"\x1b[31mred\x1b[0m \x1b(B and \x1b$ alone\n"
+    assert read(logged)[0].encode() == logged

@@ -145,3 +145,13 @@ def test_a_config_of_a_huge_model_takes_no_memory(folder: Path, change: dict) ->
 
 def test_weight_files_have_the_rights_of_any_new_file(folder: Path) -> None:
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name(folder: Path, value: float):
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 2] = value
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "tinyslm.json").unlink()
+    with pytest.raises(TinyslmError, match=r"layers\.1\.mlp\.up_proj\.weight has values that are not finite"):
+        load_model(folder)

@@ -148,6 +148,7 @@ def test_a_compiled_run_that_is_resumed_is_the_run_that_was_left_alone(
         warm_ups.append(read_json(file)["warm_up"])
         planned = Pace(40, 0.0, UPDATES_ALONE, compiling=begun.pacer.pace.compiling)
         planned.write(tmp_path / name / "pace.json")
+        begun.close()
         run = by_updates(tmp_path / name)
         if stop_at:
             events = logged(run)
@@ -193,6 +194,7 @@ def test_a_short_run_is_not_compiled(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     run = begin(tmp_path / "run", shards, config)
     assert (run.config.train.compile, measured) == ("off", [False])
+    run.close()
     result = resume(tmp_path / "run", config=config)  # it was auto when the run was started
     assert result["step"] > 0
     assert "Updates were not compiled with torch.compile: the run is too short" in run.folder.report.read_text()

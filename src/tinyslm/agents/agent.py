@@ -29,7 +29,7 @@ from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Request
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tool_calls import tools_grammar, without_result_tags
-from tinyslm.inference.vetting import from_outside
+from tinyslm.inference.vetting import untrusted_grammars
 
 REPEATED = "This call was made just before; its result is above. Use it, or answer."
 CUT_OFF = "Your call was cut off, as it was longer than {} tokens. Make it shorter, or answer."
@@ -150,7 +150,7 @@ class Agent:
     def _compiled(self, choice: Choice) -> Grammar | None:
         if not self.tools or (choice == "required" and not self.limits.call_first):
             return None
-        with from_outside():  # tools of MCP servers bring schemas of their own
+        with untrusted_grammars():  # tools of MCP servers bring schemas of their own
             return tools_grammar(self.schemas, choice, parallel=self.limits.parallel, tokenizer=self.engine.tokenizer)
 
 

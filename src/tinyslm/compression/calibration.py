@@ -5,6 +5,7 @@ Shape legend: n windows, b windows at once, t tokens of a window, d dim, i input
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -28,6 +29,13 @@ def calibrate(
     projection too, both uses count: its rows as such as much as what is multiplied with them. progress: told the bytes
     of the weights that are done.
     """
+    with _bf16_products():
+        return _calibrated(original, nearest, windows_nt, progress)
+
+
+def _calibrated(
+    original: Decoder, nearest: Mapping[str, PackedTensor], windows_nt: Tensor, progress: Progress
+) -> dict[str, PackedTensor]:
     model = copy.deepcopy(original)
     for module in (model.model.embed_tokens, model.model.embed_positions):
         if module is not None:
@@ -52,6 +60,17 @@ def calibrate(
     rounded[name] = gptq(original.lm_head.weight, moments_dd, nearest[name].layout)
     progress("calibrate", total, total)
     return rounded
+
+
+@contextmanager
+def _bf16_products() -> Iterator[None]:
+    """Multiply fp32 matrices in bf16, summed in fp32, where the processor is faster at that: moments need no more."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _name(model: Decoder, module: nn.Module) -> str:

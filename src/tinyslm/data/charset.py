@@ -20,6 +20,8 @@ from tinyslm.data.documents import READ_AS, Tally
 BLOCK = 1 << 18  # bytes read at a time, of which the first block decides on the encoding
 _NOT_TEXT = bytes((*range(8), *range(14, 27), *range(28, 32)))  # control characters that text hardly ever has
 _BINARY = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x7fELF", b"RIFF", b"OggS", b"fLaC")
+_SHIFTED = {b"\x1b$B": "iso2022_jp", b"\x1b$@": "iso2022_jp", b"\x1b$)C": "iso2022_kr"}
+"""Encodings of ASCII bytes, by what begins their double-byte characters."""
 _TAR = (257, b"ustar")
 _ASCII = bytes(range(128))
 _ASCII_TEXT = bytes((*b"\t\n\r", *range(32, 127)))
@@ -101,6 +103,21 @@ def wide_encoding(head: bytes) -> str:
     return ""
 
 
+def _shifted_encoding(head: bytes) -> str:
+    """The encoding that switches between ASCII and double-byte characters in which `head` is; "" if it is none."""
+    if not head.isascii():
+        return ""
+    for mark, encoding in _SHIFTED.items():
+        if mark in head:
+            try:
+                text = codecs.getincrementaldecoder(encoding)().decode(head)
+            except UnicodeDecodeError:
+                continue
+            if not text.isascii() and "\x1b" not in text:
+                return encoding
+    return ""
+
+
 def _is_prose(text: str) -> bool:
     shown = text.translate({9: 32, 10: 32, 13: 32})
     odd = sum(unicodedata.category(character) in ("Cc", "Cn", "Co") for character in shown)
@@ -164,6 +181,9 @@ class _Utf8(Iterator[bytes]):
         if not head:
             self._tally.add("empty_files", self._name)
         elif encoding:
+            self._use(encoding)
+        elif not self._given and (encoding := _shifted_encoding(head)):
+            self._tally.add(READ_AS + name_of(encoding), self._name)
             self._use(encoding)
         elif looks_binary(head):
             return self._skip("binary_files")

@@ -342,6 +342,8 @@ def _start(what: str, source: str, tokens: llguidance.LLTokenizer) -> llguidance
         first.compute_bitmask()  # that an expression matches nothing shows only here
         if not first.is_error():
             return start
+        if "lexer error" in first.get_error().partition("\n")[0]:
+            raise TinyslmError(f"{what} is too costly to follow.", "Use smaller or fewer repetitions.")
         raise TinyslmError(
             f"{what} cannot be satisfied: it allows no text at all.", "Look for parts that exclude another."
         )

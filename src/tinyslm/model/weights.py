@@ -57,17 +57,26 @@ def read_tensors(
     """Every tensor of a model folder by name, floating-point ones as `dtype`.
 
     Tensors that have the type already are views of the file, which is mapped into memory; of the others one at a time
-    is read and converted. Files with a recorded checksum are checked first.
+    is read and converted. Files with a recorded checksum are checked first, all others for values that are not finite.
     """
     seen: dict[str, str] = {}
     for path in weight_files(folder):
         if path.name in recorded and checksum_file(path) != recorded[path.name]:
             raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded for it.", REMEDY)
         for name, tensor in _tensors(path, dtype):
+            if path.name not in recorded and not _is_finite(tensor):  # a checksum says that they are as written
+                raise TinyslmError(f"{path} is damaged: {name} has values that are not finite numbers.", REMEDY)
             if name in seen:
                 raise TinyslmError(f"{path} and {seen[name]} both hold {name}.", REMEDY)
             seen[name] = path.name
             yield name, tensor
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """Whether all values are finite, found without a copy."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(bool(end.isfinite()) for end in tensor.aminmax())
 
 
 def named_tensors(folder: Path, names: Collection[str]) -> Iterator[tuple[str, Tensor]]:

@@ -154,7 +154,8 @@ class Run:
         self.folder.lock.acquire()
         self._held = True
 
-    def _let_go(self) -> None:
+    def close(self) -> None:
+        """Unlock the folder of a run that is not to go on in this process; one whose events have ended has done it."""
         if self._held:
             self._held = False
             self.folder.lock.release()
@@ -181,7 +182,7 @@ class Run:
         Raises `Interrupted` after saving when SIGINT or SIGTERM asks for it.
         """
         with self.folder.lock, stop_requests() as stop:
-            self._let_go()  # this iteration holds the lock from here on
+            self.close()  # this iteration holds the lock from here on
             yield from self._events(stop)
 
     @property

@@ -187,7 +187,7 @@ def _shape_keys(file: Gguf, architecture: Architecture) -> dict[str, Any]:
     for key in file.metadata:
         if not key.startswith(prefix):
             continue
-        name, value = key.removeprefix(prefix), _one_for_all(file.metadata[key])
+        name, value = key.removeprefix(prefix), _one_for_all(key, file.metadata[key])
         if name not in known and not _is_harmless(name, value):
             raise _refusal(
                 file,
@@ -214,9 +214,10 @@ def _is_harmless(name: str, value: Value) -> bool:
     return harmless is None or (isinstance(value, bool | int | float) and value in harmless)
 
 
-def _one_for_all(value: Value) -> Any:
-    """One value for an array with a value for each block: that of all blocks, or n if it is true but for every n-th."""
-    if isinstance(value, np.ndarray) and len(value) and value.dtype == bool and value[0] and not value.all():
+def _one_for_all(key: str, value: Value) -> Any:
+    """One value for an array with a value for each block: that of all blocks, or n where every n-th has no window."""
+    windows = key.endswith("sliding_window_pattern") and isinstance(value, np.ndarray) and value.dtype == bool
+    if windows and len(value) and value[0] and not value.all():
         period = int(value.argmin()) + 1
         return period if all(bool(one) == bool((i + 1) % period) for i, one in enumerate(value)) else value
     if isinstance(value, np.ndarray) and len(value) and bool((value == value[0]).all()):

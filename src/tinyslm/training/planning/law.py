@@ -47,6 +47,8 @@ SHALLOW = (0.8, 1.55)
 """Between these is h of the texts of the fit; another text counts like the nearest."""
 MOST_REPEATS = 15.4
 """What Muennighoff et al. found for r; no text of the fit was read so often that it could tell of more."""
+GUESSING = 8.0
+"""Bits per byte of guessing each byte: no model that was trained at all is worse."""
 SPREAD_OUTSIDE = 0.02
 """What a prediction's relative spread gains with each factor e that a run lies outside of what was fitted."""
 
@@ -124,7 +126,9 @@ class Law(Section):
 
     coefficients: Coefficients = Field(description="The fitted numbers.")
     spread: float = Field(gt=0, description="Relative standard deviation of the fitted runs around the law.")
-    text_spread: float = Field(ge=0, description="The same for texts that were left out of the fit.")
+    text_spread: float = Field(
+        ge=0, description="How far off the law is on average for a text that is left out of the fit (root mean square)."
+    )
     runs: int = Field(gt=0, description="Number of runs that the law was fitted on.")
     weights: Range = Field(description="Weights, in millions.")
     tokens: Range = Field(description="Tokens read, in millions.")
@@ -134,11 +138,11 @@ class Law(Section):
 
     def expect(self, found: Conditions) -> "Expected":
         """The bits per byte to be expected, with a 95 % interval."""
-        bits = predict(self.coefficients, found)
+        bits = min(predict(self.coefficients, found), GUESSING)
         outside = self.weights.outside(found.block_weights + found.table_weights + found.output_weights)
         outside += self.tokens.outside(found.tokens)
         spread = math.hypot(self.spread, self.text_spread, SPREAD_OUTSIDE * outside)
-        return Expected(bits, bits * math.exp(-Z * spread), bits * math.exp(Z * spread))
+        return Expected(bits, bits * math.exp(-Z * spread), min(bits * math.exp(Z * spread), GUESSING))
 
 
 class Expected(NamedTuple):
