@@ -1,6 +1,7 @@
 """Records of JSON in every form that files have them in, conversations as text, and records without a limit."""
 
 import gzip
+import io
 import json
 import tracemalloc
 
@@ -244,3 +245,18 @@ def test_a_bomb_takes_no_more_memory_than_a_record_may(tmp_path, name, start, pa
     assert "longer than" in problem
     assert largest <= 5 * PIECE
     assert peak < 20 * PIECE
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ('{"text": "The mill turns."}\n{"text": "The ferry leaves."}\n', ["The mill turns.", "The ferry leaves."]),
+        ('{"text": "' + "word " * 5_000 + 'end"}', ["word " * 5_000 + "end"]),  # longer than what can be looked at
+        ('{"not": JSON}\nbut text\n', ['{"not": JSON}\nbut text\n']),
+        ("[1] is a note.\n", ["[1] is a note.\n"]),
+    ],
+)
+def test_standard_input_may_be_json_lines(monkeypatch, given, expected):
+    raw = io.BufferedReader(io.BytesIO(given.encode()))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw))
+    assert [document.text for document in read_documents(["-"])] == expected

@@ -106,8 +106,10 @@ def _losses(
         for number, model in enumerate(models):
             log_p_nv = model.logits(hidden[number][part]).float().log_softmax(-1)
             losses[number] -= log_p_nv.gather(1, targets[part].unsqueeze(1)).double().sum().item()
-            target_nv = log_p_nv if target_nv is None else target_nv
-            divergences[number] += (target_nv.exp() * (target_nv - log_p_nv)).double().sum().item()
+            if target_nv is None:
+                target_nv = log_p_nv
+            else:
+                divergences[number] += (target_nv.exp() * (target_nv - log_p_nv)).sum(-1).double().sum().item()
     return losses, divergences
 
 

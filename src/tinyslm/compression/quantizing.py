@@ -40,7 +40,7 @@ TRIAL_TOKENS = 2_048
 """Tokens of text on which ways to choose scales are compared."""
 CHECK_TOKENS = 8_192
 BATCH_TOKENS = 2_048
-MOST_JUDGED, FEWEST_JUDGED, JUDGED_PRODUCTS = 50_000, 4_096, 1.5e12
+MOST_JUDGED, FEWEST_JUDGED, JUDGED_PRODUCTS = 50_000, 4_096, 1e12
 """Held-out tokens, if the settings leave it open: `JUDGED_PRODUCTS` divided by the parameters, within the bounds."""
 
 

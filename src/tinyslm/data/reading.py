@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -87,7 +89,7 @@ def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chun
 
     source, empty = opened.source, True
     try:
-        for chunk in reader_for(source.suffix).chunks(opened, config, tally):
+        for chunk in reader_for(_kind(opened)).chunks(opened, config, tally):
             empty = False
             yield chunk
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ZstdError) as error:
@@ -98,6 +100,19 @@ def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chun
     if empty and source.named:
         what = "is not text" if tally.counts["binary_files"] else "has no text in it"
         raise TinyslmError(f"{source.name} {what}.", "Leave it out, or give another file.")
+
+
+def _kind(opened: Input) -> str:
+    """What a source is by its suffix; standard input and pipes are JSON lines where they begin with one."""
+    source = opened.source
+    if source.size is not None or source.suffix in READERS or not isinstance(opened.stream, io.BufferedReader):
+        return source.suffix
+    line, end, _ = opened.stream.peek(1).partition(b"\n")
+    try:
+        is_row = isinstance(json.loads(line), dict) if end else line.startswith(b'{"')
+    except (ValueError, RecursionError):
+        return source.suffix
+    return ".jsonl" if is_row else source.suffix
 
 
 def parse_chunk(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[Document]:
