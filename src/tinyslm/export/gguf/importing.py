@@ -216,10 +216,10 @@ def _is_harmless(name: str, value: Value) -> bool:
 
 def _one_for_all(key: str, value: Value) -> Any:
     """One value for an array with a value for each block: that of all blocks, or n where every n-th has no window."""
-    windows = key.endswith("sliding_window_pattern") and isinstance(value, np.ndarray) and value.dtype == bool
-    if windows and len(value) and value[0] and not value.all():
-        period = int(value.argmin()) + 1
-        return period if all(bool(one) == bool((i + 1) % period) for i, one in enumerate(value)) else value
+    flags = value if isinstance(value, np.ndarray) and key.endswith("sliding_window_pattern") else np.zeros(0)
+    if len(flags) and flags.dtype == bool and flags[0] and not flags.all():
+        period = int(flags.argmin()) + 1
+        return period if all(bool(one) == bool((i + 1) % period) for i, one in enumerate(flags)) else value
     if isinstance(value, np.ndarray) and len(value) and bool((value == value[0]).all()):
         return value[0].item()
     return value
