@@ -111,7 +111,7 @@ def test_what_is_written_as_gguf_comes_back(family: str, tmp_path: Path, byte_to
 )
 def test_windows_that_are_given_block_by_block_are_read_as_a_period(pattern: list[int], period: int | None) -> None:
     values = np.array(pattern, bool)
-    found = _one_for_all(values)
+    found = _one_for_all("attention.sliding_window_pattern", values)
     assert found is values if period is None else found == period
 
 
