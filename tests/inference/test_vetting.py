@@ -4,6 +4,7 @@ import json
 import threading
 from contextlib import suppress
 
+import numpy as np
 import pytest
 
 from tinyslm.core.errors import TinyslmError
@@ -58,9 +59,12 @@ def test_deep_schemas_and_long_choices_are_refused_before_they_are_compiled(byte
 
 
 def test_what_people_write_is_compiled(byte_tokenizer) -> None:
-    for text in (chained(150), chained(150, "T"), "start: %json " + json.dumps(chained_schema(100))):
-        Grammar.lark(text, byte_tokenizer)
-    Grammar.json_schema(chained_schema(100), byte_tokenizer)
+    written = (chained(150), chained(150, "T"), "start: %json " + json.dumps(chained_schema(100)))
+    grammars = [Grammar.lark(text, byte_tokenizer) for text in written]
+    for grammar in (*grammars, Grammar.json_schema(chained_schema(100), byte_tokenizer)):
+        row = np.zeros(-(-grammar.vocab_size // 32), np.uint32)
+        grammar.matcher().allow(row)
+        assert row.any()
 
 
 @pytest.mark.parametrize("text", ['"\\', "/\\", "%json {", '%json {"', "%json", "a\n", '"a" ', "r: r\n"])
