@@ -10,8 +10,7 @@ quickstart: $(VENV)/.core  ## train a model on the Python standard library and s
 	$(BIN)/tinyslm quickstart
 
 test: $(VENV)/.dev  ## run the tests
-	$(BIN)/python -m pytest -n 2 --ignore tests/export/gguf
-	$(BIN)/python -m pytest -n 2 tests/export/gguf  # apart: a server of llama.cpp may not stop next to another engine
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.dev  ## check style, types and layers
 	$(BIN)/ruff check .

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.export.gguf.answers import Answer, Cutter, lark, question
+from tinyslm.export.gguf.llama_cpp_server import start_server
 from tinyslm.export.gguf.reader import Gguf
 from tinyslm.export.gguf.vocabulary import read_tokenizer
 from tinyslm.inference.engine import Engine, EngineFull
@@ -62,7 +62,9 @@ class LlamaCppEngine(Engine):
         places = min(context + 1, trained) if context else trained
         self.context = places - 1  # one place stays free
         self.slots = _slot_count(file, places, options)
-        self.server = _server(Path(path), places, self.slots, threads)
+        self.server, _ = start_server(
+            Path(path), context=places, sequences=self.slots, threads=threads, batch=PROMPT_STEP
+        )
         self.closed = False
         self._most_waiting = options.most_waiting
         self._waiting: list[_Job] = []
@@ -258,33 +260,3 @@ def _token_bytes(file: Gguf) -> int:
     key = file.get(f"{of}.attention.key_length", int) or dim // max(1, heads)
     value = file.get(f"{of}.attention.value_length", int) or key
     return max(1, 2 * depth * kv_heads * (key + value))
-
-
-def _server(path: Path, places: int, slots: int, threads: int) -> Any:
-    """llama.cpp with the file loaded; its port on 127.0.0.1 answers nobody, who could not know the key."""
-    try:
-        import xllamacpp
-    except ImportError:
-        raise require_extra("gguf", "Running GGUF files in llama.cpp") from None
-    params = xllamacpp.CommonParams()
-    params.model.path = str(path)
-    params.api_keys = [secrets.token_hex(16)]
-    params.verbosity = -1
-    params.n_ctx = places * slots
-    params.n_parallel = slots
-    params.n_batch = params.n_ubatch = PROMPT_STEP
-    params.n_gpu_layers = 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.n_threads_http = 1
-    params.warmup = False
-    params.fit_params = False
-    params.ctx_shift = False
-    try:
-        server = xllamacpp.Server(params)
-    except Exception as error:  # it raises RuntimeError, and what its parts raise
-        raise TinyslmError(
-            f"llama.cpp does not load {path}: {error}.", "Export it again, or get the file again."
-        ) from None
-    # It never ends when it is stopped before it has begun to work, so it is given some work.
-    server.handle_completions({"prompt": [0], "n_predict": 1, "cache_prompt": False}, lambda _: False)
-    return server

@@ -1,11 +1,7 @@
-"""A GGUF file in llama.cpp itself, as the package `xllamacpp` carries it: the runtime that an export is proved in.
-
-Its server runs inside this process and listens on a free port of 127.0.0.1, to whoever knows a key made for it alone.
-"""
+"""A GGUF file in llama.cpp itself, as the package `xllamacpp` carries it: the runtime that an export is proved in."""
 
 import http.client
 import json
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -15,9 +11,9 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.gguf.architectures import ARCHITECTURES
+from tinyslm.export.gguf.llama_cpp_server import start_server
 
 LONGEST = 2048
 """Tokens that the runtime makes room for, unless the model reads fewer: a check needs no more."""
@@ -25,8 +21,6 @@ WAIT = 600.0
 """Seconds for an answer."""
 FORCED = 1e6
 """What is added to a token's logit so that it is chosen."""
-F32 = 0
-"""ggml's number for single precision."""
 
 
 @contextmanager
@@ -43,45 +37,15 @@ def open_file(written: Written, original: Original, options: Options) -> Iterato
 
 @contextmanager
 def server(path: Path, *, context: int, threads: int) -> Iterator[tuple[str, str]]:
-    """llama.cpp's server with one file: its address, and the key that it asks for."""
-    try:
-        import xllamacpp
-    except ImportError:
-        raise require_extra("gguf", "Running GGUF files in llama.cpp") from None
-    key = secrets.token_hex(16)
-    try:
-        running = xllamacpp.Server(_settings(xllamacpp, path, key, context, threads))
-    except Exception as error:  # it raises RuntimeError, and what its parts raise
-        raise TinyslmError(
-            f"llama.cpp does not load {path}: {error}.", "Export it again; if that does not help, report it."
-        ) from None
+    """llama.cpp's server with one file: its address, and the key that it asks for.
+
+    Attention computes in single precision: it is the file that is checked, not llama.cpp.
+    """
+    running, key = start_server(path, context=context, sequences=1, threads=threads, exact=True)
     try:
         yield running.listening_address, key
     finally:
         del running  # stops it, and waits until it has
-
-
-def _settings(library: Any, path: Path, key: str, context: int, threads: int) -> Any:
-    """One sequence at a time, nothing said.
-
-    Attention computes in single precision, and not in half as it usually does there: it is the file that is tried.
-    """
-    params = library.CommonParams()
-    params.model.path = str(path)
-    params.api_keys = [key]
-    params.verbosity = -1
-    params.n_ctx = context
-    params.n_parallel = 1
-    params.n_gpu_layers = 0
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    params.n_threads_http = 1
-    params.warmup = False
-    params.fit_params = False
-    params.cache_type_k = params.cache_type_v = F32
-    params.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    params.cache_ram_mib = 0
-    params.ctx_shift = False
-    return params
 
 
 class LlamaCpp:
