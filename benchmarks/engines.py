@@ -19,20 +19,20 @@ package xllamacpp) has a file in Q4_0 made from the same folder, no HTTP in betw
 streams. Our 4 bits are rounded to nearest: that changes no speed. The last line printed is the result as JSON; the plot
 of throughput against concurrency goes to docs/engines.svg.
 
-The wheel is compiled for any x86-64 processor. To compare with llama.cpp compiled for this one, build it from the
-source distribution of llama-cpp-python, which holds its sources (6 minutes), and run its own benchmarks on the Q4_0
-file that `tinyslm export MODEL --to gguf:q4_0 --out exports` writes:
+The wheel is compiled for any x86-64 processor. `--llama-cpp PROGRAM` adds a part, `compiled`: llama-batched-bench of a
+llama.cpp that was compiled for this processor, in turns with ours, for decoding and for reading prompts. Its sources
+come with llama-cpp-python (six minutes on two cores):
 
     pip download --no-binary :all: --no-deps llama-cpp-python && tar xf llama_cpp_python-*.tar.gz
     cmake -S llama_cpp_python-*/vendor/llama.cpp -B llama -DGGML_NATIVE=ON -DCMAKE_BUILD_TYPE=Release
-    cmake --build llama --target llama-bench llama-batched-bench
-    llama/bin/llama-bench -m MODEL-Q4_0.gguf -p 128 -n 64
-    llama/bin/llama-batched-bench -m MODEL-Q4_0.gguf -c 24576 -npp 128 -ntg 64 -npl 1,8,32
+    cmake --build llama --target llama-batched-bench
+    python benchmarks/engines.py --llama-cpp llama/bin/llama-batched-bench --only compiled
 """
 
 import argparse
 import json
 import statistics
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
@@ -55,6 +55,7 @@ PROMPT, NEW, PREFIX, ANSWER = 128, 64, 500, 160
 PLOT = Path(__file__).parent.parent / "docs" / "engines.svg"
 LLAMA_CPP = "llama.cpp (pip wheel xllamacpp) Q4_0"
 """The peer, with its build: a wheel for all processors is slower than one compiled for this one."""
+COMPILED = "llama.cpp (compiled for this processor) Q4_0"
 THINGS = ("kettle", "green lamp", "wooden chair", "set of six tea cups", "bicycle bell", "garden hose", "wool blanket")
 Rates = dict[str, list[float]]
 
@@ -63,14 +64,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, help="SmolLM2-135M-Instruct as a model folder")
     parser.add_argument("--small", type=Path, help="a model folder of about 3M parameters")
-    parser.add_argument("--only", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--only", nargs="+", choices=list(PARTS))
+    parser.add_argument("--llama-cpp", type=Path, help="llama-batched-bench, compiled for this processor")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ways", nargs="+", default=[], help=f"just these in the part streams, and {LLAMA_CPP}")
     parser.add_argument("--streams", type=int, nargs="+", default=[1, 8, 32])
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(Path(name), arguments)
-        result = {part: PARTS[part](bench) for part in arguments.only}
+        usual = [part for part in PARTS if part != "compiled" or arguments.llama_cpp]
+        result = {part: PARTS[part](bench) for part in arguments.only or usual}
     if "streams" in result:
         PLOT.write_text(plot(result["streams"]).svg(), encoding="utf-8")
     print(json.dumps(result))
@@ -83,6 +86,7 @@ class Bench:
         self.work, self.rounds, self.streams = work, arguments.rounds, sorted(arguments.streams)
         self.chance = np.random.default_rng(0)
         self.small, self.ways = arguments.small, arguments.ways
+        self.batched_bench = arguments.llama_cpp
         self._folder = arguments.model
 
     @cached_property
@@ -117,8 +121,13 @@ class Bench:
 
     @cached_property
     def llama_cpp(self) -> LlamaCpp:
+        return LlamaCpp(self.gguf, max(self.streams))
+
+    @cached_property
+    def gguf(self) -> Path:
+        """SmolLM2 in Q4_0."""
         export_model(self.folder, "gguf:q4_0", self.work / "gguf", verify=False)
-        return LlamaCpp(next((self.work / "gguf").glob("*.gguf")), max(self.streams))
+        return next((self.work / "gguf").glob("*.gguf"))
 
     @cached_property
     def transformers_bf16(self) -> Transformers:
@@ -161,6 +170,37 @@ def streams(bench: Bench) -> dict:
     }
     ways = {name: getattr(bench, way) for name, way in contenders.items() if name in bench.ways or not bench.ways}
     return {count: told(decoding(bench, ways, count), LLAMA_CPP) for count in bench.streams}
+
+
+def compiled(bench: Bench) -> dict:
+    """By the number of streams: decoding and reading prompts, in turns with a compiled llama.cpp."""
+    found: dict[int, dict] = {}
+    for count in bench.streams:
+        rates: dict[str, Rates] = {what: {"native int4": [], COMPILED: []} for what in ("decoding", "prompts")}
+        for number in range(bench.rounds + 1):
+            way, prompts = bench.native_int4, [bench.prompts(count), bench.prompts(count)]
+            reading = way.seconds(prompts[0], 1)
+            decoded = way.seconds(prompts[1], NEW + 1) - reading
+            theirs = batched_bench(bench, count)
+            if number:
+                rates["decoding"]["native int4"].append(count * NEW / decoded)
+                rates["prompts"]["native int4"].append(count * PROMPT / reading)
+                rates["decoding"][COMPILED].append(theirs["speed_tg"])
+                rates["prompts"][COMPILED].append(theirs["speed_pp"])
+        for what, one in rates.items():
+            print(f"{count} streams, {what}, tokens/s:", medians(one), flush=True)
+        found[count] = {what: told(one, COMPILED) for what, one in rates.items()}
+    return found
+
+
+def batched_bench(bench: Bench, count: int) -> dict:
+    """One round of llama.cpp's own benchmark."""
+    sizes = ["-npp", PROMPT, "-ntg", NEW, "-npl", count, "-c", count * (PROMPT + NEW)]
+    settings = ["-m", bench.gguf, "-t", torch.get_num_threads(), "--output-format", "jsonl"]
+    command = [str(part) for part in [bench.batched_bench, *settings, *sizes]]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    return json.loads(line)
 
 
 def look_up(bench: Bench) -> dict:
@@ -218,6 +258,7 @@ PARTS: dict[str, Callable[[Bench], dict]] = {
     "look_up": look_up,
     "bf16": bf16,
     "streams": streams,
+    "compiled": compiled,
     "prefix": prefix,
     "small": small,
 }

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tinyslm.compression.gptq import gptq
 from tinyslm.data.documents import Progress, silent
+from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.packed import PackedTensor
 
@@ -64,11 +65,14 @@ def _calibrated(
 
 @contextmanager
 def _bf16_products() -> Iterator[None]:
-    """Multiply fp32 matrices in bf16, summed in fp32, where the processor is faster at that: moments need no more."""
+    """Multiply matrices in bf16, summed in fp32, where the processor is faster at that: moments need no more."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
+    dtype = pick_dtype(torch.device("cpu"))
     try:
-        yield
+        # The setting above acts only on some processors; autocast covers the layers, but not the moments.
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            yield
     finally:
         torch.set_float32_matmul_precision(before)
 
