@@ -81,11 +81,15 @@ def test_a_folder_that_is_there_is_never_written_to() -> None:
 
 
 def test_the_standard_library_is_its_text() -> None:
+    from tinyslm.data.reading import read_documents
     from tinyslm.data.standard_library import standard_library
 
     files = standard_library()
     assert len(files) > 400
-    assert sum(Path(file).stat().st_size for file in files) > 6_000_000
+    sizes = [Path(file).stat().st_size for file in files]
+    assert sum(sizes) > 6_000_000
+    assert min(sizes) > 0
+    assert sum(1 for _ in read_documents(files)) > 400
     assert not any("/test/" in file or "/site-packages/" in file for file in files)
 
 

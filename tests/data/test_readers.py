@@ -210,6 +210,16 @@ def test_nothing_to_read(tmp_path):
         texts(tmp_path / "empty.txt")
 
 
+def test_an_empty_file_among_those_named_is_counted(tmp_path):
+    """A shell's `*.py` names empty files, too."""
+    paths = [str(write(tmp_path / name, text)) for name, text in {"__init__.py": "", "one.py": "x = 1\n"}.items()]
+    warnings: list[str] = []
+    assert [document.text for document in read_documents(paths, notify=warnings.append)] == ["x = 1\n"]
+    assert warnings == [f"1 file is empty: {paths[0]}."]
+    with pytest.raises(TinyslmError, match="No text was found"):
+        texts(paths[0])
+
+
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.txt.zst"])
 def test_damaged_compressed_files_are_named(tmp_path, name):
     pack = gzip.compress if name.endswith("gz") else zstandard.compress

@@ -84,7 +84,7 @@ def read_chunks(
 
 
 def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
-    """The chunks of one source. Raises `TinyslmError` if it cannot be read, or is named by the user and has no text."""
+    """The chunks of one source. Raises `TinyslmError` if it cannot be read, or is named by the user and no text."""
     from zstandard import ZstdError
 
     source, empty = opened.source, True
@@ -97,7 +97,7 @@ def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chun
     if empty and source.named and tally.counts["long_records"]:
         what = f"{source.name} is longer than a record may be ({config.max_record_bytes} bytes)."
         raise TinyslmError(what, "Raise the limit: --data.max_record_bytes")
-    if empty and source.named:
+    if empty and source.named and not tally.counts["empty_files"]:  # those are counted: globs name them, too
         what = "is not text" if tally.counts["binary_files"] else "has no text in it"
         raise TinyslmError(f"{source.name} {what}.", "Leave it out, or give another file.")
 

@@ -8,7 +8,7 @@ LEFT_OUT = {"test", "tests", "idle_test", "site-packages", "dist-packages", "_bu
 
 
 def standard_library() -> list[str]:
-    """The paths of its Python files, without tests and vendored packages: about 11 MB in some 670 files."""
+    """The paths of its Python files, without tests, vendored packages and empty files: 11 MB in some 670 files."""
     root = Path(sysconfig.get_paths()["stdlib"])
     files = (path for path in root.rglob("*.py") if LEFT_OUT.isdisjoint(path.relative_to(root).parts))
-    return [str(path) for path in sorted(files)]
+    return [str(path) for path in sorted(files) if path.stat().st_size]
