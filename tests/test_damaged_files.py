@@ -22,8 +22,6 @@ from tinyslm.hardware.compiling import user_cache
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.folder import read_card
 from tinyslm.model.weights import weight_files
-from tinyslm.serving.automation.folder import Pasts
-from tinyslm.serving.automation.journal import Journal
 from tinyslm.training.config import RunConfig
 from tinyslm.training.ending import finished_result
 from tinyslm.training.pacer import Pace
@@ -171,11 +169,6 @@ def _index(folder: Path) -> object:
     return weight_files(folder)
 
 
-def _pasts(folder: Path) -> object:
-    with Journal(folder / "file") as journal:
-        return Pasts(journal, folder, {"told": 1})
-
-
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "pace.json": ('{"steps": 1}', lambda folder: Pace.read(folder / "pace.json")),
     "tinyslm.json": ('{"xxh3": 3}', read_card),
@@ -197,11 +190,6 @@ def test_other_files_are_refused(tmp_path: Path, name: str) -> None:
     for damage in DAMAGES.keys() - {"folder"}:
         with damaged(tmp_path / name, damage):
             assert refused(lambda: read(tmp_path)), damage
-
-
-def test_a_journal_of_something_else(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text('{"told": 1}\n{"name": "a", "stamp": 3}\n')
-    assert refused(lambda: _pasts(tmp_path))
 
 
 def test_a_report_of_exports_is_not_written_over(run: Path, tmp_path: Path) -> None:

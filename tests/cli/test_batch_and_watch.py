@@ -53,14 +53,14 @@ def test_ctrl_c_says_how_to_go_on(finished: Path) -> None:
     Path("in.txt").write_text("the cat\n" * 2000)
     command = [COMMAND, "batch", str(finished), "in.txt", "-o", "out.jsonl", "--max-tokens", "20"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    part = Path("out.jsonl.part")
-    while not (part.exists() and part.stat().st_size):
+    journal, log = Path("out.jsonl.journal"), Path("out.jsonl.journal-wal")
+    while not (log.exists() and log.stat().st_size > 100_000):
         assert running.poll() is None
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=60)
     assert (running.returncode, err) == (130, "")
-    assert "The same command goes on." in out
-    assert part.exists()
+    assert "The same command resumes." in out
+    assert journal.exists()
     assert not Path("out.jsonl").exists()
 
 
@@ -92,7 +92,7 @@ def test_watching_ends_with_ctrl_c(finished: Path) -> None:
     ("arguments", "expected"),
     [
         (["batch", "MODEL", "none.csv", "-o", "o.csv"], "Could not read none.csv"),
-        (["batch", "MODEL", "in.csv", "-o", "o.xlsx"], "does not tell its format by its ending"),
+        (["batch", "MODEL", "in.csv", "-o", "o.xlsx"], "The format of o.xlsx is unknown"),
         (["batch", "MODEL", "in.csv", "-o", "o.csv", "--column", "titel"], 'Did you mean "title"?'),
         (["batch", "MODEL", "in.csv", "-o", "o.csv", "--template", "{{ titel }}"], "'titel' is undefined"),
         (["batch", "MODEL", "in.csv", "-o", "o.csv"], 'no "prompt", "messages" or "text"'),

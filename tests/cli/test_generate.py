@@ -69,7 +69,7 @@ def test_other_forms(tinyslm, finished: Path) -> None:
 def test_a_text_without_its_form_is_told(tinyslm, finished: Path) -> None:
     ended = tinyslm("generate", finished, "-p", "the", "--regex", "[a-c]{200}", "--max-tokens", "4")
     assert ended.code == 4
-    assert "cut off before it had its form" in ended.err
+    assert "cut off before it satisfied its constraint" in ended.err
     assert set(ended.out.strip()) <= set("abc")
 
 

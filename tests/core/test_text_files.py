@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tinyslm.cli.asking import FormOptions, PromptOptions
+from tinyslm.cli.asking import ConstraintOptions, PromptOptions
 from tinyslm.cli.generate import GenerateOptions, _read_prompt
 from tinyslm.core.config import read_config_file
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.text_files import lines_as_they_come, read_small_text, without_mark
+from tinyslm.inference.output_constraint import read_schema
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.serving.automation.form import read_schema
 from tinyslm.serving.keys import make_key, read_keys
 
 ENCODINGS = ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
@@ -22,11 +22,11 @@ KEY, LINE = make_key("ann")
 
 
 def template(path):
-    return PromptOptions(template=f"@{path}").asking(SamplingSettings()).template
+    return PromptOptions(template=f"@{path}").prompt_template(SamplingSettings()).template
 
 
 def grammar(path):
-    return FormOptions(grammar=str(path)).form().value
+    return ConstraintOptions(grammar=str(path)).constraint().value
 
 
 def standard_input(path):

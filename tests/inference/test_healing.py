@@ -9,6 +9,8 @@ import torch
 from tokenizer_folders import with_fallback
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from tinyslm.batch.openai_requests import answer_requests
+from tinyslm.batch.rows import Row
 from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
 from tinyslm.inference.drawing import log_probabilities
 from tinyslm.inference.grammar import Grammar
@@ -19,8 +21,7 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.torch_runner import TorchRunner
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.serving.automation.openai_batch import answer_requests
-from tinyslm.serving.automation.rows import Row
+from tinyslm.serving.app import engine_app
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 NAMES = ["alpha", "beta", "gamma", "delta", "read", "ready", "reading", "12", "19"]
@@ -234,7 +235,7 @@ def test_completions_tell_new_text_only(model, tokenizer) -> None:
         Row(number, {"custom_id": str(number), "method": "POST", "url": "/v1/completions", "body": one})
         for number, one in enumerate(bodies)
     ]
-    on, off, ids = (done.result["response"]["body"] for done in answer_requests(engine, iter(lines), 3))
+    on, off, ids = (done.result["response"]["body"] for done in answer_requests(engine_app(engine), iter(lines), 3))
     assert [one["text"] for one in off["choices"]] == [one["text"] for one in ids["choices"]]
     assert [one["text"] for one in on["choices"]] != [one["text"] for one in off["choices"]]
     assert on["usage"]["prompt_tokens"] == off["usage"]["prompt_tokens"] == len(tokenizer.encode("def "))

@@ -7,17 +7,17 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
+from tinyslm.batch.answering import result_of
+from tinyslm.batch.openai_requests import answer_requests
+from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.json_schema import check_schema
+from tinyslm.inference.output_constraint import OutputConstraint, is_complete
 from tinyslm.inference.request import Completion, Request
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.uniqueness import repeats
-from tinyslm.serving.automation.answering import Answer
-from tinyslm.serving.automation.form import Form, is_whole
-from tinyslm.serving.automation.openai_batch import answer_requests
-from tinyslm.serving.automation.results import result_of
-from tinyslm.serving.automation.rows import Row
+from tinyslm.serving.app import engine_app
 
 A, B = "a" * 64, "b" * 63
 
@@ -139,14 +139,14 @@ def test_a_document_that_repeats_items_ends_as_invalid(answers) -> None:
     assert {"stop", "invalid"} <= finishes.keys()
     for one in completions:
         assert (one.finish == "invalid") == repeats(one.text, DIGITS)
-        assert is_whole(request, one) == (one.finish != "invalid")
+        assert is_complete(request, one) == (one.finish != "invalid")
 
 
 def test_rows_with_repeated_items_have_an_error(answers) -> None:
     request, completions = answers
 
     def result(one: Completion) -> dict:
-        return result_of(Answer(0, request, (one,)), Form("schema", DIGITS))
+        return result_of(request, one, OutputConstraint("schema", DIGITS))
 
     invalid = result(next(one for one in completions if one.finish == "invalid"))
     assert "uniqueItems" in invalid["error"]
@@ -169,7 +169,7 @@ def test_the_server_gives_a_reason_that_clients_do_not_read_as_success(make_engi
         Row(number, {"custom_id": str(number), "method": "POST", "url": url, "body": {"model": "m", **body}})
         for number, (url, body) in enumerate(bodies)
     ]
-    chat, *responses = (done.result["response"]["body"] for done in answer_requests(engine, iter(rows), 4))
+    chat, *responses = (done.result["response"]["body"] for done in answer_requests(engine_app(engine), iter(rows), 4))
     assert {"stop", "content_filter"} == {choice["finish_reason"] for choice in chat["choices"]}
     for choice in chat["choices"]:
         assert (choice["finish_reason"] == "content_filter") == repeats(choice["message"]["content"], DIGITS)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 
 from tinyslm.agents.agent import Agent
+from tinyslm.batch.prompts import PromptTemplate, RequestBuilder
+from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.batch_engine import load_engine
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings, read_default_sampling
 from tinyslm.model.folder import save_model
-from tinyslm.serving.automation.asking import Asker, Asking
-from tinyslm.serving.automation.form import Form
-from tinyslm.serving.automation.rows import Row
 from tinyslm.serving.prompting import sampling
 from tinyslm.serving.shapes.completions import CompletionBody
 
@@ -61,7 +61,7 @@ def test_it_is_the_same_for_everybody(engine) -> None:
     asked, row = SamplingSettings(top_k=5), Row(1, {"prompt": "a"})
     assert in_force(engine.completion_request("a").settings) == usual
     assert in_force(engine.completion_request("a", asked).settings) == (0.3, 5, 0.9, 0.0, 1.0)
-    assert in_force(Asker(engine, Asking()).request(row).settings) == usual
+    assert in_force(RequestBuilder(engine, PromptTemplate()).build(row)[1].settings) == usual
     assert in_force(sampling(CompletionBody(model="m"), engine)) == usual
     given = CompletionBody(model="m", temperature=1.5, min_p=0.1, max_tokens=7)
     assert in_force(sampling(given, engine, 7)) == (1.5, 0, 0.9, 0.1, 1.0)
@@ -69,15 +69,16 @@ def test_it_is_the_same_for_everybody(engine) -> None:
 
 
 def test_rows_with_a_schema_are_answered_with_the_likeliest(engine) -> None:
-    def temperature(values: dict | None = None, **asking) -> float:
-        return Asker(engine, Asking(**asking)).request(Row(1, {"prompt": "a", **(values or {})})).settings.temperature
+    def temperature(values: dict | None = None, **template) -> float:
+        row = Row(1, {"prompt": "a", **(values or {})})
+        return RequestBuilder(engine, PromptTemplate(**template)).build(row)[1].settings.temperature
 
-    schema, warm = Form("schema", {"type": "object"}), SamplingSettings(temperature=0.9)
-    assert temperature(form=schema) == 0
+    schema, warm = OutputConstraint("schema", {"type": "object"}), SamplingSettings(temperature=0.9)
+    assert temperature(constraint=schema) == 0
     assert temperature({"schema": {"type": "object"}}) == 0
-    assert temperature({"temperature": 0.5}, form=schema) == 0.5
-    assert temperature(form=schema, settings=warm) == 0.9
-    assert temperature(form=Form("choice", ["a", "b"])) == 0.3
+    assert temperature({"temperature": 0.5}, constraint=schema) == 0.5
+    assert temperature(constraint=schema, sampling=warm) == 0.9
+    assert temperature(constraint=OutputConstraint("choice", ["a", "b"])) == 0.3
 
 
 @pytest.mark.parametrize("given", [{"temperature": 0.0}, {"top_p": 0.0}, {"top_p": 0.0, "temperature": 2.0}])

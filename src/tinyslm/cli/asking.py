@@ -15,10 +15,10 @@ from tinyslm.core.config import Section
 if TYPE_CHECKING:
     import torch
 
+    from tinyslm.batch.prompts import PromptTemplate
     from tinyslm.inference.engine import Engine
+    from tinyslm.inference.output_constraint import OutputConstraint
     from tinyslm.inference.settings import SamplingSettings
-    from tinyslm.serving.automation.asking import Asking
-    from tinyslm.serving.automation.form import Form
 
 FAILED = 4
 """Exit code of a command that came to its end, though not everything in it succeeded."""
@@ -28,47 +28,51 @@ NO_HEAL = "Turn off token healing: keep the prompt's last tokens even if the pro
 Text = Parameter(allow_leading_hyphen=True)
 
 
-class FormOptions(Section):
-    """What the text must look like: at most one of them."""
+class ConstraintOptions(Section):
+    """Constraints on the text: at most one of them."""
 
-    json_form: Annotated[str | None, Parameter(name="--schema", allow_leading_hyphen=True)] = Field(
-        default=None, description="A JSON schema that the text is to satisfy: a file, or JSON that begins with a brace."
+    output_schema: Annotated[str | None, Parameter(name="--schema", allow_leading_hyphen=True)] = Field(
+        default=None, description="A JSON schema that the text must satisfy: a file, or JSON that begins with a brace."
     )
     regex: Annotated[str | None, Text] = Field(
-        default=None, description="A regular expression that the whole text is to match."
+        default=None, description="A regular expression that the whole text must match."
     )
     choice: Annotated[tuple[str, ...], Text] = Field(
-        default=(), description="A text that may be the answer; given several times, it is one of these."
+        default=(), description="An allowed text; may be given several times."
     )
-    grammar: str | None = Field(default=None, description="A file with a Lark grammar that the text is to follow.")
+    grammar: str | None = Field(default=None, description="A file with a Lark grammar that the text must follow.")
 
-    def form(self) -> Form | None:
-        """What the options ask for, if anything."""
-        from tinyslm.serving.automation.form import form_of
+    def constraint(self) -> OutputConstraint | None:
+        """The constraint that the options ask for."""
+        from tinyslm.inference.output_constraint import constraint_from_options
 
-        return form_of(schema=self.json_form, regex=self.regex, choices=self.choice, grammar=self.grammar)
+        return constraint_from_options(
+            schema=self.output_schema, regex=self.regex, choices=self.choice, grammar=self.grammar
+        )
 
 
-class PromptOptions(FormOptions):
-    """How a row becomes a prompt (without a template or column it is a request itself), and what the answer must be."""
+class PromptOptions(ConstraintOptions):
+    """How a row becomes a prompt; without a template or column, the row is a request itself."""
 
     template: Annotated[str, Text] = Field(
         default="",
-        description="Jinja that makes a prompt of a row's columns, as {{ title }}; @FILE reads it from a file.",
+        description="Jinja that makes a prompt from a row's columns, such as {{ title }}; @FILE reads it from a file.",
     )
     column: str = Field(default="", description="The column that is the prompt.")
-    system: Annotated[str, Text] = Field(default="", description="A system message before each; includes --chat.")
-    chat: bool = Field(default=False, description="The prompt is what a user says: answer it, do not go on from it.")
+    system: Annotated[str, Text] = Field(default="", description="A system message before each prompt; implies --chat.")
+    chat: bool = Field(default=False, description="The prompt is a user's message: answer it instead of continuing it.")
     no_heal: bool = Field(default=False, description=NO_HEAL)
 
-    def asking(self, sampling: SamplingSettings) -> Asking:
-        """What all rows have in common."""
+    def prompt_template(self, sampling: SamplingSettings) -> PromptTemplate:
+        """The template of all rows."""
+        from tinyslm.batch.prompts import PromptTemplate
         from tinyslm.core.text_files import read_small_text
-        from tinyslm.serving.automation.asking import Asking
 
         named = self.template.startswith("@")
         template = read_small_text(Path(self.template[1:]), "--template") if named else self.template
-        return Asking(template, self.column, self.system, self.chat, self.form(), sampling, not self.no_heal)
+        return PromptTemplate(
+            template, self.column, self.system, self.chat, self.constraint(), sampling, not self.no_heal
+        )
 
 
 class EngineOptions(Section):

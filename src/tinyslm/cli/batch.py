@@ -13,24 +13,31 @@ from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
 if TYPE_CHECKING:
-    from tinyslm.serving.automation.batch import Batch, Summary
+    from starlette.types import ASGIApp
+
+    from tinyslm.batch.job import BatchJob, BatchSummary
+    from tinyslm.inference.engine import Engine
 
 
 class BatchOptions(Section):
-    """How a batch is run."""
+    """How the batch runs."""
 
     out: Annotated[Path | None, Parameter(name=["--out", "-o"], allow_leading_hyphen=True)] = Field(
-        default=None, description="The file to write: .jsonl, .csv or .parquet. `-`, or none: JSONL on standard output."
+        default=None,
+        description="The file to write: .jsonl, .csv or .parquet. `-` (default): JSONL on standard output.",
     )
     format: str = Field(
-        default="", description="jsonl, csv, parquet or text (a row is a line), where the input's ending does not tell."
+        default="",
+        description="Format of the input: jsonl, csv, parquet or text (one row per line); default: by its suffix.",
     )
     keep: tuple[str, ...] = Field(
-        default=(), description="A column that goes with the results; may be given several times, * keeps all."
+        default=(), description="A column of the input to repeat in the results; may be given several times; *: all."
     )
-    limit: int = Field(default=0, ge=0, description="How many rows to do at most; 0: all.")
-    concurrency: int = Field(default=32, ge=1, le=1024, description="How many requests the engine has at a time.")
-    restart: bool = Field(default=False, description="Begin anew: replace what an earlier batch left in --out.")
+    limit: int = Field(default=0, ge=0, description="Answer at most this many rows; 0: all.")
+    concurrency: int = Field(default=32, ge=1, le=1024, description="Number of concurrent requests.")
+    restart: bool = Field(
+        default=False, description="Start from the first row: replace the results of an earlier batch in --out."
+    )
 
 
 def batch(
@@ -44,90 +51,107 @@ def batch(
     engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
-    """Answer every row of a file. Killed at any moment, the same command goes on where it was.
+    """Answer every row of a file; after an interruption, the same command resumes.
 
-    A row that cannot be answered has an `error`, and the others go on; the exit code is then 4.
+    A row that cannot be answered gets an `error`, and the others are answered; the exit code is then 4.
 
     Parameters
     ----------
     model
         A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
     source
-        The rows: .jsonl, .csv, .tsv, .parquet, or text (.txt, .log, .md: a row is a line); `-`: standard input. Lines
-        of OpenAI's batch format are answered in that format.
+        The rows: .jsonl, .csv, .tsv, .parquet, or text (.txt, .log, .md: one row per line); `-`: standard input. Lines
+        in OpenAI's batch format are answered in that format.
     options
-        How the batch is run.
+        How the batch runs.
     prompts
-        How a row becomes a prompt, and what its answer must look like.
+        How a row becomes a prompt, and constraints on its answer.
     sampling
-        How the text is drawn; row i (from 0 on) uses seed + i.
+        How text is sampled; row i (from 0 on) uses seed + i.
     engine
-        What computes.
+        The inference engine.
     json
-        Print what was done as JSON, and no progress.
+        Print a summary as JSON, and no progress.
     """
-    from tinyslm.serving.automation.batch import Batch
+    from tinyslm.batch.job import BatchJob
 
     options = options or BatchOptions()
-    asking = (prompts or PromptOptions()).asking(sampling or SamplingSettings())
-    out = options.out
-    job = Batch(source, out or Path("-"), asking, options.keep, options.format, options.limit, options.concurrency)
-    if out is None or str(out) == "-":
+    job = BatchJob(
+        source,
+        options.out or Path("-"),
+        (prompts or PromptOptions()).prompt_template(sampling or SamplingSettings()),
+        options.keep,
+        options.format,
+        options.limit,
+        options.concurrency,
+        _openai_app,
+    )
+    if str(job.out) == "-":
         _stream(model, job, engine or EngineOptions())
     else:
         _write(model, job, engine or EngineOptions(), restart=options.restart, json=json)
 
 
-def _stream(model: Path, job: Batch, options: EngineOptions) -> None:
-    """Results on standard output as they come, and nothing else."""
+def _openai_app(engine: Engine) -> ASGIApp:
+    from tinyslm.core.errors import require_extra
+
+    try:
+        from tinyslm.serving.app import engine_app
+    except ImportError:
+        raise require_extra("serve", "OpenAI's batch format") from None
+    return engine_app(engine)
+
+
+def _stream(model: Path, job: BatchJob, options: EngineOptions) -> None:
+    """Print the results as they are complete, and nothing else."""
     import sys
 
+    from tinyslm.batch.job import stream_batch
+    from tinyslm.batch.output import json_line
     from tinyslm.cli.asking import FAILED, opened
     from tinyslm.core.console import stream
-    from tinyslm.serving.automation.batch import stream_batch
-    from tinyslm.serving.automation.journal import as_json
 
     errors = 0
     with opened(model, options) as engine:
-        for done in stream_batch(engine, job):
-            stream(as_json(done.result).decode() + "\n")
-            errors += done.failed
+        for one in stream_batch(engine, job):
+            stream(json_line(one.result).decode())
+            errors += one.failed
     if errors:
         sys.exit(FAILED)
 
 
-def _write(model: Path, job: Batch, options: EngineOptions, *, restart: bool, json: bool) -> None:
+def _write(model: Path, job: BatchJob, options: EngineOptions, *, restart: bool, json: bool) -> None:
     import sys
     from contextlib import nullcontext
     from dataclasses import asdict
     from json import dumps
 
+    from tinyslm.batch.job import model_checksum, run_batch
     from tinyslm.cli.asking import FAILED, opened
     from tinyslm.core.console import row_progress, say
     from tinyslm.model.folder import find_model
-    from tinyslm.serving.automation.batch import model_check, run_batch
 
     with opened(model, options) as engine:
-        check = f"{model_check(model if model.is_file() else find_model(model))} {options.dtype}"
+        checksum = f"{model_checksum(model if model.is_file() else find_model(model))} {options.dtype}"
         try:
             with nullcontext(lambda done, share: None) if json else row_progress(f"Answering {job.source}") as progress:
-                summary = run_batch(engine, check, job, progress, restart=restart)
+                summary = run_batch(engine, checksum, job, progress, restart=restart)
         except KeyboardInterrupt:
-            say("\nStopped; the rows that were done are saved. The same command goes on.")
+            say("\nInterrupted; the answered rows are saved. The same command resumes.")
             sys.exit(130)
     say(dumps(asdict(summary)) if json else _describe(summary))
     if summary.errors:
         sys.exit(FAILED)
 
 
-def _describe(summary: Summary) -> str:
+def _describe(summary: BatchSummary) -> str:
     from tinyslm.core.quantities import count, duration
 
     lines = [f"{summary.rows:,} rows in {summary.out}"]
     if summary.done_before == summary.rows:
-        lines[0] += ", all of them from before: there was nothing left to do"
+        lines[0] += ", all of them from an earlier run: there was nothing left to do"
     elif summary.done_before:
-        lines[0] += f", {summary.done_before:,} of them from before"
+        lines[0] += f", {summary.done_before:,} of them from an earlier run"
     if summary.tokens:
         rate = summary.tokens / max(summary.seconds, 1e-9)
         lines.append(

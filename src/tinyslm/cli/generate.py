@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import NO_HEAL, EngineOptions, FormOptions, Text
+from tinyslm.cli.asking import NO_HEAL, ConstraintOptions, EngineOptions, Text
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
@@ -39,16 +39,16 @@ def generate(
     /,
     *,
     options: Annotated[GenerateOptions | None, Parameter(name="*")] = None,
-    form: Annotated[FormOptions | None, Parameter(name="*")] = None,
+    constraints: Annotated[ConstraintOptions | None, Parameter(name="*")] = None,
     sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
     engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
     """Continue a prompt, or answer it; the text appears as it is generated.
 
-    A prompt given with --prompt is shown with the text that goes on from it. Answers, texts that must have a form, and
-    what was piped in are not: then standard output holds only what was generated. Exit code 4: a text that was to have
-    a form was cut off before it had it, or repeats items that must differ.
+    A prompt given with --prompt is printed before its continuation. With --chat, with a constraint and for piped
+    prompts, standard output holds only the generated text. Exit code 4: a text with a constraint was cut off, or
+    repeats items that must differ.
 
     Parameters
     ----------
@@ -56,8 +56,8 @@ def generate(
         A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
     options
         What is generated.
-    form
-        What the text must look like.
+    constraints
+        Constraints on the text.
     sampling
         How the text is drawn.
     engine
@@ -70,29 +70,29 @@ def generate(
     from tinyslm.cli.asking import FAILED, opened
     from tinyslm.core.console import warn
     from tinyslm.core.errors import TinyslmError
-    from tinyslm.serving.automation.form import is_whole
+    from tinyslm.inference.output_constraint import is_complete
 
-    options, form = options or GenerateOptions(), form or FormOptions()
+    options = options or GenerateOptions()
     if options.samples < 1:
         raise TinyslmError(f"{options.samples} samples cannot be generated.", "Give -n a number from 1 on.")
-    wanted = form.form()
+    constraint = (constraints or ConstraintOptions()).constraint()
     with opened(model, engine or EngineOptions(), threaded=False) as running:
         piped = options.prompt == "-" or (options.prompt is None and not sys.stdin.isatty())
         prompt = _read_prompt(options, piped=piped)
-        grammar = wanted.compile(running.tokenizer) if wanted else None
+        grammar = constraint.compile(running.tokenizer) if constraint else None
         request = _request(running, prompt, options, sampling or SamplingSettings(), grammar)
-        shown = "" if piped or wanted or options.chat or options.system else prompt
+        shown = "" if piped or constraint or options.chat or options.system else prompt
         if json:
             completions = _print_json(running, request, prompt)
         elif options.samples == 1:
             completions = _print_stream(running, request, shown)
         else:
-            completions = _print_samples(running, request, shown, bare=wanted is not None)
+            completions = _print_samples(running, request, shown, bare=constraint is not None)
     if any(one.finish == "invalid" for one in completions):
         warn("The text repeats items, which its schema forbids (uniqueItems): try another --seed.")
         sys.exit(FAILED)
-    if any(not is_whole(request, one) for one in completions):
-        warn("The text was cut off before it had its form: give it more tokens (--max-tokens).")
+    if any(not is_complete(request, one) for one in completions):
+        warn("The text was cut off before it satisfied its constraint: give it more tokens (--max-tokens).")
         sys.exit(FAILED)
 
 

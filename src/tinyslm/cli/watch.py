@@ -13,25 +13,28 @@ from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
 if TYPE_CHECKING:
+    from tinyslm.batch.watch import Watch
     from tinyslm.inference.engine import Engine
-    from tinyslm.serving.automation.watch import Watch
 
 
 class WatchOptions(Section):
-    """How a folder is watched."""
+    """How the folder is watched."""
 
     each: str = Field(
-        default="file", description="What is one request: file, or line (of text; of .jsonl, .csv, .parquet: a row)."
+        default="file", description="One request per file, or per line (of .jsonl, .csv and .parquet files: per row)."
     )
     pattern: tuple[str, ...] = Field(
-        default=(), description="Names of files to take, as *.txt; may be given several times. Without it: all."
+        default=(),
+        description="Names of the files to answer, such as *.txt; may be given several times; by default all.",
     )
-    once: bool = Field(default=False, description="Do what is there, and end; for cron.")
+    once: bool = Field(default=False, description="Answer the files that exist now, then exit; for cron.")
     interval: float = Field(
-        default=2.0, ge=0, description="Seconds between two looks. A file is taken when both find it the same."
+        default=2.0,
+        ge=0,
+        description="Seconds between scans. A file is answered when two scans in a row find it unchanged.",
     )
-    tries: int = Field(default=3, ge=1, description="How often a file may fail before it is put aside.")
-    concurrency: int = Field(default=32, ge=1, le=1024, description="How many requests the engine has at a time.")
+    tries: int = Field(default=3, ge=1, description="Attempts before a file is set aside.")
+    concurrency: int = Field(default=32, ge=1, le=1024, description="Number of concurrent requests.")
 
 
 def watch(
@@ -45,38 +48,38 @@ def watch(
     sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
     engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
 ) -> None:
-    """Turn each new file of a folder into a result in another one, until Ctrl-C.
+    """Answer each new file of a folder into another folder, until Ctrl-C.
 
-    Prints one JSON object for each file. What is done is not done again after a restart. With --once, the exit code is
-    4 when a file was put aside or has lines with errors.
+    Prints one JSON object per file. After a restart, nothing is done twice. With --once, the exit code is 4 if a file
+    was set aside or has lines with errors.
 
     Parameters
     ----------
     folder
-        The folder with files to read. Hidden and unfinished ones (.part, .tmp) and links out of it are left alone.
+        The folder to read. Hidden and unfinished files (.part, .tmp) and links that lead out of it are ignored.
     model
         A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
     out
-        The folder for results: NAME.json, or NAME.jsonl with --each line; reasons of files put aside are in failed/.
+        The folder for results: NAME.json, or NAME.jsonl with --each line; failed/ has notes on files set aside.
     options
         How the folder is watched.
     prompts
-        How a file or line becomes a prompt (its columns: file, text), and what its answer must look like.
+        How a file or line becomes a prompt (its columns: file, text), and constraints on its answer.
     sampling
-        How the text is drawn; line i (from 0 on) uses seed + i.
+        How text is sampled; line i (from 0 on) uses seed + i.
     engine
-        What computes.
+        The inference engine.
     """
     import sys
 
+    from tinyslm.batch.watch import Watch
     from tinyslm.cli.asking import FAILED, opened
-    from tinyslm.serving.automation.watch import Watch
 
     options, prompts = options or WatchOptions(), prompts or PromptOptions()
     job = Watch(
         folder,
         out,
-        prompts.asking(sampling or SamplingSettings()),
+        prompts.prompt_template(sampling or SamplingSettings()),
         options.each,
         options.pattern,
         options.tries,
@@ -88,13 +91,13 @@ def watch(
 
 
 def _run(engine: Engine, job: Watch, options: WatchOptions) -> bool:
-    """Watch, and tell what becomes of files; returns whether anything failed for good."""
+    """Watch, and print the outcomes; returns whether a file was set aside or has errors."""
     from dataclasses import asdict
     from json import dumps
     from time import sleep
 
+    from tinyslm.batch.watch import watch_folder
     from tinyslm.core.console import stream
-    from tinyslm.serving.automation.watch import watch_folder
 
     failed = False
 

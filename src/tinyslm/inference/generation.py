@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from threading import Event
 from typing import Protocol
@@ -87,15 +87,22 @@ class Generation:
             self.cancel()
 
     def whole(self) -> list[Completion]:
-        """All pieces put together, one completion for each sample."""
-        done = [Completion("", "", 0)] * self.request.n
-        for piece in self:
-            so_far = done[piece.sample]
-            done[piece.sample] = Completion(
-                so_far.text + piece.text,
-                piece.finish,
-                piece.tokens,
-                so_far.ids + piece.ids,
-                so_far.scores + piece.scores,
-            )
-        return done
+        """All pieces joined: one completion per sample."""
+        return join_pieces(self, self.request.n)
+
+
+def join_pieces(pieces: Iterable[Piece], n: int = 1) -> list[Completion]:
+    """The completions of `n` samples, from all pieces of a request."""
+    samples: list[list[Piece]] = [[] for _ in range(n)]
+    for piece in pieces:
+        samples[piece.sample].append(piece)
+    return [
+        Completion(
+            "".join(piece.text for piece in sample),
+            sample[-1].finish if sample else "",
+            sample[-1].tokens if sample else 0,
+            tuple(token for piece in sample for token in piece.ids),
+            tuple(score for piece in sample for score in piece.scores),
+        )
+        for sample in samples
+    ]

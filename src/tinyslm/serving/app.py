@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from pathlib import Path
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from tinyslm.inference.engine import Engine
 from tinyslm.serving import chat, completions, errors, page, responses, status, texts
 from tinyslm.serving.kept import Kept
 from tinyslm.serving.keys import Keys
@@ -53,6 +55,13 @@ def create_app(settings: ServerSettings, models: Models, keys: Keys | None = Non
             allow_headers=["Authorization", "Content-Type"],
         )
     return app
+
+
+def engine_app(engine: Engine) -> FastAPI:
+    """The app around one engine, for programs in this process: without limits; its model is called "model"."""
+    much = 2**31
+    settings = ServerSettings(max_body=much, max_choices=much, max_prompts=much, max_requests=much, max_seconds=much)
+    return create_app(settings, Models({"model": Path()}, lambda _path: engine))
 
 
 @asynccontextmanager

@@ -6,8 +6,8 @@ import json
 import pyarrow.parquet
 import pytest
 
+from tinyslm.batch.output import check_suffix, write_results
 from tinyslm.core.errors import TinyslmError
-from tinyslm.serving.automation.publishing import check_ending, publish
 
 RESULTS = [
     {"row": 1, "input": {"id": "a", "row": 7}, "text": "{}", "value": {"price": 1, "error": "x"}, "error": None},
@@ -18,7 +18,7 @@ PLAIN = [{"row": 1, "text": 'a\nb, "c"', "error": None}, {"row": 2, "text": None
 
 
 def written(results, path, fields=()):
-    publish(lambda: iter(results), path, fields)
+    write_results(lambda: iter(results), path, fields)
     return path
 
 
@@ -84,5 +84,5 @@ def test_nothing_is_something_too(tmp_path, ending):
 
 
 def test_other_endings_are_refused(tmp_path):
-    with pytest.raises(TinyslmError, match="does not tell its format"):
-        check_ending(tmp_path / "out.xlsx")
+    with pytest.raises(TinyslmError, match=r"format of .* is unknown"):
+        check_suffix(tmp_path / "out.xlsx")

@@ -9,12 +9,14 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
+from tinyslm.batch.job import BatchJob, journal_path, model_checksum, run_batch, stream_batch
+from tinyslm.batch.journal import Journal
+from tinyslm.batch.prompts import PromptTemplate
+from tinyslm.batch.rows import Rows
 from tinyslm.core.errors import TinyslmError
+from tinyslm.core.locks import only_writer
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.serving.automation.asking import Asking
-from tinyslm.serving.automation.batch import Batch, model_check, part_path, run_batch, stream_batch
-from tinyslm.serving.automation.form import Form
-from tinyslm.serving.automation.journal import Journal
 
 SCHEMA = {
     "type": "object",
@@ -23,7 +25,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 SHORT = SamplingSettings(max_tokens=6, seed=5)
-LIFE = str(Path(__file__).with_name("one_batch_life.py"))
+KILLED = str(Path(__file__).with_name("killed_batch.py"))
 
 
 def write_rows(path: Path, count: int) -> Path:
@@ -35,11 +37,15 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def batch(tmp_path: Path, out: str = "out.jsonl", count: int = 20, asking: Asking | None = None, **options) -> Batch:
+def batch(
+    tmp_path: Path, out: str = "out.jsonl", count: int = 20, template: PromptTemplate | None = None, **options
+) -> BatchJob:
     source = tmp_path / "in.jsonl"
     if not source.exists():
-        write_rows(source, count)
-    return Batch(str(source), tmp_path / out, asking or Asking(settings=SHORT), **{"concurrency": 4, **options})
+        write_rows(source, 20)
+    return BatchJob(
+        str(source), tmp_path / out, template or PromptTemplate(sampling=SHORT), **{"concurrency": 4, **options}
+    )
 
 
 def test_every_row_is_answered_in_order(engine, tmp_path):
@@ -54,13 +60,15 @@ def test_every_row_is_answered_in_order(engine, tmp_path):
 
 
 def test_a_schema_gives_columns(engine, tmp_path):
-    asking = Asking(form=Form("schema", SCHEMA), settings=SamplingSettings(max_tokens=40, seed=1))
-    run_batch(engine, "m", batch(tmp_path, "out.csv", asking=asking, keep=("id",)))
+    template = PromptTemplate(
+        constraint=OutputConstraint("schema", SCHEMA), sampling=SamplingSettings(max_tokens=40, seed=1)
+    )
+    run_batch(engine, "m", batch(tmp_path, "out.csv", template=template, keep=("id",)))
     with (tmp_path / "out.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["row", "id", "price", "sale", "finish", "prompt_tokens", "tokens", "error"]
     assert all(0 <= int(row["price"]) <= 99 and row["sale"] in ("true", "false") for row in rows)
-    run_batch(engine, "m", batch(tmp_path, "out.parquet", asking=asking, keep=("id",)))
+    run_batch(engine, "m", batch(tmp_path, "out.parquet", template=template, keep=("id",)))
     table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
     assert table.column("price").to_pylist() == [int(row["price"]) for row in rows]
     assert str(table.schema.field("sale").type) == "bool"
@@ -92,9 +100,9 @@ def test_a_row_that_cannot_be_answered_is_no_reason_to_stop(engine, tmp_path):
 
 def test_a_column_missing_from_the_first_row_stops_at_once(engine, tmp_path):
     with pytest.raises(TinyslmError, match='has no "promt"'):
-        run_batch(engine, "m", batch(tmp_path, asking=Asking(column="promt")))
+        run_batch(engine, "m", batch(tmp_path, template=PromptTemplate(column="promt")))
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
-    assert run_batch(engine, "m", batch(tmp_path, asking=Asking(column="prompt"))).rows == 20
+    assert run_batch(engine, "m", batch(tmp_path, template=PromptTemplate(column="prompt"))).rows == 20
 
 
 def test_the_same_again_does_nothing(engine, tmp_path):
@@ -105,7 +113,7 @@ def test_the_same_again_does_nothing(engine, tmp_path):
     assert (tmp_path / "out.jsonl").read_bytes() == before
 
 
-def interrupted(engine, job: Batch, after: int) -> None:
+def interrupted(engine, job: BatchJob, after: int) -> None:
     """Run a batch up to so many rows."""
 
     def progress(done, share):
@@ -129,7 +137,7 @@ def test_an_interrupted_batch_goes_on(engine, tmp_path, out):
 
 
 def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
-    """SIGKILL in the middle of writing a line, again and again."""
+    """SIGKILL before a result is committed, again and again."""
     source = write_rows(tmp_path / "in.jsonl", 12)
     out = tmp_path / "out.jsonl"
     command = [
@@ -146,32 +154,34 @@ def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
         "4",
         "--json",
     ]
-    kept = b""
+    committed: list[dict] = []
     for dies_at, rows in ((4, 3), (6, 8), (100, 12)):
-        life = [sys.executable, LIFE, str(dies_at), *map(str, command)]
-        ended = subprocess.run(life, capture_output=True, text=True, check=False, timeout=100)
+        killed = [sys.executable, KILLED, str(dies_at), *map(str, command)]
+        ended = subprocess.run(killed, capture_output=True, text=True, check=False, timeout=100)
         if dies_at == 100:
             assert ended.returncode == 0, ended.stderr
             assert json.loads(ended.stdout)["done_before"] == 8
         else:
             assert ended.returncode == -9, ended.stderr
-            part = out.with_name("out.jsonl.part").read_bytes()
-            assert part.startswith(kept)
-            assert part.count(b"\n") == rows
-            kept = part[: part.rindex(b"\n") + 1]
+            assert not out.exists()
+            with Journal(journal_path(out), out) as journal:
+                results = [record["result"] for _, record in journal]
+            assert (results[: len(committed)], len(results)) == (committed, rows)
+            committed = results
     assert [line["row"] for line in read_lines(out)] == list(range(1, 13))
-    assert [json.loads(line)["result"] for line in kept.splitlines()] == read_lines(out)[:8]
+    assert read_lines(out)[:8] == committed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl", "out.jsonl.journal"]
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
         (
-            {"asking": Asking(settings=SHORT.model_copy(update={"temperature": 0.1}))},
+            {"template": PromptTemplate(sampling=SHORT.model_copy(update={"temperature": 0.1}))},
             "temperature: 'default' then, 0.1 now",
         ),
-        ({"asking": Asking(settings=SHORT, form=Form("regex", "a"))}, "form"),
-        ({"asking": Asking(settings=SHORT, system="Be short.")}, "system: '' then, 'Be short.' now"),
+        ({"template": PromptTemplate(sampling=SHORT, constraint=OutputConstraint("regex", "a"))}, "constraint"),
+        ({"template": PromptTemplate(sampling=SHORT, system="Be short.")}, "system: '' then, 'Be short.' now"),
         ({"keep": ("id",)}, "keep"),
     ],
 )
@@ -181,7 +191,7 @@ def test_something_else_is_not_gone_on_with(engine, tmp_path, change, expected, 
     run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
     with pytest.raises(TinyslmError, match=expected):
         run_batch(engine, "m", batch(tmp_path, **change))
-    with pytest.raises(TinyslmError, match="the model was another one"):
+    with pytest.raises(TinyslmError, match="it used another model"):
         run_batch(engine, "other", job)
 
 
@@ -191,12 +201,12 @@ def test_other_rows_are_not_gone_on_with(engine, tmp_path):
     source = tmp_path / "in.jsonl"
     whole = source.read_text()
     source.write_text(whole.replace("row 4", "row four"))
-    with pytest.raises(TinyslmError, match=r"first 5 rows of .* are not what they were"):
+    with pytest.raises(TinyslmError, match=r"first 5 rows of .* have changed"):
         run_batch(engine, "m", job)
     source.write_text(whole.replace("row 15", "row fifteen"))  # not done yet: it may change
     run_batch(engine, "m", job)
     source.write_text(whole)
-    with pytest.raises(TinyslmError, match="finished for 20 rows"):
+    with pytest.raises(TinyslmError, match="finished 20 rows"):
         run_batch(engine, "m", job)
 
 
@@ -204,7 +214,7 @@ def test_files_of_others_are_not_written_over(engine, tmp_path):
     job = batch(tmp_path)
     job.out.write_text("mine")
     for restart in (False, True):
-        with pytest.raises(TinyslmError, match="was written by something else"):
+        with pytest.raises(TinyslmError, match="was not written by a batch"):
             run_batch(engine, "m", job, restart=restart)
         assert job.out.read_text() == "mine"
     job.out.unlink()
@@ -217,19 +227,18 @@ def test_the_input_is_never_the_output(engine, tmp_path, restart):
     job.out.symlink_to(job.source)
     for out in (Path(job.source), job.out):
         with pytest.raises(TinyslmError, match="is the input"):
-            run_batch(engine, "m", Batch(job.source, out, job.asking), restart=restart)
+            run_batch(engine, "m", BatchJob(job.source, out, job.template), restart=restart)
     assert len(read_lines(Path(job.source))) == 20
 
 
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_restart_begins_anew(engine, tmp_path, finished):
-    job, other = batch(tmp_path), batch(tmp_path, asking=Asking(settings=SHORT, system="Be short."))
+    job, other = batch(tmp_path), batch(tmp_path, template=PromptTemplate(sampling=SHORT, system="Be short."))
     run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
     told = []
     summary = run_batch(engine, "n", other, lambda done, share: told.append(done), restart=True)
     assert (summary.rows, summary.done_before, told) == (20, 0, list(range(21)))
     assert len(read_lines(job.out)) == 20
-    assert not part_path(job.out).exists()
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -237,60 +246,59 @@ def test_a_restart_that_fails_removes_nothing(engine, tmp_path, finished):
     job = batch(tmp_path)
     run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for wrong in (Asking(template="{{ titel }}"), Asking(column="titel")):
+    for wrong in (PromptTemplate(template="{{ titel }}"), PromptTemplate(column="titel")):
         with pytest.raises(TinyslmError, match="titel"):
-            run_batch(engine, "m", batch(tmp_path, asking=wrong), restart=True)
+            run_batch(engine, "m", batch(tmp_path, template=wrong), restart=True)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_results_that_something_else_removed_are_missed(engine, tmp_path):
-    job = batch(tmp_path)
+def test_the_input_is_closed_when_a_batch_fails(engine, tmp_path, monkeypatch):
+    opened = []
 
-    def progress(done, share):
-        if done == 20:
-            part_path(job.out).write_bytes(b"")
+    class Watched(Rows):
+        def __iter__(self):
+            try:
+                yield from super().__iter__()
+            finally:
+                opened.append(self._raw.closed)
 
-    with pytest.raises(TinyslmError, match="has 0 rows instead of 20"):
-        run_batch(engine, "m", job, progress)
-    assert not job.out.exists()
-    assert run_batch(engine, "m", job).rows == 20
+    monkeypatch.setattr("tinyslm.batch.job.Rows", Watched)
+    interrupted(engine, batch(tmp_path), 5)
+    assert opened == [True]
 
 
 def test_two_do_not_write_the_same(engine, tmp_path):
-    job, other = batch(tmp_path), batch(tmp_path, asking=Asking(settings=SHORT, system="Be short."))
-    with Journal(part_path(job.out)):  # as one that has just begun
+    job, other = batch(tmp_path), batch(tmp_path, template=PromptTemplate(sampling=SHORT, system="Be short."))
+    with only_writer(journal_path(job.out)):
         for second in (job, other):
             with pytest.raises(TinyslmError, match="is already writing"):
                 run_batch(engine, "m", second)
             with pytest.raises(TinyslmError, match="is already writing"):
                 run_batch(engine, "m", second, restart=True)
-        assert [path.name for path in tmp_path.glob("out*")] == ["out.jsonl.part"]
-    job.out.write_text("mine")
-    with pytest.raises(TinyslmError, match=r"out.jsonl exists, and was written by something else"):
-        run_batch(engine, "m", job)
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == []
 
 
 @pytest.mark.parametrize("published", [True, False])
 def test_killed_at_the_very_end(engine, tmp_path, monkeypatch, published):
     """After the last row, before or after the output appeared."""
-    from tinyslm.serving.automation import batch as module
+    from tinyslm.batch import job as module
 
-    publish = module.publish
+    write_results = module.write_results
 
     def dies(*arguments):
         if published:
-            publish(*arguments)
+            write_results(*arguments)
         raise KeyboardInterrupt
 
     job = batch(tmp_path)
-    monkeypatch.setattr(module, "publish", dies)
+    monkeypatch.setattr(module, "write_results", dies)
     with pytest.raises(KeyboardInterrupt):
         run_batch(engine, "m", job)
-    monkeypatch.setattr(module, "publish", publish)
+    monkeypatch.setattr(module, "write_results", write_results)
     summary = run_batch(engine, "m", job)
     assert (summary.rows, summary.done_before, summary.tokens) == (20, 20, 0)
     assert len(read_lines(job.out)) == 20
-    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl", "out.jsonl.batch.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl", "out.jsonl.journal"}
 
 
 def test_an_output_that_was_removed_is_made_again(engine, tmp_path):
@@ -324,8 +332,8 @@ def test_what_decides_a_models_words_is_in_its_check(folder, tmp_path):
     import shutil
 
     copy = shutil.copytree(folder, tmp_path / "copy")
-    assert model_check(copy) == model_check(folder)
+    assert model_checksum(copy) == model_checksum(folder)
     (copy / "README.md").write_text("other words")
-    assert model_check(copy) == model_check(folder)
+    assert model_checksum(copy) == model_checksum(folder)
     (copy / "tokenizer_config.json").write_text("{}")
-    assert model_check(copy) != model_check(folder)
+    assert model_checksum(copy) != model_checksum(folder)

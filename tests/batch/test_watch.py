@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tinyslm.batch.prompts import PromptTemplate
+from tinyslm.batch.watch import Watch, files_in, watch_folder
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.serving.automation.asking import Asking, with_attempt
-from tinyslm.serving.automation.folder import Looks, Stamp, files_in
-from tinyslm.serving.automation.form import Form
-from tinyslm.serving.automation.watch import Watch, watch_folder
 
 SHORT = SamplingSettings(max_tokens=4, seed=1)
 
@@ -28,7 +27,7 @@ def inbox(tmp_path) -> Path:
 def run(engine, inbox, tmp_path):
     """Watches `in` into `out`; between looks, the next of some actions happens. Gives (name, state) pairs."""
 
-    def watched(*actions, once=False, asking=None, **options):
+    def watched(*actions, once=False, template=None, **options):
         left = list(actions) or [lambda: None]
 
         def wait():
@@ -37,7 +36,7 @@ def run(engine, inbox, tmp_path):
                 return True
             return False
 
-        watch = Watch(inbox, tmp_path / "out", asking or Asking(settings=SHORT), **options)
+        watch = Watch(inbox, tmp_path / "out", template or PromptTemplate(sampling=SHORT), **options)
         return [(one.name, one.state) for one in watch_folder(engine, watch, wait, once=once)]
 
     return watched
@@ -62,17 +61,6 @@ def test_what_is_taken(inbox, tmp_path):
     (inbox / "nowhere.txt").symlink_to(tmp_path / "none")
     assert list(files_in(inbox)) == ["a.txt", "b.md", "in-here.txt"]
     assert list(files_in(inbox, ("*.md", "z*"))) == ["b.md"]
-
-
-def test_a_file_is_whole_when_two_looks_find_it_the_same():
-    small, large, renamed = Stamp(1, 1, 1), Stamp(2, 2, 1), Stamp(2, 2, 9)
-    looks = Looks()
-    assert looks.whole({"a": small}) == {}
-    assert looks.whole({"a": large, "b": small}) == {}
-    assert looks.whole({"a": large, "b": small}) == {"a": large, "b": small}
-    assert looks.whole({"a": renamed, "b": small}) == {"b": small}
-    assert looks.whole({}) == {}
-    assert looks.whole({"a": renamed}) == {}
 
 
 def test_new_files_become_results(run, inbox, tmp_path, engine):
@@ -112,8 +100,10 @@ def test_what_is_done_is_not_done_again(run, inbox, tmp_path):
 def test_lines_are_requests_of_their_own(run, inbox, tmp_path):
     (inbox / "a.log").write_text("one\n\ntwo\n")
     (inbox / "b.csv").write_text("text,n\nthree,3\nfour,4,5\n")
-    asking = Asking(template="{{ file }} {{ text }}", form=Form("choice", ["yes", "no"]), settings=SHORT)
-    assert run(once=True, each="line", asking=asking) == [("a.log", "done"), ("b.csv", "done")]
+    template = PromptTemplate(
+        template="{{ file }} {{ text }}", constraint=OutputConstraint("choice", ["yes", "no"]), sampling=SHORT
+    )
+    assert run(once=True, each="line", template=template) == [("a.log", "done"), ("b.csv", "done")]
     lines = [json.loads(line) for line in (tmp_path / "out/a.log.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == [1, 2]
     assert all(line["text"] in ("yes", "no") for line in lines)
@@ -161,14 +151,14 @@ def test_a_table_that_is_none_does_not_stop_the_others(run, inbox):
 
 
 def test_another_try_draws_otherwise():
-    asking = Asking(settings=SHORT)
-    seeds = {with_attempt(asking, attempt).settings.seed for attempt in range(4)}
-    assert (len(seeds), with_attempt(asking, 0)) == (4, asking)
-    assert with_attempt(Asking(), 2) == Asking()
+    template = PromptTemplate(sampling=SHORT)
+    seeds = {template.for_attempt(attempt).sampling.seed for attempt in range(4)}
+    assert (len(seeds), template.for_attempt(0)) == (4, template)
+    assert PromptTemplate().for_attempt(2) == PromptTemplate()
 
 
 def test_a_file_that_changes_meanwhile_is_done_again(run, inbox, tmp_path, monkeypatch):
-    from tinyslm.serving.automation import watch
+    from tinyslm.batch import watch
 
     (inbox / "a.txt").write_text("Once")
     settle = watch._settle
@@ -182,24 +172,23 @@ def test_a_file_that_changes_meanwhile_is_done_again(run, inbox, tmp_path, monke
     monkeypatch.setattr(watch, "_settle", changed_before)
     assert run(nothing, nothing, nothing) == [("a.txt", "changed"), ("a.txt", "done")]
     assert run(once=True) == []
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {".watch.jsonl", "a.txt.json", "failed"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".watch.journal", "a.txt.json", "failed"}
 
 
 def test_a_second_watch_on_the_same_output_harms_nothing(run, inbox, tmp_path, monkeypatch):
     """It comes while a result of the first is written, and leaves that file alone."""
-    from tinyslm.serving.automation import watch
+    from tinyslm.batch import watch
 
     (inbox / "a.txt").write_text("Once")
-    write, temporary, seen = watch._write, tmp_path / "out" / ".a.txt.json.tmp", []
+    write, temporary, seen = watch.write_lines, tmp_path / "out" / ".a.txt.json.tmp", []
 
     def written(*arguments):
-        outcome = write(*arguments)
+        write(*arguments)
         with pytest.raises(TinyslmError, match=rf"Process {os.getpid()} is already writing .*out") as caught:
             run(once=True)
         seen.append((caught.value.remedy, temporary.exists()))
-        return outcome
 
-    monkeypatch.setattr(watch, "_write", written)
+    monkeypatch.setattr(watch, "write_lines", written)
     assert run(once=True) == [("a.txt", "done")]
     assert seen == [("Wait until it has ended, or stop it, or write to another place.", True)]
     assert result(tmp_path, "a.txt.json")["error"] is None
@@ -216,18 +205,18 @@ def test_other_settings_need_another_folder(run, inbox):
     (inbox / "a.txt").write_text("Once")
     run(once=True)
     with pytest.raises(TinyslmError, match="holds results of other settings: system"):
-        run(once=True, asking=Asking(settings=SHORT, system="Be short."))
+        run(once=True, template=PromptTemplate(sampling=SHORT, system="Be short."))
     with pytest.raises(TinyslmError, match="each"):
         run(once=True, each="line")
 
 
 def test_folders_that_cannot_be_watched(inbox, tmp_path):
     with pytest.raises(TinyslmError, match="There is no folder"):
-        Watch(tmp_path / "none", tmp_path / "out", Asking())
+        Watch(tmp_path / "none", tmp_path / "out", PromptTemplate())
     with pytest.raises(TinyslmError, match="Results cannot go to the folder that is watched"):
-        Watch(inbox, inbox / ".." / "in", Asking())
+        Watch(inbox, inbox / ".." / "in", PromptTemplate())
     with pytest.raises(TinyslmError, match='each "word"'):
-        Watch(inbox, tmp_path / "out", Asking(), each="word")
+        Watch(inbox, tmp_path / "out", PromptTemplate(), each="word")
 
 
 def test_killed_at_any_moment_it_goes_on(folder, inbox, tmp_path):
@@ -237,10 +226,10 @@ def test_killed_at_any_moment_it_goes_on(folder, inbox, tmp_path):
     command = ["watch", inbox, "--model", folder, "--out", tmp_path / "out", "--once", "--interval", "0"]
     command += ["--max-tokens", "3", "--seed", "1"]
     told = ""
-    for dies_at in (4, 100):  # the settings are the first line
-        life = [sys.executable, str(Path(__file__).with_name("one_batch_life.py")), str(dies_at), *map(str, command)]
-        ended = subprocess.run(life, capture_output=True, text=True, check=False, timeout=100)
-        assert ended.returncode == (-9 if dies_at == 4 else 0), ended.stderr
+    for dies_at in (3, 100):
+        killed = [sys.executable, str(Path(__file__).with_name("killed_batch.py")), str(dies_at), *map(str, command)]
+        ended = subprocess.run(killed, capture_output=True, text=True, check=False, timeout=100)
+        assert ended.returncode == (-9 if dies_at == 3 else 0), ended.stderr
         told += ended.stdout
     assert sorted(json.loads(line)["name"] for line in told.splitlines()) == [f"{n}.txt" for n in range(6)]
     assert all(result(tmp_path, f"{number}.txt.json")["error"] is None for number in range(6))

@@ -30,7 +30,7 @@ def model(tokenizer) -> Decoder:
 @pytest.fixture(scope="session")
 def folder(model, tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder; not to be written to."""
-    made = tmp_path_factory.mktemp("automation") / "model"
+    made = tmp_path_factory.mktemp("batch") / "model"
     save_model(model, made, tokenizer)
     return made
 

@@ -1,4 +1,4 @@
-"""The recipes for automation run, shrunk: with models of seconds, on tiny data of their kind."""
+"""The recipes for batches run, with models that train in seconds, on tiny data of their kind."""
 
 import csv
 import json

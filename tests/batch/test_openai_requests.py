@@ -4,11 +4,12 @@ import json
 
 import pytest
 
+from tinyslm.batch.job import BatchJob, _results, run_batch
+from tinyslm.batch.prompts import PromptTemplate
+from tinyslm.batch.rows import Rows
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.serving.automation.asking import Asking
-from tinyslm.serving.automation.batch import Batch, _answered, run_batch
-from tinyslm.serving.automation.rows import Rows
+from tinyslm.serving.app import engine_app
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 99, "minimum": 0}}, "required": ["n"],
           "additionalProperties": False}  # fmt: skip
@@ -29,7 +30,13 @@ def answered(engine, tmp_path):
     def run(*lines, concurrency=3):
         source = tmp_path / "in.jsonl"
         source.write_text("".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in lines))
-        summary = run_batch(engine, "m", Batch(str(source), tmp_path / "out.jsonl", Asking(), concurrency=concurrency))
+        summary = run_batch(
+            engine,
+            "m",
+            BatchJob(
+                str(source), tmp_path / "out.jsonl", PromptTemplate(), concurrency=concurrency, open_app=engine_app
+            ),
+        )
         return summary, [json.loads(one) for one in (tmp_path / "out.jsonl").read_text().splitlines()]
 
     return run
@@ -84,7 +91,7 @@ def test_errors_stay_with_their_lines(answered):
     messages = [one["error"]["message"] for one in lines if one["error"]]
     for message, expected in zip(
         messages,
-        ["/v1/files", "only POST", "streamed", "no object", "not valid JSON", "no body, method, url"],
+        ["/v1/files", "only POST", "streamed", "not an object", "not valid JSON", "no body, method, url"],
         strict=True,
     ):
         assert expected in message
@@ -104,8 +111,8 @@ def test_a_custom_id_is_remembered_over_an_interruption(engine, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(line(number)) + "\n" for number in (1, 2, 1)))
     second = list(Rows(str(source)))[1]
-    batch = Batch(str(source), tmp_path / "out.jsonl", Asking())
-    (done,) = _answered(engine, batch, Rows(str(source)), second.number, second.check)
+    job = BatchJob(str(source), tmp_path / "out.jsonl", PromptTemplate(), open_app=engine_app)
+    (done,) = _results(engine, job, iter(Rows(str(source))), second.number, second.check)
     assert done.failed
     assert "task-1" in done.result["error"]["message"]
 
@@ -123,7 +130,7 @@ def test_many_requests_keep_their_order(answered):
 def test_settings_would_not_be_heeded(engine, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps(line(1)) + "\n")
-    with pytest.raises(TinyslmError, match="say themselves how they are answered"):
-        run_batch(engine, "m", Batch(str(source), tmp_path / "out.jsonl", Asking(system="Be short.")))
-    as_data = Asking(template="{{ custom_id }}", settings=SamplingSettings(max_tokens=2))
-    assert run_batch(engine, "m", Batch(str(source), tmp_path / "out.jsonl", as_data)).rows == 1
+    with pytest.raises(TinyslmError, match="have settings of their own"):
+        run_batch(engine, "m", BatchJob(str(source), tmp_path / "out.jsonl", PromptTemplate(system="Be short.")))
+    as_data = PromptTemplate(template="{{ custom_id }}", sampling=SamplingSettings(max_tokens=2))
+    assert run_batch(engine, "m", BatchJob(str(source), tmp_path / "out.jsonl", as_data)).rows == 1

@@ -2,11 +2,11 @@
 
 import pytest
 
+from tinyslm.batch.prompts import MissingColumn, PromptTemplate, RequestBuilder
+from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.serving.automation.asking import Asker, Asking, NoSuchColumn
-from tinyslm.serving.automation.form import Form
-from tinyslm.serving.automation.rows import Row
 
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
 
@@ -15,8 +15,8 @@ NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required"
 def request_of(engine):
     """The request that a row becomes: `request_of({"prompt": "a"}, column="x")`."""
 
-    def make(values, number=1, **asking):
-        return Asker(engine, Asking(**asking)).request(Row(number, values))
+    def make(values, number=1, **template):
+        return RequestBuilder(engine, PromptTemplate(**template)).build(Row(number, values))[1]
 
     return make
 
@@ -24,7 +24,7 @@ def request_of(engine):
 @pytest.fixture
 def text_of(engine, request_of):
     """The text of a row's prompt, with special tokens."""
-    return lambda values, **asking: engine.tokenizer.decode(request_of(values, **asking).prompt_ids)
+    return lambda values, **template: engine.tokenizer.decode(request_of(values, **template).prompt_ids)
 
 
 def test_a_prompt_is_gone_on_from(request_of, engine):
@@ -45,7 +45,7 @@ def test_templates_are_filled_with_the_row(text_of):
 
 @pytest.mark.parametrize("template", ["{{ nothing }}", "{{ name }} {{ nothing|upper }}"])
 def test_a_column_that_is_not_there_is_told(request_of, template):
-    with pytest.raises(NoSuchColumn, match="'nothing' is undefined"):
+    with pytest.raises(MissingColumn, match="'nothing' is undefined"):
         request_of({"name": {"a": 1}}, template=template)
 
 
@@ -53,7 +53,7 @@ def test_a_column_that_is_not_there_is_told(request_of, template):
     ("template", "expected"),
     [
         ("{{ name", "not valid Jinja"),
-        ("{{ ''.__class__.__mro__ }}", "template failed|asks for what the row does not have"),
+        ("{{ ''.__class__.__mro__ }}", "template failed|uses a name that the row does not have"),
         ("{{ 1 / 0 }}", "template failed: division by zero"),
         ("{% include '/etc/passwd' %}", "template failed"),
         ("{{ range(100001) }}", r"template failed: .*\(100000\)\.(?!\.)"),
@@ -68,7 +68,7 @@ def test_a_column_is_the_prompt(text_of, request_of):
     assert text_of({"text": "Tea", "n": 1}, column="text") == "Tea"
     assert text_of({"n": 12}, column="n") == "12"
     assert text_of({"text": "a line"}) == "a line"
-    with pytest.raises(NoSuchColumn, match='has no "txet"') as told:
+    with pytest.raises(MissingColumn, match='has no "txet"') as told:
         request_of({"text": "a"}, column="txet")
     assert "text" in told.value.remedy
     with pytest.raises(TinyslmError, match='"tags" is not text'):
@@ -77,8 +77,8 @@ def test_a_column_is_the_prompt(text_of, request_of):
 
 def test_what_a_user_says_is_answered(engine, request_of):
     said = [{"role": "user", "content": "Hi"}]
-    for values, asking in [({"prompt": "Hi"}, {"chat": True}), ({"messages": said}, {})]:
-        made = request_of(values, **asking)
+    for values, template in [({"prompt": "Hi"}, {"chat": True}), ({"messages": said}, {})]:
+        made = request_of(values, **template)
         assert made.prompt_ids == engine.chat_ids(said)
         assert not made.continues
     system = [{"role": "system", "content": "Be short."}]
@@ -90,9 +90,9 @@ def test_what_a_user_says_is_answered(engine, request_of):
 
 def test_a_row_has_settings_of_its_own(request_of):
     common = SamplingSettings(max_tokens=7, temperature=0.5, seed=100)
-    plain = request_of({"prompt": "a"}, number=3, settings=common)
+    plain = request_of({"prompt": "a"}, number=3, sampling=common)
     assert plain.settings == common.model_copy(update={"seed": 102})
-    own = request_of({"prompt": "a", "max_tokens": 3, "seed": 5, "stop": "x", "top_p": None}, settings=common)
+    own = request_of({"prompt": "a", "max_tokens": 3, "seed": 5, "stop": "x", "top_p": None}, sampling=common)
     assert own.settings == common.model_copy(update={"max_tokens": 3, "seed": 5, "stop": ("x",)})
     with pytest.raises(TinyslmError, match="temperature"):
         request_of({"prompt": "a", "temperature": -1})
@@ -108,25 +108,28 @@ def test_columns_are_data_where_a_template_makes_the_prompt(request_of):
     "own", [{"schema": NUMBER}, {"schema": '{"type": "integer"}'}, {"regex": "[0-9]+"}, {"choice": ["1", "2"]}]
 )
 def test_a_row_may_say_what_its_answer_looks_like(request_of, own):
-    grammar = request_of({"prompt": "a", **own}, form=Form("choice", ["never"])).grammar
+    grammar = request_of({"prompt": "a", **own}, constraint=OutputConstraint("choice", ["never"])).grammar
     assert grammar is not None
-    assert grammar.what != request_of({"prompt": "a"}, form=Form("schema", NUMBER)).grammar.what or "schema" in own
+    assert (
+        grammar.what != request_of({"prompt": "a"}, constraint=OutputConstraint("schema", NUMBER)).grammar.what
+        or "schema" in own
+    )
 
 
 def test_equal_forms_are_compiled_once(engine):
-    asker = Asker(engine, Asking(form=Form("schema", NUMBER)))
+    builder = RequestBuilder(engine, PromptTemplate(constraint=OutputConstraint("schema", NUMBER)))
     rows = [Row(1, {"prompt": "a"}), Row(2, {"prompt": "a", "schema": dict(NUMBER)})]
-    assert asker.request(rows[0]).grammar is asker.request(rows[1]).grammar
+    assert builder.build(rows[0])[1].grammar is builder.build(rows[1])[1].grammar
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
         ({"title": "a"}, 'no "prompt", "messages" or "text"'),
-        ({"messages": "Hi"}, "no list of messages"),
+        ({"messages": "Hi"}, "not a list of messages"),
         ({"prompt": None}, '"prompt" is not text'),
-        ({"prompt": "a", "schema": "/etc/passwd"}, "schema is no JSON object"),
-        ({"prompt": "a", "schema": 5}, "schema is not a JSON schema"),
+        ({"prompt": "a", "schema": "/etc/passwd"}, "schema is not a JSON object"),
+        ({"prompt": "a", "schema": 5}, "schema is not a JSON object"),
         ({"prompt": "a", "choice": "b"}, "choice is not a list"),
         ({"prompt": "a", "regex": "a", "choice": ["b"]}, "has a regex and a choice"),
         ({"prompt": "a", "regex": "("}, "regular expression cannot be used"),
@@ -138,5 +141,5 @@ def test_rows_that_are_no_requests(request_of, values, expected):
 
 
 def test_a_template_and_a_column_exclude_each_other():
-    with pytest.raises(TinyslmError, match="Both a template and a column"):
-        Asking(template="a", column="b")
+    with pytest.raises(TinyslmError, match="exclude each other"):
+        PromptTemplate(template="a", column="b")

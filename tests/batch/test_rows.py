@@ -8,9 +8,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
+from tinyslm.batch import rows as rows_module
+from tinyslm.batch.rows import Rows
 from tinyslm.core.errors import TinyslmError
-from tinyslm.serving.automation import rows as rows_module
-from tinyslm.serving.automation.rows import Rows
 
 
 def read(path, kind=""):
@@ -115,6 +115,15 @@ def test_a_line_without_end_is_a_problem_of_its_own(tmp_path, monkeypatch):
     ]
 
 
+def test_a_row_has_a_limited_number_of_values(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows_module, "MOST_VALUES", 10)
+    (tmp_path / "in.jsonl").write_text(f'{{"a": {[0] * 20}}}\n{{"a": "{"," * 20}\\""}}\n')
+    assert [problem for _, _, problem in read(tmp_path / "in.jsonl")] == ["the line has more than 10 values", ""]
+    (tmp_path / "in.csv").write_text(",".join(f"c{number}" for number in range(20)) + "\n" + "0," * 19 + "0\n")
+    with pytest.raises(TinyslmError, match="more than 10 columns"):
+        read(tmp_path / "in.csv")
+
+
 def test_how_far_it_is(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text("0123456789\n" * 4)
@@ -125,10 +134,10 @@ def test_how_far_it_is(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("in.xyz", b"", "does not tell its format"),
-        ("in.csv", b"a,b\n\xff\xfe,2\n", "is no CSV file in UTF-8"),
-        ("in.csv", b"a,a\n1,2\n", "two columns of one name"),
-        ("in.parquet", b"PAR1 no", "is no whole Parquet file"),
+        ("in.xyz", b"", "The format of .* is unknown"),
+        ("in.csv", b"a,b\n\xff\xfe,2\n", "is not a CSV file in UTF-8"),
+        ("in.csv", b"a,a\n1,2\n", "two columns with the same name"),
+        ("in.parquet", b"PAR1 no", "is not a valid Parquet file"),
     ],
 )
 def test_what_is_no_input(tmp_path, name, content, expected):

@@ -1,12 +1,13 @@
-"""Rows from JSONL, CSV, Parquet, text files and standard input, one at a time: memory stays flat for large inputs."""
+"""Rows from JSONL, CSV, Parquet and text files and from standard input, read one at a time."""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,13 @@ from tinyslm.core.text_files import without_mark
 from tinyslm.data.csv_table import PROBLEMS, Table
 
 LONGEST_LINE = 1 << 26
-"""Bytes of a line of text or JSON; a longer one is told as that row's problem."""
+"""Bytes of a line of text or JSON; a longer one is a problem of its row."""
+
+MOST_VALUES = 1_000_000
+"""JSON values of a row, or columns of a table: each takes some hundred bytes of memory."""
 
 KINDS = ("jsonl", "csv", "parquet", "text")
-_ENDINGS = {
+_SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".csv": "csv",
@@ -35,11 +39,14 @@ _ENDINGS = {
 }
 
 
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
 @dataclass(frozen=True)
 class Row:
-    """One row of an input: its number from 1 on, its values by column, or what is wrong with it.
+    """One row of an input: its number from 1 on, and its values by column or the problem that prevents reading it.
 
-    check: a checksum of this row and all before it, so that a resumed run knows that they are what they were.
+    check: a checksum of this row and all rows before it: a resumed job compares it.
     """
 
     number: int
@@ -49,15 +56,16 @@ class Row:
 
 
 class Rows:
-    """The rows of an input; iterate over them once.
+    """The rows of an input; iterate over them once, and close the iterator.
 
-    Attributes: `kind`: one of `KINDS`; `share`: how much of the input was read, `None` where that is not known.
+    Attributes: `kind`: one of `KINDS`. `share`: how much of the input was read, `None` if unknown.
     """
 
     def __init__(self, place: str, kind: str = "") -> None:
-        """`place`: a path, or `-` for standard input. `kind`: taken from the path's ending unless it is given.
+        """place: a path, or `-` for standard input. kind: by default that of the file name's suffix.
 
-        Standard input is read as text, unless its first line is a JSON object.
+        Standard input is text unless its first line is a JSON object. Raises `TinyslmError` for an unknown kind and
+        for a file that cannot be read.
         """
         self.place = "standard input" if place == "-" else place
         self.kind = _kind(place, kind)
@@ -65,8 +73,8 @@ class Rows:
         self._path = None if place == "-" else Path(place)
         self._size = _size(self._path) if self._path else 0
 
-    def __iter__(self) -> Iterator[Row]:
-        """Every row; those that are broken carry their problem. Raises `TinyslmError` for what is no such file."""
+    def __iter__(self) -> Generator[Row]:
+        """Every row; broken ones carry their problem. Raises `TinyslmError` if the file is not of its kind."""
         reader = {"csv": self._csv, "parquet": self._parquet}.get(self.kind, self._lines)
         digest = xxhash.xxh3_64()
         with self._path.open("rb") if self._path else nullcontext(sys.stdin.buffer) as self._raw:
@@ -76,37 +84,31 @@ class Rows:
                 yield Row(number, values, problem, digest.hexdigest())
 
     def _lines(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
-        """Lines of JSON or text; empty ones do not count."""
-        done, size = 0, self._size
+        """Lines of JSON or text; empty ones are skipped."""
+        done = 0
         for line in iter(lambda: stream.readline(LONGEST_LINE), b""):
+            done += len(line)
             if len(line) == LONGEST_LINE and not line.endswith(b"\n"):
-                done += len(line) + self._skip_line(stream)
+                done += _skip_line(stream)
                 yield {}, f"the line is longer than {LONGEST_LINE} bytes"
                 continue
-            done += len(line)
-            self.share = min(1.0, done / size) if size else None
+            self.share = min(1.0, done / self._size) if self._size else None
             if not line.strip():
                 continue
             if not self.kind:
-                self.kind = "jsonl" if _object(line)[0] is not None else "text"
-            yield _read_json(line) if self.kind == "jsonl" else _read_line(line)
-
-    def _skip_line(self, stream: BinaryIO) -> int:
-        skipped = 0
-        for part in iter(lambda: stream.readline(LONGEST_LINE), b""):
-            skipped += len(part)
-            if part.endswith(b"\n"):
-                break
-        return skipped
+                self.kind = "text" if _json_row(line)[1] else "jsonl"
+            yield _json_row(line) if self.kind == "jsonl" else _text_row(line)
 
     def _csv(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
-        """Rows of a table; columns without a name are left out."""
+        """Rows of a table; columns without a name are omitted."""
         tabs = self._path is not None and self._path.suffix.lower() == ".tsv"
         try:
             table = Table(stream, self.place, tabs=tabs, limit=LONGEST_LINE)
-            named = [column for column in table.columns if column]
-            if len(set(named)) < len(named):
-                raise TinyslmError(f"{self.place} has two columns of one name.", "Give its columns different names.")
+            names = [column for column in table.columns if column]
+            if len(set(names)) < len(names):
+                raise TinyslmError(f"{self.place} has two columns with the same name.", "Rename one of them.")
+            if len(table.columns) > MOST_VALUES:
+                raise TinyslmError(f"{self.place} has more than {MOST_VALUES:,} columns.", "Split the table.")
             for row in table:
                 if self._size:
                     self.share = min(1.0, self._raw.tell() / self._size)  # a block is read ahead
@@ -114,7 +116,7 @@ class Rows:
                 values = zip(table.columns, row.cells, strict=False)
                 yield {column: cell for column, cell in values if column}, problem
         except UnicodeDecodeError as error:
-            raise TinyslmError(f"{self.place} is no CSV file in UTF-8 ({error}).", "Save it as such.") from None
+            raise TinyslmError(f"{self.place} is not a CSV file in UTF-8 ({error}).", "Save it as UTF-8.") from None
 
     def _parquet(self, stream: BinaryIO) -> Iterator[tuple[dict[str, Any], str]]:
         try:
@@ -125,35 +127,32 @@ class Rows:
         source = stream if self._size else io.BytesIO(stream.read())
         try:
             table = pyarrow.parquet.ParquetFile(source)
-            total, done = table.metadata.num_rows, 0
+            done = 0
             for batch in table.iter_batches(batch_size=256):
                 for values in batch.to_pylist():
                     done += 1
-                    self.share = done / total
+                    self.share = done / table.metadata.num_rows
                     yield values, ""
         except (pyarrow.ArrowException, OSError) as error:
-            raise TinyslmError(f"{self.place} is no whole Parquet file ({error}).", "Write it again.") from None
+            raise TinyslmError(f"{self.place} is not a valid Parquet file ({error}).", "Write it again.") from None
 
 
 def kind_of(path: Path) -> str:
-    """One of `KINDS`, as the ending of a file tells; "" where it does not."""
-    return _ENDINGS.get(path.suffix.lower(), "")
+    """One of `KINDS` by the suffix of a file name; "" for an unknown suffix."""
+    return _SUFFIXES.get(path.suffix.lower(), "")
 
 
 def _kind(place: str, given: str) -> str:
     if given and given not in KINDS:
         raise TinyslmError(f'There is no input format "{given}".', did_you_mean(given, KINDS))
-    if given or place == "-":
-        return given
-    if not (kind := kind_of(Path(place))):
-        raise TinyslmError(
-            f"{place} does not tell its format by its ending.", f"Say which it is: --format {'|'.join(KINDS)}"
-        )
+    kind = given or ("" if place == "-" else kind_of(Path(place)))
+    if not kind and place != "-":
+        raise TinyslmError(f"The format of {place} is unknown.", f"Give it: --format {'|'.join(KINDS)}")
     return kind
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file that can be read; 0 for a pipe with a name, which can be opened only once."""
+    """Bytes of a readable file; 0 for a named pipe, which can be opened only once."""
     try:
         if path.is_fifo():
             return 0
@@ -163,21 +162,28 @@ def _size(path: Path) -> int:
         raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Check the path and its permissions.") from None
 
 
-def _object(line: bytes) -> tuple[dict[str, Any] | None, str]:
-    """The JSON object on a line, or why there is none."""
+def _skip_line(stream: BinaryIO) -> int:
+    """Skip the rest of a line; returns its bytes."""
+    skipped = 0
+    for part in iter(lambda: stream.readline(LONGEST_LINE), b""):
+        skipped += len(part)
+        if part.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _json_row(line: bytes) -> tuple[dict[str, Any], str]:
+    """The JSON object on a line, or an empty one and the problem."""
+    if line.count(b",") >= MOST_VALUES and _STRING.sub(b"", line).count(b",") >= MOST_VALUES:
+        return {}, f"the line has more than {MOST_VALUES:,} values"
     try:
         value = parse_json(line)
     except JsonError as error:
-        return None, f"the line is not valid JSON: {error}"
-    return (value, "") if isinstance(value, dict) else (None, "the line is not a JSON object")
+        return {}, f"the line is not valid JSON: {error}"
+    return (value, "") if isinstance(value, dict) else ({}, "the line is not a JSON object")
 
 
-def _read_json(line: bytes) -> tuple[dict[str, Any], str]:
-    values, problem = _object(line)
-    return values or {}, problem
-
-
-def _read_line(line: bytes) -> tuple[dict[str, Any], str]:
+def _text_row(line: bytes) -> tuple[dict[str, Any], str]:
     try:
         return {"text": line.decode("utf-8").rstrip("\r\n")}, ""
     except UnicodeDecodeError:

@@ -1,0 +1,1 @@
+"""Rows and folders in, results out."""

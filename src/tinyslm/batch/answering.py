@@ -1,0 +1,202 @@
+"""Answer rows: many requests at a time, results in the order of the rows."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tinyslm.batch.prompts import MissingColumn, PromptTemplate, RequestBuilder
+from tinyslm.batch.rows import Row
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.generation import join_pieces
+from tinyslm.inference.output_constraint import OutputConstraint, is_complete
+from tinyslm.inference.request import Completion, Piece, Request
+
+if TYPE_CHECKING:
+    from tinyslm.inference.engine import Engine
+
+READ_AHEAD = 4
+"""Rows may be answered ahead of a slow one, up to this many times the number of concurrent requests."""
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """A row, the result to be written, whether that is an error, and the tokens of the prompt and of the answer."""
+
+    row: Row
+    result: Result
+    failed: bool
+    prompt_tokens: int = 0
+    tokens: int = 0
+
+
+def in_order(
+    items: Iterable[Item], submit: Callable[[Item], Future[Value]], concurrency: int
+) -> Iterator[tuple[Item, Future[Value]]]:
+    """The items with their completed futures, in order, with at most `concurrency` of them running.
+
+    An item whose future fails is submitted once more, since the failure of another request may have been the cause.
+    If the caller stops early, the remaining futures are cancelled.
+    """
+    assert concurrency > 0
+    source = iter(items)
+    window: deque[tuple[Item, Future[Value], bool]] = deque()
+    finished: SimpleQueue[Future[Value]] = SimpleQueue()
+    running = 0
+
+    def start(item: Item) -> Future[Value]:
+        future = submit(item)
+        future.add_done_callback(finished.put)
+        return future
+
+    try:
+        while True:
+            while running < concurrency and len(window) < READ_AHEAD * concurrency:
+                if (item := next(source, None)) is None:
+                    break
+                window.append((item, start(item), False))
+                running += 1
+            if not window:
+                return
+            item, future, retried = window[0]
+            if future.done() and future.exception() is not None and not retried:
+                window[0] = item, start(item), True
+                running += 1
+            elif future.done():
+                window.popleft()
+                yield item, future
+            if not future.done() or not finished.empty():
+                finished.get()
+                running -= 1
+    finally:
+        for _, future, _ in window:
+            future.cancel()
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A row with its request, or the problem that prevents one."""
+
+    row: Row
+    constraint: OutputConstraint | None
+    request: Request | None = None
+    problem: str = ""
+
+
+def answer_rows(
+    engine: Engine,
+    template: PromptTemplate,
+    rows: Iterable[Row],
+    keep: tuple[str, ...],
+    concurrency: int,
+    *,
+    strict: bool = True,
+) -> Iterator[RowResult]:
+    """The results of `rows`, in order, with at most `concurrency` requests in a started engine.
+
+    keep: input columns that are repeated in the results; `*`: all. strict: raise `TinyslmError` if the first row lacks
+    a column that the template needs; otherwise, and for every other problem of a row, its result has an `error`.
+    """
+    builder = RequestBuilder(engine, template)
+
+    def prepare(row: Row) -> _Prepared:
+        if row.problem:
+            return _Prepared(row, template.constraint, problem=row.problem)
+        try:
+            return _Prepared(row, *builder.build(row))
+        except TinyslmError as error:
+            if strict and row.number == 1 and isinstance(error, MissingColumn):
+                raise
+            return _Prepared(row, template.constraint, problem=error.problem)
+
+    for prepared, future in in_order(map(prepare, rows), partial(_generate, engine), concurrency):
+        row = prepared.row
+        inputs = {"input": _columns(row.values, keep)} if keep else {}
+        result = {"row": row.number, **inputs, **_result(prepared, future)}
+        yield RowResult(row, result, result["error"] is not None, result["prompt_tokens"], result["tokens"])
+
+
+def _generate(engine: Engine, prepared: _Prepared) -> Future[Completion]:
+    """Submit the request; a failure becomes the future's exception."""
+    future: Future[Completion] = Future()
+    pieces: list[Piece] = []
+
+    def collect(piece: Piece | Exception) -> None:
+        with suppress(InvalidStateError):  # the caller has cancelled it
+            if isinstance(piece, Exception):
+                future.set_exception(piece)
+                return
+            pieces.append(piece)
+            if piece.finish:
+                future.set_result(join_pieces(pieces)[0])
+
+    try:
+        if prepared.request is None:
+            raise TinyslmError(prepared.problem, "")
+        generation = engine.submit(prepared.request, collect)
+    except TinyslmError as error:
+        future.set_exception(error)
+    else:
+        future.add_done_callback(lambda done: generation.cancel() if done.cancelled() else None)
+    return future
+
+
+def _result(prepared: _Prepared, future: Future[Completion]) -> Result:
+    if (error := future.exception()) is None:
+        assert prepared.request is not None
+        return result_of(prepared.request, future.result(), prepared.constraint)
+    problem = error.problem if isinstance(error, TinyslmError) else f"{type(error).__name__}: {error}"
+    value = {"value": None} if prepared.constraint and prepared.constraint.kind == "schema" else {}
+    return {"text": None, **value, "finish": None, "prompt_tokens": 0, "tokens": 0, "error": problem}
+
+
+def result_of(request: Request, completion: Completion, constraint: OutputConstraint | None) -> Result:
+    """`text`, `value` (with a schema: the parsed text), `finish`, token counts and `error` (`None` without one).
+
+    A text that does not satisfy the constraint, because it was cut off or repeats items, is an error.
+    """
+    error, value = None, {}
+    complete = constraint is None or is_complete(request, completion)
+    if completion.finish == "invalid":
+        error = "the answer repeats items, which the schema forbids (uniqueItems)"
+    elif not complete:
+        error = f"the answer was cut off after {completion.tokens} tokens, before it satisfied the constraint"
+    if constraint is not None and constraint.kind == "schema":
+        value = {"value": json.loads(completion.text) if complete else None}
+    return {
+        "text": completion.text,
+        **value,
+        "finish": completion.finish,
+        "prompt_tokens": len(request.prompt_ids),
+        "tokens": completion.tokens,
+        "error": error,
+    }
+
+
+def _columns(values: Mapping[str, Any], names: tuple[str, ...]) -> Result:
+    """The named columns of a row; `*`: all."""
+    chosen = values if "*" in names else {name: values.get(name) for name in names}
+    return {str(name): _json_value(value) for name, value in chosen.items()}
+
+
+def _json_value(value: Any) -> Any:
+    """A value as JSON has it: NaN and infinities become null, unknown types such as dates become text."""
+    if isinstance(value, Mapping):
+        return {str(name): _json_value(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_value(part) for part in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
