@@ -126,6 +126,7 @@ def test_the_line_in_which_excel_names_the_delimiter(read, sep):
         ('id,text\n1,"one\r\n\r\n""two"", three\r\n"\r\n2,"x"\r\n', ['one\n\n"two", three\n', "x"]),
         ('id,text\n1,"so "he" said"\n2,"so" he said\n', ['so "he" said', '"so" he said']),
         ('id,text\n1,"a "b, c" d"\n', ['a "b, c" d']),
+        ('id,text\n1,"a" and "b"\n', ['"a" and "b"']),
         ("id|text\n1|one, two; three\n", ["one, two; three"]),
         ("text;price\nleft, right; and,5\nup;6\n", ["left, right", "up"]),
     ],

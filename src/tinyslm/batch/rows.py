@@ -24,7 +24,7 @@ LONGEST_LINE = 1 << 26
 """Bytes of a line of text or JSON; a longer one is a problem of its row."""
 
 MOST_VALUES = 1_000_000
-"""JSON values of a row, or columns of a table: each takes some hundred bytes of memory."""
+"""JSON values of a row: each takes up to a hundred bytes of memory."""
 
 KINDS = ("jsonl", "csv", "parquet", "text")
 _SUFFIXES = {
@@ -107,8 +107,6 @@ class Rows:
             names = [column for column in table.columns if column]
             if len(set(names)) < len(names):
                 raise TinyslmError(f"{self.place} has two columns with the same name.", "Rename one of them.")
-            if len(table.columns) > MOST_VALUES:
-                raise TinyslmError(f"{self.place} has more than {MOST_VALUES:,} columns.", "Split the table.")
             for row in table:
                 if self._size:
                     self.share = min(1.0, self._raw.tell() / self._size)  # a block is read ahead

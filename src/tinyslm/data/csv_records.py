@@ -23,6 +23,10 @@ MOST_CELLS = 1 << 17
 MOST_AGAIN = 64  # most times that lines are read again, on average; in a sound file, hardly any line is
 
 
+_TWO_QUOTATIONS = re.compile(r'[^"]*[^"\s]"\s.*\s"[^"\s][^"]*')
+"""Matches what is between the first and the last quote of `"a" and "b"`: these quotes are part of the cell."""
+
+
 class Line(NamedTuple):
     """A physical line: its number from 1 on, its text, how it ends, and whether it was too long to be kept."""
 
@@ -131,6 +135,8 @@ class Dialect:
                 text = taken[-1].text
             else:
                 found = self._careless.match(text, place) if careless and opening else None
+                if found and self.delimiter not in found[1] and _TWO_QUOTATIONS.fullmatch(found[1]):
+                    found = opening = None
                 # If this cell has no such end, no later one has.
                 careless = careless and not (opening and not found)
                 cell, place = (found[1], found.end()) if found else self._unquoted(text, place)
