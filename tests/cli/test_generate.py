@@ -86,11 +86,11 @@ def test_answering_instead_of_going_on(tinyslm, finished: Path) -> None:
     ("arguments", "expected"),
     [
         (["--schema", "none.json"], "Could not read none.json"),
-        (["--schema", '{"type": '], "The schema given is not valid JSON"),
-        (["--schema", "s.json", "--regex", "a"], "was to follow a schema and a regex"),
+        (["--schema", '{"type": '], "The schema is not valid JSON"),
+        (["--schema", "s.json", "--regex", "a"], "--schema and --regex exclude each other"),
         (["--schema", '{"type": "integer", "minimum": 5, "maximum": 1}'], "cannot be satisfied"),
         *(
-            ([option, ""], f"The {option} given is empty")
+            ([option, ""], f"The value of {option} is empty")
             for option in ("--schema", "--regex", "--choice", "--grammar")
         ),
         (["--regex", "("], "The regular expression cannot be used"),
