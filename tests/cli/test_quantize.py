@@ -48,7 +48,7 @@ def test_the_report_as_json(tinyslm, finished: Path) -> None:
     report = json.loads(ended.out)
     assert report["scheme"] == "int8"
     assert report == json.loads(Path("small/quantization.json").read_text())
-    assert 8 < report["rows"][-1]["bits_per_weight"] < 10
+    assert 8 < report["rows"][-1]["bits_per_weight"] < 12
 
 
 def test_mistakes(tinyslm, finished: Path) -> None:

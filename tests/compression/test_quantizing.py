@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from tinyslm.compression.config import QuantizeConfig
 from tinyslm.compression.judging import divergence
-from tinyslm.compression.quantizing import _judged_tokens, quantize
+from tinyslm.compression.quantizing import _judged_tokens, quantize, untied
 from tinyslm.compression.report import dense
 from tinyslm.compression.rounding import best_scales, plain_scales, round_to_nearest
 from tinyslm.compression.schemes import plan
@@ -22,7 +22,7 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer, read_card, save_model, state_tensors
-from tinyslm.model.packed import is_packed
+from tinyslm.model.packed import PackedLinear, is_packed
 
 
 def config(**fields: object) -> QuantizeConfig:
@@ -55,18 +55,21 @@ def test_the_report_goes_from_the_original_to_what_was_written(made):
     assert written["rows"][-1]["judgement"]["kl"] == last.judgement.kl
 
 
-def test_bits_per_weight_count_every_tensor_in_the_file(made):
+def test_bits_per_weight_count_every_tensor_in_the_file(original: Path, made):
     out, report = made
     with safe_open(out / "model.safetensors", "pt") as file:
         size = sum(file.get_tensor(name).nbytes for name in file.keys())  # noqa: SIM118
     row = report.rows[-1]
     assert row.bytes == size
-    assert row.bits_per_weight == pytest.approx(8 * size / load_model(out).config.parameters)
+    assert row.bits_per_weight == pytest.approx(8 * size / load_model(original).config.parameters)
     model = load_model(out, dense=True)
-    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2)
+    table = model.model.embed_tokens.weight.numel()
+    matrices = sum(p.numel() for p in model.parameters() if p.ndim == 2) - table
     vectors = sum(p.numel() for p in model.parameters() if p.ndim == 1)
+    shapes = 16 * (1 + 7 * model.config.depth)
     widest = 4 if report.finetuning.steps else 2  # bytes of a norm's value: bf16 where that is exact
-    assert matrices * 4.5 / 8 + 2 * vectors <= size <= matrices * 4.5 / 8 + widest * vectors
+    least = matrices * 4.5 / 8 + 2 * table + shapes
+    assert least + 2 * vectors <= size <= least + widest * vectors
 
 
 def test_plain_rounding_needs_no_text(original: Path, tmp_path: Path):
@@ -91,6 +94,7 @@ def test_without_text_the_inputs_that_the_model_makes_itself_count(original: Pat
     quantize(tmp_path / "source", tmp_path / "out", config())
     windows = torch.randint(320, (16, 33), generator=torch.Generator().manual_seed(5))
     lost = divergence(model, load_model(tmp_path / "out", dense=True), windows)
+    model = untied(model)
     tensors = state_tensors(model)
     for scales in (plain_scales, best_scales):
         rounded = {
@@ -108,7 +112,10 @@ def test_larger_models_are_judged_by_fewer_tokens(parameters: int, tokens: int):
 
 def test_what_is_written_is_loaded_packed_and_generates(made):
     out, _ = made
-    assert is_packed(load_model(out))
+    model = load_model(out)
+    assert is_packed(model)
+    assert not model.config.tied, "the table is not quantized, the output projection is"
+    assert isinstance(model.lm_head, PackedLinear)
     assert load_tokenizer(out).vocab_size == 320
     completion = Engine.load(out).complete("the old", SamplingSettings(max_tokens=5, seed=1))[0]
     assert completion.tokens >= 1

@@ -1,10 +1,12 @@
 """Which matrix gets which layout, and what is said where that is not what was asked for."""
 
+import pytest
 import torch
 
 from tinyslm.compression.schemes import fitting, plan
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
+from tinyslm.model.packed import Layout
 
 
 def decoder(**fields: object) -> Decoder:
@@ -19,29 +21,35 @@ def test_the_largest_group_that_fits():
     assert fitting(256, 8, 128).bits == 8
 
 
-def test_every_matrix_has_a_layout_and_a_tied_table_one():
-    model = decoder(dim=64, heads=2, ffn_dim=128, tied=True)
+@pytest.mark.parametrize("tied", [True, False])
+def test_every_linear_layer_has_a_layout_and_no_table(tied):
+    model = decoder(dim=64, heads=2, ffn_dim=128, tied=tied)
     found = plan(model, "int4", 32)
     matrices = {name for name, tensor in model.state_dict().items() if tensor.ndim == 2}
-    assert set(found.layouts) == matrices - {"lm_head.weight"}
-    assert {layout.bits for layout in found.layouts.values()} == {4}
+    assert set(found.layouts) == matrices - {"model.embed_tokens.weight"} - ({"lm_head.weight"} if tied else set())
+    assert set(found.layouts.values()) == {Layout(4, 32)}
     assert found.notes == []
 
 
 def test_what_does_not_fit_is_said_once_for_all_blocks():
     found = plan(decoder(dim=64, heads=2, ffn_dim=72), "int4", 64)
     assert found.layouts["model.layers.1.mlp.down_proj.weight"].bits == 8
-    assert found.notes == ["model.layers.*.mlp.down_proj has 8 bits: its width of 72 is no multiple of 64."]
+    assert found.notes == ["model.layers.*.mlp.down_proj has 8 bits: its width of 72 is not a multiple of 64."]
 
 
-def test_mixed_gives_tables_and_values_eight_bits():
+def test_mixed_gives_the_output_projection_and_values_eight_bits():
     found = plan(decoder(dim=64, heads=2, tied=False), "int4-mixed", 32).layouts
-    assert found["model.embed_tokens.weight"].bits == found["lm_head.weight"].bits == 8
+    assert found["lm_head.weight"].bits == 8
     assert found["model.layers.1.self_attn.v_proj.weight"].bits == 8
     assert found["model.layers.0.self_attn.q_proj.weight"].bits == 4
 
 
-def test_learned_positions_have_eight_bits():
-    found = plan(decoder(family="gpt2", dim=64, heads=2), "int4", 32)
-    assert found.layouts["model.embed_positions.weight"].bits == 8
-    assert found.notes == ["model.embed_positions has 8 bits: learned positions always have."]
+def test_matrices_that_are_stored_as_one_have_the_same_bits():
+    found = plan(decoder(family="phi3", dim=64, heads=2), "int4-mixed", 32).layouts
+    assert {found[f"model.layers.1.self_attn.{part}_proj.weight"].bits for part in "qkv"} == {8}
+    assert found["model.layers.1.mlp.up_proj.weight"].bits == 4
+
+
+def test_a_family_that_transformers_does_not_read_quantized_is_named():
+    [note] = plan(decoder(family="gpt2", dim=64, heads=2), "int4", 32).notes
+    assert "transformers does not read" in note

@@ -110,10 +110,10 @@ def _show_model(folder: Path) -> None:
 def _scheme(folder: Path) -> str:
     """How the weights in a folder are quantized; "" where they are not."""
     from tinyslm.core.json_files import read_json
-    from tinyslm.model.packed import read_packing
+    from tinyslm.model.compressed_tensors import METHOD, is_quantized
 
-    packing = read_packing(read_json(folder / "config.json"), str(folder / "config.json"))
-    return packing.scheme if packing else ""
+    quantized = is_quantized(read_json(folder / "config.json"), str(folder / "config.json"))
+    return str(_quantization_report(folder).get("scheme", METHOD)) if quantized else ""
 
 
 def _show_scores(folder: Path, *, quantized: bool) -> None:

@@ -26,9 +26,7 @@ def calibrate(
 ) -> dict[str, PackedTensor]:
     """The model's matrices rounded by GPTQ, in the layouts of `nearest`, on windows of text.
 
-    Token table and positions are only looked up, so they stay as in `nearest`; but where the table is the output
-    projection too, both uses count: its rows as such as much as what is multiplied with them. progress: told the bytes
-    of the weights that are done.
+    progress: receives the bytes of the weights that are done.
     """
     with _bf16_products():
         return _calibrated(original, nearest, windows_nt, progress)
@@ -38,9 +36,6 @@ def _calibrated(
     original: Decoder, nearest: Mapping[str, PackedTensor], windows_nt: Tensor, progress: Progress
 ) -> dict[str, PackedTensor]:
     model = copy.deepcopy(original)
-    for module in (model.model.embed_tokens, model.model.embed_positions):
-        if module is not None:
-            module.weight.copy_(nearest[_name(model, module)].dense())
     rounded = dict(nearest)
     done, total = 0, sum(parameter.nbytes for parameter in model.parameters())
     calibration = Calibration(model, windows_nt)
@@ -53,12 +48,8 @@ def _calibrated(
             linear.weight.copy_(rounded[name].dense())
             done += linear.weight.nbytes
             progress("calibrate", done, total)
-    name = "model.embed_tokens.weight" if model.config.tied else "lm_head.weight"
-    moments_dd = calibration.head_moments()
-    moments_dd /= moments_dd.diagonal().mean().clamp_min(1e-12)
-    if model.config.tied:
-        moments_dd += torch.eye(len(moments_dd))
-    rounded[name] = gptq(original.lm_head.weight, moments_dd, nearest[name].layout)
+    name = "lm_head.weight"
+    rounded[name] = gptq(original.lm_head.weight, calibration.head_moments(), nearest[name].layout)
     progress("calibrate", total, total)
     return rounded
 

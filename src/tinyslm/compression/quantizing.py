@@ -16,7 +16,7 @@ from tinyslm.compression.report import Report, compare_states, dense
 from tinyslm.compression.rounding import Scales, best_scales, plain_scales, round_to_nearest
 from tinyslm.compression.schemes import SCHEMES, Plan, plan
 from tinyslm.compression.text import LEAST_WINDOWS, open_texts, refuse_short
-from tinyslm.compression.writing import REPORT, State, write_packed
+from tinyslm.compression.writing import REPORT, State, write_quantized
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, write_json
 from tinyslm.core.json_files import read_json
@@ -27,9 +27,10 @@ from tinyslm.data.shards import TokenSplit
 from tinyslm.hardware.device import pick_dtype
 from tinyslm.inspection.importance import Importance, column_importance
 from tinyslm.inspection.own_text import own_text
+from tinyslm.model.compressed_tensors import is_quantized
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config, state_tensors
-from tinyslm.model.packed import PackedTensor, read_packing
+from tinyslm.model.folder import find_model, load_model, load_tokenizer, model_of, read_model_config, state_tensors
+from tinyslm.model.packed import PackedTensor
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.validation import even_windows
 
@@ -66,7 +67,7 @@ def quantize(
 
 
 def _quantized(source: Path, out: Path, config: QuantizeConfig, notify: Notify, progress: Progress) -> Report:
-    original, tokenizer = load_model(source), load_tokenizer(source)
+    original, tokenizer = untied(load_model(source)), load_tokenizer(source)
     todo = plan(original, config.scheme, config.group_size)
     for note in todo.notes:
         notify(note)
@@ -80,7 +81,7 @@ def _quantized(source: Path, out: Path, config: QuantizeConfig, notify: Notify, 
             repaired = _repaired(original, _last(states), texts.training, config, notify, progress)
             states["fine-tuned"], finetuning = repaired.state, repaired.finetuning
         with atomic_folder(out) as folder:
-            write_packed(source, folder, config.scheme, _last(states))
+            write_quantized(source, folder, original.config, _last(states))
             progress("judge", 0, 0)
             tokens = config.judge_tokens or _judged_tokens(original.config.parameters)
             rows, seen = compare_states(source, folder, states, texts.heldout, tokens)
@@ -93,7 +94,7 @@ def _refuse(source: Path, config: QuantizeConfig) -> None:
     """Raise `TinyslmError` for what can be known to fail before anything is computed."""
     SCHEMES[config.scheme]
     read_model_config(source)
-    if read_packing(read_json(source / "config.json"), str(source / "config.json")) is not None:
+    if is_quantized(read_json(source / "config.json"), str(source / "config.json")):
         raise TinyslmError(f"The model in {source} is quantized already.", "Give the model that it was made from.")
     text = config.data or config.calibrate
     if config.method == "gptq" and not text:
@@ -105,6 +106,14 @@ def _refuse(source: Path, config: QuantizeConfig) -> None:
         raise TinyslmError(
             "No text to fine-tune on was given.", "Give text like the model's training text: --data TEXT."
         )
+
+
+def untied(model: Decoder) -> Decoder:
+    """The model with an output projection of its own, which is quantized while the token table is not."""
+    if not model.config.tied:
+        return model
+    tensors = {**model.state_dict(), "lm_head.weight": model.lm_head.weight.detach().clone()}
+    return model_of(model.config.model_copy(update={"tied": False}), tensors, dtype=model.dtype)
 
 
 @torch.no_grad()

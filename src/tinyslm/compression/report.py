@@ -1,11 +1,11 @@
 """What quantizing changed: size, speed, and how held-out text is predicted, before and after each step."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from tinyslm.compression.finetune import Finetuning
 from tinyslm.compression.judging import Judgement, judge
@@ -13,7 +13,8 @@ from tinyslm.compression.speed import Speed, measure
 from tinyslm.compression.writing import State, stored_bytes
 from tinyslm.data.shards import TokenSplit
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, load_tokenizer
+from tinyslm.model.folder import load_model, load_tokenizer, model_of
+from tinyslm.model.packed import PackedTensor
 from tinyslm.model.weights import read_tensors
 
 
@@ -79,10 +80,8 @@ def compare_states(
     return rows, seen
 
 
-@torch.no_grad()
 def dense(original: Decoder, state: State) -> Decoder:
     """The original with the weights of a state, unpacked."""
-    model = copy.deepcopy(original)
-    for name, parameter in model.named_parameters():
-        parameter.copy_(state.packed[name].dense() if name in state.packed else state.others[name])
-    return model
+    tensors: dict[str, Tensor | PackedTensor] = {**state.others, **state.packed}
+    config = original.config.model_copy(update={"tied": "lm_head.weight" not in tensors})
+    return model_of(config, tensors, dtype=torch.float32, dense=True)

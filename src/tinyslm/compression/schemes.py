@@ -8,7 +8,9 @@ from torch import nn
 
 from tinyslm.core.registry import Registry
 from tinyslm.model.decoder import Decoder
+from tinyslm.model.families import FAMILIES
 from tinyslm.model.packed import GROUPS, Layout
+from tinyslm.model.renaming import expanded
 
 
 @dataclass(frozen=True)
@@ -24,52 +26,59 @@ SCHEMES.add("int8", Scheme(8, 8))
 SCHEMES.add("int4", Scheme(4, 4))
 SCHEMES.add("int4-mixed", Scheme(4, 8))
 
-SENSITIVE = ("embed_tokens", "lm_head", "v_proj")
+SENSITIVE = ("lm_head", "v_proj")
 """Rounded alone to 4 bits, these do most harm for their size (SmolLM2-135M: values 0.069 nats of KL with 2.5 % of the
-weights, the table 0.11 with 21 %; queries 0.014 with 7 %)."""
+weights; queries 0.014 with 7 %)."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The layout of every matrix by its weight's name, and what was not done as asked, in sentences."""
+    """The layout of every matrix by its weight's name, and what could not be done as asked, in sentences."""
 
     layouts: dict[str, Layout]
     notes: Sequence[str] = field(default=())
 
 
 def plan(model: Decoder, scheme: str, group_size: int) -> Plan:
-    """Which matrix gets which layout.
+    """Which matrix gets which layout: all linear layers, except an output projection that is the token table.
 
-    In 4 bits, a matrix whose width is no multiple of `group_size` gets the largest smaller group that fits, else 8
-    bits. Learned positions get 8 bits: they are few. Norms and biases stay as they are.
+    In 4 bits, a matrix whose width is not a multiple of `group_size` gets the largest smaller group that fits, or else
+    8 bits. Matrices that the family's folders store as one all get the bits of the most sensitive. Tables, norms and
+    biases are not quantized.
     """
     wanted = SCHEMES[scheme]
-    layouts: dict[str, Layout] = {}
-    odd: dict[str, int] = {}
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear | nn.Embedding) or (name == "lm_head" and model.config.tied):
-            continue
-        bits = wanted.sensitive_bits if name.endswith(SENSITIVE) else wanted.bits
-        layout = (
-            Layout(bits=8) if name.endswith("embed_positions") else fitting(module.weight.shape[1], bits, group_size)
-        )
-        layouts[f"{name}.weight"] = layout
-        if bits == 4 and layout.group_size != group_size:
-            odd[re.sub(r"\.\d+\.", ".*.", name)] = module.weight.shape[1]
-    return Plan(layouts, [_note(name, width, fitting(width, 4, group_size), group_size) for name, width in odd.items()])
+    widths = {
+        f"{name}.weight": module.in_features
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not (name == "lm_head" and model.config.tied)
+    }
+    bits = {name: _bits(name, wanted) for name in widths}
+    rules = list(expanded(FAMILIES[model.config.family].rules, model.config.depth))
+    for rule in rules:
+        fused = [name for name in rule.inside if name in bits]
+        bits |= dict.fromkeys(fused, max((bits[name] for name in fused), default=0))
+    layouts = {name: fitting(width, bits[name], group_size) for name, width in widths.items()}
+    unfit = {
+        re.sub(r"\.\d+\.", ".*.", name.removesuffix(".weight")): widths[name]
+        for name, layout in layouts.items()
+        if bits[name] == 4 and layout.group_size != group_size
+    }
+    notes = [_note(name, width, fitting(width, 4, group_size), group_size) for name, width in unfit.items()]
+    if any(rule.transposed for rule in rules):
+        notes.append("transformers does not read quantized layers of this family, which it stores transposed.")
+    return Plan(layouts, notes)
 
 
 def fitting(width: int, bits: int, group_size: int) -> Layout:
     """The layout for rows of this width that is nearest to what is asked for."""
-    if bits == 4:
-        for size in GROUPS:
-            if size <= group_size and width % size == 0:
-                return Layout.model_validate({"bits": 4, "group_size": size})
-    return Layout(bits=8)
+    sizes = [size for size in GROUPS if size <= group_size and width % size == 0]
+    return Layout(4, sizes[0]) if bits == 4 and sizes else Layout(8)
+
+
+def _bits(name: str, scheme: Scheme) -> int:
+    return scheme.sensitive_bits if name.removesuffix(".weight").endswith(SENSITIVE) else scheme.bits
 
 
 def _note(name: str, width: int, layout: Layout, group_size: int) -> str:
-    if name.endswith("embed_positions"):
-        return f"{name} has 8 bits: learned positions always have."
     got = f"groups of {layout.group_size}" if layout.bits == 4 else "8 bits"
-    return f"{name} has {got}: its width of {width} is no multiple of {group_size}."
+    return f"{name} has {got}: its width of {width} is not a multiple of {group_size}."

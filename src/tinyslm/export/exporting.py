@@ -21,8 +21,8 @@ from tinyslm.core.locks import Lock
 from tinyslm.export.checks import Findings, Reference, judge, measure, reach, try_template
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.formats import RUNTIMES, Target, refuse_missing, targets
+from tinyslm.model.compressed_tensors import is_quantized
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
-from tinyslm.model.packed import read_packing
 
 FAILED = ".failed"
 REPORT = "exports.json"
@@ -109,7 +109,7 @@ def _exported(
                 f'{source} cannot be exported to "{target.format.name}": {why_not}.', "Leave this format out of --to."
             )
     try_template(original)
-    notes = (ROUNDED,) if read_packing(read_json(source / "config.json"), str(source)) else ()
+    notes = (ROUNDED,) if is_quantized(read_json(source / "config.json"), str(source)) else ()
     references: dict[int, Reference] = {}
     made = []
     for target in wanted:

@@ -4,23 +4,25 @@ A folder holds `config.json`, `model.safetensors`, `generation_config.json` and,
 Folders written here also hold `tinyslm.json`: the checksum of the weights, and what is known of their training.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, checksum_file, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.hardware.device import has_fast_bf16
+from tinyslm.model.compressed_tensors import from_stored, is_quantized
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES, family_of
 from tinyslm.model.family import Family
-from tinyslm.model.packed import PackedTensor, install, is_packed, packed_tensors, read_packing
+from tinyslm.model.packed import PackedTensor, install, is_packed
 from tinyslm.model.renaming import Rule, expanded, joined, parted
 from tinyslm.model.weights import WEIGHTS, has_weights, named_tensors, read_tensors, weight_files, write_tensors
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -68,32 +70,39 @@ def load_model(
     and when the configuration asks for something that is not implemented.
     """
     folder = Path(folder)
-    config, packing = read_model_config(folder), read_packing(_read_config_file(folder), str(folder / "config.json"))
+    config = read_model_config(folder)
     _check_size(folder, config)
-    model = Decoder(config, drawn=False)
-    expected = state_tensors(model)
     recorded = read_card(folder).get("xxh3", {})
-    tensors: Mapping[str, Tensor | PackedTensor]
-    if packing is None:
-        found = to_inside(FAMILIES[config.family], model, read_tensors(folder, recorded, dtype))
-        if config.tied and "lm_head.weight" in found:
-            found.setdefault("model.embed_tokens.weight", found.pop("lm_head.weight"))  # the same, or the only one
-        tensors = found
+    stored: Iterable[tuple[str, Tensor | PackedTensor]]
+    if is_quantized(_read_config_file(folder), str(folder / "config.json")):
+        stored = from_stored(dict(read_tensors(folder, recorded)), folder).items()
     else:
-        tensors = packed_tensors(dict(read_tensors(folder, recorded)), packing, folder)
-    _check_tensors(folder, tensors, expected)
+        stored = read_tensors(folder, recorded, dtype)
+    empty = Decoder(config, drawn=False)
+    tensors = to_inside(FAMILIES[config.family], empty, stored)
+    if config.tied and "lm_head.weight" in tensors:
+        tensors.setdefault("model.embed_tokens.weight", tensors.pop("lm_head.weight"))  # the same, or the only one
+    _check_tensors(folder, tensors, state_tensors(empty))
+    return model_of(config, tensors, dtype=dtype, dense=dense).to(device)
+
+
+def model_of(
+    config: ModelConfig, tensors: Mapping[str, Tensor | PackedTensor], *, dtype: torch.dtype, dense: bool = False
+) -> Decoder:
+    """The model with these weights by name, in evaluation mode; packed ones stay packed unless `dense`."""
+    model = Decoder(config, drawn=False)
     ordinary = install(model, tensors, dtype=dtype, dense=dense)
-    model.load_state_dict({name: tensor.to(dtype) for name, tensor in ordinary.items()}, strict=False, assign=True)
-    if config.tied and isinstance(model.lm_head, nn.Linear):
+    model.load_state_dict(ordinary, strict=False, assign=True)
+    if config.tied:
         model.lm_head.weight = model.model.embed_tokens.weight
-    return model.to(device).eval()
+    return model.eval()
 
 
 def usual_dtype(folder: Path, device: torch.device) -> torch.dtype:
     """What a model folder is computed in unless somebody says otherwise: bf16 where its weights are stored in bf16 and
     `device` is fast at it, else fp32; so no weight is ever rounded."""
     fields = _read_config_file(folder)
-    narrow = fields.get("dtype", fields.get("torch_dtype")) == "bfloat16" and read_packing(fields, str(folder)) is None
+    narrow = fields.get("dtype", fields.get("torch_dtype")) == "bfloat16" and not is_quantized(fields, str(folder))
     return torch.bfloat16 if narrow and has_fast_bf16(device) else torch.float32
 
 
@@ -177,32 +186,52 @@ def state_tensors(model: Decoder) -> dict[str, Tensor]:
     return tensors
 
 
-def to_outside(family: Family, config: ModelConfig, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+Matrix = TypeVar("Matrix", bound=Tensor | PackedTensor)
+
+
+def to_outside(family: Family, config: ModelConfig, tensors: Mapping[str, Matrix]) -> dict[str, Matrix]:
     """A `Decoder`'s tensors under a family's names."""
     rest = dict(tensors)
-    renamed: dict[str, Tensor] = {}
+    renamed: dict[str, Matrix] = {}
     for rule in expanded(family.rules, config.depth):
         if all(name in rest for name in rule.inside):
-            renamed[rule.outside] = joined(rule, [rest.pop(name) for name in rule.inside], config.heads)
+            renamed[rule.outside] = _joined(rule, [rest.pop(name) for name in rule.inside], config.heads)
     return {**rest, **renamed}
 
 
-def to_inside(family: Family, model: Decoder, tensors: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+def to_inside(family: Family, model: Decoder, tensors: Iterable[tuple[str, Matrix]]) -> dict[str, Matrix]:
     """A folder's tensors under a `Decoder`'s names, fused ones taken apart."""
     config = model.config
     rows = {name: tensor.shape[0] for name, tensor in model.state_dict().items()}
     rules: dict[str, Rule] = {}
     for rule in expanded(family.rules, config.depth):
         rules |= {rule.outside: rule, rule.outside.removeprefix(family.prefix): rule}
-    inside: dict[str, Tensor] = {}
+    inside: dict[str, Matrix] = {}
     for name, tensor in tensors:
         known = rules.get(name)
         if known is not None and all(part in rows for part in known.inside):
-            parts = parted(known, tensor, [rows[part] for part in known.inside], config.heads)
+            parts = _parted(known, tensor, [rows[part] for part in known.inside], config.heads)
             inside |= dict(zip(known.inside, parts, strict=True))
         elif name in rows or not name.endswith(tuple(family.ignored)):
             inside[name] = tensor
     return inside
+
+
+def _joined(rule: Rule, parts: Sequence[Any], heads: int) -> Any:
+    """`joined`, of packed matrices too: their codes and scales, which are never transposed, as rows."""
+    if not isinstance(parts[0], PackedTensor):
+        return joined(rule, parts, heads)
+    rule = replace(rule, transposed=False)
+    return PackedTensor(*(joined(rule, [getattr(part, kind) for part in parts], heads) for kind in ("codes", "scale")))
+
+
+def _parted(rule: Rule, tensor: Any, rows: Sequence[int], heads: int) -> list[Any]:
+    """`parted`, of packed matrices too."""
+    if not isinstance(tensor, PackedTensor):
+        return list(parted(rule, tensor, rows, heads))
+    rule = replace(rule, transposed=False)
+    codes, scales = (parted(rule, part, rows, heads) for part in (tensor.codes, tensor.scale))
+    return [PackedTensor(*pair) for pair in zip(codes, scales, strict=True)]
 
 
 def _has_own_output(folder: Path, family: Family) -> bool:

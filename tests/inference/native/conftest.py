@@ -11,7 +11,7 @@ from tinyslm.inference.native.build import SOURCE, library, load
 from tinyslm.inference.runner import Rows
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.packed import install
+from tinyslm.model.folder import model_of
 
 PROCESSORS = {"this": None, "plain": ()} | ({"AVX2": ("-march=x86-64-v3",)} if platform.machine() == "x86_64" else {})
 
@@ -45,11 +45,7 @@ def packed(model: Decoder, scheme: str) -> Decoder:
         del tensors["lm_head.weight"]
     for name, layout in plan(model, scheme, 32).layouts.items():
         tensors[name] = round_to_nearest(tensors[name], layout)
-    with torch.device("meta"):
-        small = Decoder(model.config, drawn=False)
-    left = install(small, tensors, dtype=torch.float32, dense=False)
-    small.load_state_dict(left, strict=False, assign=True)
-    return small
+    return model_of(model.config, tensors, dtype=torch.float32)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from tinyslm.inference.native.memory import Memory
 from tinyslm.inference.native.tiles import Format, Tiles, tiles
 from tinyslm.model.attention import Attention
 from tinyslm.model.decoder import Block, Decoder
-from tinyslm.model.packed import PackedEmbedding
 from tinyslm.model.rotary import Rotary
 
 EMBED, NORM, LINEAR, TURN, NARROW, STORE, ATTEND, ACT, SHAPE = range(9)
@@ -41,7 +40,7 @@ class Op(ctypes.Structure):
         *((name, c_int32) for name in ("kind", "source", "other", "target", "narrow_target", "width", "segments")),
         *((name, c_int32) for name in ("first", "count", "layer", "mode", "adds", "wanted", "window")),
         *((name, c_float) for name in ("eps", "factor", "limit")),
-        *((name, c_void_p) for name in ("a", "b", "c")),
+        *((name, c_void_p) for name in ("a", "b")),
     ]
 
 
@@ -164,21 +163,14 @@ class _Writer:
     def embed(self, model: Decoder) -> None:
         """x = the tokens' rows, with learned positions where there are such."""
         module, positions = model.model.embed_tokens, model.model.embed_positions
-        scale = None
-        group = 1
-        if isinstance(module, PackedEmbedding):
-            table, scale = module.weight_packed, self._hold(module.weight_scale.contiguous())
-            mode = Format.INT8 if table.dtype == torch.int8 else Format.INT4
-            group = model.config.dim // (module.weight_scale.shape[1] if mode == Format.INT4 else 1)
-        else:
-            table = module.weight.detach()
-            table = table if table.dtype in (torch.float32, torch.bfloat16) else table.float()
-            mode = Format.FP32 if table.dtype == torch.float32 else Format.BF16
+        table = module.weight.detach()
+        table = table if table.dtype in (torch.float32, torch.bfloat16) else table.float()
+        mode = Format.FP32 if table.dtype == torch.float32 else Format.BF16
         self._buffer("x", model.config.dim)
         self.op(
-            EMBED, target="x", width=model.config.dim, mode=mode, first=group, factor=model.config.embedding_scale,
-            a=self._hold(table.contiguous()), b=scale,
-            c=None if positions is None else self._hold(positions.weight.detach().float().contiguous()),
+            EMBED, target="x", width=model.config.dim, mode=mode, factor=model.config.embedding_scale,
+            a=self._hold(table.contiguous()),
+            b=None if positions is None else self._hold(positions.weight.detach().float().contiguous()),
         )  # fmt: skip
 
     def turns(self, rotary: Rotary | None, longest: int) -> Turns:

@@ -19,14 +19,14 @@ struct Op {
     int32_t source, other;           // buffers that are read; -1: none
     int32_t target, narrow_target;   // fp32 and bf16 buffers that are written; -1: none
     int32_t width, segments;         // values of a segment, segments in a row
-    int32_t first, count;            // LINEAR: its matrices. EMBED: first is the size of a group of INT4
+    int32_t first, count;            // LINEAR: its matrices
     int32_t layer;                   // STORE, ATTEND: whose keys and values
-    int32_t mode;                    // EMBED: a Format. NORM: 1 centres. TURN: values turned. ACT: an Activation
+    int32_t mode;                    // EMBED: FP32 or BF16. NORM: 1 centres. TURN: values turned. ACT: an Activation
     int32_t adds;                    // NORM, LINEAR: target += factor * result
     int32_t wanted;                  // NORM, LINEAR, SHAPE: only the wanted rows, close together in the target
     int32_t window;                  // ATTEND: positions seen; 0: all
     float eps, factor, limit;
-    const void *a, *b, *c;           // EMBED: table, scales, positions. NORM: weight, bias. TURN: cosines, sines
+    const void *a, *b;               // EMBED: table, positions. NORM: weight, bias. TURN: cosines, sines
 };
 
 struct Program {
@@ -202,22 +202,11 @@ private:
 
     void embed(const Op& op, int row) {
         const long id = rows.ids[row], width = op.width;
-        const float* positions = op.c ? (const float*)op.c + rows.positions[row] * width : nullptr;
-        const bf16* scales = (const bf16*)op.b;
+        const float* positions = op.b ? (const float*)op.b + rows.positions[row] * width : nullptr;
         float* x = at(op.target, row);
         for (long i = 0; i < width; i++) {
             const long place = id * width + i;
-            float value;
-            if (op.mode == FP32) {
-                value = ((const float*)op.a)[place];
-            } else if (op.mode == BF16) {
-                value = widened(((const bf16*)op.a)[place]);
-            } else if (op.mode == INT8) {
-                value = ((const int8_t*)op.a)[place] * widened(scales[id]);
-            } else {
-                const int byte = ((const uint8_t*)op.a)[place / 2], code = place % 2 ? byte >> 4 : byte & 15;
-                value = (code - 8) * widened(scales[place / op.first]);
-            }
+            const float value = op.mode == FP32 ? ((const float*)op.a)[place] : widened(((const bf16*)op.a)[place]);
             x[i] = value * op.factor + (positions ? positions[i] : 0);
         }
     }
