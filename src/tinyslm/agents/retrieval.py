@@ -1,18 +1,17 @@
-"""Finding passages in a folder of notes: BM25 over pieces of text files, all of it local.
+"""Search for passages in a folder of notes: BM25 over pieces of text files, without a network or a model.
 
-Scores are those of Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond" (2009), equation
-3.15, with the non-negative inverse document frequency ln(1 + (n - d + 0.5) / (d + 0.5)).
+Scores are Lucene's variant of BM25, computed by bm25s (https://github.com/xhluca/bm25s).
 """
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from tinyslm.agents.folder import SafeFolder
 from tinyslm.agents.tool import ToolError
@@ -24,13 +23,12 @@ MOST_CHARACTERS = 50_000_000  # of all notes together
 LINES = 12  # of a passage, at most
 CHARACTERS = 1_000  # of a passage, unless a single line has more
 
-_K1, _B = 1.2, 0.75
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of a file, with the number of its first line, and how well it fits the question (more is better)."""
+    """A piece of a file, the number of its first line, and its score for the question (higher is better)."""
 
     file: str
     line: int
@@ -42,18 +40,16 @@ class Notes:
     """Passages that can be searched."""
 
     def __init__(self, passages: Sequence[Passage]) -> None:
+        import bm25s
+
         self.passages = list(passages)
-        counts = [Counter(words(f"{Path(one.file).stem} {one.text}")) for one in self.passages]
-        self._lengths = [counted.total() for counted in counts]
-        self._mean = sum(self._lengths) / max(1, len(counts)) or 1.0
-        self._places: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for number, counted in enumerate(counts):
-            for word, count in counted.items():
-                self._places[word].append((number, count))
+        self._index = bm25s.BM25(k1=1.2, b=0.75, method="lucene")
+        documents = [words(f"{Path(one.file).stem} {one.text}") or [""] for one in self.passages]
+        self._index.index(documents or [[""]], show_progress=False)
 
     @classmethod
     def read(cls, folder: str | Path) -> Notes:
-        """The notes below a folder: its text files by their endings (`ENDINGS`); hidden ones and links are left out.
+        """The notes below a folder: its text files, by their endings (`ENDINGS`), except hidden ones and links.
 
         Raises `TinyslmError` where there is no folder, or no note in it.
         """
@@ -68,23 +64,17 @@ class Notes:
         return cls([passage for name, text in texts.items() for passage in passages(name, text)])
 
     def search(self, question: str, count: int = 3) -> list[Passage]:
-        """The passages that fit a question best, the best one first; none that shares no word with it."""
-        scores: dict[int, float] = defaultdict(float)
-        for word in set(words(question)):
-            places = self._places.get(word, [])
-            rarity = math.log1p((len(self.passages) - len(places) + 0.5) / (len(places) + 0.5))
-            for number, times in places:
-                length = 1 - _B + _B * self._lengths[number] / self._mean
-                scores[number] += rarity * times * (_K1 + 1) / (times + _K1 * length)
-        best = sorted(scores, key=lambda number: (-scores[number], number))[:count]
-        return [
-            Passage(one.file, one.line, one.text, scores[number])
-            for number, one in ((number, self.passages[number]) for number in best)
-        ]
+        """The `count` passages that fit a question best, the best one first; none without a word of the question."""
+        known = sorted(set(words(question)) & self._index.vocab_dict.keys())
+        if not known:
+            return []
+        scores = self._index.get_scores(known)
+        best = np.argsort(-scores, kind="stable")[:count]
+        return [replace(self.passages[number], score=float(scores[number])) for number in best if scores[number] > 0]
 
 
 def words(text: str) -> list[str]:
-    """Words in small letters, without accents; a plural's "s" is dropped, so that "prices" finds "price"."""
+    """Lower-case words without accents; a plural's "s" is dropped, so that "prices" finds "price"."""
     plain = "".join(one for one in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(one))
     return [
         word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
@@ -93,7 +83,7 @@ def words(text: str) -> list[str]:
 
 
 def read_notes(folder: str | Path) -> Iterator[tuple[str, str]]:
-    """Path and text of each note below a folder, in order; files that are no text are passed over."""
+    """Path and text of each note below a folder, in order; files that are not text are skipped."""
     inside = SafeFolder(folder)
     total = 0
     for entry in inside.walk():
@@ -110,9 +100,9 @@ def read_notes(folder: str | Path) -> Iterator[tuple[str, str]]:
 
 
 def passages(file: str, text: str) -> Iterator[Passage]:
-    """A text in pieces of a few lines: cut before headings, at empty lines, and where one grows too long.
+    """A text in pieces of a few lines, split before headings, at empty lines, and where a piece grows too long.
 
-    A heading stands at the top of each piece of its section, as its words are about all of it.
+    Each piece of a section begins with the section's heading, whose words describe all of it.
     """
     for heading, section in _sections(text.splitlines()):
         piece: list[str] = []
@@ -134,7 +124,7 @@ def _passage(file: str, line: int, heading: str, piece: Sequence[str]) -> Passag
 
 
 def _sections(lines: Iterable[str]) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-    """Headings ("" before the first one), each with the numbered lines below it; one with nothing below is a line."""
+    """Headings ("" before the first one), each with the numbered lines below it; a heading without any is a line."""
     heading, at = "", 0
     section: list[tuple[int, str]] = []
     for number, line in enumerate([*lines, "#"], 1):

@@ -10,7 +10,7 @@ from pydantic import Field
 from tinyslm.agents.retrieval import Notes
 from tinyslm.agents.tool import Tool
 
-MOST = 10  # passages given at once
+MOST = 10  # passages returned at once
 
 
 def retrieve_tool(folder: str | Path) -> Tool:
@@ -21,11 +21,11 @@ def retrieve_tool(folder: str | Path) -> Tool:
     notes = Notes.read(folder)
 
     def search_notes(question: str, count: Annotated[int, Field(ge=1, le=MOST)] = 3) -> str:
-        """Find the passages of the notes that have most to do with a question.
+        """Find the passages of the notes that fit a question best.
 
         Args:
-            question: what is asked, in words that the notes may use.
-            count: how many passages to give.
+            question: the question, in words that the notes may use.
+            count: how many passages to return.
         """
         found = notes.search(question, count)
         return "\n\n".join(f"[{one.file}:{one.line}]\n{one.text}" for one in found) or "Nothing found."
