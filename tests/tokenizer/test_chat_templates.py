@@ -15,7 +15,7 @@ from tokenizer_folders import write_folder
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.tokenizer import sandbox
-from tinyslm.tokenizer.chat import CHATML, encode_chat, encode_chat_masked, render_chat
+from tinyslm.tokenizer.chat import CHATML, encode_chat, encode_chat_masked
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 TALK = [{"role": "user", "content": "Hi <b>"}, {"role": "assistant", "content": "Ho"}]
@@ -44,18 +44,20 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-def test_texts_equal_those_of_transformers(name, tmp_path):
+def test_ids_equal_those_of_transformers(name, tmp_path):
     from transformers import AutoTokenizer
 
     folder = write_folder("qwen2", tmp_path / "model")
     theirs, tokenizer = AutoTokenizer.from_pretrained(folder), Tokenizer.load(folder)
+    tokenizer.chat_template = TEMPLATES[name]
     messages = [{**TALK[0], "tool_calls": None, "thinking": "hm"}, TALK[1]]
     tools = TOOLS if name == "tojson" else None
-    expected = theirs.apply_chat_template(
-        messages, tools=tools, chat_template=TEMPLATES[name], tokenize=False, colour="red"
-    )
-    names = {"pad_token": tokenizer.pad, "eos_token": tokenizer.eos}
-    assert render_chat(TEMPLATES[name], messages, tools=tools, colour="red", **names) == expected
+    expected = theirs.apply_chat_template(messages, tools=tools, chat_template=TEMPLATES[name], colour="red")
+    assert encode_chat(tokenizer, messages, tools=tools, colour="red") == expected["input_ids"]
+
+
+def rendered(template, messages=TALK):
+    return sandbox.render(template, {"messages": messages})[0]
 
 
 def test_tools_are_for_the_template(tmp_path):
@@ -97,9 +99,9 @@ ATTACKS = {
 def test_attacks_end_in_an_error(attack):
     template, reason = ATTACKS[attack]
     with pytest.raises(TinyslmError, match=reason) as caught:
-        render_chat(template, TALK)
+        rendered(template)
     assert len(str(caught.value).splitlines()) == 2
-    assert render_chat("{{ messages[0].content }}", TALK) == "Hi <b>", "the next one is served"
+    assert rendered("{{ messages[0].content }}") == "Hi <b>", "the next one is served"
     assert not [child for child in psutil.Process().children() if child.status() == psutil.STATUS_ZOMBIE]
 
 
@@ -115,7 +117,7 @@ def test_attacks_end_in_an_error(attack):
 )
 def test_mistakes_are_named(template, problem):
     with pytest.raises(TinyslmError) as caught:
-        render_chat(template, TALK)
+        rendered(template)
     assert re.search(problem, caught.value.problem)
     assert caught.value.remedy
 
@@ -133,9 +135,9 @@ def test_no_template_and_no_tokens_for_chatml(tmp_path):
 
 
 @pytest.mark.parametrize("messages", [[], ["text"], [{"role": "user", "content": {1, 2}}]])
-def test_what_is_no_conversation(messages, tmp_path):
+def test_what_is_not_a_conversation(messages, tmp_path):
     with pytest.raises(TinyslmError):
-        render_chat("{{ messages }}", messages)
+        encode_chat(with_template("qwen2", "{{ messages }}", tmp_path), messages)
 
 
 def test_messages_of_chatml_are_text(bpe):
@@ -202,11 +204,11 @@ def test_templates_that_do_not_show_what_the_assistant_says(template, tmp_path):
 
 
 def test_many_threads_share_one_process():
-    render_chat("{{ 1 }}", TALK)
+    rendered("{{ 1 }}")
     before = len(psutil.Process().children())
 
     def ask(number):
-        return render_chat("{{ messages[0].content }}", [{"role": "user", "content": str(number)}])
+        return rendered("{{ messages[0].content }}", [{"role": "user", "content": str(number)}])
 
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(ask, range(400))) == [str(number) for number in range(400)]
@@ -216,9 +218,9 @@ def test_many_threads_share_one_process():
 def test_threads_beside_an_attack_get_their_answers():
     def ask(number):
         if number % 4:
-            return render_chat("{{ messages[0].content }}", TALK)
+            return rendered("{{ messages[0].content }}")
         with pytest.raises(TinyslmError):
-            render_chat("{{ 'a' * 10**10 }}", TALK)
+            rendered("{{ 'a' * 10**10 }}")
         return "Hi <b>"
 
     with ThreadPoolExecutor(8) as pool:
@@ -226,38 +228,36 @@ def test_threads_beside_an_attack_get_their_answers():
 
 
 def test_a_process_that_was_killed_is_replaced():
-    render_chat("{{ 1 }}", TALK)
+    rendered("{{ 1 }}")
     os.kill(sandbox.WORKER.pid, signal.SIGKILL)
     with pytest.raises(TinyslmError, match="exit code -9"):
-        render_chat("{{ 1 }}", TALK)
-    assert render_chat("{{ 1 }}", TALK) == "1"
+        rendered("{{ 1 }}")
+    assert rendered("{{ 1 }}") == "1"
 
 
 def test_a_process_that_does_not_answer_is_killed(monkeypatch):
-    render_chat("{{ 1 }}", TALK)
+    rendered("{{ 1 }}")
     process = sandbox.WORKER._process
     os.kill(process.pid, signal.SIGSTOP)
     monkeypatch.setattr(sandbox.WORKER, "limits", replace(sandbox.WORKER.limits, wait_seconds=0.2))
     with pytest.raises(TinyslmError, match="too long"):
-        render_chat("{{ 1 }}", TALK)
+        rendered("{{ 1 }}")
     assert process.poll() == -signal.SIGKILL
     monkeypatch.undo()
-    assert render_chat("{{ 1 }}", TALK) == "1"
+    assert rendered("{{ 1 }}") == "1"
 
 
 def test_the_process_knows_no_secrets(monkeypatch):
     sandbox.WORKER.close()
     monkeypatch.setenv("HF_TOKEN", "secret")
-    render_chat("{{ 1 }}", TALK)
+    rendered("{{ 1 }}")
     assert "HF_TOKEN" not in psutil.Process(sandbox.WORKER.pid).environ()
 
 
 PROGRAM = """
 import os, sys, threading
 from tinyslm.tokenizer import sandbox
-from tinyslm.tokenizer.chat import render_chat
-TALK = [{"role": "user", "content": "x"}]
-print(render_chat("{{ 1 }}", TALK), sandbox.WORKER.pid, flush=True)
+print(sandbox.render("{{ 1 }}", {})[0], sandbox.WORKER.pid, flush=True)
 """
 
 
@@ -271,7 +271,9 @@ def test_the_process_ends_with_its_parent(end):
 
 def test_an_endless_loop_does_not_outlive_its_parent():
     loop = ATTACKS["an endless loop"][0]
-    program = PROGRAM + f"threading.Thread(target=render_chat, args=({loop!r}, TALK), daemon=True).start()\nos._exit(0)"
+    program = (
+        PROGRAM + f"threading.Thread(target=sandbox.render, args=({loop!r}, {{}}), daemon=True).start()\nos._exit(0)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert _ends(int(done.stdout.split()[1]))
 
@@ -279,7 +281,7 @@ def test_an_endless_loop_does_not_outlive_its_parent():
 def test_a_fork_starts_its_own_process():
     program = PROGRAM + (
         "child = os.fork()\n"
-        "print(render_chat('{{ 2 }}', TALK), sandbox.WORKER.pid, flush=True)\n"
+        "print(sandbox.render('{{ 2 }}', {})[0], sandbox.WORKER.pid, flush=True)\n"
         "if child: assert os.waitpid(child, 0)[1] == 0\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)

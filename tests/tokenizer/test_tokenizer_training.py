@@ -5,7 +5,6 @@ from tokenizer_corpus import SCRIPTS, corpus
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
-from tinyslm.tokenizer.compare import compare
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
 
@@ -92,16 +91,6 @@ def test_settings():
     assert TokenizerConfig() == TokenizerConfig(kind="bpe", vocab_size=0)
     with pytest.raises(TinyslmError, match="kind"):
         build_config(TokenizerConfig, {"kind": "words"})
-
-
-def test_compare_puts_the_best_compression_first():
-    documents = corpus()
-    tokenizers = {kind: train_tokenizer(documents, kind=kind, vocab_size=640) for kind in ("byte", "bpe")}
-    best, worst = compare(tokenizers, documents)
-    assert (best.name, worst.name) == ("bpe", "byte")
-    assert worst.bytes_per_token == 1
-    assert worst.tokens_per_document == sum(len(text.encode()) for text in documents) / len(documents)
-    assert 0 < worst.vocabulary_used < 1
 
 
 def test_without_a_size_the_vocabulary_fits_the_text() -> None:

@@ -7,22 +7,21 @@ Models made here use ChatML, which chat models of many makers share:
     <|im_start|>assistant
     Six.<|im_end|>
 
-Special tokens that the template writes become their ids. Those in a message stay text: one that contains "<|im_end|>"
-stays a message with those letters in it, so that nobody can end a message, or begin one in another's name, by writing
-so. (Added tokens that are not special, such as the "<tool_call>" of some models, are tokens wherever they stand.)
+Special tokens that the template writes become their ids. In a message, "<|im_end|>" stays text, so that a message
+cannot end itself or begin another one. (Added tokens that are not special, such as the "<tool_call>" of some models,
+are tokens everywhere.)
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.tokenizer.sandbox import render
+from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.vocabulary import MESSAGE_END, MESSAGE_START
-
-if TYPE_CHECKING:
-    from tinyslm.tokenizer.tokenizer import Tokenizer
 
 CHATML = """\
 {%- for message in messages -%}
@@ -37,7 +36,7 @@ Messages = Sequence[Mapping[str, Any]]
 Spans = list[tuple[int, int]]
 
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning")  # names that templates know a message's reasoning by
+_REASONING = ("reasoning_content", "thinking", "reasoning")  # names of a message's reasoning in templates
 
 
 def encode_chat(
@@ -48,13 +47,14 @@ def encode_chat(
     tools: Sequence[Mapping[str, Any]] | None = None,
     **extra: Any,
 ) -> list[int]:
-    """Ids of a conversation; each message has a "role" and a "content", and what else the template reads.
+    """Ids of a conversation; each message has a "role", a "content", and other entries that the template reads.
 
-    They are those of transformers' `apply_chat_template`, unless messages contain names of special tokens.
-    `add_generation_prompt` adds the beginning of the assistant's next message, for the model to go on from there.
-    `tools` (JSON schemas) and `extra` are for templates that read them.
+    They equal those of transformers' `apply_chat_template`, unless messages contain names of special tokens.
+    `add_generation_prompt` adds the beginning of the assistant's next message, which the model continues.
+    `tools` (JSON schemas) and `extra` are values for the template.
 
-    Raises `TinyslmError` when the tokenizer has no chat template and no ChatML tokens, or the template gives no text.
+    Raises `TinyslmError` when the tokenizer has neither a chat template nor ChatML's tokens, and when the template
+    fails.
     """
     template = _template(tokenizer)
     if template == CHATML and tokenizer.splits_alike:
@@ -66,13 +66,13 @@ def encode_chat(
 def encode_chat_masked(
     tokenizer: Tokenizer, messages: Messages, *, add_generation_prompt: bool = False
 ) -> tuple[list[int], list[bool]]:
-    """Ids of a conversation, and for each whether the assistant says it: its contents and the token that ends them.
+    """Ids of a conversation, and for each whether it is the assistant's: of its contents or the token that ends them.
 
-    These are the tokens that fine-tuning learns to predict; the other ones are only read. In ChatML, where contents
-    begin with line ends, ids differ from those of `encode_chat`: what is said begins with a token of its own.
+    These are the tokens that fine-tuning learns to predict. In ChatML, ids differ from those of `encode_chat` where
+    the assistant's contents begin with a line end: they always begin with a token of their own.
 
-    Raises `TinyslmError` as `encode_chat` does, and when the template does not show what the assistant says: it marks
-    it neither with `{% generation %}`, nor by writing the same text before it whether it follows or not.
+    Raises `TinyslmError` as `encode_chat` does, and when the assistant's part cannot be found: the template neither
+    marks it with `{% generation %}`, nor writes the same text before it with and without it.
     """
     template = _template(tokenizer)
     if template == CHATML and tokenizer.splits_alike:
@@ -80,31 +80,12 @@ def encode_chat_masked(
     chat = _Chat(tokenizer, template, messages, None, {})
     text, spans = chat.text(len(messages), add_generation_prompt)
     if not _GENERATION.search(template):
-        spans = chat.spoken(text)
+        spans = chat.assistant_spans(text)
     return chat.encode(text, spans)
 
 
-def render_chat(
-    template: str,
-    messages: Messages,
-    *,
-    add_generation_prompt: bool = False,
-    bos_token: str | None = None,
-    eos_token: str | None = None,
-    tools: Sequence[Mapping[str, Any]] | None = None,
-    **extra: Any,
-) -> str:
-    """The text of a conversation, as transformers renders it.
-
-    A template that is not our own is rendered in a process of its own, with limits on time and memory.
-    Raises `TinyslmError` when it gives no text.
-    """
-    names = {"bos_token": bos_token, "eos_token": eos_token}
-    return _render(template, _plain(messages), add_generation_prompt, {**names, "tools": tools, **extra})[0]
-
-
 class _Chat:
-    """One conversation and the template that writes it; names of special tokens in the messages are hidden."""
+    """One conversation and its template; names of special tokens in the messages are hidden from it."""
 
     def __init__(
         self,
@@ -124,18 +105,20 @@ class _Chat:
     def text(self, count: int, add_generation_prompt: bool) -> tuple[str, Spans]:
         """The text of the first `count` messages, and the spans of its `{% generation %}` blocks."""
         messages, tools, extra = self._hidden.values
-        return _render(
-            self._template, messages[:count], add_generation_prompt, {**self._names, "tools": tools, **extra}
-        )
+        if not messages:
+            raise TinyslmError("A chat template needs a conversation of at least one message.", "Give a message.")
+        given = {name: value for name, value in {**self._names, **extra}.items() if value is not None}
+        given |= {"tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt}
+        return render(self._template, {**given, "messages": messages[:count]})
 
-    def encode(self, text: str, spans: Spans = []) -> tuple[list[int], list[bool]]:  # noqa: B006  (never changed)
+    def encode(self, text: str, spans: Sequence[tuple[int, int]] = ()) -> tuple[list[int], list[bool]]:
         """Ids of the text, and for each whether it begins in one of the spans."""
         encoded = self._encoder.encode(text, self._hidden.texts)
         within = [any(first <= begin < last for first, last in spans) for begin in encoded.begins]
         return encoded.ids, within
 
-    def spoken(self, text: str) -> Spans:
-        """What the assistant's messages add to the text before them, up to the token that ends them."""
+    def assistant_spans(self, text: str) -> Spans:
+        """The spans that the assistant's messages add to the text before them, up to the token that ends each."""
         messages = self._hidden.values[0]
         ends = [name for name, token in self._tokenizer.special_ids.items() if token in self._tokenizer.stop_ids]
         spans = []
@@ -144,43 +127,26 @@ class _Chat:
                 continue
             if number == 0:
                 raise TinyslmError(
-                    "The conversation begins with the assistant, so that nothing shows where its words begin.",
+                    "The conversation begins with the assistant, so the beginning of its words cannot be found.",
                     "Begin with a message of the system or the user.",
                 )
             before = self.text(number, True)[0]
             after = self.text(number + 1, False)[0]
-            said = after[len(before) :]
-            end = min((said.find(name) + len(name) for name in ends if name in said), default=len(said))
+            added = after[len(before) :]
+            end = min((added.find(name) + len(name) for name in ends if name in added), default=len(added))
             end += len(before)
             if not after.startswith(before) or not text.startswith(after[:end]):
                 raise TinyslmError(
-                    "The chat template does not show which tokens the assistant says: what it writes up to message "
-                    f"{number + 1} depends on what follows.",
+                    "The chat template does not show which tokens are the assistant's: its text up to message "
+                    f"{number + 1} depends on later messages.",
                     "Use a template that marks them with {% generation %}, or one that writes each message by itself.",
                 )
             spans.append((len(before), end))
         return spans
 
 
-def _render(template: str, messages: Any, add_generation_prompt: bool, values: Mapping[str, Any]) -> tuple[str, Spans]:
-    from tinyslm.tokenizer import sandbox
-
-    if not messages:
-        raise TinyslmError("A chat template needs a conversation of at least one message.", "Give a message.")
-    given = {name: value for name, value in values.items() if value is not None or name == "tools"}
-    given = {**given, "messages": messages, "documents": None, "add_generation_prompt": add_generation_prompt}
-    if template != CHATML:
-        return sandbox.render_apart(template, given)
-    from tinyslm.tokenizer.template import TemplateProblem, render
-
-    try:
-        return render(template, given).text, []
-    except TemplateProblem as error:
-        raise sandbox.problem(error.kind, str(error)) from None
-
-
 def _plain(messages: Messages) -> list[dict[str, Any]]:
-    """The messages as transformers gives them to templates: without entries that are None, reasoning by all names."""
+    """The messages as transformers passes them to templates: without entries that are None, reasoning by all names."""
     plain = []
     for message in messages:
         if not isinstance(message, Mapping):
@@ -188,34 +154,36 @@ def _plain(messages: Messages) -> list[dict[str, Any]]:
                 f"A message of the conversation is {message!r}.", 'Give messages with "role" and "content".'
             )
         entries = {key: value for key, value in message.items() if value is not None}
-        thoughts = next((entries[name] for name in _THOUGHTS if name in entries), None)
-        plain.append(entries if thoughts is None else {"thinking": thoughts, **entries, "reasoning_content": thoughts})
+        reasoning = next((entries[name] for name in _REASONING if name in entries), None)
+        if reasoning is not None:
+            entries = {"thinking": reasoning, **entries, "reasoning_content": reasoning}
+        plain.append(entries)
     return plain
 
 
 def _chatml(
     tokenizer: Tokenizer, messages: Messages, *, add_generation_prompt: bool, masked: bool = False
 ) -> tuple[list[int], list[bool]]:
-    """A conversation in ChatML: the same ids that the template would give, without rendering it.
+    """A conversation in ChatML: the ids that the template gives, without rendering it.
 
-    `masked`: what the assistant says begins with a token of its own, as when a model says it.
+    masked: the assistant's contents begin with a token of their own, as when a model generates them.
     """
     start, end = (tokenizer.special_ids[name] for name in (MESSAGE_START, MESSAGE_END))
     newline = tokenizer.encode("\n")
     ids: list[int] = []
-    spoken: list[bool] = []
+    assistant: list[bool] = []
     for message in messages:
         role, content = _role_and_content(message)
-        mine = masked and role == "assistant"
-        before = [start, *tokenizer.encode(f"{role}\n" if mine else f"{role}\n{content}")]
-        said = [*(tokenizer.encode(content) if mine else []), end]
-        ids += before + said + newline
-        spoken += [False] * len(before) + [mine] * len(said) + [False] * len(newline)
+        learned = masked and role == "assistant"
+        header = [start, *tokenizer.encode(f"{role}\n" if learned else f"{role}\n{content}")]
+        body = [*(tokenizer.encode(content) if learned else []), end]
+        ids += header + body + newline
+        assistant += [False] * len(header) + [learned] * len(body) + [False] * len(newline)
     if add_generation_prompt:
-        before = [start, *tokenizer.encode("assistant\n")]
-        ids += before
-        spoken += [False] * len(before)
-    return ids, spoken
+        header = [start, *tokenizer.encode("assistant\n")]
+        ids += header
+        assistant += [False] * len(header)
+    return ids, assistant
 
 
 def _role_and_content(message: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,6 +1,6 @@
-"""Untrusted chat templates, rendered in a worker process.
+"""Chat templates, rendered in a worker process.
 
-A template is a program, which may be malicious: loop forever, write ten gigabytes, break out of Jinja's sandbox. So it
+A template is a program, and it may be malicious: loop forever, write ten gigabytes, break out of Jinja's sandbox. So it
 runs in another process (`core/worker.py`), with limits on its time, its memory and its output.
 """
 
@@ -15,21 +15,21 @@ from tinyslm.core.worker import Limits, Worker, WorkerError
 CPU_SECONDS = 1  # for one conversation; real templates need some milliseconds
 MEMORY = 512 << 20  # bytes of address space
 LONGEST_TEMPLATE = 1 << 20  # characters
-LONGEST_MESSAGE = 300  # characters of what a template says when it refuses or fails
+LONGEST_MESSAGE = 300  # characters of a template's own error message
 
-_ATTACK = "Take the template from the model's maker again, or remove it: one that does so may be an attack."
+_ATTACK = "Download the template again from the model's source, or remove it: such a template may be an attack."
 _REMEDIES = {
-    "syntax": "Correct chat_template.jinja, or take it from the model's maker again.",
-    "refused": "Change the messages so that the template takes them: their roles, or the order of these.",
+    "syntax": "Correct chat_template.jinja, or download it again from the model's source.",
+    "refused": "Change the roles of the messages, or their order, to what the template accepts.",
     "failed": "Give messages with the entries that the template reads, or correct the template.",
 }
 _PROBLEMS = {
     "syntax": "The chat template is not valid Jinja: {}.",
     "refused": "The chat template refuses this conversation: {}.",
     "failed": "The chat template failed: {}.",
-    "forbidden": "The chat template does what is forbidden to it: {}.",
+    "forbidden": "The chat template does something that is forbidden: {}.",
     "long": "The chat template writes too long a text.",
-    "time": "The chat template takes too long: real ones need some milliseconds.",
+    "time": "The chat template takes too long: a second, where others take milliseconds.",
     "memory": f"The chat template needs more than {MEMORY >> 20} MiB of memory.",
     "reply": "The chat template's output is too long: {}.",
     "ended": "The process that rendered the chat template ended: {}.",
@@ -37,15 +37,16 @@ _PROBLEMS = {
 
 
 def problem(kind: str, message: str = "") -> TinyslmError:
-    """What went wrong with a template, as the user's error; `message` is the template's own and not to be trusted."""
+    """The user's error for a failure of this kind; `message` comes from the template and is not trusted."""
     plain = "".join(character if character.isprintable() else " " for character in message[:LONGEST_MESSAGE])
     return TinyslmError(_PROBLEMS[kind].format(plain.strip().rstrip(".")), _REMEDIES.get(kind, _ATTACK))
 
 
-def render_apart(template: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+def render(template: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
     """The text that `template` makes of `values` (plain JSON), and the spans of its `{% generation %}` blocks.
 
-    Safe to call from many threads. Raises `TinyslmError` when the template gives no text within its limits.
+    Safe to call from many threads. Raises `TinyslmError` for values that are not plain JSON, and when the template
+    fails or exceeds its limits.
     """
     if len(template) > LONGEST_TEMPLATE:
         raise problem("failed", f"it is {len(template)} characters long, {LONGEST_TEMPLATE} are allowed")

@@ -1,14 +1,12 @@
-"""A chat template rendered as transformers renders it: Jinja in its sandbox, with the same filters and functions.
+"""The program of the process that renders chat templates: Jinja's sandbox, with transformers' filters and functions.
 
-The sandbox keeps a template from Python's insides, not from using up time and memory: a template that comes from
-outside is rendered in a worker process (`sandbox.py`).
+The sandbox keeps a template from Python's internals, but not from using up time and memory: the process limits those.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -26,60 +24,44 @@ from tinyslm.tokenizer.sandbox import LONGEST_MESSAGE
 LONGEST_OUTPUT = 1 << 24  # characters
 
 
-@dataclass(frozen=True)
-class Rendered:
-    """The text of a conversation, and where in it the assistant speaks, as far as the template says so.
-
-    spans: begin and end, in characters, of the `{% generation %}` blocks.
-    """
-
-    text: str
-    spans: tuple[tuple[int, int], ...] = ()
-
-
-class TemplateProblem(Exception):
-    """A template that gives no text; `kind` is "syntax", "refused", "forbidden", "failed", "long" or "memory"."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-def render(template: str, values: Mapping[str, Any]) -> Rendered:
-    """The text that `template` makes of `values`. Raises `TemplateProblem`."""
-    try:
-        compiled = _compiled(template)
-        spans = compiled.environment.spans = _Spans()  # type: ignore[attr-defined]
-        parts = []
-        for part in compiled.generate(values):
-            parts.append(part)
-            spans.written += len(part)
-            if spans.written > LONGEST_OUTPUT:
-                raise TemplateProblem("long", "")
-    except _Refused as error:
-        raise TemplateProblem("refused", str(error)) from None
-    except SecurityError as error:
-        raise TemplateProblem("forbidden", str(error)) from None
-    except TemplateSyntaxError as error:
-        raise TemplateProblem("syntax", f"{error} (line {error.lineno})") from None
-    except MemoryError:
-        raise TemplateProblem("memory", "") from None
-    except TemplateProblem:
-        raise
-    except Exception as error:  # a template may make anything fail
-        raise TemplateProblem("failed", f"{type(error).__name__}: {error}") from None
-    return Rendered("".join(parts), tuple(spans.found))
-
-
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Run in a worker process: returns the text and its spans, or the kind and message of what went wrong."""
+    """The "text" that request["template"] makes of request["values"], and the "spans" of its generation blocks.
+
+    spans: begin and end, in characters. Without a text, the "kind" and "message" of the failure (see `sandbox.py`).
+    """
     try:
-        rendered = render(request["template"], request["values"])
-    except TemplateProblem as error:
-        if error.kind == "memory":
-            raise MemoryError from None
-        return {"kind": error.kind, "message": str(error)[:LONGEST_MESSAGE]}
-    return {"text": rendered.text, "spans": rendered.spans}
+        text, spans = _rendered(request["template"], request["values"])
+    except MemoryError:
+        raise  # the worker reports it
+    except _Refused as error:
+        kind, message = "refused", str(error)
+    except SecurityError as error:
+        kind, message = "forbidden", str(error)
+    except TemplateSyntaxError as error:
+        kind, message = "syntax", f"{error} (line {error.lineno})"
+    except _TooLong:
+        kind, message = "long", ""
+    except Exception as error:  # a template may make anything fail
+        kind, message = "failed", f"{type(error).__name__}: {error}"
+    else:
+        return {"text": text, "spans": spans}
+    return {"kind": kind, "message": message[:LONGEST_MESSAGE]}
+
+
+def _rendered(template: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+    compiled = _compiled(template)
+    spans = compiled.environment.spans = _Spans()  # type: ignore[attr-defined]
+    parts = []
+    for part in compiled.generate(values):
+        parts.append(part)
+        spans.written += len(part)
+        if spans.written > LONGEST_OUTPUT:
+            raise _TooLong
+    return "".join(parts), spans.found
+
+
+class _TooLong(Exception):
+    """The template writes more than `LONGEST_OUTPUT`."""
 
 
 class _Refused(TemplateError):
@@ -87,7 +69,7 @@ class _Refused(TemplateError):
 
 
 class _Spans:
-    """How much was written so far, and which parts of it stood in `{% generation %}` blocks."""
+    """The number of characters written so far, and the spans of them that are in `{% generation %}` blocks."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -95,7 +77,7 @@ class _Spans:
 
 
 class _Generation(Extension):
-    """`{% generation %} ... {% endgeneration %}`, which some templates put around what the assistant says."""
+    """`{% generation %} ... {% endgeneration %}`, which some templates put around the assistant's words."""
 
     tags = {"generation"}  # noqa: RUF012  (Jinja's own way)
 
@@ -112,7 +94,7 @@ class _Generation(Extension):
 
 
 class _TemplateNamespace(Namespace):
-    """Jinja's `namespace`, without names that begin with an underscore: those lead to Python's insides."""
+    """Jinja's `namespace`, without names that begin with an underscore, which lead to Python's internals."""
 
     def __init__(*args: Any, **kwargs: Any) -> None:
         self, given = args[0], dict(*args[1:], **kwargs)
@@ -126,7 +108,7 @@ class _TemplateNamespace(Namespace):
 
 
 class _TemplateDict:
-    """Python's `dict`, of which templates need only the call."""
+    """Python's `dict`, restricted to what templates use."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)
@@ -157,7 +139,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as it is; Jinja's own filter would escape what HTML does not like."""
+    """Plain JSON; Jinja's own filter would escape characters for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
