@@ -1,15 +1,16 @@
-"""Numbers in GGUF's block formats, through ggml's own encoder; and which tensor gets which format.
+"""Tensors in GGUF's number formats, through ggml's own encoder; and which tensor gets which format.
 
 A block format stores 32 or 256 neighbouring values of a row together. The choice for each scheme is llama.cpp's
-(`llama-quant.cpp`): more bits where rounding hurts most (the output product, and in some blocks the values and the
-feed-forward's way down), fewer elsewhere.
+(`llama-quant.cpp`): more bits where rounding hurts most (the output projection, and in some blocks the value and down
+projections), fewer elsewhere.
 """
 
 import ctypes
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -22,45 +23,9 @@ from tinyslm.core.errors import require_extra
 
 Bytes = NDArray[np.uint8]
 
+FALLBACKS = {"Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
+"""The format of rows that are not a whole number of blocks; "F16" for all others."""
 
-@dataclass(frozen=True)
-class NumberType:
-    """A way of storing numbers: ggml's number for it, and `values` of a row in `size` bytes."""
-
-    name: str
-    code: int
-    values: int
-    size: int
-    instead: str = "F16"
-    """The type for rows that are no whole number of blocks."""
-
-    def fits(self, width: int) -> bool:
-        """Whether rows of `width` values are a whole number of blocks."""
-        return width % self.values == 0
-
-    def bytes_of(self, shape: tuple[int, ...]) -> int:
-        """Size of a tensor in bytes."""
-        return int(np.prod(shape)) // self.values * self.size
-
-
-TYPES = {
-    kind.name: kind
-    for kind in (
-        NumberType("F32", 0, 1, 4),
-        NumberType("F16", 1, 1, 2),
-        NumberType("BF16", 30, 1, 2),
-        NumberType("Q4_0", 2, 32, 18),
-        NumberType("Q4_1", 3, 32, 20),
-        NumberType("Q5_0", 6, 32, 22),
-        NumberType("Q5_1", 7, 32, 24),
-        NumberType("Q8_0", 8, 32, 34),
-        NumberType("Q4_K", 12, 256, 144, "Q5_0"),
-        NumberType("Q5_K", 13, 256, 176, "Q5_1"),
-        NumberType("Q6_K", 14, 256, 210, "Q8_0"),
-    )
-}
-
-# The scheme's usual type, and GGUF's number for the mixture (`general.file_type`).
 SCHEMES = {
     "f32": ("F32", 0),
     "f16": ("F16", 1),
@@ -71,16 +36,17 @@ SCHEMES = {
     "q5_k_m": ("Q5_K", 17),
     "q6_k": ("Q6_K", 18),
 }
+"""The scheme's usual format, and GGUF's number for the mixture (`general.file_type`)."""
 
 LARGEST_HALF = 65504.0
 """The largest number of half precision, in which F16 has its values and every block format its scales."""
 
 
 def wanted_type(scheme: str, name: str, dims: int, depth: int, *, tied: bool, calibrated: bool) -> str:
-    """The type that a scheme gives to a tensor of whatever width.
+    """The format that a scheme gives to a tensor, whatever its width.
 
-    dims: number of dimensions. depth: number of blocks. calibrated: whether there was text to calibrate with; then
-    llama.cpp gives some tensors more bits.
+    dims: number of dimensions. depth: number of blocks. calibrated: whether there is a text to calibrate with, for
+    which llama.cpp gives some tensors more bits.
     """
     usual, _ = SCHEMES[scheme]
     if dims < 2 or name.endswith("_norm.weight") or name == "position_embd.weight":
@@ -100,18 +66,33 @@ def wanted_type(scheme: str, name: str, dims: int, depth: int, *, tied: bool, ca
     return usual
 
 
+def block_of(kind: str) -> tuple[int, int]:
+    """How many values a block of this format holds, and in how many bytes. Raises `TinyslmError` without `gguf`."""
+    try:
+        from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+    except ImportError:
+        raise require_extra("gguf", "Writing GGUF files") from None
+    values, size = GGML_QUANT_SIZES[GGMLQuantizationType[kind]]
+    return values, size
+
+
+def bytes_of(kind: str, shape: Sequence[int]) -> int:
+    """Bytes of a tensor in this format."""
+    values, size = block_of(kind)
+    return prod(shape) // values * size
+
+
 def fitting_type(wanted: str, width: int) -> str:
-    """The type that rows of `width` values can have: the wanted one, or what llama.cpp takes instead."""
-    kind = TYPES[wanted]
-    while not kind.fits(width):
-        kind = TYPES[kind.instead]
-    return kind.name
+    """The format that rows of `width` values can have: the wanted one, or what llama.cpp takes instead."""
+    while width % block_of(wanted)[0]:
+        wanted = FALLBACKS.get(wanted, "F16")
+    return wanted
 
 
 def encoded(tensor: Tensor, kind: str, importance: NDArray[np.float32] | None = None, threads: int = 1) -> Bytes:
-    """The bytes of a tensor in a type whose blocks fit its rows.
+    """The bytes of a tensor in a format whose blocks fit its rows.
 
-    importance: how much each column weighs in the choice of a block's scales, fp32 [width]; positive.
+    importance: the weight of each column in the choice of a block's scales, fp32 [width]; positive.
     """
     if kind == "F32":
         return _raw(tensor.float())
@@ -119,12 +100,11 @@ def encoded(tensor: Tensor, kind: str, importance: NDArray[np.float32] | None = 
         return _raw(tensor.half())
     if kind == "BF16":
         return _raw(tensor.bfloat16().view(torch.int16))
-    number_type = TYPES[kind]
     rows = np.ascontiguousarray(tensor.float().numpy()).reshape(-1, tensor.shape[-1])
-    out = np.empty((len(rows), rows.shape[1] // number_type.values * number_type.size), np.uint8)
+    out = np.empty((len(rows), bytes_of(kind, rows.shape[1:])), np.uint8)
     starts = np.linspace(0, len(rows), threads + 1, dtype=int)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda span: _encode(rows, out, number_type, importance, span), pairwise(starts)))
+        list(pool.map(lambda span: _encode(rows, out, kind, importance, span), pairwise(starts)))
     return out.reshape(-1)
 
 
@@ -141,20 +121,27 @@ def _raw(tensor: Tensor) -> Bytes:
 def _encode(
     rows: NDArray[np.float32],
     out: Bytes,
-    kind: NumberType,
+    kind: str,
     importance: NDArray[np.float32] | None,
     span: tuple[int, int],
 ) -> None:
     """Encode the rows from `span[0]` to before `span[1]` into their places in `out`."""
+    from gguf import GGMLQuantizationType
+
     start, stop = span
     if start == stop:
         return
     weights = None if importance is None else importance.ctypes.data_as(ctypes.c_void_p)
     part, place = rows[start:stop], out[start:stop]
     written = _ggml().ggml_quantize_chunk(
-        kind.code, part.ctypes.data_as(ctypes.c_void_p), place.ctypes.data_as(ctypes.c_void_p), 0, *part.shape, weights
+        GGMLQuantizationType[kind],
+        part.ctypes.data_as(ctypes.c_void_p),
+        place.ctypes.data_as(ctypes.c_void_p),
+        0,
+        *part.shape,
+        weights,
     )
-    assert written == place.nbytes, (kind.name, written, place.nbytes)
+    assert written == place.nbytes, (kind, written, place.nbytes)
 
 
 @cache

@@ -1,16 +1,19 @@
 """A model as a GGUF file: metadata, tokenizer and tensors, one tensor at a time.
 
-The file appears under its name when it is whole. What could not have the scheme's number format is told in notes.
+The file appears under its name when it is complete. Notes list the tensors that do not have the scheme's format.
 """
 
 import os
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
@@ -18,9 +21,8 @@ from tinyslm.core.files import disk_error, sync_folder
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.gguf.architecture import Architecture
 from tinyslm.export.gguf.architectures import ARCHITECTURES
-from tinyslm.export.gguf.container import Description, write_container
 from tinyslm.export.gguf.modelfile import write_modelfile
-from tinyslm.export.gguf.quantize import LARGEST_HALF, SCHEMES, TYPES, encoded, fitting_type, wanted_type
+from tinyslm.export.gguf.quantize import LARGEST_HALF, SCHEMES, block_of, bytes_of, encoded, fitting_type, wanted_type
 from tinyslm.export.gguf.vocabulary_keys import differences, tokenizer_keys
 from tinyslm.inspection.importance import Importance, importance_matrix
 from tinyslm.model.config import ModelConfig
@@ -32,7 +34,7 @@ WEIGHED = ("q4_0", "q4_k_m", "q5_k_m", "q6_k")
 
 @dataclass(frozen=True)
 class Placed:
-    """One tensor of the file, and why it does not have the type that the scheme wants ("" if it has)."""
+    """One tensor of the file, and why its format is not the one that the scheme wants ("" if it is)."""
 
     name: str
     shape: tuple[int, ...]
@@ -81,7 +83,7 @@ def _plan(
         wanted = wanted_type(scheme, name, tensor.dim(), config.depth, tied=config.tied, calibrated=calibrated)
         kind, why = fitting_type(wanted, tensor.shape[-1]), ""
         if kind != wanted:
-            why = f"its rows of {tensor.shape[-1]} are no multiple of {TYPES[wanted].values}"
+            why = f"its rows of {tensor.shape[-1]} are not a multiple of {block_of(wanted)[0]}"
         largest = float(tensor.abs().max())
         if not largest < float("inf"):
             raise TinyslmError(
@@ -112,18 +114,13 @@ def _write_file(
 ) -> None:
     """Write under a temporary name beside `path`, then rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    places = [
-        Description(placed.name, placed.shape, TYPES[placed.kind].code, TYPES[placed.kind].bytes_of(placed.shape))
-        for placed in plan
-    ]
     contents = (
         encoded(tensor.cpu(), placed.kind, importance.get(placed.name), threads)
         for placed, tensor in zip(plan, values, strict=True)
     )
     try:
-        with temporary.open("wb") as file:
-            write_container(file, keys, places, contents)
-            file.flush()
+        write_container(temporary, keys, plan, contents)
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
@@ -133,8 +130,43 @@ def _write_file(
     sync_folder(path.parent)
 
 
+def write_container(
+    path: Path, keys: Mapping[str, Any], plan: Sequence[Placed], contents: Iterable[NDArray[np.uint8]]
+) -> None:
+    """Write a GGUF file; `contents` gives the bytes of each planned tensor in turn.
+
+    Values of `keys` are booleans, integers (32 bits, unsigned; signed in lists), floats (fp32), strings, or lists of
+    one of these; an empty list is one of strings.
+    """
+    from gguf import GGMLQuantizationType, GGUFValueType, GGUFWriter
+
+    class Writer(GGUFWriter):
+        def _pack_val(self, val: Any, vtype: Any, add_vtype: bool, sub_type: Any = None) -> bytes:
+            if vtype == GGUFValueType.ARRAY and not val:  # llama.cpp needs the list of merges even if there are none
+                return struct.pack("<IIQ", vtype, GGUFValueType.STRING, 0)
+            packed: bytes = super()._pack_val(val, vtype, add_vtype, sub_type)
+            return packed
+
+    rest = dict(keys)
+    writer = Writer(path, rest.pop("general.architecture"))
+    try:
+        for key, value in rest.items():
+            kind = GGUFValueType.UINT32 if type(value) is int else GGUFValueType.get_type(value)
+            writer.add_key_value(key, value, kind)
+        for placed in plan:
+            size, code = bytes_of(placed.kind, placed.shape), GGMLQuantizationType[placed.kind]
+            writer.add_tensor_info(placed.name, placed.shape, np.dtype(np.float32), size, code)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_ti_data_to_file()
+        for content in contents:
+            writer.write_tensor_data(content)
+    finally:
+        writer.close()
+
+
 def _type_notes(plan: Sequence[Placed]) -> list[str]:
-    """What is stored otherwise than the scheme wants, and why: one line for each such type and reason."""
+    """The tensors whose format differs from the scheme's, and why: one line for each format and reason."""
 
     def alike(placed: Placed) -> tuple[str, str, str]:
         return placed.wanted, placed.kind, placed.why
