@@ -14,7 +14,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.text_files import lines_as_they_come, read_small_text, without_mark
 from tinyslm.inference.output_constraint import read_schema
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.serving.keys import make_key, read_keys
+from tinyslm.serving.api_keys import make_key, read_keys
 
 ENCODINGS = ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
 SCHEMA = {"type": "object", "properties": {"größe": {"type": "string"}}}

@@ -13,8 +13,8 @@ from tinyslm.inference.batch_engine import load_engine
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings, read_default_sampling
 from tinyslm.model.folder import save_model
-from tinyslm.serving.prompting import sampling
-from tinyslm.serving.shapes.completions import CompletionBody
+from tinyslm.serving.prompting import sampling_settings
+from tinyslm.serving.schemas.texts import CompletionBody
 
 
 def in_force(settings: SamplingSettings) -> tuple[float, ...]:
@@ -62,9 +62,9 @@ def test_it_is_the_same_for_everybody(engine) -> None:
     assert in_force(engine.completion_request("a").settings) == usual
     assert in_force(engine.completion_request("a", asked).settings) == (0.3, 5, 0.9, 0.0, 1.0)
     assert in_force(RequestBuilder(engine, PromptTemplate()).build(row)[1].settings) == usual
-    assert in_force(sampling(CompletionBody(model="m"), engine)) == usual
+    assert in_force(sampling_settings(CompletionBody(model="m"), engine)) == usual
     given = CompletionBody(model="m", temperature=1.5, min_p=0.1, max_tokens=7)
-    assert in_force(sampling(given, engine, 7)) == (1.5, 0, 0.9, 0.1, 1.0)
+    assert in_force(sampling_settings(given, engine, 7)) == (1.5, 0, 0.9, 0.1, 1.0)
     assert in_force(Agent(engine).settings) == (0.0, 0, 0.9, 0.0, 1.0)  # an agent is to be right
 
 
@@ -86,4 +86,4 @@ def test_settings_that_take_the_likeliest(engine, given) -> None:
     wanted = engine.complete("abc", SamplingSettings(max_tokens=8, temperature=0))[0]
     assert {one.text for one in engine.complete("abc", SamplingSettings(max_tokens=8, **given), n=3)} == {wanted.text}
     body = CompletionBody(model="m", **given)
-    assert sampling(body, engine).greedy
+    assert sampling_settings(body, engine).greedy

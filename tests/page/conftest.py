@@ -17,10 +17,10 @@ from tinyslm.inference.batch_engine import BatchEngine
 from tinyslm.inference.engine import Engine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
+from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.app import create_app
-from tinyslm.serving.keys import Keys
 from tinyslm.serving.models import Models
-from tinyslm.serving.running import Server, address, listen
+from tinyslm.serving.server import Server, address, listen
 from tinyslm.serving.settings import ServerSettings
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
@@ -61,7 +61,7 @@ def serve(tiny) -> Callable:
     """Runs a server with the given engines: `with serve({"name": engine}) as url`."""
 
     @contextmanager
-    def run(engines: dict[str, Engine], keys: Keys | None = None) -> Iterator[str]:
+    def run(engines: dict[str, Engine], keys: ApiKeys | None = None) -> Iterator[str]:
         settings = ServerSettings(port=0)
         models = Models({name: Path(name) for name in engines}, lambda path: engines[path.name])
         listening = listen(settings)

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 from scripted_texts import ENDLESS
 
-from tinyslm.serving.keys import make_key, read_keys
+from tinyslm.serving.api_keys import make_key, read_keys
 
 
 def settings(page, **values: object) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyslm.inspection.inspecting import inspect
-from tinyslm.serving.keys import make_key, read_keys
+from tinyslm.serving.api_keys import make_key, read_keys
 from tinyslm.serving.page import TYPES
 
 FILES = ("/", "/page/main.js", "/page/style.css", "/page/icon.svg")
@@ -22,7 +22,7 @@ def http(url: str):
 @pytest.mark.parametrize("path", FILES)
 def test_files_have_their_type_and_are_not_read_as_another(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
-    ending = "." + path.rpartition(".")[2] if "." in path else ".html"
+    ending = path.rpartition(".")[2] if "." in path else "html"
     assert answer.status_code == 200
     assert answer.headers["content-type"] == f"{TYPES[ending]}; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -10,10 +10,10 @@ import pytest
 from tiny_server import Running, make_model
 
 from tinyslm.inference.engine import Engine
+from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.app import create_app
-from tinyslm.serving.keys import Keys
 from tinyslm.serving.models import Models
-from tinyslm.serving.running import Server, address, listen
+from tinyslm.serving.server import Server, address, listen
 from tinyslm.serving.settings import ServerSettings
 
 
@@ -28,7 +28,7 @@ def serve(model_folder: Path):
 
     @contextmanager
     def run(
-        paths: dict[str, Path] | None = None, keys: Keys | None = None, memory: int = 0, idle: float = 0, **settings
+        paths: dict[str, Path] | None = None, keys: ApiKeys | None = None, memory: int = 0, idle: float = 0, **settings
     ) -> Iterator[Running]:
         chosen = ServerSettings(port=0, **settings)
         models = Models(paths or {"tiny": model_folder}, Engine.load, memory=memory, idle=idle)

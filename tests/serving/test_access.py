@@ -4,7 +4,7 @@ import openai
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.serving.keys import Keys, make_key, read_keys
+from tinyslm.serving.api_keys import ApiKeys, make_key, read_keys
 from tinyslm.serving.settings import ServerSettings
 
 BODY = {"model": "tiny", "prompt": "x", "max_tokens": 1}
@@ -77,7 +77,7 @@ def test_lines_that_are_no_hashes_are_refused_unseen(tmp_path, line) -> None:
 def test_other_addresses_need_keys(host) -> None:
     settings = ServerSettings(host=host)
     with pytest.raises(TinyslmError, match="no keys"):
-        settings.check_reachable(bool(Keys({})))
+        settings.check_reachable(bool(ApiKeys({})))
     settings.check_reachable(True)
 
 
@@ -142,7 +142,7 @@ def test_nobody_else_may_read_answers_unless_allowed(running, locked) -> None:
 
 def test_a_wrong_origin_is_a_mistake_in_the_settings() -> None:
     for origin in ("*", "example.com", "https://example.com/page", "ftp://example.com"):
-        with pytest.raises(ValueError, match="no origin"):
+        with pytest.raises(ValueError, match="not an origin"):
             ServerSettings(cors=(origin,))
 
 

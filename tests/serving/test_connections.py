@@ -119,6 +119,13 @@ def test_what_comes_in_time_is_answered_however_it_is_cut(guarded) -> None:
                 assert client.answer()[0] == status
 
 
+def test_several_host_headers_are_rejected(guarded) -> None:
+    with Client(guarded) as client:
+        client.send(HEAD + b"Host: evil.example\r\n\r\n")
+        status, body = client.answer()
+        assert (status, body["error"]["param"]) == (400, "Host")
+
+
 def test_what_is_not_HTTP_is_refused(guarded) -> None:
     with Client(guarded) as client:
         client.send(b"\x16\x03\x01 hello\r\n\r\n")

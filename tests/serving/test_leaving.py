@@ -25,7 +25,7 @@ def engine_of(running: Running):
 
 def is_quiet(running: Running) -> bool:
     stats = engine_of(running).stats()
-    return stats.running == stats.waiting == 0 and running.server._service.traffic.samples == 0
+    return stats.running == stats.waiting == 0 and running.server._service.admission.samples == 0
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -53,7 +53,7 @@ def stopped_while_streaming(running: Running, max_tokens: int) -> tuple[list[dic
             lines = response.iter_lines()
             next(lines)
             running.server.should_exit = True
-            wait_until(lambda: running.server._service.traffic.closing)
+            wait_until(lambda: running.server._service.admission.closing)
             refused = other.post("/v1/completions", json=LONG)
             events = [line.removeprefix("data: ") for line in lines if line]
     return [json.loads(event) for event in events if event != "[DONE]"], refused

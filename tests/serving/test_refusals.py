@@ -1,8 +1,11 @@
 """What is refused, and how it is told: always in the form of OpenAI's errors."""
 
+import http.client
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from urllib.parse import urlsplit
 
 import httpx
 import openai
@@ -27,19 +30,23 @@ def error_of(response: httpx.Response) -> dict:
     ("change", "param", "says"),
     [
         ({"temprature": 1}, "temprature", 'Did you mean "temperature"?'),
-        ({"functions": []}, "functions", "give them as tools"),
+        ({"functions": []}, "functions", "use tools"),
         ({"temperature": "hot"}, "temperature", "number"),
-        ({"temperature": -1}, "temperature", "greater than or equal to 0"),
+        ({"temperature": -1}, "temperature", "temperature must be at least 0, not -1."),
         ({"n": 99}, "n", "16"),
-        ({"messages": []}, "messages", "at least 1 item"),
+        ({"messages": []}, "messages", "an array of at least 1 items, not []"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages.0.role", "system"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content", "image_url"),
         ({"logit_bias": {"999": 1}}, "logit_bias", "319"),
         ({"logit_bias": {"-1": 1}}, "logit_bias", "no token"),
+        ({"stream": "yes"}, "stream", 'stream must be true or false, not "yes".'),
+        ({"max_tokens": True}, "max_tokens", "max_tokens must be an integer, not true."),
+        ({"temperature": "1"}, "temperature", "must be a number"),
+        ({"tools": {}}, "tools", "must be an array"),
         ({"top_logprobs": 3}, None, "logprobs"),
         ({"tool_choice": "required"}, None, "no tools"),
-        ({"max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
-        ({"stop": ["a", 1]}, "stop.1", "must be a text"),
+        ({"max_tokens": 0}, "max_tokens", "at least 1"),
+        ({"stop": ["a", 1]}, "stop.1", "must be a string, not 1."),
         ({"stop": ["a"] * 17}, "stop", "stop has 17 items. Give at most 16."),
         ({"stop": "a" * 257}, "stop", "stop has 257 characters. Give at most 256."),
         ({"stop": ["a", "a" * 1000]}, "stop.1", "stop.1 has 1,000 characters. Give at most 256."),
@@ -53,16 +60,16 @@ def error_of(response: httpx.Response) -> dict:
         ({"messages": [{"role": "assistant", "tool_calls": [CALL] * 129}]}, "messages.0.tool_calls", "at most 128."),
         ({"messages": [{"role": "user"}] * 16_385}, "messages", "at most 16,384."),
         ({"response_format": {"type": "choice", "choices": ["a"] * 10_001}}, "response_format", "at most 10,000."),
-        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "less than or equal to 20"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "at most 20"),
         ({"model": "tiny" * 100}, "model", "model has 400 characters. Give at most 256."),
-        ({"n": 2**10 + 1}, "n", "less than or equal to 1024"),
+        ({"n": 2**10 + 1}, "n", "at most 1024"),
         ({"response_format": {"type": "jpeg"}}, "response_format", "json_schema"),
         ({"response_format": {"type": "regex", "pattern": "(a"}}, "response_format", "regular expression"),
-        ({"response_format": {"type": "regex", "pattern": 1}}, "response_format.pattern", "must be a text"),
+        ({"response_format": {"type": "regex", "pattern": 1}}, "response_format.pattern", "must be a string"),
         (
             {"response_format": {"type": "json_schema", "json_schema": {"schema": []}}},
             "response_format.json_schema.schema",
-            "must be a JSON object",
+            "must be an object",
         ),
         ({"messages": [{"role": "user", "content": "x" * 5000}]}, None, "4095"),
     ],
@@ -81,7 +88,7 @@ def test_mistakes_are_named(running, change, param, says) -> None:
 @pytest.mark.parametrize(
     ("path", "change", "says"),
     [
-        ("/v1/completions", {"suffix": "x"}, "only write on"),
+        ("/v1/completions", {"suffix": "x"}, "fill in the middle"),
         ("/v1/completions", {"prompt": [1, 9999]}, "no token"),
         ("/v1/completions", {"best_of": 3}, "best_of"),
         ("/v1/completions", {"echo": True, "logprobs": 1}, "echo"),
@@ -219,6 +226,15 @@ def test_long_bodies_are_refused(serve, chunked) -> None:
         assert http.post("/tokenize", json={"model": "tiny", "prompt": "x"}).status_code == 200
 
 
+def test_a_client_that_sends_its_whole_body_first_gets_the_error(running) -> None:
+    client = http.client.HTTPConnection(*urlsplit(running.url).netloc.split(":"), timeout=30)
+    with closing(client):
+        client.request("POST", "/tokenize", b" " * 5_000_000, {"Content-Type": "application/json"})
+        response = client.getresponse()
+        assert response.status == 413
+        assert json.loads(response.read())["error"]["code"] == "body_too_large"
+
+
 def test_other_limits(serve) -> None:
     with serve(max_prompt=50, max_answer=5, max_requests=3) as running, running.http() as http:
         response = http.post("/v1/completions", json={"model": "tiny", "prompt": "x" * 51})
@@ -234,8 +250,8 @@ def test_other_limits(serve) -> None:
 
 def test_new_grammars_wait_where_nobody_else_does(serve, monkeypatch) -> None:
     """One is being compiled, one waits, a third is refused; requests with known ones and without any are answered."""
-    monkeypatch.setattr("tinyslm.serving.service.COMPILING_THREADS", 1)
-    monkeypatch.setattr("tinyslm.serving.service.MOST_NEW_GRAMMARS", 2)
+    monkeypatch.setattr("tinyslm.serving.constraints.COMPILER_THREADS", 1)
+    monkeypatch.setattr("tinyslm.serving.constraints.MAX_PENDING", 2)
     let_go, compiling = threading.Event(), threading.Event()
     compile_it = Grammar.regex
 
@@ -255,7 +271,7 @@ def test_new_grammars_wait_where_nobody_else_does(serve, monkeypatch) -> None:
         assert ask("known").json()["choices"][0]["text"] == "known"
         waiting = [pool.submit(ask, pattern) for pattern in ("new", "newer")]
         assert compiling.wait(60)
-        wait_until(lambda: running.server._service._compiling == 2)
+        wait_until(lambda: running.server._service.grammars.pending == 2)
         response = ask("newest")
         assert (response.status_code, error_of(response)["code"]) == (429, "queue_full")
         assert http.post("/v1/completions", json={"model": "tiny", "max_tokens": 1}).status_code == 200
@@ -295,7 +311,7 @@ def test_what_fails_in_the_engine_is_told_without_details_and_logged(serve, capl
 
 def test_what_fails_before_the_answer_lets_go_of_its_place(serve, monkeypatch) -> None:
     with serve(max_requests=1) as running, running.http() as http:
-        monkeypatch.setattr("tinyslm.serving.chat._Writer", lambda body, answer: 1 / 0)
+        monkeypatch.setattr("tinyslm.serving.chat.ChatWriter", lambda body, answer: 1 / 0)
         for _ in range(2):
             response = http.post("/v1/chat/completions", json=CHAT)
             assert (response.status_code, error_of(response)["code"]) == (500, "internal_error")

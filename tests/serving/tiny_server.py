@@ -15,7 +15,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
 from tinyslm.serving.models import Models
-from tinyslm.serving.running import Server
+from tinyslm.serving.server import Server
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 

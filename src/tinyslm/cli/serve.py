@@ -58,7 +58,7 @@ def serve(
 
 def _make_key(name: str, file: Path | None) -> None:
     from tinyslm.core.console import say
-    from tinyslm.serving.keys import make_key
+    from tinyslm.serving.api_keys import make_key
 
     key, line = make_key(name, file)
     say(f"The key, which is shown only now: {key}")
@@ -100,12 +100,12 @@ def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str
 
     from tinyslm.core.console import say
     from tinyslm.core.errors import require_extra
-    from tinyslm.serving.keys import read_keys
+    from tinyslm.serving.api_keys import read_keys
 
     keys = read_keys(server.keys, os.environ.get(KEYS_VARIABLE, ""))
     server.check_reachable(bool(keys))
     try:
-        from tinyslm.serving.running import address, listen, run
+        from tinyslm.serving.server import address, listen, run
     except ModuleNotFoundError as error:
         raise require_extra("serve", "Serving a model") from error
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)

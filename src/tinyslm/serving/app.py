@@ -1,4 +1,4 @@
-"""The app: its routes, and what stands before them."""
+"""The ASGI app: its routes and its middleware."""
 
 from __future__ import annotations
 
@@ -12,41 +12,36 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from tinyslm.inference.engine import Engine
-from tinyslm.serving import chat, completions, errors, page, responses, status, texts
-from tinyslm.serving.kept import Kept
-from tinyslm.serving.keys import Keys
-from tinyslm.serving.limits import Door
+from tinyslm.serving import chat, completions, embeddings, errors, page, responses, status
+from tinyslm.serving.api_keys import ApiKeys
+from tinyslm.serving.middleware import AccessLogMiddleware, AccessMiddleware
 from tinyslm.serving.models import Models
 from tinyslm.serving.service import Service
 from tinyslm.serving.settings import ServerSettings
-from tinyslm.serving.watching import Watching
 
-SECONDS_BETWEEN_ROUNDS = 5.0
-"""How often models that nobody uses are looked for."""
-
-ROUTES = (chat.router, completions.router, responses.router, texts.router, status.router)
+UNLOAD_SECONDS = 5.0
+"""How often idle models are unloaded."""
 
 
-def create_app(settings: ServerSettings, models: Models, keys: Keys | None = None) -> FastAPI:
+def create_app(settings: ServerSettings, models: Models, keys: ApiKeys | None = None) -> FastAPI:
     """The server as an ASGI app; its lifespan begins with loading the first model, and ends with closing all."""
     service = Service(settings, models)
     app = FastAPI(
         title="tinyslm",
         version=version("tinyslm"),
-        docs_url=None,  # these pages would load scripts from elsewhere
+        docs_url=None,  # these pages load scripts from other servers
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # nothing is told to anyone
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         lifespan=_lifespan,
         responses={code: {"model": errors.ErrorBody} for code in (400, 401, 403, 404, 413, 415, 429, 500, 503)},
     )
     app.state.service = service
-    app.state.kept = Kept()
-    for router in (*ROUTES, page.router(models)):
-        app.include_router(router)
-    errors.install(app)
-    # Of these, what is added last sees a request first.
-    app.add_middleware(Door, settings=settings, keys=keys or Keys({}), traffic=service.traffic, public=page.PUBLIC)
-    app.add_middleware(Watching, service=service)
+    for module in (chat, completions, responses, embeddings, status, page):
+        app.include_router(module.router)
+    errors.add_error_handlers(app)
+    # The middleware that is added last is the outermost.
+    app.add_middleware(AccessMiddleware, service=service, keys=keys or ApiKeys({}), public=page.PUBLIC)
+    app.add_middleware(AccessLogMiddleware, service=service)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,
@@ -68,17 +63,17 @@ def engine_app(engine: Engine) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
     await service.models.load_first()
-    rounds = asyncio.create_task(_rounds(service))
+    unloading = asyncio.create_task(_unload_idle(service.models))
     try:
         yield
     finally:
-        rounds.cancel()
+        unloading.cancel()
         with suppress(asyncio.CancelledError):
-            await rounds
+            await unloading
         await service.close()
 
 
-async def _rounds(service: Service) -> None:
+async def _unload_idle(models: Models) -> None:
     while True:
-        await asyncio.sleep(SECONDS_BETWEEN_ROUNDS)
-        await service.models.unload_idle()
+        await asyncio.sleep(UNLOAD_SECONDS)
+        await models.unload_idle()

@@ -1,7 +1,8 @@
-"""Errors in the form of OpenAI's API: `{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}`."""
+"""Errors in the format of OpenAI's API: `{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}`."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,23 +12,45 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from tinyslm.core.config import wrong_value
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
 from tinyslm.inference.engine import EngineFull
+from tinyslm.serving.encoding import JsonResponse, event
 from tinyslm.serving.models import Unavailable, UnknownModel
-from tinyslm.serving.shapes.body import FieldMistake
-from tinyslm.serving.wire import Json, encode
+from tinyslm.serving.schemas.common import FieldError
 
 RETRY_SECONDS = 1
-"""When a client that was refused for want of room should try again."""
+"""When a client should try again that was rejected for lack of room."""
 
-_TOO_LONG = ("too_long", "string_too_long")
-_STATUS_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_NO_RETRY = {"x-should-retry": "false"}
+
+_REQUIREMENTS = {
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "float_type": "a number",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "int_type": "an integer",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "list_type": "an array",
+    "literal_error": "{expected}",
+    "model_attributes_type": "an object",
+    "model_type": "an object",
+    "string_pattern_mismatch": "a string that matches {pattern}",
+    "string_type": "a string",
+    "too_short": "an array of at least {min_length} items",
+    "union_tag_invalid": "an object whose type is one of {expected_tags}",
+    "union_tag_not_found": "an object with a type",
+}
+"""What a value must be, by pydantic's names of errors."""
+
+_TOO_LONG = {"too_long": "items", "string_too_long": "characters"}
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong; `param`: the field that is wrong, where it is one."""
+    """param: the field of the request that the error is about."""
 
     message: str
     type: str
@@ -36,13 +59,13 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every answer that is an error."""
+    """The body of every error response."""
 
     error: ErrorDetail
 
 
 class ApiError(Exception):
-    """An answer that is an error: HTTP status, message, code for programs, the field that is wrong."""
+    """An error response: HTTP status, message, code for programs, field of the request, further headers."""
 
     def __init__(
         self,
@@ -59,23 +82,23 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """As OpenAI's API tells it."""
-        kind = _STATUS_TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
+        """The body in OpenAI's format."""
+        kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
     def response(self) -> Response:
-        """As an HTTP response."""
-        return Json(self.body, status_code=self.status, headers=self.headers)
+        """The HTTP response."""
+        return JsonResponse(self.body, status_code=self.status, headers=self.headers)
 
     @property
     def event(self) -> bytes:
-        """As the last event of a stream that has begun."""
-        return b"data: " + encode(self.body) + b"\n\n"
+        """The last event of a stream that has begun."""
+        return event(self.body)
 
 
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
-    """The client's mistake."""
+    """An invalid request."""
     return ApiError(400, message, code, param=param)
 
 
@@ -85,100 +108,100 @@ def full(message: str) -> ApiError:
 
 
 def unavailable(message: str, code: str) -> ApiError:
-    """The server cannot do it now."""
+    """The server cannot answer now."""
     return ApiError(503, message, code, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
-def closing() -> ApiError:
-    """The server is being stopped."""
-    return unavailable("The server is being stopped.", "closing")
+def shutting_down() -> ApiError:
+    """The server is shutting down."""
+    return unavailable("The server is shutting down.", "closing")
+
+
+def disconnected() -> ApiError:
+    """The client has closed the connection: this is only logged."""
+    return ApiError(499, "The client has closed the connection.", "client_gone")
+
+
+def too_slow(seconds: float) -> ApiError:
+    """An answer exceeded the time limit."""
+    return ApiError(504, f"The answer was not complete after {seconds:g} seconds.", "time_limit", headers=_NO_RETRY)
 
 
 def api_error(error: Exception) -> ApiError:
-    """How any exception is told to a client. What is not the client's mistake is told without details."""
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, UnknownModel):
-        return ApiError(404, f"{error.problem} {error.remedy}", "model_not_found", param="model")
-    if isinstance(error, Unavailable):
-        return unavailable(f"{error.problem} {error.remedy}", "model_unavailable")
-    if isinstance(error, EngineFull):
-        return full(f"{error.problem} {error.remedy}")
-    if isinstance(error, TinyslmError):
-        return bad_request(f"{error.problem} {error.remedy}")
-    return ApiError(500, "The server failed; its log says how.", "internal_error", headers={"x-should-retry": "false"})
+    """The response for any exception; those that are not the client's fault are reported without details."""
+    message = f"{error.problem} {error.remedy}" if isinstance(error, TinyslmError) else ""
+    match error:
+        case ApiError():
+            found = error
+        case RequestValidationError():
+            found = _validation_error(error.errors())
+        case UnknownModel():
+            found = ApiError(404, message, "model_not_found", param="model")
+        case Unavailable():
+            found = unavailable(message, "model_unavailable")
+        case EngineFull():
+            found = full(message)
+        case TinyslmError():
+            found = bad_request(message)
+        case _:
+            message = "An internal error occurred; the server's log has details."
+            found = ApiError(500, message, "internal_error", headers=_NO_RETRY)
+    return found
 
 
-def install(app: FastAPI) -> None:
-    """Let every error of the app have OpenAI's form."""
-    for kind in (ApiError, TinyslmError):
-        app.add_exception_handler(kind, _tell)
-    app.add_exception_handler(RequestValidationError, _tell_validation)
-    app.add_exception_handler(HTTPException, _tell_http)
+def add_error_handlers(app: FastAPI) -> None:
+    """Report every error of the app in OpenAI's format."""
+
+    async def respond(request: Request, error: Exception) -> Response:
+        return (_http_error(request, error) if isinstance(error, HTTPException) else api_error(error)).response
+
+    for kind in (ApiError, TinyslmError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, respond)
 
 
-async def _tell(_request: Request, error: Exception) -> Response:
-    return api_error(error).response
+def _http_error(request: Request, error: HTTPException) -> ApiError:
+    code, message = {
+        404: ("not_found", f"There is nothing at {one_line(request.url.path, 100)}."),
+        405: ("method_not_allowed", f"{request.method} is not supported here."),
+        400: ("invalid_json", "The body is not valid JSON."),
+    }.get(error.status_code, ("error", str(error.detail)))
+    return ApiError(error.status_code, message, code, headers=error.headers)
 
 
-async def _tell_validation(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return validation_error(error.errors()).response
+def _validation_error(errors: Sequence[Any]) -> ApiError:
+    """The response for pydantic's errors in a body: the deepest one, which is of the alternative that was meant.
 
-
-async def _tell_http(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    code = {404: "not_found", 405: "method_not_allowed", 400: "invalid_json"}.get(error.status_code, "error")
-    message = {
-        404: f"There is nothing at {one_line(request.url.path, 100)}.",
-        405: f"{request.method} is not possible here.",
-        400: "The body is not valid JSON.",
-    }.get(error.status_code, str(error.detail))
-    return ApiError(error.status_code, message, code, headers=error.headers).response
-
-
-def validation_error(mistakes: Sequence[Any]) -> ApiError:
-    """The error for pydantic's mistakes in a body: the deepest one, which is of the alternative that was meant.
-
-    Of several at the same depth, one about length is preferred to one about the type.
+    Of several at the same depth, one about a length is preferred to one about the type.
     """
-    mistake = max(mistakes, key=lambda one: (len(one["loc"]), one["type"] in _TOO_LONG))
-    param = _param(mistake["loc"])
-    if mistake["type"] == "json_invalid":
+    error = max(errors, key=lambda one: (len(one["loc"]), one["type"] in _TOO_LONG))
+    kind, param = error["type"], _param(error["loc"])
+    what = param or "The body"
+    if kind == "json_invalid":
         return bad_request("The body is not valid JSON.", code="invalid_json")
-    if mistake["type"] == "missing":
-        return bad_request(f"{param or 'The body'} is missing.", param, "missing")
-    if mistake["type"] == "value_error":
-        error = mistake["ctx"]["error"]
-        field = error.param if isinstance(error, FieldMistake) else param
-        return bad_request(f"{param}: {error}" if param else str(error), field)
-    if mistake["type"] == "extra_forbidden":
+    if kind == "missing":
+        return bad_request(f"{what} is missing.", param, "missing")
+    if kind == "extra_forbidden":
         return bad_request(f'There is no field "{param}".', param, "unknown_field")
-    if mistake["type"] in _TOO_LONG:
-        return bad_request(_too_long(param or "The body", mistake), param)
-    if mistake["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        text = f"{param or 'The body'} must be a JSON object."
-    else:
-        text = one_line(f"{param or 'The body'} = {wrong_value(mistake)}", 400)
-    return bad_request(text, param)
-
-
-def _too_long(what: str, mistake: Any) -> str:
-    unit = "characters" if mistake["type"] == "string_too_long" else "items"
-    return f"{what} has {len(mistake['input']):,} {unit}. Give at most {mistake['ctx']['max_length']:,}."
+    if kind == "value_error":
+        cause = error["ctx"]["error"]
+        field = cause.param if isinstance(cause, FieldError) else param
+        return bad_request(f"{param}: {cause}" if param else str(cause), field)
+    if kind in _TOO_LONG:
+        size, limit = len(error["input"]), error["ctx"]["max_length"]
+        return bad_request(f"{what} has {size:,} {_TOO_LONG[kind]}. Give at most {limit:,}.", param)
+    requirement = _REQUIREMENTS.get(kind, "another value").format_map(error.get("ctx", {}))
+    shown = one_line(json.dumps(error["input"], default=str)[:200], 100)
+    return bad_request(f"{what} must be {requirement}, not {shown}.", param)
 
 
 def _param(place: Sequence[object]) -> str | None:
-    """The field at `place`, as in `messages.0.role`; without the kinds of values that pydantic names among the keys."""
-    if place[:1] == ("body",):
-        place = place[1:]
-    tagged = [False, *(part in ("response_format", "format") for part in place)]  # their `type` is told next
-    return (
-        ".".join(str(part) for part, tag in zip(place, tagged, strict=False) if not tag and not _is_kind(part)) or None
-    )
+    """The field at `place`, such as `messages.0.role`, without the members of unions that pydantic adds to the keys."""
+    keys = [part for number, part in enumerate(place) if not (number == 0 and part == "body")]
+    tags = [False, *(part in ("response_format", "format") for part in keys)]  # followed by their `type`
+    return ".".join(str(key) for key, tag in zip(keys, tags, strict=False) if not tag and not _is_union(key)) or None
 
 
-def _is_kind(part: object) -> bool:
-    """Whether a part of a place is one of several kinds that a value may have, which pydantic names among the keys."""
-    kinds = ("constrained-", "Named")
-    return isinstance(part, str) and (part in ("str", "int", "bool") or "[" in part or part.startswith(kinds))
+def _is_union(key: object) -> bool:
+    """Whether a key names a member of a union."""
+    members = ("constrained-", "ToolChoice", "FunctionChoice")
+    return isinstance(key, str) and (key in ("str", "int", "bool") or "[" in key or key.startswith(members))

@@ -1,26 +1,23 @@
-"""Figures for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from prometheus_client.metrics_core import Metric
-
-    from tinyslm.serving.bridge import Answer
-    from tinyslm.serving.models import Models
+from tinyslm.serving.answers import AnswerStream
+from tinyslm.serving.models import Models
 
 _FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Metrics:
-    """The figures of one server, in a registry of their own."""
+    """The metrics of one server, in a registry of their own."""
 
     def __init__(self, models: Models) -> None:
         self.registry = CollectorRegistry()
@@ -28,9 +25,9 @@ class Metrics:
         self._requests = Counter(
             "tinyslm_requests", "Requests by route and HTTP status.", ["route", "status"], registry=self.registry
         )
-        self._prompt = Counter("tinyslm_prompt_tokens", "Tokens of prompts.", labels, registry=self.registry)
+        self._prompt = Counter("tinyslm_prompt_tokens", "Prompt tokens.", labels, registry=self.registry)
         self._cached = Counter(
-            "tinyslm_cached_tokens", "Tokens of prompts that were in the cache.", labels, registry=self.registry
+            "tinyslm_cached_tokens", "Prompt tokens found in the cache.", labels, registry=self.registry
         )
         self._generated = Counter("tinyslm_generated_tokens", "Tokens generated.", labels, registry=self.registry)
         self._first = Histogram(
@@ -42,7 +39,7 @@ class Metrics:
         )
         self._each = Histogram(
             "tinyslm_time_per_token_seconds",
-            "Time between the tokens of one text, on average over each request.",
+            "Time between the tokens of a sample, averaged over each request.",
             labels,
             buckets=_FAST,
             registry=self.registry,
@@ -53,12 +50,12 @@ class Metrics:
         self.registry.register(_Engines(models))
 
     def request(self, route: str, status: int) -> None:
-        """Count a request; `route` is "" for paths that the server does not know."""
+        """Count a request; route: "" for unknown paths."""
         self._requests.labels(route or "other", str(status)).inc()
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: AnswerStream) -> None:
         """Count an answer that has ended."""
-        model, usage, times = answer.served.name, answer.usage, answer.times
+        model, usage, times = answer.model.name, answer.usage, answer.times
         self._prompt.labels(model).inc(usage.prompt_tokens)
         self._cached.labels(model).inc(usage.cached_tokens)
         self._generated.labels(model).inc(usage.generated_tokens)
@@ -70,20 +67,20 @@ class Metrics:
                 self._each.labels(model).observe(each)
 
     def page(self) -> bytes:
-        """All figures as Prometheus reads them."""
+        """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 
 class _Engines(Collector):
-    """What the engines are doing at the moment they are asked."""
+    """The state of the engines when the metrics are read."""
 
     def __init__(self, models: Models) -> None:
         self._models = models
 
     def collect(self) -> Iterator[Metric]:
         kinds = {
-            "running": "Texts being generated.",
-            "waiting": "Texts that wait for a place.",
+            "running": "Samples being generated.",
+            "waiting": "Samples that wait to be scheduled.",
             "blocks_used": "Blocks of the cache in use.",
             "blocks_total": "Blocks of the cache.",
         }

@@ -1,122 +1,79 @@
-"""From a body to the engine's request: messages as templates read them, sampling, grammar."""
+"""From a body to the engine's request: token ids, sampling settings, biases, and their limits."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.serving.constraints import plain_tools
 from tinyslm.serving.errors import bad_request
-from tinyslm.serving.formats import grammar_of, kept_grammar
-from tinyslm.serving.models import Served
+from tinyslm.serving.schemas.chat import Message, Tool
+from tinyslm.serving.schemas.common import ChoicesBody, GenerationBody
 from tinyslm.serving.settings import ServerSettings
-from tinyslm.serving.shapes.body import Drawn, Part, Sampled, TextFormat
-from tinyslm.serving.shapes.chat import ContentPart, Message, Tool
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.vocabulary import MESSAGE_END, MESSAGE_START
 
-if TYPE_CHECKING:
-    from tinyslm.inference.grammar import Grammar
+MIN_TEMPERATURE = 1e-3
+"""Below this temperature, the likeliest token has all of the probability."""
 
-COLDEST = 1e-3
-"""Below this temperature, the likeliest token has all of the probability anyway."""
+CHARACTERS_PER_TOKEN = 32
+"""Longer texts, relative to the context, are not encoded: they do not fit (tokens have about four characters)."""
 
-CHARACTERS = 32
-"""Of a prompt, for each token of the context: more are not encoded, as they do not fit (tokens have about four)."""
-
-_ROLES = {"developer": "system"}
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
-def template_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Messages as plain values, with their text as one piece."""
-    return [_template_message(message, place) for place, message in enumerate(messages)]
+def check_choices(n: int, settings: ServerSettings) -> None:
+    """Raise `ApiError` for too many choices."""
+    if n > settings.max_choices:
+        raise bad_request(f"n is {n}. Give at most {settings.max_choices}.", "n")
 
 
 def conversation_ids(messages: Sequence[Message], tools: Sequence[Tool], engine: Engine) -> tuple[int, ...]:
-    """The ids of a conversation up to where the model is to answer. Raises `ApiError` where it cannot be written."""
-    if not can_chat(engine.tokenizer):
+    """The ids of a conversation up to where the model answers. Raises `ApiError` if it cannot be encoded."""
+    tokenizer = engine.tokenizer
+    if tokenizer.chat_template is None and not {MESSAGE_START, MESSAGE_END} <= set(tokenizer.special_ids):
         raise bad_request(
-            "This model has no chat template, so that it cannot take messages: send it a prompt at /v1/completions.",
+            "This model has no chat template, so it cannot read messages: send a prompt to /v1/completions.",
             "messages",
             "no_chat_template",
         )
-    plain, listed = template_messages(messages), plain_tools(tools)
-    check_characters(json.dumps([plain, listed], ensure_ascii=False), engine, "messages")
+    plain, listed = [message.for_template() for message in messages], plain_tools(tools)
+    _check_length(json.dumps([plain, listed], ensure_ascii=False), engine, "messages")
     return engine.chat_ids(plain, listed or None)
 
 
-def conversation_grammar(
-    tools: Sequence[Tool],
-    choice: str,
-    parallel: bool,
-    form: Part | None,
-    served: Served,
-    *,
-    param: str = "response_format",
-) -> Grammar | None:
-    """What an answer in a conversation must look like: calls of tools, or a response format; `None`: any text.
+def encoded(text: str | Sequence[int], engine: Engine, param: str) -> tuple[int, ...]:
+    """The ids of a prompt, which may be ids already. Raises `ApiError` for a text that is far too long, or wrong ids.
 
-    `param`: the field that `form` is from. Raises `ApiError` for what cannot be followed.
+    An empty prompt starts a new document.
     """
-    if not tools or choice == "none":
-        return grammar_of(form, served, param)
-    if choice == "auto" and form is not None and not isinstance(form, TextFormat):
-        raise bad_request(
-            "A format of the answer and tools together need a tool_choice of required, none, or a tool's name.",
-            "tool_choice",
-        )
-    from tinyslm.inference.tool_calls import tools_grammar
-
-    listed, tokenizer = plain_tools(tools), served.engine.tokenizer
-    key = f"tools {choice} {parallel} {json.dumps(listed)}"
-    return kept_grammar(served, key, lambda: tools_grammar(listed, choice, parallel, tokenizer), "tools")
-
-
-def plain_tools(tools: Sequence[Tool]) -> list[dict[str, Any]]:
-    """Tools as templates and grammars read them."""
-    return [tool.model_dump(exclude_none=True) for tool in tools]
-
-
-def prompt_ids(text: str, engine: Engine, param: str) -> tuple[int, ...]:
-    """The ids of a text to go on from; raises `ApiError` for one that is far too long."""
-    check_characters(text, engine, param)
+    if not text:
+        return engine.prompt_ids("")
+    if not isinstance(text, str):
+        return check_ids(text, engine.tokenizer, param)
+    _check_length(text, engine, param)
     return engine.prompt_ids(text)
 
 
-def check_characters(text: str, engine: Engine, param: str) -> None:
-    """Raise `ApiError` for a text so long that encoding it, only to find too many tokens, would take its time."""
-    most = CHARACTERS * max(engine.context, 1024)
-    if len(text) > most:
-        raise bad_request(
-            f"The text has {len(text):,} characters; {most:,} are possible for the {engine.context:,} tokens that the "
-            "model reads.",
-            param,
-            "context_length_exceeded",
-        )
-
-
 def check_ids(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> tuple[int, ...]:
-    """Ids that a client sent; raises `ApiError` when one is no token of the model."""
+    """The ids; raises `ApiError` if one is not a token of the model."""
     wrong = next((token for token in ids if token >= tokenizer.vocab_size), None)
     if wrong is not None:
-        raise bad_request(f"{wrong} is no token: ids go from 0 to {tokenizer.vocab_size - 1}.", param)
+        raise bad_request(f"There is no token {wrong}: ids go from 0 to {tokenizer.vocab_size - 1}.", param)
     return tuple(ids)
 
 
-def sampling(body: Sampled, engine: Engine, max_tokens: int | None = None) -> SamplingSettings:
-    """The sampling settings of an answer: the body's, and the model's defaults for the others."""
-    given: dict[str, Any] = {
-        name: value
-        for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
-        if (value := getattr(body, name)) is not None
-    }
-    if body.temperature is not None and body.temperature < COLDEST:
+def sampling_settings(body: GenerationBody, engine: Engine, max_tokens: int | None = None) -> SamplingSettings:
+    """The sampling settings of an answer: those of the body, and the model's defaults for the others."""
+    given: dict[str, Any] = {name: getattr(body, name) for name in _SAMPLING if getattr(body, name) is not None}
+    if body.temperature is not None and body.temperature < MIN_TEMPERATURE:
         given["temperature"] = 0.0
     if body.top_k is not None:
         given["top_k"] = max(0, body.top_k)
-    if isinstance(body, Drawn):
+    if isinstance(body, ChoicesBody):
         given |= {
             "frequency_penalty": body.frequency_penalty,
             "presence_penalty": body.presence_penalty,
@@ -128,59 +85,29 @@ def sampling(body: Sampled, engine: Engine, max_tokens: int | None = None) -> Sa
     return engine.with_defaults(SamplingSettings(**given))
 
 
-def answer_tokens(asked: int | None, prompt: int, context: int, settings: ServerSettings) -> int:
-    """How many tokens an answer may have; raises `ApiError` for a prompt that is too long."""
+def answer_tokens(limit: int | None, prompt: int, context: int, settings: ServerSettings) -> int:
+    """The maximum number of tokens of an answer. Raises `ApiError` for a prompt or a limit that is too large."""
     longest = min(settings.max_prompt or context - 1, context - 1)
     if prompt > longest:
-        raise bad_request(
-            f"The prompt has {prompt} tokens; {longest} are possible here.", code="context_length_exceeded"
-        )
-    if asked and settings.max_answer and asked > settings.max_answer:
-        raise bad_request(
-            f"{asked} tokens of answer are too many for this server: it gives at most {settings.max_answer}.",
-            "max_tokens",
-        )
-    return min(asked or settings.max_answer or context, context - prompt)
+        message = f"The prompt has {prompt} tokens. Give at most {longest}."
+        raise bad_request(message, code="context_length_exceeded")
+    if limit and settings.max_answer and limit > settings.max_answer:
+        raise bad_request(f"This server gives answers of at most {settings.max_answer} tokens.", "max_tokens")
+    return min(limit or settings.max_answer or context, context - prompt)
 
 
-def bias(given: Mapping[str, float], tokenizer: Tokenizer) -> dict[int, float]:
-    """`logit_bias` by token id; raises `ApiError` for what is no token of the model."""
-    found = {}
-    for name, value in given.items():
-        if not name.isdecimal() or int(name[:10]) >= tokenizer.vocab_size or len(name) > 10:
-            raise bad_request(f"{name[:40]!r} is no token: ids go from 0 to {tokenizer.vocab_size - 1}.", "logit_bias")
-        found[int(name)] = max(-100.0, min(100.0, value))
-    return found
+def logit_bias(given: Mapping[str, float], tokenizer: Tokenizer) -> dict[int, float]:
+    """`logit_bias` by token id. Raises `ApiError` for a key that is not a token of the model."""
+    for name in given:
+        if not name.isdecimal() or len(name) > 10 or int(name) >= tokenizer.vocab_size:
+            message = f"There is no token {name[:40]!r}: ids go from 0 to {tokenizer.vocab_size - 1}."
+            raise bad_request(message, "logit_bias")
+    return {int(name): max(-100.0, min(100.0, value)) for name, value in given.items()}
 
 
-def _template_message(message: Message, place: int) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "role": _ROLES.get(message.role, message.role),
-        "content": content_text(message.content, f"messages.{place}.content"),
-    }
-    if message.name:
-        found["name"] = message.name
-    if message.reasoning_content:
-        found["reasoning_content"] = message.reasoning_content
-    if message.tool_call_id:
-        found["tool_call_id"] = message.tool_call_id
-    if message.tool_calls:
-        found["tool_calls"] = [{"id": "", **call.model_dump(exclude_none=True)} for call in message.tool_calls]
-    return found
-
-
-def content_text(content: str | Sequence[ContentPart] | None, param: str) -> str:
-    """The text of a message; its parts follow each other without anything between."""
-    if content is None or isinstance(content, str):
-        return content or ""
-    texts = []
-    for part in content:
-        if part.type not in ("text", "input_text", "output_text", "refusal"):
-            raise bad_request(f"Parts of type {part.type[:40]!r} cannot be read: these models read text.", param)
-        texts.append(part.text or part.refusal or "")
-    return "".join(texts)
-
-
-def can_chat(tokenizer: Tokenizer) -> bool:
-    """Whether the tokenizer can write a conversation: it has a chat template, or ChatML's tokens."""
-    return tokenizer.chat_template is not None or {MESSAGE_START, MESSAGE_END} <= set(tokenizer.special_ids)
+def _check_length(text: str, engine: Engine, param: str) -> None:
+    """Raise `ApiError` for a text so long that encoding it, only to find too many tokens, would take long."""
+    limit = CHARACTERS_PER_TOKEN * max(engine.context, 1024)
+    if len(text) > limit:
+        message = f"The text has {len(text):,} characters. Give at most {limit:,} for {engine.context:,} tokens."
+        raise bad_request(message, param, "context_length_exceeded")

@@ -8,131 +8,102 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
+from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Request
-from tinyslm.serving.errors import bad_request
-from tinyslm.serving.kept import Kept
-from tinyslm.serving.models import Served
-from tinyslm.serving.prompting import (
-    answer_tokens,
-    content_text,
-    conversation_grammar,
-    conversation_ids,
-    sampling,
-)
-from tinyslm.serving.response_events import ResponseEvents
+from tinyslm.serving.constraints import conversation_grammar
+from tinyslm.serving.encoding import JsonResponse
+from tinyslm.serving.errors import ApiError, bad_request
+from tinyslm.serving.models import ServedModel
+from tinyslm.serving.prompting import answer_tokens, conversation_ids, sampling_settings
+from tinyslm.serving.request_log import log_of
+from tinyslm.serving.response_writer import ResponseWriter
+from tinyslm.serving.schemas.chat import FunctionCall, Message, Tool, ToolCall
+from tinyslm.serving.schemas.responses import Item, ResponseBody
 from tinyslm.serving.service import service_of
-from tinyslm.serving.settings import ServerSettings
-from tinyslm.serving.shapes.chat import CalledFunction, Function, Message, Tool, ToolCall
-from tinyslm.serving.shapes.responses import Item, ResponseBody
-from tinyslm.serving.streaming import EventStream
-from tinyslm.serving.visit import visit_of
-from tinyslm.serving.wire import Json
+from tinyslm.serving.writers import respond
 
 router = APIRouter()
 
 
 @router.post("/v1/responses")
 async def responses(body: ResponseBody, http: HttpRequest) -> Response:
-    """Answer a text or a conversation, whole or event by event."""
-    service, kept, owner = service_of(http), kept_of(http), visit_of(http.scope).user
-    messages = [*kept.messages(body.previous_response_id, owner), *_messages(body.input)]
-    answer, events = await service.begin(
-        http,
-        body,
-        1,
-        lambda served: [_request(body, messages, served, service.settings)],
-        lambda answer: ResponseEvents(body, answer.served.name, sampling(body, answer.served.engine)),
-    )
+    """Answer a text or a conversation, whole or in events."""
+    service, owner = service_of(http), log_of(http.scope).user
+    messages = [*_previous_messages(body, http), *_messages(body.input)]
+    tools = [Tool(type="function", function=tool) for tool in body.tools]
+    choice = body.tool_choice if isinstance(body.tool_choice, str) else body.tool_choice.name
+    text_format = body.text.format if body.text else None
+    grammar = conversation_grammar(tools, choice, body.parallel_tool_calls, text_format, "text.format")
 
-    def keep() -> None:
+    def prepare(model: ServedModel, compiled: Grammar | None) -> list[Request]:
+        engine = model.engine
+        system = [Message(role="system", content=body.instructions)] if body.instructions else []
+        ids = conversation_ids([*system, *messages], () if choice == "none" else tools, engine)
+        limit = answer_tokens(body.max_output_tokens, len(ids), engine.context, service.settings)
+        return [Request(ids, sampling_settings(body, engine, limit), grammar=compiled, continues=False)]
+
+    def store(writer: ResponseWriter) -> None:
         if body.store:
-            kept.add(events.id, owner, [*messages, events.message()], events.told(answer.usage))
+            service.responses.add(owner, [*messages, writer.message()], writer.whole())
 
-    if body.stream:
-
-        def end() -> bytes:
-            keep()
-            return events.end(answer.usage)
-
-        return EventStream(answer, lambda pieces: b"".join(events.write(one) for _, one in pieces), end, events.fail)
-    async with service.answering(http, answer):
-        async for pieces in answer:
-            for _, piece in pieces:
-                events.write(piece)
-    events.end(answer.usage)
-    keep()
-    return Json(events.told(answer.usage))
+    return await respond(http, body, 1, grammar, prepare, lambda answer: ResponseWriter(body, answer, store))
 
 
 @router.get("/v1/responses/{name}")
-async def one_response(name: str, http: HttpRequest) -> Response:
-    """An answer that was kept."""
-    return Json(kept_of(http).told(name, visit_of(http.scope).user))
+async def get_response(name: str, http: HttpRequest) -> Response:
+    """A stored response."""
+    return JsonResponse(service_of(http).responses.get(name, log_of(http.scope).user).response)
 
 
 @router.delete("/v1/responses/{name}")
-async def forget_response(name: str, http: HttpRequest) -> Response:
-    """Forget an answer that was kept."""
-    kept_of(http).remove(name, visit_of(http.scope).user)
-    return Json({"id": name, "object": "response", "deleted": True})
+async def delete_response(name: str, http: HttpRequest) -> Response:
+    """Delete a stored response."""
+    service_of(http).responses.remove(name, log_of(http.scope).user)
+    return JsonResponse({"id": name, "object": "response", "deleted": True})
 
 
-def kept_of(http: HttpRequest) -> Kept:
-    """The answers that the server keeps."""
-    kept: Kept = http.app.state.kept
-    return kept
-
-
-def _request(body: ResponseBody, messages: Sequence[Message], served: Served, settings: ServerSettings) -> Request:
-    engine = served.engine
-    tools = [Tool(type="function", function=Function(**dict(tool))) for tool in body.tools]
-    choice = body.tool_choice if isinstance(body.tool_choice, str) else body.tool_choice.name
-    if choice not in ("none", "auto") and (
-        choice not in [tool.name for tool in body.tools] if choice != "required" else not tools
-    ):
-        raise bad_request(f"tool_choice is {choice}, and no such tool is given.", "tool_choice")
-    told = () if choice == "none" else tools
-    before = [Message(role="system", content=body.instructions)] if body.instructions else []
-    ids = conversation_ids([*before, *messages], told, engine)
-    form = body.text.format if body.text else None
-    return Request(
-        ids,
-        sampling(body, engine, answer_tokens(body.max_output_tokens, len(ids), engine.context, settings)),
-        grammar=conversation_grammar(told, choice, body.parallel_tool_calls, form, served, param="text.format"),
-        continues=False,
-    )
+def _previous_messages(body: ResponseBody, http: HttpRequest) -> Sequence[Message]:
+    if body.previous_response_id is None:
+        return ()
+    try:
+        return service_of(http).responses.get(body.previous_response_id, log_of(http.scope).user).messages
+    except ApiError as error:
+        raise bad_request(
+            f"{error.message} Stored responses are evicted: send the whole conversation.",
+            "previous_response_id",
+            "previous_response_not_found",
+        ) from None
 
 
 def _messages(given: str | Sequence[Item]) -> list[Message]:
-    """The input as messages of a chat. Raises `ApiError` for an item that lacks something."""
+    """The input as messages of a chat. Raises `ApiError` for an item that lacks a field."""
     if isinstance(given, str):
         return [Message(role="user", content=given)]
     messages: list[Message] = []
-    for place, item in enumerate(given):
+    for number, item in enumerate(given):
         match item.type:
             case "message":
-                messages.append(_message(item, f"input.{place}"))
+                if item.role is None:
+                    raise _missing(f"input.{number}.role")
+                messages.append(Message(role=item.role, content=item.content))
             case "function_call":
-                _add_call(item, messages, f"input.{place}")
+                if not item.name:
+                    raise _missing(f"input.{number}.name")
+                _add_call(item, item.name, messages)
             case "function_call_output":
-                output = content_text(item.output, f"input.{place}.output")
-                messages.append(Message(role="tool", content=output, tool_call_id=item.call_id))
+                messages.append(Message(role="tool", content=item.output, tool_call_id=item.call_id))
     if not messages:
         raise bad_request("The input has no message.", "input")
     return messages
 
 
-def _message(item: Item, param: str) -> Message:
-    if item.role is None:
-        raise bad_request(f"{param}.role is missing.", f"{param}.role", "missing")
-    return Message(role=item.role, content=content_text(item.content, f"{param}.content"))
+def _missing(param: str) -> ApiError:
+    return bad_request(f"{param} is missing.", param, "missing")
 
 
-def _add_call(item: Item, messages: list[Message], param: str) -> None:
-    """Calls that follow each other, or what the assistant said, are of one message."""
-    if not item.name:
-        raise bad_request(f"{param}.name is missing.", f"{param}.name", "missing")
-    call = ToolCall(id=item.call_id, function=CalledFunction(name=item.name, arguments=item.arguments or "{}"))
+def _add_call(item: Item, name: str, messages: list[Message]) -> None:
+    """Add a call to the assistant's last message, or as a message of its own."""
+    call = ToolCall(id=item.call_id, function=FunctionCall(name=name, arguments=item.arguments or "{}"))
     if messages and messages[-1].role == "assistant":
         last = messages.pop()
         messages.append(last.model_copy(update={"tool_calls": [*(last.tool_calls or []), call]}))

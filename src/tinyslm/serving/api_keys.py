@@ -1,7 +1,7 @@
-"""Keys that clients show, kept as hashes.
+"""API keys, stored as hashes.
 
-A key is 256 random bits, so that its plain SHA-256 tells nobody what it was. A file holds one key a line: a name, a
-space, and `sha256:` with the hash in hex; the environment variable holds the same, separated by commas or lines.
+A key is 256 random bits, so its plain SHA-256 reveals nothing. A file has one key per line: a name, a space, and
+`sha256:` with the hash in hex; the environment variable has the same, separated by commas or lines.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from tinyslm.core.files import write_atomic
 from tinyslm.core.text_files import read_small_text
 
 KEYS_OPTION = "--keys"
-_PREFIX = "tslm-"
 _LINE = re.compile(r"(?P<name>[\w.@-]{1,64})\s+sha256:(?P<hash>[0-9a-fA-F]{64})")
 
 
-class Keys:
-    """Names of keys by the hashes of these. Without any, nobody needs one."""
+class ApiKeys:
+    """Names of keys by the hashes of these. Without any, the server needs no key."""
 
     def __init__(self, names: Mapping[bytes, str]) -> None:
         self._names = dict(names)
@@ -32,35 +31,34 @@ class Keys:
         return bool(self._names)
 
     def name(self, key: str) -> str | None:
-        """Whose key it is; `None`: nobody's. Takes as long for every wrong key."""
+        """The name of a key; `None` for a wrong one. Takes equally long for every wrong key."""
         digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-        found = None
-        for known, name in self._names.items():
-            if hmac.compare_digest(known, digest):
-                found = name
-        return found
+        matches = [name for known, name in self._names.items() if hmac.compare_digest(known, digest)]
+        return matches[0] if matches else None
 
 
-def read_keys(file: Path | None, variable: str = "") -> Keys:
+def read_keys(file: Path | None, variable: str = "") -> ApiKeys:
     """The keys of a file, and those in the value of the environment variable.
 
-    Raises `TinyslmError` for a file that cannot be read and for a line that is none.
+    Raises `TinyslmError` for a file that cannot be read and for an invalid line.
     """
     names = dict(_parsed(variable.replace(",", "\n"), "the environment variable"))
     if file is not None:
         names |= _parsed(read_small_text(file, KEYS_OPTION), str(file))
-    return Keys(names)
+    return ApiKeys(names)
 
 
 def make_key(name: str, file: Path | None = None) -> tuple[str, str]:
-    """A new key and its line, which is added to `file` if given.
+    """A new key and its line, which is appended to `file` if given.
 
-    Raises `TinyslmError` for a name that cannot be a key's, and for a file that cannot be read or written.
+    Raises `TinyslmError` for an invalid name, and for a file that cannot be read or written.
     """
-    key = _PREFIX + secrets.token_urlsafe(32)
+    key = f"tslm-{secrets.token_urlsafe(32)}"
     line = f"{name} sha256:{hashlib.sha256(key.encode()).hexdigest()}"
     if not _LINE.fullmatch(line):
-        raise TinyslmError(f"{name!r} cannot be a key's name.", "Use letters, digits, dots and dashes, at most 64.")
+        raise TinyslmError(
+            f"{name!r} is not a valid name of a key.", "Use up to 64 letters, digits, dots, dashes, underscores and @."
+        )
     if file is not None:
         before = read_small_text(file, KEYS_OPTION) if file.exists() else ""
         write_atomic(file, before + ("\n" if before and not before.endswith("\n") else "") + line + "\n")
@@ -72,9 +70,9 @@ def _parsed(text: str, place: str) -> Iterator[tuple[bytes, str]]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = _LINE.fullmatch(line.strip())
-        if found is None:  # which may hold a key: it is not repeated
+        if found is None:  # the message does not quote the line, which may be a key
             raise TinyslmError(
-                f"Line {number} of {place} is no hashed key.",
+                f"Line {number} of {place} is not a hashed key.",
                 "Each is a name, a space, and sha256: with 64 hex digits; tinyslm serve --make-key NAME makes one.",
             )
         yield bytes.fromhex(found["hash"]), found["name"]

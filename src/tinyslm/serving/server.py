@@ -1,4 +1,4 @@
-"""Running the server until it is told to stop."""
+"""Listen, and serve until a signal."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from uvicorn.loops.auto import auto_loop_factory
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.engine import Engine
+from tinyslm.serving.answers import LAST_EVENT_SECONDS
+from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.app import create_app
-from tinyslm.serving.bridge import LAST_WORDS
-from tinyslm.serving.connections import guarded
-from tinyslm.serving.keys import Keys
+from tinyslm.serving.connections import connection_factory
 from tinyslm.serving.models import Models
 from tinyslm.serving.service import Service
 from tinyslm.serving.settings import ServerSettings
 
-SECONDS_BETWEEN_LOOKS = 0.02
+POLL_SECONDS = 0.02
 
 
 def listen(settings: ServerSettings) -> socket.socket:
-    """A socket that listens where the settings say; raises `TinyslmError` when that is not possible."""
+    """A socket that listens at the address of the settings. Raises `TinyslmError` if it cannot."""
     host = settings.host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -38,7 +38,7 @@ def listen(settings: ServerSettings) -> socket.socket:
         reason = getattr(error, "strerror", None) or str(error)
         raise TinyslmError(
             f"Could not listen on {host}, port {settings.port}: {reason}.",
-            "Give another --port (0: any free one), or an address of this machine.",
+            "Give another --port (0: any free one), or another address of this machine.",
         ) from None
 
 
@@ -49,16 +49,16 @@ def address(listening: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """Ends in order: first new requests are refused while answers are given time to end, then these are cancelled."""
+    """Shuts down gracefully: new requests are rejected while answers have some time to end, then these are stopped."""
 
     def __init__(self, app: FastAPI, *, started: Callable[[], None] = lambda: None) -> None:
-        """`started` is called once requests are taken."""
+        """started: called when the server accepts requests."""
         self._service: Service = app.state.service
-        self._tell_started = started
+        self._started = started
         super().__init__(
             uvicorn.Config(
                 app,
-                http=guarded(self._service.settings),  # type: ignore[arg-type]  # called only
+                http=connection_factory(self._service.settings),  # type: ignore[arg-type]  # called only
                 log_config=None,
                 access_log=False,
                 server_header=False,
@@ -66,34 +66,34 @@ class Server(uvicorn.Server):
                 ws="none",
                 lifespan="on",
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=int(2 * LAST_WORDS),
+                timeout_graceful_shutdown=int(2 * LAST_EVENT_SECONDS),
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
-        self._tell_started()
+        self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
-        traffic = self._service.traffic
-        traffic.closing = True
-        await self._until_quiet(self._service.settings.grace)
-        traffic.stop()
-        await self._until_quiet(LAST_WORDS)
+        admission = self._service.admission
+        admission.closing = True
+        await self._until_idle(self._service.settings.grace)
+        admission.stop()
+        await self._until_idle(LAST_EVENT_SECONDS)
         await super().shutdown(sockets)
 
-    async def _until_quiet(self, seconds: float) -> None:
-        """Wait until no answer is under way, at most so long, and not after a second Ctrl-C."""
+    async def _until_idle(self, seconds: float) -> None:
+        """Wait until no answer is under way, at most `seconds`, and not after a second Ctrl-C."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while self._service.traffic.samples and not self.force_exit:
-                    await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+                while self._service.admission.samples and not self.force_exit:
+                    await asyncio.sleep(POLL_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop in order at SIGINT and SIGTERM; afterwards the program goes on (uvicorn would end it by the signal)."""
+        """Shut down at SIGINT and SIGTERM and return; uvicorn would raise the signal again."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -105,7 +105,7 @@ class Server(uvicorn.Server):
                 signal.signal(sign, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """See uvicorn; any second signal ends the waiting."""
+        """See uvicorn; a second signal ends the waiting."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
@@ -114,20 +114,20 @@ def run(
     settings: ServerSettings,
     paths: Mapping[str, Path],
     load: Callable[[Path], Engine],
-    keys: Keys,
+    keys: ApiKeys,
     listening: socket.socket,
     started: Callable[[], None],
 ) -> None:
-    """Serve models until a signal ends it; `started` is called once requests are taken.
+    """Serve models until a signal; started: called when the server accepts requests.
 
-    Raises `TinyslmError` when the first model cannot be loaded.
+    Raises `TinyslmError` if the first model cannot be loaded.
     """
 
-    async def until_stopped() -> None:
+    async def serve() -> None:
         memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
         models = Models(paths, load, memory=memory, idle=idle)
         await models.load_first()
         await Server(create_app(settings, models, keys), started=started).serve([listening])
 
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(until_stopped())
+        runner.run(serve())

@@ -1,0 +1,52 @@
+"""JSON responses and server-sent events as bytes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from typing import Any
+
+from starlette.responses import JSONResponse
+
+DONE = b"data: [DONE]\n\n"
+
+_RUN = secrets.token_hex(8)
+_NUMBERS = itertools.count()
+_PLACEHOLDER = "\x00text\x00"
+
+
+def encode(value: Any) -> bytes:
+    r"""Compact JSON in UTF-8. A lone surrogate, which UTF-8 cannot encode, is written as `\ud800`: valid JSON too."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
+class JsonResponse(JSONResponse):
+    """A JSON response as `encode` writes it."""
+
+    def render(self, content: Any) -> bytes:
+        """The body."""
+        return encode(content)
+
+
+def event(value: Any, name: str = "") -> bytes:
+    """A server-sent event of JSON."""
+    return (b"event: " + name.encode() + b"\n" if name else b"") + b"data: " + encode(value) + b"\n\n"
+
+
+class EventTemplate:
+    """Events that differ only in one text: everything else is encoded once, since a stream has one per token."""
+
+    def __init__(self, make: Any) -> None:
+        """make: the value of an event, given its text."""
+        self._before, self._after = event(make(_PLACEHOLDER)).split(json.dumps(_PLACEHOLDER).encode())
+
+    def render(self, text: str) -> bytes:
+        """The event with this text."""
+        return self._before + json.dumps(text).encode() + self._after
+
+
+def new_id(kind: str) -> str:
+    """A unique id such as `chatcmpl-8f3c...`; it is not secret."""
+    return f"{kind}-{_RUN}{next(_NUMBERS):08x}"
