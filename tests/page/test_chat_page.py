@@ -229,7 +229,7 @@ def test_a_server_with_keys_is_asked_with_the_key(visit, serve, model) -> None:
     with serve({"scripted": model}, read_keys(None, line)) as url:
         page = visit(url, waits=False)  # which lists no models without a key
         expect(page.get_by_role("dialog")).to_be_visible()
-        expect(page.locator("#key-error")).to_contain_text("needs a key")
+        expect(page.locator("#key-error")).to_contain_text("needs a valid API key")
         box = page.get_by_label("API key, if the server wants one")
         expect(box).to_be_focused()
         box.fill(key)

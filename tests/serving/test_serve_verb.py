@@ -91,7 +91,7 @@ def mistake(*arguments: object) -> str:
         ((), "no model to serve"),
         (("nowhere",), "no model nowhere"),
         (("{}", "--model", "other"), "NAME=PATH"),
-        (("{}", "--model", "tiny={}"), "Name them apart"),
+        (("{}", "--model", "tiny={}"), "different names"),
         (("{}", "--host", "0.0.0.0"), "no keys"),
         (("{}", "--keys", "nowhere"), "Check the path"),
         (("{}", "--host", "192.0.2.1", "--keys", "{keys}"), "Could not listen on 192.0.2.1"),

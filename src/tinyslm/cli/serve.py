@@ -27,16 +27,16 @@ def serve(
     server: Annotated[ServerSettings | None, Parameter(name="*")] = None,
     make_key: str = "",
 ) -> None:
-    """Serve models to programs that speak OpenAI's API, and a chat page to people.
+    """Serve models through OpenAI's API, with a chat page.
 
-    Ends in order at Ctrl-C or SIGTERM: answers under way get time to end.
+    Shuts down gracefully at Ctrl-C or SIGTERM: answers under way have some time to end.
 
     Parameters
     ----------
     model
         A model folder, a run folder, a GGUF file or an ONNX folder. Clients call it by its last part.
     more
-        Another model, and the name that clients call it by; may be given several times. Loaded when asked for.
+        Another model and its name for clients; may be given several times. Loaded on demand.
     engine
         What computes: native or torch for model folders, llama.cpp for GGUF files; auto: the fastest there is.
     dtype
@@ -45,9 +45,9 @@ def serve(
     threads
         Threads that compute; 0: all cores, or as many as OMP_NUM_THREADS says.
     server
-        Where to listen, and limits.
+        The address to listen on, and limits.
     make_key
-        Make a key of this name, print it, and stop. With --keys, its hash is added to that file.
+        Make a key with this name, print it, and exit. With --keys, its hash is appended to that file.
     """
     server = server or ServerSettings()
     if make_key:
@@ -61,32 +61,32 @@ def _make_key(name: str, file: Path | None) -> None:
     from tinyslm.serving.api_keys import make_key
 
     key, line = make_key(name, file)
-    say(f"The key, which is shown only now: {key}")
-    say(f"Its hash was added to {file}." if file else f"Put this line into the file for --keys: {line}")
+    say(f"The key, which is not shown again: {key}")
+    say(f"Its hash was appended to {file}." if file else f"Put this line into the file for --keys: {line}")
 
 
 def _names(model: Path | None, more: tuple[str, ...]) -> dict[str, Path]:
-    """The models by name; raises `TinyslmError` when there is none, or two of one name."""
+    """The models by name. Raises `TinyslmError` without a model, and for two with one name."""
     from tinyslm.core.errors import TinyslmError
 
     named = [] if model is None else [(_name(model), model)]
     for given in more:
         name, found, path = given.partition("=")
         if not (name and found and path):
-            raise TinyslmError(f"--model {given} names no model.", "Give it as NAME=PATH.")
+            raise TinyslmError(f"--model {given} is not a model.", "Give it as NAME=PATH.")
         named.append((name, Path(path)))
     if not named:
         raise TinyslmError("There is no model to serve.", "Give one: tinyslm serve MODEL")
     for name, place in named:
         if [other for other, _ in named].count(name) > 1:
-            raise TinyslmError(f'Two models are called "{name}".', "Name them apart, with --model NAME=PATH.")
+            raise TinyslmError(f'Two models are called "{name}".', "Give them different names: --model NAME=PATH.")
         if not place.exists():
             raise TinyslmError(f"There is no model {place}.", "Check the path.")
     return dict(named)
 
 
 def _name(path: Path) -> str:
-    """What clients call a model: the last part of its path that says something."""
+    """The name of a model: the last part of its path, without the `model` of a run folder."""
     whole = path.resolve()
     if whole.is_file():
         return whole.stem
