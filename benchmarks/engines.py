@@ -12,6 +12,7 @@ read before. The parts:
     bf16        one stream as above, in bf16
     streams     1, 8 and 32 streams as above, all at once: decoded tokens per second in all
     prefix      seconds to the first token behind a prefix of 500 tokens, new and known
+    new_weights seconds to replace an engine's weights with those of a model in memory (`Engine.load_weights`)
     small       one stream of a model of 3M parameters (random weights, in fp32; or --small FOLDER)
 
 Decoding leaves the reading of prompts out: the time for the prompts and one token each is taken off. llama.cpp (the
@@ -34,6 +35,7 @@ import json
 import statistics
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -47,9 +49,9 @@ from throughput import ratios
 from tinyslm import Decoder, ModelConfig, export_model, load_tokenizer, quantize_model, save_model, train_tokenizer
 from tinyslm.compression.config import QuantizeConfig
 from tinyslm.core.plots import Chart
-from tinyslm.export.engines import open_engine
 from tinyslm.export.pulling import pull
-from tinyslm.inference.batch_engine import EngineOptions
+from tinyslm.inference.batching import EngineOptions
+from tinyslm.inference.opening import open_engine
 
 PROMPT, NEW, PREFIX, ANSWER = 128, 64, 500, 160
 PLOT = Path(__file__).parent.parent / "docs" / "engines.svg"
@@ -115,11 +117,6 @@ class Bench:
         return self._ours(self.folder, "torch")
 
     @cached_property
-    def onnx_int4(self) -> Ours:
-        export_model(self.folder, "onnx:int4", self.work / "onnx", verify=False)
-        return self._ours(next((self.work / "onnx").glob("*int4")), "onnx")
-
-    @cached_property
     def llama_cpp(self) -> LlamaCpp:
         return LlamaCpp(self.gguf, max(self.streams))
 
@@ -149,7 +146,7 @@ class Bench:
 
 
 def four_bits(bench: Bench) -> dict:
-    ways = {"native int4": bench.native_int4, "onnx int4": bench.onnx_int4, LLAMA_CPP: bench.llama_cpp}
+    ways = {"native int4": bench.native_int4, LLAMA_CPP: bench.llama_cpp}
     return told(decoding(bench, ways, 1), LLAMA_CPP)
 
 
@@ -164,7 +161,6 @@ def streams(bench: Bench) -> dict:
         "native int4": "native_int4",
         "native bf16": "native_bf16",
         "torch bf16": "torch_bf16",
-        "onnx int4": "onnx_int4",
         LLAMA_CPP: "llama_cpp",
         "transformers bf16": "transformers_bf16",
     }
@@ -239,6 +235,21 @@ def prefix(bench: Bench) -> dict:
     return found
 
 
+def new_weights(bench: Bench) -> dict:
+    """Seconds for each way, the engine's cache having served a prompt."""
+    ways = {"native int4": bench.native_int4, "native bf16": bench.native_bf16, "torch bf16": bench.torch_bf16}
+    times: Rates = {name: [] for name in ways}
+    for number in range(bench.rounds + 1):
+        for name, way in ways.items():
+            way.seconds(bench.prompts(1), 1)
+            begun = time.perf_counter()
+            way.engine.load_weights(way.engine.model)
+            if number:
+                times[name].append(time.perf_counter() - begun)
+    print("new weights, seconds:", medians(times), flush=True)
+    return {"seconds": medians(times)}
+
+
 def small(bench: Bench) -> dict:
     folder = bench.small or random_small(bench.work / "small")
     parameters = Decoder(ModelConfig.model_validate(read_shape(folder)), drawn=False).config.parameters
@@ -260,6 +271,7 @@ PARTS: dict[str, Callable[[Bench], dict]] = {
     "streams": streams,
     "compiled": compiled,
     "prefix": prefix,
+    "new_weights": new_weights,
     "small": small,
 }
 

@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from throughput import ratios
-from tinyslm import Decoder, Engine, ModelConfig, SamplingSettings, save_model, train_tokenizer
+from tinyslm import Decoder, ModelConfig, SamplingSettings, open_engine, save_model, train_tokenizer
 
 PROMPT = "It was a dark and stormy night; the rain fell in torrents"
 NEW = 190
@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "model"
         save_model(model, folder, tokenizer)
-        engine = Engine.load(folder)
+        engine = open_engine(folder)
         peer = AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = torch.tensor([tokenizer.encode(PROMPT)])
     rates: dict[str, list[float]] = {"tinyslm": [], "transformers.generate": []}

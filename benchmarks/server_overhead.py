@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from local_server import local_server
-from tinyslm import Decoder, Engine, ModelConfig, Request, SamplingSettings, save_model, train_tokenizer
+from tinyslm import Decoder, Engine, ModelConfig, Request, SamplingSettings, open_engine, save_model, train_tokenizer
 
 MESSAGES = [{"role": "user", "content": "It was a dark and stormy night."}]
 FEW, MANY = 1, 400
@@ -34,7 +34,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as name:
         folder, log = endless_model(Path(name) / "endless"), Path(name) / "log"
-        engine = Engine.load(folder)
+        engine = open_engine(folder)
         engine.start()
         with local_server(folder, log, "--engine", engine.name) as (url, _):
             connection = http.client.HTTPConnection(url.removeprefix("http://"))

@@ -25,10 +25,9 @@ from typing import Any
 
 import jsonschema
 
-from tinyslm import Engine, SamplingSettings, prepare_data
+from tinyslm import Engine, SamplingSettings, open_engine, prepare_data
 from tinyslm.core.config import load_config
 from tinyslm.data.config import DataConfig
-from tinyslm.inference.batch_engine import BatchEngine
 from tinyslm.inference.grammar import Grammar, Matcher
 from tinyslm.inference.request import Request
 from tinyslm.tokenizer.config import TokenizerConfig
@@ -56,7 +55,7 @@ def main() -> None:
         parser.error("give --model, or --data to train one")
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.model or train(arguments.data, Path(name), arguments.minutes)
-        engine = Engine.load(folder)
+        engine = open_engine(folder)
     cases = [Case(engine, file) for file in sorted(SCHEMAS.glob("*.json"))]
     result = {
         "schemas": len(cases),
@@ -88,7 +87,7 @@ def train(data: Path, work: Path, minutes: float) -> Path:
 class Case:
     """One schema: requests for documents, and whether they are valid."""
 
-    def __init__(self, engine: BatchEngine, file: Path) -> None:
+    def __init__(self, engine: Engine, file: Path) -> None:
         self.name = file.stem
         schema = json.loads(file.read_text())
         self.grammar = Grammar.json_schema(schema, engine.tokenizer)
@@ -112,7 +111,7 @@ class Case:
         return ""
 
 
-def many(engine: BatchEngine, cases: list[Case], count: int) -> dict[str, Any]:
+def many(engine: Engine, cases: list[Case], count: int) -> dict[str, Any]:
     """Documents made side by side."""
     waiting = islice(cycle(cases), count)
     valid = ended = tokens = done = 0
@@ -132,7 +131,7 @@ def many(engine: BatchEngine, cases: list[Case], count: int) -> dict[str, Any]:
     return {"count": done, "valid": valid, "ended": ended, "tokens": tokens, "tokens_per_second": tokens / seconds}
 
 
-def alone(engine: BatchEngine, cases: list[Case], more: int) -> dict[str, Any]:
+def alone(engine: Engine, cases: list[Case], more: int) -> dict[str, Any]:
     """One stream: the share of masks and grammars, and the rate beside that of free text with as many tokens."""
     masks, grammars, with_schema, free = [], [], [], []
     for seed, case in enumerate(islice(cycle(cases), ALONE)):
@@ -158,7 +157,7 @@ def alone(engine: BatchEngine, cases: list[Case], more: int) -> dict[str, Any]:
     }
 
 
-def timed(engine: BatchEngine, request: Request) -> tuple[float, int]:
+def timed(engine: Engine, request: Request) -> tuple[float, int]:
     """Seconds and tokens of one request."""
     begun = time.perf_counter()
     (found,) = engine.submit(request).whole()

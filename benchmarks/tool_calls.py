@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tinyslm import Engine, SamplingSettings
+from tinyslm import Engine, SamplingSettings, open_engine
 from tinyslm.export.pulling import pull
 from tinyslm.inference.request import Request
 from tinyslm.inference.tool_calls import ToolCall, split_calls, tools_grammar
@@ -36,7 +36,7 @@ def main() -> None:
     cases = json.loads(CASES.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         folder = arguments.model or pull("smollm2-135m-instruct", Path(name) / "smollm2").folder
-        engine = Engine.load(folder)
+        engine = open_engine(folder)
         result: dict[str, Any] = {"requests": len(cases["requests"]), "tools": arguments.tools}
         for way in WAYS:
             answers = [

@@ -13,12 +13,9 @@ from tinyslm.cli.dialogue import Dialogue
 from tinyslm.cli.show import show
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.shards import Shards, is_shards
-from tinyslm.export.beside import exports_beside
-from tinyslm.export.choosing import recall, remember
 from tinyslm.export.exporting import export_model
 from tinyslm.export.onnx.genai import read_config
 from tinyslm.export.pulling import check_folder
-from tinyslm.hardware.compiling import user_cache
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.folder import read_card
 from tinyslm.model.weights import weight_files
@@ -197,17 +194,4 @@ def test_a_report_of_exports_is_not_written_over(run: Path, tmp_path: Path) -> N
         (tmp_path / "exports.json").write_text('{"exports": []}')
         with damaged(tmp_path / "exports.json", damage):
             assert refused(lambda: export_model(run, "hf", tmp_path))
-            assert exports_beside(run / "model") == []
     assert [path.name for path in tmp_path.iterdir()] == ["exports.json"]
-
-
-def test_what_can_be_made_again_is(monkeypatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    remember("a", "native")
-    for damage in DAMAGES:
-        with damaged(user_cache() / "engines.json", damage):
-            assert recall("a") == ""
-            if damage != "folder":
-                remember("a", "torch")
-                assert recall("a") == "torch"
-    assert recall("a") == "native"

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from tinyslm.data.shards import Shards
     from tinyslm.evaluation.score import evaluate
     from tinyslm.export.comparing import compare_models
-    from tinyslm.export.engines import open_engine
     from tinyslm.export.exporting import export_model
     from tinyslm.export.gguf.importing import import_gguf
     from tinyslm.export.pulling import pull
     from tinyslm.inference.engine import Engine
     from tinyslm.inference.grammar import Grammar
+    from tinyslm.inference.opening import open_engine
     from tinyslm.inference.request import Request
     from tinyslm.inference.settings import SamplingSettings
     from tinyslm.model.article import TinySLM
@@ -56,7 +56,7 @@ _PLACES = {
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
     "make_plan": "tinyslm.training.planning.planner",
-    "open_engine": "tinyslm.export.engines",
+    "open_engine": "tinyslm.inference.opening",
     "prepare_data": "tinyslm.data.prepare:prepare",
     "pull": "tinyslm.export.pulling",
     "quantize_model": "tinyslm.compression.quantizing:quantize",

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scripted_engine import ScriptedEngine
 
-from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.engine import Engine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
@@ -37,7 +37,7 @@ def random_model(agent_tokenizer):
 @pytest.fixture
 def random_engine(random_model, agent_tokenizer):
     """A small random model over bytes."""
-    engine = BatchEngine(random_model, agent_tokenizer)
+    engine = Engine(random_model, agent_tokenizer)
     yield engine
     engine.close()
 

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Callable, Sequence
 
+import torch
+
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.generation import Generation, Sink
-from tinyslm.inference.request import EngineStats, Piece, Request
+from tinyslm.inference.request import EngineStats, Piece, Request, check_request
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 
@@ -22,6 +24,7 @@ class ScriptedEngine(Engine):
     """
 
     name = "scripted"
+    model = torch.nn.Module()
 
     def __init__(
         self,
@@ -39,7 +42,7 @@ class ScriptedEngine(Engine):
 
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
         assert sink is None
-        self.check(request)
+        check_request(request, self.tokenizer.vocab_size, self.context)
         self.requests.append(request)
         self.prompts.append(self.tokenizer.decode(request.prompt_ids))
         return Generation(request, self)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.engine import Engine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
@@ -36,9 +36,9 @@ def folder(model, tokenizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def engine(model, tokenizer) -> Iterator[BatchEngine]:
+def engine(model, tokenizer) -> Iterator[Engine]:
     """It works in a thread of its own."""
-    made = BatchEngine(model, tokenizer)
+    made = Engine(model, tokenizer)
     made.start()
     yield made
     made.close()

@@ -22,7 +22,7 @@ from the_command import COMMAND
 from tinyslm.cli.commands import Leave, run_command
 from tinyslm.cli.dialogue import Dialogue
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.engine import Engine
+from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -52,7 +52,7 @@ def random_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dialogue(random_model: Path):
-    engine = Engine.load(random_model)
+    engine = open_engine(random_model)
     yield Dialogue(engine, "random", "", SamplingSettings(max_tokens=6, seed=5))
     engine.close()
 
@@ -124,7 +124,7 @@ def test_a_conversation_in_a_terminal(random_model: Path) -> None:
         assert terminal.process.wait(60) == 0
     saved = json.loads(Path("talk.json").read_text())
     assert [message["content"] for message in saved["messages"][::2]] == ["Hello", "two \nlines"]
-    engine = Engine.load(random_model)
+    engine = open_engine(random_model)
     settings = SamplingSettings(max_tokens=6, temperature=0)
     assert saved["messages"][1]["content"] == engine.chat(saved["messages"][:1], settings)[0].text
     assert saved["messages"][3]["content"] == engine.chat(saved["messages"][:3], settings)[0].text
@@ -167,7 +167,7 @@ def test_each_line_of_a_pipe_is_answered(program, random_model: Path) -> None:
     command = ("chat", random_model, "--max-tokens", "6", "--temperature", "0", "--system", "Be kind.")
     ended = program(*command, input="First\n\n/reset is no command here\n")
     assert (ended.code, ended.err) == (0, "")
-    engine = Engine.load(random_model)
+    engine = open_engine(random_model)
     messages: list = [{"role": "system", "content": "Be kind."}]
     answers = []
     for text in ("First", "/reset is no command here"):

@@ -127,7 +127,7 @@ def test_headers_that_occur_in_training_are_not_unseen() -> None:
 
 def test_originals_are_cut_where_completions_of_a_short_context_end() -> None:
     from tinyslm.evaluation.functions import score_functions
-    from tinyslm.inference.batch_engine import BatchEngine
+    from tinyslm.inference.engine import Engine
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
     from tinyslm.tokenizer.training import train_tokenizer
@@ -137,7 +137,7 @@ def test_originals_are_cut_where_completions_of_a_short_context_end() -> None:
     whole = 'def f(a):\n    """What it is for,\n\n    in many lines.\n    """\n    return a\n'
     parsed = []
     for context in (64, 256):  # in 32 tokens the string does not end, in 96 it does
-        engine = BatchEngine(Decoder(ModelConfig(**shape, context=context)), tokenizer)
+        engine = Engine(Decoder(ModelConfig(**shape, context=context)), tokenizer)
         score = score_functions(engine, [whole], b"")
         assert score is not None
         parsed.append(score.originals_parse)

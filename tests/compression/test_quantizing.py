@@ -17,7 +17,7 @@ from tinyslm.compression.schemes import plan
 from tinyslm.compression.writing import State
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.prepare import prepare
-from tinyslm.inference.engine import Engine
+from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -117,7 +117,7 @@ def test_what_is_written_is_loaded_packed_and_generates(made):
     assert not model.config.tied, "the table is not quantized, the output projection is"
     assert isinstance(model.lm_head, PackedLinear)
     assert load_tokenizer(out).vocab_size == 320
-    completion = Engine.load(out).complete("the old", SamplingSettings(max_tokens=5, seed=1))[0]
+    completion = open_engine(out).complete("the old", SamplingSettings(max_tokens=5, seed=1))[0]
     assert completion.tokens >= 1
 
 

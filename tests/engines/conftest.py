@@ -1,4 +1,4 @@
-"""One tiny model for all engines: a model folder, and its exports in full precision."""
+"""One tiny model for all engines."""
 
 import inspect
 from pathlib import Path
@@ -6,19 +6,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from tinyslm.export.engines import open_engine
-from tinyslm.export.format import Options, Original
-from tinyslm.export.gguf import GGUF
-from tinyslm.export.onnx import ONNX
-from tinyslm.inference.batch_engine import EngineOptions
+from tinyslm.inference.batching import EngineOptions
 from tinyslm.inference.native.build import available
+from tinyslm.inference.opening import open_engine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, load_tokenizer, save_model
+from tinyslm.model.folder import load_model, save_model
 from tinyslm.tokenizer.training import train_tokenizer
 
 CONTEXT = 128
-NAMES = ("native", "torch", "onnx", "llama.cpp")
+NAMES = ("native", "torch")
 
 
 def write_tiny_model(folder: Path, seed: int = 0, **shape) -> Path:
@@ -43,31 +40,26 @@ def make_tiny(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def places(tmp_path_factory) -> dict[str, Path]:
-    """What each engine runs, by its name."""
-    place = tmp_path_factory.mktemp("engines")
-    folder = write_tiny_model(place / "tiny")
-    original = Original(folder, load_model(folder), load_tokenizer(folder))
-    gguf = GGUF.write(original, "f32", place / "other-F32.gguf", Options()).path
-    onnx = ONNX.write(original, "fp32", place / "other-onnx-fp32", Options()).path
-    return {"native": folder, "torch": folder, "onnx": onnx, "llama.cpp": gguf}
+def folder(make_tiny) -> Path:
+    """Its model folder."""
+    return make_tiny()
 
 
 @pytest.fixture(scope="session")
-def decoder(places) -> Decoder:
+def decoder(folder) -> Decoder:
     """The model itself."""
-    return load_model(places["torch"])
+    return load_model(folder)
 
 
 @pytest.fixture(scope="session")
-def make_engine(places):
+def make_engine(folder):
     """Opens an engine by its name, with room for eight texts."""
 
     def make(name: str, **options):
         if name == "native" and (why_not := available()):
             pytest.skip(why_not)
         settings = EngineOptions(**{"cache_tokens": 8 * CONTEXT, **options})
-        return open_engine(places[name], name, threads=1, options=settings, device="cpu")
+        return open_engine(folder, name, threads=1, options=settings, device="cpu")
 
     return make
 

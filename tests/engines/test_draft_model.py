@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.export.engines import open_engine
-from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
+from tinyslm.inference.batching import EngineOptions
 from tinyslm.inference.draft import Draft
+from tinyslm.inference.engine import Engine
+from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.torch_runner import TorchRunner
 from tinyslm.model.config import ModelConfig
@@ -28,15 +29,15 @@ def other(make_tiny):
     return make_tiny(seed=7, dim=32, depth=1)
 
 
-@pytest.fixture(scope="module", params=["native", "torch", "onnx"])
-def guessing(request, places, other, make_engine):
+@pytest.fixture(scope="module", params=["native", "torch"])
+def guessing(request, folder, other, make_engine):
     """One engine for each way of guessing."""
     if request.param == "native":
         make_engine("native").close()  # or skip
-    drafts = {True: other, "itself": places["torch"], None: None}
+    drafts = {True: other, "itself": folder, None: None}
     made = {
         way: open_engine(
-            places[request.param],
+            folder,
             request.param,
             threads=1,
             options=EngineOptions(cache_tokens=1024, guesses=how.get("guesses", 8)),
@@ -74,18 +75,18 @@ def test_several_texts_and_full_contexts(guessing) -> None:
 
 
 @pytest.fixture(scope="module")
-def model(places):
-    return load_model(places["torch"]), load_tokenizer(places["torch"])
+def model(folder):
+    return load_model(folder), load_tokenizer(folder)
 
 
 class TestMemory:
     def test_texts_share_too_little_room(self, model) -> None:
         draft = Draft(*model, runner=TorchRunner, texts=1)
-        engine = BatchEngine(*model, EngineOptions(cache_tokens=1024), runner=TorchRunner, guesser=draft.guesser)
+        engine = Engine(*model, EngineOptions(cache_tokens=1024), runner=TorchRunner, guesser=draft.guesser)
         settings = SamplingSettings(max_tokens=60, temperature=0)
         together = [engine.submit(engine.completion_request(text, settings)) for text in (PROMPT, "import ", "x")]
         found = [generation.whole() for generation in together]
-        plain = BatchEngine(*model, EngineOptions(guesses=0), runner=TorchRunner)
+        plain = Engine(*model, EngineOptions(guesses=0), runner=TorchRunner)
         assert found == [plain.complete(text, settings) for text in (PROMPT, "import ", "x")]
         assert engine.stats().accepted_tokens > 20
 
@@ -109,11 +110,11 @@ class TestMemory:
         assert Draft(*model, runner=TorchRunner).guesser().guess(list(range(128)), 8) == []
 
 
-def test_another_tokenizer_is_refused(places, tmp_path) -> None:
+def test_another_tokenizer_is_refused(folder, tmp_path) -> None:
     tokenizer = train_tokenizer([], kind="byte")
     save_model(Decoder(ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=1)), tmp_path / "bytes", tokenizer)
     with pytest.raises(TinyslmError, match="another tokenizer"):
-        open_engine(places["torch"], "torch", draft=tmp_path / "bytes")
+        open_engine(folder, "torch", draft=tmp_path / "bytes")
 
 
 @pytest.mark.parametrize("way", ["looking up", "a draft"])
@@ -135,7 +136,7 @@ def test_draws_are_distributed_as_without_guesses(way: str) -> None:
         certain.model.norm.weight.mul_(20)
     guesser = Draft(certain, tokenizer, runner=TorchRunner).guesser if way == "a draft" else None
     options = EngineOptions(cache_tokens=512)
-    engine = BatchEngine(model, tokenizer, options, runner=TorchRunner, guesser=guesser)
+    engine = Engine(model, tokenizer, options, runner=TorchRunner, guesser=guesser)
     counts = np.zeros(9)
     for seed in range(DRAWS):
         found = draw(engine, tuple(ids), seed, allowed)

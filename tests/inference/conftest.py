@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from grouping import grouped
-from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.engine import Engine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.training import train_tokenizer
@@ -20,7 +20,7 @@ def make_engine(byte_tokenizer):
     endless: no special token is ever the likeliest.
     """
 
-    def make(family: str = "qwen3", *, endless: bool = False, **changes) -> BatchEngine:
+    def make(family: str = "qwen3", *, endless: bool = False, **changes) -> Engine:
         torch.manual_seed(4)
         shape = {"dim": 32, "heads": 4, "depth": 2, "context": 64, "vocab_size": byte_tokenizer.vocab_size}
         model = Decoder(ModelConfig(family=family, **{**shape, **grouped(family, 4), **changes}))
@@ -29,6 +29,6 @@ def make_engine(byte_tokenizer):
         if endless:
             with torch.no_grad():
                 model.lm_head.weight[256:] = 0
-        return BatchEngine(model.eval(), byte_tokenizer)
+        return Engine(model.eval(), byte_tokenizer)
 
     return make

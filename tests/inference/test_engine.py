@@ -6,7 +6,8 @@ import transformers
 
 from running import logits_of
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
+from tinyslm.inference.batching import EngineOptions
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.torch_runner import TorchRunner
@@ -18,7 +19,7 @@ FAMILIES = ["qwen3", "llama", "gpt2", "tinyslm"]
 def script(engine, monkeypatch, ids: list[int]) -> None:
     """Make the engine's model generate just these ids, whatever it is asked."""
     order = iter(ids)
-    monkeypatch.setattr(engine._runner, "draw", lambda logits, draws: [next(order) for _ in logits])
+    monkeypatch.setattr(engine._batch.runner, "draw", lambda logits, draws: [next(order) for _ in logits])
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,7 @@ def test_longrope_generates_what_transformers_does_when_a_text_gets_longer_than_
     factors = {"short_factor": (1.0, 1.1, 1.4, 2.0), "long_factor": (1.5, 3.0, 7.0, 9.0)}
     scaling = {"kind": "longrope", "factor": 2.0, "original_context": 24, **factors}
     engine = make_engine("phi3", endless=True, context=64, rope_scaling=scaling, tied=False)
-    engine = BatchEngine(engine.model, engine.tokenizer, EngineOptions(limits=Limits(rows=8)))
+    engine = Engine(engine.model, engine.tokenizer, EngineOptions(limits=Limits(rows=8)))
     save_model(engine.model, tmp_path / "model", engine.tokenizer)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     # The second one begins with blocks that were short in the first; the third repeats what can be guessed.

@@ -11,8 +11,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from tinyslm.batch.openai_requests import answer_requests
 from tinyslm.batch.rows import Row
-from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
+from tinyslm.inference.batching import EngineOptions
 from tinyslm.inference.drawing import log_probabilities
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.healing import cuts_of
 from tinyslm.inference.request import Request
@@ -52,8 +53,8 @@ def model(tokenizer) -> Decoder:
 
 
 @pytest.fixture(scope="module")
-def engine(model, tokenizer) -> BatchEngine:
-    return BatchEngine(model, tokenizer)
+def engine(model, tokenizer) -> Engine:
+    return Engine(model, tokenizer)
 
 
 def logprobs_of(model: Decoder, ids) -> np.ndarray:
@@ -78,7 +79,7 @@ def begun(model: Decoder, tokenizer: Tokenizer, prompt: str) -> dict[tuple[int, 
     return {key: value / whole for key, value in found.items()}
 
 
-def healed(engine: BatchEngine, prompt: str, n: int = 1, logprobs: int | None = None, **settings) -> Request:
+def healed(engine: Engine, prompt: str, n: int = 1, logprobs: int | None = None, **settings) -> Request:
     chosen = SamplingSettings(**{"max_tokens": 8, "temperature": 1.0, "min_p": 0.0, "seed": 0, **settings})
     return Request(engine.prompt_ids(prompt), chosen, n, logprobs=logprobs, heal=True)
 
@@ -154,9 +155,9 @@ def test_healed_texts_are_the_same_in_all_circumstances(engine, model, tokenizer
         pieces[piece.sample] += piece.text
     assert pieces == [one.text for one in wanted]
     for options in (EngineOptions(guesses=0), EngineOptions(cache_tokens=80, limits=Limits(rows=5, busy_rows=2))):
-        other = BatchEngine(model, tokenizer, options)
+        other = Engine(model, tokenizer, options)
         assert other.submit(request).whole() == wanted
-    torch_engine = BatchEngine(model, tokenizer, runner=TorchRunner)
+    torch_engine = Engine(model, tokenizer, runner=TorchRunner)
     others = [torch_engine.submit(healed(engine, prompt)) for _ in range(3)]  # side by side
     assert len({other.whole()[0].text for other in others}) == 1
 
@@ -223,7 +224,7 @@ def test_tokenizers_with_byte_fallback(strip: bool) -> None:
 
 def test_completions_tell_new_text_only(model, tokenizer) -> None:
     """`/v1/completions` with probabilities: names, offsets and counts are those of the new text."""
-    engine = BatchEngine(model, tokenizer)
+    engine = Engine(model, tokenizer)
     engine.start()
     body = {"prompt": "def ", "max_tokens": 3, "temperature": 1.0, "min_p": 0.0, "seed": 0, "n": 8, "logprobs": 3}
     bodies = [

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.batch_engine import BatchEngine, EngineOptions
+from tinyslm.inference.batching import EngineOptions
 from tinyslm.inference.drawing import log_probabilities
-from tinyslm.inference.engine import EngineFull
+from tinyslm.inference.engine import Engine, EngineFull
 from tinyslm.inference.grammar import Grammar, Matcher
 from tinyslm.inference.request import Request
 from tinyslm.inference.scheduler import Limits
@@ -19,15 +19,15 @@ from tinyslm.inference.speculation import LookUp
 
 
 @pytest.fixture
-def engine(make_engine) -> BatchEngine:
+def engine(make_engine) -> Engine:
     return make_engine()
 
 
-def remade(engine: BatchEngine, **options) -> BatchEngine:
-    return BatchEngine(engine.model, engine.tokenizer, EngineOptions(**options))
+def remade(engine: Engine, **options) -> Engine:
+    return Engine(engine.model, engine.tokenizer, EngineOptions(**options))
 
 
-def asked(engine: BatchEngine, prompt: str, **settings) -> Request:
+def asked(engine: Engine, prompt: str, **settings) -> Request:
     chosen = {"max_tokens": 20, "temperature": 1.0, "seed": 0, **settings}
     return Request(engine.prompt_ids(prompt), SamplingSettings(**chosen))
 
@@ -79,8 +79,8 @@ def test_a_prompt_that_was_read_before_is_not_read_again(engine) -> None:
 
 def test_samples_share_their_prompt(engine, monkeypatch) -> None:
     rows = []
-    run = engine._runner.run
-    monkeypatch.setattr(engine._runner, "run", lambda asked: rows.append(len(asked.ids)) or run(asked))
+    run = engine._batch.runner.run
+    monkeypatch.setattr(engine._batch.runner, "run", lambda asked: rows.append(len(asked.ids)) or run(asked))
     request = Request(engine.prompt_ids("x" * 40), SamplingSettings(max_tokens=1, seed=1), n=5)
     engine.submit(request).whole()
     assert sum(rows) == 40 + 4 * 8  # the others compute what is left behind two full blocks of 16
@@ -120,7 +120,7 @@ def test_closing_ends_what_runs(engine) -> None:
 
 
 def test_a_full_queue_is_told_at_once(engine) -> None:
-    narrow = remade(engine, most_waiting=2)
+    narrow = remade(engine, max_waiting=2)
     narrow.submit(asked(engine, "a"))
     narrow.submit(asked(engine, "b"))
     with pytest.raises(EngineFull, match="2 texts are waiting"):
@@ -132,7 +132,7 @@ def test_what_goes_wrong_reaches_everybody_and_the_engine_goes_on(engine, monkey
         raise RuntimeError("no memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine._runner, "run", fail)
+        patch.setattr(engine._batch.runner, "run", fail)
         generations = [engine.submit(asked(engine, text)) for text in "ab"]
         for generation in generations:
             with pytest.raises(RuntimeError, match="no memory"):
@@ -213,7 +213,7 @@ def test_guesses_change_no_text(engine, temperature: float) -> None:
     requests = [asked(engine, "abcabc", seed=seed, temperature=temperature, max_tokens=45) for seed in range(10)]
     wanted = [plain.submit(request).whole() for request in requests]
     texts = [request.prompt_ids + found[0].ids for request, found in zip(requests, wanted, strict=True)]
-    guessing = BatchEngine(engine.model, engine.tokenizer, guesser=lambda: HalfRight(texts))
+    guessing = Engine(engine.model, engine.tokenizer, guesser=lambda: HalfRight(texts))
     assert [guessing.submit(request).whole() for request in requests] == wanted
     assert plain.stats().drafted_tokens == 0
     stats = guessing.stats()
@@ -275,7 +275,7 @@ def test_a_document_is_whole_however_few_tokens_there_are(make_engine, max_token
 
 def test_what_a_grammar_forces_is_taken_without_the_model_and_changes_no_text(make_engine) -> None:
     engine = make_engine(context=128)
-    stepping = BatchEngine(engine.model, engine.tokenizer, EngineOptions(jump=False, guesses=0))
+    stepping = Engine(engine.model, engine.tokenizer, EngineOptions(jump=False, guesses=0))
     grammar = Grammar.json_schema(SCHEMA, engine.tokenizer)
     for seed in range(5):
         settings = SamplingSettings(max_tokens=50, temperature=1.0, seed=seed)
@@ -367,8 +367,8 @@ def test_an_engine_that_breaks_leaves_nobody_waiting(engine, monkeypatch) -> Non
     def fail(_rows):
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(engine._runner, "run", fail)
-    monkeypatch.setattr(engine._scheduler, "remove", fail)
+    monkeypatch.setattr(engine._batch.runner, "run", fail)
+    monkeypatch.setattr(engine._batch.scheduler, "remove", fail)
     engine.start()
     with pytest.raises(RuntimeError, match="no memory"):
         engine.submit(asked(engine, "a")).whole()

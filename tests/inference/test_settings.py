@@ -9,8 +9,8 @@ from tinyslm.agents.agent import Agent
 from tinyslm.batch.prompts import PromptTemplate, RequestBuilder
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.batch_engine import load_engine
 from tinyslm.inference.output_constraint import OutputConstraint
+from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings, read_default_sampling
 from tinyslm.model.folder import save_model
 from tinyslm.serving.prompting import sampling_settings
@@ -53,7 +53,7 @@ def engine(make_engine, tmp_path: Path):
     save_model(made.model, tmp_path / "model", made.tokenizer)
     file = tmp_path / "model" / "generation_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "temperature": 0.3, "top_p": 0.9}))
-    return load_engine(tmp_path / "model")
+    return open_engine(tmp_path / "model")
 
 
 def test_it_is_the_same_for_everybody(engine) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.engine import Engine
+from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -81,7 +81,7 @@ def test_transformers_generates_the_same_greedy_tokens(family: str, tmp_path: Pa
     with torch.no_grad():
         output = theirs.generate(**inputs, max_new_tokens=40, do_sample=False)[0, inputs["input_ids"].shape[1] :]
     expected = [token for token in output.tolist() if token not in bpe.stop_ids]
-    engine = Engine.load(tmp_path / "model")
+    engine = open_engine(tmp_path / "model")
     ours = engine.complete(prompt, SamplingSettings(max_tokens=40, temperature=0))[0]
     assert ours.text == bpe.decode(expected)
     assert ours.tokens == len(output)

@@ -13,7 +13,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from scripted_texts import ScriptedEngine
 from watched_page import Watched, watched
 
-from tinyslm.inference.batch_engine import BatchEngine
 from tinyslm.inference.engine import Engine
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -51,7 +50,7 @@ def tiny(byte_tokenizer: Tokenizer) -> Callable[[], Engine]:
         model = Decoder(ModelConfig(family="qwen3", **shape))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0.02, 0.3)
-        return BatchEngine(model.eval(), byte_tokenizer)
+        return Engine(model.eval(), byte_tokenizer)
 
     return make
 

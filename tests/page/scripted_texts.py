@@ -5,7 +5,7 @@ from collections import deque
 
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.generation import Generation, Sink
-from tinyslm.inference.request import EngineStats, Piece, Request
+from tinyslm.inference.request import EngineStats, Piece, Request, check_request
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 ENDLESS = "ENDLESS"
@@ -32,7 +32,7 @@ class ScriptedEngine(Engine):
         self.gate.set()
 
     def submit(self, request: Request, sink: Sink | None = None) -> Generation:
-        self.check(request)
+        check_request(request, self.tokenizer.vocab_size, self.context)
         self.requests.append(request)
         generation = Generation(request, self, sink)
         text = self.texts.popleft() if self.texts else "Nothing to say."

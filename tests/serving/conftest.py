@@ -11,6 +11,7 @@ from tiny_server import Running, make_model
 
 from tinyslm.inference.engine import Engine
 from tinyslm.serving.api_keys import ApiKeys
+from tinyslm.inference.opening import open_engine
 from tinyslm.serving.app import create_app
 from tinyslm.serving.models import Models
 from tinyslm.serving.server import Server, address, listen
@@ -31,7 +32,7 @@ def serve(model_folder: Path):
         paths: dict[str, Path] | None = None, keys: ApiKeys | None = None, memory: int = 0, idle: float = 0, **settings
     ) -> Iterator[Running]:
         chosen = ServerSettings(port=0, **settings)
-        models = Models(paths or {"tiny": model_folder}, Engine.load, memory=memory, idle=idle)
+        models = Models(paths or {"tiny": model_folder}, open_engine, memory=memory, idle=idle)
         listening = listen(chosen)
         started = threading.Event()
         server = Server(create_app(chosen, models, keys), started=started.set)

@@ -299,7 +299,7 @@ def test_messages_without_a_chat_template_are_refused_with_advice(serve, tmp_pat
 def test_what_fails_in_the_engine_is_told_without_details_and_logged(serve, caplog, monkeypatch) -> None:
     with serve() as running, running.http() as http:
         engine = running.models.loaded()["tiny"]
-        monkeypatch.setattr(engine._runner, "run", lambda rows: 1 / 0)
+        monkeypatch.setattr(engine._batch.runner, "run", lambda rows: 1 / 0)
         for stream in (False, True):
             response = http.post("/v1/completions", json={"model": "tiny", "prompt": "x", "stream": stream})
             assert (response.status_code, error_of(response)["code"]) == (500, "internal_error")

@@ -7,6 +7,7 @@ import pytest
 from tiny_server import make_model
 
 from tinyslm.inference.engine import Engine
+from tinyslm.inference.opening import open_engine
 from tinyslm.serving.models import Models, Unavailable, UnknownModel, weight_bytes
 
 MB = 1_000_000
@@ -27,7 +28,7 @@ class Loads:
 
     def __call__(self, path) -> Engine:
         self.paths.append(path.name)
-        return Engine.load(path)
+        return open_engine(path)
 
 
 def test_models_are_loaded_once_when_asked_for(folders) -> None:
@@ -58,7 +59,7 @@ def test_models_are_loaded_once_when_asked_for(folders) -> None:
 
 def test_idle_models_are_unloaded_but_the_first(folders) -> None:
     async def use() -> None:
-        models = Models(folders, Engine.load, idle=0.01)
+        models = Models(folders, open_engine, idle=0.01)
         await models.load_first()
         async with models.use("b"):
             await asyncio.sleep(0.05)
@@ -76,7 +77,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(folders, tmp_path
     paths = {"a": folders["a"], "broken": tmp_path / "broken"}
 
     async def use() -> None:
-        models = Models(paths, Engine.load)
+        models = Models(paths, open_engine)
         with pytest.raises(Unavailable, match='"broken" could not be loaded'):
             async with models.use("broken"):
                 pass
@@ -93,12 +94,12 @@ def test_the_one_used_longest_ago_makes_room(folders) -> None:
 
     async def use() -> None:
         taken = []
-        warm = Models(folders, Engine.load)
+        warm = Models(folders, open_engine)
         for name in "abc":
             async with warm.use(name):
                 taken.append(psutil.Process().memory_info().rss)
         await warm.close()
-        models = Models(folders, Engine.load, memory=(taken[1] + taken[2]) // 2)  # room for two
+        models = Models(folders, open_engine, memory=(taken[1] + taken[2]) // 2)  # room for two
         for name in "ab":
             async with models.use(name):
                 pass

@@ -11,7 +11,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_file
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import score_documents
-from tinyslm.inference.engine import Engine
+from tinyslm.inference.opening import open_engine
 from tinyslm.training.checkpoint import list_checkpoints
 from tinyslm.training.config import RunConfig
 from tinyslm.training.metrics import read_metrics
@@ -83,7 +83,7 @@ def test_events_tell_the_story(finished: Path) -> None:
 
 
 def test_the_model_folder_has_the_score_of_the_result(finished: Path, shards: Shards) -> None:
-    engine = Engine.load(finished / "model")
+    engine = open_engine(finished / "model")
     split = shards.split("valid")
     documents = [(split.document(i)[:-1].tolist(), split.document_bytes(i)) for i in range(split.documents)]
     result = json.loads((finished / "result.json").read_text())

@@ -64,7 +64,7 @@ def agent(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+        A model folder, a run folder (its model is used) or a GGUF file (imported first).
     task
         What is to be done; `-` reads it from standard input.
     options

@@ -79,7 +79,8 @@ class EngineOptions(Section):
     """What computes."""
 
     engine: str = Field(
-        default="auto", description="What computes: native, torch, onnx or llama.cpp; auto: the fastest of them."
+        default="auto",
+        description="What computes: native (compiled for this processor), torch; auto: native where possible.",
     )
     dtype: str = Field(
         default="auto",
@@ -97,10 +98,11 @@ def wanted_dtype(name: str) -> torch.dtype | None:
 
 @contextmanager
 def opened(model: Path, options: EngineOptions, *, threaded: bool = True) -> Iterator[Engine]:
-    """An engine for a model folder, a run folder, a GGUF file or an ONNX folder; it is closed with the block."""
-    from tinyslm.export.engines import open_engine
+    """An engine for a model folder, a run folder or a GGUF file (imported first); it is closed with the block."""
+    from tinyslm.export.gguf.cached import model_folder_of
+    from tinyslm.inference.opening import open_engine
 
-    made = open_engine(model, options.engine, dtype=wanted_dtype(options.dtype))
+    made = open_engine(model_folder_of(model), options.engine, dtype=wanted_dtype(options.dtype))
     try:
         if threaded:
             made.start()

@@ -58,7 +58,7 @@ def batch(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+        A model folder, a run folder (its model is used) or a GGUF file (imported first).
     source
         The rows: .jsonl, .csv, .tsv, .parquet, or text (.txt, .log, .md: one row per line); `-`: standard input. Lines
         in OpenAI's batch format are answered in that format.

@@ -35,7 +35,7 @@ def chat(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+        A model folder, a run folder (its model is used) or a GGUF file (imported first).
     system
         A message that tells the model how to behave.
     sampling

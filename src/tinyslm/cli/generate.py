@@ -53,7 +53,7 @@ def generate(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+        A model folder, a run folder (its model is used) or a GGUF file (imported first).
     options
         What is generated.
     constraints

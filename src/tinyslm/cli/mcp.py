@@ -25,7 +25,7 @@ def mcp(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+        A model folder, a run folder (its model is used) or a GGUF file (imported first).
     port
         Serve at http://127.0.0.1:PORT/mcp instead, for programs on this computer; there is no password.
     engine

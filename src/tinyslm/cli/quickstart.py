@@ -91,7 +91,7 @@ def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], Functi
     from tinyslm.core.files import write_json
     from tinyslm.evaluation.baselines import baselines
     from tinyslm.evaluation.functions import score_functions
-    from tinyslm.inference.batch_engine import BatchEngine
+    from tinyslm.inference.engine import Engine
     from tinyslm.training.report import write_report
 
     held_out = _texts(run.shards, "valid", run.score_tokens)  # the very documents that the model was scored on
@@ -99,7 +99,7 @@ def _compare(run: Run, result: dict[str, Any]) -> tuple[dict[str, float], Functi
     whole = run.shards.split("train").tokens <= MOST_TRAINING_TOKENS
     others = baselines(b"".join(held_out), training if whole else None)
     documents = (text.decode("utf-8", "replace") for text in held_out)
-    functions = score_functions(BatchEngine(run.model, run.shards.tokenizer), documents, training)
+    functions = score_functions(Engine(run.model, run.shards.tokenizer), documents, training)
     extra: dict[str, Any] = {"baselines": others}
     if functions:
         extra["functions"] = {

@@ -34,11 +34,11 @@ def serve(
     Parameters
     ----------
     model
-        A model folder, a run folder, a GGUF file or an ONNX folder. Clients call it by its last part.
+        A model folder, a run folder or a GGUF file (imported first). Clients call it by its last part.
     more
         Another model and its name for clients; may be given several times. Loaded on demand.
     engine
-        What computes: native or torch for model folders, llama.cpp for GGUF files; auto: the fastest there is.
+        What computes: native (compiled for this processor), torch; auto: native where possible.
     dtype
         Number format that model folders are computed in: fp32, bf16, or auto: bf16 for models that are stored in it,
         where the hardware has it, else fp32.
@@ -121,8 +121,9 @@ def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str
 
 
 def _opener(engine: str, dtype: str, threads: int) -> Callable[[Path], Engine]:
-    """What opens a model. Raises `TinyslmError` for a number format that there is not."""
-    from tinyslm.export.engines import open_engine
+    """What opens a model. Raises `TinyslmError` for an unknown number format."""
+    from tinyslm.export.gguf.cached import model_folder_of
+    from tinyslm.inference.opening import open_engine
 
     number_format = wanted_dtype(dtype)
-    return lambda path: open_engine(path, engine, dtype=number_format, threads=threads or None)
+    return lambda path: open_engine(model_folder_of(path), engine, dtype=number_format, threads=threads or None)

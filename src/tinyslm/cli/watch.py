@@ -58,7 +58,7 @@ def watch(
     folder
         The folder to read. Hidden and unfinished files (.part, .tmp) and links that lead out of it are ignored.
     model
-        A model folder, a run folder (its model is used), a GGUF file or an ONNX folder.
+        A model folder, a run folder (its model is used) or a GGUF file (imported first).
     out
         The folder for results: NAME.json, or NAME.jsonl with --each line; failed/ has notes on files set aside.
     options

@@ -7,8 +7,8 @@ from statistics import median
 
 import numpy as np
 
-from tinyslm.inference.batch_engine import best_runner
 from tinyslm.inference.runner import Rows
+from tinyslm.inference.runners import make_runner
 from tinyslm.model.decoder import Decoder
 
 ROUNDS = 5
@@ -47,7 +47,7 @@ def measure(models: Sequence[Decoder], ids: Sequence[int]) -> list[Speed]:
 def _reader(model: Decoder, prompt: Sequence[int], new: Sequence[int]) -> Callable[[], tuple[float, float]]:
     """Seconds for the prompt, and for the new tokens, computed as the engine does for one sequence."""
     blocks = (len(prompt) + len(new)) // 16 + 1
-    runner = best_runner(model, blocks)
+    runner = make_runner(model, blocks)
 
     def read(ids: Sequence[int], start: int) -> None:
         count = len(ids)

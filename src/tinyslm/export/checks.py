@@ -21,7 +21,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
 from tinyslm.export.format import Original, Runtime, Scheme, Scoring
 from tinyslm.export.probes import CONVERSATIONS, PROMPTS, SCRIPTS, strings
-from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.chat import encode_chat
@@ -231,7 +231,7 @@ class Reference:
     def _samples(self, count: int) -> list[str]:
         """Texts as the model writes them."""
         settings = SamplingSettings(max_tokens=min(PASSAGE_TOKENS, self.context), temperature=1.0, min_p=0.0, seed=0)
-        return [sample.text for sample in BatchEngine(self._model, self._tokenizer).complete("", settings, count)]
+        return [sample.text for sample in Engine(self._model, self._tokenizer).complete("", settings, count)]
 
 
 def try_template(original: Original) -> None:

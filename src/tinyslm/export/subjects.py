@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.export.format import Options, Original, Runtime, Scoring, Written
 from tinyslm.export.formats import find_format, is_installed
-from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -97,7 +97,7 @@ class FolderSubject:
     def __init__(self, folder: Path, source: Source, dtype: torch.dtype) -> None:
         self.model: Decoder = load_model(folder, dtype=dtype)
         self.tokenizer = source.tokenizer
-        self._engine = BatchEngine(self.model, self.tokenizer)
+        self._engine = Engine(self.model, self.tokenizer)
         stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         self.weights = Weights(stored, self.model.config.parameters)
 

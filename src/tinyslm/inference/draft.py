@@ -5,15 +5,15 @@ It only guesses: each guess is checked as any other is (see `speculation.py`), s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.batch_engine import best_runner
-from tinyslm.inference.runner import Rows, Runner
+from tinyslm.inference.runner import Rows
+from tinyslm.inference.runners import MakeRunner, make_runner
 from tinyslm.inference.torch_runner import BLOCK
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -34,11 +34,11 @@ class Draft:
         model: Decoder,
         tokenizer: Tokenizer,
         *,
-        runner: Callable[[Decoder, int], Runner] = best_runner,
+        runner: MakeRunner = make_runner,
         longest: int = 8,
         texts: int = TEXTS,
     ) -> None:
-        """runner: as of `BatchEngine`. longest: most tokens guessed at once."""
+        """runner: as of `Engine`. longest: most tokens guessed at once."""
         self.context, self.longest, self.stop_ids = model.config.longest, longest, frozenset(tokenizer.stop_ids)
         self._size = tokenizer.vocab_size  # some models have logits for more
         count = texts * -(-self.context // BLOCK)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.settings import SamplingSettings
 
 if TYPE_CHECKING:
@@ -105,3 +107,32 @@ class EngineStats:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     forced_tokens: int = 0
+
+
+def check_request(request: Request, vocab_size: int, context: int) -> None:
+    """Raise `TinyslmError` for a request that cannot be served.
+
+    The context must have room for one token after the prompt, and every id must be one of the tokenizer's.
+    """
+    count, size = len(request.prompt_ids), vocab_size
+    if count >= context:
+        raise TinyslmError(
+            f"The prompt has {count} tokens; this model's context is {context}.",
+            f"Shorten the prompt to at most {context - 1} tokens.",
+        )
+    if not count or request.n < 1:
+        raise TinyslmError(
+            f"The prompt has {count} tokens, and {request.n} samples are asked for.", "Give at least one of each."
+        )
+    if request.logprobs is not None and not 0 <= request.logprobs <= size:
+        raise TinyslmError(f"{request.logprobs} log-probabilities cannot be given.", f"Ask for 0 to {size}.")
+    wrong = [one for one in (*request.prompt_ids, *request.bias) if not isinstance(one, int) or not 0 <= one < size]
+    if wrong:
+        raise TinyslmError(f"There is no token {wrong[0]!r}; this model has {size}.", f"Give ids from 0 to {size - 1}.")
+    if any(math.isnan(bias) for bias in request.bias.values()):
+        raise TinyslmError("A logit bias is not a number (NaN).", "Give numbers.")
+    if request.grammar is not None and request.grammar.vocab_size != size:
+        raise TinyslmError(
+            f"The grammar was made for a tokenizer of {request.grammar.vocab_size} tokens; this model has {size}.",
+            "Make it with this engine's tokenizer.",
+        )

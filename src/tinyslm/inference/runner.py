@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyslm.inference.drawing import Draws
+from tinyslm.inference.scheduler import Work
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,23 @@ class Runner(Protocol):
 
     def hidden(self, ids: Sequence[int]) -> NDArray[Any]:
         """Final hidden states of one text, fp32 `[t, dim]`; does not touch the blocks."""
+
+
+def rows_of(works: Sequence[Work]) -> Rows:
+    """The work of one step as arrays."""
+    counts = [len(work.ids) for work in works]
+    tables = np.full((len(works), max(len(work.sequence.table) for work in works)), -1, np.int32)
+    for row, work in enumerate(works):
+        tables[row, : len(work.sequence.table)] = work.sequence.table
+    stops = np.cumsum(counts)
+    wanted = [np.arange(stop - work.wanted, stop) for stop, work in zip(stops, works, strict=True)]
+    return Rows(
+        ids=np.array([token for work in works for token in work.ids], np.int32),
+        positions=np.concatenate([np.arange(work.start, work.start + len(work.ids)) for work in works]).astype(
+            np.int32
+        ),
+        sequences=np.repeat(np.arange(len(works)), counts).astype(np.int32),
+        tables=tables,
+        wanted=np.concatenate(wanted).astype(np.int32),
+        lengths=np.array([max(len(one.sequence.tokens), one.start + len(one.ids)) for one in works], np.int32),
+    )

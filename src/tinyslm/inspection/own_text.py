@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.request import Request
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
@@ -24,7 +24,7 @@ def own_text(model: Decoder, tokenizer: Tokenizer, seed: int = 1) -> Tensor:
         n=WINDOWS,
         bias=dict.fromkeys(tokenizer.stop_ids, NEVER),
     )
-    engine = BatchEngine(model, tokenizer)
+    engine = Engine(model, tokenizer)
     try:
         texts = engine.submit(request).whole()
     finally:

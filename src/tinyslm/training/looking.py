@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import mean_loss
-from tinyslm.inference.batch_engine import BatchEngine
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.config import RunConfig
@@ -36,7 +36,7 @@ def sample_text(model: Decoder, shards: Shards, config: RunConfig) -> str:
     """A short text from the model as it is now; the same for equal weights."""
     settings = SamplingSettings(max_tokens=SAMPLE_TOKENS, seed=config.train.seed)
     with uncompiled():
-        return BatchEngine(model, shards.tokenizer).complete("", settings)[0].text
+        return Engine(model, shards.tokenizer).complete("", settings)[0].text
 
 
 def uncompiled() -> AbstractContextManager[None]:
