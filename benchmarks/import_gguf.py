@@ -12,15 +12,17 @@ import json
 import resource
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import torch
 
 from tinyslm import import_gguf, load_model, load_tokenizer
+from tinyslm.evaluation.protocols import greedy
+from tinyslm.evaluation.runtimes.llama_cpp import LlamaCpp
 from tinyslm.export.checks import TIE, Agreement, agreement
 from tinyslm.export.format import Options, Original
 from tinyslm.export.gguf import GGUF
-from tinyslm.export.gguf.llama_cpp import LlamaCpp, server
 from tinyslm.export.probes import strings
 from tinyslm.export.pulling import packaged
 
@@ -52,8 +54,7 @@ def main() -> None:
 
 def equal_ids(original: Original, file: Path, count: int) -> dict[str, int]:
     """How many strings have the same ids in the file's own tokenizer as llama.cpp reads it."""
-    with server(file, context=64, threads=1) as (address, key):
-        theirs = LlamaCpp(address, key, original.model.config.vocab_size, has_template=True)
+    with closing(LlamaCpp(file, context=64, vocab_size=original.model.config.vocab_size, has_template=True)) as theirs:
         different = [text for text in strings(count) if theirs.encode(text) != original.tokenizer.encode(text)]
     for text in different[:10]:
         print("other ids:", repr(text)[:200])
@@ -64,9 +65,9 @@ def equal_tokens(original: Original, folder: Path, count: int, tokens: int) -> d
     """How many prompts are continued with the same greedy tokens."""
     written = GGUF.write(original, "f32", folder / "model-F32.gguf", Options())
     prompts = [text for text in strings(2 * count + 50) if text.strip()][:count]
-    with GGUF.open(written, original, Options()) as runtime:
+    with GGUF.open(written.path, original.source, 1) as runtime:
         found = [
-            continued(original, runtime.greedy(ids, tokens), ids, tokens)
+            continued(original, greedy(runtime, ids, tokens), ids, tokens)
             for ids in map(original.tokenizer.encode, prompts)
         ]
     for prompt, same in zip(prompts, found, strict=True):

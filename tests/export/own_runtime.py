@@ -5,38 +5,35 @@ from contextlib import contextmanager
 
 import torch
 
+from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.export.format import Format, Scheme, Written
+from tinyslm.inference.request import Completion
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer, save_model
-from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.training import train_tokenizer
 
 
-class OwnRuntime:
-    """Answers with a model of our own."""
+class OwnRuntime(ModelRuntime):
+    """A model of our own, one position and one token at a time; `stops`: whether it ends texts at end tokens."""
 
-    def __init__(self, model, tokenizer):
-        self.model, self.tokenizer, self.prefix = model, tokenizer, []
+    one_pass = False
 
-    def encode(self, text):
-        return self.tokenizer.encode(text)
+    def __init__(self, model, tokenizer, stops=True):
+        super().__init__(model, tokenizer)
+        self.prefix, self.stops = [], stops
 
-    def next_logprobs(self, ids):
-        with torch.no_grad():
-            return self.model(torch.tensor([ids]))[0, -1].log_softmax(-1).numpy()
-
-    def greedy(self, ids, count, stop=True):
-        ids, made = list(ids), []
-        while len(made) < count:
-            token = int(self.next_logprobs(ids + made).argmax())
-            if stop and token in self.tokenizer.stop_ids:
+    def generate(self, prompt, settings):
+        ids, made = list(prompt), []
+        while len(made) < settings.max_tokens:
+            token = int(self.logprobs(ids + made, [len(ids + made) - 1]).argmax())
+            if self.stops and token in self.tokenizer.stop_ids:
                 break
             made.append(token)
-        return made
+        return Completion(self.tokenizer.decode(made), "length", len(made), tuple(made))
 
     def encode_chat(self, messages):
-        return self.prefix + encode_chat(self.tokenizer, messages, add_generation_prompt=True)
+        return self.prefix + super().encode_chat(messages)
 
 
 def fake_format(name="fake", tamper=None, usual=("exact",), supports=lambda model: ""):
@@ -50,8 +47,8 @@ def fake_format(name="fake", tamper=None, usual=("exact",), supports=lambda mode
         return Written(path, notes=["lm_head.weight: f32 instead of q4"] if scheme == "rounded" else [])
 
     @contextmanager
-    def open_folder(written, original, options):
-        yield OwnRuntime(load_model(written.path), load_tokenizer(written.path))
+    def open_folder(path, source, threads):
+        yield OwnRuntime(load_model(path), load_tokenizer(path))
 
     schemes = {"exact": Scheme(".exact", 1e-6, exact=True), "rounded": Scheme(".rounded", 0.1)}
     return Format(name, "dev", schemes, usual, supports, write, open_folder)

@@ -21,6 +21,7 @@ from tinyslm.export.exporting import export_model
 from tinyslm.export.format import Original, Scheme
 from tinyslm.export.formats import find_format
 from tinyslm.export.probes import strings
+from tinyslm.inference.request import Completion
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer
@@ -182,8 +183,8 @@ def test_another_model_is_found_out(reference, other_runtime):
     assert found.other.startswith("token ")
 
 
-def test_a_runtime_that_never_stops_is_found_out(reference, own_runtime):
-    never = NeverStops(own_runtime)
+def test_a_runtime_that_never_stops_is_found_out(original, reference):
+    never = OwnRuntime(original.model, original.tokenizer, stops=False)
     found = measure(never, reference, ROUNDED)
     assert found.ends_equal < found.ends / 2
     assert "texts do not end where they should" in judge(found, ROUNDED)
@@ -213,23 +214,10 @@ def test_everything_leaves_one_place_of_a_small_context_free(original):
 
 def test_a_model_that_ends_at_once_has_no_speed():
     class Silent:
-        def greedy(self, ids, count):
-            return []
+        def generate(self, prompt, settings):
+            return Completion("", "stop", 1)
 
     assert decoding_speed(Silent(), [[1, 2]]) is None
-
-
-class NeverStops:
-    """A runtime that lost the stop tokens: it generates them like any other."""
-
-    def __init__(self, runtime):
-        self._runtime = runtime
-
-    def __getattr__(self, name):
-        return getattr(self._runtime, name)
-
-    def greedy(self, ids, count):
-        return self._runtime.greedy(ids, count, stop=False)
 
 
 WINDOWED = {"family": "mistral", "window": 80, "window_layers": (0, 1), "context": 256}

@@ -5,23 +5,21 @@ is what the original finds most probable there. So the original never generates,
 """
 
 import json
-import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle, islice
-from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
-from tinyslm.export.format import Original, Runtime, Scheme, Scoring
+from tinyslm.evaluation.protocols import Array, Generator, Runtime, greedy
+from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
+from tinyslm.evaluation.speed import tokens_per_second
+from tinyslm.export.format import Original, Scheme
 from tinyslm.export.probes import CONVERSATIONS, PROMPTS, SCRIPTS, strings
-from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.chat import encode_chat
@@ -45,8 +43,6 @@ POSITIONS = 96
 vocabularies over 16k, as a position then takes as long as a second."""
 SURE = 0.5
 """A text has ended where the original gives its end so much probability: a rounded model must mostly end it, too."""
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -140,8 +136,9 @@ class Reference:
     def __init__(
         self, original: Original, texts: Sequence[str] = (), count: int = STRINGS, longest: int | None = None
     ) -> None:
-        self._model = original.model
-        self._tokenizer = original.tokenizer
+        self._original = ModelRuntime(original.model, original.tokenizer)
+        self._source = original.source
+        self.vocab_size = original.model.config.vocab_size
         self._texts = texts
         self._count = count
         config = original.model.config
@@ -152,10 +149,7 @@ class Reference:
 
     def logprobs(self, ids: Sequence[int]) -> Array:
         """The original's log-probabilities after each of `ids`, fp32 `[len(ids), vocab_size]`."""
-        with torch.inference_mode():
-            logits_tv = self._model(torch.tensor([list(ids)], device=self._model.device))[0]
-            found: Array = logits_tv.float().log_softmax(-1).cpu().numpy()
-        return found
+        return self._original.logprobs(ids, range(len(ids)))
 
     @cached_property
     def strings(self) -> list[tuple[str, list[int]]]:
@@ -165,14 +159,14 @@ class Reference:
         compose, which its format notes.
         """
         texts = strings(self._count)
-        if "NFC" in json.dumps(self._tokenizer.content.get("normalizer")):
+        if "NFC" in json.dumps(self._source.tokenizer.content.get("normalizer")):
             texts = [text for text in texts if unicodedata.is_normalized("NFC", text)]
-        return [(text, self._tokenizer.encode(text)) for text in texts]
+        return [(text, self._original.encode(text)) for text in texts]
 
     @cached_property
     def conversations(self) -> list[tuple[list[dict[str, str]], list[int]]]:
         """Conversations and their ids, with the beginning of the answer; none for a model without a template."""
-        return _conversations(self._tokenizer)
+        return _conversations(self._source.tokenizer)
 
     @cached_property
     def prompts(self) -> list[list[int]]:
@@ -196,7 +190,7 @@ class Reference:
     def past_window(self) -> list[int]:
         """Ids of a text that is longer than the attention window; none without one, or where it is too long to try."""
         length = min(self.context, self.window + PAST_WINDOW)
-        if not self.window or length <= self.window or length * self._model.config.vocab_size > LARGEST:
+        if not self.window or length <= self.window or length * self._source.config.vocab_size > LARGEST:
             return []
         ids = [token for passage in self.passages for token in passage]
         return list(islice(cycle(ids), length))
@@ -217,10 +211,7 @@ class Reference:
 
     def _begun(self, text: str) -> list[int]:
         """A text's ids behind what every text begins with: the end of the one before, where nothing else is said."""
-        return [
-            *(self._tokenizer.start_ids or (self._tokenizer.eos_id,)),
-            *self._tokenizer.encode(text),
-        ]
+        return [*self._source.begin, *self._original.encode(text)]
 
     def _spread(self, count: int) -> list[str]:
         """So many pieces from all over the texts, each with more than enough for a passage."""
@@ -231,7 +222,7 @@ class Reference:
     def _samples(self, count: int) -> list[str]:
         """Texts as the model writes them."""
         settings = SamplingSettings(max_tokens=min(PASSAGE_TOKENS, self.context), temperature=1.0, min_p=0.0, seed=0)
-        return [sample.text for sample in Engine(self._model, self._tokenizer).complete("", settings, count)]
+        return [sample.text for sample in self._original.engine.complete("", settings, count)]
 
 
 def try_template(original: Original) -> None:
@@ -297,56 +288,36 @@ def agreement(tokens: Sequence[int], logprobs_tv: Array, stop_ids: set[int], cou
     return Agreement(equal=True, end=end)
 
 
-def decoding_speed(runtime: Runtime, prompts: Sequence[Sequence[int]], count: int = GREEDY_TOKENS) -> float | None:
-    """Tokens generated per second, the best of three, after a prompt that the model goes on from for long enough."""
-    for prompt in prompts:
-        rates = list(_rates(lambda begun=prompt[:8]: len(runtime.greedy(begun, count))))  # type: ignore[misc]
-        if rates:
-            return max(rates)
-    return None
-
-
-def _rates(generate: Callable[[], int]) -> Iterator[float]:
-    for _ in range(3):
-        begun = time.perf_counter()
-        if (generated := generate()) < 4:
-            return
-        yield generated / (time.perf_counter() - begun)
+def decoding_speed(runtime: Generator, prompts: Sequence[Sequence[int]], count: int = GREEDY_TOKENS) -> float | None:
+    """Tokens generated per second, the best of three, after a prompt that the model continues for long enough."""
+    rates = (tokens_per_second(lambda begun=prompt[:8]: len(greedy(runtime, begun, count))) for prompt in prompts)  # type: ignore[misc]
+    return next(filter(None, rates), None)
 
 
 def _agreement(runtime: Runtime, reference: Reference, prompt: list[int], count: int) -> Agreement:
-    tokens = runtime.greedy(prompt, count)
+    tokens = greedy(runtime, prompt, count)
     if len(tokens) > count:
         raise ValueError(f"it generated {len(tokens)} tokens instead of {count}")
     return agreement(tokens, reference.logprobs([*prompt, *tokens])[len(prompt) - 1 :], reference.stop_ids, count)
 
 
 def _divergences(runtime: Runtime, reference: Reference) -> list[float]:
-    """KL(original, runtime) in nats at each compared position."""
-    found = _past_window(runtime, reference)
+    """KL(original, runtime) in nats at each compared position; past the attention window first."""
+    past = reference.past_window
+    places = range(reference.window, len(past)) if runtime.one_pass else range(len(past) - 1, len(past))
+    found = _divergence(runtime, reference, past, places) if past else []
     for passage in reference.passages:
-        ours_tv = reference.logprobs(passage)
-        if isinstance(runtime, Scoring):
-            found += divergence(ours_tv, runtime.all_logprobs(passage)).tolist()
-            continue
-        positions = POSITIONS if ours_tv.shape[-1] <= 2**14 else POSITIONS // 4
-        step = max(1, len(passage) * len(reference.passages) // positions)
-        for place in range(step - 1, len(passage), step):
-            theirs_v = runtime.next_logprobs(passage[: place + 1])
-            found += divergence(ours_tv[place : place + 1], theirs_v[None]).tolist()
+        step = 1
+        if not runtime.one_pass:
+            positions = POSITIONS if reference.vocab_size <= 2**14 else POSITIONS // 4
+            step = max(1, len(passage) * len(reference.passages) // positions)
+        found += _divergence(runtime, reference, passage, range(step - 1, len(passage), step))
     return found
 
 
-def _past_window(runtime: Runtime, reference: Reference) -> list[float]:
-    """The same past the attention window: at each position, or at the last where each takes a call."""
-    ids = reference.past_window
-    if not ids:
-        return []
-    past = len(ids) - reference.window
-    ours_tv = reference.logprobs(ids)[-past:]
-    if isinstance(runtime, Scoring):
-        return divergence(ours_tv, runtime.all_logprobs(ids)[-past:]).tolist()  # type: ignore[no-any-return]
-    return divergence(ours_tv[-1:], runtime.next_logprobs(ids)[None]).tolist()  # type: ignore[no-any-return]
+def _divergence(runtime: Runtime, reference: Reference, ids: Sequence[int], places: Sequence[int]) -> list[float]:
+    found: list[float] = divergence(reference.logprobs(ids)[list(places)], runtime.logprobs(ids, places)).tolist()
+    return found
 
 
 def divergence(ours_tv: Array, theirs_tv: Array) -> Array:

@@ -10,25 +10,19 @@ import numpy as np
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.protocols import Array, Runtime, greedy
+from tinyslm.evaluation.speed import tokens_per_second
 from tinyslm.export.checks import divergence
-from tinyslm.export.subjects import (
-    DECODED,
-    Array,
-    FolderSubject,
-    Source,
-    Subject,
-    kind_of,
-    limits_of,
-    open_subject,
-    read_source,
-    speed,
-)
+from tinyslm.export.format import Source
+from tinyslm.export.opening import kind_of, limits_of, open_runtime, read_source, weights_of
 
 PASSAGE_TOKENS = 128
 FAST_TOKENS = 8192
 """Tokens that are scored where every model scores a passage at once."""
 SLOW_TOKENS = 512
 """The same where one of them takes a call for each token."""
+DECODED = 32
+"""Tokens that are generated to measure how fast that goes."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -91,16 +85,16 @@ def compare_models(
     torch.set_num_threads(threads)
     try:
         models: list[Compared] = []
-        first: Subject | None = None
+        first: Runtime | None = None
         for entrant, name in zip(entrants, names, strict=True):
             progress(f"scoring {name}", 0, 0)
-            with open_subject(entrant.place, entrant.sources[-1], dtype, threads) as subject:
-                first = first or subject
-                source = _source_of(entrant, subject, passages)
+            with open_runtime(entrant.place, entrant.sources[-1], dtype, threads) as runtime:
+                first = first or runtime
+                source = _source_of(entrant, runtime, passages)
                 alike = source.vocabulary == entrants[0].sources[-1].vocabulary
-                bits, kl = _scored(subject, source, (first, entrants[0].sources[-1]) if alike else None, passages)
+                bits, kl = _scored(runtime, source, (first, entrants[0].sources[-1]) if alike else None, passages)
                 base = models[0].bits_per_byte if models else bits
-                models.append(_compared(name, entrant, subject, passages, (bits, bits / base - 1, kl)))
+                models.append(_compared(name, entrant, runtime, passages, (bits, bits / base - 1, kl)))
     finally:
         torch.set_num_threads(before)
     return Comparison(
@@ -158,11 +152,11 @@ def _entrants(places: Sequence[Path], sources: Mapping[Path, Source]) -> list[En
     return found
 
 
-def _source_of(entrant: Entrant, subject: Subject, passages: Sequence[str]) -> Source:
+def _source_of(entrant: Entrant, runtime: Runtime, passages: Sequence[str]) -> Source:
     """Of the folders that an export can be of, the nearest whose tokenizer reads text as the export does."""
-    if isinstance(subject, FolderSubject):
+    if entrant.kind == "folder":
         return entrant.sources[-1]
-    ids = [subject.ids(text) for text in passages]
+    ids = [runtime.encode(text) for text in passages]
     equal = [sum(source.tokenizer.encode(text) == its for text, its in zip(passages, ids, strict=True))
              for source in entrant.sources]  # fmt: skip
     if not max(equal):
@@ -178,36 +172,37 @@ def _not_made_from(place: Path, why: str) -> TinyslmError:
 
 
 def _compared(
-    name: str, entrant: Entrant, subject: Subject, passages: Sequence[str], quality: tuple[float, float, float | None]
+    name: str, entrant: Entrant, runtime: Runtime, passages: Sequence[str], quality: tuple[float, float, float | None]
 ) -> Compared:
     """A model's row, its speed measured."""
     bits, change, kl = quality
-    ids = [subject.ids(text) for text in passages]
+    weights = weights_of(entrant.place, entrant.sources[-1])
+    ids = [runtime.encode(text) for text in passages]
     fresh = cycle(ids)  # a passage that was just read may be remembered
 
     def read() -> int:
         passage = next(fresh)
-        subject.prefill(passage)
+        greedy(runtime, passage, 1)
         return len(passage)
 
     def generating(begun: list[int]) -> float | None:
-        return speed(lambda: subject.decode(begun, max(1, min(DECODED, entrant.room - len(begun)))))
+        return tokens_per_second(lambda: len(greedy(runtime, begun, max(1, min(DECODED, entrant.room - len(begun))))))
 
     return Compared(
         name=name,
         kind=entrant.kind,
-        bytes=subject.weights.bytes,
-        bits_per_weight=subject.weights.bits_per_weight,
+        bytes=weights.bytes,
+        bits_per_weight=weights.bits_per_weight,
         bits_per_byte=bits,
         change=change,
         mean_kl=kl,
-        prefill=speed(read),
+        prefill=tokens_per_second(read),
         decode=next(filter(None, (generating(some[: min(8, entrant.room // 2)]) for some in ids)), None),
     )
 
 
 def _scored(
-    subject: Subject, source: Source, first: tuple[Subject, Source] | None, passages: Sequence[str]
+    runtime: Runtime, source: Source, first: tuple[Runtime, Source] | None, passages: Sequence[str]
 ) -> tuple[float, float | None]:
     """Bits per byte over the passages, and the mean divergence from the first model where the tokens are the same.
 
@@ -217,21 +212,24 @@ def _scored(
     divergences: list[float] = []
     comparable = first is not None
     for text in passages:
-        ids = subject.ids(text)
-        reference: Iterator[Array] = iter(())
-        if first is not None and subject is not first[0]:
-            comparable = comparable and ids == first[0].ids(text)
-            reference = first[0].logprobs(first[1].begin, ids) if comparable else reference
-        for token, logprobs_v in zip(ids, subject.logprobs(source.begin, ids), strict=True):
-            nats -= float(logprobs_v[token])
-            ours_v = next(reference, None)
-            if ours_v is not None:
-                divergences += divergence(ours_v[None], logprobs_v[None]).tolist()
+        ids = runtime.encode(text)
+        logprobs_tv = _logprobs(runtime, source, ids)
+        nats -= float(logprobs_tv[np.arange(len(ids)), ids].sum())
+        if first is not None and runtime is not first[0]:
+            comparable = comparable and ids == first[0].encode(text)
+            if comparable:
+                divergences += divergence(_logprobs(*first, ids), logprobs_tv).tolist()
         size += len(text.encode("utf-8", "replace"))
     bits = nats / math.log(2) / size
-    if first is not None and subject is first[0]:
+    if first is not None and runtime is first[0]:
         return bits, 0.0
     return bits, float(np.mean(divergences)) if comparable else None
+
+
+def _logprobs(runtime: Runtime, source: Source, ids: Sequence[int]) -> Array:
+    """Log-probabilities before each of `ids`, fp32 `[t, vocab_size]`."""
+    read = [*source.begin, *ids[:-1]]
+    return runtime.logprobs(read, range(len(source.begin) - 1, len(read)))
 
 
 def _passages(texts: Sequence[str], entrants: Sequence[Entrant], tokens: int) -> list[str]:

@@ -169,7 +169,7 @@ def _checked(
     """The verdict. Whatever a runtime cannot do with its file is a fault of the export, not of the user."""
     scheme = target.format.schemes[target.scheme]
     try:
-        with torch.inference_mode(), target.format.open(written, original, options) as runtime:
+        with torch.inference_mode(), target.format.open(written.path, original.source, options.threads) as runtime:
             findings = measure(runtime, reference, scheme)
     except Exception as error:
         problem = error.problem if isinstance(error, TinyslmError) else f"{type(error).__name__}: {error}"

@@ -6,13 +6,33 @@ A format knows nothing of how exports are judged; `checks.py` knows nothing of h
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
-from numpy.typing import NDArray
-
+from tinyslm.evaluation.protocols import Runtime
+from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model folder without its weights: what it takes to cut text for it and to run its exports."""
+
+    config: ModelConfig
+    tokenizer: Tokenizer
+
+    @property
+    def begin(self) -> tuple[int, ...]:
+        """What stands before a text: the end of the one before, where the tokenizer says nothing else."""
+        return self.tokenizer.start_ids or (self.tokenizer.eos_id,)
+
+    @cached_property
+    def vocabulary(self) -> tuple[int, dict[str, int]]:
+        """How many tokens the model scores, and the number of each: models with equal ones can be compared."""
+        content = self.tokenizer.content
+        added = {token["content"]: token["id"] for token in content["added_tokens"]}
+        return self.config.vocab_size, {**dict(content["model"]["vocab"]), **added}
 
 
 @dataclass(frozen=True)
@@ -22,6 +42,11 @@ class Original:
     folder: Path
     model: Decoder
     tokenizer: Tokenizer
+
+    @property
+    def source(self) -> Source:
+        """The same without the weights."""
+        return Source(self.model.config, self.tokenizer)
 
 
 @dataclass(frozen=True)
@@ -43,33 +68,6 @@ class Written:
     notes: Sequence[str] = ()
 
 
-class Runtime(Protocol):
-    """An exported model, loaded by the program that users will run it with."""
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text as this runtime's own tokenizer makes them, special tokens read as text, none added."""
-
-    def next_logprobs(self, ids: Sequence[int]) -> NDArray[Any]:
-        """Natural logarithms of the probabilities of every token after `ids`, fp32 `[vocab_size]`."""
-
-    def greedy(self, ids: Sequence[int], count: int) -> list[int]:
-        """At most `count` most probable tokens after `ids`; ends before an end token of the model."""
-
-    def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int] | None:
-        """Ids of a conversation by the runtime's own reading of the chat template, with the generation prompt.
-
-        `None` where the runtime has no such thing, or the model no template.
-        """
-
-
-@runtime_checkable
-class Scoring(Protocol):
-    """What a runtime has beside `Runtime` where it can score a whole sequence at once; then this is used instead."""
-
-    def all_logprobs(self, ids: Sequence[int]) -> NDArray[Any]:
-        """`next_logprobs` after each of `ids`, fp32 `[len(ids), vocab_size]`: row t is what follows `ids[: t + 1]`."""
-
-
 @dataclass(frozen=True)
 class Format:
     """One export format.
@@ -79,8 +77,9 @@ class Format:
     still counts as working, and whether greedy tokens must be equal. usual: the schemes made when none is asked for.
     supports: why a model cannot be written in this format, or "" if it can.
     write: to a path that does not exist, in a folder of the export's own; what goes with it (a Modelfile) stands beside
-    it, and names it without its folder. open: loads it, until the block ends. longest: how many tokens the runtime
-    reads and computes as the model does. beside: from the name of what is written, the names of what stands beside it.
+    it, and names it without its folder. open: runs what lies at a path, made from this source, on so many threads
+    until the block ends. longest: how many tokens the runtime reads and computes as the model does. beside: from the
+    name of what is written, the names of what stands beside it.
     """
 
     name: str
@@ -89,7 +88,7 @@ class Format:
     usual: Sequence[str]
     supports: Callable[[Decoder], str]
     write: Callable[[Original, str, Path, Options], Written]
-    open: Callable[[Written, Original, Options], AbstractContextManager[Runtime]]
+    open: Callable[[Path, Source, int], AbstractContextManager[Runtime]]
     longest: Callable[[Decoder], int] = lambda model: model.config.longest
     beside: Callable[[str], Sequence[str]] = lambda name: ()
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import closing
 from pathlib import Path
 
 import gguf_files
@@ -10,12 +11,13 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.protocols import greedy
+from tinyslm.evaluation.runtimes.llama_cpp import LlamaCpp
 from tinyslm.export.checks import agreement
-from tinyslm.export.format import Options, Original, Written
+from tinyslm.export.format import Options, Original
 from tinyslm.export.gguf import GGUF
 from tinyslm.export.gguf.architectures import ARCHITECTURES
 from tinyslm.export.gguf.importing import _one_for_all, import_gguf
-from tinyslm.export.gguf.llama_cpp import LlamaCpp, server
 from tinyslm.export.gguf.rope_scaling import TENSOR as ROPE_DIVISORS
 from tinyslm.export.probes import strings
 from tinyslm.model.config import ModelConfig
@@ -34,8 +36,7 @@ def original(smollm2: Path) -> Original:
 def test_ids_of_the_real_model_are_those_of_llama_cpp(smollm2_gguf: Path, original: Original) -> None:
     """On 10,000 strings: scripts, emoji, code, runs of white space, control characters."""
     texts = strings(10_000)
-    with server(smollm2_gguf, context=64, threads=1) as (address, key):
-        theirs = LlamaCpp(address, key, 49152, has_template=True)
+    with closing(LlamaCpp(smollm2_gguf, context=64, vocab_size=49152, has_template=True)) as theirs:
         different = [text for text in texts if theirs.encode(text) != original.tokenizer.encode(text)]
     assert different == []
 
@@ -46,10 +47,10 @@ def test_greedy_text_of_the_real_model_is_that_of_llama_cpp(original: Original, 
     prompts = [text for text in strings(80) if text.strip()][:50]
     stop_ids = set(original.tokenizer.stop_ids)
     found = []
-    with GGUF.open(written, original, Options()) as runtime, torch.inference_mode():
+    with GGUF.open(written.path, original.source, 1) as runtime, torch.inference_mode():
         for prompt in prompts:
             ids = original.tokenizer.encode(prompt)
-            tokens = runtime.greedy(ids, NEW_TOKENS)
+            tokens = greedy(runtime, ids, NEW_TOKENS)
             logits_tv = original.model(torch.tensor([[*ids, *tokens]]))[0, len(ids) - 1 :]
             found.append(agreement(tokens, logits_tv.log_softmax(-1).numpy(), stop_ids, NEW_TOKENS))
     assert [prompt for prompt, same in zip(prompts, found, strict=True) if not same.equal] == []
@@ -269,8 +270,8 @@ def test_what_was_imported_runs_in_llama_cpp_as_before(tmp_path: Path, byte_toke
     import_gguf(path, tmp_path / "model")
     original = Original(tmp_path / "model", load_model(tmp_path / "model"), load_tokenizer(tmp_path / "model"))
     ids = [1, *original.tokenizer.encode("the bath")]
-    with GGUF.open(Written(path), original, Options()) as runtime:
-        tokens = runtime.greedy(ids, 12)
+    with GGUF.open(path, original.source, 1) as runtime:
+        tokens = greedy(runtime, ids, 12)
     logits_tv = original.model(torch.tensor([[*ids, *tokens]]))[0, len(ids) - 1 :]
     same = agreement(tokens, logits_tv.log_softmax(-1).detach().numpy(), set(original.tokenizer.stop_ids), 12)
     assert same.equal, same.other

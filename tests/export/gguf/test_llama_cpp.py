@@ -9,8 +9,9 @@ from gguf_models import TEXT, export, random_model, tokenizer_of
 from own_runtime import OwnRuntime
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.protocols import greedy
 from tinyslm.export.checks import agreement, divergence
-from tinyslm.export.format import Options, Original, Written
+from tinyslm.export.format import Options, Original
 from tinyslm.export.gguf import GGUF
 from tinyslm.export.gguf.architectures import ARCHITECTURES
 from tinyslm.model.families import FAMILIES
@@ -38,13 +39,13 @@ def compare(model, tokenizer, scheme, folder, texts=()):
     room = ARCHITECTURES[model.config.family].context(model.config) - 1  # llama.cpp's server leaves one place free
     ids = tokenizer.encode(TEXT)[:room]
     expected_tv = logprobs(model, ids)
-    with GGUF.open(written, original, Options()) as runtime:
+    with GGUF.open(written.path, original.source, 1) as runtime:
         assert [runtime.encode(text) for text in STRINGS] == [tokenizer.encode(text) for text in STRINGS]
         talk = [{"role": "user", "content": "Hello"}]
         assert runtime.encode_chat(talk) == OwnRuntime(model, tokenizer).encode_chat(talk)
         places = [0, 1, len(ids) // 3, len(ids) - 1]
-        found_tv = np.stack([runtime.next_logprobs(ids[: place + 1]) for place in places])
-        tokens = runtime.greedy(ids[:8], 16)
+        found_tv = runtime.logprobs(ids, places)
+        tokens = greedy(runtime, ids[:8], 16)
     np.testing.assert_allclose(np.exp(found_tv).sum(-1), 1, atol=1e-5)
     if GGUF.schemes[scheme].exact:
         judged = agreement(tokens, logprobs(model, ids[:8] + tokens)[7:], set(tokenizer.stop_ids), 16)
@@ -153,30 +154,30 @@ def test_a_text_ends_before_an_end_token(end: str, tmp_path) -> None:
     tokenizer = tokenizer_of("byte")
     model = random_model("llama", tokenizer.vocab_size, tied=False)
     own, ids = OwnRuntime(model, tokenizer), tokenizer.encode("Once")
-    fifth = own.greedy(ids, 16)[4]
+    fifth = greedy(own, ids, 16)[4]
     with torch.no_grad():
         model.lm_head.weight[tokenizer.special_ids[end]] = 2 * model.lm_head.weight[fifth]
-    expected = own.greedy(ids, 16)
+    expected = greedy(own, ids, 16)
     assert len(expected) < 16
     written, original = export(model, tokenizer, "f32", tmp_path)
-    with GGUF.open(written, original, Options()) as runtime:
-        assert runtime.greedy(ids, 16) == expected
-        assert runtime.greedy([*ids, *expected], 16) == []
-        assert runtime.next_logprobs([*ids, *expected]).argmax() == tokenizer.special_ids[end]
+    with GGUF.open(written.path, original.source, 1) as runtime:
+        assert greedy(runtime, ids, 16) == expected
+        assert greedy(runtime, [*ids, *expected], 16) == []
+        assert runtime.logprobs([*ids, *expected], [len(ids + expected) - 1]).argmax() == tokenizer.special_ids[end]
 
 
 def test_the_server_asks_for_its_key(tmp_path) -> None:
     written, original = export(random_model(), tokenizer_of("byte"), "f32", tmp_path)
-    with GGUF.open(written, original, Options()) as runtime:
+    with GGUF.open(written.path, original.source, 1) as runtime:
         runtime._headers = {"Content-Type": "application/json"}
         with pytest.raises(RuntimeError, match="401"):
-            runtime.greedy([1], 1)
+            runtime.encode("a")
 
 
 def test_nothing_is_said(tmp_path, capfd) -> None:
     written, original = export(random_model(), tokenizer_of("byte"), "f32", tmp_path)
-    with GGUF.open(written, original, Options()) as runtime:
-        runtime.greedy([1, 2], 4)
+    with GGUF.open(written.path, original.source, 1) as runtime:
+        greedy(runtime, [1, 2], 4)
     assert capfd.readouterr() == ("", "")
 
 
@@ -184,7 +185,7 @@ def test_a_file_that_llama_cpp_does_not_load_is_told(tmp_path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"GGUF nothing of the kind")
     _, original = export(random_model(), tokenizer_of("byte"), "f32", tmp_path)
-    with pytest.raises(TinyslmError, match="does not load"), GGUF.open(Written(file), original, Options()):
+    with pytest.raises(TinyslmError, match="does not load"), GGUF.open(file, original.source, 1):
         pass
 
 
@@ -202,10 +203,10 @@ def test_a_real_model_in_four_bits(smollm2, tmp_path) -> None:
     assert any("Q5_0 instead of Q4_K, because its rows of 576" in note for note in written.notes)
     assert "<|im_start|>system\nYou are a helpful AI assistant" in path.with_suffix(".Modelfile").read_text()
     ids = tokenizer.encode("The capital of France is Paris. The capital of Italy is")
-    with GGUF.open(written, original, Options()) as runtime:
+    with GGUF.open(written.path, original.source, 1) as runtime:
         assert [runtime.encode(text) for text in STRINGS] == [tokenizer.encode(text) for text in STRINGS]
         talk = [{"role": "user", "content": "Hello"}]
         assert runtime.encode_chat(talk) == OwnRuntime(original.model, tokenizer).encode_chat(talk)
-        assert tokenizer.decode(runtime.greedy(ids, 1)) == " Rome"
-        found_v = runtime.next_logprobs(ids)
+        assert tokenizer.decode(greedy(runtime, ids, 1)) == " Rome"
+        found_v = runtime.logprobs(ids, [len(ids) - 1])[0]
     assert divergence(logprobs(original.model, ids)[-1:], found_v[None])[0] < GGUF.schemes["q4_k_m"].largest_kl

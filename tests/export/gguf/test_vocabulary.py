@@ -2,6 +2,7 @@
 
 import json
 import random
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.export.gguf.llama_cpp import LlamaCpp, server
+from tinyslm.evaluation.runtimes.llama_cpp import LlamaCpp
 from tinyslm.export.gguf.reader import Gguf
 from tinyslm.export.gguf.vocabulary import read_tokenizer
 from tinyslm.export.gguf.vocabulary_splits import SPLITS
@@ -66,8 +67,7 @@ def write(path: Path, tokenizer, rows: int = 1000) -> Path:
 def both(path: Path, texts) -> list[tuple[str, list[int], list[int]]]:
     """Texts whose ids differ: ours, llama.cpp's."""
     ours = read_tokenizer(Gguf(path))
-    with server(path, context=64, threads=1) as (address, key):
-        theirs = LlamaCpp(address, key, 1000, has_template=False)
+    with closing(LlamaCpp(path, context=64, vocab_size=1000, has_template=False)) as theirs:
         found = [(text, ours.encode(text), theirs.encode(text)) for text in texts]
     return [(text, mine, other) for text, mine, other in found if mine != other]
 

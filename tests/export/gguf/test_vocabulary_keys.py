@@ -9,7 +9,6 @@ from test_llama_cpp import STRINGS
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.export.format import Options
 from tinyslm.export.gguf import GGUF
 from tinyslm.export.gguf.reader import Gguf
 from tinyslm.export.gguf.vocabulary import read_tokenizer
@@ -53,7 +52,7 @@ def test_splits_get_their_names(steps, name: str, ignore_merges: bool, tmp_path)
     tokenizer = byte_level(*steps)
     assert tokenizer_keys(tokenizer, 320)["tokenizer.ggml.pre"] == name
     written, original = export(random_model(), tokenizer, "f32", tmp_path)
-    with GGUF.open(written, original, Options()) as runtime:
+    with GGUF.open(written.path, original.source, 1) as runtime:
         assert [runtime.encode(text) for text in STRINGS] == [tokenizer.encode(text) for text in STRINGS]
 
 
@@ -85,7 +84,7 @@ def test_what_llama_cpp_would_do_otherwise_is_refused(tokenizer, reason: str, tm
 def test_added_tokens_that_are_not_special_are_found_in_text(tmp_path) -> None:
     tokenizer = byte_level(WORDS, extra=[AddedToken("<tool>", special=False, normalized=False)])
     written, original = export(random_model(vocab_size=384), tokenizer, "f32", tmp_path)
-    with GGUF.open(written, original, Options()) as runtime:
+    with GGUF.open(written.path, original.source, 1) as runtime:
         assert runtime.encode("a<tool> b") == tokenizer.encode("a<tool> b") == [97, 320, 32, 98]
 
 
@@ -153,7 +152,7 @@ def test_sentencepiece_tokenizers_are_the_same_there(prefix: bool, tmp_path) -> 
     assert (keys["tokenizer.ggml.model"], keys["tokenizer.ggml.add_space_prefix"]) == ("llama", prefix)
     assert keys["tokenizer.ggml.add_bos_token"] is True
     written, original = export(random_model("llama", size), tokenizer, "f32", tmp_path)
-    with GGUF.open(written, original, Options()) as runtime:
+    with GGUF.open(written.path, original.source, 1) as runtime:
         assert [runtime.encode(text) for text in STRINGS] == [tokenizer.encode(text) for text in STRINGS]
         ids = runtime.encode_chat([{"role": "user", "content": "Once upon a time"}])
         assert ids[0] == 1

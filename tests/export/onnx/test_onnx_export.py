@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.protocols import greedy
 from tinyslm.export.checks import Reference, judge, measure
 from tinyslm.export.format import Options, Original
 from tinyslm.export.onnx import ONNX
@@ -57,10 +58,10 @@ def written(request, trained: Original, tmp_path_factory):
 
 def test_every_scheme_does_what_the_original_does(written, trained: Original) -> None:
     scheme, folder = written
-    with ONNX.open(folder, trained, Options()) as runtime:
+    with ONNX.open(folder.path, trained.source, 1) as runtime:
         found = measure(runtime, Reference(trained), ONNX.schemes[scheme])
         begun = [trained.tokenizer.eos_id, *trained.tokenizer.encode("One, two,")]
-        text = trained.tokenizer.decode(runtime.greedy(begun, 80))
+        text = trained.tokenizer.decode(greedy(runtime, begun, 80))
     assert judge(found, ONNX.schemes[scheme]) == "ok", found
     assert text == RHYME.removeprefix("One, two,")  # and ends there
     assert found.chats == found.chats_equal == 3
@@ -111,9 +112,9 @@ def test_batches_that_genai_pads_at_the_right(written, trained: Original) -> Non
     generator.append_tokens(np.array(padded, np.int32))
     for _ in range(6):
         generator.generate_next_token()
-    with ONNX.open(folder, trained, Options()) as runtime:
+    with ONNX.open(folder.path, trained.source, 1) as runtime:
         for row, ids in enumerate(prompts):
-            assert generator.get_sequence(row).tolist()[width:] == runtime.greedy(ids, 6)
+            assert generator.get_sequence(row).tolist()[width:] == greedy(runtime, ids, 6)
 
 
 def test_large_weights_go_to_a_file_of_their_own(trained: Original, tmp_path: Path, monkeypatch) -> None:
@@ -121,9 +122,9 @@ def test_large_weights_go_to_a_file_of_their_own(trained: Original, tmp_path: Pa
     folder = export(trained, "int8", tmp_path)
     assert (folder.path / "model.onnx").stat().st_size < (folder.path / "model.onnx.data").stat().st_size
     onnx.checker.check_model(str(folder.path / "model.onnx"))
-    with ONNX.open(folder, trained, Options()) as runtime:
+    with ONNX.open(folder.path, trained.source, 1) as runtime:
         ids = trained.tokenizer.encode("One, two, buckle")
-        assert runtime.next_logprobs(ids).argmax() == runtime.greedy(ids, 1)[0]
+        assert runtime.logprobs(ids, [len(ids) - 1])[0].argmax() == greedy(runtime, ids, 1)[0]
 
 
 def test_what_does_not_fit_is_named(tmp_path: Path, trained: Original) -> None:
@@ -139,9 +140,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path, trained: Original) -> None:
     assert "model.layers.0.mlp.down_proj" not in named
     assert "texts of up to 64 tokens (of 128)" in folder.notes[0]
     assert json.loads((folder.path / "genai_config.json").read_text())["model"]["context_length"] == 64
-    with ONNX.open(folder, original, Options()) as runtime, torch.inference_mode():
+    with ONNX.open(folder.path, original.source, 1) as runtime, torch.inference_mode():
         ids = list(range(100, 164))
-        found = torch.from_numpy(runtime.all_logprobs(ids))
+        found = torch.from_numpy(runtime.logprobs(ids, range(len(ids))))
         expected = model(torch.tensor([ids]))[0].log_softmax(-1)
     assert (expected.exp() * (expected - found)).sum(-1).mean() < 0.01
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from grouping import grouped
+from tinyslm.evaluation.protocols import greedy
 from tinyslm.export.format import Options, Original
 from tinyslm.export.onnx import ONNX, _length_notes
 from tinyslm.export.onnx.graph import cache_names
@@ -134,9 +135,9 @@ def test_a_padded_batch_through_the_cache_in_steps_of_any_size(exported: Exporte
 @torch.inference_mode()
 def test_both_runtimes_go_through_the_cache(exported: Exported) -> None:
     ids = torch.randint(0, 256, (1, 12))
-    with ONNX.open(exported.written, exported.original, Options()) as runtime:
-        found = runtime.all_logprobs(ids[0].tolist())
-        tokens = runtime.greedy(ids[0].tolist(), 30)
+    with ONNX.open(exported.written.path, exported.original.source, 1) as runtime:
+        found = runtime.logprobs(ids[0].tolist(), range(12))
+        tokens = greedy(runtime, ids[0].tolist(), 30)
     expected = exported.model(ids)[0].log_softmax(-1)
     torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=0)
     whole = torch.tensor([[*ids[0].tolist(), *tokens]])

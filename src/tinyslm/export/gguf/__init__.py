@@ -1,13 +1,25 @@
 """GGUF, llama.cpp's file format: models written for it, proved in it, and read from it."""
 
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-from tinyslm.export.format import Format, Scheme
+from tinyslm.evaluation.runtimes.llama_cpp import LlamaCpp
+from tinyslm.export.format import Format, Scheme, Source
 from tinyslm.export.gguf.architectures import ARCHITECTURES
-from tinyslm.export.gguf.llama_cpp import LONGEST, open_file
 from tinyslm.export.gguf.writer import write
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import state_tensors
+
+LONGEST = 2048
+"""Tokens that llama.cpp makes room for, unless the model reads fewer: a check needs no more."""
+
+
+def open_file(path: Path, source: Source, threads: int) -> AbstractContextManager[LlamaCpp]:
+    """The file, loaded by llama.cpp until the block ends. Raises `TinyslmError` if llama.cpp does not load it."""
+    context = min(ARCHITECTURES[source.config.family].context(source.config), LONGEST)
+    has_template = source.tokenizer.chat_template is not None
+    size = source.config.vocab_size
+    return closing(LlamaCpp(path, context=context, vocab_size=size, has_template=has_template, threads=threads))
 
 
 def supports(model: Decoder) -> str:

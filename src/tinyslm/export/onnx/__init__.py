@@ -1,13 +1,14 @@
 """The format "onnx": a folder that ONNX Runtime and onnxruntime-genai run as it is, with no PyTorch and no tinyslm."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from tinyslm.core.errors import require_extra
 from tinyslm.core.files import atomic_folder
-from tinyslm.export.format import Format, Options, Original, Scheme, Written
+from tinyslm.evaluation.runtimes.onnx_runtime import OnnxRuntime
+from tinyslm.export.format import Format, Options, Original, Scheme, Source, Written
 from tinyslm.export.onnx.genai import GRAPH, longest, write_config
 from tinyslm.export.onnx.graph import write_graph
-from tinyslm.export.onnx.runtime import open_folder
 from tinyslm.export.onnx.tokenizer_files import write_tokenizer
 from tinyslm.inspection.importance import importance_matrix
 from tinyslm.model.decoder import Decoder
@@ -30,6 +31,11 @@ def write(original: Original, scheme: str, path: Path, options: Options) -> Writ
         write_config(original, folder)
         notes += write_tokenizer(original.tokenizer, folder, longest(original.model.config))
     return Written(path, (*_length_notes(original.model), *notes))
+
+
+def open_folder(path: Path, source: Source, threads: int) -> AbstractContextManager[OnnxRuntime]:
+    """The folder, loaded by onnxruntime and onnxruntime-genai."""
+    return nullcontext(OnnxRuntime(path, has_template=source.tokenizer.chat_template is not None, threads=threads))
 
 
 def supports(model: Decoder) -> str:

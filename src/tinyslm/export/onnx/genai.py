@@ -21,22 +21,11 @@ SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
 
 
 @dataclass(frozen=True)
-class DecoderSizes:
-    """The decoder's sizes in `genai_config.json`."""
-
-    num_hidden_layers: int
-    num_key_value_heads: int
-    head_size: int
-
-
-@dataclass(frozen=True)
 class ModelEntry:
     """The entry `model` of `genai_config.json`."""
 
     context_length: PositiveInt
     vocab_size: PositiveInt
-    eos_token_id: int | list[int]
-    decoder: DecoderSizes
 
 
 @dataclass(frozen=True)

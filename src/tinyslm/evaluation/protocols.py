@@ -1,0 +1,78 @@
+"""What evaluation asks of a program that runs a model: probabilities of tokens, and answers to requests.
+
+Shape legend: p positions.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.request import Completion
+from tinyslm.inference.settings import SamplingSettings
+
+Array = NDArray[Any]
+
+Message = Mapping[str, Any]
+"""With a "role" and a "content", as chat templates take it."""
+
+Prompt = Sequence[int] | Sequence[Message]
+"""Token ids to continue exactly, or a conversation to answer."""
+
+
+class Scorer(Protocol):
+    """A model as a source of probabilities.
+
+    one_pass: whether all positions of a text are scored in one pass of the model; else each takes a request of its own.
+    """
+
+    one_pass: bool
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text by the program's own tokenizer: special tokens are read as text, and none is added."""
+
+    def encode_chat(self, messages: Sequence[Message]) -> list[int] | None:
+        """Ids of a conversation by the program's own reading of the chat template, with the generation prompt.
+
+        `None` where the program does not read templates, or the model has none.
+        """
+
+    def logprobs(self, ids: Sequence[int], positions: Sequence[int]) -> Array:
+        """Natural logarithms of the probability of every token after `ids[: position + 1]`, fp32 `[p, vocab_size]`."""
+
+
+class Generator(Protocol):
+    """A model as a source of text."""
+
+    def generate(self, prompt: Prompt, settings: SamplingSettings) -> Completion:
+        """One answer to a prompt. Its ids end before an end token of the model.
+
+        Raises `TinyslmError` for settings that the program does not have, and for a conversation without a template.
+        """
+
+
+class Runtime(Scorer, Generator, Protocol):
+    """A program that runs a model, in this process."""
+
+
+def prompt_ids(scorer: Scorer, prompt: Prompt) -> list[int]:
+    """The ids of a prompt. Raises `TinyslmError` for a conversation where there is no chat template."""
+    ids = [token for token in prompt if isinstance(token, int)]
+    if len(ids) == len(prompt):
+        return ids
+    found = scorer.encode_chat([message for message in prompt if isinstance(message, Mapping)])
+    if found is None:
+        raise TinyslmError("The model has no chat template.", "Give a text to continue instead of a conversation.")
+    return found
+
+
+def check_greedy(settings: SamplingSettings, program: str) -> None:
+    """Raise `TinyslmError` for settings that do more than take the most probable tokens."""
+    if not settings.greedy or settings.stop or settings.repetition_penalty != 1 or settings.frequency_penalty:
+        raise TinyslmError(f"{program} takes only the most probable tokens here.", "Give the temperature 0 alone.")
+
+
+def greedy(generator: Generator, ids: Sequence[int], count: int) -> list[int]:
+    """At most `count` most probable tokens after `ids`; fewer where the model ends the text."""
+    return list(generator.generate(ids, SamplingSettings(max_tokens=count, temperature=0.0)).ids)

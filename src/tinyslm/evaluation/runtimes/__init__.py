@@ -1,0 +1,1 @@
+"""Programs that run models, each as a `Scorer` and a `Generator`."""
