@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinyslm.agents.agent import Agent
-    from tinyslm.agents.tool import tool
     from tinyslm.compression.config import QuantizeConfig
     from tinyslm.compression.quantizing import quantize as quantize_model
     from tinyslm.core.errors import TinyslmError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from tinyslm.inference.opening import open_engine
     from tinyslm.inference.request import Request
     from tinyslm.inference.settings import SamplingSettings
+    from tinyslm.inference.tools.tool import tool
     from tinyslm.model.article import TinySLM
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
@@ -62,7 +62,7 @@ _PLACES = {
     "quantize_model": "tinyslm.compression.quantizing:quantize",
     "resume": "tinyslm.training.pipeline",
     "save_model": "tinyslm.model.folder",
-    "tool": "tinyslm.agents.tool",
+    "tool": "tinyslm.inference.tools.tool",
     "train": "tinyslm.training.pipeline",
     "train_steps": "tinyslm.training.loop",
     "train_tokenizer": "tinyslm.tokenizer.training",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyslm.agents.tools.named import NAMES, named_tools
+from tinyslm.agents.named_tools import NAMES, named_tools
 from tinyslm.agents.trace import Trace
 from tinyslm.cli import main
 from tinyslm.core.errors import TinyslmError

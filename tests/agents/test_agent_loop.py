@@ -5,12 +5,11 @@ import threading
 import pytest
 from scripted_engine import call_text
 
-from tinyslm.agents.agent import Agent, AgentResult, Begun, CallMade, CallReturned, TextSaid
-from tinyslm.agents.conversation import LEFT_OUT
-from tinyslm.agents.limits import AgentSampling
-from tinyslm.agents.tool import ToolError, tool
+from tinyslm.agents.agent import Agent, AgentResult, Begun
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.settings import GreedySampling, SamplingSettings
+from tinyslm.inference.tools.loop import LEFT_OUT, CallMade, CallReturned, TextSaid
+from tinyslm.inference.tools.tool import ToolError, tool
 
 
 @tool
@@ -101,7 +100,7 @@ def test_several_calls_at_once(scripted):
 
 def test_one_call_at_a_time_where_wanted(scripted, agent_tokenizer):
     agent = Agent(scripted(DOUBLE, "42"), [double], parallel=False)
-    matcher = agent.grammar("auto").matcher()
+    matcher = agent.model.grammar("auto").matcher()
     both = agent_tokenizer.encode(DOUBLE + "\n" + DOUBLE)
     assert matcher.take(both) == len(DOUBLE)
     assert agent.run("x").text == "42"
@@ -208,14 +207,14 @@ def test_a_task_that_does_not_fit(scripted):
 
 def test_a_call_that_is_cut_off_can_be_mended(scripted):
     engine = scripted(call_text("fail", '{"why": "' + "x" * 300 + '"}'), DOUBLE, "42")
-    result = Agent(engine, [double, fail], settings=AgentSampling(max_tokens=100)).run("Go")
+    result = Agent(engine, [double, fail], settings=GreedySampling(max_tokens=100)).run("Go")
     assert result.text == "42"
     assert "cut off" in engine.prompts[1]
     assert [one.call.name for one in result.trace.returned] == ["double"]
 
 
 def test_an_answer_that_is_cut_off(scripted):
-    result = Agent(scripted("word " * 100), settings=AgentSampling(max_tokens=20)).run("Go")
+    result = Agent(scripted("word " * 100), settings=GreedySampling(max_tokens=20)).run("Go")
     assert (result.finish, len(result.text)) == ("length", 19)
 
 
@@ -261,7 +260,7 @@ def test_the_grammar_forbids_what_a_result_asks_for(scripted, agent_tokenizer):
     agent = Agent(scripted(), [double])
     wish = call_text("delete", '{"path": "/"}')
     for text in (wish, "Well. " + wish, DOUBLE + "\n" + wish, call_text("double", '{"x": 1, "y": 2}')):
-        matcher = agent.grammar("auto").matcher()
+        matcher = agent.model.grammar("auto").matcher()
         assert matcher.take(agent_tokenizer.encode(text)) < len(text)
 
 

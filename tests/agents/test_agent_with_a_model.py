@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 
 from tinyslm.agents.agent import Agent, CallMade
 from tinyslm.agents.replaying import recorded_agent, replay
-from tinyslm.agents.tool import tool
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.tools.tool import tool
 
 calls_of = []
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyslm.agents.tool import ToolError
-from tinyslm.agents.tools.calculator import calculate, calculator
 from tinyslm.inference.tool_calls import tools_grammar
+from tinyslm.inference.tools.calculator import calculate, calculator
+from tinyslm.inference.tools.tool import ToolError
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ from threading import Thread
 
 import pytest
 
-from tinyslm.agents.tool import ToolError
-from tinyslm.agents.tools import fetch as fetch_module
-from tinyslm.agents.tools.fetch import fetch_tool
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools import fetch as fetch_module
+from tinyslm.inference.tools.fetch import fetch_tool
+from tinyslm.inference.tools.tool import ToolError
 
 
 class Pages(BaseHTTPRequestHandler):

@@ -8,9 +8,9 @@ import pytest
 
 from tinyslm.agents import folder as folder_module
 from tinyslm.agents.folder import SafeFolder
-from tinyslm.agents.tool import ToolError
-from tinyslm.agents.tools.files import file_tools
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools.files import file_tools
+from tinyslm.inference.tools.tool import ToolError
 
 
 @pytest.fixture

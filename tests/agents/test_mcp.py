@@ -16,9 +16,9 @@ from scripted_engine import call_text
 
 from tinyslm.agents.agent import Agent
 from tinyslm.agents.mcp_client import McpServer
-from tinyslm.agents.running import Call, ToolRunner
-from tinyslm.agents.tool import ToolError
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools.running import Call, ToolRunner
+from tinyslm.inference.tools.tool import ToolError
 
 PROGRAM = shlex.join([sys.executable, str(Path(__file__).with_name("mcp_program.py"))])
 TINYSLM = [sys.executable, "-c", "from tinyslm.cli import main; main()"]

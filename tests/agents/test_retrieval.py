@@ -3,7 +3,7 @@
 import pytest
 
 from tinyslm.agents.retrieval import CHARACTERS, LINES, Notes, passages, words
-from tinyslm.agents.tools.retrieve import retrieve_tool
+from tinyslm.agents.retrieve_tool import retrieve_tool
 from tinyslm.core.errors import TinyslmError
 
 TEXTS = {

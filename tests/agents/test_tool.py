@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
-from tinyslm.agents.tool import Tool, ToolError, tool
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import Grammar
+from tinyslm.inference.tools.tool import Tool, ToolError, tool
 
 
 class Colour(enum.Enum):

@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tinyslm.agents.running import MOST_LEFT_BEHIND, Call, ToolRunner
-from tinyslm.agents.tool import Tool, ToolError, tool
+from tinyslm.inference.tools.running import MOST_LEFT_BEHIND, Call, ToolRunner
+from tinyslm.inference.tools.tool import Tool, ToolError, tool
 
 
 @pytest.fixture

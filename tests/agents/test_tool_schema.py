@@ -2,9 +2,9 @@
 
 import pytest
 
-from tinyslm.agents.tool_schema import writable
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.tool_calls import tools_grammar
+from tinyslm.inference.tools.schema import writable
 
 FOREIGN = {
     "$schema": "http://json-schema.org/draft-07/schema#",

@@ -7,9 +7,9 @@ from scripted_engine import call_text
 
 from tinyslm.agents.agent import Agent, Begun
 from tinyslm.agents.replaying import recorded_agent, replay
-from tinyslm.agents.tool import Tool, tool
 from tinyslm.agents.trace import Trace
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools.tool import Tool, tool
 
 ODD = "two\nlines, \u2028 \u0085 \x00 \ud800 and 😀"
 

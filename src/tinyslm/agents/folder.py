@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 
-from tinyslm.agents.tool import ToolError
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools.tool import ToolError
 
 LONGEST_PATH = 1_000  # characters
 DEEPEST = 40  # folders within folders

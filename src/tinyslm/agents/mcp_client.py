@@ -18,9 +18,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyslm.agents.tool import LONGEST_DESCRIPTION, Tool, ToolError
-from tinyslm.agents.tool_schema import writable
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.inference.tools.schema import writable
+from tinyslm.inference.tools.tool import LONGEST_DESCRIPTION, Tool, ToolError
 
 if TYPE_CHECKING:
     from mcp import Client

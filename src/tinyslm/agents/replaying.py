@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinyslm.agents.agent import Agent, AgentResult
-from tinyslm.agents.running import Call, Outcome
-from tinyslm.agents.tool import Tool, ToolError
 from tinyslm.agents.trace import Returned, Said, Trace
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.tools.running import Call, Outcome
+from tinyslm.inference.tools.tool import Tool, ToolError
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def replay(trace: Trace, agent: Agent) -> Replay:
     return Replay(result, [*_beginnings(trace, result.trace), *_differences(trace, result.trace)])
 
 
-def recorded_agent(trace: Trace, engine: Engine) -> Agent:
+def recorded_agent(trace: Trace, engine: Engine | Endpoint) -> Agent:
     """An agent with the tools that a trace names, for `replay`; they can be called by nobody else."""
 
     def gone(**_: object) -> str:

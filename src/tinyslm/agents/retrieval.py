@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from tinyslm.agents.folder import SafeFolder
-from tinyslm.agents.tool import ToolError
-from tinyslm.agents.tools.files import read_text
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools.files import read_text
+from tinyslm.inference.tools.tool import ToolError
 
 ENDINGS = (".md", ".txt", ".rst", ".org", ".adoc", ".csv", ".log")
 MOST_CHARACTERS = 50_000_000  # of all notes together

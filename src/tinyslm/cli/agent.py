@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.agents.limits import AgentLimits, AgentSampling
 from tinyslm.cli.asking import EngineOptions, Text
 from tinyslm.core.config import Section
+from tinyslm.inference.settings import GreedySampling
+from tinyslm.inference.tools.policy import LoopLimits
 
 if TYPE_CHECKING:
     from tinyslm.agents.agent import Agent, AgentResult
-    from tinyslm.agents.tool import Tool
     from tinyslm.agents.trace import Trace
+    from tinyslm.evaluation.runtimes.endpoint import Endpoint
+    from tinyslm.inference.engine import Engine
+    from tinyslm.inference.tools.tool import Tool
 
 LIMITED = 3
 """Exit code when a limit, not the model, ended the run."""
@@ -36,6 +39,11 @@ class AgentOptions(Section):
         description="An MCP server whose tools it gets: its command, or its address; NAME= before it puts NAME_ "
         "before their names. May be given several times.",
     )
+    endpoint: str = Field(
+        default="",
+        description="The address of a server that speaks OpenAI's API and runs the model; MODEL is the server's name "
+        "of it, or left out. Its key is read from OPENAI_API_KEY.",
+    )
     system: Annotated[str, Text] = Field(default="", description="What the model is told before the task.")
     trace: Path | None = Field(default=None, description="A file to save all that happened to, as JSON lines.")
     replay: Path | None = Field(
@@ -46,13 +54,13 @@ class AgentOptions(Section):
 
 
 def agent(
-    model: Path | None = None,
+    model: str | None = None,
     task: Annotated[str, Text] = "",
     /,
     *,
     options: Annotated[AgentOptions | None, Parameter(name="*")] = None,
-    limits: Annotated[AgentLimits | None, Parameter(name="*")] = None,
-    sampling: Annotated[AgentSampling | None, Parameter(name="*")] = None,
+    limits: Annotated[LoopLimits | None, Parameter(name="*")] = None,
+    sampling: Annotated[GreedySampling | None, Parameter(name="*")] = None,
     engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
@@ -85,11 +93,13 @@ def agent(
 
     options = options or AgentOptions()
     if options.replay is not None:
-        sys.exit(_replay(options.replay, model, engine or EngineOptions()))
+        sys.exit(_replay(options.replay, model, options.endpoint, engine))
+    if options.endpoint and not task:
+        model, task = None, model or ""
     task = read_small_stream(sys.stdin.buffer) if task == "-" else task
-    if model is None or not task.strip():
+    if not (model or options.endpoint) or not task.strip():
         raise TinyslmError("There is no task.", 'Give a model and what is to be done: tinyslm agent MODEL "TASK".')
-    with _agent(model, options, limits or AgentLimits(), sampling or AgentSampling(), engine) as made:
+    with _agent(model, options, limits or LoopLimits(), sampling or GreedySampling(), engine) as made:
         result = _show(made, task, options.trace)
     _print(result, as_json=json)
     if result.finish != "answer":
@@ -97,15 +107,27 @@ def agent(
 
 
 @contextmanager
+def _generator(model: str | None, endpoint: str, engine: EngineOptions | None) -> Iterator[Engine | Endpoint]:
+    """What runs the model: a server, or an engine for the model's path."""
+    from tinyslm.cli.asking import opened
+    from tinyslm.evaluation.runtimes.endpoint import Endpoint
+
+    if endpoint:
+        yield Endpoint(endpoint, model or "")
+        return
+    with opened(Path(model or ""), engine or EngineOptions(), threaded=False) as running:
+        yield running
+
+
+@contextmanager
 def _agent(
-    model: Path, options: AgentOptions, limits: AgentLimits, sampling: AgentSampling, engine: EngineOptions | None
+    model: str | None, options: AgentOptions, limits: LoopLimits, sampling: GreedySampling, engine: EngineOptions | None
 ) -> Iterator[Agent]:
     from contextlib import ExitStack
 
     from tinyslm.agents.agent import Agent
     from tinyslm.agents.mcp_client import McpServer
-    from tinyslm.agents.tools.named import named_tools
-    from tinyslm.cli.asking import opened
+    from tinyslm.agents.named_tools import named_tools
     from tinyslm.core.console import warn
     from tinyslm.core.files import check_place
 
@@ -118,7 +140,7 @@ def _agent(
             tools += connected.tools
             for reason in connected.left_out:
                 warn(f"A tool of {server} is left out. {reason}")
-        running = stack.enter_context(opened(model, engine or EngineOptions(), threaded=False))
+        running = stack.enter_context(_generator(model, options.endpoint, engine))
         yield Agent(running, tools, system=options.system or None, settings=sampling, **limits.model_dump())
 
 
@@ -126,7 +148,8 @@ def _show(agent: Agent, task: str, place: Path | None) -> AgentResult:
     """Run it, telling what happens; the trace is saved however it ends."""
     from json import dumps
 
-    from tinyslm.agents.agent import AgentResult, Begun, CallMade, CallReturned, TextSaid
+    from tinyslm.agents.agent import AgentResult, Begun
+    from tinyslm.inference.tools.loop import CallMade, CallReturned, TextSaid
 
     trace: Trace | None = None
     said = ""
@@ -187,19 +210,18 @@ _REASONS = {
 }
 
 
-def _replay(file: Path, model: Path | None, engine: EngineOptions) -> int:
+def _replay(file: Path, model: str | None, endpoint: str, engine: EngineOptions | None) -> int:
     """Show a trace, or run it again; the exit code."""
     from tinyslm.agents.replaying import recorded_agent, replay
     from tinyslm.agents.trace import Trace
-    from tinyslm.cli.asking import opened
     from tinyslm.core.console import say
 
     trace = Trace.load(file)
-    if model is None:
+    if model is None and not endpoint:
         for line in trace.told():
             say(line)
         return 0
-    with opened(model, engine, threaded=False) as running:
+    with _generator(model, endpoint, engine) as running:
         again = replay(trace, recorded_agent(trace, running))
     for one in again.differences:
         say(f"{one.what}:\n  recorded: {one.recorded}\n  now:      {one.now}")

@@ -61,6 +61,13 @@ class SamplingSettings(Section):
         return usual.model_copy(update={name: getattr(self, name) for name in {*own, *self.model_fields_set}})
 
 
+class GreedySampling(SamplingSettings):
+    """As for other texts, but greedy: an agent is to be right rather than varied."""
+
+    max_tokens: int = Field(default=512, gt=0, description="Most tokens to generate in each step.")
+    temperature: float = Field(default=0.0, ge=0, description="Divides the logits; 0: always the likeliest token.")
+
+
 def read_default_sampling(path: str | Path) -> SamplingSettings:
     """The default settings of the model at `path`, from its `generation_config.json`.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tinyslm.agents.tool import Tool
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.inference.tools.tool import Tool
 
 NAMES = {
     "calculator": "arithmetic",
@@ -37,7 +37,7 @@ def named_tools(names: Sequence[str]) -> list[Tool]:
         else:
             tools += _made(name, value)
     if hosts:
-        from tinyslm.agents.tools.fetch import fetch_tool
+        from tinyslm.inference.tools.fetch import fetch_tool
 
         tools.append(fetch_tool(hosts))
     return tools
@@ -45,17 +45,17 @@ def named_tools(names: Sequence[str]) -> list[Tool]:
 
 def _made(name: str, folder: str) -> list[Tool]:
     if name == "calculator":
-        from tinyslm.agents.tools.calculator import calculator
+        from tinyslm.inference.tools.calculator import calculator
 
         return [calculator]
     if name == "clock":
-        from tinyslm.agents.tools.clock import clock
+        from tinyslm.inference.tools.clock import clock
 
         return [clock]
     if name == "notes":
-        from tinyslm.agents.tools.retrieve import retrieve_tool
+        from tinyslm.agents.retrieve_tool import retrieve_tool
 
         return [retrieve_tool(folder)]
-    from tinyslm.agents.tools.files import file_tools
+    from tinyslm.inference.tools.files import file_tools
 
     return file_tools(folder, write=name == "write")

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from tinyslm.agents.tool import Tool, ToolError
+from tinyslm.inference.tools.tool import Tool, ToolError
 
 MOST_LEFT_BEHIND = 4  # calls of one tool that hang
 

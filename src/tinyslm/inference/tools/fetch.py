@@ -19,10 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-from tinyslm.agents.tool import Tool, ToolError
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.html import decode_page
 from tinyslm.data.page_text import shown_text
+from tinyslm.inference.tools.tool import Tool, ToolError
 
 MOST_BYTES = 2 << 20
 SECONDS = 20.0

@@ -21,8 +21,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tinyslm.agents.tool import ToolError, tool
-from tinyslm.agents.tools.expressions import Kind, Token, tokens_of, unexpected
+from tinyslm.inference.tools.expressions import Kind, Token, tokens_of, unexpected
+from tinyslm.inference.tools.tool import ToolError, tool
 
 LONGEST = 500  # characters
 DEEPEST = 50  # brackets within brackets, signs before signs, powers of powers

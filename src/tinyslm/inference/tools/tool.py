@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
 from pydantic.json_schema import GenerateJsonSchema
 
-from tinyslm.agents.tool_schema import writable
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools.schema import writable
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 LONGEST_DESCRIPTION = 2_000  # characters: every one of them is read by the model, at each step

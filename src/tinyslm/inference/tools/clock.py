@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from tinyslm.agents.tool import ToolError, tool
+from tinyslm.inference.tools.tool import ToolError, tool
 
 
 @tool

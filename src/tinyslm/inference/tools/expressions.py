@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tinyslm.agents.tool import ToolError
+from tinyslm.inference.tools.tool import ToolError
 
 Kind = Literal["number", "name", "call", "operator", "percent", "(", ")", ",", "end"]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tinyslm.agents.retrieval import Notes
-from tinyslm.agents.tool import Tool
+from tinyslm.inference.tools.tool import Tool
 
 MOST = 10  # passages returned at once
 

@@ -1,0 +1,232 @@
+"""A server that speaks OpenAI's API, such as llama.cpp's, vLLM, Ollama or `tinyslm serve`, as a `Generator`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from itertools import chain
+from typing import Any
+from urllib.parse import urlsplit
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.protocols import Message, Prompt
+from tinyslm.inference.call_stream import CLOSE, OPEN
+from tinyslm.inference.request import Completion, Finish, Piece, Usage
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.tools.chat import Answer, PromptTooLong, cut_off
+from tinyslm.inference.tools.policy import Choice
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+"""The environment variable with the key, where the server asks for one."""
+FINISHES: Mapping[str | None, Finish] = {"length": "length", "content_filter": "invalid"}
+"""Finish reasons; every other one is "stop"."""
+
+
+class Endpoint:
+    """A model behind `url`, such as `http://127.0.0.1:8000/v1`.
+
+    Attributes: `name`: the address; `model`: what the server calls the model, its first one if not given.
+    """
+
+    def __init__(self, url: str, model: str = "", *, key: str | None = None, timeout: float = 600.0) -> None:
+        """key: by default from `KEY_VARIABLE`. timeout: seconds without an answer. Raises `TinyslmError`."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise TinyslmError(f"{url} is not the address of a server.", "For instance: http://127.0.0.1:8000/v1")
+        self.name = url
+        self._parts, self._timeout = parts, timeout
+        self._path = parts.path.rstrip("/") or "/v1"
+        key = os.environ.get(KEY_VARIABLE, "") if key is None else key
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self.model = model or self._first_model()
+
+    def generate(self, prompt: Prompt, settings: SamplingSettings) -> Completion:
+        """See `Generator`; token ids are not known, and only the sampling settings that were given are sent."""
+        if prompt and isinstance(prompt[0], Mapping):
+            choice, tokens = self._answer("/chat/completions", {"messages": list(prompt), **sampling(settings)})
+            text = choice["message"].get("content")
+        else:
+            choice, tokens = self._answer("/completions", {"prompt": list(prompt), **sampling(settings)})
+            text = choice.get("text")
+        return Completion(text or "", FINISHES.get(choice.get("finish_reason"), "stop"), tokens)
+
+    def continuation_logprobs(self, text: str, continuation: str) -> list[float]:
+        """Natural logarithms of the probabilities of the tokens of `continuation` after `text`.
+
+        A token over the border counts as the continuation's. Raises `TinyslmError` for servers that do not score
+        prompts (`echo` with `logprobs`).
+        """
+        body = {"prompt": text + continuation, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
+        scores = self._answer("/completions", body)[0].get("logprobs") or {}
+        try:
+            tokens, logprobs, at = scores["tokens"], scores["token_logprobs"], 0
+            found: list[float] = []
+            for token, logprob in zip(tokens, logprobs, strict=True):
+                at += len(token)
+                if len(text) < at <= len(text + continuation):
+                    found.append(float(logprob))
+        except (KeyError, TypeError, ValueError):
+            found = []
+        if not found:
+            raise TinyslmError(
+                f"{self.name} gives no probabilities of a prompt's tokens.",
+                "Use a server that takes `echo` with `logprobs`, such as vLLM or tinyslm serve.",
+            )
+        return found
+
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """The chunks of a streamed answer; leaving it early ends the request. Raises `TinyslmError`."""
+        streamed = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}, **body}
+        with self._asked("POST", path, streamed) as response:
+            for line in response:
+                data = line.removeprefix(b"data:").strip()
+                if line.startswith(b"data:") and data != b"[DONE]":
+                    chunk = json.loads(data)
+                    if "error" in chunk:
+                        raise TinyslmError(f"{self.name} gave up: {chunk['error']}", "Try again.")
+                    yield chunk
+
+    def _first_model(self) -> str:
+        with self._asked("GET", "/models", None) as response:
+            listed = _read(response)
+        names = [entry.get("id") for entry in listed.get("data") or () if isinstance(entry, Mapping)]
+        if not names:
+            raise TinyslmError(f"{self.name} lists no models.", "Name the model that it serves.")
+        return str(names[0])
+
+    def _answer(self, path: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
+        """The first choice, and the number of generated tokens."""
+        with self._asked("POST", path, {"model": self.model, **body}) as response:
+            answer = _read(response)
+        choices = answer.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
+            raise TinyslmError(f"{self.name} gave an answer without choices.", "Check that it speaks OpenAI's API.")
+        return choices[0], int((answer.get("usage") or {}).get("completion_tokens") or 0)
+
+    @contextmanager
+    def _asked(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
+        """The response to a request; raises `TinyslmError` for everything but success."""
+        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
+        with closing(kind(self._parts.netloc, timeout=self._timeout)) as connection:
+            try:
+                connection.request(method, self._path + path, json.dumps(body) if body else None, self._headers)
+                response = connection.getresponse()
+                if response.status != http.client.OK:
+                    raise _refusal(self.name, response)
+                yield response
+            except (OSError, http.client.HTTPException) as error:
+                problem = f"{self.name} does not answer: {error}."
+                raise TinyslmError(problem, "Start the server, or check the address.") from None
+
+
+def sampling(settings: SamplingSettings) -> dict[str, Any]:
+    """The settings that were given, and the number of tokens, as the API names them."""
+    return {**settings.model_dump(mode="json", exclude_unset=True), "max_tokens": settings.max_tokens}
+
+
+class EndpointChat:
+    """A model behind an endpoint, with tools, as a `ChatModel`. The server is trusted to write valid calls."""
+
+    checksum = ""
+    result_tokens = 1024
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        tools: Sequence[Mapping[str, Any]],
+        settings: SamplingSettings,
+        *,
+        parallel: bool = True,
+    ) -> None:
+        self.name, self.settings = endpoint.name, settings.over(SamplingSettings())
+        self._endpoint = endpoint
+        self._tools = {"tools": list(tools), "parallel_tool_calls": parallel} if tools else {}
+
+    def chat(self, messages: Sequence[Message], settings: SamplingSettings, choice: Choice) -> Answer:
+        """See `ChatModel`."""
+        choosing = {**self._tools, "tool_choice": choice} if self._tools else {}
+        body = {"messages": [_outside(message) for message in messages], **choosing, **sampling(settings)}
+        chunks = self._endpoint.stream("/chat/completions", body)
+        first = next(chunks, {})  # a refusal is raised here
+        return _EndpointAnswer(chain([first], chunks))
+
+    def shorten(self, text: str, tokens: int) -> str:
+        """See `ChatModel`; the tokenizer is not known, and four characters count as a token."""
+        return text if len(text) <= 4 * tokens else cut_off(text[: 4 * tokens], text)
+
+
+class _EndpointAnswer:
+    """A streamed chat completion; calls come as text when they are complete."""
+
+    def __init__(self, chunks: Iterator[Mapping[str, Any]]) -> None:
+        self.usage = Usage()
+        self._chunks = chunks
+        self._cancelled = False
+
+    def __iter__(self) -> Iterator[Piece]:
+        """See `Answer`."""
+        calls: dict[int, dict[str, str]] = {}
+        finish: Finish = "stop"
+        for chunk in self._chunks:
+            if used := chunk.get("usage"):
+                self.usage.prompt_tokens = used.get("prompt_tokens") or 0
+                self.usage.generated_tokens = used.get("completion_tokens") or 0
+            for choice in chunk.get("choices") or ():
+                delta = choice.get("delta") or {}
+                if text := delta.get("content"):
+                    yield Piece(0, text, self.usage.generated_tokens, "")
+                for part in delta.get("tool_calls") or ():
+                    function = part.get("function") or {}
+                    call = calls.setdefault(part.get("index", 0), {"name": "", "arguments": ""})
+                    for key in call:
+                        call[key] += function.get(key) or ""
+                finish = FINISHES.get(choice.get("finish_reason"), finish)
+            if self._cancelled:
+                finish = "cancelled"
+                break
+        written = "".join(
+            f'{OPEN}\n{{"name":{json.dumps(call["name"])},"arguments":{call["arguments"] or "{}"}}}\n{CLOSE}\n'
+            for call in calls.values()
+        )
+        yield Piece(0, written, self.usage.generated_tokens, finish)
+
+    def cancel(self) -> None:
+        """See `Answer`."""
+        self._cancelled = True
+
+
+def _outside(message: Message) -> Message:
+    """A message of the loop as the API has it: arguments of calls as JSON text."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.dumps(call["function"]["arguments"])}}
+        for call in message.get("tool_calls") or ()
+    ]
+    return {**message, "tool_calls": calls} if calls else message
+
+
+def _read(response: http.client.HTTPResponse) -> Mapping[str, Any]:
+    try:
+        found = json.loads(response.read())
+    except ValueError:
+        found = None
+    if not isinstance(found, Mapping):
+        raise TinyslmError("The server's answer is not a JSON object.", "Check that it speaks OpenAI's API.")
+    return found
+
+
+def _refusal(name: str, response: http.client.HTTPResponse) -> TinyslmError:
+    """What a status other than 200 says."""
+    text = response.read(10_000).decode("utf-8", "replace")
+    try:
+        error = json.loads(text)["error"]
+        text = str(error["message"] if isinstance(error, Mapping) else error)
+    except (ValueError, KeyError, TypeError):
+        pass
+    keyed = response.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
+    remedy = f"Put its key into {KEY_VARIABLE}." if keyed else "Change the request, or the server's settings."
+    problem = f"{name} answers {response.status}: {' '.join(text.split())[:300]}"
+    kind = PromptTooLong if response.status == http.client.BAD_REQUEST and "context" in text else TinyslmError
+    return kind(problem, remedy)

@@ -1,0 +1,156 @@
+"""A server that speaks OpenAI's API as a generator: what is sent to it, and what is made of its answers."""
+
+import json
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from tinyslm.agents.agent import Agent
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.runtimes.endpoint import KEY_VARIABLE, Endpoint
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.tools.tool import tool
+
+GREEDY = SamplingSettings(temperature=0, max_tokens=5)
+MESSAGES = [{"role": "user", "content": "Hello"}]
+
+
+class Server(ThreadingHTTPServer):
+    """Answers each request with the next of `answers`: a status and an object, or the chunks of a stream."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list = []
+        self.asked: list[tuple[str, dict, dict]] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._reply(200, {"data": [{"id": "first"}, {"id": "second"}]})
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.asked.append((self.path, body, dict(self.headers)))
+        answer = self.server.answers.pop(0)
+        if isinstance(answer, list):
+            self.send_response(200)
+            self.end_headers()
+            for chunk in answer:
+                self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+            self.wfile.write(b"data: [DONE]\n\n")
+        else:
+            self._reply(*answer)
+
+    def _reply(self, status: int, content: dict) -> None:
+        data = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_) -> None: ...
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    with Server() as made:
+        thread = Thread(target=made.serve_forever)
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def chunk(finish=None, **delta) -> dict:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+
+def test_conversations_and_texts_are_answered(server, monkeypatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    endpoint = Endpoint(server.url)
+    usage = {"usage": {"completion_tokens": 4}}
+    server.answers = [
+        (200, {"choices": [{"message": {"content": "Hi."}, "finish_reason": "stop"}], **usage}),
+        (200, {"choices": [{"text": " there", "finish_reason": "length"}], **usage}),
+    ]
+    found = endpoint.generate(MESSAGES, GREEDY)
+    assert (found.text, found.finish, found.tokens) == ("Hi.", "stop", 4)
+    assert endpoint.generate([1, 2], GREEDY).finish == "length"
+    (chat_path, chat, headers), (path, completion, _) = server.asked
+    assert headers["Authorization"] == "Bearer secret"
+    assert (chat_path, path) == ("/v1/chat/completions", "/v1/completions")
+    assert chat == {"model": "first", "messages": MESSAGES, "temperature": 0, "max_tokens": 5}
+    assert completion["prompt"] == [1, 2]
+
+
+def test_the_tokens_of_a_continuation_are_scored(server) -> None:
+    scores = {"tokens": ["A", " dog", " bar", "ks", "!"], "token_logprobs": [None, -2.0, -1.5, -0.5, -0.1]}
+    server.answers = [(200, {"choices": [{"text": "", "logprobs": scores}]}), (200, {"choices": [{"text": ""}]})]
+    endpoint = Endpoint(server.url, "named")
+    assert endpoint.continuation_logprobs("A dog", " barks") == [-1.5, -0.5]
+    assert (server.asked[0][1]["model"], server.asked[0][1]["echo"]) == ("named", True)
+    with pytest.raises(TinyslmError, match="no probabilities"):
+        endpoint.continuation_logprobs("A dog", " barks")
+
+
+@tool
+def double(x: int) -> int:
+    """Double a number."""
+    return 2 * x
+
+
+def test_an_agent_runs_on_an_endpoint(server) -> None:
+    call = {"index": 0, "id": "a", "function": {"name": "double", "arguments": '{"x": '}}
+    rest = {"index": 0, "function": {"arguments": "21}"}}
+    server.answers = [
+        [
+            chunk(content="Let me "),
+            chunk(content="see."),
+            chunk(tool_calls=[call]),
+            chunk("tool_calls", tool_calls=[rest]),
+        ],
+        [chunk("stop", content="It is 42."), {"choices": [], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}],
+    ]
+    result = Agent(Endpoint(server.url), [double], settings=SamplingSettings(seed=7)).run("Twice 21?")
+    assert (result.text, result.finish, result.steps) == ("It is 42.", "answer", 2)
+    assert result.trace.said[0].text == "Let me see."
+    assert (result.trace.said[1].prompt_tokens, result.trace.said[1].tokens) == (9, 5)
+    first, second = (body for _, body, _ in server.asked)
+    assert first["tools"][0]["function"]["name"] == "double"
+    assert (first["tool_choice"], first["seed"], second["seed"]) == ("auto", 7, 8)
+    made, returned = second["messages"][1:]
+    assert json.loads(made["tool_calls"][0]["function"]["arguments"]) == {"x": 21}
+    assert (returned["role"], returned["content"]) == ("tool", "42")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem", "remedy"),
+    [
+        ((401, {"error": {"message": "No key."}}), "answers 401: No key", KEY_VARIABLE),
+        ((404, {"error": "no such model"}), "answers 404: no such model", "Change the request"),
+        ((200, {"something": 1}), "without choices", "speaks OpenAI's API"),
+    ],
+)
+def test_refusals_are_two_lines(server, answer, problem: str, remedy: str) -> None:
+    server.answers = [answer]
+    with pytest.raises(TinyslmError, match=problem) as caught:
+        Endpoint(server.url, "x").generate(MESSAGES, GREEDY)
+    assert remedy in caught.value.remedy
+
+
+def test_a_conversation_too_long_for_the_server_loses_its_oldest_results(server) -> None:
+    call = {"index": 0, "function": {"name": "double", "arguments": '{"x": 1}'}}
+    full = (400, {"error": {"message": "This model's maximum context length is 10 tokens."}})
+    server.answers = [[chunk("tool_calls", tool_calls=[call])], full, [chunk("stop", content="2")]]
+    assert Agent(Endpoint(server.url), [double]).run("Twice 1?").text == "2"
+    assert "left out" in server.asked[-1][1]["messages"][-1]["content"]
+
+
+def test_what_is_no_server_is_refused() -> None:
+    with pytest.raises(TinyslmError, match="not the address"):
+        Endpoint("localhost:8000")
+    with pytest.raises(TinyslmError, match="does not answer"):
+        Endpoint("http://127.0.0.1:9/v1", timeout=2)
