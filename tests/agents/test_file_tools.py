@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tinyslm.agents import folder as folder_module
-from tinyslm.agents.folder import SafeFolder
+from tinyslm.inference.tools import folder as folder_module
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.tools.files import file_tools
+from tinyslm.inference.tools.folder import SafeFolder
 from tinyslm.inference.tools.tool import ToolError
 
 

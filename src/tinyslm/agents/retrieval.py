@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyslm.agents.folder import SafeFolder
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.tools.files import read_text
+from tinyslm.inference.tools.folder import SafeFolder
 from tinyslm.inference.tools.tool import ToolError
 
 ENDINGS = (".md", ".txt", ".rst", ".org", ".adoc", ".csv", ".log")

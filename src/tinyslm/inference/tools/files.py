@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from tinyslm.agents.folder import SafeFolder
 from tinyslm.core.text_files import byte_order_mark
+from tinyslm.inference.tools.folder import SafeFolder
 from tinyslm.inference.tools.tool import Tool, ToolError
 
 MOST_READ = 1 << 20  # bytes of a file that are looked at
