@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyslm.inference.tools import folder as folder_module
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.tools import folder as folder_module
 from tinyslm.inference.tools.files import file_tools
 from tinyslm.inference.tools.folder import SafeFolder
 from tinyslm.inference.tools.tool import ToolError

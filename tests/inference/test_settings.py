@@ -9,8 +9,8 @@ from tinyslm.agents.agent import Agent
 from tinyslm.batch.prompts import PromptTemplate, RequestBuilder
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.opening import open_engine
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings, read_default_sampling
 from tinyslm.model.folder import save_model
 from tinyslm.serving.prompting import sampling_settings

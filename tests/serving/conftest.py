@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from tiny_server import Running, make_model
 
-from tinyslm.inference.engine import Engine
-from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.inference.opening import open_engine
+from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.app import create_app
 from tinyslm.serving.models import Models
 from tinyslm.serving.server import Server, address, listen
