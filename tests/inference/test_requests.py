@@ -247,13 +247,6 @@ def test_look_up_guesses_less_after_failures() -> None:
     assert len(guesser.guess(tokens, most=8)) == 4
 
 
-def test_an_engine_without_hidden_states_says_so(engine) -> None:
-    from tinyslm.inference.engine import Engine
-
-    with pytest.raises(TinyslmError, match="gives no hidden states"):
-        Engine.embed(engine, [1])
-
-
 SCHEMA = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "sizes": {"type": "array", "items": {"type": "integer"}}},
