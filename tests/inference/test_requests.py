@@ -327,8 +327,8 @@ def test_a_listener_that_fails_is_cancelled_alone(engine, caplog) -> None:
         ((), {}, "0 tokens"),
         ((65,), {"n": 0}, "0 samples"),
         (("a",), {}, "no token 'a'"),
-        ((65,), {"logprobs": -1}, "-1 probabilities"),
-        ((65,), {"bias": {5: float("nan")}}, "no number"),
+        ((65,), {"logprobs": -1}, "-1 log-probabilities"),
+        ((65,), {"bias": {5: float("nan")}}, "not a number"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused(engine, ids, changes, message) -> None:
