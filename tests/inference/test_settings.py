@@ -65,7 +65,7 @@ def test_it_is_the_same_for_everybody(engine) -> None:
     assert in_force(sampling_settings(CompletionBody(model="m"), engine)) == usual
     given = CompletionBody(model="m", temperature=1.5, min_p=0.1, max_tokens=7)
     assert in_force(sampling_settings(given, engine, 7)) == (1.5, 0, 0.9, 0.1, 1.0)
-    assert in_force(Agent(engine).settings) == (0.0, 0, 0.9, 0.0, 1.0)  # an agent is to be right
+    assert in_force(Agent(engine).model.settings) == (0.0, 0, 0.9, 0.0, 1.0)  # an agent is to be right
 
 
 def test_rows_with_a_schema_are_answered_with_the_likeliest(engine) -> None:
