@@ -5,7 +5,18 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from tinyslm.export.onnx.blocks import BLOCK, Blocks, restored, round_matrix
+from tinyslm.export.onnx.blocks import BLOCK, Blocks, round_matrix
+
+
+def restored(blocks: Blocks) -> torch.Tensor:
+    """The matrix `[n, k]` that rounded blocks stand for."""
+
+    def unpacked(packed: torch.Tensor) -> torch.Tensor:
+        return packed if blocks.bits == 8 else torch.stack([packed & 15, packed >> 4], -1).flatten(-2)
+
+    q_nci = unpacked(blocks.values).float()
+    zeros_nc = unpacked(blocks.zeros)[:, : q_nci.shape[1]].float()
+    return ((q_nci - zeros_nc[..., None]) * blocks.scales[..., None]).flatten(1)[:, : blocks.columns]
 
 
 @pytest.mark.parametrize(("bits", "columns"), [(4, 64), (8, 64), (4, 96), (4, 40), (8, 40)])
