@@ -1,11 +1,11 @@
-"""Rounding a whole model by what its layers are given on real text, block by block.
+"""GPTQ of a whole model on text, block by block.
 
 Shape legend: n windows, b windows at once, t tokens of a window, d dim, i inputs of a layer.
 """
 
 import copy
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ def _calibrated(
 
 @contextmanager
 def _bf16_products() -> Iterator[None]:
-    """Multiply matrices in bf16, summed in fp32, where the processor is faster at that: moments need no more."""
+    """Multiply matrices in bf16, summed in fp32, where the processor is faster at that; it suffices for moments."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     dtype = pick_dtype(torch.device("cpu"))
@@ -73,16 +73,16 @@ def _name(model: Decoder, module: nn.Module) -> str:
 
 
 class Calibration:
-    """A text on its way through a model.
+    """The activations of a text, which pass through a model block by block.
 
-    After each turn of `blocks()`, the text goes through that block as it then is: what was rounded in a block is seen,
-    and can be made up for, by the blocks after it.
+    After each step of `blocks()` they pass through that block as it is then, so the blocks after it see the rounding
+    error of this one and can correct it.
     """
 
     def __init__(self, model: Decoder, windows_nt: Tensor) -> None:
         self._model = model.eval()
         size = min(len(windows_nt), max(1, TOKENS_AT_ONCE // windows_nt.shape[1]))
-        windows_nt = windows_nt[: len(windows_nt) // size * size]  # batches of one shape see alike
+        windows_nt = windows_nt[: len(windows_nt) // size * size]  # batches of one shape share their mask
         self._batches: list[Tensor] = []
         self._rest: tuple[Any, ...] = ()
         for part in windows_nt.split(size):
@@ -95,25 +95,24 @@ class Calibration:
             self._batches = [block(x_btd, *self._rest) for x_btd in self._batches]
 
     def head_moments(self) -> Tensor:
-        """The sum of x x^T over what the output projection is given, [d, d]; after the last block."""
+        """The sum of x x^T over the inputs of the output projection, [d, d]; to be called after the last block."""
         total = torch.zeros(self._model.config.dim, self._model.config.dim)
         for x_btd in self._batches:
             add_moments(total, self._model.model.norm(x_btd))
         return total
 
     def _enter(self, ids_bt: Tensor) -> None:
-        """Keep what the first block is given for these tokens."""
+        """Record the inputs of the first block for these tokens."""
 
-        def keep(_module: nn.Module, given: tuple[Any, ...]) -> None:
-            self._batches.append(given[0])
-            self._rest = given[1:]
+        def record(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+            self._batches.append(inputs[0])
+            self._rest = inputs[1:]
             raise _EnoughError
 
-        hook = self._model.model.layers[0].register_forward_pre_hook(keep)
+        hook = self._model.model.layers[0].register_forward_pre_hook(record)
         try:
-            self._model.model(ids_bt)
-        except _EnoughError:
-            pass
+            with suppress(_EnoughError):
+                self._model.model(ids_bt)
         finally:
             hook.remove()
 
@@ -131,7 +130,7 @@ class Calibration:
                 add_moments(moments.setdefault(name, torch.zeros(module.in_features, module.in_features)), x)
 
         hooks = [
-            module.register_forward_pre_hook(lambda module, given, name=name: add(module, given[0], name))
+            module.register_forward_pre_hook(lambda module, inputs, name=name: add(module, inputs[0], name))
             for name, module in layers.items()
         ]
         try:
@@ -150,4 +149,4 @@ def add_moments(total_ii: Tensor, x: Tensor) -> None:
 
 
 class _EnoughError(Exception):
-    """The first block was reached."""
+    """Ends the forward pass at the first block."""

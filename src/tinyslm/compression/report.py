@@ -1,4 +1,4 @@
-"""What quantizing changed: size, speed, and how held-out text is predicted, before and after each step."""
+"""The report of `quantize`: size, speed, and predictions of held-out text, before and after each step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from tinyslm.model.weights import read_tensors
 
 @dataclass(frozen=True)
 class Row:
-    """One state of the model: its size, its speed, and how it predicts held-out text (`None`: not measured).
+    """One state of the model: its size, its speed, and its predictions of held-out text (`None`: not measured).
 
     bytes and bits_per_weight count every tensor: tables, norms, biases and scales too. speed: of the original in fp32,
     and of the written folder as it is loaded.
@@ -36,10 +36,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """What `quantize` did.
+    """The result of `quantize`.
 
-    rows: the original, plain rounding, and what each further step made of it; the last one is what was written.
-    heldout_tokens: how much text the rows were judged by. notes: what could not be done as asked.
+    rows: the original, plain rounding, and the model after each further step; the last one was written.
+    heldout_tokens: how much text the rows were evaluated on. notes: settings that could not be followed.
     """
 
     scheme: str
@@ -53,7 +53,7 @@ class Report:
 def compare_states(
     source: Path, folder: Path, states: Mapping[str, State], heldout: TokenSplit | None, tokens: int
 ) -> tuple[list[Row], int]:
-    """The rows of a report, and how many held-out tokens they were judged by (about `tokens` at most).
+    """The rows of a report, and how many held-out tokens they were evaluated on (about `tokens` at most).
 
     source: the original's folder. folder: where the last of `states` was written; it is read back from there.
     """

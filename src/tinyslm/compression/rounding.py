@@ -1,4 +1,4 @@
-"""Codes and scales for a matrix: rounding to nearest, with the scale that loses least.
+"""Codes and scales of a matrix: rounding to nearest, with the scale of the least error.
 
 Shape legend: o rows (outputs), i columns (inputs), n groups of a row, w values of a group.
 """
@@ -14,14 +14,14 @@ RANGE = {4: (-8, 7), 8: (-127, 127)}
 """Lowest and highest code, by bits."""
 
 SHARES = {4: torch.linspace(0.7, 1.1, 12).tolist(), 8: torch.linspace(0.8, 1.0, 5).tolist()}
-"""Where the largest value of a group may land, as shares of the range: a smaller scale cuts it and suits the rest."""
+"""Shares of the range that the largest value of a group may have; above 1 it is clipped, which suits the others."""
 
 
 Scales = Callable[[Tensor, int, Tensor | None], Tensor]
 """Chooses scales `[...]` for groups of values `[..., w]`, bits per value, and error weights `[n, w]`."""
 
 CHUNK = 1 << 18
-"""Values rounded at a time: few enough for the processor's cache, which is several times as fast."""
+"""Values rounded at a time: they fit the processor's cache, which is several times as fast."""
 
 
 def round_to_nearest(
@@ -45,11 +45,10 @@ def plain_scales(values: Tensor, bits: int, importance: Tensor | None = None) ->
 
 
 def best_scales(values: Tensor, bits: int, importance: Tensor | None = None) -> Tensor:
-    """The bf16 scale of each group, [..., w] to [...], with the least squared error of those tried.
+    """The bf16 scale of each group, [..., w] to [...], with the least squared error of several candidates.
 
-    Tried are `SHARES` of the scale that puts the value of largest size on the lowest code (the sign of the scale makes
-    that possible), each moved to where it fits its own codes best. importance: weights of the squared errors, [w] or
-    [n, w].
+    The candidates are `SHARES` of the scale that maps the value of largest magnitude to the lowest code (the scale may
+    be negative), each then fitted to its own codes. importance: weights of the squared errors, [w] or [n, w].
     """
     lowest = RANGE[bits][0]
     peak = values.gather(-1, values.abs().argmax(-1, keepdim=True))
@@ -82,11 +81,11 @@ def grouped(weight_oi: Tensor, layout: Layout) -> Tensor:
 
 
 def stored_shape(scale_on: Tensor, layout: Layout) -> Tensor:
-    """[o, n] as a packed matrix keeps it: [o] where a row has one scale."""
+    """Scales [o, n] in the shape of a packed matrix's: [o] where a row has one scale."""
     return (scale_on if layout.group_size else scale_on.squeeze(1)).contiguous()
 
 
 def _usable(scale: Tensor) -> Tensor:
-    """As bf16 keeps it; 1 in the place of 0, where all values are 0."""
-    kept = scale.bfloat16().float()
-    return torch.where(kept == 0, torch.ones_like(kept), kept)
+    """The scale rounded to bf16; 1 instead of 0, where all values are 0."""
+    rounded = scale.bfloat16().float()
+    return torch.where(rounded == 0, torch.ones_like(rounded), rounded)

@@ -15,7 +15,7 @@ from tinyslm.model.renaming import expanded
 
 @dataclass(frozen=True)
 class Scheme:
-    """Bits of most matrices, and of those on which a model depends most."""
+    """Bits of most matrices, and of the most sensitive ones."""
 
     bits: int
     sensitive_bits: int

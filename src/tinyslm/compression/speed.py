@@ -1,4 +1,4 @@
-"""How fast models read a prompt and go on from it."""
+"""The speed of models: prefill of a prompt, and decoding."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -17,30 +17,31 @@ PROMPT, NEW = 128, 32
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens per second: `prefill` of a prompt, and `decode`, one token after the other from there on."""
+    """Tokens per second: `prefill` of a prompt, and `decode`, one token after the other."""
 
     prefill: float
     decode: float
 
 
 def measure(models: Sequence[Decoder], ids: Sequence[int]) -> list[Speed]:
-    """Each model's speed on the same tokens, a prompt of 128 and 32 more where the context allows.
+    """Each model's speed on the same tokens: a prompt of 128 and 32 more, or fewer in a short context.
 
-    The models take turns, so that what disturbs one disturbs all; the first turn warms up, of the others the median
-    counts.
+    The models alternate, so a disturbance affects all of them. The first round is a warm-up; the result is the median
+    of the others.
     """
     context = models[0].config.context
     prompt = min(PROMPT, context // 2, len(ids) - 2)
     new = min(NEW, context - prompt, len(ids) - prompt)
     runs = [_reader(model, ids[:prompt], ids[prompt : prompt + new]) for model in models]
     times: list[list[tuple[float, float]]] = [[] for _ in models]
-    for turn in range(ROUNDS + 1):
-        for run, taken in zip(runs, times, strict=True):
-            seconds = run()
-            if turn:
-                taken.append(seconds)
+    for number in range(ROUNDS + 1):
+        for run, seconds in zip(runs, times, strict=True):
+            measured = run()
+            if number:
+                seconds.append(measured)
     return [
-        Speed(prompt / median(first for first, _ in taken), new / median(rest for _, rest in taken)) for taken in times
+        Speed(prompt / median(first for first, _ in seconds), new / median(rest for _, rest in seconds))
+        for seconds in times
     ]
 
 

@@ -1,4 +1,4 @@
-"""The text that quantizing learns from and is judged by, in the model's own tokens."""
+"""The text that `quantize` learns from and evaluates on, in the model's own tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from tinyslm.data.shards import Shards, TokenSplit, is_shards
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 LEAST_WINDOWS = 4
-"""Fewer windows than this teach nothing."""
+"""The least number of windows to learn from."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Splits to calibrate with, to train on, and to judge by; `None` where no text was given."""
+    """Splits to calibrate with, to train on, and to evaluate on; `None` where no text was given."""
 
     calibration: TokenSplit | None = None
     training: TokenSplit | None = None
@@ -28,7 +28,7 @@ class Texts:
 def open_texts(config: QuantizeConfig, tokenizer: Tokenizer, folder: Path, notify: Notify, progress: Progress) -> Texts:
     """The texts that the settings name, each prepared below `folder` unless it is a shards folder.
 
-    Held out is the text to judge by, else a share of the other text's documents.
+    The held-out split is the text of `config.valid`, or else a share of the other text's documents.
     """
 
     def opened(paths: Sequence[str], valid: Sequence[str], name: str) -> Shards:
@@ -39,11 +39,11 @@ def open_texts(config: QuantizeConfig, tokenizer: Tokenizer, folder: Path, notif
 
     main = config.data or config.calibrate
     if not main:
-        # There is nothing to keep apart from the text to judge by, so that most of it can be judged by.
+        # Nothing is trained, so no part of the text needs to be held out: the larger split is evaluated on.
         return Texts(heldout=opened(config.valid, (), "valid").split("train")) if config.valid else Texts()
     shards = opened(main, config.valid, "data")
-    apart = config.calibrate and config.calibrate != main
-    calibration = opened(config.calibrate, config.valid, "calibrate") if apart else shards
+    separate = config.calibrate and config.calibrate != main
+    calibration = opened(config.calibrate, config.valid, "calibrate") if separate else shards
     return Texts(calibration.split("train"), shards.split("train"), shards.split("valid"))
 
 
@@ -52,14 +52,14 @@ def refuse_short(split: TokenSplit, length: int, use: str) -> None:
     least = LEAST_WINDOWS * length + 1
     if split.tokens < least:
         raise TinyslmError(
-            f"The text for {use} has {split.tokens:,} tokens; {least:,} are the least that make sense.",
+            f"The text for {use} has {split.tokens:,} tokens, and at least {least:,} are needed.",
             "Give more text.",
         )
 
 
 def _given(folder: Path, valid: Sequence[str], tokenizer: Tokenizer) -> Shards:
     if valid:
-        raise TinyslmError(f"{folder} holds shards, which have a validation split.", "Leave the text to judge by out.")
+        raise TinyslmError(f"{folder} holds shards, which have a validation split.", "Leave out --valid.")
     shards = Shards.open(folder)
     if shards.tokenizer.sha256 != tokenizer.without_start().sha256:
         raise TinyslmError(
