@@ -125,7 +125,8 @@ def test_what_fails_is_tried_again_and_put_aside(run, inbox, tmp_path):
         ("a.txt", "aside"),
     ]
     note = result(tmp_path, "failed/a.txt.json")
-    assert note == {"file": "a.txt", "error": "the file is not UTF-8 text", "tries": 2}
+    assert (note["file"], note["tries"]) == ("a.txt", 2)
+    assert "a.txt is not UTF-8 text" in note["error"]
     assert run(once=True, tries=2) == []
     (inbox / "a.txt").write_text("mended")
     assert run(once=True, tries=2) == [("a.txt", "done")]

@@ -11,17 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tinyslm.batch.prompts import MissingColumn, PromptTemplate, RequestBuilder
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.generation import join_pieces
 from tinyslm.inference.output_constraint import OutputConstraint, is_complete
 from tinyslm.inference.request import Completion, Piece, Request
-
-if TYPE_CHECKING:
-    from tinyslm.inference.engine import Engine
 
 READ_AHEAD = 4
 """Rows may be answered ahead of a slow one, up to this many times the number of concurrent requests."""

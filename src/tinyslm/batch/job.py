@@ -24,11 +24,10 @@ from tinyslm.batch.rows import Row, Rows
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, sha256_json
+from tinyslm.inference.engine import Engine
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-
-    from tinyslm.inference.engine import Engine
 
 FORMAT = 2
 MODEL_FILES = (".safetensors", ".json", ".jinja", ".onnx", ".data", ".gguf", ".model")

@@ -81,7 +81,6 @@ class Journal:
         self.count += 1
 
     def last(self) -> Record | None:
-        """The record that was inserted last."""
         with _sqlite_errors(self.path):
             found = self._database.execute("SELECT value FROM records ORDER BY rowid DESC LIMIT 1").fetchone()
         return json.loads(found[0]) if found else None

@@ -55,7 +55,6 @@ def write_results(results: Results, out: Path, fields: tuple[str, ...] = ()) -> 
 
 
 def write_lines(results: Iterable[dict[str, Any]], path: Path) -> None:
-    """Write each result as a line of JSON."""
     with path.open("wb") as file:
         file.writelines(json_line(result) for result in results)
 

@@ -6,17 +6,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tinyslm.batch.rows import Row
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.output_constraint import OutputConstraint, read_schema
 from tinyslm.inference.request import Request
 from tinyslm.inference.settings import SamplingSettings
-
-if TYPE_CHECKING:
-    from tinyslm.inference.engine import Engine
 
 SEEDS = 2**63
 CACHED_GRAMMARS = 64
@@ -50,7 +48,6 @@ class PromptTemplate:
     heal: bool = True
 
     def __post_init__(self) -> None:
-        """Raise `TinyslmError` if both a template and a column are given."""
         if self.template and self.column:
             raise TinyslmError("--template and --column exclude each other.", "Give one of them.")
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tinyslm.batch.answering import Result, RowResult, answer_rows
 from tinyslm.batch.journal import Journal
@@ -22,10 +22,8 @@ from tinyslm.batch.prompts import PromptTemplate
 from tinyslm.batch.rows import LONGEST_LINE, Row, Rows, kind_of
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, disk_error, sync_file, write_json
-from tinyslm.core.text_files import byte_order_mark
-
-if TYPE_CHECKING:
-    from tinyslm.inference.engine import Engine
+from tinyslm.core.text_files import read_small_text
+from tinyslm.inference.engine import Engine
 
 JOURNAL = ".watch.journal"
 FAILED = "failed"
@@ -54,7 +52,6 @@ class Watch:
     concurrency: int = 32
 
     def __post_init__(self) -> None:
-        """Check the folders and `each`."""
         if self.each not in EACH:
             raise TinyslmError(f'A request cannot be each "{self.each}".', f"Allowed: {', '.join(EACH)}.")
         if not self.folder.is_dir():
@@ -226,15 +223,7 @@ def _rows(watch: Watch, name: str, checks: dict[str, str]) -> Iterator[FileRow]:
 
 
 def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        data = file.read(LONGEST_LINE + 1)
-    if len(data) > LONGEST_LINE:
-        raise TinyslmError(f"the file is longer than {LONGEST_LINE} bytes", "")
-    try:
-        encoding, start = byte_order_mark(data)
-        text = data[start:].decode(encoding or "utf-8")
-    except UnicodeDecodeError:
-        raise TinyslmError("the file is not UTF-8 text", "") from None
+    text = read_small_text(path, "--each file", LONGEST_LINE)
     if not text.strip():
         raise TinyslmError("the file is empty", "")
     return text

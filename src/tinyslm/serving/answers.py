@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
 from functools import partial
 
 from starlette.types import Receive
@@ -24,6 +23,7 @@ from tinyslm.inference.generation import Generation
 from tinyslm.inference.request import Piece, Request, Usage
 from tinyslm.serving.errors import ApiError, api_error, disconnected, too_slow
 from tinyslm.serving.models import ServedModel
+from tinyslm.serving.request_log import RequestLog
 
 LOG = logging.getLogger("tinyslm.serving")
 
@@ -45,7 +45,7 @@ class ThreadToLoopQueue:
 
     def post(self, answer: AnswerStream, first: int, piece: Piece | Exception) -> None:
         """Queue a piece, in any thread; first: the number of its request's first sample in the answer."""
-        answer.times.record()
+        answer.log.token()
         self._posted.append((answer, first, piece))
         ends = isinstance(piece, Exception) or bool(piece.finish)
         if ends or not (self._scheduled or answer.whole):
@@ -69,36 +69,27 @@ class ThreadToLoopQueue:
             self._deliver()
 
 
-@dataclass
-class Times:
-    """Monotonic times in seconds: of the request, its first token and its last."""
-
-    begun: float = field(default_factory=time.perf_counter)
-    first: float = 0.0
-    last: float = 0.0
-
-    def record(self) -> None:
-        """Record a token."""
-        self.last = time.perf_counter()
-        self.first = self.first or self.last
-
-
 class AnswerStream:
     """The answer to one HTTP request: the samples of its prompts, numbered consecutively, `n` per prompt.
 
     An asynchronous iterator over lists of (number, piece): all pieces since the last iteration. `close` ends what
     still runs and releases the model.
 
-    Attributes: `texts`: a list to which all text is appended, if it is one. `whole`: the response is sent at the end.
+    Attributes: `log`: records the times of tokens, and text. `whole`: the response is sent at the end.
     """
 
     def __init__(
-        self, model: ServedModel, requests: Sequence[Request], stack: AsyncExitStack, *, whole: bool = False
+        self,
+        model: ServedModel,
+        requests: Sequence[Request],
+        stack: AsyncExitStack,
+        log: RequestLog,
+        *,
+        whole: bool = False,
     ) -> None:
         """stack: closed together with the answer."""
-        self.model, self.requests, self.times, self.whole = model, requests, Times(), whole
+        self.model, self.requests, self.log, self.whole = model, requests, log, whole
         self.count = sum(request.n for request in requests)
-        self.texts: list[str] | None = None
         self._stack = stack
         self._generations: list[Generation] = []
         self._arrived: list[tuple[int, Piece]] = []
@@ -136,7 +127,6 @@ class AnswerStream:
             asyncio.get_running_loop().call_later(LAST_EVENT_SECONDS, self._task.cancel)
 
     async def stop_on_disconnect(self, receive: Receive) -> None:
-        """Stop it when the client disconnects."""
         while (await receive())["type"] != "http.disconnect":
             pass
         self.stop(disconnected())
@@ -162,8 +152,8 @@ class AnswerStream:
                 raise self._error
             arrived, self._arrived = self._arrived, []
             left -= sum(bool(piece.finish) for _, piece in arrived)
-            if self.texts is not None:
-                self.texts += [piece.text for _, piece in arrived]
+            if self.log.texts is not None:
+                self.log.texts += [piece.text for _, piece in arrived]
             if arrived:
                 yield arrived
 

@@ -60,8 +60,6 @@ def _request(
 
 
 class ChatWriter(ChoicesWriter):
-    """A chat completion, whole or in chunks."""
-
     id_prefix, object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
     def __init__(self, body: ChatBody, answer: AnswerStream) -> None:
@@ -73,7 +71,6 @@ class ChatWriter(ChoicesWriter):
         ]
 
     def choice(self, number: int, sample: ToolCallCollector) -> dict[str, Any]:  # noqa: ARG002
-        """See `ChoicesWriter`."""
         message: dict[str, Any] = {"role": "assistant", "refusal": None, "content": sample.text}
         if sample.calls:
             calls = [_call(call, arguments=call.arguments) for call in sample.calls]
@@ -82,7 +79,6 @@ class ChatWriter(ChoicesWriter):
         return {"message": message, "logprobs": logprobs}
 
     def chunks(self, number: int, piece: Piece, sample: ToolCallCollector) -> Iterator[bytes]:
-        """See `ChoicesWriter`."""
         if not sample.begun:
             yield event(self.chunk_value(number, {"delta": {"role": "assistant", "content": ""}}))
         events = [one for one in sample.take(piece) if isinstance(one, TextDelta | CallStart | ArgumentsDelta)]

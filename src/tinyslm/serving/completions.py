@@ -70,8 +70,6 @@ def _request(
 
 
 class CompletionWriter(ChoicesWriter):
-    """Completions, whole or in chunks."""
-
     id_prefix, object, chunk_object = "cmpl", "text_completion", "text_completion"
 
     def __init__(self, body: CompletionBody, answer: AnswerStream) -> None:
@@ -87,12 +85,10 @@ class CompletionWriter(ChoicesWriter):
         ]
 
     def choice(self, number: int, sample: ToolCallCollector) -> dict[str, Any]:
-        """See `ChoicesWriter`."""
         logprobs = None if self._body.logprobs is None else self._logprobs[number].format(sample.scores)
         return {"text": self._echo(number) + sample.text, "logprobs": logprobs}
 
     def chunks(self, number: int, piece: Piece, sample: ToolCallCollector) -> Iterator[bytes]:
-        """See `ChoicesWriter`."""
         if self._body.echo and not sample.begun:
             yield self._templates[number].render(self._echo(number))
         sample.take(piece)

@@ -52,7 +52,6 @@ class Connection(HttpToolsProtocol):
         self._rejection: ApiError | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """See asyncio."""
         super().connection_made(transport)
         self._address = network(self.client[0]) if self.client else ""
         self._counts[self._address] += 1
@@ -69,7 +68,6 @@ class Connection(HttpToolsProtocol):
             self._begin_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio."""
         self._end_deadline()
         self._counts[self._address] -= 1
         if not self._counts[self._address]:
@@ -77,7 +75,6 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio."""
         if self.transport.is_closing():
             return
         if not self._in_message and self._deadline is None:
@@ -96,7 +93,6 @@ class Connection(HttpToolsProtocol):
         self._reject(self._rejection or ApiError(400, f"{msg} Send HTTP/1.1.", "invalid_http"))
 
     def on_message_begin(self) -> None:
-        """The first byte of a request."""
         super().on_message_begin()
         self._in_message = self._in_headers = True
         self._messages += 1
@@ -105,7 +101,6 @@ class Connection(HttpToolsProtocol):
             self._begin_deadline()
 
     def on_url(self, url: bytes) -> None:
-        """A part of the request target."""
         self._count_header(len(url))
         super().on_url(url)
 
@@ -116,25 +111,21 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The headers are complete."""
         self._end_deadline()
         self._in_headers, self._overhead = False, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """A part of the body."""
         self._body_bytes += len(body)
         self._new_body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is complete."""
         self._end_deadline()
         self._in_message = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The response is complete."""
         super().on_response_complete()
         if self._in_message and not self.transport.is_closing():
             self._begin_deadline()

@@ -112,7 +112,6 @@ class GrammarCompiler:
             raise bad_request(f"{error.problem} {error.remedy}", spec.param) from error
 
     def close(self) -> None:
-        """End the threads when they have finished their work."""
         self._threads.shutdown(wait=False)
 
     def _begin(self, spec: GrammarSpec, model: ServedModel) -> None:

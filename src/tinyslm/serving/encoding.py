@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import secrets
 from typing import Any
@@ -11,8 +10,6 @@ from starlette.responses import JSONResponse
 
 DONE = b"data: [DONE]\n\n"
 
-_RUN = secrets.token_hex(8)
-_NUMBERS = itertools.count()
 _PLACEHOLDER = "\x00text\x00"
 
 
@@ -23,15 +20,11 @@ def encode(value: Any) -> bytes:
 
 
 class JsonResponse(JSONResponse):
-    """A JSON response as `encode` writes it."""
-
     def render(self, content: Any) -> bytes:
-        """The body."""
         return encode(content)
 
 
 def event(value: Any, name: str = "") -> bytes:
-    """A server-sent event of JSON."""
     return (b"event: " + name.encode() + b"\n" if name else b"") + b"data: " + encode(value) + b"\n\n"
 
 
@@ -43,10 +36,9 @@ class EventTemplate:
         self._before, self._after = event(make(_PLACEHOLDER)).split(json.dumps(_PLACEHOLDER).encode())
 
     def render(self, text: str) -> bytes:
-        """The event with this text."""
         return self._before + json.dumps(text).encode() + self._after
 
 
 def new_id(kind: str) -> str:
-    """A unique id such as `chatcmpl-8f3c...`; it is not secret."""
-    return f"{kind}-{_RUN}{next(_NUMBERS):08x}"
+    """A unique id such as `chatcmpl-8f3c...`."""
+    return f"{kind}-{secrets.token_hex(12)}"

@@ -59,8 +59,6 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of every error response."""
-
     error: ErrorDetail
 
 
@@ -82,13 +80,11 @@ class ApiError(Exception):
 
     @property
     def body(self) -> dict[str, Any]:
-        """The body in OpenAI's format."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
     def response(self) -> Response:
-        """The HTTP response."""
         return JsonResponse(self.body, status_code=self.status, headers=self.headers)
 
     @property
@@ -98,22 +94,18 @@ class ApiError(Exception):
 
 
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
-    """An invalid request."""
     return ApiError(400, message, code, param=param)
 
 
 def full(message: str) -> ApiError:
-    """Too many requests at once."""
     return ApiError(429, message, "queue_full", headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def unavailable(message: str, code: str) -> ApiError:
-    """The server cannot answer now."""
     return ApiError(503, message, code, headers={"Retry-After": str(RETRY_SECONDS)})
 
 
 def shutting_down() -> ApiError:
-    """The server is shutting down."""
     return unavailable("The server is shutting down.", "closing")
 
 
@@ -123,7 +115,6 @@ def disconnected() -> ApiError:
 
 
 def too_slow(seconds: float) -> ApiError:
-    """An answer exceeded the time limit."""
     return ApiError(504, f"The answer was not complete after {seconds:g} seconds.", "time_limit", headers=_NO_RETRY)
 
 

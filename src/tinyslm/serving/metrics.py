@@ -17,8 +17,6 @@ _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
 class Metrics:
-    """The metrics of one server, in a registry of their own."""
-
     def __init__(self, models: Models) -> None:
         self.registry = CollectorRegistry()
         labels = ["model"]
@@ -55,19 +53,18 @@ class Metrics:
 
     def answer(self, answer: AnswerStream) -> None:
         """Count an answer that has ended."""
-        model, usage, times = answer.model.name, answer.usage, answer.times
+        model, usage, log = answer.model.name, answer.usage, answer.log
         self._prompt.labels(model).inc(usage.prompt_tokens)
         self._cached.labels(model).inc(usage.cached_tokens)
         self._generated.labels(model).inc(usage.generated_tokens)
-        if times.first:
-            self._first.labels(model).observe(times.first - times.begun)
-            self._whole.labels(model).observe(times.last - times.begun)
+        if log.first:
+            self._first.labels(model).observe(log.first - log.begun)
+            self._whole.labels(model).observe(log.last - log.begun)
             if usage.generated_tokens > answer.count:
-                each = (times.last - times.first) * answer.count / (usage.generated_tokens - answer.count)
+                each = (log.last - log.first) * answer.count / (usage.generated_tokens - answer.count)
                 self._each.labels(model).observe(each)
 
     def page(self) -> bytes:
-        """All metrics in the text format of Prometheus."""
         return generate_latest(self.registry)
 
 

@@ -53,7 +53,6 @@ class AccessMiddleware:
         self._public_folders = tuple(path for path in public if path.endswith("/") and path != "/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
         if scope["type"] == "http":
             try:
                 self._check(scope, Headers(scope=scope))
@@ -156,7 +155,6 @@ class AccessLogMiddleware:
         self.app, self._service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -185,8 +183,8 @@ class AccessLogMiddleware:
             route = getattr(scope.get("route"), "path", "")  # with the names of parameters, not their values
             self._service.metrics.request(route, status or 499)
             LOG.info("%s", log.line(scope["method"], scope["path"], status or 499))
-            if log.prompt:
-                LOG.info("  prompt: %s\n  answer: %s", _on_one_line(log.prompt), _on_one_line(log.answer))
+            if log.texts is not None:
+                LOG.info("  prompt: %s\n  answer: %s", _on_one_line(log.prompt), _on_one_line("".join(log.texts)))
 
 
 def _check_json(body: bytes) -> None:

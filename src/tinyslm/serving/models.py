@@ -78,7 +78,6 @@ class Models:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """See the class."""
         return tuple(self._slots)
 
     def created(self, name: str) -> int:
@@ -87,7 +86,6 @@ class Models:
         return int(path.stat().st_mtime) if path.exists() else 0
 
     def loaded(self) -> dict[str, Engine]:
-        """The engines of the loaded models."""
         return {name: slot.model.engine for name, slot in self._slots.items() if slot.model is not None}
 
     @asynccontextmanager
@@ -105,7 +103,6 @@ class Models:
             slot.last_used = time.monotonic()
 
     async def load_first(self) -> None:
-        """Load the first model. Raises `Unavailable`."""
         async with self.use(self.names[0]):
             pass
 
@@ -116,7 +113,7 @@ class Models:
             for slot in list(self._slots.values())[1:] if self._idle else []:
                 if slot.model is not None and not slot.users and slot.last_used < before:
                     await self._unload(slot)
-            await self._shrink()
+            await self._make_room(0)
 
     async def close(self) -> None:
         """Close all engines; their answers are cancelled."""
@@ -138,12 +135,16 @@ class Models:
                 if self._closed:
                     raise Unavailable("The server is closing.", "Try again later.")
                 slot.bytes = slot.bytes or await self._in_thread(lambda: weight_bytes(slot.path))
-                await self._make_room(slot)
+                if not await self._make_room(slot.bytes):
+                    raise Unavailable(
+                        f'There is no memory for the model "{slot.name}" now: it needs {slot.bytes / 1e6:,.0f} MB.',
+                        "Try again later, or start the server with a larger --max-memory.",
+                    )
                 before = _memory()
                 engine = await self._in_thread(lambda: self._open(slot))
                 slot.bytes = max(slot.bytes, _memory() - before)
                 slot.model = ServedModel(slot.name, engine)
-                await self._shrink()
+                await self._make_room(0)
             return slot.model
 
     def _open(self, slot: _Slot) -> Engine:
@@ -154,30 +155,19 @@ class Models:
         engine.start()
         return engine
 
-    async def _make_room(self, slot: _Slot) -> None:
-        """Unload unused models until there is memory for this one."""
-        while self._over(slot.bytes) or slot.bytes > int(psutil.virtual_memory().available):
-            if not await self._unload_one():
-                raise Unavailable(
-                    f'There is no memory for the model "{slot.name}" now: it needs {slot.bytes / 1e6:,.0f} MB.',
-                    "Try again later, or start the server with a larger --max-memory.",
-                )
+    async def _make_room(self, needed: int) -> bool:
+        """Unload unused models, the least recently used first, until `needed` bytes are free; False if they are not."""
 
-    async def _shrink(self) -> None:
-        """Unload unused models while the memory limit is exceeded."""
-        while self._over(0) and await self._unload_one():
-            pass
+        def lacking() -> bool:
+            over = bool(self._memory) and _memory() + needed > self._memory
+            return over or needed > int(psutil.virtual_memory().available)
 
-    def _over(self, more: int) -> bool:
-        """Whether `more` bytes would exceed the memory limit."""
-        return bool(self._memory) and _memory() + more > self._memory
-
-    async def _unload_one(self) -> bool:
-        """Unload the least recently used of the unused models; False if there is none."""
-        idle = [one for one in self._slots.values() if one.model is not None and not one.users]
-        if idle:
-            await self._unload(min(idle, key=lambda one: one.last_used))
-        return bool(idle)
+        while lacking():
+            idle = [slot for slot in self._slots.values() if slot.model is not None and not slot.users]
+            if not idle:
+                return False
+            await self._unload(min(idle, key=lambda slot: slot.last_used))
+        return True
 
     async def _unload(self, slot: _Slot) -> None:
         assert slot.model is not None
@@ -191,7 +181,6 @@ class Models:
 
 
 def _memory() -> int:
-    """Bytes of memory of this process."""
     return int(psutil.Process().memory_info().rss)
 
 

@@ -26,7 +26,6 @@ _SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
 
 
 def check_choices(n: int, settings: ServerSettings) -> None:
-    """Raise `ApiError` for too many choices."""
     if n > settings.max_choices:
         raise bad_request(f"n is {n}. Give at most {settings.max_choices}.", "n")
 

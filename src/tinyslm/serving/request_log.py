@@ -13,19 +13,27 @@ from tinyslm.inference.request import Usage
 
 @dataclass
 class RequestLog:
-    """user: the name of the API key. first: seconds until the first token. ended: why the answer ended early."""
+    """begun, first, last: monotonic times in seconds, of the request, its first token and its last.
+
+    user: the name of the API key. ended: why the answer ended early. texts: of the answer, if it is to be logged.
+    """
 
     begun: float = field(default_factory=time.perf_counter)
+    first: float = 0.0
+    last: float = 0.0
     model: str = ""
     user: str = ""
     usage: Usage | None = None
-    first: float = 0.0
     ended: str = ""
     prompt: str = ""
-    answer: str = ""
+    texts: list[str] | None = None
+
+    def token(self) -> None:
+        """Record the time of a token."""
+        self.last = time.perf_counter()
+        self.first = self.first or self.last
 
     def line(self, method: str, path: str, status: int) -> str:
-        """One line for the log."""
         usage = self.usage or Usage()
         tokens = f"prompt={usage.prompt_tokens} cached={usage.cached_tokens} generated={usage.generated_tokens}"
         parts = (
@@ -33,7 +41,7 @@ class RequestLog:
             self.user and f"key={self.user}",
             self.model and f"model={one_line(self.model, 60)}",
             self.usage and tokens,
-            self.first and f"first={self.first:.3f}s",
+            self.first and f"first={self.first - self.begun:.3f}s",
             f"total={time.perf_counter() - self.begun:.3f}s",
             self.ended,
         )

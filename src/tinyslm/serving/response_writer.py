@@ -40,7 +40,6 @@ class ResponseWriter(AnswerWriter):
         self._error: dict[str, Any] | None = None
 
     def write(self, number: int, piece: Piece) -> bytes:  # noqa: ARG002
-        """See `AnswerWriter`."""
         events = []
         if not self._sample.begun:
             events += [self._event("response.created"), self._event("response.in_progress")]
@@ -54,17 +53,14 @@ class ResponseWriter(AnswerWriter):
         return b"".join(events)
 
     def end(self) -> bytes:
-        """See `AnswerWriter`."""
         self._store(self)
         return self._event(f"response.{self._status}")
 
     def fail(self, error: ApiError) -> bytes:
-        """See `AnswerWriter`."""
         self._status, self._error = "failed", {"code": "server_error", "message": error.message}
         return self._event("response.failed")
 
     def message(self) -> Message:
-        """The response as a message of a chat."""
         calls = [
             ToolCall(id=call.id, function=FunctionCall(name=call.name, arguments=call.arguments))
             for call in self._sample.calls
@@ -72,7 +68,6 @@ class ResponseWriter(AnswerWriter):
         return Message(role="assistant", content=self._sample.text, tool_calls=calls or None)
 
     def whole(self) -> dict[str, Any]:
-        """The response so far."""
         body, reason = self._body, _INCOMPLETE.get(self._sample.finish_reason or "")
         ended = self._status in ("completed", "incomplete")
         return {

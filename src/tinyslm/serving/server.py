@@ -43,7 +43,6 @@ def listen(settings: ServerSettings) -> socket.socket:
 
 
 def address(listening: socket.socket) -> str:
-    """The URL of a server on this socket."""
     host, port = listening.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -71,12 +70,10 @@ class Server(uvicorn.Server):
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
         await super().startup(sockets)
         self._started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
         admission = self._service.admission
         admission.closing = True
         await self._until_idle(self._service.settings.grace)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
+from weakref import WeakSet
 
 from starlette.requests import Request as HttpRequest
 
@@ -38,7 +39,7 @@ class Admission:
         self.closing = False
         self.samples = 0
         self._limit = limit
-        self._answers: set[AnswerStream] = set()
+        self._answers: WeakSet[AnswerStream] = WeakSet()
         self._stopped = False
 
     @contextmanager
@@ -54,16 +55,11 @@ class Admission:
         finally:
             self.samples -= samples
 
-    @contextmanager
-    def track(self, answer: AnswerStream) -> Iterator[None]:
-        """Let `stop` end an answer while the block runs."""
+    def track(self, answer: AnswerStream) -> None:
+        """Let `stop` end an answer."""
         self._answers.add(answer)
         if self._stopped:
             answer.stop(shutting_down())
-        try:
-            yield
-        finally:
-            self._answers.remove(answer)
 
     def stop(self) -> None:
         """End all answers, also those that are still being prepared."""
@@ -101,13 +97,12 @@ class Service:
             begun = time.perf_counter()
             compiled = await self.grammars.get(grammar, model) if grammar else None
             requests = await self.in_thread(lambda: prepare(model, compiled))
-            answer = AnswerStream(model, requests, stack, whole=not body.stream)
+            answer = AnswerStream(model, requests, stack, log, whole=not body.stream)
             assert answer.count == count, "another number of samples than requested"
-            answer.times.begun = log.begun
             if self.settings.log_prompts:
                 log.prompt = "\n".join(model.engine.tokenizer.decode(request.prompt_ids) for request in requests)
-                answer.texts = []
-            stack.enter_context(self.admission.track(answer))
+                log.texts = []
+            self.admission.track(answer)
             self._queue = self._queue or ThreadToLoopQueue(asyncio.get_running_loop())
             answer.submit(self._queue)
         except BaseException:
@@ -140,8 +135,6 @@ class Service:
                 await watcher
             await answer.close()
             log.usage = answer.usage
-            log.answer = "".join(answer.texts or ())
-            log.first = answer.times.first - answer.times.begun if answer.times.first else 0.0
             self.metrics.answer(answer)
 
     async def in_thread(self, work: Callable[[], Result]) -> Result:
@@ -149,7 +142,6 @@ class Service:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     async def close(self) -> None:
-        """Stop all answers, and close all models."""
         self.admission.stop()
         await self.models.close()
         self.grammars.close()
@@ -157,6 +149,5 @@ class Service:
 
 
 def service_of(http: HttpRequest) -> Service:
-    """The service behind a request."""
     service: Service = http.app.state.service
     return service

@@ -87,7 +87,6 @@ class ServerSettings(Section):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is a loopback one."""
     if host.lower() == "localhost":
         return True
     try:

@@ -82,7 +82,6 @@ class EventStreamResponse(Response):
         self._answer, self._writer = answer, writer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI."""
         http = HttpRequest(scope, receive)
         begun = False
         try:
@@ -129,7 +128,6 @@ class ChoicesWriter(AnswerWriter):
         """The events of a piece; must pass it to `sample`."""
 
     def write(self, number: int, piece: Piece) -> bytes:
-        """See `AnswerWriter`."""
         sample = self._samples[number]
         if self._stream:
             return b"".join(self.chunks(number, piece, sample))
@@ -137,13 +135,11 @@ class ChoicesWriter(AnswerWriter):
         return b""
 
     def end(self) -> bytes:
-        """See `AnswerWriter`."""
         if not self._include_usage:
             return DONE
         return event({**self._common, "choices": [], "usage": usage_of(self._answer.usage)}) + DONE
 
     def whole(self) -> dict[str, Any]:
-        """See `AnswerWriter`."""
         choices = [
             {"index": number, **self.choice(number, sample), "finish_reason": sample.finish_reason}
             for number, sample in enumerate(self._samples)
@@ -151,14 +147,12 @@ class ChoicesWriter(AnswerWriter):
         return {**self._common, "choices": choices, "usage": usage_of(self._answer.usage)}
 
     def chunk_value(self, number: int, content: Any, logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
-        """The value of a chunk's event."""
         choice = {"index": number, **content, "logprobs": logprobs, "finish_reason": finish}
         usage = {"usage": None} if self._include_usage else {}
         return {**self._common, "choices": [choice], **usage}
 
 
 def usage_of(usage: Usage) -> dict[str, Any]:
-    """Token usage in the format of chat completions and completions."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.generated_tokens,

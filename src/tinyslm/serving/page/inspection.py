@@ -32,8 +32,6 @@ router = APIRouter()
 
 
 class LookBody(Body):
-    """A text or a conversation to be inspected."""
-
     model: ModelName
     text: str | None = Field(default=None, description="The text.")
     messages: Messages | None = Field(default=None, description="The conversation.")

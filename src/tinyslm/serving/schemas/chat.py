@@ -41,23 +41,17 @@ Content = str | Annotated[list[ContentPart], Field(max_length=MAX_PARTS)] | None
 
 
 class FunctionCall(Part):
-    """The function that an assistant called; arguments: JSON."""
-
     name: str
     arguments: str = "{}"
 
 
 class ToolCall(Part):
-    """A call in an assistant's message."""
-
     id: str | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
 class Message(Part):
-    """One message of a conversation."""
-
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Content = None
     name: str | None = None
@@ -74,28 +68,20 @@ class Message(Part):
 
 
 class Tool(Part):
-    """A tool: a function."""
-
     type: Literal["function"]
     function: Function
 
 
 class FunctionName(Part):
-    """A function's name."""
-
     name: Name
 
 
 class ToolChoice(Part):
-    """The function that must be called."""
-
     type: Literal["function"]
     function: FunctionName
 
 
 class JsonSchemaFormat(Part):
-    """JSON that is valid under a schema."""
-
     type: Literal["json_schema"]
     json_schema: NamedSchema
 
@@ -107,8 +93,6 @@ ResponseFormat = Annotated[
 
 
 class ChatBody(ChoicesBody):
-    """A conversation to be answered."""
-
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_completion_tokens: Count | None = Field(default=None, description="Maximum number of tokens per choice.")
     max_tokens: Count | None = Field(default=None, description="The older name of max_completion_tokens.")

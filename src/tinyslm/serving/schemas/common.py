@@ -83,8 +83,6 @@ class Body(BaseModel):
 
 
 class GenerationBody(Body):
-    """A request to generate text."""
-
     model: ModelName
     stream: bool = Field(default=False, description="Send the text in pieces, as server-sent events.")
     temperature: Number | None = Field(
@@ -112,8 +110,6 @@ class GenerationBody(Body):
 
 
 class StreamOptions(Part):
-    """How a stream ends."""
-
     include_usage: bool = Field(default=False, description="Report the token usage in a last event.")
 
 
@@ -135,25 +131,19 @@ class ChoicesBody(GenerationBody):
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """The stop sequences."""
         given = (self.stop,) if isinstance(self.stop, str) else self.stop
         return tuple(text for text in given if text)
 
     @property
     def include_usage(self) -> bool:
-        """Whether the stream ends with the token usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
 
 class TextFormat(Part):
-    """Any text."""
-
     type: Literal["text"]
 
 
 class JsonObjectFormat(Part):
-    """Any JSON object."""
-
     type: Literal["json_object"]
 
 
@@ -179,8 +169,6 @@ class LarkFormat(Part):
 
 
 class NamedSchema(Part):
-    """A JSON schema with a name."""
-
     name: str = "answer"
     description: str | None = None
     schema_: SchemaObject | bool = Field(alias="schema")

@@ -37,26 +37,18 @@ class Item(Part):
 
 
 class FunctionTool(Function):
-    """A tool: a function."""
-
     type: Literal["function"]
 
 
 class FunctionChoice(FunctionName):
-    """The function that must be called."""
-
     type: Literal["function"]
 
 
 class SchemaFormat(NamedSchema):
-    """JSON that is valid under a schema."""
-
     type: Literal["json_schema"]
 
 
 class TextOptions(Part):
-    """Constraints on the text."""
-
     format: (
         Annotated[
             TextFormat | JsonObjectFormat | SchemaFormat | RegexFormat | ChoiceFormat | LarkFormat,
@@ -67,8 +59,6 @@ class TextOptions(Part):
 
 
 class ResponseBody(GenerationBody):
-    """A text or a conversation to be answered."""
-
     input: str | Annotated[list[Item], Field(max_length=MAX_MESSAGES)] = Field(
         description="A text, or messages, calls and their outputs."
     )

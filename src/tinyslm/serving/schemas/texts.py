@@ -16,8 +16,6 @@ Tools = Annotated[list[Tool], Field(max_length=MAX_TOOLS)]
 
 
 class CompletionBody(ChoicesBody):
-    """Texts to be continued."""
-
     prompt: Texts = Field(default="", description="One text or several, or token ids.")
     max_tokens: Count | None = Field(default=None, description="Maximum number of tokens per choice.")
     echo: bool = Field(default=False, description="Repeat the prompt before its continuation.")
@@ -39,8 +37,6 @@ class CompletionBody(ChoicesBody):
 
 
 class EmbeddingBody(Body):
-    """Texts to be embedded."""
-
     model: ModelName
     input: Texts = Field(description="One text or several, or token ids.")
     encoding_format: Literal["float", "base64"] = "float"
@@ -50,8 +46,6 @@ class EmbeddingBody(Body):
 
 
 class TokenizeBody(Body):
-    """A text or a conversation to be encoded."""
-
     model: ModelName
     prompt: str | None = Field(default=None, description="The text.")
     messages: Messages | None = Field(default=None, description="The conversation.")
@@ -67,8 +61,6 @@ class TokenizeBody(Body):
 
 
 class DetokenizeBody(Body):
-    """Token ids to be decoded."""
-
     model: ModelName
     tokens: Ids = Field(description="The ids.")
 
