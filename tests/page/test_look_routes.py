@@ -61,7 +61,6 @@ def test_looking_gives_what_inspecting_gives(http: httpx.Client, tiny) -> None:
         ("/look", {"model": "tiny"}, 400, "give either text or messages"),
         ("/look", {"model": "tiny", "text": "x", "messages": []}, 400, ""),
         ("/look", {"model": "none", "text": "x"}, 404, 'There is no model "none"'),
-        ("/look", {"model": "scripted", "text": "x"}, 400, "computes in another program"),
         ("/look", {"model": "tiny", "text": "x", "topp": 3}, 400, "topp"),
         ("/look", {"model": "tiny", "text": "x", "top": 1000}, 400, "top"),
         ("/look/attention", {"model": "tiny", "ids": [1], "layer": 2}, 400, "This model has no layer 2"),

@@ -80,4 +80,5 @@ class ToolCallCollector:
                     self.calls[index].complete = True
                 case CallBroken():
                     self.broken = True
+        self.broken = self.broken or self._stream.unfinished
         return events

@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tinyslm.inference.call_stream import ArgumentsDelta, CallBroken, CallEnd, CallStart, TextDelta, ToolCallStream
+from tinyslm.inference.call_stream import TextDelta
 from tinyslm.inference.request import Finish as PieceFinish
-from tinyslm.inference.request import Piece, Usage
+from tinyslm.inference.request import Usage
+from tinyslm.inference.tool_call_collector import ToolCallCollector
 from tinyslm.inference.tool_calls import without_result_tags
 from tinyslm.inference.tools.chat import Answer, ChatModel, PromptTooLong
 from tinyslm.inference.tools.policy import Choice, Finish, LoopLimits, StepPolicy
@@ -145,14 +146,21 @@ class ToolLoop:
         step, started = self.steps, time.monotonic()
         seed = (self.seed + step - 1) % 2**63
         answer = self._answer(choice, seed)
-        listener = _Listener(self._calls + 1)
+        collector = ToolCallCollector()
         for piece in answer:
             if self._left <= 0:
                 answer.cancel()
-            for text in listener.push(piece):
-                yield TextSaid(step, text)
-        yield StepTaken(step, listener.reply, seed, answer.usage, time.monotonic() - started)
-        return listener.reply
+            for event in collector.take(piece):
+                if isinstance(event, TextDelta):
+                    yield TextSaid(step, event.text)
+        complete = (call for call in collector.calls if call.complete)
+        calls = [
+            Call(f"call_{number}", call.name, json.loads(call.arguments))
+            for number, call in enumerate(complete, self._calls + 1)
+        ]
+        reply = Reply(collector.text, calls, collector.broken, collector.tokens, collector.finish)
+        yield StepTaken(step, reply, seed, answer.usage, time.monotonic() - started)
+        return reply
 
     def _answer(self, choice: Choice, seed: int) -> Answer:
         """Ask the model; where the conversation is too long, the oldest results of tools are left out."""
@@ -198,37 +206,3 @@ class ToolLoop:
     def _left(self) -> float:
         """Seconds until the time limit."""
         return self._deadline - time.monotonic()
-
-
-class _Listener:
-    """Takes the pieces of one step. Calls are numbered from `first` on: "call_1", "call_2"..."""
-
-    def __init__(self, first: int) -> None:
-        self.reply = Reply()
-        self._first = first
-        self._stream = ToolCallStream()
-        self._begun: dict[int, tuple[str, list[str]]] = {}
-
-    def push(self, piece: Piece) -> Iterator[str]:
-        """The text outside calls that is certain with this piece."""
-        self.reply.tokens, self.reply.finish = piece.tokens, piece.finish
-        events = self._stream.push(piece.text)
-        if piece.finish:
-            events += self._stream.flush(cut=piece.finish != "stop" or self._stream.in_tag)
-        for event in events:
-            match event:
-                case TextDelta(text):
-                    self.reply.text += text
-                    yield text
-                case CallStart(index, name):
-                    self._begun[index] = (name, [])
-                case ArgumentsDelta(index, text):
-                    self._begun[index][1].append(text)
-                case CallEnd(index):
-                    name, parts = self._begun[index]
-                    number = self._first + len(self.reply.calls)
-                    self.reply.calls.append(Call(f"call_{number}", name, json.loads("".join(parts))))
-                case CallBroken():
-                    self.reply.broken = True
-        if self._stream.unfinished:
-            self.reply.broken = True

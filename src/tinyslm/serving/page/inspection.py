@@ -13,11 +13,9 @@ from pydantic import Field, model_validator
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.tool_calls import reads_tools, with_tools
 from tinyslm.inspection import inspecting
-from tinyslm.model.decoder import Decoder
 from tinyslm.serving.constraints import plain_tools
 from tinyslm.serving.encoding import JsonResponse
 from tinyslm.serving.models import ServedModel
@@ -79,9 +77,9 @@ async def _inspecting(http: HttpRequest, name: str) -> AsyncIterator[ServedModel
 
 def _look(served: ServedModel, body: LookBody) -> dict[str, Any]:
     engine = served.engine
-    model, ids = decoder_of(engine), _ids(engine, body)
-    shown = ids[-min(inspecting.LONGEST, model.config.longest) :]
-    found = inspecting.inspect(model, engine.tokenizer, shown, top=body.top)
+    ids = _ids(engine, body)
+    shown = ids[-min(inspecting.LONGEST, engine.model.config.longest) :]
+    found = inspecting.inspect(engine.model, engine.tokenizer, shown, top=body.top)
 
     def alternatives(top: tuple[tuple[inspecting.Token, float], ...]) -> list[dict[str, Any]]:
         return [{**asdict(token), "logprob": logprob} for token, logprob in top]
@@ -111,17 +109,6 @@ def _ids(engine: Engine, body: LookBody) -> list[int]:
 
 
 def _attention(served: ServedModel, body: AttentionBody) -> dict[str, Any]:
-    weights_tt = inspecting.attention(decoder_of(served.engine), body.ids, body.layer, body.head).round(DECIMALS)
+    weights_tt = inspecting.attention(served.engine.model, body.ids, body.layer, body.head).round(DECIMALS)
     rows = [[float(f"{x:.{DECIMALS}f}") for x in row[: index + 1].tolist()] for index, row in enumerate(weights_tt)]
     return {"model": served.name, "layer": body.layer, "head": body.head, "weights": rows}
-
-
-def decoder_of(engine: Engine) -> Decoder:
-    """The model of an engine. Raises `TinyslmError` if it is not accessible."""
-    model = getattr(engine, "model", None)
-    if not isinstance(model, Decoder):
-        raise TinyslmError(
-            f"The {engine.name} engine computes in another program, which does not show its activations.",
-            "Serve the model folder itself to look inside.",
-        )
-    return model
