@@ -4,7 +4,7 @@
 
 Every variant reads the same batches of the same text (source files of the Python standard library) and is trained by
 the article's loop: AdamW at 3e-4, cross-entropy, teacher forcing, PyTorch's own initial weights, fp32. Two losses are
-printed, in nats per token: "as the loop sees it" feeds whole windows of held-out text, and "honest" gives the model
+printed, in nats per token: "whole windows" feeds whole windows of held-out text, and "past only" gives the model
 only what comes before the token that it has to predict, as in generating. For a model that does not see the answer
 they are the same. The last line printed is the result as JSON.
 """
@@ -145,7 +145,10 @@ def measure(variant: Variant, train: Tensor, valid: Tensor, steps: int, seeds: i
         seen.append(loss_in_windows(model, valid))
         honest.append(honest_loss(model, valid))
         parameters = sum(weight.numel() for weight in model.parameters())
-        print(f"{variant.name}, seed {seed}: {seen[-1]:.3f} as the loop sees it, {honest[-1]:.3f} honest", flush=True)
+        print(
+            f"{variant.name}, seed {seed}: {seen[-1]:.3f} in whole windows, {honest[-1]:.3f} from the past only",
+            flush=True,
+        )
     return Result(variant.name, parameters, statistics.mean(seen), statistics.mean(honest), tuple(honest))
 
 
@@ -191,7 +194,7 @@ def honest_loss(model: ArticleModel, valid: Tensor) -> float:
 
 def show(results: list[Result]) -> None:
     """The table of `docs/the-article-corrected.md`."""
-    print("\n| variant | parameters | as the loop sees it | honest |\n| --- | --- | --- | --- |")
+    print("\n| variant | parameters | whole windows | past only |\n| --- | --- | --- | --- |")
     for one in results:
         seeds = " ".join(f"{loss:.3f}" for loss in one.honest_of_each_seed)
         each = f" ({seeds})" if len(one.honest_of_each_seed) > 1 else ""
