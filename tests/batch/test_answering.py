@@ -8,7 +8,8 @@ from queue import SimpleQueue
 import pytest
 
 from tinyslm.batch import answering
-from tinyslm.batch.answering import READ_AHEAD, _generate, _Prepared, answer_rows, in_order
+from tinyslm.batch.answering import READ_AHEAD, answer_rows, in_order
+from tinyslm.batch.generators import submit_request
 from tinyslm.batch.prompts import PromptTemplate
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
@@ -64,13 +65,12 @@ def fake(monkeypatch):
 
 
 def answered(fake, names, concurrency):
-    prepared = (_Prepared(Row(name), None, Request((name,))) for name in names)
-    return in_order(prepared, partial(_generate, fake), concurrency)
+    return in_order((Request((name,)) for name in names), partial(submit_request, fake), concurrency)
 
 
 def test_answers_come_in_order_whatever_ends_first(fake):
     found = list(answered(fake, range(100), 8))
-    assert [prepared.row.number for prepared, _ in found] == list(range(100))
+    assert [request.prompt_ids[0] for request, _ in found] == list(range(100))
     assert [future.result().text for _, future in found] == [f"{name}." for name in range(100)]
     assert fake.most == 8
 

@@ -7,8 +7,13 @@ from threading import Thread
 import pytest
 
 from tinyslm.agents.agent import Agent
+from tinyslm.batch import generators
+from tinyslm.batch.answering import answer_rows
+from tinyslm.batch.prompts import PromptTemplate
+from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.runtimes.endpoint import KEY_VARIABLE, Endpoint
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tools.tool import tool
 
@@ -94,6 +99,31 @@ def test_the_tokens_of_a_continuation_are_scored(server) -> None:
     assert (server.asked[0][1]["model"], server.asked[0][1]["echo"]) == ("named", True)
     with pytest.raises(TinyslmError, match="no probabilities"):
         endpoint.continuation_logprobs("A dog", " barks")
+
+
+def test_rows_are_answered_by_an_endpoint(server, monkeypatch) -> None:
+    monkeypatch.setattr(generators, "RETRY_SECONDS", 0.01)
+    usage = {"usage": {"prompt_tokens": 7, "completion_tokens": 4}}
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    server.answers = [
+        (429, {"error": {"message": "Slow down."}}),
+        (200, {"choices": [{"message": {"content": '{"n": 1}'}, "finish_reason": "stop"}], **usage}),
+        (200, {"choices": [{"message": {"content": '{"n": '}, "finish_reason": "length"}], **usage}),
+    ]
+    template = PromptTemplate(
+        chat=True, constraint=OutputConstraint("schema", schema), sampling=SamplingSettings(seed=5)
+    )
+    rows = [Row(number, {"prompt": "One?"}) for number in (1, 2)]
+    endpoint = Endpoint(server.url)
+    first, second = answer_rows(endpoint, template, rows, (), 1)
+    assert (first.result["value"], first.result["prompt_tokens"], first.failed) == ({"n": 1}, 7, False)
+    assert (second.result["value"], second.failed) == (None, True)
+    _, again, other = (body for _, body, _ in server.asked)
+    assert again["response_format"]["json_schema"]["schema"] == schema
+    assert (again["seed"], other["seed"]) == (5, 6)
+    assert again["messages"] == [{"role": "user", "content": "One?"}]
+    with pytest.raises(TinyslmError, match="held to a regex"):
+        list(answer_rows(endpoint, PromptTemplate(constraint=OutputConstraint("regex", "a")), rows, (), 1))
 
 
 @tool

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
-from tinyslm.batch.answering import result_of
+from tinyslm.batch.generators import result_of
 from tinyslm.batch.openai_requests import answer_requests
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError

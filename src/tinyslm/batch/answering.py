@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, InvalidStateError
-from contextlib import suppress
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from tinyslm.batch.prompts import MissingColumn, PromptTemplate, RequestBuilder
+from tinyslm.batch.generators import EndpointRows, EngineRows, Result, RowGenerator
+from tinyslm.batch.prompts import MissingColumn, PromptTemplate
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
-from tinyslm.inference.generation import join_pieces
-from tinyslm.inference.output_constraint import OutputConstraint, is_complete
-from tinyslm.inference.request import Completion, Piece, Request
+from tinyslm.inference.output_constraint import OutputConstraint
 
 READ_AHEAD = 4
 """Rows may be answered ahead of a slow one, up to this many times the number of concurrent requests."""
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-Result = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -89,12 +86,12 @@ class _Prepared:
 
     row: Row
     constraint: OutputConstraint | None
-    request: Request | None = None
+    request: Any = None
     problem: str = ""
 
 
 def answer_rows(
-    engine: Engine,
+    generator: Engine | Endpoint,
     template: PromptTemplate,
     rows: Iterable[Row],
     keep: tuple[str, ...],
@@ -102,85 +99,48 @@ def answer_rows(
     *,
     strict: bool = True,
 ) -> Iterator[RowResult]:
-    """The results of `rows`, in order, with at most `concurrency` requests in a started engine.
+    """The results of `rows`, in order, with at most `concurrency` requests in a started engine or a server.
 
     keep: input columns that are repeated in the results; `*`: all. strict: raise `TinyslmError` if the first row lacks
     a column that the template needs; otherwise, and for every other problem of a row, its result has an `error`.
     """
-    builder = RequestBuilder(engine, template)
+    rows_in: RowGenerator
+    if isinstance(generator, Endpoint):
+        rows_in = EndpointRows(generator, template, concurrency)
+    else:
+        rows_in = EngineRows(generator, template)
 
     def prepare(row: Row) -> _Prepared:
         if row.problem:
             return _Prepared(row, template.constraint, problem=row.problem)
         try:
-            return _Prepared(row, *builder.build(row))
+            return _Prepared(row, *rows_in.build(row))
         except TinyslmError as error:
             if strict and row.number == 1 and isinstance(error, MissingColumn):
                 raise
             return _Prepared(row, template.constraint, problem=error.problem)
 
-    for prepared, future in in_order(map(prepare, rows), partial(_generate, engine), concurrency):
-        row = prepared.row
-        inputs = {"input": _columns(row.values, keep)} if keep else {}
-        result = {"row": row.number, **inputs, **_result(prepared, future)}
-        yield RowResult(row, result, result["error"] is not None, result["prompt_tokens"], result["tokens"])
+    def submit(prepared: _Prepared) -> Future[Any]:
+        if not prepared.problem:
+            return rows_in.submit(prepared.request)
+        failed: Future[Any] = Future()
+        failed.set_exception(TinyslmError(prepared.problem, ""))
+        return failed
+
+    with closing(rows_in):
+        for prepared, future in in_order(map(prepare, rows), submit, concurrency):
+            row = prepared.row
+            inputs = {"input": _columns(row.values, keep)} if keep else {}
+            result = {"row": row.number, **inputs, **_result(rows_in, prepared, future)}
+            yield RowResult(row, result, result["error"] is not None, result["prompt_tokens"], result["tokens"])
 
 
-def _generate(engine: Engine, prepared: _Prepared) -> Future[Completion]:
-    """Submit the request; a failure becomes the future's exception."""
-    future: Future[Completion] = Future()
-    pieces: list[Piece] = []
-
-    def collect(piece: Piece | Exception) -> None:
-        with suppress(InvalidStateError):  # the caller has cancelled it
-            if isinstance(piece, Exception):
-                future.set_exception(piece)
-                return
-            pieces.append(piece)
-            if piece.finish:
-                future.set_result(join_pieces(pieces)[0])
-
-    try:
-        if prepared.request is None:
-            raise TinyslmError(prepared.problem, "")
-        generation = engine.submit(prepared.request, collect)
-    except TinyslmError as error:
-        future.set_exception(error)
-    else:
-        future.add_done_callback(lambda done: generation.cancel() if done.cancelled() else None)
-    return future
-
-
-def _result(prepared: _Prepared, future: Future[Completion]) -> Result:
+def _result(generator: RowGenerator, prepared: _Prepared, future: Future[Any]) -> Result:
     if (error := future.exception()) is None:
-        assert prepared.request is not None
-        return result_of(prepared.request, future.result(), prepared.constraint)
+        return generator.result(prepared.request, future.result(), prepared.constraint)
     problem = error.problem if isinstance(error, TinyslmError) else f"{type(error).__name__}: {error}"
     value = {"value": None} if prepared.constraint and prepared.constraint.kind == "schema" else {}
     return {"text": None, **value, "finish": None, "prompt_tokens": 0, "tokens": 0, "error": problem}
-
-
-def result_of(request: Request, completion: Completion, constraint: OutputConstraint | None) -> Result:
-    """`text`, `value` (with a schema: the parsed text), `finish`, token counts and `error` (`None` without one).
-
-    A text that does not satisfy the constraint, because it was cut off or repeats items, is an error.
-    """
-    error, value = None, {}
-    complete = constraint is None or is_complete(request, completion)
-    if completion.finish == "invalid":
-        error = "the answer repeats items, which the schema forbids (uniqueItems)"
-    elif not complete:
-        error = f"the answer was cut off after {completion.tokens} tokens, before it satisfied the constraint"
-    if constraint is not None and constraint.kind == "schema":
-        value = {"value": json.loads(completion.text) if complete else None}
-    return {
-        "text": completion.text,
-        **value,
-        "finish": completion.finish,
-        "prompt_tokens": len(request.prompt_ids),
-        "tokens": completion.tokens,
-        "error": error,
-    }
 
 
 def _columns(values: Mapping[str, Any], names: tuple[str, ...]) -> Result:

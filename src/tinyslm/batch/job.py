@@ -24,6 +24,7 @@ from tinyslm.batch.rows import Row, Rows
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, sha256_json
+from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
 
 if TYPE_CHECKING:
@@ -77,14 +78,14 @@ class BatchSummary:
 
 
 def run_batch(
-    engine: Engine,
+    engine: Engine | Endpoint,
     model: str,
     job: BatchJob,
     progress: Progress = lambda done, share: None,
     *,
     restart: bool = False,
 ) -> BatchSummary:
-    """Answer the rows that are left. engine: started. model: identifies the model, see `model_checksum`.
+    """Answer the rows that are left. engine: started, or a server. model: identifies the model, see `model_checksum`.
 
     restart: start from the first row; the results of an earlier run are removed once the first row is answered. Raises
     `TinyslmError` if the output belongs to another job (with `restart`: if it was not written by a job).
@@ -126,7 +127,7 @@ def run_batch(
     )
 
 
-def stream_batch(engine: Engine, job: BatchJob) -> Iterator[RowResult]:
+def stream_batch(engine: Engine | Endpoint, job: BatchJob) -> Iterator[RowResult]:
     """The results one by one; nothing is stored, and the job cannot be resumed."""
     with closing(iter(Rows(job.source, job.kind))) as source:
         yield from _results(engine, job, source, 0, "")
@@ -145,7 +146,9 @@ def model_checksum(path: Path) -> str:
     return sha256_json([[file.relative_to(path).as_posix(), checksum_file(file)] for file in files])
 
 
-def _results(engine: Engine, job: BatchJob, source: Iterator[Row], done: int, check: str) -> Iterator[RowResult]:
+def _results(
+    engine: Engine | Endpoint, job: BatchJob, source: Iterator[Row], done: int, check: str
+) -> Iterator[RowResult]:
     """The results of the rows behind the first `done`; the first row of all shows whether it is OpenAI's format."""
     rows = islice(source, job.limit or None)
     first = list(islice(rows, 1))
@@ -165,6 +168,11 @@ def _results(engine: Engine, job: BatchJob, source: Iterator[Row], done: int, ch
         raise TinyslmError(
             f"{job.source} is in OpenAI's batch format, whose lines have settings of their own.",
             "Give no settings, --schema, --system, --chat or --keep with it.",
+        )
+    if isinstance(engine, Endpoint):
+        raise TinyslmError(
+            f"{job.source} is in OpenAI's batch format, which is answered by our engine only.",
+            "Give rows with a prompt or messages, or use the server's own batches.",
         )
     return answer_requests(job.open_app(engine), left, job.concurrency)
 

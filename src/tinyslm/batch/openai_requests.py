@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from tinyslm.batch.answering import Result, RowResult, in_order
+from tinyslm.batch.answering import RowResult, in_order
+from tinyslm.batch.generators import Result
 from tinyslm.batch.rows import Row
 from tinyslm.core.printable import one_line
 

@@ -65,22 +65,25 @@ class PromptTemplate:
         return replace(self, sampling=self.sampling.model_copy(update={"seed": (seed + (attempt << 32)) % SEEDS}))
 
 
-class RequestBuilder:
-    """Builds the requests of rows for one engine."""
+@dataclass(frozen=True)
+class RowRequest:
+    """What a row asks for: a text to continue, or messages to answer; the settings, and the constraint."""
 
-    def __init__(self, engine: Engine, template: PromptTemplate) -> None:
-        """Compile the template and the grammar; raises `TinyslmError` if one of them is invalid."""
-        self._engine, self._template = engine, template
-        self._defaults = engine.with_defaults(template.sampling)
-        self._grammar = lru_cache(CACHED_GRAMMARS)(
-            lambda key: OutputConstraint(*json.loads(key)).compile(engine.tokenizer)
-        )
+    prompt: str | list[Message]
+    settings: SamplingSettings
+    constraint: OutputConstraint | None
+
+
+class RowReader:
+    """Reads what rows ask for."""
+
+    def __init__(self, template: PromptTemplate, defaults: SamplingSettings) -> None:
+        """defaults: the template's settings over the model's. Raises `TinyslmError` if the template is invalid."""
+        self._template, self._defaults = template, defaults
         self._render = _compile_template(template.template) if template.template else None
-        if template.constraint is not None:
-            self._grammar(template.constraint.key)
 
-    def build(self, row: Row) -> tuple[OutputConstraint | None, Request]:
-        """The constraint and the request of a row. Raises `TinyslmError` for a row that is not a valid request."""
+    def read(self, row: Row) -> RowRequest:
+        """What a row asks for. Raises `TinyslmError` for a row that is not a valid request."""
         template = self._template
         is_request = not (template.template or template.column) and not row.values.keys().isdisjoint(
             ("messages", "prompt")
@@ -91,17 +94,14 @@ class RequestBuilder:
         if constraint and constraint.kind == "schema" and "temperature" not in template.sampling.model_fields_set:
             defaults = defaults.model_copy(update={"temperature": 0.0})
         settings = _row_settings(defaults, own, row.number - 1)
-        grammar = self._grammar(constraint.key) if constraint else None
         prompt = self._prompt(row.values)
         system = template.system if own.get("system") is None else _text(own["system"], "system")
         if isinstance(prompt, str) and not (template.chat or system):
-            ids = self._engine.prompt_ids(prompt)
-            continues = len(ids) > len(self._engine.tokenizer.start_ids)
-            return constraint, Request(ids, settings, grammar=grammar, continues=continues, heal=template.heal)
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+            return RowRequest(prompt, settings, constraint)
+        messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
         if system:
             messages = [{"role": "system", "content": system}, *messages]
-        return constraint, Request(self._engine.chat_ids(messages), settings, grammar=grammar, continues=False)
+        return RowRequest(messages, settings, constraint)
 
     def _prompt(self, values: Mapping[str, Any]) -> str | list[Message]:
         if self._render is not None:
@@ -119,6 +119,32 @@ class RequestBuilder:
                 suggestion or "Give --template TEXT or --column NAME.",
             )
         return _text(values[column], column)
+
+
+class RequestBuilder:
+    """Builds the requests of rows for one engine."""
+
+    def __init__(self, engine: Engine, template: PromptTemplate) -> None:
+        """Compile the template and the grammar; raises `TinyslmError` if one of them is invalid."""
+        self._engine, self._heal = engine, template.heal
+        self._reader = RowReader(template, engine.with_defaults(template.sampling))
+        self._grammar = lru_cache(CACHED_GRAMMARS)(
+            lambda key: OutputConstraint(*json.loads(key)).compile(engine.tokenizer)
+        )
+        if template.constraint is not None:
+            self._grammar(template.constraint.key)
+
+    def build(self, row: Row) -> tuple[OutputConstraint | None, Request]:
+        """The constraint and the request of a row. Raises `TinyslmError` for a row that is not a valid request."""
+        asked = self._reader.read(row)
+        constraint, settings = asked.constraint, asked.settings
+        grammar = self._grammar(constraint.key) if constraint else None
+        if isinstance(asked.prompt, str):
+            ids = self._engine.prompt_ids(asked.prompt)
+            continues = len(ids) > len(self._engine.tokenizer.start_ids)
+            return constraint, Request(ids, settings, grammar=grammar, continues=continues, heal=self._heal)
+        ids = self._engine.chat_ids(asked.prompt)
+        return constraint, Request(ids, settings, grammar=grammar, continues=False)
 
 
 def _compile_template(template: str) -> Callable[[Mapping[str, Any]], str]:

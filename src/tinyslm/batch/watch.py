@@ -15,7 +15,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
-from tinyslm.batch.answering import Result, RowResult, answer_rows
+from tinyslm.batch.answering import RowResult, answer_rows
+from tinyslm.batch.generators import Result
 from tinyslm.batch.journal import Journal
 from tinyslm.batch.output import write_lines
 from tinyslm.batch.prompts import PromptTemplate
@@ -23,6 +24,7 @@ from tinyslm.batch.rows import LONGEST_LINE, Row, Rows, kind_of
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, disk_error, sync_file, write_json
 from tinyslm.core.text_files import read_small_text
+from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
 
 JOURNAL = ".watch.journal"
@@ -121,8 +123,10 @@ def stamp_of(path: Path) -> Stamp | None:
     return None
 
 
-def watch_folder(engine: Engine, watch: Watch, wait: Callable[[], bool], *, once: bool = False) -> Iterator[Outcome]:
-    """The outcomes of files, as they happen. engine: started. wait: sleeps between scans; ends this by returning False.
+def watch_folder(
+    engine: Engine | Endpoint, watch: Watch, wait: Callable[[], bool], *, once: bool = False
+) -> Iterator[Outcome]:
+    """The outcomes of files. engine: started, or a server. wait: sleeps between scans; ends this by returning False.
 
     A file is answered when two scans in a row find it unchanged. once: two scans, and all attempts at what they found.
     Raises `TinyslmError` if the output folder cannot be used, or holds results of other settings.
@@ -187,7 +191,7 @@ def _only_touched(path: Path, stamp: Stamp, record: FileRecord) -> bool:
 
 
 def _attempt(
-    engine: Engine, watch: Watch, files: Mapping[str, Stamp], due: Mapping[str, int]
+    engine: Engine | Endpoint, watch: Watch, files: Mapping[str, Stamp], due: Mapping[str, int]
 ) -> Iterator[tuple[FileRecord, Outcome]]:
     """One attempt at each file; those with the same number of failed attempts are answered concurrently."""
     for tries, group in groupby(sorted(due, key=due.__getitem__), key=due.__getitem__):

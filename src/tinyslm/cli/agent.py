@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import EngineOptions, Text
+from tinyslm.cli.asking import GeneratorOptions, Text
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import GreedySampling
 from tinyslm.inference.tools.policy import LoopLimits
@@ -18,8 +18,6 @@ from tinyslm.inference.tools.policy import LoopLimits
 if TYPE_CHECKING:
     from tinyslm.agents.agent import Agent, AgentResult
     from tinyslm.agents.trace import Trace
-    from tinyslm.evaluation.runtimes.endpoint import Endpoint
-    from tinyslm.inference.engine import Engine
     from tinyslm.inference.tools.tool import Tool
 
 LIMITED = 3
@@ -39,11 +37,6 @@ class AgentOptions(Section):
         description="An MCP server whose tools it gets: its command, or its address; NAME= before it puts NAME_ "
         "before their names. May be given several times.",
     )
-    endpoint: str = Field(
-        default="",
-        description="The address of a server that speaks OpenAI's API and runs the model; MODEL is the server's name "
-        "of it, or left out. Its key is read from OPENAI_API_KEY.",
-    )
     system: Annotated[str, Text] = Field(default="", description="What the model is told before the task.")
     trace: Path | None = Field(default=None, description="A file to save all that happened to, as JSON lines.")
     replay: Path | None = Field(
@@ -61,7 +54,7 @@ def agent(
     options: Annotated[AgentOptions | None, Parameter(name="*")] = None,
     limits: Annotated[LoopLimits | None, Parameter(name="*")] = None,
     sampling: Annotated[GreedySampling | None, Parameter(name="*")] = None,
-    engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
+    engine: Annotated[GeneratorOptions | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
     """Let a model do a task with tools.
@@ -91,13 +84,13 @@ def agent(
     from tinyslm.core.errors import TinyslmError
     from tinyslm.core.text_files import read_small_stream
 
-    options = options or AgentOptions()
+    options, engine = options or AgentOptions(), engine or GeneratorOptions()
     if options.replay is not None:
-        sys.exit(_replay(options.replay, model, options.endpoint, engine))
-    if options.endpoint and not task:
+        sys.exit(_replay(options.replay, model, engine))
+    if engine.endpoint and not task:
         model, task = None, model or ""
     task = read_small_stream(sys.stdin.buffer) if task == "-" else task
-    if not (model or options.endpoint) or not task.strip():
+    if not (model or engine.endpoint) or not task.strip():
         raise TinyslmError("There is no task.", 'Give a model and what is to be done: tinyslm agent MODEL "TASK".')
     with _agent(model, options, limits or LoopLimits(), sampling or GreedySampling(), engine) as made:
         result = _show(made, task, options.trace)
@@ -107,27 +100,15 @@ def agent(
 
 
 @contextmanager
-def _generator(model: str | None, endpoint: str, engine: EngineOptions | None) -> Iterator[Engine | Endpoint]:
-    """What runs the model: a server, or an engine for the model's path."""
-    from tinyslm.cli.asking import opened
-    from tinyslm.evaluation.runtimes.endpoint import Endpoint
-
-    if endpoint:
-        yield Endpoint(endpoint, model or "")
-        return
-    with opened(Path(model or ""), engine or EngineOptions(), threaded=False) as running:
-        yield running
-
-
-@contextmanager
 def _agent(
-    model: str | None, options: AgentOptions, limits: LoopLimits, sampling: GreedySampling, engine: EngineOptions | None
+    model: str | None, options: AgentOptions, limits: LoopLimits, sampling: GreedySampling, engine: GeneratorOptions
 ) -> Iterator[Agent]:
     from contextlib import ExitStack
 
     from tinyslm.agents.agent import Agent
     from tinyslm.agents.mcp_client import McpServer
     from tinyslm.agents.named_tools import named_tools
+    from tinyslm.cli.asking import opened_generator
     from tinyslm.core.console import warn
     from tinyslm.core.files import check_place
 
@@ -140,7 +121,7 @@ def _agent(
             tools += connected.tools
             for reason in connected.left_out:
                 warn(f"A tool of {server} is left out. {reason}")
-        running = stack.enter_context(_generator(model, options.endpoint, engine))
+        running = stack.enter_context(opened_generator(model or "", engine, threaded=False))
         yield Agent(running, tools, system=options.system or None, settings=sampling, **limits.model_dump())
 
 
@@ -210,18 +191,19 @@ _REASONS = {
 }
 
 
-def _replay(file: Path, model: str | None, endpoint: str, engine: EngineOptions | None) -> int:
+def _replay(file: Path, model: str | None, engine: GeneratorOptions) -> int:
     """Show a trace, or run it again; the exit code."""
     from tinyslm.agents.replaying import recorded_agent, replay
     from tinyslm.agents.trace import Trace
+    from tinyslm.cli.asking import opened_generator
     from tinyslm.core.console import say
 
     trace = Trace.load(file)
-    if model is None and not endpoint:
+    if model is None and not engine.endpoint:
         for line in trace.told():
             say(line)
         return 0
-    with _generator(model, endpoint, engine) as running:
+    with opened_generator(model or "", engine, threaded=False) as running:
         again = replay(trace, recorded_agent(trace, running))
     for one in again.differences:
         say(f"{one.what}:\n  recorded: {one.recorded}\n  now:      {one.now}")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
 
     from tinyslm.batch.prompts import PromptTemplate
+    from tinyslm.evaluation.runtimes.endpoint import Endpoint
     from tinyslm.inference.engine import Engine
     from tinyslm.inference.output_constraint import OutputConstraint
     from tinyslm.inference.settings import SamplingSettings
@@ -89,6 +90,16 @@ class EngineOptions(Section):
     )
 
 
+class GeneratorOptions(EngineOptions):
+    """What computes: an engine here, or a server."""
+
+    endpoint: str = Field(
+        default="",
+        description="The address of a server that speaks OpenAI's API and runs the model instead; MODEL is then the "
+        "server's name of it. The key is read from OPENAI_API_KEY.",
+    )
+
+
 def wanted_dtype(name: str) -> torch.dtype | None:
     """The number format called `name`; `None` for auto, which depends on the model. Raises `TinyslmError`."""
     from tinyslm.hardware.device import pick_device, pick_dtype
@@ -109,3 +120,17 @@ def opened(model: Path, options: EngineOptions, *, threaded: bool = True) -> Ite
         yield made
     finally:
         made.close()
+
+
+@contextmanager
+def opened_generator(
+    model: str | Path, options: GeneratorOptions, *, threaded: bool = True
+) -> Iterator[Engine | Endpoint]:
+    """The server of `--endpoint`, or an engine for the model's path."""
+    from tinyslm.evaluation.runtimes.endpoint import Endpoint
+
+    if options.endpoint:
+        yield Endpoint(options.endpoint, str(model))
+        return
+    with opened(Path(model), options, threaded=threaded) as engine:
+        yield engine

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import EngineOptions, PromptOptions
+from tinyslm.cli.asking import GeneratorOptions, PromptOptions
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
@@ -48,7 +48,7 @@ def batch(
     options: Annotated[BatchOptions | None, Parameter(name="*")] = None,
     prompts: Annotated[PromptOptions | None, Parameter(name="*")] = None,
     sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
-    engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
+    engine: Annotated[GeneratorOptions | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
     """Answer every row of a file; after an interruption, the same command resumes.
@@ -58,7 +58,7 @@ def batch(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used) or a GGUF file (imported first).
+        A model folder, a run folder (its model is used) or a GGUF file (imported first); with --endpoint, a name.
     source
         The rows: .jsonl, .csv, .tsv, .parquet, or text (.txt, .log, .md: one row per line); `-`: standard input. Lines
         in OpenAI's batch format are answered in that format.
@@ -87,9 +87,9 @@ def batch(
         _openai_app,
     )
     if str(job.out) == "-":
-        _stream(model, job, engine or EngineOptions())
+        _stream(model, job, engine or GeneratorOptions())
     else:
-        _write(model, job, engine or EngineOptions(), restart=options.restart, json=json)
+        _write(model, job, engine or GeneratorOptions(), restart=options.restart, json=json)
 
 
 def _openai_app(engine: Engine) -> ASGIApp:
@@ -102,17 +102,17 @@ def _openai_app(engine: Engine) -> ASGIApp:
     return engine_app(engine)
 
 
-def _stream(model: Path, job: BatchJob, options: EngineOptions) -> None:
+def _stream(model: Path, job: BatchJob, options: GeneratorOptions) -> None:
     """Print the results as they are complete, and nothing else."""
     import sys
 
     from tinyslm.batch.job import stream_batch
     from tinyslm.batch.output import json_line
-    from tinyslm.cli.asking import FAILED, opened
+    from tinyslm.cli.asking import FAILED, opened_generator
     from tinyslm.core.console import stream
 
     errors = 0
-    with opened(model, options) as engine:
+    with opened_generator(model, options) as engine:
         for one in stream_batch(engine, job):
             stream(json_line(one.result).decode())
             errors += one.failed
@@ -120,19 +120,22 @@ def _stream(model: Path, job: BatchJob, options: EngineOptions) -> None:
         sys.exit(FAILED)
 
 
-def _write(model: Path, job: BatchJob, options: EngineOptions, *, restart: bool, json: bool) -> None:
+def _write(model: Path, job: BatchJob, options: GeneratorOptions, *, restart: bool, json: bool) -> None:
     import sys
     from contextlib import nullcontext
     from dataclasses import asdict
     from json import dumps
 
     from tinyslm.batch.job import model_checksum, run_batch
-    from tinyslm.cli.asking import FAILED, opened
+    from tinyslm.cli.asking import FAILED, opened_generator
     from tinyslm.core.console import row_progress, say
     from tinyslm.model.folder import find_model
 
-    with opened(model, options) as engine:
-        checksum = f"{model_checksum(model if model.is_file() else find_model(model))} {options.dtype}"
+    with opened_generator(model, options) as engine:
+        if options.endpoint:
+            checksum = f"{options.endpoint} {model}"
+        else:
+            checksum = f"{model_checksum(model if model.is_file() else find_model(model))} {options.dtype}"
         try:
             with nullcontext(lambda done, share: None) if json else row_progress(f"Answering {job.source}") as progress:
                 summary = run_batch(engine, checksum, job, progress, restart=restart)

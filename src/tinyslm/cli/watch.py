@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import EngineOptions, PromptOptions
+from tinyslm.cli.asking import GeneratorOptions, PromptOptions
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
 if TYPE_CHECKING:
     from tinyslm.batch.watch import Watch
+    from tinyslm.evaluation.runtimes.endpoint import Endpoint
     from tinyslm.inference.engine import Engine
 
 
@@ -46,7 +47,7 @@ def watch(
     options: Annotated[WatchOptions | None, Parameter(name="*")] = None,
     prompts: Annotated[PromptOptions | None, Parameter(name="*")] = None,
     sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
-    engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
+    engine: Annotated[GeneratorOptions | None, Parameter(name="*")] = None,
 ) -> None:
     """Answer each new file of a folder into another folder, until Ctrl-C.
 
@@ -58,7 +59,7 @@ def watch(
     folder
         The folder to read. Hidden and unfinished files (.part, .tmp) and links that lead out of it are ignored.
     model
-        A model folder, a run folder (its model is used) or a GGUF file (imported first).
+        A model folder, a run folder (its model is used) or a GGUF file (imported first); with --endpoint, a name.
     out
         The folder for results: NAME.json, or NAME.jsonl with --each line; failed/ has notes on files set aside.
     options
@@ -73,7 +74,7 @@ def watch(
     import sys
 
     from tinyslm.batch.watch import Watch
-    from tinyslm.cli.asking import FAILED, opened
+    from tinyslm.cli.asking import FAILED, opened_generator
 
     options, prompts = options or WatchOptions(), prompts or PromptOptions()
     job = Watch(
@@ -85,12 +86,12 @@ def watch(
         options.tries,
         options.concurrency,
     )
-    with opened(model, engine or EngineOptions()) as running:
+    with opened_generator(model, engine or GeneratorOptions()) as running:
         if _run(running, job, options):
             sys.exit(FAILED)
 
 
-def _run(engine: Engine, job: Watch, options: WatchOptions) -> bool:
+def _run(engine: Engine | Endpoint, job: Watch, options: WatchOptions) -> bool:
     """Watch, and print the outcomes; returns whether a file was set aside or has errors."""
     from dataclasses import asdict
     from json import dumps

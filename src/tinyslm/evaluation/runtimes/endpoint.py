@@ -25,6 +25,10 @@ FINISHES: Mapping[str | None, Finish] = {"length": "length", "content_filter": "
 """Finish reasons; every other one is "stop"."""
 
 
+class EndpointBusy(TinyslmError):
+    """The server has too much to do now."""
+
+
 class Endpoint:
     """A model behind `url`, such as `http://127.0.0.1:8000/v1`.
 
@@ -45,13 +49,26 @@ class Endpoint:
 
     def generate(self, prompt: Prompt, settings: SamplingSettings) -> Completion:
         """See `Generator`; token ids are not known, and only the sampling settings that were given are sent."""
+        return self.answer(prompt, settings)[0]
+
+    def answer(
+        self, prompt: Prompt | str, settings: SamplingSettings, schema: Mapping[str, Any] | None = None
+    ) -> tuple[Completion, Usage]:
+        """The same with the number of tokens read, also for a text to continue. schema: what the answer must satisfy.
+
+        Raises `TinyslmError`, and `EndpointBusy` for what may succeed later.
+        """
+        body = sampling(settings)
+        if schema is not None:
+            body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         if prompt and isinstance(prompt[0], Mapping):
-            choice, tokens = self._answer("/chat/completions", {"messages": list(prompt), **sampling(settings)})
-            text = choice["message"].get("content")
+            choice, usage = self._answer("/chat/completions", {"messages": list(prompt), **body})
+            text = (choice.get("message") or {}).get("content")
         else:
-            choice, tokens = self._answer("/completions", {"prompt": list(prompt), **sampling(settings)})
+            choice, usage = self._answer("/completions", {"prompt": prompt, **body})
             text = choice.get("text")
-        return Completion(text or "", FINISHES.get(choice.get("finish_reason"), "stop"), tokens)
+        finish = FINISHES.get(choice.get("finish_reason"), "stop")
+        return Completion(text or "", finish, usage.generated_tokens), usage
 
     def continuation_logprobs(self, text: str, continuation: str) -> list[float]:
         """Natural logarithms of the probabilities of the tokens of `continuation` after `text`.
@@ -97,14 +114,14 @@ class Endpoint:
             raise TinyslmError(f"{self.name} lists no models.", "Name the model that it serves.")
         return str(names[0])
 
-    def _answer(self, path: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], int]:
-        """The first choice, and the number of generated tokens."""
+    def _answer(self, path: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Usage]:
+        """The first choice, and the numbers of tokens."""
         with self._asked("POST", path, {"model": self.model, **body}) as response:
             answer = _read(response)
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
             raise TinyslmError(f"{self.name} gave an answer without choices.", "Check that it speaks OpenAI's API.")
-        return choices[0], int((answer.get("usage") or {}).get("completion_tokens") or 0)
+        return choices[0], _usage(answer.get("usage") or {})
 
     @contextmanager
     def _asked(self, method: str, path: str, body: Mapping[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
@@ -172,8 +189,7 @@ class _EndpointAnswer:
         finish: Finish = "stop"
         for chunk in self._chunks:
             if used := chunk.get("usage"):
-                self.usage.prompt_tokens = used.get("prompt_tokens") or 0
-                self.usage.generated_tokens = used.get("completion_tokens") or 0
+                self.usage = _usage(used)
             for choice in chunk.get("choices") or ():
                 delta = choice.get("delta") or {}
                 if text := delta.get("content"):
@@ -196,6 +212,10 @@ class _EndpointAnswer:
     def cancel(self) -> None:
         """See `Answer`."""
         self._cancelled = True
+
+
+def _usage(used: Mapping[str, Any]) -> Usage:
+    return Usage(used.get("prompt_tokens") or 0, generated_tokens=used.get("completion_tokens") or 0)
 
 
 def _outside(message: Message) -> Message:
@@ -228,5 +248,7 @@ def _refusal(name: str, response: http.client.HTTPResponse) -> TinyslmError:
     keyed = response.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
     remedy = f"Put its key into {KEY_VARIABLE}." if keyed else "Change the request, or the server's settings."
     problem = f"{name} answers {response.status}: {' '.join(text.split())[:300]}"
+    if response.status in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
+        return EndpointBusy(problem, "Try again later.")
     kind = PromptTooLong if response.status == http.client.BAD_REQUEST and "context" in text else TinyslmError
     return kind(problem, remedy)

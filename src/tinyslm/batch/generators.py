@@ -1,0 +1,170 @@
+"""What answers the requests of rows: an engine, or a server that speaks OpenAI's API."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tinyslm.batch.prompts import PromptTemplate, RequestBuilder, RowReader, RowRequest
+from tinyslm.batch.rows import Row
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.runtimes.endpoint import Endpoint, EndpointBusy
+from tinyslm.inference.generation import join_pieces
+from tinyslm.inference.output_constraint import OutputConstraint, is_complete
+from tinyslm.inference.request import Completion, Piece, Request, Usage
+from tinyslm.inference.settings import SamplingSettings
+
+if TYPE_CHECKING:
+    from tinyslm.inference.engine import Engine
+
+RETRIES, RETRY_SECONDS = 6, 1.0
+"""Attempts at a busy server, and the wait before the second one; it doubles with each."""
+
+Result = dict[str, Any]
+
+
+class RowGenerator(Protocol):
+    """What answers the requests of rows: an engine, or a server."""
+
+    def build(self, row: Row) -> tuple[OutputConstraint | None, Any]:
+        """The constraint and the request of a row. Raises `TinyslmError` for a row that is not a valid request."""
+
+    def submit(self, request: Any) -> Future[Any]:
+        """Start a request; its failure becomes the future's exception."""
+
+    def result(self, request: Any, answer: Any, constraint: OutputConstraint | None) -> Result:
+        """The result of an answer, see `result_of`."""
+
+    def close(self) -> None:
+        """Wait for what still runs."""
+
+
+class EngineRows(RequestBuilder):
+    """A started engine as a `RowGenerator`."""
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """See `RowGenerator`."""
+        return submit_request(self._engine, request)
+
+    def result(self, request: Request, answer: Completion, constraint: OutputConstraint | None) -> Result:
+        """See `RowGenerator`."""
+        return result_of(request, answer, constraint)
+
+    def close(self) -> None:
+        """Nothing runs any longer: cancelled requests end within a step."""
+
+
+class EndpointRows:
+    """A server as a `RowGenerator`, asked by `concurrency` threads. Of constraints, it takes JSON schemas."""
+
+    def __init__(self, endpoint: Endpoint, template: PromptTemplate, concurrency: int) -> None:
+        """Raises `TinyslmError` for a template that is invalid, or has another constraint."""
+        _check_constraint(template.constraint)
+        self._endpoint = endpoint
+        self._reader = RowReader(template, template.sampling.over(SamplingSettings()))
+        self._pool = ThreadPoolExecutor(concurrency)
+
+    def build(self, row: Row) -> tuple[OutputConstraint | None, RowRequest]:
+        """See `RowGenerator`."""
+        asked = self._reader.read(row)
+        _check_constraint(asked.constraint)
+        return asked.constraint, asked
+
+    def submit(self, request: RowRequest) -> Future[tuple[Completion, Usage]]:
+        """See `RowGenerator`."""
+        return self._pool.submit(self._answer, request)
+
+    def result(
+        self,
+        request: RowRequest,  # noqa: ARG002
+        answer: tuple[Completion, Usage],
+        constraint: OutputConstraint | None,
+    ) -> Result:
+        """See `RowGenerator`; a text satisfies its schema when it ended and is JSON."""
+        completion, usage = answer
+        complete = constraint is None or (completion.finish == "stop" and _is_json(completion.text))
+        return as_result(completion, usage.prompt_tokens, constraint, complete=complete)
+
+    def close(self) -> None:
+        """See `RowGenerator`."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _answer(self, request: RowRequest) -> tuple[Completion, Usage]:
+        schema = request.constraint.value if request.constraint else None
+        for attempt in range(RETRIES - 1):
+            try:
+                return self._endpoint.answer(request.prompt, request.settings, schema)
+            except EndpointBusy:
+                time.sleep(RETRY_SECONDS * 2**attempt)
+        return self._endpoint.answer(request.prompt, request.settings, schema)
+
+
+def submit_request(engine: Engine, request: Request) -> Future[Completion]:
+    """Submit a request of one sample; a failure becomes the future's exception."""
+    future: Future[Completion] = Future()
+    pieces: list[Piece] = []
+
+    def collect(piece: Piece | Exception) -> None:
+        with suppress(InvalidStateError):  # the caller has cancelled it
+            if isinstance(piece, Exception):
+                future.set_exception(piece)
+                return
+            pieces.append(piece)
+            if piece.finish:
+                future.set_result(join_pieces(pieces)[0])
+
+    try:
+        generation = engine.submit(request, collect)
+    except TinyslmError as error:
+        future.set_exception(error)
+    else:
+        future.add_done_callback(lambda done: generation.cancel() if done.cancelled() else None)
+    return future
+
+
+def result_of(request: Request, completion: Completion, constraint: OutputConstraint | None) -> Result:
+    """`text`, `value` (with a schema: the parsed text), `finish`, token counts and `error` (`None` without one).
+
+    A text that does not satisfy the constraint, because it was cut off or repeats items, is an error.
+    """
+    complete = constraint is None or is_complete(request, completion)
+    return as_result(completion, len(request.prompt_ids), constraint, complete=complete)
+
+
+def as_result(
+    completion: Completion, prompt_tokens: int, constraint: OutputConstraint | None, *, complete: bool
+) -> Result:
+    """The same for a text of which it is known whether it satisfies the constraint."""
+    error, value = None, {}
+    if completion.finish == "invalid":
+        error = "the answer repeats items, which the schema forbids (uniqueItems)"
+    elif not complete:
+        error = f"the answer was cut off after {completion.tokens} tokens, before it satisfied the constraint"
+    if constraint is not None and constraint.kind == "schema":
+        value = {"value": json.loads(completion.text) if complete else None}
+    return {
+        "text": completion.text,
+        **value,
+        "finish": completion.finish,
+        "prompt_tokens": prompt_tokens,
+        "tokens": completion.tokens,
+        "error": error,
+    }
+
+
+def _check_constraint(constraint: OutputConstraint | None) -> None:
+    if constraint is not None and constraint.kind != "schema":
+        raise TinyslmError(
+            f"A server cannot be held to a {constraint.kind} here.", "Use --schema, or run the model in our engine."
+        )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
