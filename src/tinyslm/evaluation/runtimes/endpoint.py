@@ -90,7 +90,7 @@ class Endpoint:
         if not found:
             raise TinyslmError(
                 f"{self.name} gives no probabilities of a prompt's tokens.",
-                "Use a server that takes `echo` with `logprobs`, such as vLLM or tinyslm serve.",
+                "Use a server that takes `echo` with `logprobs`, such as vLLM.",
             )
         return found
 
@@ -239,7 +239,7 @@ def _read(response: http.client.HTTPResponse) -> Mapping[str, Any]:
 
 def _refusal(name: str, response: http.client.HTTPResponse) -> TinyslmError:
     """What a status other than 200 says."""
-    text = response.read(10_000).decode("utf-8", "replace")
+    raw = text = response.read(10_000).decode("utf-8", "replace")
     try:
         error = json.loads(text)["error"]
         text = str(error["message"] if isinstance(error, Mapping) else error)
@@ -250,5 +250,5 @@ def _refusal(name: str, response: http.client.HTTPResponse) -> TinyslmError:
     problem = f"{name} answers {response.status}: {' '.join(text.split())[:300]}"
     if response.status in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
         return EndpointBusy(problem, "Try again later.")
-    kind = PromptTooLong if response.status == http.client.BAD_REQUEST and "context" in text else TinyslmError
+    kind = PromptTooLong if response.status == http.client.BAD_REQUEST and "context" in raw else TinyslmError
     return kind(problem, remedy)
