@@ -14,8 +14,7 @@ from tokenizer_folders import MAKES, write_folder
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import Grammar, unpacked
-from tinyslm.tokenizer.stream import TextStream
-from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tokenizer import TextStream, Tokenizer
 
 SCHEMAS = {file.stem: file for file in sorted(Path(__file__).parents[2].glob("benchmarks/schemas/*.json"))}
 

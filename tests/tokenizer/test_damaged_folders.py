@@ -65,7 +65,7 @@ OTHER_MODELS = {
     "WordPiece": models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"),
     "WordLevel": models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"),
     "no byte fallback": models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0),
-    "no byte-level BPE": models.BPE({"a": 0, "b": 1}, []),
+    "not byte-level BPE": models.BPE({"a": 0, "b": 1}, []),
     "lacks 240 of the bytes": models.BPE({name: place for place, name in enumerate(BYTES[:3])}, [], byte_fallback=True),
 }
 
@@ -96,13 +96,13 @@ CHANGES = {
         "llama2",
         lambda content: content.update(decoder={"type": "WordPiece", "prefix": "##", "cleanup": True}),
     ),
-    "where ByteLevel belongs": ("qwen2", lambda content: content.update(decoder={"type": "Fuse"})),
+    "instead of ByteLevel": ("qwen2", lambda content: content.update(decoder={"type": "Fuse"})),
     "byte fallback lacks 0": (
         "llama2",
         lambda content: content.update(decoder={"type": "Replace", "pattern": {"String": "▁"}, "content": " "}),
     ),
-    "not known": ("llama2", lambda content: content["decoder"]["decoders"][0].update(content="_")),
-    "leave it": ("phi3", lambda content: content["added_tokens"][-1].update(id=990)),
+    "unknown step": ("llama2", lambda content: content["decoder"]["decoders"][0].update(content="_")),
+    "give it the id": ("phi3", lambda content: content["added_tokens"][-1].update(id=990)),
     "for 94 common bytes": ("qwen2", lambda content: content["model"].update(vocab=without_ascii(content), merges=[])),
 }
 
@@ -135,7 +135,7 @@ def test_ids_that_no_model_has(tmp_path, ids):
     content = json.loads((folder / "tokenizer.json").read_text())
     content["added_tokens"] = content["added_tokens"][:1]
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(TinyslmError, match=r"ids are not one for each token|has the id"):
+    with pytest.raises(TinyslmError, match=r"do not have different ids|with the id"):
         Tokenizer.load(folder)
 
 

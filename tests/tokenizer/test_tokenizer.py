@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.tokenizer.stream import TextStream
-from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tokenizer import TextStream, Tokenizer
 from tinyslm.tokenizer.vocabulary import special_tokens
 
 relaxed = settings(deadline=None, max_examples=100)
@@ -152,7 +151,7 @@ def test_other_kinds_of_tokenizer_are_refused(tmp_path):
 
     Backend(models.WordLevel({"a": 0, "[UNK]": 1}, unk_token="[UNK]")).save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(TinyslmError, match="no byte-level BPE"):
+    with pytest.raises(TinyslmError, match="not byte-level BPE"):
         Tokenizer.load(tmp_path)
 
 

@@ -13,8 +13,7 @@ from tokenizer_folders import MAKES, write_folder
 from tinyslm.core.errors import TinyslmError
 from tinyslm.tokenizer.chat import encode_chat, encode_chat_masked
 from tinyslm.tokenizer.fast import SAMPLES
-from tinyslm.tokenizer.stream import TextStream
-from tinyslm.tokenizer.tokenizer import Tokenizer, encode_slowly
+from tinyslm.tokenizer.tokenizer import TextStream, Tokenizer, encode_slowly
 
 SPACES = ["", " ", " a", "  a", "a  b", "\n", "\n\n\n x", "\t\t\ty", "▁a▁", "e\u0301 x\u0301 \u212b", "\x00\x01\x7f"]
 TEXTS = [text.replace("<|endoftext|><|im_start|>", "") for text in [*SAMPLES, *SCRIPTS, *corpus()]] + SPACES

@@ -15,8 +15,7 @@ from tinyslm.inference.healing import Healing
 from tinyslm.inference.request import Finish, Piece, TokenScore
 from tinyslm.inference.scheduler import Sequence
 from tinyslm.inference.stop import StopStrings
-from tinyslm.tokenizer.stream import TextStream
-from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tokenizer import TextStream, Tokenizer
 
 if TYPE_CHECKING:
     from tinyslm.inference.grammar import Matcher

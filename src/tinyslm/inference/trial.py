@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import Grammar, Matcher, unpacked
-from tinyslm.tokenizer.backend import Spelling
+from tinyslm.tokenizer.backend import TokenTable
 
 if TYPE_CHECKING:
     from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -67,13 +67,13 @@ class _Bytes:
         self.stop_ids = [min(taken, default=next(free, 256))]
         self.bos_id = None
         names = {token: name.encode() for name, token in special_ids.items()}
-        self.spelling = Spelling(
+        self.table = TokenTable(
             byte_level=True, bytes_of={token: bytes([byte]) for byte, token in enumerate(self._ids)} | names
         )
 
     def token_bytes(self, token: int) -> bytes:
         """The bytes of a token; none for ids without one."""
-        return self.spelling.bytes_of.get(token, b"")
+        return self.table.bytes_of.get(token, b"")
 
     def encode(self, text: str) -> list[int]:
         """The text in single bytes."""

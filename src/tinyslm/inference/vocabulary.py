@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from tinyslm.tokenizer.backend import Speller
+from tinyslm.tokenizer.backend import ByteDecoder
 
 if TYPE_CHECKING:
     import llguidance
@@ -145,12 +145,12 @@ def _read(tokenizer: Tokenizer, tokens: Sequence[bytes], special: frozenset[int]
 
 def _spelled_first(tokenizer: Tokenizer, ordinary: Sequence[bytes]) -> dict[int, int | None]:
     """See `Vocabulary`. Tokenizers with byte fallback drop a space from the beginning of a text."""
-    if not tokenizer.spelling.first and not tokenizer.spelling.spaces:
+    if not tokenizer.table.first and not tokenizer.table.spaces:
         return {}
     with_bytes = {piece: token for token, piece in reversed(list(enumerate(ordinary))) if piece}
     changed = {}
     for token, piece in enumerate(ordinary):
-        first = Speller(tokenizer.spelling).push(token) if piece else piece
+        first = ByteDecoder(tokenizer.table).push(token) if piece else piece
         if first != piece:
             changed[token] = with_bytes.get(first)
     return changed

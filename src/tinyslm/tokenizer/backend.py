@@ -1,9 +1,9 @@
-"""Which `tokenizer.json` files are understood, and what bytes each of their tokens stands for.
+"""Which `tokenizer.json` files are supported, and the bytes of each of their tokens.
 
-Two ways of writing any text as tokens, whatever its characters:
+Two kinds of tokenizers can encode any text:
 
     byte-level        each byte of the text is a printable character of the vocabulary (GPT-2's table), which merges
-                      join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and all made here
+                      join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and those trained here
     byte fallback     tokens are text, with "▁" for a space; a character without a token is written as the tokens
                       "<0xE2>", "<0x96>", ... of its bytes: Llama 2, Mistral, Phi-3, Gemma (made by SentencePiece)
 """
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPACE = "\u2581"  # stands for a space in a vocabulary with byte fallback
-DAMAGED = "Restore the folder from a copy, or make the tokenizer again."
-UNDERSTOOD = (
+DAMAGED = "Restore the folder from a copy, or train the tokenizer again."
+SUPPORTED = (
     "Use a model whose tokenizer is byte-level BPE, such as those of GPT-2, Llama 3, SmolLM and Qwen, "
     "or has byte fallback, such as those of Llama 2, Mistral, Phi-3 and Gemma."
 )
 LARGEST = 1 << 24  # no vocabulary has so many tokens
 LARGEST_FILE = 1 << 28  # bytes; a file with 256,000 tokens has about 35 MB
 
-# What older folders have in the place of tokenizer.json.
+# Files of older folders without a tokenizer.json.
 _OTHER_FILES = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json", "vocab.txt")
 
-# What no text can do without; vocabularies of real models lack the bytes of some control characters.
+# The bytes that are required; vocabularies of real models lack those of some control characters.
 _NEEDED = [ord("\n"), *range(0x20, 0x7F), *range(0x80, 0xC0)]
-# Bytes that UTF-8 has: 0xC0, 0xC1 and those from 0xF5 on occur in no text.
+# Bytes that occur in UTF-8: all but 0xC0, 0xC1 and those from 0xF5 on.
 _UTF8 = [*range(0xC0), *range(0xC2, 0xF5)]
 
 _PROBES = ("Hello, world", "  two spaces", "a\nb\n\n c", "naïve 漢字 👩‍👩‍👧", "x = {1: 'a'}", "\u2581\t\x01")
 
 
 @dataclass(frozen=True)
-class Spelling:
-    """The bytes that tokens stand for, and what of them is dropped at the very beginning of a text.
+class TokenTable:
+    """The bytes of each token, and which of them are dropped at the beginning of a text.
 
-    byte_level: the first of the two ways above; else the second.
+    byte_level: whether the tokenizer is byte-level, and not one with byte fallback.
     bytes_of: bytes by id.
-    first: bytes by id of tokens that are shorter as the first one of a text.
-    spaces: how many spaces may be dropped from the beginning of a text: encoding put them there.
+    first: bytes by id of tokens that are shorter as the first token of a text.
+    spaces: how many leading spaces of a text may be dropped, because encoding added them.
     """
 
     byte_level: bool
@@ -59,18 +59,18 @@ class Spelling:
     spaces: int = 0
 
 
-class Speller:
-    """The bytes of one text, token by token."""
+class ByteDecoder:
+    """Decodes one text token by token."""
 
-    def __init__(self, spelling: Spelling, *, continues: bool = False) -> None:
-        """`continues`: the text goes on from another one, so that nothing is dropped from its beginning."""
-        self._spelling = spelling
-        self._first = {} if continues else spelling.first
-        self._spaces = 0 if continues else spelling.spaces
+    def __init__(self, table: TokenTable, *, continues: bool = False) -> None:
+        """continues: the text follows another one, so nothing is dropped from its beginning."""
+        self._table = table
+        self._first = {} if continues else table.first
+        self._spaces = 0 if continues else table.spaces
 
     def push(self, token: int) -> bytes:
-        """The bytes that the token adds; none for an id that has no token."""
-        piece = self._spelling.bytes_of.get(token)
+        """The bytes that the token adds; none for an unknown id."""
+        piece = self._table.bytes_of.get(token)
         if piece is None:
             return b""
         piece, self._first = self._first.get(token, piece), {}
@@ -83,7 +83,7 @@ class Speller:
 def read_backend(file: Path) -> tokenizers.Tokenizer:
     """Read a `tokenizer.json`.
 
-    Raises `TinyslmError` when it is missing or damaged, or when its added tokens would get other ids than it says.
+    Raises `TinyslmError` when it is missing or damaged, or when its added tokens would get other ids than it lists.
     """
     import tokenizers
 
@@ -99,39 +99,39 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     except TinyslmError:
         raise
     except Exception as error:  # `tokenizers` raises this very class
-        raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None
+        raise TinyslmError(f"{file} is not a tokenizer ({error}).", DAMAGED) from None
     except BaseException as error:  # a panic in Rust
         if type(error).__name__ != "PanicException":
             raise
-        raise TinyslmError(f"{file} is no tokenizer ({error}).", DAMAGED) from None
+        raise TinyslmError(f"{file} is not a tokenizer ({error}).", DAMAGED) from None
     _is_byte_level(content, str(file))
     for token in content.get("added_tokens", ()):
         given = backend.token_to_id(token["content"])
         if given != token["id"]:
             raise TinyslmError(
-                f"{file} says that the token {token['content']!r} has the id {token['id']}, but the tokens before it "
-                f"leave it {given}.",
+                f"{file} lists the token {token['content']!r} with the id {token['id']}, but the tokens before it "
+                f"give it the id {given}.",
                 DAMAGED,
             )
     return backend
 
 
-def spelling_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -> Spelling:
-    """How the tokens of `backend` are spelled.
+def table_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -> TokenTable:
+    """The bytes of the tokens of `backend`.
 
-    Raises `TinyslmError`, naming `origin` and the part, when texts would not come back from their ids: for a model
-    that is not BPE and has no byte fallback, a decoder that is not known, or bytes that have no token.
+    Raises `TinyslmError`, naming `origin` and the part, when decoding would not restore every text: for a model that
+    is not BPE and has no byte fallback, an unknown decoder, or bytes without a token.
     """
     content = _description(backend)
     decoder = _steps(content["decoder"], "decoders")
     byte_level = _is_byte_level(content, origin)
-    spelling = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)
-    _check(backend, spelling, origin)
-    return spelling
+    table = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)
+    _check(backend, table, origin)
+    return table
 
 
 def _description(backend: tokenizers.Tokenizer) -> dict[str, Any]:
-    """What `tokenizer.json` says of the parts, without a BPE's vocabulary and merges, which may be many."""
+    """The parts as in `tokenizer.json`, without a BPE's vocabulary and merges, which are large."""
     from tokenizers import models
 
     model = backend.model
@@ -148,12 +148,12 @@ def _description(backend: tokenizers.Tokenizer) -> dict[str, Any]:
 
 
 def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
-    """Whether a `tokenizer.json` is byte-level, else it has byte fallback; one that is neither is refused."""
+    """Whether a `tokenizer.json` is byte-level and not one with byte fallback; raises `TinyslmError` for all others."""
     model = content["model"]
     kind = model.get("type", "a model of an old format")
     if kind not in ("BPE", "Unigram"):
         raise _refusal(
-            origin, f"it is no byte-level BPE but {kind}, which turns what it does not know into one unknown token"
+            origin, f"it is {kind} and not byte-level BPE: characters that it does not know become one unknown token"
         )
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key):
@@ -163,20 +163,20 @@ def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
     if kind == "BPE" and any(step["type"] == "ByteLevel" for step in steps):
         return True
     if not model.get("byte_fallback"):
-        raise _refusal(origin, "it is no byte-level BPE, and it has no byte fallback")
+        raise _refusal(origin, "it is not byte-level BPE, and it has no byte fallback")
     return False
 
 
-def spell(spelling: Spelling, ids: Sequence[int]) -> bytes:
+def decode_bytes(table: TokenTable, ids: Sequence[int]) -> bytes:
     """The bytes of a whole text."""
-    if spelling.first or spelling.spaces:
-        return b"".join(map(Speller(spelling).push, ids))
-    bytes_of = spelling.bytes_of
+    if table.first or table.spaces:
+        return b"".join(map(ByteDecoder(table).push, ids))
+    bytes_of = table.bytes_of
     return b"".join([bytes_of.get(token, b"") for token in ids])
 
 
 def start_ids(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """The special tokens that the post-processor puts before every text, as transformers does when it encodes."""
+    """The special tokens that the post-processor adds before every text, as in transformers."""
     alone: list[int] = backend.encode("0", add_special_tokens=False).ids
     whole: list[int] = backend.encode("0", add_special_tokens=True).ids
     for place in range(len(whole) - len(alone) + 1):
@@ -185,22 +185,22 @@ def start_ids(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
     return ()
 
 
-def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> Spelling:
+def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> TokenTable:
     if [step["type"] for step in decoder] not in ([], ["ByteLevel"]):
-        raise _refusal(origin, f"its decoder is {_names(decoder)} where ByteLevel belongs")
+        raise _refusal(origin, f"its decoder is {_names(decoder)} instead of ByteLevel")
     byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
     vocab, added = _vocabulary(backend, origin)
     missing = [byte for byte in _NEEDED if byte_symbols()[byte] not in vocab]
     if missing:
-        raise _refusal(origin, f"it is no byte-level BPE tokenizer: it has no token for {len(missing)} common bytes")
+        raise _refusal(origin, f"it is not byte-level BPE: it has no token for {len(missing)} common bytes")
     bytes_of = {
         token: bytes(byte_of[symbol] for symbol in name) if byte_of.keys() >= set(name) else name.encode()
         for name, token in vocab.items()
     }
-    return Spelling(True, bytes_of | added)
+    return TokenTable(True, bytes_of | added)
 
 
-def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> Spelling:
+def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> TokenTable:
     kinds = [step["type"] for step in decoder]
     wanted: dict[str, dict[str, Any]] = {
         "Replace": {"pattern": {"String": SPACE}, "content": " "},
@@ -211,9 +211,9 @@ def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]],
     }
     for step in decoder:
         if step["type"] not in wanted or not wanted[step["type"]].items() <= step.items():
-            raise _refusal(origin, f"its decoder has a step that is not known: {json.dumps(step)}")
+            raise _refusal(origin, f"its decoder has an unknown step: {json.dumps(step)}")
     if "Strip" in kinds and kinds[-2:] != ["Fuse", "Strip"]:
-        raise _refusal(origin, f"its decoder strips spaces in another place than the end: {_names(decoder)}")
+        raise _refusal(origin, f"its decoder strips spaces before its last step: {_names(decoder)}")
     vocab, added = _vocabulary(backend, origin)
     missing = [byte for byte in _UTF8 if f"<0x{byte:02X}>" not in vocab]
     if missing or "ByteFallback" not in kinds:
@@ -226,29 +226,29 @@ def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]],
     if any(step["type"] == "Metaspace" and step["prepend_scheme"] != "never" for step in decoder):
         first = {token: name.replace(SPACE, "").encode() for token, name in names.items() if SPACE in name}
     spaces = sum(step["start"] for step in decoder if step["type"] == "Strip")
-    return Spelling(False, bytes_of, first, spaces)
+    return TokenTable(False, bytes_of, first, spaces)
 
 
 def _vocabulary(backend: tokenizers.Tokenizer, origin: str) -> tuple[dict[str, int], dict[int, bytes]]:
-    """The model's tokens, name to id, without the added ones; and the text of these, by id."""
+    """The model's tokens, name to id, without the added ones; and the bytes of the added ones, by id."""
     added = {token: entry.content.encode() for token, entry in backend.get_added_tokens_decoder().items()}
     vocab: dict[str, int] = backend.get_vocab(with_added_tokens=False)
     if len(set(vocab.values())) < len(vocab) or max(vocab.values(), default=0) >= LARGEST:
-        raise _refusal(origin, f"its ids are not one for each token, below {LARGEST}")
+        raise _refusal(origin, f"its tokens do not have different ids below {LARGEST}")
     return {name: token for name, token in vocab.items() if token not in added}, added
 
 
-def _check(backend: tokenizers.Tokenizer, spelling: Spelling, origin: str) -> None:
-    """What was understood of the file must give the texts that `tokenizers` makes of the same ids."""
+def _check(backend: tokenizers.Tokenizer, table: TokenTable, origin: str) -> None:
+    """Decoding with the table must give the same texts as decoding with `tokenizers`."""
     for text in _PROBES:
         ids = backend.encode(text, add_special_tokens=False).ids
         expected = backend.decode(ids, skip_special_tokens=False) if backend.decoder else text
-        if spell(spelling, ids).decode("utf-8", "replace") != expected:
-            raise _refusal(origin, f"it turns {text!r} into ids and these into {expected!r} in a way that is not known")
+        if decode_bytes(table, ids).decode("utf-8", "replace") != expected:
+            raise _refusal(origin, f"its decoding of {text!r} to {expected!r} is not supported")
 
 
 def _steps(part: dict[str, Any] | None, several: str) -> list[dict[str, Any]]:
-    """The steps of a pipeline part, which may be none, one, or a sequence of sequences."""
+    """The steps of a part, which is null, one step, or a nested sequence."""
     if part is None:
         return []
     if part["type"] != "Sequence":
@@ -261,4 +261,4 @@ def _names(steps: list[dict[str, Any]]) -> str:
 
 
 def _refusal(origin: str, why: str) -> TinyslmError:
-    return TinyslmError(f"{origin} cannot be used: {why}.", UNDERSTOOD)
+    return TinyslmError(f"{origin} cannot be used: {why}.", SUPPORTED)

@@ -1,7 +1,8 @@
-"""The tokenizer: text to ids and back, and the files it travels in."""
+"""The tokenizer: text to ids and back, and its files."""
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_json, write_atomic, write_json
-from tinyslm.tokenizer.backend import Spelling, read_backend, spell, spelling_of, start_ids
+from tinyslm.tokenizer.backend import ByteDecoder, TokenTable, decode_bytes, read_backend, start_ids, table_of
 from tinyslm.tokenizer.fast import LONG_TEXT, FastEncoding, cut, fast_encoding, may_cut
 from tinyslm.tokenizer.settings import CONFIG, STOPS, TEMPLATE, read_settings
 from tinyslm.tokenizer.special import SpecialEncoder, unreachable, whole_characters
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """Text to ids and back: byte-level BPE, or BPE with byte fallback as SentencePiece makes it.
+    """Text to ids and back: byte-level BPE, or BPE with byte fallback as made by SentencePiece.
 
-    Byte-level tokenizers give every text back without loss, unless they have a normalizer. Those with byte fallback
-    take "\u2581" for a space, and some drop a space at the beginning of a text.
+    Byte-level tokenizers restore every text without loss, unless they have a normalizer. Those with byte fallback
+    decode "\u2581" as a space, and some drop a space at the beginning of a text.
 
-    Special tokens are never read from text: "<|endoftext|>" in a document is the thirteen characters it is written
-    with. Whoever wants the special token puts in its id.
+    Special tokens are never read from text: "<|endoftext|>" in a document is thirteen ordinary characters. Callers add
+    special tokens by their ids.
 
     Attributes:
         vocab_size: how many ids there are; a multiple of 64 for tokenizers trained here.
@@ -37,12 +38,12 @@ class Tokenizer:
         eos_id: the id that ends a document.
         pad_id: the id that fills batches; never predicted.
         bos_id: the id that begins a document, or None.
-        start_ids: what every prompt begins with: `(bos_id,)` where the tokenizer was made so, else nothing.
+        start_ids: the ids that begin every prompt: `(bos_id,)` or nothing.
         stop_ids: the ids that end a generation.
         chat_template: Jinja, as transformers reads it, or None.
-        eos, pad, bos, unk: names of the tokens that end, fill and begin texts, and of the unknown one; the last two may
-            be None.
-        spelling: the bytes that each token stands for.
+        eos, pad, bos, unk: names of the tokens that end, pad and begin texts, and of the unknown token; the last two
+            may be None.
+        table: the bytes of each token.
     """
 
     def __init__(
@@ -56,20 +57,20 @@ class Tokenizer:
         stops: Iterable[int] = (),
         chat_template: str | None = None,
     ) -> None:
-        """Wrap a `tokenizers` object, which becomes this tokenizer's own.
+        """Wrap a `tokenizers` object, which is changed.
 
-        eos, pad, bos: names of its tokens; without `pad` it is `<|pad|>` where there is one, else `eos`.
-        adds_bos: whether prompts begin with `bos`; None: as the post-processor of `backend` has it.
-        stops: more ids that end a generation, beside `eos`, `<|im_end|>` and the ends of turns that are special
-            tokens here and stand in the chat template.
+        eos, pad, bos: names of its tokens; the default of `pad` is `<|pad|>` if that is a special token, else `eos`.
+        adds_bos: whether prompts begin with `bos`; None: as in the post-processor of `backend`.
+        stops: further ids that end a generation, in addition to `eos`, `<|im_end|>`, and the ends of turns that are
+            special tokens and occur in the chat template.
 
-        Raises `TinyslmError` when `backend` is of a kind that would not give texts back, or lacks a named token.
+        Raises `TinyslmError` when `backend` is of an unsupported kind, or lacks a named token.
         """
-        assert bos is not None or not adds_bos, "which token is to begin the prompts?"
+        assert bos is not None or not adds_bos, "prompts cannot begin with a token that is not named"
         backend.no_truncation()
         backend.no_padding()
-        backend.encode_special_tokens = True  # as the ordinary text that they are written with
-        self.spelling: Spelling = spelling_of(backend)
+        backend.encode_special_tokens = True  # as ordinary text
+        self.table: TokenTable = table_of(backend)
         _make_special(backend, [name for name in (eos, pad, bos) if name is not None])
         if adds_bos is not None:
             _begin_with(backend, bos if adds_bos else None)
@@ -92,9 +93,8 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """Read a tokenizer or a model folder, written here or by transformers.
 
-        `tokenizer.json` is taken at its word, as transformers' `PreTrainedTokenizerFast` does.
-        Raises `TinyslmError` when its files are missing or damaged, or when it is of a kind that would not give texts
-        back.
+        Only `tokenizer.json` decides how text is encoded, as in transformers' `PreTrainedTokenizerFast`.
+        Raises `TinyslmError` when its files are missing or damaged, or when it is of an unsupported kind.
         """
         folder = Path(folder)
         file = folder / "tokenizer.json"
@@ -117,7 +117,7 @@ class Tokenizer:
     def save(self, folder: Path, *, context: int | None = None) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja` as transformers reads them.
 
-        context: how many tokens the model can read, for `model_max_length`.
+        context: the model's context, for `model_max_length`.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -140,9 +140,9 @@ class Tokenizer:
             write_atomic(folder / TEMPLATE, self.chat_template)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens. A lone surrogate, which is no character, becomes U+FFFD.
+        """Ids of a text, without special tokens. A lone surrogate becomes U+FFFD.
 
-        Some models' vocabularies lack the bytes of a few control characters: these are left out, as elsewhere.
+        Some models' vocabularies lack the bytes of a few control characters, which are then dropped.
         """
         if len(text) <= LONG_TEXT or not self.splits_alike:
             return self._encode_part(text)
@@ -158,33 +158,30 @@ class Tokenizer:
             return list(chain.from_iterable(pool.map(self.encode_batch, shares)))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
-        """The text of `ids`; bytes that are no UTF-8 become U+FFFD. `skip_special` leaves special tokens out."""
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD. skip_special: drop special tokens."""
         if skip_special:
             special = set(self.special_ids.values())
             ids = [token for token in ids if token not in special]
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The bytes of `ids`, one token after another; a special token gives its name's, an unknown id none."""
-        return spell(self.spelling, ids)
+        """The bytes of `ids`; those of a special token are its name's, and an unknown id has none."""
+        return decode_bytes(self.table, ids)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that one token stands for; none if there is no such token, as in models with spare ids.
-
-        They are those of the token inside a text: "\u2581the" stands for " the".
-        """
-        return self.spelling.bytes_of.get(token, b"")
+        """The bytes of one token inside a text ("\u2581the" is " the"); none for an unknown id."""
+        return self.table.bytes_of.get(token, b"")
 
     @cached_property
     def kind(self) -> str:
-        """What the merges are: "byte" if there are none, "char" if each stays within one character, else "bpe".
+        """The kind of merges: "byte" for none, "char" if each stays within one character, else "bpe".
 
-        "unigram" for a vocabulary without merges, whose tokens have probabilities instead.
+        "unigram" for a vocabulary whose tokens have probabilities instead of merges.
         """
-        if not self.spelling.byte_level:
+        if not self.table.byte_level:
             return str(self.content["model"]["type"]).lower()
         special = set(self.special_ids.values())
-        pieces = self.spelling.bytes_of.items()
+        pieces = self.table.bytes_of.items()
         merged = [piece for token, piece in pieces if len(piece) > 1 and token not in special]
         if not merged:
             return "byte"
@@ -192,17 +189,17 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the content of `tokenizer.json`, however it is laid out: equal hashes mean equal ids."""
+        """Hash of the content of `tokenizer.json`, whatever its layout: equal hashes mean equal ids."""
         return sha256_json(self.content)
 
     def without_start(self) -> Tokenizer:
-        """The same, but prompts begin with nothing: in new models, texts follow each other with `eos` between."""
+        """The same without `start_ids`: in new models, texts follow each other with `eos` between them."""
         if not self.start_ids:
             return self
         return _from_json(self._backend.to_str(), self.unk, {**self._settings, "adds_bos": False})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Cross a process boundary as JSON."""
+        """Pickle as JSON."""
         return _from_json, (self._backend.to_str(), self.unk, self._settings)
 
     @property
@@ -211,30 +208,30 @@ class Tokenizer:
         return {**names, "stops": self._stops, "chat_template": self.chat_template}
 
     def _known_stops(self) -> set[int]:
-        """The ids that end a generation whatever the model's settings say."""
+        """The ids that end a generation, whatever the model's settings."""
         template = self.chat_template or ""
         ends = [name for name in ENDS_OF_TURN if name in self.special_ids and (name == MESSAGE_END or name in template)]
         return {self.eos_id, *[self.special_ids[name] for name in ends]}
 
     @property
     def content(self) -> dict[str, Any]:
-        """What `tokenizer.json` says."""
+        """The content of `tokenizer.json`."""
         content: dict[str, Any] = json.loads(self._backend.to_str())
         return content
 
     @cached_property
     def splits_alike(self) -> bool:
-        """Whether text has the same ids wherever it stands, with no surprise where words end."""
+        """Whether the parts that `cut` makes of a text have the ids of the whole."""
         return may_cut(self.content)
 
     @cached_property
     def special_encoder(self) -> SpecialEncoder:
-        """What encodes rendered conversations, in which special tokens are text."""
+        """The encoder of rendered conversations."""
         return SpecialEncoder(self._backend)
 
     @cached_property
     def _encoder(self) -> tokenizers.Tokenizer:
-        """What encodes ordinary text: `tokenizers` merges some special tokens' names to their ids, if they can be."""
+        """The encoder of ordinary text: a copy if `backend` would merge a special token's name to its id."""
         vocab = self._backend.get_vocab(with_added_tokens=False)
         names = [name for name in self.special_ids if name in vocab]
         merged = [name for name in names if self.special_ids[name] in encode_slowly(self._backend, name)]
@@ -249,8 +246,32 @@ class Tokenizer:
         return encode_slowly(self._encoder, text) if ids is None else ids
 
 
+class TextStream:
+    """Decodes ids that arrive one at a time.
+
+    A token may end within a character: its bytes wait for the rest, so text that was returned never changes. All that
+    `push` and `flush` return, joined, is `tokenizer.decode` of all ids.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, continues: bool = False) -> None:
+        """continues: the ids follow another text, so a space at their beginning is not dropped.
+
+        Tokenizers with byte fallback begin every text with a space, which `decode` drops.
+        """
+        self._bytes = ByteDecoder(tokenizer.table, continues=continues)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def push(self, token: int, skip: int = 0) -> str:
+        """The text that this token completes, without the token's first `skip` bytes; may be empty."""
+        return self._decoder.decode(self._bytes.push(token)[skip:])
+
+    def flush(self) -> str:
+        """U+FFFD for an incomplete character at the end, else nothing."""
+        return self._decoder.decode(b"", final=True)
+
+
 def encode_slowly(backend: tokenizers.Tokenizer, text: str) -> list[int]:
-    """Ids of `text` by `tokenizers`, which takes no lone surrogates: they become U+FFFD first, as in tiktoken."""
+    """Ids of `text` by `tokenizers`, with U+FFFD for lone surrogates, which it rejects, as in tiktoken."""
     ids: list[int] = backend.encode(whole_characters(text), add_special_tokens=False).ids
     return ids
 
@@ -261,7 +282,7 @@ def _begins_character(token: bytes) -> bool:
 
 
 def _make_special(backend: tokenizers.Tokenizer, names: Sequence[str]) -> None:
-    """Mark the tokens as special, as transformers does with those that `tokenizer_config.json` names."""
+    """Mark the tokens as special, as transformers does with those named in `tokenizer_config.json`."""
     from tokenizers import AddedToken
 
     special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
@@ -273,7 +294,7 @@ def _make_special(backend: tokenizers.Tokenizer, names: Sequence[str]) -> None:
 
 
 def _begin_with(backend: tokenizers.Tokenizer, bos: str | None) -> None:
-    """Let the post-processor put `bos` before every text, or nothing; one that does so already stays as it is."""
+    """Let the post-processor add `bos`, or nothing, before every text; it is unchanged if it does so already."""
     from tokenizers import processors
 
     wanted = () if bos is None else (backend.token_to_id(bos),)

@@ -31,7 +31,7 @@ def tokenizer_keys(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
     content = tokenizer.content
     kinds, names = _listing(tokenizer, content, vocab_size)
     keys: dict[str, Any] = {"tokenizer.ggml.tokens": names, "tokenizer.ggml.token_type": [int(kind) for kind in kinds]}
-    keys |= _byte_level_keys(content) if tokenizer.spelling.byte_level else _sentencepiece_keys(content, names)
+    keys |= _byte_level_keys(content) if tokenizer.table.byte_level else _sentencepiece_keys(content, names)
     special = {
         "bos": tokenizer.bos_id,
         "eos": tokenizer.eos_id,
@@ -119,11 +119,11 @@ def _kind(tokenizer: Tokenizer, name: str | None, special: bool | None) -> Kind:
         return Kind.UNUSED
     if special is None and name in ENDS:
         raise _refusal("it would end a text at an ordinary token because of its name", name)
-    if name == tokenizer.unk and not tokenizer.spelling.byte_level:
+    if name == tokenizer.unk and not tokenizer.table.byte_level:
         return Kind.UNKNOWN
     if special is not None:
         return Kind.CONTROL if special else Kind.USER_DEFINED
-    is_byte = not tokenizer.spelling.byte_level and len(name) == 6 and name.startswith("<0x") and name.endswith(">")
+    is_byte = not tokenizer.table.byte_level and len(name) == 6 and name.startswith("<0x") and name.endswith(">")
     return Kind.BYTE if is_byte else Kind.NORMAL
 
 
