@@ -1,23 +1,22 @@
 """Encoding through tiktoken, several times faster than `tokenizers`, where its ids are proved to be equal.
 
 The two libraries merge by different rules. `tokenizers` merges the adjacent pair that comes first in its list of
-merges; tiktoken merges the adjacent pair whose joined bytes have the lowest id, however they came about. The results
-are equal when
+merges; tiktoken merges the adjacent pair whose joined bytes have the lowest id. The results are equal when
 
 1. merge number i makes the i-th token in id order, from parts with lower ids, and no two merges make the same one; and
-2. each token, encoded alone, gives itself.
+2. each token, encoded alone, is encoded as itself.
 
-Proof: until some merge crosses its borders, a stretch of bytes inside a text goes through the same merges as alone.
-So where two adjacent tokens join to the bytes of token t, they are the parts that t, encoded alone, was last made of,
-and by (1) and (2) these are the parts in t's own entry in the list. The pairs that the two libraries may merge are
-therefore the same, in the same order.
+Proof: until a merge crosses its borders, a span of bytes inside a text goes through the same merges as alone. So where
+two adjacent tokens join to the bytes of token t, they are the parts of the last merge when t is encoded alone, and by
+(1) and (2) these are the parts in t's own entry in the list. The pairs that the two libraries may merge are therefore
+the same, in the same order.
 
 Splitting text into words comes before merging. Both run the same regular expression, on engines whose tables of
-Unicode letters may differ; `SAMPLES`, on which both must agree before tiktoken is used, hold letters and digits of
+Unicode letters may differ; `SAMPLES`, on which both must agree before tiktoken is used, contain letters and digits of
 every Unicode version since 14.
 
-A normalizer comes before splitting: the tokenizer's own is used. Added tokens that are not special are cut out before
-anything else: texts in which one occurs are left to `tokenizers`.
+Normalization comes before splitting and is done by the tokenizer's own normalizer. Added tokens that are not special
+are split off before everything else: texts that contain one are encoded by `tokenizers`.
 """
 
 from __future__ import annotations
@@ -44,8 +43,8 @@ NFC = {"type": "NFC"}  # letters with marks become one character, where there is
 LONGEST_SPACE = 100_000
 _LONG_SPACE = re.compile(rf"(?<!\s)\s{{{LONGEST_SPACE}}}")
 
-# Longer texts are cut where it cannot change their ids: after a letter before a space or a mark. There a piece of the
-# split always ends, and no piece before it looks further. Only letters that every Unicode version has.
+# Longer texts are cut where it cannot change their ids: between a letter and a space or punctuation. A piece of the
+# split always ends there, and no piece before it looks ahead further. Only letters that every Unicode version has.
 LONG_TEXT = LONGEST_SPACE  # characters
 _CUT = re.compile(r"[A-Za-z\u3041-\u3093\u4e00-\u9fa5\uac00-\ud7a3](?=[ \t\n\r.,;:!?\u3001\u3002\uff0c])")
 
@@ -63,7 +62,7 @@ SAMPLES = (
 
 
 class FastEncoding:
-    """Encodes as a `tokenizers` object does, but for the texts that it leaves to that one."""
+    """Encodes most texts as a `tokenizers` object does."""
 
     def __init__(
         self, encoding: tiktoken.Encoding, normalizer: tokenizers.normalizers.Normalizer, added: list[str]
@@ -74,7 +73,7 @@ class FastEncoding:
         self._added = re.compile("|".join(longest_first)) if added else None
 
     def encode(self, text: str) -> list[int] | None:
-        """Ids of a text, without special tokens; None for one with added tokens or very long runs of white space."""
+        """Ids of a text, without special tokens; None if it has added tokens or very long runs of white space."""
         if self._added and self._added.search(text):
             return None
         if self._normalizer is not None and not text.isascii():
@@ -87,7 +86,7 @@ class FastEncoding:
 
 
 def fast_encoding(backend: tokenizers.Tokenizer) -> FastEncoding | None:
-    """What gives the ids of `backend` through tiktoken, or None where that is not proved."""
+    """An encoding through tiktoken with the ids of `backend`, or None where equality is not proved."""
     description = json.loads(backend.to_str())
     split = _split(description["pre_tokenizer"])
     if split is None or not _is_plain(description):
@@ -111,8 +110,8 @@ def cut(text: str) -> list[str]:
 
 
 def may_cut(description: dict[str, Any]) -> bool:
-    """Whether texts of the tokenizer in this `tokenizer.json` may be cut there: the split is one that is known, and no
-    added token reaches beyond the place.
+    """Whether texts may be cut for the tokenizer in this `tokenizer.json`: its split is known, and no added token
+    crosses such a place.
     """
     added = [token for token in description["added_tokens"] if not token["special"]]
     return (
@@ -128,7 +127,7 @@ def is_safe(text: str) -> bool:
 
 
 def _agreeing_encoding(backend: tokenizers.Tokenizer, split: str, ranks: dict[bytes, int]) -> FastEncoding | None:
-    """The encoding through tiktoken, if it gives the ids of `backend` on every sample."""
+    """The encoding through tiktoken, if its ids equal those of `backend` on every sample."""
     import tiktoken
 
     added = [token.content for token in backend.get_added_tokens_decoder().values() if not token.special]
@@ -142,9 +141,9 @@ def _agreeing_encoding(backend: tokenizers.Tokenizer, split: str, ranks: dict[by
 
 
 def _splits_agree(pre_tokenizer: Any, split: str) -> bool:
-    """Whether both libraries split the samples alike, as seen through merges that show the place of every split.
+    """Whether both libraries split the samples equally, tested with merges that make every split visible.
 
-    A tokenizer's own merges may hide a difference in the samples that would show in other texts.
+    A tokenizer's own merges may hide a difference that would appear in other texts.
     """
     first_bytes = [bytes([byte]) for byte in range(0xC2, 0xF5)]  # of a character that is not ASCII
     merges = [(left, right) for left in (b"x", b"1", b" ", b"'") for right in first_bytes]
@@ -156,7 +155,7 @@ def _splits_agree(pre_tokenizer: Any, split: str) -> bool:
 
 
 def _is_plain(description: dict[str, Any]) -> bool:
-    """Whether a `tokenizer.json` says plain BPE, with nothing beside the merges that could change ids."""
+    """Whether a `tokenizer.json` is plain BPE, in which only the merges decide the ids."""
     model = description["model"]
     return (
         model["type"] == "BPE"
@@ -168,12 +167,12 @@ def _is_plain(description: dict[str, Any]) -> bool:
 
 
 def _is_plain_token(token: dict[str, Any]) -> bool:
-    """Whether an added token is found by its letters alone, which normalizing leaves as they are."""
+    """Whether an added token matches its characters only, which normalization does not change."""
     return token["content"].isascii() and not any(token[key] for key in ("lstrip", "rstrip", "single_word"))
 
 
 def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
-    """The regular expression that splits texts, if it is one that this file was written for."""
+    """The regular expression that splits texts, if it is a known one."""
     match pre_tokenizer:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
             return SPLIT_GPT2
@@ -189,7 +188,7 @@ def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 
 def _ranks(model: dict[str, Any]) -> dict[bytes, int] | None:
-    """Bytes of each ordinary token with its id; None unless condition 1 above holds and all 256 bytes are there."""
+    """Bytes of each ordinary token with its id; None unless condition 1 holds and all 256 bytes have a token."""
     symbols = byte_symbols()
     byte_of = {symbol: byte for byte, symbol in enumerate(symbols)}
     vocab: dict[str, int] = model["vocab"]
@@ -206,6 +205,6 @@ def _ranks(model: dict[str, Any]) -> dict[bytes, int] | None:
 
 
 def _encodes_to_itself(backend: tokenizers.Tokenizer, token: bytes, rank: int) -> bool:
-    """Condition 2 above, for one token."""
+    """Condition 2, for one token."""
     symbols = byte_symbols()
     return [part.id for part in backend.model.tokenize("".join(symbols[byte] for byte in token))] == [rank]

@@ -1,4 +1,4 @@
-"""What the files beside `tokenizer.json` say: which tokens begin, end and fill texts, and the chat template."""
+"""The settings in the files beside `tokenizer.json`: which tokens begin, end and pad texts, and the chat template."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STOPS = "stop_token_ids"  # our own entry in tokenizer_config.json, for folders 
 
 @dataclass(frozen=True)
 class Settings:
-    """Names of the tokens with a meaning, ids of those that end a generation, and the chat template."""
+    """Names of tokens by their role, ids that end a generation, and the chat template."""
 
     eos: str
     pad: str | None
@@ -64,12 +64,12 @@ def read_settings(folder: Path, backend: tokenizers.Tokenizer) -> Settings:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The settings in one file; none if there is no such file."""
+    """The settings in one file; empty if it does not exist."""
     return read_json(file, remedy=DAMAGED) if file.is_file() else {}
 
 
 def _stops(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """The ids that end a generation: the model's own settings say it, or else what we wrote with the tokenizer."""
+    """The ids that end a generation, from the model's settings, or else from the tokenizer's."""
     generation = folder / "generation_config.json"
     sources = [(generation, "eos_token_id"), (folder / "config.json", "eos_token_id")]
     for file, key in sources:
@@ -89,7 +89,7 @@ def _ids(file: Path, value: Any) -> tuple[int, ...]:
 
 
 def _chat_template(config: Mapping[str, Any], folder: Path) -> str | None:
-    """The template in its own file, or in `tokenizer_config.json` as older folders have it, alone or among others."""
+    """The template in its own file, or as in older folders in `tokenizer_config.json`, alone or in a list."""
     file = folder / TEMPLATE
     if file.is_file():
         try:

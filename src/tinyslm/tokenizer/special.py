@@ -1,11 +1,11 @@
-"""Special tokens in rendered conversations: read where the template wrote them, never where a message did.
+"""Special tokens in rendered conversations: read where the template writes them, never where a message does.
 
-A chat template gives one text, in which its own "<|im_end|>" looks like one that somebody typed. So before rendering
-`hide` puts a single private-use character in the place of each special token's name in the messages. After it,
-`SpecialEncoder` reads the names that are left, and puts the hidden ones back as ordinary text.
+A chat template renders one text, in which its own "<|im_end|>" looks like one in a message. So before rendering, `hide`
+replaces each special token's name in the messages with a private-use character. After rendering, `SpecialEncoder` reads
+the remaining names as special tokens, and restores the hidden ones as ordinary text.
 
-It encodes with a copy of the tokenizer in which special tokens have other names, that nobody can type: everything else
-about them, such as the white space that some swallow, stays what it is.
+It encodes with a copy of the tokenizer in which special tokens have other names, which no text contains; everything
+else about them, such as the white space that some absorb, is unchanged.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import tokenizers
 
-_HIDDEN = range(0xF0000, 0xFFFFE)  # stand for what is hidden in messages
+_HIDDEN = range(0xF0000, 0xFFFFE)  # replace the names in messages
 _LEADS = range(0x100000, 0x10FFFE)  # the first character of the names in the copy
 _COMPARED = ("role", "type")
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """Values whose special tokens' names are hidden, and the text that each private-use character stands for."""
+    """Values without names of special tokens, and the text that each private-use character replaces."""
 
     values: Any
     texts: Mapping[str, str]
@@ -36,7 +36,7 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Ids of a rendered text, and where in it each begins, in characters."""
+    """Ids of a rendered text, and the place in it where each begins, in characters."""
 
     ids: list[int]
     begins: list[int]
@@ -57,10 +57,11 @@ class SpecialEncoder:
         self._copy = _Copy(backend, secrets.choice(_LEADS))
 
     def hide(self, values: Any, others: str = "") -> Hidden:
-        """Hide the names of special tokens in all texts of `values` (plain JSON); `others` is text beside them.
+        """Hide the names of special tokens in all texts of `values` (plain JSON).
 
-        What a text ends with, if a name begins so, is hidden too: the next text may go on with the rest of it. Keys,
-        roles and types that are plain words stay, because templates compare them.
+        others: further text, whose private-use characters are not used. A text's end is hidden too if it is the
+        beginning of a name, because the next text may continue it. Keys, roles and types that are plain words are
+        unchanged, because templates compare them.
         """
         taken = self._own.union(others, *_texts(values))
         free = (chr(code) for code in _HIDDEN if chr(code) not in taken)
@@ -83,9 +84,9 @@ class SpecialEncoder:
         return Hidden(values, {short: long for long, short in characters.items()})
 
     def encode(self, text: str, hidden: Mapping[str, str]) -> Encoded:
-        """Ids of a rendered text; special tokens in it are their ids, `hidden` characters the text they stand for."""
+        """Ids of a rendered text: of its special tokens, and of the texts that the characters of `hidden` replace."""
         copy = self._copy
-        if chr(copy.lead) in text:  # somebody wrote just this one
+        if chr(copy.lead) in text:
             copy = _Copy(self._backend, next(code for code in _LEADS if chr(code) not in text))
         places = _Places()
         changed = []
@@ -107,7 +108,7 @@ class SpecialEncoder:
         return "".join([*changed, text[end:]])
 
     def _names(self, text: str, more: Mapping[str, str] = {}) -> Iterator[tuple[int, str]]:
-        """Where names of special tokens, or characters of `more`, stand in the text; the longest one at each place."""
+        """Places of special tokens' names, or of characters of `more`, in the text; the longest one at each place."""
         first = re.compile("|".join([*self._first, *more]) or "(?!)")
         sizes = [*self._sizes, 1]
         at = 0
@@ -121,20 +122,20 @@ class SpecialEncoder:
 
 
 class _Places:
-    """Where places in a text were before parts of it were replaced."""
+    """Maps places in a text to those before parts of it were replaced."""
 
     def __init__(self) -> None:
         self._begins: list[int] = []  # of each new part, in the new text
         self._old: list[tuple[int, int, int]] = []  # begin and end in the old text, end in the new one
 
     def replaced(self, begin: int, end: int, length: int) -> None:
-        """The old text from `begin` to `end` became `length` characters; parts come in order."""
+        """Record that the old text from `begin` to `end` became `length` characters; in order."""
         _, old_end, new_end = self._old[-1] if self._old else (0, 0, 0)
         self._begins.append(new_end + begin - old_end)
         self._old.append((begin, end, self._begins[-1] + length))
 
     def before(self, at: int) -> int:
-        """The place before the character that now is at `at`; inside of a part, the place before all of it."""
+        """The old place of the character at `at`; within a replaced part, the place of its beginning."""
         number = bisect_right(self._begins, at) - 1
         if number < 0:
             return at
@@ -158,13 +159,13 @@ class _Copy:
         return self._names[place]
 
     def encode(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids, and where each begins."""
+        """Ids, and the place where each begins."""
         encoding = self.backend.encode(whole_characters(text), add_special_tokens=False)
         return encoding.ids, [begin for begin, _ in encoding.offsets]
 
 
 def whole_characters(text: str) -> str:
-    """The text with U+FFFD for lone surrogates, which `tokenizers` does not take."""
+    """The text with U+FFFD for lone surrogates, which `tokenizers` rejects."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -173,14 +174,14 @@ def whole_characters(text: str) -> str:
 
 
 def unreachable(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """A copy of `backend` that gives no special token for any text."""
+    """A copy of `backend` that encodes no text as a special token."""
     copy = _Copy(backend, secrets.choice(_LEADS)).backend
     copy.encode_special_tokens = True
     return copy
 
 
 def _renamed(backend: tokenizers.Tokenizer, names: Mapping[str, str]) -> tokenizers.Tokenizer:
-    """A copy of `backend` in which added tokens have other names, and cannot come about by merging."""
+    """A copy of `backend` in which added tokens have other names, and no merge makes them."""
     from tokenizers import Tokenizer
 
     content = json.loads(backend.to_str())
@@ -215,7 +216,7 @@ def _texts(values: Any) -> Iterator[str]:
 
 
 def _mapped(values: Any, change: Callable[[str], str], key: object = None) -> Any:
-    """`values` with each of its texts changed, but for plain words that are keys, or stand under one of `_COMPARED`."""
+    """`values` with each of its texts changed, except plain words that are keys, or values of `_COMPARED` keys."""
     if isinstance(values, str):
         return values if key in _COMPARED and values.isidentifier() else change(values)
     if isinstance(values, Mapping):

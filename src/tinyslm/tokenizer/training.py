@@ -1,4 +1,4 @@
-"""Making a tokenizer from texts."""
+"""Training a tokenizer on texts."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from tinyslm.tokenizer.vocabulary import (
 
 Merges = list[tuple[bytes, bytes]]
 
-DEFAULT = 4096  # tokens, where nobody asks for a number
-CHARACTERS_FOR_A_TOKEN = 256  # a text with fewer for each token shows most of them too seldom to learn their use
-LONGEST_WORD = 64  # characters; a merge costs as much as the words it is found in are long
+DEFAULT = 4096  # tokens
+CHARACTERS_FOR_A_TOKEN = 256  # with less text, most tokens are too rare for a model to learn them
+LONGEST_WORD = 64  # characters; the cost of a merge grows with the length of the words
 LONGEST_TEXT = 1 << 18  # characters; `tokenizers` needs some 50 bytes of memory for each while it splits a text
 
 
 def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int = 0) -> Tokenizer:
-    """Make a tokenizer from `texts`, read once and never held in memory together. Equal texts give equal tokenizers.
+    """Train a tokenizer on `texts`, which are read once, one at a time. Equal texts give equal tokenizers.
 
     kind: "bpe" learns frequent byte sequences; "char" has one token for each character, the most frequent ones if
         not all fit; "byte" has one token for each byte and reads no text.
-    vocab_size: all tokens, the 16 special ones included; rounded up to a multiple of 64, at least 320. For "bpe" it
-        is the exact size, for "char" the largest allowed; "byte" always has 320. 0 means 4096, or for "bpe" fewer
-        where the texts do not support as many.
+    vocab_size: all tokens, including at least 16 special ones; rounded up to a multiple of 64, at least 320. For "bpe"
+        it is the exact size, for "char" the maximum; "byte" always has 320. 0: 4096, or for "bpe" fewer if the texts
+        are too short for as many.
 
-    Raises `TinyslmError` for a kind that does not exist, or for "bpe" when `vocab_size` asks for more tokens than
-    the texts have repeated byte sequences.
+    Raises `TinyslmError` for an unknown kind, or for "bpe" when `vocab_size` is larger than the number of repeated
+    byte sequences allows.
     """
     learn = _KINDS[kind]
     merges = learn(texts, max(round_up(vocab_size), SMALLEST)) if vocab_size else learn(texts, None)
@@ -46,9 +46,9 @@ def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int 
 
 
 def train_tokenizers(texts: Iterable[str], sizes: Iterable[int]) -> dict[int, Tokenizer]:
-    """Tokenizers of kind "bpe" in several sizes for the price of the largest; sizes that need more text are left out.
+    """Tokenizers of kind "bpe" in several sizes, at the cost of the largest; without sizes that need more text.
 
-    Each is the one that `train_tokenizer` makes for its size.
+    Each equals that of `train_tokenizer` for its size.
     """
     sizes = sorted({max(round_up(size), SMALLEST) for size in sizes})
     merges, _ = _learned_merges(texts, sizes[-1] - 256 - SPECIAL_SLOTS)
@@ -65,9 +65,9 @@ def _no_merges(_texts: Iterable[str], _vocab_size: int | None) -> Merges:
 
 
 def _character_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
-    """Merges that build each character from its UTF-8 bytes, left to right, so that none crosses characters.
+    """Merges that build each character from its UTF-8 bytes, left to right; none crosses characters.
 
-    Two characters whose first bytes are equal share the tokens for these.
+    Characters with the same first bytes share the tokens of these.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -76,7 +76,7 @@ def _character_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
     room = (vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
     merges: dict[bytes, tuple[bytes, bytes]] = {}
     for character, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        encoded = character.encode("utf-8", "ignore")  # a lone surrogate is no character
+        encoded = character.encode("utf-8", "ignore")  # without lone surrogates
         new = {encoded[: i + 1]: (encoded[:i], encoded[i : i + 1]) for i in range(1, len(encoded))}
         new = {token: pair for token, pair in new.items() if token not in merges}
         if len(merges) + len(new) > room:
@@ -86,21 +86,21 @@ def _character_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
 
 
 def _trained_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
-    """The merges for a vocabulary, or of at most `DEFAULT` tokens as many as make sense."""
+    """The merges for a vocabulary of this size, or without a size, as many as the text supports up to `DEFAULT`."""
     wanted = (vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
     merges, characters = _learned_merges(texts, wanted)
     if len(merges) < wanted and vocab_size:
         raise _too_large(vocab_size, len(merges))
     if vocab_size:
         return merges
-    sensible = min(len(merges), characters // CHARACTERS_FOR_A_TOKEN)
-    return merges[: max(0, _largest(sensible) - 256 - SPECIAL_SLOTS)]
+    supported = min(len(merges), characters // CHARACTERS_FOR_A_TOKEN)
+    return merges[: max(0, _largest(supported) - 256 - SPECIAL_SLOTS)]
 
 
 def _learned_merges(texts: Iterable[str], wanted: int) -> tuple[Merges, int]:
-    """The merges that `tokenizers` learns: always the most frequent pair next, while one occurs at least twice.
+    """The merges that `tokenizers` learns, the most frequent pair first, and the number of characters of the texts.
 
-    Also the number of characters that it learned them from.
+    A pair occurs at least twice.
     """
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
@@ -129,7 +129,7 @@ def _learned_merges(texts: Iterable[str], wanted: int) -> tuple[Merges, int]:
 
 
 class _Counted:
-    """Texts on their way through, and how many characters they had."""
+    """Counts the characters of texts as they are read."""
 
     def __init__(self, texts: Iterable[str]) -> None:
         self._texts = texts
@@ -149,7 +149,7 @@ def _short_texts(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _largest(merges: int) -> int:
-    """The largest vocabulary, a multiple of 64, that needs no more than so many merges (256: not even the smallest)."""
+    """The largest vocabulary, a multiple of 64, with at most so many merges; 256 if even the smallest has more."""
     return (256 + SPECIAL_SLOTS + merges) // VOCAB_STEP * VOCAB_STEP
 
 
@@ -157,8 +157,8 @@ def _too_large(vocab_size: int, merges: int) -> TinyslmError:
     possible = _largest(merges)
     remedy = f"Ask for a vocabulary of at most {possible}" if possible >= SMALLEST else 'Use the tokenizer kind "byte"'
     return TinyslmError(
-        f"A vocabulary of {vocab_size} is too large for this text: it has only {merges} byte sequences that are worth "
-        f"a token beside the 256 bytes and {SPECIAL_SLOTS} special tokens.",
+        f"A vocabulary of {vocab_size} is too large for this text: it has only {merges} repeated byte sequences, in "
+        f"addition to the 256 bytes and {SPECIAL_SLOTS} special tokens.",
         f"{remedy}, or give more text.",
     )
 

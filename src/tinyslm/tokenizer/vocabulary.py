@@ -1,6 +1,6 @@
-"""What every tokenizer made here has in common: how text is split, and which id means what.
+"""What all tokenizers trained here share: how text is split, and the meaning of ids.
 
-All three kinds are byte-level BPE, so that one encoder, one decoder and one export serve all of them:
+All three kinds are byte-level BPE, so they share one encoder, one decoder and one export:
 
     id            token
     0 .. 255      the byte of that value
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import tokenizers
 
-# Llama 3's split, which GGUF calls `llama-bpe`: contractions, words with one leading character that is no letter,
+# Llama 3's split, which GGUF calls `llama-bpe`: contractions, words with one leading character that is not a letter,
 # up to three digits, punctuation, line ends, spaces.
 SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
@@ -29,7 +29,7 @@ MESSAGE_START = "<|im_start|>"
 MESSAGE_END = "<|im_end|>"
 PAD = "<|pad|>"
 
-# What ends a turn in the conversations of models that are in use; ends a generation where the chat template has it.
+# Tokens that end a turn in common models; they end a generation if they occur in the chat template.
 ENDS_OF_TURN = (
     MESSAGE_END,
     "<|end|>",  # Phi-3
@@ -50,7 +50,7 @@ SMALLEST = 320  # 256 bytes and 16 special tokens, rounded up
 
 
 def round_up(size: int) -> int:
-    """The smallest multiple of 64 that is not below `size`: matrix products run best at such widths."""
+    """The smallest multiple of 64 that is at least `size`: matrix products are fastest at such widths."""
     return -(-size // VOCAB_STEP) * VOCAB_STEP
 
 
@@ -63,9 +63,9 @@ def special_tokens(ordinary: int) -> list[str]:
 
 @cache
 def byte_symbols() -> tuple[str, ...]:
-    """The printable character that stands for each byte in a byte-level `tokenizer.json` (GPT-2's table).
+    """The printable character of each byte in a byte-level `tokenizer.json` (GPT-2's table).
 
-    Printable Latin-1 characters stand for themselves; the other 68 bytes get the characters from U+0100 on, in order.
+    Printable Latin-1 characters represent themselves; the other 68 bytes have the characters from U+0100 on, in order.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
@@ -74,7 +74,7 @@ def byte_symbols() -> tuple[str, ...]:
 
 
 def byte_level_backend(merges: Sequence[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:
-    """The `tokenizers` object with the given merges, in rank order; each must make a token that is new."""
+    """The `tokenizers` object with these merges, in rank order; each must make a new token."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
     symbols = byte_symbols()
