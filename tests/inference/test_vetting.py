@@ -129,7 +129,7 @@ def test_the_longest_chain(uses, length) -> None:
 def worker(monkeypatch):
     made = Worker("tinyslm.inference.trial:answer", Limits(cpu_seconds=0, memory=vetting.MEMORY, stack=vetting.STACK))
     monkeypatch.setattr(vetting, "WORKER", made)
-    monkeypatch.setattr(vetting, "_REMEMBERED", vetting._Remembered())
+    monkeypatch.setattr(vetting, "_cache", {})
     yield made
     made.close()
 

@@ -1,8 +1,8 @@
 """Untrusted or native code in a process of its own, with limits on its time, its memory and its output.
 
-Untrusted chat templates and grammars run in a process that is started at the first request, serves all threads one
-request after another, and ends with this program. It inherits no open files, and of the environment only variables
-such as `LANG`, so no secrets. If it dies or takes too long, one request fails; the next one starts a new process.
+Untrusted chat templates and grammars run in a process that starts at the first request, serves all threads one request
+after another, and ends with this program. It inherits no open files, and of the environment only variables such as
+`LANG`, so no secrets. If it dies or takes too long, one request fails; the next one starts a new process.
 
 Messages are JSON, each after its length in 8 bytes, over a socket.
 """
@@ -37,11 +37,11 @@ Answer = Callable[[dict[str, Any]], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may use.
+    """The limits of one request.
 
     cpu_seconds: processor time, rounded up to the next second. memory: bytes of address space, of which Python itself
-    takes some 50 MiB. wait_seconds: elapsed time until the reply. reply: bytes of the reply. stack: bytes of the stack
-    of the thread that does the work; 0: the system's default.
+    takes about 50 MiB. wait_seconds: elapsed time until the reply. reply: bytes of the reply. stack: bytes of the stack
+    of the thread that runs the target; 0: the system's default.
     """
 
     cpu_seconds: int
@@ -61,7 +61,7 @@ class WorkerError(Exception):
 
 
 class Worker:
-    """A process that answers requests with `target`, "module:function", which takes and returns what JSON can hold."""
+    """A process that answers requests with `target`, "module:function", which takes and returns JSON values."""
 
     def __init__(self, target: str, limits: Limits) -> None:
         self.limits = limits
@@ -73,7 +73,7 @@ class Worker:
 
     @property
     def pid(self) -> int | None:
-        """The process's id, while there is one."""
+        """The process's id, or None while there is no process."""
         return None if self._process is None else self._process.pid
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Worker:
             return dict(reply)
 
     def close(self) -> None:
-        """End the process, if there is one."""
+        """Stop the process, if there is one."""
         with self._lock:
             self._end()
 
@@ -133,35 +133,35 @@ class Worker:
         return ours
 
     def _post_mortem(self) -> WorkerError:
-        """Why the process closed its end."""
-        code = self._end(patience=5)
+        """The error of a process that closed the connection."""
+        code = self._end(timeout=5)
         return WorkerError("time") if code == -signal.SIGXCPU else WorkerError("ended", f"exit code {code}")
 
-    def _end(self, patience: float = 0) -> int | None:
-        """Close the connection and wait for the process, which is killed after `patience` seconds."""
+    def _end(self, timeout: float = 0) -> int | None:
+        """Close the connection, wait for the process, and kill it after `timeout` seconds."""
         if self._socket is not None:
             self._socket.close()
         process, self._process, self._socket = self._process, None, None
         if process is None:
             return None
         try:
-            return process.wait(patience)
+            return process.wait(timeout)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
 
     def _forget(self) -> None:
-        """In a fork of this program: the process is the parent's, and so may be the lock."""
+        """In a fork of this program, the process and perhaps the lock belong to the parent."""
         self._lock = threading.Lock()
         if self._socket is not None:
             self._socket.close()
         if self._process is not None:
-            self._process.returncode = 0  # it is not ours to wait for
+            self._process.returncode = 0  # a child must not wait for it
         self._process = self._socket = None
 
 
 def _environment() -> dict[str, str]:
-    """What the process needs of our environment, and none of the secrets in it."""
+    """The variables that the process needs, without secrets."""
     paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed_on | _ONE_THREAD | {"PYTHONPATH": paths}
@@ -192,7 +192,7 @@ def _exactly(connection: socket.socket, size: int, deadline: float | None) -> by
 
 
 def _serve(connection: socket.socket, answer: Answer, cpu_seconds: int) -> None:
-    """In the process: answer requests until the other end closes."""
+    """In the process: answer requests until the connection closes."""
     while True:
         try:
             request = json.loads(_receive(connection, None, sys.maxsize))
@@ -207,14 +207,14 @@ def _serve(connection: socket.socket, answer: Answer, cpu_seconds: int) -> None:
 
 
 def _limit(kind: int, value: int) -> None:
-    """Lower a limit of this process; some systems do not know all of them."""
+    """Lower a limit of this process, if the system has it."""
     with suppress(ValueError, OSError):
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
 def _main(target: str, descriptor: int, cpu_seconds: int, memory: int, stack: int) -> None:
-    """What the process does from its start to its end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; this process ends with it
+    """The main function of the process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, with which this process ends
     module, _, function = target.partition(":")
     answer: Answer = getattr(import_module(module), function)
     _limit(resource.RLIMIT_AS, memory)

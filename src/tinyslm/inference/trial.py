@@ -1,7 +1,7 @@
-"""Run in the worker process with an untrusted grammar: compile it as the engine will, and take some steps.
+"""The program of the process that tests untrusted grammars: compile one as the engine does, and take some steps.
 
-A step is what the engine does for each token, including the search for a way to end the text, so that grammars with
-slow steps are found.
+A step is the work of the engine for one token, including the search for a way to end the text, which finds grammars
+with slow steps.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tinyslm.tokenizer.backend import TokenTable
 if TYPE_CHECKING:
     from tinyslm.tokenizer.tokenizer import Tokenizer
 
-WALKS = 4  # texts that are begun
+WALKS = 4  # random texts
 STEPS = 64  # tokens of each
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, str]:
-    """Try out a grammar; returns its problem and a remedy, or nothing if there is none."""
+    """Test a grammar; returns its problem and a remedy, or nothing if there is none."""
     tokenizer = _tokenizer(int(request["vocab_size"]), tuple(sorted(request["special_ids"].items())))
     try:
         grammar = Grammar(str(request["source"]), tokenizer, str(request["what"]))
@@ -39,24 +39,24 @@ def answer(request: Mapping[str, Any]) -> dict[str, str]:
 def _walk(matcher: Matcher, chance: random.Random) -> None:
     """Follow the grammar with random tokens, for at most `STEPS` steps."""
     row = np.zeros(-(-matcher.grammar.vocab_size // 32), np.uint32)
-    for left in range(STEPS, 0, -1):
+    for remaining in range(STEPS, 0, -1):
         matcher.allow(row)
         allowed = np.flatnonzero(unpacked(row, matcher.grammar.vocab_size))
         if not len(allowed):
             return
-        token = matcher.settle(int(chance.choice(allowed)), left)
+        token = matcher.settle(int(chance.choice(allowed)), remaining)
         if not matcher.take([token]) or matcher.finished:
             return
 
 
 @lru_cache(maxsize=4)
 def _tokenizer(vocab_size: int, special: tuple[tuple[str, int], ...]) -> Tokenizer:
-    """A tokenizer of single bytes with so many ids, of which some are special tokens."""
+    """A tokenizer of single bytes with this number of ids, some of them special tokens."""
     return cast("Tokenizer", _Bytes(vocab_size, dict(special)))
 
 
 class _Bytes:
-    """The interface that grammars need of a tokenizer: special tokens as in the model's, all others single bytes."""
+    """The interface of a tokenizer that grammars use: the model's special tokens, and single bytes otherwise."""
 
     def __init__(self, vocab_size: int, special_ids: dict[str, int]) -> None:
         self.vocab_size = max(vocab_size, 256 + len(special_ids) + 1)

@@ -1,16 +1,15 @@
-"""Untrusted grammars are tried out in a worker process before this process compiles them.
+"""Untrusted grammars are tested in a worker process before this process compiles them.
 
 Grammars are compiled by native code, which a malicious grammar can make overflow its stack, or take minutes or
 gigabytes. So servers compile the grammars of their clients in a block `with untrusted_grammars():`. There, each grammar
 is first compiled and followed for some steps in a process with limits (`trial.py`), and refused if that fails. The
-outcome is remembered by the grammar's hash.
+result is cached by the grammar's hash.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,10 +18,13 @@ from hashlib import sha256
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.worker import NO_REPLY, Limits, Worker, WorkerError
 
-CPU_SECONDS = 1  # rounded up to the next second; grammars that people write take milliseconds
+CPU_SECONDS = 1  # rounded up to the next second; ordinary grammars take milliseconds
 MEMORY = 1 << 30  # bytes of address space
-STACK = 4 << 20  # bytes: half of a thread's default, so that a grammar that fits here fits there
-REMEMBERED = 1_024  # grammars
+STACK = 4 << 20  # bytes: half of a thread's default, so a grammar that fits here fits in the server
+CACHED = 1_024  # grammars
+
+Refusal = tuple[str, str] | tuple[()]
+"""Problem and remedy; nothing for a grammar that can be compiled."""
 
 WORKER = Worker("tinyslm.inference.trial:answer", Limits(cpu_seconds=CPU_SECONDS, memory=MEMORY, stack=STACK))
 
@@ -34,14 +36,16 @@ _FAILED = {
 }
 
 _TRANSIENT = (NO_REPLY, f"exit code {-signal.SIGKILL}")
-"""Failures of the worker process on a machine that is too busy or out of memory, whatever the grammar."""
+"""Failures on a machine that is too busy or out of memory, whatever the grammar; they are not cached."""
 
+_cache: dict[bytes, Refusal] = {}
+_cache_lock = threading.Lock()
 _untrusted: ContextVar[bool] = ContextVar("untrusted", default=False)
 
 
 @contextmanager
 def untrusted_grammars() -> Iterator[None]:
-    """Grammars that this thread compiles in the block are tried out first, in a worker process."""
+    """Test grammars that this thread compiles in the block in a worker process first."""
     token = _untrusted.set(True)
     try:
         yield
@@ -52,21 +56,20 @@ def untrusted_grammars() -> Iterator[None]:
 def vet(source: str, what: str, vocab_size: int, special_ids: Mapping[str, int]) -> None:
     """In a block `untrusted_grammars`, raise `TinyslmError` for a grammar that fails within the limits.
 
-    source: as llguidance reads it. what: the grammar's name in messages, such as "The JSON schema".
+    source: in llguidance's syntax. what: the grammar's name in messages, such as "The JSON schema".
     """
     if not _untrusted.get():
         return
     key = sha256(f"{vocab_size} {what}\0{source}".encode()).digest()
-    found = _REMEMBERED.get(key)
-    if found is None:
-        found = _try_out(source, what, vocab_size, special_ids)
-        _REMEMBERED.put(key, found)
-    if found:
-        raise TinyslmError(*found)
-
-
-Refusal = tuple[str, str] | tuple[()]
-"""Problem and remedy; nothing for a grammar that can be compiled."""
+    refusal = _cache.get(key)
+    if refusal is None:
+        refusal = _try_out(source, what, vocab_size, special_ids)
+        with _cache_lock:
+            if len(_cache) >= CACHED:
+                del _cache[next(iter(_cache))]
+            _cache[key] = refusal
+    if refusal:
+        raise TinyslmError(*refusal)
 
 
 def _try_out(source: str, what: str, vocab_size: int, special_ids: Mapping[str, int]) -> Refusal:
@@ -76,31 +79,6 @@ def _try_out(source: str, what: str, vocab_size: int, special_ids: Mapping[str, 
     except WorkerError as error:
         refusal = f"{what} {_FAILED[error.kind]}.", "Make it smaller or simpler."
         if error.detail in _TRANSIENT:
-            raise TinyslmError(*refusal) from None  # not remembered
+            raise TinyslmError(*refusal) from None
         return refusal
     return (str(reply["problem"]), str(reply["remedy"])) if reply else ()
-
-
-class _Remembered:
-    """Outcomes for the grammars used last; safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._found: OrderedDict[bytes, Refusal] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: bytes) -> Refusal | None:
-        """The outcome for a grammar; `None` if it is not known."""
-        with self._lock:
-            if key in self._found:
-                self._found.move_to_end(key)
-            return self._found.get(key)
-
-    def put(self, key: bytes, found: Refusal) -> None:
-        """Remember an outcome; drops the least recently used one if there are too many."""
-        with self._lock:
-            self._found[key] = found
-            if len(self._found) > REMEMBERED:
-                self._found.popitem(last=False)
-
-
-_REMEMBERED = _Remembered()
