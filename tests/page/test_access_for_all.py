@@ -93,7 +93,7 @@ def test_focus_is_seen(page) -> None:
 def test_a_screen_reader_finds_its_way(page, model) -> None:
     model.texts.append("Good **day**.")
     page.ask("Hello")
-    seen = re.sub(r"\d+ tokens, [\d.]+ a second", "TIMING", page.locator("body").aria_snapshot())
+    seen = re.sub(r"\d+ tokens, [\d.]+ per second", "TIMING", page.locator("body").aria_snapshot())
     assert seen == SNAPSHOT
     log = page.get_by_role("log", name="Conversation")
     expect(log).to_have_attribute("aria-live", "polite")
@@ -133,7 +133,7 @@ SNAPSHOT = """\
     - textbox "Message":
       - /placeholder: Write a message
     - button "Send"
-    - paragraph: Enter sends, Shift+Enter begins a line, Esc stops the answer"""
+    - paragraph: Enter sends, Shift+Enter starts a new line, Esc stops the answer"""
 
 
 def unnamed(page) -> list[str]:

@@ -29,7 +29,7 @@ def test_an_answer_appears_as_it_is_written(page, model) -> None:
     model.gate.set()
     expect(answer).to_contain_text("Good morning to you, and to all.")
     expect(answer).not_to_have_attribute("aria-busy", "true")
-    expect(answer).to_contain_text(re.compile(r"5 tokens, [\d.]+ a second"))
+    expect(answer).to_contain_text(re.compile(r"5 tokens, [\d.]+ per second"))
     expect(page.get_by_role("article", name="You")).to_contain_text("Hello")
     expect(page.get_by_label("Message", exact=True)).to_have_value("")
 
@@ -83,7 +83,9 @@ def test_empty_settings_show_what_is_usual_for_the_model(page, model) -> None:
 
 
 def test_settings_reach_the_model(page, model) -> None:
-    settings(page, Temperature="0.25", Top_p="0.9", Top_k="7", Most_tokens="33", Seed="12", System_message="Be brief.")
+    settings(
+        page, Temperature="0.25", Top_p="0.9", Top_k="7", Maximum_tokens="33", Seed="12", System_message="Be brief."
+    )
     page.ask("Hello")
     got = model.requests[-1].settings
     assert (got.temperature, got.top_p, got.top_k, got.max_tokens, got.seed) == (0.25, 0.9, 7, 33, 12)
@@ -108,9 +110,12 @@ def test_a_schema_is_kept_to(page, model) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ('{"type": objct}', 'This is no JSON: expected a value in line 1, column 10, found "o".'),
-        ('{"type": "object",\n}', 'This is no JSON: expected a name in double quotes in line 2, column 1, found "}".'),
-        ("[1, 2", 'This is no JSON: expected "," or "]" in line 1, column 6, found the end.'),
+        ('{"type": objct}', 'This is not valid JSON: expected a value in line 1, column 10, found "o".'),
+        (
+            '{"type": "object",\n}',
+            'This is not valid JSON: expected a name in double quotes in line 2, column 1, found "}".',
+        ),
+        ("[1, 2", 'This is not valid JSON: expected "," or "]" in line 1, column 6, found the end.'),
         ("[]", 'A JSON schema is an object, such as {"type": "object"}.'),
     ],
 )
@@ -175,7 +180,7 @@ def test_calls_are_shown_and_results_sent_back(page, model) -> None:
 def test_tools_that_are_none_are_told_in_place(page, model) -> None:
     settings(page, Tools_that_the_model_may_call='[{"name": "weather"}]')
     page.send("Hello")
-    expect(page.locator("#tools-error")).to_contain_text("Tool 1 has not the form")
+    expect(page.locator("#tools-error")).to_contain_text("Tool 1 does not have the form")
     assert not model.requests
 
 
@@ -230,7 +235,7 @@ def test_a_server_with_keys_is_asked_with_the_key(visit, serve, model) -> None:
         page = visit(url, waits=False)  # which lists no models without a key
         expect(page.get_by_role("dialog")).to_be_visible()
         expect(page.locator("#key-error")).to_contain_text("needs a valid API key")
-        box = page.get_by_label("API key, if the server wants one")
+        box = page.get_by_label("API key, if the server needs one")
         expect(box).to_be_focused()
         box.fill(key)
         page.get_by_role("button", name="Close").click()
@@ -259,7 +264,7 @@ def test_a_prompt_that_is_too_long_is_told(page, model) -> None:
 
 def test_models_can_be_chosen(page, model) -> None:
     page.get_by_label("Model", exact=True).select_option("tiny")
-    settings(page, Most_tokens="5")
+    settings(page, Maximum_tokens="5")
     answer = page.ask("Hello")
     expect(answer).to_contain_text(re.compile(r"[1-5] tokens"))
     assert not model.requests

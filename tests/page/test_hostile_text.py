@@ -77,7 +77,7 @@ def test_markup_is_shown_as_it_is(page, model) -> None:
 
 def test_plain_text_does_nothing_either(page, model) -> None:
     page.get_by_role("button", name="Settings").click()
-    page.get_by_label("Show Markdown formatted").uncheck()
+    page.get_by_label("Render Markdown").uncheck()
     page.get_by_role("button", name="Close").click()
     model.texts.extend(["**bold** <script>alert(1)</script>", "[click](https://example.com/)"])
     found = drawn(page.ask("Attack"))

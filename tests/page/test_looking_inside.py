@@ -28,7 +28,7 @@ def looking(page):
 def look(page, text: str = TEXT):
     page.get_by_role("combobox", name="Model").select_option("tiny")
     page.get_by_role("tab", name="Look inside").click()
-    page.get_by_label("Text to look at").fill(text)
+    page.get_by_label("Text to inspect").fill(text)
     page.get_by_role("button", name="Look inside").click()
     expect(page.locator("#map-text tbody tr")).not_to_have_count(0)
     return page
@@ -69,7 +69,7 @@ def test_alternatives_show_by_keyboard(looking, found) -> None:
     looking.locator("#tokens .token[tabindex='0']").focus()
     looking.keyboard.press("Home")
     expect(tokens.nth(0)).to_be_focused()
-    expect(looking.locator("#detail")).to_contain_text("Nothing stands before the first token")
+    expect(looking.locator("#detail")).to_contain_text("The first token has no context")
     looking.keyboard.press("ArrowRight")
     expect(tokens.nth(1)).to_be_focused()
     expect(tokens.nth(1)).to_have_attribute("aria-selected", "true")
@@ -77,7 +77,7 @@ def test_alternatives_show_by_keyboard(looking, found) -> None:
     looking.keyboard.press("ArrowDown")
     expect(tokens.nth(10)).to_be_focused()  # below it, in the next line
     looking.keyboard.press("End")
-    expect(looking.locator("#detail")).to_contain_text("What may follow")
+    expect(looking.locator("#detail")).to_contain_text("Next token")
     expect(looking.get_by_role("list", name="Likeliest tokens after the text")).to_contain_text(
         percent(found.following[0][1])
     )
@@ -92,10 +92,10 @@ def test_attention_is_a_heat_map_with_values(looking, found) -> None:
     size = cells.bounding_box()["width"] / 15
     cells.hover(position={"x": 3.5 * size, "y": 7.5 * size})
     expect(looking.locator("#map-value")).to_have_text(
-        f"Token 8, r, takes {percent(math.log(weights[7, 3]))} from token 4, b."
+        f"Token 8, r, attends {percent(math.log(weights[7, 3]))} to token 4, b."
     )
     cells.hover(position={"x": 9.5 * size, "y": 7.5 * size})
-    expect(looking.locator("#map-value")).to_contain_text("cannot see it")
+    expect(looking.locator("#map-value")).to_contain_text("cannot attend to")
     brightness = cells.evaluate(
         """(canvas) => {
           const context = canvas.getContext("2d");
@@ -115,10 +115,10 @@ def test_the_heat_map_can_be_walked_with_the_keyboard(looking, found) -> None:
     weights = found.attention(0)
     looking.locator("canvas.cells").focus()
     value = looking.locator("#map-value")
-    expect(value).to_have_text(f"Token 15, ⟨A9⟩, takes {percent(math.log(weights[14, 0]))} from token 1, t.")
+    expect(value).to_have_text(f"Token 15, ⟨A9⟩, attends {percent(math.log(weights[14, 0]))} to token 1, t.")
     looking.keyboard.press("ArrowUp")
     looking.keyboard.press("ArrowRight")
-    expect(value).to_have_text(f"Token 14, ⟨C3⟩, takes {percent(math.log(weights[13, 1]))} from token 2, o.")
+    expect(value).to_have_text(f"Token 14, ⟨C3⟩, attends {percent(math.log(weights[13, 1]))} to token 2, o.")
     looking.keyboard.press("Enter")
     expect(looking.locator("#tokens .token").nth(13)).to_have_attribute("aria-selected", "true")
 
@@ -143,7 +143,7 @@ def test_tokens_can_be_coloured_by_attention(looking, found) -> None:
 def test_a_conversation_can_be_looked_at(page) -> None:
     page.get_by_role("combobox", name="Model").select_option("tiny")
     page.get_by_role("button", name="Settings").click()
-    page.get_by_label("Most tokens").fill("4")
+    page.get_by_label("Maximum tokens").fill("4")
     page.get_by_role("button", name="Close").click()
     page.ask("Hi").get_by_role("button", name="Look inside").click()
     expect(page.get_by_role("tab", name="Look inside")).to_have_attribute("aria-selected", "true")
@@ -155,15 +155,12 @@ def test_a_conversation_can_be_looked_at(page) -> None:
 
 def test_long_texts_are_shown_from_behind(page) -> None:
     look(page, "word " * 120)
-    expect(page.locator("#look-status")).to_have_text("The last 512 tokens; 88 before them are left out.")
+    expect(page.locator("#look-status")).to_have_text("The last 512 tokens; 88 earlier tokens are omitted.")
     expect(page.locator("#tokens .token")).to_have_count(512)
     assert page.locator("canvas.cells").bounding_box()["width"] == 2048
 
 
-def test_an_engine_that_cannot_be_looked_into_says_so(page, model) -> None:
+def test_there_may_be_no_conversation_to_inspect(page) -> None:
     page.get_by_role("tab", name="Look inside").click()
-    page.get_by_role("button", name="Look inside").click()
-    expect(page.locator("#look-status")).to_contain_text("The scripted engine computes in another program")
-    expect(page.locator("#look-result")).to_be_hidden()
-    page.get_by_role("button", name="Look at the conversation").click()
+    page.get_by_role("button", name="Inspect the conversation").click()
     expect(page.locator("#look-status")).to_have_text("There is no conversation yet.")

@@ -1,4 +1,4 @@
-// What the page asks of the server. Everything goes to where the page came from.
+// Requests to the server. All of them go to the origin of the page.
 
 const KEY = "tinyslm.key";
 
@@ -11,7 +11,7 @@ export function storeKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
-// What went wrong, as the server tells it: `param` names the part of the request that it is about.
+// An error response; `param` names the field of the request that it is about.
 export class ServerError extends Error {
   constructor(message, { status = 0, param = null, code = null } = {}) {
     super(message);
@@ -32,7 +32,7 @@ export async function lookAttention(request, signal) {
   return (await call("look/attention", request, signal)).json();
 }
 
-// The chunks of an answer as they come.
+// The chunks of an answer as they arrive.
 export async function* chat(request, signal) {
   const response = await call("v1/chat/completions", { ...request, stream: true }, signal);
   for await (const data of events(response.body)) {
@@ -76,7 +76,7 @@ async function refusal(response) {
 }
 
 // The data of server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html): what the parser
-// does not need here, such as event names, is passed over.
+// does not need here, such as event names, is skipped.
 async function* events(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let waiting = "";

@@ -1,4 +1,4 @@
-// The conversation: what was said, how it is shown, and the request that is under way.
+// The conversation: its messages, their elements, and the request under way.
 
 import * as api from "./api.js";
 import { byId, element, readable } from "./dom.js";
@@ -9,7 +9,7 @@ const NAMES = { user: "You", assistant: "Model", tool: "Result", system: "System
 const NEAR = 80; // pixels from the end within which the conversation follows what is written
 
 export class Chat {
-  // Messages in OpenAI's form, without the system's; `settings` and the page's choice of a model go with each request.
+  // Messages in OpenAI's format, without the system message; `settings` and the page's choice of a model go with each request.
   messages = [];
   running = null;
 
@@ -37,7 +37,7 @@ export class Chat {
     byId("markdown").addEventListener("change", () => this.redraw());
   }
 
-  // The whole conversation as it goes to the server.
+  // The whole conversation as sent to the server.
   sent() {
     const { system } = this.settings;
     return system ? [{ role: "system", content: system }, ...this.messages] : [...this.messages];
@@ -84,7 +84,7 @@ export class Chat {
     byId("notice").textContent = text;
   }
 
-  // Say what went wrong, at the setting it is about where that is known.
+  // Report an error, at the setting that it is about if that is known.
   refused(error) {
     const field = error instanceof SettingError ? error.field : fieldOf(error);
     this.say(error.message);
@@ -115,7 +115,7 @@ export class Chat {
     this.toEnd();
   }
 
-  // Ask for an answer to what was said so far, and show it as it comes.
+  // Request an answer to the conversation, and show it as it arrives.
   async answer(fields) {
     const request = { ...fields, model: this.model(), messages: this.sent(), stream_options: { include_usage: true } };
     const message = { role: "assistant", content: "" };
@@ -170,7 +170,7 @@ export class Chat {
     article.querySelector(".call textarea")?.focus();
   }
 
-  // Draw a message that is being written: once a frame, however fast it comes.
+  // Draw a message that is being written: once per frame, however fast it arrives.
   later(message, article) {
     if (this.frame) return;
     this.frame = requestAnimationFrame(() => {
@@ -223,7 +223,7 @@ export class Chat {
     return this.sent().slice(0, this.sent().length - this.messages.length + place + 1);
   }
 
-  // Drop an answer and all after it, and ask once more.
+  // Remove an answer and everything after it, and request another one.
   again(place) {
     if (this.running) return;
     let fields;
@@ -238,7 +238,7 @@ export class Chat {
     this.answer(fields);
   }
 
-  // Below each call, a box for what came back; all results go to the model together.
+  // Below each call, a box for its result; all results are sent to the model together.
   results(article, calls) {
     const drawn = article.querySelectorAll(".call");
     const boxes = calls.map((call, number) => {
@@ -280,7 +280,7 @@ export class Chat {
   }
 }
 
-// Add what came to a message: more of its text, more of its calls.
+// Append a delta to a message: text, or parts of its calls.
 function take(message, delta) {
   message.content += delta?.content ?? "";
   for (const part of delta?.tool_calls ?? []) {
@@ -318,10 +318,10 @@ function fieldOf(error) {
 function note(finish, usage, milliseconds) {
   const parts = [];
   if (finish === "stopped") parts.push("Stopped.");
-  if (finish === "length") parts.push("Cut off: the most tokens allowed were reached.");
+  if (finish === "length") parts.push("Cut off at the maximum number of tokens.");
   if (usage) {
     const rate = (1000 * usage.completion_tokens) / milliseconds;
-    parts.push(`${usage.completion_tokens} tokens, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} a second`);
+    parts.push(`${usage.completion_tokens} tokens, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second`);
   }
   return parts.join(" ");
 }

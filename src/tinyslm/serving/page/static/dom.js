@@ -1,4 +1,4 @@
-// Making elements, and text that is safe to show.
+// Create elements, and make text safe to show.
 
 export function element(name, properties = {}, children = []) {
   const node = document.createElement(name);
@@ -11,7 +11,7 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
-// Control characters but tab and newline, and the marks that reverse the reading direction, spelled out.
+// Escape control characters except tab and newline, and marks that reverse the reading direction.
 const UNSHOWABLE = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
 
 export function readable(text) {

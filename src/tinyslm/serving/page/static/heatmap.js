@@ -1,4 +1,4 @@
-// Attention as a heat map: a square of cells under two strips of labels that stay in sight.
+// Attention as a heat map: a square of cells under two strips of labels that stay visible.
 
 import { byId, element, percent } from "./dom.js";
 
@@ -18,7 +18,7 @@ export class HeatMap {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
 
-  // labels: of the tokens; weights: for each row, as many as there are tokens up to it.
+  // labels: of the tokens; weights: one row per token, with a weight for it and each earlier token.
   show(labels, weights, where) {
     Object.assign(this, { labels, weights, count: labels.length, cell: null });
     const room = Math.max(240, this.frame.parentElement.clientWidth - LABELS);
@@ -91,7 +91,7 @@ export class HeatMap {
     if (y < scrollTop || y > scrollTop + clientHeight - 2 * LABELS) this.frame.scrollTop = y - clientHeight / 3;
   }
 
-  // Frame a cell, and say its value.
+  // Frame a cell, and announce its value.
   mark(row, column) {
     if (!this.weights) return;
     this.cell = [row, column];
@@ -100,8 +100,8 @@ export class HeatMap {
     const [from, to] = [this.labels[row], this.labels[column]];
     byId("map-value").textContent =
       share === undefined
-        ? `Token ${row + 1}, ${from}, comes before token ${column + 1}, ${to}, and cannot see it.`
-        : `Token ${row + 1}, ${from}, takes ${percent(share)} from token ${column + 1}, ${to}.`;
+        ? `Token ${row + 1}, ${from}, comes before token ${column + 1}, ${to}, which it cannot attend to.`
+        : `Token ${row + 1}, ${from}, attends ${percent(share)} to token ${column + 1}, ${to}.`;
   }
 
   // Frame the row of a token that was chosen elsewhere.
@@ -132,7 +132,7 @@ export class HeatMap {
   }
 }
 
-// A canvas of that many CSS pixels, sharp on fine screens; large ones stay within what browsers can hold.
+// A canvas of this size in CSS pixels, sharp on high-resolution screens; large ones stay within browsers' limits.
 function surface(canvas, width, height) {
   const scale = Math.min(window.devicePixelRatio || 1, 4096 / Math.max(width, height));
   canvas.width = Math.ceil(width * scale);

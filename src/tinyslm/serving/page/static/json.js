@@ -1,10 +1,10 @@
-// Where JSON is wrong. Browsers tell this in different words, and some not at all.
+// Where JSON is invalid. Browsers report this in different words, and some do not.
 
 const SCALAR = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|true|false|null/y;
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
 const SPACE = /[ \t\r\n]*/y;
 
-// The place of the first mistake, and what was expected there; null for valid JSON.
+// The place of the first error, and what was expected there; null for valid JSON.
 export function mistake(text) {
   const open = []; // the closing marks that are still due
   let at = 0;

@@ -1,4 +1,4 @@
-// "Look inside": the tokens of a text, how likely each was, what else could have stood there, and attention.
+// "Look inside": the tokens of a text, their probabilities, their alternatives, and attention.
 
 import * as api from "./api.js";
 import { byId, element, percent, readable } from "./dom.js";
@@ -7,7 +7,7 @@ import { HeatMap } from "./heatmap.js";
 const STEPS = 6;
 const LEGEND = {
   probability: ["unlikely", "likely"],
-  attention: ["takes nothing of it", "takes all of it"],
+  attention: ["no attention", "full attention"],
 };
 
 export class Look {
@@ -56,7 +56,7 @@ export class Look {
 
   show(found, model) {
     Object.assign(this, { found, read: model, weights: null });
-    this.say(found.left_out ? `The last ${found.tokens.length} tokens; ${found.left_out} before them are left out.` : "");
+    this.say(found.left_out ? `The last ${found.tokens.length} tokens; ${found.left_out} earlier tokens are omitted.` : "");
     this.list.replaceChildren(...found.tokens.flatMap((token, place) => this.piece(token, place)));
     options("layer", found.layers, []);
     options("head", found.heads, [["", "mean of all"]]);
@@ -66,7 +66,7 @@ export class Look {
     this.attend();
   }
 
-  // A token, and the line end after it where it ends a line.
+  // A token, followed by a line break if it ends a line.
   piece(token, place) {
     const words = [`Token ${place + 1}: ${spoken(token)}`];
     if (token.logprob !== null) words.push(`probability ${percent(Math.exp(token.logprob))}`, `rank ${token.rank}`);
@@ -82,7 +82,7 @@ export class Look {
     return this.list.querySelectorAll(".token");
   }
 
-  // Colours by probability, or by how much the chosen token takes of each.
+  // Colours by probability, or by the attention of the chosen token.
   colour() {
     const by = this.by();
     const row = this.weights?.[this.chosen] ?? [];
@@ -130,7 +130,7 @@ export class Look {
     this.nodes[Math.min(last, Math.max(0, place))].focus();
   }
 
-  // The token that stands above or below the chosen one.
+  // The token above or below the chosen one.
   beyond(direction) {
     const { nodes } = this;
     const from = nodes[this.chosen].getBoundingClientRect();
@@ -147,15 +147,15 @@ export class Look {
     return best;
   }
 
-  // What else could have stood at a place; after the last token, also what follows.
+  // The alternatives of a token; for the last one, also the predictions for the next.
   detail(place) {
     const token = this.found.tokens[place];
     const body = byId("detail-body");
     body.replaceChildren(element("p", { className: "chosen" }, [element("code", {}, [face(token)]), ` ${about(token)}`]));
-    if (token.logprob === null) body.append(element("p", { className: "faint" }, ["Nothing stands before the first token, so it has no probability."]));
+    if (token.logprob === null) body.append(element("p", { className: "faint" }, ["The first token has no context, so it has no probability."]));
     else body.append(bars(token.top, token.id, `Likeliest tokens in place of ${spoken(token)}`));
     if (place === this.found.tokens.length - 1) {
-      body.append(element("h4", {}, ["What may follow"]), bars(this.found.next, null, "Likeliest tokens after the text"));
+      body.append(element("h4", {}, ["Next token"]), bars(this.found.next, null, "Likeliest tokens after the text"));
     }
   }
 
@@ -226,7 +226,7 @@ function about(token) {
   return `${number} · ${percent(Math.exp(token.logprob))} · rank ${token.rank}`;
 }
 
-// A token as it is drawn: spaces and line ends can be seen, bytes and special tokens are marked as such.
+// A token as it is drawn: spaces and newlines are visible, bytes and special tokens are marked.
 export function face(token) {
   if (token.kind === "bytes") return `⟨${token.text}⟩`;
   if (token.kind === "special") return readable(token.text);

@@ -1,4 +1,4 @@
-// Puts the parts of the page together.
+// Connects the parts of the page.
 
 import * as api from "./api.js";
 import { Chat } from "./chat.js";

@@ -102,7 +102,7 @@ function tight(nodes) {
   return first?.tagName === "P" ? [...first.childNodes, ...rest] : nodes;
 }
 
-// In the order in which they are tried where several begin at the same place.
+// In order of precedence, if several begin at the same place.
 const SPANS = [
   [/(`+)([^`]|[^`][\s\S]*?[^`])\1(?!`)/y, ([, , words]) => element("code", {}, [words.trim() || words])],
   [/\\([!-/:-@[-`{-~])/y, ([, mark]) => mark],
@@ -142,7 +142,7 @@ function spanAt(text, at) {
   return null;
 }
 
-// A link that shows where it leads; null where it leads to anything but a web page or a mail address.
+// A link that shows its target; null unless the target is a web page or a mail address.
 function link(words, url) {
   let target;
   try {

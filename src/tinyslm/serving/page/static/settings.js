@@ -1,4 +1,4 @@
-// The settings, what of them goes into a request, and conversations as files.
+// The settings, the request fields made from them, and conversations as files.
 
 import { storedKey, storeKey } from "./api.js";
 import { byId } from "./dom.js";
@@ -8,7 +8,7 @@ const NUMBERS = ["temperature", "top_p", "top_k", "min_p", "repetition_penalty",
 const ROLES = ["system", "user", "assistant", "tool"];
 const LARGEST_FILE = 16 * 1024 * 1024;
 
-// A setting that cannot be sent; `field` is the id of its box, `at` the place in it where that is known.
+// An invalid setting; `field` is the id of its box, `at` the place in it, if known.
 export class SettingError extends Error {
   constructor(field, message, at = null) {
     super(message);
@@ -43,7 +43,7 @@ export class Settings {
     byId("save").addEventListener("click", () => this.save());
     byId("load").addEventListener("click", () => byId("load-file").click());
     byId("load-file").addEventListener("change", (event) => this.load(event.target));
-    // Enter in a one-line field would press "Close".
+    // Enter in a one-line field would activate "Close".
     byId("settings").addEventListener("keydown", (event) => {
       if (event.key === "Enter" && event.target.tagName === "INPUT") event.preventDefault();
     });
@@ -73,7 +73,7 @@ export class Settings {
     return byId("markdown").checked;
   }
 
-  // The fields of a request. Throws a `SettingError` for what is no JSON, or of the wrong kind.
+  // The fields of a request. Throws a `SettingError` for invalid JSON, and for a value of the wrong type.
   request() {
     const fields = {};
     for (const name of NUMBERS) {
@@ -94,7 +94,7 @@ export class Settings {
     const text = byId(field).value;
     if (!text.trim()) return undefined;
     const found = mistake(text);
-    if (found) throw new SettingError(field, `This is no JSON: ${found.message}.`, found.at);
+    if (found) throw new SettingError(field, `This is not valid JSON: ${found.message}.`, found.at);
     const value = JSON.parse(text);
     const wrong = field === "tools" ? wrongTools(value) : wrongSchema(value);
     if (wrong) throw new SettingError(field, wrong);
@@ -109,7 +109,7 @@ export class Settings {
     }
   }
 
-  // Say at a box what is wrong with it.
+  // Show at a box what is wrong with it.
   show(field, message) {
     const line = byId(`${field}-error`);
     if (line) line.textContent = message;
@@ -175,9 +175,9 @@ function wrongSchema(value) {
 }
 
 function wrongTools(value) {
-  if (!Array.isArray(value)) return "Tools are a list: [ ... ].";
+  if (!Array.isArray(value)) return "Tools must be a list: [ ... ].";
   const at = value.findIndex((tool) => tool?.type !== "function" || typeof tool.function?.name !== "string");
-  return at < 0 ? "" : `Tool ${at + 1} has not the form {"type": "function", "function": {"name": ..., "parameters": ...}}.`;
+  return at < 0 ? "" : `Tool ${at + 1} does not have the form {"type": "function", "function": {"name": ..., "parameters": ...}}.`;
 }
 
 function isConversation(saved) {
