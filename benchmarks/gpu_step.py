@@ -28,8 +28,8 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.config import OptimizerConfig
 from tinyslm.training.loop import StepSettings, train_steps
-from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.stages.pretrain import next_token_loss
 
 GPT2 = {"dim": 768, "depth": 12, "heads": 12, "context": 1024, "vocab_size": 50_304}
 TINY = {"dim": 32, "depth": 2, "heads": 2, "context": 32, "vocab_size": 128}
@@ -92,7 +92,7 @@ def ours(config: ModelConfig, windows: Tensor, optimizer: str) -> Callable[[], o
     model.model.compile()
     optimizers = Optimizers(model, OptimizerConfig(name=optimizer))
     settings = StepSettings(10**9, len(windows), 1.0, torch.bfloat16, lambda step: 0.01)
-    reports = train_steps(model, OBJECTIVES["pretrain"], lambda: windows, optimizers, settings)
+    reports = train_steps(model, next_token_loss, lambda: windows, optimizers, settings)
     return lambda: next(reports)
 
 

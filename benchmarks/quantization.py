@@ -36,8 +36,8 @@ from tinyslm.export.pulling import pull
 from tinyslm.inspection.importance import Importance, importance_matrix
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model
+from tinyslm.planning.train import train
 from tinyslm.training.config import RunConfig
-from tinyslm.training.pipeline import train
 
 SHAPE = {"dim": 384, "depth": 8, "context": 512}
 CALIBRATION_BYTES = 4_000_000
@@ -65,7 +65,7 @@ def main() -> None:
 
 def trained(data: Path, work: Path, minutes: float) -> Path:
     config = load_config(RunConfig, None, {"model": SHAPE, "train": {"minutes": minutes}})
-    train([data / "train.jsonl"], work / "run", config=config)
+    train([data / "train.jsonl"], work / "run", settings=config)
     return work / "run" / "model"
 
 

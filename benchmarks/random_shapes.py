@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from tinyslm.core.config import build_config, flatten, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.hardware.limits import memory_bytes
+from tinyslm.planning.choice import Candidate, tokenizer_settings
+from tinyslm.planning.planner import Planner
+from tinyslm.planning.rates import EPOCHS_WITHOUT_DROPOUT, rates
 from tinyslm.training.config import RunConfig
 from tinyslm.training.memory import peak_bytes
-from tinyslm.training.planning.choice import Candidate, tokenizer_settings
-from tinyslm.training.planning.planner import Planner
-from tinyslm.training.planning.rates import EPOCHS_WITHOUT_DROPOUT, rates
 
 DIMS, DEPTHS = range(64, 769, 64), range(2, 13)
 CONTEXTS = (128, 256, 512)

@@ -38,16 +38,16 @@ from tinyslm.data.shards import Shards
 from tinyslm.data.standard_library import standard_library
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.model.decoder import new_model
+from tinyslm.planning.law import Coefficients, Conditions, predict
+from tinyslm.planning.rates import rates
+from tinyslm.planning.survey import BYTES_FOR_A_TOKEN, survey_text
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.training.config import RunConfig
 from tinyslm.training.loop import StepSettings, train_steps
-from tinyslm.training.new_model import new_model
-from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.planning.law import Coefficients, Conditions, predict
-from tinyslm.training.planning.rates import rates
-from tinyslm.training.planning.survey import BYTES_FOR_A_TOKEN, survey_text
-from tinyslm.training.schedule import learning_rate_share
+from tinyslm.training.schedule import lr_scale
+from tinyslm.training.stages.pretrain import next_token_loss
 from tinyslm.training.validation import spread_documents
 
 RUNS = Path(__file__).parent / "scaling_runs.json"
@@ -284,11 +284,11 @@ def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
         micro_batch=spec.batch,
         clip=config.optimizer.clip,
         dtype=dtype,
-        learning_rate_share=lambda step: learning_rate_share((step + 0.5) / steps, config.schedule),
+        lr_scale=lambda step: lr_scale((step + 0.5) / steps, config.schedule),
     )
     begun, before = time.monotonic(), time.process_time()
     for _ in train_steps(
-        model, OBJECTIVES["pretrain"], lambda: torch.from_numpy(loader.next()).to(device), optimizers, settings
+        model, next_token_loss, lambda: torch.from_numpy(loader.next()).to(device), optimizers, settings
     ):
         pass
     seconds, processor = time.monotonic() - begun, time.process_time() - before

@@ -34,8 +34,8 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.training.config import RunConfig
 from tinyslm.training.loop import StepSettings, train_steps
 from tinyslm.training.memory import peak_bytes
-from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.stages.pretrain import next_token_loss
 
 SMOLLM2 = {
     **{"family": "llama", "dim": 576, "depth": 30, "heads": 9, "kv_heads": 3, "ffn_dim": 1536, "tied": True},
@@ -123,7 +123,7 @@ class Trainer:
         windows = torch.randint(0, config.model.vocab_size, (train.batch, config.model.context + 1))
         micro_batch = train.micro_batch or train.batch
         settings = StepSettings(10**9, micro_batch, config.optimizer.clip, dtype, lambda step: 0.01)
-        self.reports = train_steps(model, OBJECTIVES["pretrain"], lambda: windows, self.optimizers, settings)
+        self.reports = train_steps(model, next_token_loss, lambda: windows, self.optimizers, settings)
 
     def step(self) -> None:
         next(self.reports)

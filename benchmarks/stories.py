@@ -37,13 +37,13 @@ from tinyslm.data.loader import Loader
 from tinyslm.data.shards import is_shards
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.model.decoder import Decoder
+from tinyslm.planning.choice import Budget
+from tinyslm.planning.cost import SECONDS
+from tinyslm.planning.planner import Planner
 from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.training.compiling import uncompiled
 from tinyslm.training.config import RunConfig
-from tinyslm.training.looking import uncompiled
 from tinyslm.training.pipeline import finish
-from tinyslm.training.planning.choice import Budget
-from tinyslm.training.planning.cost import SECONDS
-from tinyslm.training.planning.planner import Planner
 from tinyslm.training.run import Run
 from tinyslm.training.validation import spread_documents
 
@@ -215,7 +215,7 @@ def ours(one: Contender, shards: Shards, minutes: float, work: Path) -> dict:
     curve = Curve(shards, watch, 60 * minutes)
     fixed = {"train": {"minutes": minutes, "steps": 0, "seed": one.seed, "score_tokens": LOOKED_TOKENS}}
     config = plan(shards, minutes, fixed)
-    run = Run.start(work / "run", shards, config, spent=watch(), clock=watch)
+    run = Run.start(work / "run", shards.folder, config, spent=watch(), clock=watch)
     finish(run, lambda event: curve.look(lambda: run.model) if event["event"] == "step" else None)
     curve.look(lambda: run.model, last=True)
     model = run.config.model

@@ -20,8 +20,8 @@ from tinyslm import Decoder, ModelConfig
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.training.config import OptimizerConfig
 from tinyslm.training.loop import StepSettings, train_steps
-from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.stages.pretrain import next_token_loss
 
 BATCH, CONTEXT = 16, 256
 SHAPE = {"dim": 384, "depth": 6, "heads": 6, "context": CONTEXT}
@@ -70,7 +70,7 @@ def ours(optimizer: str) -> Callable[[], object]:
     windows = torch.randint(0, 64, (BATCH, CONTEXT + 1))
     settings = StepSettings(10**9, BATCH, 1.0, pick_dtype(device), lambda step: 0.01)
     optimizers = Optimizers(model, OptimizerConfig(name=optimizer))
-    reports = train_steps(model, OBJECTIVES["pretrain"], lambda: windows, optimizers, settings)
+    reports = train_steps(model, next_token_loss, lambda: windows, optimizers, settings)
     return lambda: next(reports)
 
 

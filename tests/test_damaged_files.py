@@ -19,12 +19,12 @@ from tinyslm.export.pulling import check_folder
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.folder import read_card
 from tinyslm.model.weights import weight_files
+from tinyslm.planning.train import train
 from tinyslm.training.config import RunConfig
-from tinyslm.training.ending import finished_result
-from tinyslm.training.pacer import Pace
-from tinyslm.training.pipeline import train
+from tinyslm.training.deadline import Decisions
 from tinyslm.training.report import write_report
 from tinyslm.training.run import Run
+from tinyslm.training.run_folder import RunFolder
 
 CONFIG = {
     "model": {"dim": 16, "heads": 2, "depth": 1, "context": 16},
@@ -54,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of two steps, with its shards and its model."""
     place = tmp_path_factory.mktemp("damaged")
     (place / "text.txt").write_text(sentences(60))
-    train([place / "text.txt"], place / "run", config=RunConfig.model_validate(CONFIG))
+    train([place / "text.txt"], place / "run", settings=RunConfig.model_validate(CONFIG))
     return place / "run"
 
 
@@ -95,7 +95,7 @@ def opened_unverified(shards: Path) -> None:
     split.document(split.documents - 1)
 
 
-OF_A_RUN = {"resume": resumed, "result": finished_result, "show": show}
+OF_A_RUN = {"resume": resumed, "result": lambda run: RunFolder.open(run).result(), "show": show}
 OF_A_MODEL = {
     "show the model": lambda run: show(run / "model"),
     "load the model": lambda run: check_folder(run / "model"),
@@ -167,7 +167,7 @@ def _index(folder: Path) -> object:
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
-    "pace.json": ('{"steps": 1}', lambda folder: Pace.read(folder / "pace.json")),
+    "deadline.json": ('{"steps": 1}', lambda folder: Decisions.read(folder / "deadline.json")),
     "tinyslm.json": ('{"xxh3": 3}', read_card),
     "model.safetensors.index.json": ('{"weight_map": {"a": 1}}', _index),
     "genai_config.json": ('{"model": {"decoder": 1}}', read_config),

@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
     from tinyslm.model.folder import load_model, load_tokenizer, save_model
+    from tinyslm.planning.planner import make_plan
+    from tinyslm.planning.train import resume, train
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.tokenizer.training import train_tokenizer
     from tinyslm.training.config import RunConfig
     from tinyslm.training.loop import train_steps
-    from tinyslm.training.pipeline import resume, train
-    from tinyslm.training.planning.planner import make_plan
 
 _PLACES = {
     "Agent": "tinyslm.agents.agent",
@@ -55,15 +55,15 @@ _PLACES = {
     "import_gguf": "tinyslm.export.gguf.importing",
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
-    "make_plan": "tinyslm.training.planning.planner",
+    "make_plan": "tinyslm.planning.planner",
     "open_engine": "tinyslm.inference.opening",
     "prepare_data": "tinyslm.data.prepare:prepare",
     "pull": "tinyslm.export.pulling",
     "quantize_model": "tinyslm.compression.quantizing:quantize",
-    "resume": "tinyslm.training.pipeline",
+    "resume": "tinyslm.planning.train",
     "save_model": "tinyslm.model.folder",
     "tool": "tinyslm.inference.tools.tool",
-    "train": "tinyslm.training.pipeline",
+    "train": "tinyslm.planning.train",
     "train_steps": "tinyslm.training.loop",
     "train_tokenizer": "tinyslm.tokenizer.training",
 }

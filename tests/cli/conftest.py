@@ -39,8 +39,8 @@ def tinyslm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture
 def machine_looked_at_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans made here measure this machine by two tiny models, for a moment."""
-    from tinyslm.training.planning import planner
-    from tinyslm.training.planning.cost import Trial, measure_costs
+    from tinyslm.planning import planner
+    from tinyslm.planning.cost import Trial, measure_costs
 
     trials = [Trial(32, 1, 320, 32, 2), Trial(64, 1, 320, 32, 2)]
     monkeypatch.setattr(

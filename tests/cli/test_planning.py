@@ -11,9 +11,9 @@ from the_command import TINY, entries
 from sentences import sentences
 from tinyslm.data import text
 from tinyslm.data.corpus import read_corpus
+from tinyslm.planning.law import read_law
 from tinyslm.training.config import RunConfig
 from tinyslm.training.memory import PLANNING, peak_bytes
-from tinyslm.training.planning.law import read_law
 
 pytestmark = pytest.mark.usefixtures("machine_looked_at_briefly")
 

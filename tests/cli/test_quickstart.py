@@ -7,7 +7,7 @@ import pytest
 from the_command import entries
 
 from sentences import sentences
-from tinyslm.cli.quickstart import _free
+from tinyslm.planning.quickstart import free_folder
 
 FILE = '''"""{text}"""
 
@@ -77,7 +77,9 @@ def test_a_quickstart_of_a_given_shape(tinyslm, python: Path) -> None:
 def test_a_folder_that_is_there_is_never_written_to() -> None:
     for name in ("other", "mine", "mine-2"):
         Path(name).mkdir()
-    assert [_free(Path(name)) for name in ("new", "mine", "other")] == [Path(n) for n in ("new", "mine-3", "other-2")]
+    assert [free_folder(Path(name)) for name in ("new", "mine", "other")] == [
+        Path(n) for n in ("new", "mine-3", "other-2")
+    ]
 
 
 def test_the_standard_library_is_its_text() -> None:

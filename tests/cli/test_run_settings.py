@@ -71,7 +71,7 @@ def test_minutes_take_the_place_of_the_steps_of_a_file(tinyslm, texts: Path) -> 
     assert ended.code == 0, ended.err
     written = json.loads(Path("run/config.json").read_text())
     assert (written["train"]["minutes"], written["train"]["steps"]) == (0.01, 0)
-    steps = json.loads(Path("run/pace.json").read_text())["steps"]
+    steps = json.loads(Path("run/deadline.json").read_text())["steps"]
     assert f"for about {steps:,} steps on cpu" in ended.out
 
 
@@ -79,7 +79,7 @@ def test_tokens_are_read_to_the_next_whole_step(tinyslm, texts: Path) -> None:
     ended = tinyslm("train", texts, "--out", "run", *WITHOUT_LENGTH, "--tokens", 300, "--json")  # steps of 128
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["result"]["training_tokens"] == 384
-    assert not Path("run/pace.json").exists()
+    assert not Path("run/deadline.json").exists()
 
 
 def test_hours_are_sixty_minutes() -> None:

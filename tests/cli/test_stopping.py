@@ -40,7 +40,7 @@ def test_ctrl_c_says_how_to_go_on(stopped_run: tuple[Path, Ended]) -> None:
     said = ended.out.splitlines()
     assert said[-1].endswith(f"tinyslm train --resume {out}")
     step = _step(out)
-    assert said[-2] == f"Stopped after step {step:,}; everything is saved. Go on with:"
+    assert said[-2] == f"Stopped after step {step:,}; everything is saved. Resume with:"
     assert (out / "checkpoints" / f"step-{step:06d}").is_dir()
 
 
@@ -101,7 +101,7 @@ def test_a_stopped_run_goes_on_to_its_end(tinyslm, texts: Path, monkeypatch: pyt
         assert tinyslm("train", texts, "--out", "run", *settings).code == 130
     ended = tinyslm("train", "--resume", "run", "--train.batch", "4")  # its own setting may be repeated
     assert ended.code == 0, ended.err
-    assert ended.out.startswith("Going on after step ")
+    assert ended.out.startswith("Resuming after step ")
     assert tinyslm("train", texts, "--out", "undisturbed", *settings).code == 0
     weights = [Path(run, "model", "model.safetensors").read_bytes() for run in ("run", "undisturbed")]
     assert weights[0] == weights[1]
@@ -117,7 +117,7 @@ def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tinyslm, finished: P
     ended = tinyslm("train", "--resume", "run")
     assert ended.code == 0
     assert "warning: Checkpoint step-000006 is damaged and not used: " in ended.err
-    assert "Going on after step 5 of 5." in ended.out
+    assert "Resuming after step 5 of 5." in ended.out
     assert (run / "model" / "model.safetensors").read_bytes() == weights
 
 

@@ -8,13 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from tinyslm.compression.finetune import Repair, RoundedWeights, _Rounded, distilling, divergence, repair
+from tinyslm.compression.finetune import Repair, RoundedWeights, _Rounded, repair
+from tinyslm.compression.judging import divergence
 from tinyslm.compression.report import dense
 from tinyslm.compression.rounding import round_to_nearest
 from tinyslm.compression.schemes import plan
 from tinyslm.compression.writing import State
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, state_tensors
+from tinyslm.training.stage import Batch
+from tinyslm.training.stages.distill import Distill
 
 FP32 = Repair(seconds=0, steps=30, muon_lr=0.001, lr=0.001, scale_lr=0.001, dtype=torch.float32)
 
@@ -36,16 +39,26 @@ def windows(count: int) -> Tensor:
     return torch.randint(320, (count, 33), generator=torch.Generator().manual_seed(count))
 
 
-def batches():
-    generator = torch.Generator().manual_seed(0)
-    return lambda: torch.randint(320, (8, 33), generator=generator)
+class RandomText(Distill):
+    """Distillation on random tokens; held out are some windows of them."""
+
+    def __init__(self, teacher: Decoder, held_out: int) -> None:
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.context, self.batches = 32, self
+        self._held_out_windows, self._generator = windows(held_out), torch.Generator().manual_seed(0)
+
+    def next(self) -> Batch:
+        return Batch.of_windows(torch.randint(320, (8, 33), generator=self._generator))
+
+    def _windows(self, _model: Decoder, _tokens: int) -> Tensor:
+        return self._held_out_windows
 
 
 def test_it_comes_nearer_to_the_original_and_says_how_near(model, start):
     said: list[str] = []
     told: list[float] = []
     repaired = repair(
-        model, start, batches(), windows(6), FP32, progress=lambda share, _: told.append(share), notify=said.append
+        RandomText(model, 6), start, FP32, progress=lambda share, _: told.append(share), notify=said.append
     )
     found = repaired.finetuning
     assert (found.steps, found.interrupted) == (30, False)
@@ -53,16 +66,15 @@ def test_it_comes_nearer_to_the_original_and_says_how_near(model, start):
     assert told == sorted(told)
     assert told[-1] == 1
     assert len(said) == 10
-    kl = divergence(dense(model, repaired.state), distilling(model), windows(6), torch.float32)
+    kl = divergence(model, dense(model, repaired.state), windows(6))
     assert kl == pytest.approx(found.kl_after, rel=1e-4)
     unseen = windows(7)
-    before = divergence(dense(model, start), distilling(model), unseen, torch.float32)
-    assert divergence(dense(model, repaired.state), distilling(model), unseen, torch.float32) < before
+    assert divergence(model, dense(model, repaired.state), unseen) < divergence(model, dense(model, start), unseen)
 
 
 def test_the_layouts_and_the_original_stay(model, start):
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    repaired = repair(model, start, batches(), windows(4), FP32)
+    repaired = repair(RandomText(model, 4), start, FP32)
     assert {name: matrix.layout for name, matrix in repaired.state.packed.items()} == {
         name: matrix.layout for name, matrix in start.packed.items()
     }
@@ -72,7 +84,7 @@ def test_the_layouts_and_the_original_stay(model, start):
 
 def test_training_that_only_harms_gives_back_what_was_given(model, start):
     wild = Repair(seconds=0, steps=10, muon_lr=1.0, lr=1.0, scale_lr=1.0, dtype=torch.float32)
-    repaired = repair(model, start, batches(), windows(4), wild)
+    repaired = repair(RandomText(model, 4), start, wild)
     assert repaired.finetuning.kl_after == repaired.finetuning.kl_before
     assert all(matrix.dense().equal(start.packed[name].dense()) for name, matrix in repaired.state.packed.items())
 
@@ -82,7 +94,7 @@ def test_a_request_to_stop_ends_it_after_the_step_with_the_best_so_far(model, st
         if 0.5 <= share < 0.55:
             os.kill(os.getpid(), signal.SIGINT)
 
-    found = repair(model, start, batches(), windows(6), FP32, progress=ask).finetuning
+    found = repair(RandomText(model, 6), start, FP32, progress=ask).finetuning
     assert found.interrupted
     assert 15 <= found.steps < 20
     assert found.kl_after < found.kl_before
@@ -90,7 +102,7 @@ def test_a_request_to_stop_ends_it_after_the_step_with_the_best_so_far(model, st
 
 def test_it_ends_on_time(model, start):
     timed = Repair(seconds=0.5, dtype=torch.float32)
-    found = repair(model, start, batches(), windows(4), timed).finetuning
+    found = repair(RandomText(model, 4), start, timed).finetuning
     assert found.steps >= 1
     assert not found.interrupted
 

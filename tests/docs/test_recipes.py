@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tinyslm.core.config import load_config
+from tinyslm.planning.train import train
 from tinyslm.training.config import RunConfig
-from tinyslm.training.pipeline import train
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
 SHRUNK = {
@@ -24,7 +24,7 @@ def test_there_are_recipes():
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
 def test_the_recipe_trains(recipe, tmp_path):
     config = load_config(RunConfig, recipe, SHRUNK)
-    result = train([write_text(tmp_path / "texts")], tmp_path / "run", config=config)
+    result = train([write_text(tmp_path / "texts")], tmp_path / "run", settings=config)
     assert result["bits_per_byte"] > 0
     assert (tmp_path / "run/model/model.safetensors").is_file()
 

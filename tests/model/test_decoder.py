@@ -7,7 +7,8 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import loss_sum
-from tinyslm.training.objectives.pretrain import pretrain
+from tinyslm.training.stage import Batch
+from tinyslm.training.stages.pretrain import next_token_loss
 
 FAMILIES = ["qwen3", "llama", "gpt2", "tinyslm"]
 
@@ -78,7 +79,7 @@ def test_loss_and_gradients_in_bf16_are_close_to_fp32(family: str, length: int) 
     for enabled in (False, True):
         model.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            loss, weight, _ = pretrain(model, batch)
+            loss, weight, _ = next_token_loss(model, Batch.of_windows(batch))
         (loss / weight).backward()
         gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
         assert loss.dtype == gradient.dtype == torch.float32
@@ -93,7 +94,7 @@ def test_the_objective_is_the_cross_entropy_of_the_logits() -> None:
     model = small("qwen3")
     batch = torch.randint(0, 64, (3, 21))
     plain = torch.nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-    loss, weight, _ = pretrain(model, batch)
+    loss, weight, _ = next_token_loss(model, Batch.of_windows(batch))
     assert loss.item() / weight == pytest.approx(plain.item(), rel=1e-5)
 
 

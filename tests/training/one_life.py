@@ -13,13 +13,13 @@ from typing import Any
 def live(paths: list[str], out: str, config: dict[str, Any]) -> None:
     """Train on `paths` into `out`."""
     from tinyslm.core.config import build_config
+    from tinyslm.planning.train import resume, train
     from tinyslm.training.config import RunConfig
-    from tinyslm.training.pipeline import resume, train
 
     if Path(out, "config.json").exists():
         resume(out)
     else:
-        train(paths, out, config=build_config(RunConfig, config))
+        train(paths, out, settings=build_config(RunConfig, config))
 
 
 def live_by_updates(out: str, slow_after: int) -> None:

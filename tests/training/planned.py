@@ -1,7 +1,7 @@
 """A text and a machine to plan for, without looking at either."""
 
-from tinyslm.training.planning.cost import Costs
-from tinyslm.training.planning.survey import Survey
+from tinyslm.planning.cost import MachineCosts
+from tinyslm.planning.survey import Survey
 
 LENGTHS = {320: 1.0, 1024: 2.5, 2048: 3.0, 4096: 3.6}
 
@@ -26,7 +26,7 @@ def text(megabytes: float, **changes: object) -> Survey:
     return Survey(**{**values, **changes})
 
 
-MACHINE = Costs(
+MACHINE = MachineCosts(
     device="cpu",
     dtype="bfloat16",
     threads=2,

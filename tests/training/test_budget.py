@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from tinyslm.training.budget import POINTS, Costs, fitting_steps, is_due
 from tinyslm.training.config import LoopConfig
-from tinyslm.training.pacer import Pace, Pacer
-from tinyslm.training.timetable import Correction, Timetable
+from tinyslm.training.deadline import (
+    POINTS,
+    Correction,
+    Deadline,
+    Decisions,
+    RunCosts,
+    Timetable,
+    fitting_steps,
+    is_due,
+)
 
-FREE = Costs(update=0.1, validation=0, weights=0, sample=0, checkpoint=0, scoring=0, report=0)
-USUAL = Costs(update=0.3, validation=0.5, weights=0.05, sample=0.1, checkpoint=0.2, scoring=3.0, report=0.6)
+FREE = RunCosts(update=0.1, validation=0, weights=0, sample=0, checkpoint=0, scoring=0, report=0)
+USUAL = RunCosts(update=0.3, validation=0.5, weights=0.05, sample=0.1, checkpoint=0.2, scoring=3.0, report=0.6)
 
 
 def test_what_fits_is_what_is_left_after_everything_else() -> None:
@@ -76,22 +83,22 @@ MACHINES: dict[str, Callable[[float], float]] = {
 @pytest.mark.parametrize(("minutes", "update"), [(1, 0.05), (1, 0.3), (1, 0.8), (15, 0.3)])
 def test_runs_end_on_time(tmp_path: Path, name: str, minutes: float, update: float) -> None:
     budget = 60 * minutes
-    seconds = live(tmp_path / "pace.json", minutes, replace(USUAL, update=update), MACHINES[name])
+    seconds = live(tmp_path / "deadline.json", minutes, replace(USUAL, update=update), MACHINES[name])
     longest = update * max(MACHINES[name](tenth / 10 + 0.01) for tenth in range(10))  # one update may be begun in time
     assert abs(seconds - budget) <= 0.05 * budget + longest
 
 
 def test_corrections_are_few(tmp_path: Path) -> None:
-    live(tmp_path / "pace.json", 5, USUAL, steady)
-    pace = Pace.read(tmp_path / "pace.json")
+    live(tmp_path / "deadline.json", 5, USUAL, steady)
+    pace = Decisions.read(tmp_path / "deadline.json")
     assert len(pace.corrections) == len(POINTS)
     assert [c.position for c in pace.corrections] == pytest.approx(POINTS, abs=0.02)
 
 
-def live(file: Path, minutes: float, costs: Costs, machine: Callable[[float], float]) -> float:
+def live(file: Path, minutes: float, costs: RunCosts, machine: Callable[[float], float]) -> float:
     """How long a run takes on a machine on which everything costs `machine(share of the time)` times what it should."""
     train, budget, dice = LoopConfig(minutes=minutes), 60 * minutes, random.Random(4)
-    pacer = Pacer(file, Pace(fitting_steps(budget - 5, 0.0, costs, train), 5.0, costs), train)
+    deadline = Deadline(file, Decisions(fitting_steps(budget - 5, 0.0, costs, train), 5.0, costs), train)
     real, seconds, saved, step = costs, 5.0, 5.0, 0
     corrections: tuple[Correction, ...] = ()
 
@@ -101,7 +108,7 @@ def live(file: Path, minutes: float, costs: Costs, machine: Callable[[float], fl
         seconds += took
         costs = costs.updated(took, timetable.steps) if part == "update" else costs.seen(part, took)
 
-    while step < (timetable := Timetable(pacer.pace.steps, corrections)).steps:
+    while step < (timetable := Timetable(deadline.decisions.steps, corrections)).steps:
         step += 1
         spend("update")
         if timetable.passes(step, 10):
@@ -109,7 +116,7 @@ def live(file: Path, minutes: float, costs: Costs, machine: Callable[[float], fl
             spend("weights")
         if timetable.passes(step, 5):
             spend("sample")
-        if correction := pacer.correction(step, seconds, costs, corrections):
+        if correction := deadline.correct(step, seconds, costs, corrections):
             corrections = (*corrections, correction)
         if seconds - saved > 60:
             spend("checkpoint")

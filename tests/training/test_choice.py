@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from planned import MACHINE, text
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.planning.choice import MOST_EPOCHS, Budget, Search
+from tinyslm.planning.law import read_law
 from tinyslm.training.memory import peak_bytes
-from tinyslm.training.planning.choice import MOST_EPOCHS, Budget, Search
-from tinyslm.training.planning.law import read_law
 
 LAW = read_law()
 

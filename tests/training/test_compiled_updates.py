@@ -16,19 +16,19 @@ from tinyslm.core.json_files import read_json
 from tinyslm.data.shards import Shards
 from tinyslm.hardware import compiling as native
 from tinyslm.model.kernels.library import kernels
-from tinyslm.training import compiling, pace
-from tinyslm.training.budget import Costs
+from tinyslm.planning.train import resume
+from tinyslm.training import compiling, deadline
 from tinyslm.training.compiling import Compiling, out_of_question, place_of
 from tinyslm.training.config import LoopConfig, RunConfig
+from tinyslm.training.deadline import Decisions, RunCosts
 from tinyslm.training.metrics import read_metrics
-from tinyslm.training.pacer import Pace
-from tinyslm.training.pipeline import finish, logged, resume, start
+from tinyslm.training.pipeline import finish, logged, start
 from tinyslm.training.report import write_report
 from tinyslm.training.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler has many
 CPU = torch.device("cpu")
-UPDATES_ALONE = Costs(update=0.25, validation=0, weights=0, sample=0, checkpoint=0, scoring=0, report=0)
+UPDATES_ALONE = RunCosts(update=0.25, validation=0, weights=0, sample=0, checkpoint=0, scoring=0, report=0)
 FAST = {"on": True, "reason": "it is faster", "eager": 0.1, "compiled": 0.01, "warm_up": 0.5}
 
 
@@ -62,16 +62,16 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
     def watched(model, *given):
         ways.append(model.model._compiled_call_impl is not None)
-        return pace_time_updates(model, *given)
+        return time_updates(model, *given)
 
-    pace_time_updates = pace.time_updates
-    monkeypatch.setattr(pace, "time_updates", watched)
+    time_updates = deadline.time_updates
+    monkeypatch.setattr(deadline, "time_updates", watched)
     return ways
 
 
 def begin(out: Path, shards: Shards, config: RunConfig) -> Run:
     """A run whose clock stands still, so that nothing takes any of its time."""
-    return Run.start(out, shards, config, clock=lambda: 0.0)
+    return Run.start(out, shards.folder, config, clock=lambda: 0.0)
 
 
 def by_updates(folder: Path) -> Run:
@@ -95,14 +95,14 @@ def test_it_is_tried_once_and_the_faster_way_is_taken(
 ) -> None:
     monkeypatch.setattr(compiling, "WARM_UP", {"cpu": 0.0})
     run = begin(tmp_path / "first", shards, config)
-    found = run.pacer.pace.compiling
+    found = run.deadline.decisions.compiling
     assert measured == [False, True]
     assert found.on == (found.compiled < 0.98 * found.eager)
     assert found.warm_up > found.compiled
     assert run.config.train.compile == ("on" if found.on else "off")
     assert run.progress.costs.update == (found.compiled if found.on else found.eager)
     assert (run.model.model._compiled_call_impl is not None) == found.on
-    assert Pace.read(tmp_path / "first" / "pace.json").compiling == found
+    assert Decisions.read(tmp_path / "first" / "deadline.json").compiling == found
     assert read_json(tmp_path / "first" / "config.json")["train"]["compile"] == run.config.train.compile
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(cache / "torch")
     assert (cache / "torch").is_dir()
@@ -120,7 +120,7 @@ def test_a_compiler_that_fails_is_no_end(
     other = build_config(RunConfig, merge(config.model_dump(), {"model": {"dim": 48, "heads": 3, "kv_heads": 3}}))
     with inductor.patch({"cpp.cxx": ("false",)}):
         run = begin(tmp_path / "run", shards, other)
-    found = run.pacer.pace.compiling
+    found = run.deadline.decisions.compiling
     assert found.reason.startswith("compiling failed: ")
     assert (found.on, found.compiled, run.config.train.compile) == (False, None, "off")
     assert measured == [False, True]
@@ -146,8 +146,8 @@ def test_a_compiled_run_that_is_resumed_is_the_run_that_was_left_alone(
         begun = begin(tmp_path / name, shards, config)
         assert begun.config.train.compile == "on"
         warm_ups.append(read_json(file)["warm_up"])
-        planned = Pace(40, 0.0, UPDATES_ALONE, compiling=begun.pacer.pace.compiling)
-        planned.write(tmp_path / name / "pace.json")
+        planned = Decisions(40, 0.0, UPDATES_ALONE, compiling=begun.deadline.decisions.compiling)
+        planned.write(tmp_path / name / "deadline.json")
         begun.close()
         run = by_updates(tmp_path / name)
         if stop_at:
@@ -175,7 +175,7 @@ def test_what_did_not_pay_is_not_done_again(
     in_mind(config, shards, **found)
     run = begin(tmp_path / "run", shards, config)
     assert run.config.train.compile == "off"
-    assert run.pacer.pace.compiling.reason == "an earlier run found that it would not pay"
+    assert run.deadline.decisions.compiling.reason == "an earlier run found that it would not pay"
     assert measured == [False]
     other = build_config(RunConfig, merge(config.model_dump(), {"model": {"dim": 64}}))
     assert place_of(other, CPU, torch.float32) != place_of(config, CPU, torch.float32)
@@ -185,7 +185,7 @@ def test_a_damaged_memory_is_none(cache: Path, shards: Shards, config: RunConfig
     for number, content in enumerate(("", "[]", '{"on": true}', '{"wrong": 1}')):
         in_mind(config, shards).write_text(content)
         run = begin(tmp_path / f"run-{number}", shards, config)
-        assert run.pacer.pace.compiling.reason == "the run is too short to find out whether it would pay"
+        assert run.deadline.decisions.compiling.reason == "the run is too short to find out whether it would pay"
 
 
 def test_a_short_run_is_not_compiled(
@@ -195,7 +195,7 @@ def test_a_short_run_is_not_compiled(
     run = begin(tmp_path / "run", shards, config)
     assert (run.config.train.compile, measured) == ("off", [False])
     run.close()
-    result = resume(tmp_path / "run", config=config)  # it was auto when the run was started
+    result = resume(tmp_path / "run", settings=config)  # it was auto when the run was started
     assert result["step"] > 0
     assert "Updates were not compiled with torch.compile: the run is too short" in run.folder.report.read_text()
 

@@ -6,9 +6,9 @@ import torch
 from planned import MACHINE
 
 from tinyslm.core.config import build_config, merge
+from tinyslm.planning import cost
+from tinyslm.planning.cost import TYPICAL_CPU, Trial, _fitted, measure_costs, work
 from tinyslm.training.config import RunConfig
-from tinyslm.training.planning import cost
-from tinyslm.training.planning.cost import TYPICAL_CPU, Trial, _fitted, measure_costs, work
 
 SHAPE = {"model": {"dim": 128, "depth": 2, "vocab_size": 1024, "context": 128}, "train": {"batch": 8}}
 

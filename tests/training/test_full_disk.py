@@ -10,8 +10,9 @@ import one_life
 import pytest
 
 from tinyslm.core.files import sha256_file
+from tinyslm.planning.train import resume, train
 from tinyslm.training.checkpoint import list_checkpoints, newest_intact
-from tinyslm.training.pipeline import resume, train
+from tinyslm.training.pipeline import Watch
 
 
 def spend(paths: list[str], out: Path, config, largest_file: int = 0) -> subprocess.CompletedProcess[str]:
@@ -39,7 +40,7 @@ def small_disk(tmp_path: Path):
 def test_a_full_disk(small_disk, tmp_path: Path, shards, tiny_config) -> None:
     place, enlarge = small_disk
     config = tiny_config(train={"steps": 20, "keep": 20})
-    train([shards.folder], tmp_path / "undisturbed", config=config)
+    train([shards.folder], tmp_path / "undisturbed", settings=config)
     ended = spend([str(shards.folder)], place / "run", config)
     assert (ended.returncode, ended.stderr) == (2, "")
     assert ended.stdout.startswith("Could not write")
@@ -60,9 +61,9 @@ def test_a_full_disk(small_disk, tmp_path: Path, shards, tiny_config) -> None:
 @pytest.mark.parametrize("largest_file", [1_000, 200_000])
 def test_files_that_may_not_grow(largest_file: int, tmp_path: Path, shards, tiny_config) -> None:
     config = tiny_config()
-    train([shards.folder], tmp_path / "undisturbed", config=config)
+    train([shards.folder], tmp_path / "undisturbed", settings=config)
     with pytest.raises(KeyboardInterrupt):
-        train([shards.folder], tmp_path / "run", config=config, watch=_end_at_step_four)
+        train([shards.folder], tmp_path / "run", settings=config, watch=Watch(event=_end_at_step_four))
     ended = spend([], tmp_path / "run", config, largest_file)
     assert (ended.returncode, ended.stderr) == (2, "")
     assert ended.stdout.startswith("Could not write")

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from planned import text
 
 from tinyslm.model.config import ModelConfig
-from tinyslm.training.planning import probe
-from tinyslm.training.planning.law import MOST_REPEATS, Conditions, conditions, predict, read_law, worth
-from tinyslm.training.planning.rates import dropout, momentum, rates
+from tinyslm.planning import probe
+from tinyslm.planning.law import MOST_REPEATS, Conditions, conditions, predict, read_law, worth
+from tinyslm.planning.rates import dropout, momentum, rates
 
 LAW = read_law()
 SOME = Conditions(2.5, 2.2, 3.0, 0.8, 1.0, 0.3, 0.3, 1.0, 5.0, 3.0, 3.0, 4096, 256, 4, 128)

@@ -12,9 +12,10 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, loss_sum
 from tinyslm.training.config import OptimizerConfig, ScheduleConfig
 from tinyslm.training.loop import StepReport, StepSettings, accumulate, scale_and_clip, train_steps
-from tinyslm.training.objectives.pretrain import pretrain
 from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.schedule import learning_rate_share
+from tinyslm.training.schedule import lr_scale
+from tinyslm.training.stage import Batch
+from tinyslm.training.stages.pretrain import next_token_loss
 
 
 def small(**changes) -> Decoder:
@@ -22,32 +23,32 @@ def small(**changes) -> Decoder:
     return Decoder(ModelConfig(**{"vocab_size": 64, "dim": 32, "heads": 2, "depth": 2, "context": 12, **changes}))
 
 
-def batches(seed: int = 0) -> Iterator[torch.Tensor]:
+def batches(seed: int = 0) -> Iterator[Batch]:
     generator = torch.Generator().manual_seed(seed)
     while True:
-        yield torch.randint(0, 64, (6, 13), generator=generator)
+        yield Batch.of_windows(torch.randint(0, 64, (6, 13), generator=generator))
 
 
 def settings(steps: int = 4, **changes) -> StepSettings:
-    usual = {"micro_batch": 6, "clip": 1.0, "dtype": torch.float32, "learning_rate_share": lambda step: 1.0}
+    usual = {"micro_batch": 6, "clip": 1.0, "dtype": torch.float32, "lr_scale": lambda step: 1.0}
     return StepSettings(steps=steps, **{**usual, **changes})
 
 
-def train(model: Decoder, objective=pretrain, *, optimizer: str = "adamw", **changes) -> list[StepReport]:
+def train(model: Decoder, objective=next_token_loss, *, optimizer: str = "adamw", **changes) -> list[StepReport]:
     source, optimizers = batches(), Optimizers(model, OptimizerConfig(name=optimizer))
     return list(train_steps(model, objective, lambda: next(source), optimizers, settings(**changes)))
 
 
-def low_targets(model: Decoder, batch: torch.Tensor):
+def low_targets(model: Decoder, batch: Batch):
     """Counts only targets below 20, so that each part of a batch has another weight."""
-    inputs, targets = batch[:, :-1], batch[:, 1:].clone()
+    targets = batch.targets.clone()
     targets[targets >= 20] = IGNORE
     counted = float((targets != IGNORE).sum())
-    loss = loss_sum(model, model.model(inputs).flatten(0, 1), targets.flatten())
+    loss = loss_sum(model, model.model(batch.inputs).flatten(0, 1), targets.flatten())
     return loss, counted, {"counted": counted / targets.numel()}
 
 
-@pytest.mark.parametrize("objective", [pretrain, low_targets])
+@pytest.mark.parametrize("objective", [next_token_loss, low_targets])
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])
 def test_the_gradient_of_parts_is_that_of_the_whole_batch(micro_batch: int, objective) -> None:
     whole, parts = small(), small()
@@ -65,7 +66,7 @@ def test_the_gradient_of_parts_is_that_of_the_whole_batch(micro_batch: int, obje
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-@pytest.mark.parametrize("objective", [pretrain, low_targets])
+@pytest.mark.parametrize("objective", [next_token_loss, low_targets])
 def test_steps_in_parts_end_with_the_weights_of_whole_steps(objective, optimizer: str) -> None:
     whole, parts = small(), small()
     reports = train(whole, objective, optimizer=optimizer)
@@ -81,7 +82,7 @@ def test_steps_in_parts_end_with_the_weights_of_whole_steps(objective, optimizer
 
 def test_clipping_limits_the_common_norm() -> None:
     model = small()
-    _, weight, _ = accumulate(model, pretrain, next(batches()), settings())
+    _, weight, _, _ = accumulate(model, next_token_loss, next(batches()), settings())
     before = scale_and_clip(model, weight, 0.0)
     unclipped = [parameter.grad.clone() for parameter in model.parameters()]
     assert before == pytest.approx(math.sqrt(sum(gradient.square().sum().item() for gradient in unclipped)), rel=1e-5)
@@ -95,7 +96,7 @@ def test_training_lowers_the_loss(optimizer: str) -> None:
     batch = next(batches())
     model = small()
     optimizers = Optimizers(model, OptimizerConfig(name=optimizer))
-    losses = [r.loss for r in train_steps(model, pretrain, lambda: batch, optimizers, settings(30))]
+    losses = [r.loss for r in train_steps(model, next_token_loss, lambda: batch, optimizers, settings(30))]
     assert losses[0] == pytest.approx(math.log(64), abs=0.2)
     assert losses[-1] < 0.6 * losses[0]
 
@@ -114,11 +115,11 @@ def test_a_run_repeats_bit_for_bit(dtype: torch.dtype) -> None:
 
 
 def spoiled(how: str, at: set[int]):
-    """The pretraining objective with a loss or gradient that is not finite in some calls."""
+    """The loss of pretraining with a loss or gradient that is not finite in some calls."""
     calls = iter(range(1000))
 
-    def objective(model: Decoder, batch: torch.Tensor):
-        loss, weight, metrics = pretrain(model, batch)
+    def objective(model: Decoder, batch: Batch):
+        loss, weight, metrics = next_token_loss(model, batch)
         if next(calls) in at:
             parameter = next(model.parameters())
             if how == "gradient":
@@ -183,9 +184,9 @@ def test_one_bad_part_spoils_the_whole_step() -> None:
 )
 def test_the_schedule(warmup: float, decay: float, final: float, shares: dict[int, float]) -> None:
     config = ScheduleConfig(warmup=warmup, decay=decay, final=final)
-    assert {step: learning_rate_share((step + 0.5) / 10, config) for step in shares} == pytest.approx(shares)
+    assert {step: lr_scale((step + 0.5) / 10, config) for step in shares} == pytest.approx(shares)
     middles = [(step + 0.5) / steps for steps in (1, 2, 7) for step in range(steps)]
-    assert all(0 < learning_rate_share(position, config) <= 1 for position in middles)
+    assert all(0 < lr_scale(position, config) <= 1 for position in middles)
 
 
 def test_the_schedule_reaches_the_optimizers() -> None:
@@ -194,9 +195,9 @@ def test_the_schedule_reaches_the_optimizers() -> None:
     shares = [0.5, 1.0, 0.25]
     reports = []
     for report in train_steps(
-        model, pretrain, lambda: next(source), optimizers, settings(3, learning_rate_share=lambda step: shares[step])
+        model, next_token_loss, lambda: next(source), optimizers, settings(3, lr_scale=lambda step: shares[step])
     ):
-        reports.append(report.learning_rate_share)
+        reports.append(report.lr_scale)
         rates = sorted({group["lr"] for part in optimizers.parts for group in part.param_groups})
         assert rates == pytest.approx([0.004 * shares[report.step - 1], 0.02 * shares[report.step - 1]])
     assert reports == shares

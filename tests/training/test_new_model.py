@@ -3,7 +3,7 @@
 import torch
 
 from tinyslm.model.config import ModelConfig
-from tinyslm.training.new_model import new_model
+from tinyslm.model.decoder import new_model
 
 SHAPE = {"vocab_size": 64, "dim": 32, "heads": 2, "depth": 1, "context": 16}
 

@@ -14,16 +14,16 @@ import pytest
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_file
-from tinyslm.training import pace
-from tinyslm.training.budget import Costs
+from tinyslm.planning.train import resume
+from tinyslm.training import run as run_module
 from tinyslm.training.checkpoint import list_checkpoints
+from tinyslm.training.deadline import Decisions, Rates, RunCosts
 from tinyslm.training.metrics import planned_steps, read_metrics
-from tinyslm.training.pacer import Pace
-from tinyslm.training.pipeline import finish, resume, start
+from tinyslm.training.pipeline import finish, start
 from tinyslm.training.report import write_report
 from tinyslm.training.run import Run
 
-UPDATES_ALONE = Costs(update=0.25, validation=0, weights=0, sample=0, checkpoint=0, scoring=0, report=0)
+UPDATES_ALONE = RunCosts(update=0.25, validation=0, weights=0, sample=0, checkpoint=0, scoring=0, report=0)
 SLOW_AFTER = 16
 
 
@@ -45,7 +45,7 @@ def begun(tmp_path: Path, shards, tiny_config) -> Path:
 @pytest.fixture
 def planned(begun: Path) -> Path:
     """The same, planned for forty updates of a quarter of a second, which cost all of the time."""
-    Pace(40, 0.0, UPDATES_ALONE).write(begun / "pace.json")
+    Decisions(40, 0.0, UPDATES_ALONE).write(begun / "deadline.json")
     return begun
 
 
@@ -121,43 +121,43 @@ def test_killed_and_resumed_it_is_the_run_that_was_left_alone(processes, planned
     live_on(processes, one_life.live_by_updates, *arguments)
     assert weights_hash(killed) == weights_hash(undisturbed)
     assert paces(killed) == paces(undisturbed)
-    assert Pace.read(killed / "pace.json") == Pace.read(undisturbed / "pace.json")
+    assert Decisions.read(killed / "deadline.json") == Decisions.read(undisturbed / "deadline.json")
 
 
 def test_a_decision_that_was_taken_is_not_taken_again(processes, begun: Path) -> None:
     """On a real clock, with the checkpoints of some steps lost: the same corrections give the same run."""
-    pace = Pace.read(begun / "pace.json")
-    replace(pace, steps=60, seconds=0.0).write(begun / "pace.json")  # as if preparing had cost nothing
+    pace = Decisions.read(begun / "deadline.json")
+    replace(pace, steps=60, seconds=0.0).write(begun / "deadline.json")  # as if preparing had cost nothing
     repeated = copy(begun, "repeated")
     for at in (4, 12):
         live_and_be_killed(processes, resume, (str(begun),), begun, at)
-        decided = Pace.read(begun / "pace.json")
+        decided = Decisions.read(begun / "deadline.json")
         for checkpoint in list_checkpoints(begun / "checkpoints")[-1:]:
             shutil.rmtree(checkpoint)
     live_on(processes, resume, str(begun))
-    ended = Pace.read(begun / "pace.json")
+    ended = Decisions.read(begun / "deadline.json")
     assert ended.corrections[: len(decided.corrections)] == decided.corrections
     assert len(ended.corrections) >= 3
-    shutil.copy(begun / "pace.json", repeated / "pace.json")
+    shutil.copy(begun / "deadline.json", repeated / "deadline.json")
     live_on(processes, resume, str(repeated))
     assert weights_hash(repeated) == weights_hash(begun)
 
 
 def test_a_run_without_its_plan_is_refused(begun: Path) -> None:
-    (begun / "pace.json").unlink()
-    with pytest.raises(TinyslmError, match=r"no file .*pace\.json"):
+    (begun / "deadline.json").unlink()
+    with pytest.raises(TinyslmError, match=r"no file .*deadline\.json"):
         resume(begun)
 
 
 def test_given_steps_are_never_corrected(tmp_path: Path, shards, tiny_config) -> None:
     clock = iter(range(10**6))
     config = tiny_config(train={"steps": 30, "log_every": 30, "checkpoint_minutes": 60})
-    run = Run.start(tmp_path / "run", shards, config, clock=lambda: float(next(clock)) ** 2)
+    run = Run.start(tmp_path / "run", shards.folder, config, clock=lambda: float(next(clock)) ** 2)
     finish(run)
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert rows[0]["steps"] == run.steps == run.progress.step == 30
     assert not paces(tmp_path / "run")
-    assert not (tmp_path / "run" / "pace.json").exists()
+    assert not (tmp_path / "run" / "deadline.json").exists()
 
 
 def test_preparing_counts(tmp_path: Path, shards, tiny_config) -> None:
@@ -175,26 +175,17 @@ def test_preparing_counts(tmp_path: Path, shards, tiny_config) -> None:
     assert json.loads((tmp_path / "late" / "result.json").read_text())["training_tokens"] == 64
 
 
-def test_what_only_a_first_sample_takes_is_not_counted_for_each(
+def test_a_run_by_a_plan_times_nothing_itself(
     tmp_path: Path, shards, tiny_config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a new machine the first one waits for the compiler: it is made before one is timed."""
-    timed, sample, while_timed, seen = pace.timed, pace.sample_text, [False], []
-
-    def watched_timing(work) -> float:
-        while_timed[0] = True
-        seconds = timed(work)
-        while_timed[0] = False
-        return seconds
-
-    def watched_sample(*given) -> str:
-        seen.append(while_timed[0])
-        return sample(*given)
-
-    monkeypatch.setattr(pace, "timed", watched_timing)
-    monkeypatch.setattr(pace, "sample_text", watched_sample)
-    start([shards.folder], tmp_path / "run", config=tiny_config(train={"steps": 0, "minutes": 1}))
-    assert seen == [False, True]
+    """The plan has measured the machine; what it says is corrected while the run goes on."""
+    monkeypatch.setattr(run_module, "measure", lambda *_: pytest.fail("measured again"))
+    config = tiny_config(train={"steps": 0, "minutes": 0.5, "validation_tokens": 100, "score_tokens": 200})
+    rates = Rates(update=0.25, validation=1e-3, scoring=2e-3)
+    run = start([shards.folder], tmp_path / "run", config, rates=rates)
+    assert run.progress.costs.update == 0.25
+    assert run.progress.costs.validation == pytest.approx(0.1)
+    assert 90 < run.steps < 120
 
 
 def test_validations_and_the_final_score_fit_the_time(tmp_path: Path, shards, tiny_config) -> None:

@@ -7,10 +7,10 @@ from planned import MACHINE, text
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
+from tinyslm.planning.choice import Budget, Search
+from tinyslm.planning.law import read_law
+from tinyslm.planning.plan import Plan, plan_of, read_plan
 from tinyslm.training.config import RunConfig
-from tinyslm.training.planning.choice import Budget, Search
-from tinyslm.training.planning.law import read_law
-from tinyslm.training.planning.plan import Plan, planned_beside, read_plan
 
 LAW = read_law()
 
@@ -117,12 +117,12 @@ def test_a_file_of_settings_is_no_plan(file) -> None:
 
 
 def test_a_run_folder_may_have_a_plan(tmp_path, file) -> None:
-    assert not list(planned_beside(tmp_path))
+    assert plan_of(tmp_path) is None
     planned().write(file)
-    (plan,) = planned_beside(tmp_path)
+    plan = plan_of(tmp_path)
     assert plan.settings.train.minutes == 5
     file.write_text("broken")
-    assert not list(planned_beside(tmp_path))
+    assert plan_of(tmp_path) is None
 
 
 def test_settings_of_a_plan_are_settings_of_a_run() -> None:

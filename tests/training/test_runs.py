@@ -12,11 +12,13 @@ from tinyslm.core.files import sha256_file
 from tinyslm.data.shards import Shards
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.inference.opening import open_engine
+from tinyslm.planning.train import resume, train
 from tinyslm.training.checkpoint import list_checkpoints
 from tinyslm.training.config import RunConfig
 from tinyslm.training.metrics import read_metrics
-from tinyslm.training.pipeline import finish, resume, start, train
+from tinyslm.training.pipeline import Watch, finish, start
 from tinyslm.training.run import Run
+from tinyslm.training.stages.pretrain import Pretrain, next_token_loss
 
 
 class Killed(Exception):
@@ -45,7 +47,7 @@ def finished(tmp_path_factory, shards: Shards) -> Path:
     from tinyslm.core.config import build_config
 
     out = tmp_path_factory.mktemp("runs") / "finished"
-    train([shards.folder], out, config=build_config(RunConfig, TINY))
+    train([shards.folder], out, settings=build_config(RunConfig, TINY))
     return out
 
 
@@ -100,21 +102,21 @@ def test_the_best_validation_decides_the_model(tmp_path: Path, shards: Shards, t
         optimizer={"muon_lr": 0.5, "lr": 0.3},
         schedule={"warmup": 1, "decay": 0},
     )
-    result = train([shards.folder], tmp_path / "run", config=config)
+    result = train([shards.folder], tmp_path / "run", settings=config)
     losses = {r["step"]: r["loss"] for r in read_metrics(tmp_path / "run/metrics.jsonl") if r["event"] == "validation"}
     assert result["step"] == min(losses, key=losses.__getitem__) < 12
 
 
 def test_runs_repeat_bit_for_bit(finished: Path, tmp_path: Path, shards: Shards, tiny_config) -> None:
-    train([shards.folder], tmp_path / "again", config=tiny_config())
+    train([shards.folder], tmp_path / "again", settings=tiny_config())
     assert weights_hash(tmp_path / "again") == weights_hash(finished)
-    train([shards.folder], tmp_path / "other", config=tiny_config(train={"seed": 2}))
+    train([shards.folder], tmp_path / "other", settings=tiny_config(train={"seed": 2}))
     assert weights_hash(tmp_path / "other") != weights_hash(finished)
 
 
 def test_looking_does_not_disturb(finished: Path, tmp_path: Path, shards: Shards, tiny_config) -> None:
     config = tiny_config(train={"validate_every": 1, "sample_every": 1, "log_every": 3, "checkpoint_minutes": 60})
-    train([shards.folder], tmp_path / "watched", config=config)
+    train([shards.folder], tmp_path / "watched", settings=config)
     last = "checkpoints/step-000008/model.safetensors"
     assert sha256_file(tmp_path / "watched" / last) == sha256_file(finished / last)
 
@@ -134,7 +136,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(finished: Path, stopped: Pat
     path = stopped / "checkpoints" / "step-000005" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     said: list[str] = []
-    resume(stopped, notify=said.append)
+    resume(stopped, watch=Watch(notify=said.append))
     assert len(said) == 1
     assert "step-000005 is damaged" in said[0]
     assert read_metrics(stopped / "metrics.jsonl")[-1]["event"] == "end"
@@ -150,9 +152,9 @@ def test_a_run_without_an_intact_checkpoint_starts_again(finished: Path, stopped
 
 def test_a_finished_run_is_not_run_again(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
-    said: list[str] = []
-    assert resume(finished, notify=said.append) == json.loads((finished / "result.json").read_text())
-    assert "already finished" in said[0]
+    seen: list[dict] = []
+    assert resume(finished, watch=Watch(event=seen.append)) == json.loads((finished / "result.json").read_text())
+    assert [event["event"] for event in seen] == ["finished"]
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
@@ -177,9 +179,9 @@ def test_leftovers_of_a_killed_process_are_removed(stopped: Path) -> None:
 
 def test_a_run_killed_before_it_began_is_no_obstacle(tmp_path: Path, shards: Shards, tiny_config) -> None:
     out = tmp_path / "run"
-    Run.start(out, shards, tiny_config())
+    Run.start(out, shards.folder, tiny_config())
     (out / "config.json").unlink()  # the file that is written last
-    result = train([shards.folder], out, config=tiny_config(train={"steps": 2}))
+    result = train([shards.folder], out, settings=tiny_config(train={"steps": 2}))
     assert result["training_tokens"] == 2 * 64
     assert (out / "model" / "model.safetensors").is_file()
 
@@ -187,7 +189,7 @@ def test_a_run_killed_before_it_began_is_no_obstacle(tmp_path: Path, shards: Sha
 def test_resuming_with_other_settings_names_them(stopped: Path, tiny_config) -> None:
     changed = tiny_config(model={"depth": 3}, train={"batch": 8}, optimizer={"lr": 0.1})
     with pytest.raises(TinyslmError) as caught:
-        resume(stopped, config=changed)
+        resume(stopped, settings=changed)
     for change in ("model.depth: 2 -> 3", "train.batch: 4 -> 8", "optimizer.lr: 0.004 -> 0.1"):
         assert change in caught.value.problem
     assert "schedule" not in caught.value.problem
@@ -195,7 +197,7 @@ def test_resuming_with_other_settings_names_them(stopped: Path, tiny_config) -> 
 
 
 def test_resuming_with_the_same_settings_is_fine(stopped: Path, finished: Path, tiny_config) -> None:
-    resume(stopped, config=tiny_config())
+    resume(stopped, settings=tiny_config())
     assert weights_hash(stopped) == weights_hash(finished)
 
 
@@ -218,7 +220,7 @@ def test_measuring_the_pace_changes_nothing(tmp_path: Path, shards: Shards, tiny
     drawn = torch.rand(3)
     given = start([shards.folder], tmp_path / "b", config=tiny_config())
     assert torch.equal(torch.rand(3), drawn)
-    assert measured.loader.state() == given.loader.state()
+    assert measured.stage.batches.state() == given.stage.batches.state()
     for one, other in zip(measured.model.parameters(), given.model.parameters(), strict=True):
         assert torch.equal(one, other)
 
@@ -226,7 +228,7 @@ def test_measuring_the_pace_changes_nothing(tmp_path: Path, shards: Shards, tiny
 def test_a_folder_with_another_run_is_refused(finished: Path, shards: Shards, tiny_config) -> None:
     before = weights_hash(finished)
     with pytest.raises(TinyslmError, match="already holds a run") as caught:
-        train([shards.folder], finished, config=tiny_config())
+        train([shards.folder], finished, settings=tiny_config())
     assert f"--resume {finished}" in caught.value.remedy
     assert weights_hash(finished) == before
 
@@ -234,7 +236,7 @@ def test_a_folder_with_another_run_is_refused(finished: Path, shards: Shards, ti
 def test_a_folder_with_other_files_is_refused(tmp_path: Path, shards: Shards, tiny_config) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(TinyslmError, match=r"no run folder .*thesis\.txt"):
-        train([shards.folder], tmp_path, config=tiny_config())
+        train([shards.folder], tmp_path, settings=tiny_config())
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.txt"]
 
 
@@ -257,10 +259,10 @@ def test_altered_shards_are_noticed(tmp_path: Path, shards: Shards, tiny_config)
     tokens.write_bytes(content)
     manifest = json.loads((own / "manifest.json").read_text())
     (own / "manifest.json").write_text(json.dumps({**manifest, "note": "made again"}))
-    with pytest.raises(TinyslmError, match="not those that"):
+    with pytest.raises(TinyslmError, match="is not what"):
         resume(tmp_path / "run")
     shutil.rmtree(own)
-    with pytest.raises(TinyslmError, match="is not a shards folder"):
+    with pytest.raises(TinyslmError, match="There is no file"):
         resume(tmp_path / "run")
 
 
@@ -276,7 +278,7 @@ def test_a_run_can_be_moved_with_its_own_shards(tmp_path: Path, text_file: Path,
 
 def test_too_little_text_is_told_before_anything_is_written(tmp_path: Path, shards: Shards, tiny_config) -> None:
     with pytest.raises(TinyslmError, match="a window of context 100000"):
-        train([shards.folder], tmp_path / "run", config=tiny_config(model={"context": 100_000, "dim": 2, "heads": 1}))
+        train([shards.folder], tmp_path / "run", settings=tiny_config(model={"context": 100_000, "dim": 2, "heads": 1}))
     assert not (tmp_path / "run").exists()
 
 
@@ -292,24 +294,22 @@ def test_impossible_settings_are_told_before_anything_is_written(
     tmp_path: Path, shards: Shards, tiny_config, changes: dict, told: str
 ) -> None:
     with pytest.raises(TinyslmError, match=told):
-        train([shards.folder], tmp_path / "run", config=tiny_config(**changes))
+        train([shards.folder], tmp_path / "run", settings=tiny_config(**changes))
     assert not (tmp_path / "run").exists()
 
 
 def test_three_steps_that_are_not_finite_end_the_run_and_it_can_be_resumed(
     tmp_path: Path, shards: Shards, tiny_config, finished: Path, monkeypatch
 ) -> None:
-    from tinyslm.training.objectives import OBJECTIVES
+    calls = iter(range(1000))
 
-    pretrain, calls = OBJECTIVES["pretrain"], iter(range(1000))
-
-    def broken(model, batch):
-        loss, weight, metrics = pretrain(model, batch)
+    def broken(_stage, model, batch):
+        loss, weight, metrics = next_token_loss(model, batch)
         return loss * (float("nan") if next(calls) >= 8 else 1.0), weight, metrics  # two calls in a step
 
-    monkeypatch.setitem(OBJECTIVES._items, "pretrain", broken)
+    monkeypatch.setattr(Pretrain, "loss", broken)
     with pytest.raises(TinyslmError, match="the loss is not finite, 3 steps in a row"):
-        train([shards.folder], tmp_path / "run", config=tiny_config(train={"checkpoint_minutes": 60, "keep": 9}))
+        train([shards.folder], tmp_path / "run", settings=tiny_config(train={"checkpoint_minutes": 60, "keep": 9}))
     rows = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [row["step"] for row in rows if row["event"] == "skipped"] == [5, 6, 7]
     monkeypatch.undo()
@@ -325,12 +325,12 @@ def test_weights_that_did_best_on_a_way_not_taken_are_left_alone(
     monkeypatch.setattr(Run, "quick_loss", lambda run: losses[run.progress.step])
     config = tiny_config(train={"validate_every": 2, "keep": 9})
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    assert train([shards.folder], killed, config=config)["step"] == 4
+    assert train([shards.folder], killed, settings=config)["step"] == 4
     for path in (killed / "report.html", *list_checkpoints(killed / "checkpoints")[3:]):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     losses[4] = 2.0
     assert resume(killed)["step"] == 2
-    train([shards.folder], undisturbed, config=config)
+    train([shards.folder], undisturbed, settings=config)
     assert weights_hash(killed) == weights_hash(undisturbed)
 
 
@@ -340,7 +340,7 @@ def test_a_damaged_best_checkpoint_does_not_end_the_run(stopped: Path, finished:
             for best in (stopped / "checkpoints").glob("best-*"):
                 (best / "model.safetensors").write_bytes(b"damaged")
 
-    result = resume(stopped, watch=damage_at_the_end)
+    result = resume(stopped, watch=Watch(event=damage_at_the_end))
     (warning,) = [row for row in read_metrics(stopped / "metrics.jsonl") if row["event"] == "warning"]
     assert "is damaged" in warning["text"]
     assert result["step"] == 8
@@ -364,7 +364,7 @@ def test_a_second_run_for_the_same_folder_does_not_touch_the_text_of_the_first(
             start([text_file], out, config=tiny_config(tokenizer={"kind": "char"}))
         refused.append(sorted(path.name for path in out.iterdir()))
 
-    result = finish(start([text_file], out, config=tiny_config(train={"steps": 2}), progress=second))
+    result = finish(start([text_file], out, config=tiny_config(train={"steps": 2}), watch=Watch(progress=second)))
     assert refused
     assert all("config.json" not in names for names in refused)
     assert json.loads((out / "data" / "manifest.json").read_text())["tokenizer"]["kind"] == "byte"
@@ -393,7 +393,7 @@ def test_a_stop_during_the_final_score_can_be_resumed(finished: Path, tmp_path: 
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        train([shards.folder], tmp_path / "run", config=tiny_config(), watch=interrupt)
+        train([shards.folder], tmp_path / "run", settings=tiny_config(), watch=Watch(event=interrupt))
     assert not (tmp_path / "run" / "result.json").exists()
     resume(tmp_path / "run")
     assert weights_hash(tmp_path / "run") == weights_hash(finished)

@@ -9,11 +9,11 @@ import torch
 from sentences import sentences
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
+from tinyslm.planning.compressibility import context_bits, xz_bits
+from tinyslm.planning.probe import probe
+from tinyslm.planning.survey import Survey, survey_shards, survey_text
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.training import train_tokenizer
-from tinyslm.training.planning.compressibility import context_bits, xz_bits
-from tinyslm.training.planning.probe import probe
-from tinyslm.training.planning.survey import Survey, survey_shards, survey_text
 
 ALONE = DataConfig(workers=1)
 LETTERS = "abcdefghijklmnop"  # four bits each, where they are drawn at random

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyslm.training.timetable import Correction, Timetable
+from tinyslm.training.deadline import Correction, Timetable
 
 
 @st.composite

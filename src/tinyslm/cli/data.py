@@ -42,8 +42,8 @@ def prepare(
     settings
         Any setting, as `--section.key value`.
     """
+    from tinyslm.cli.planning import describe_data
     from tinyslm.cli.settings import settings as read_settings
-    from tinyslm.cli.starting import describe_data
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say, warn
     from tinyslm.data.prepare import prepare as prepare_shards

@@ -13,8 +13,8 @@ from tinyslm.cli.options import SettingOptions
 from tinyslm.core.config import Section
 
 if TYPE_CHECKING:
-    from tinyslm.training.planning.choice import Budget
-    from tinyslm.training.planning.plan import Plan
+    from tinyslm.planning.choice import Budget
+    from tinyslm.planning.plan import Plan
 
 USUAL_MINUTES = "1,5,10,60,480"
 
@@ -73,8 +73,8 @@ def plan(
     from tinyslm.core.console import say, warn
     from tinyslm.core.errors import TinyslmError
     from tinyslm.core.files import check_place
+    from tinyslm.planning.planner import Planner
     from tinyslm.tokenizer.tokenizer import Tokenizer
-    from tinyslm.training.planning.planner import Planner
 
     options = options or PlanOptions()
     if not paths:
@@ -109,7 +109,7 @@ def _budgets(options: PlanOptions) -> Iterator[Budget]:
     from tinyslm.cli.planning import number
     from tinyslm.core.config import build_config
     from tinyslm.core.errors import TinyslmError
-    from tinyslm.training.planning.choice import Budget
+    from tinyslm.planning.choice import Budget
 
     lengths: list[dict[str, Any]] = []
     nothing = options.minutes is None and options.hours is None and options.tokens is None

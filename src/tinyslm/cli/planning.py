@@ -1,4 +1,4 @@
-"""What the verbs that plan share: budgets from options, and plans in words."""
+"""What the verbs that plan and train share: limits from options, and plans and data in words."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyslm.training.config import RunConfig
-    from tinyslm.training.planning.choice import Budget
-    from tinyslm.training.planning.plan import Plan
-
-SHAPE = ("dim", "depth")
-"""Who gives one of these has chosen the model."""
+    from tinyslm.planning.plan import Plan
+    from tinyslm.planning.train import Limits
 
 
 def given_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
@@ -24,24 +20,11 @@ def given_settings(config: Path | None, settings: Sequence[str]) -> dict[str, An
     return override(RunConfig, read_config_file(config) if config else {}, nested(RunConfig, settings))
 
 
-def is_to_be_planned(paths: Sequence[str], given: Mapping[str, Any], config: RunConfig) -> bool:
-    """Whether the user left the model's shape open, and the length to time or tokens."""
-    chosen = any(key in given.get("model", {}) for key in SHAPE)
-    return not chosen and not config.train.steps and "-" not in paths
+def limits(params: str | None, memory: float | None) -> Limits:
+    """The limits of a plan from options. params: such as `3M`; memory: in GB."""
+    from tinyslm.planning.train import Limits
 
-
-def budget(config: RunConfig, params: str | None = None, memory: float | None = None) -> Budget:
-    """The budget that settings and options come to. params: such as `3M`; memory: in GB."""
-    from tinyslm.core.config import build_config
-    from tinyslm.training.planning.choice import Budget
-
-    values = {
-        "minutes": config.train.minutes,
-        "tokens": config.train.tokens or None,
-        "parameters": None if params is None else number(params, "--params"),
-        "memory_bytes": None if memory is None else int(memory * 1e9),
-    }
-    return build_config(Budget, values, origin="the budget")
+    return Limits(None if params is None else number(params, "--params"), None if memory is None else int(memory * 1e9))
 
 
 def number(text: str, option: str) -> int:
@@ -83,3 +66,15 @@ def describe_plan(plan: Plan) -> str:
 def describe_expected(planned: Mapping[str, float]) -> str:
     """What a plan expected, as a run's result has it: bits per byte with their interval."""
     return f"{planned['bits_per_byte']:.4f} bits per byte ({planned['low']:.4f} to {planned['high']:.4f})"
+
+
+def describe_data(manifest: Mapping[str, Any]) -> str:
+    """One line: how much text, in how many tokens."""
+    from tinyslm.core.quantities import count, size
+
+    train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
+    return (
+        f"{train['documents']:,} documents ({size(train['utf8_bytes'])}, {count(train['tokens'])} tokens) to train on, "
+        f"{valid['documents']:,} ({size(valid['utf8_bytes'])}) to validate on; "
+        f"vocabulary {manifest['tokenizer']['vocab_size']:,}."
+    )

@@ -1,33 +1,36 @@
-"""How a training run looks in the terminal: a progress bar, validations and samples above it."""
+"""How a training run looks in the terminal: its plan and data, then a progress bar with validations above it."""
 
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from tinyslm.cli.planning import describe_data, describe_plan
 from tinyslm.cli.telling import tell
-from tinyslm.core.console import say, training_progress, warn
+from tinyslm.core.console import TrainingProgress, say, training_progress, warn, work_progress
 from tinyslm.core.printable import one_line
 from tinyslm.core.quantities import count, duration
 from tinyslm.training.interrupt import Interrupted
-from tinyslm.training.run import Event, Run
+from tinyslm.training.pipeline import Watch
+from tinyslm.training.run import Event
 
-WORTH_TELLING = 0.03
+WORK = {"planning": "Planning", "preparing": "Preparing the text"}
+LARGE_CORRECTION = 0.03
 """Corrections of the number of steps by a larger share are shown."""
 
 
 @contextmanager
 def stopping(folder: Path, *, json: bool = False) -> Iterator[None]:
-    """Say how to go on when the run in `folder` is asked to stop within the block, and leave with exit code 130."""
+    """Say how to resume when the run in `folder` is stopped within the block, and exit with code 130."""
     try:
         yield
     except Interrupted as stopped:
         if json:
             tell({"run": folder, "stopped_after_step": stopped.step})
             sys.exit(130)
-        say(f"Stopped after step {stopped.step:,}; everything is saved. Go on with:")
+        say(f"Stopped after step {stopped.step:,}; everything is saved. Resume with:")
         say(f"  {command()} train --resume {folder}")
         sys.exit(130)
 
@@ -47,43 +50,101 @@ def warning(event: Event) -> None:
 
 
 @contextmanager
-def watching(run: Run) -> Iterator[Callable[[Event], None]]:
-    """Show a run's events while the block runs; gives the function to tell them to."""
-    steps, budget = run.steps, 60 * (run.config.train.minutes or 0)
-    say(
-        f"Training {count(run.config.model.parameters)} parameters for {'about ' if budget else ''}{steps:,} steps "
-        f"on {run.device.type} in {str(run.dtype).removeprefix('torch.')}."
-    )
-    begun, first = time.monotonic(), run.progress.step
-    with training_progress(steps) as progress:
+def watching(began: float, *, json: bool = False) -> Iterator[Watch]:
+    """Show the planning, preparing and training of a run while the block runs; with `json` only its warnings.
 
-        def show(event: Event) -> None:
-            step = event.get("step", 0)
-            ahead = (time.monotonic() - begun) / max(1, step - first) * (run.steps - step)
-            match event["event"]:
-                case "step":
-                    progress.update(
-                        step,
-                        loss=event["loss"],
-                        bits_per_byte=event["bits_per_byte"],
-                        tokens_per_second=event["tokens_per_second"],
-                        seconds_left=budget - run.seconds if budget else ahead,
-                        total_steps=run.steps,
-                    )
-                case "pace" if abs(event["steps"] / event["before"] - 1) > WORTH_TELLING:
-                    progress.note(
-                        f"step {step:,}: {event['steps']:,} steps in all instead of {event['before']:,}, to end on time"
-                    )
-                case "validation":
-                    progress.note(
-                        f"step {step:,}: validation loss {event['loss']:.4f}, "
-                        f"{event['bits_per_byte']:.4f} bits per byte, after {duration(event['seconds'])}"
-                    )
-                case "sample":
-                    progress.note(f"step {step:,}: sample: {one_line(event['text'], 160)}")
-                case "scoring":
-                    progress.note(f"step {step:,}: scoring the best weights (of step {event['best']:,})")
-                case _:
-                    warning(event)
+    began: when the program began, by `time.monotonic`.
+    """
+    if json:
+        yield Watch(notify=warn, event=warning, began=began)
+        return
+    with ExitStack() as stack:
+        shown = _Shown(stack)
+        yield Watch(notify=warn, progress=shown.progress, event=shown.event, began=began)
 
-        yield show
+
+class _Shown:
+    """The display of one run, from the first event to the last. `stack` closes what is on the screen."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._work: Callable[[str, int, int], None] | None = None
+        self._training: TrainingProgress | None = None
+        self._steps = self._first = 0
+        self._began = 0.0
+        self._ends: float | None = None  # by the monotonic clock, where the run has a time
+
+    def progress(self, label: str, done: int, total: int) -> None:
+        """Text that is read or encoded."""
+        if self._work is not None:
+            self._work(label, done, total)
+
+    def event(self, event: Event) -> None:
+        """Show what one event says."""
+        match event["event"]:
+            case "planning" | "preparing" as work:
+                self._work = self._stack.enter_context(work_progress(WORK[work]))
+            case "plan" | "prepared" as done:
+                self._stack.close()
+                say(describe_plan(event["plan"]) if done == "plan" else describe_data(event["manifest"]))
+            case "start":
+                self._start(event)
+            case "step":
+                self._step(event)
+            case "pace":
+                self._steps = event["steps"]
+                if abs(event["steps"] / event["before"] - 1) > LARGE_CORRECTION:
+                    self._note(event)
+            case "validation" | "sample" | "scoring":
+                self._note(event)
+            case "end":
+                self._stack.close()
+            case "finished":
+                say(f"The run in {event['path']} has finished: its model is {event['model']}.")
+            case "comparing":
+                say("\nComparing with what needs no model ...")
+            case _:
+                warning(event)
+
+    def _start(self, event: Event) -> None:
+        self._steps, self._first, self._began = event["steps"], event["resumed_from"], time.monotonic()
+        if event["minutes"]:
+            self._ends = self._began + 60 * event["minutes"] - event["seconds"]
+        if self._first:
+            say(f"Resuming after step {self._first:,} of {self._steps:,}.")
+        say(
+            f"Training {count(event['parameters'])} parameters for {'about ' if event['minutes'] else ''}"
+            f"{self._steps:,} steps on {event['device']} in {event['dtype']}."
+        )
+        self._training = self._stack.enter_context(training_progress(self._steps))
+
+    def _step(self, event: Event) -> None:
+        assert self._training is not None, "the first event is the start"
+        now, step = time.monotonic(), event["step"]
+        ahead = (now - self._began) / max(1, step - self._first) * (self._steps - step)
+        self._training.update(
+            step,
+            loss=event["loss"],
+            bits_per_byte=event.get("bits_per_byte"),
+            tokens_per_second=event["tokens_per_second"],
+            seconds_left=ahead if self._ends is None else self._ends - now,
+            total_steps=self._steps,
+        )
+
+    def _note(self, event: Event) -> None:
+        assert self._training is not None, "the first event is the start"
+        self._training.note(f"step {event['step']:,}: {describe_event(event)}")
+
+
+def describe_event(event: Event) -> str:
+    """A correction of the steps, a validation, a sample, or the scoring of a run in words."""
+    match event["event"]:
+        case "pace":
+            return f"{event['steps']:,} steps in all instead of {event['before']:,}, to end on time"
+        case "validation":
+            bits = f", {event['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in event else ""
+            return f"validation loss {event['loss']:.4f}{bits}, after {duration(event['seconds'])}"
+        case "sample":
+            return f"sample: {one_line(event['text'], 160)}"
+        case _:
+            return f"scoring the best weights (of step {event['best']:,})"

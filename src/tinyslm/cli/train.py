@@ -13,7 +13,10 @@ from tinyslm.cli.options import SettingOptions
 from tinyslm.core.config import Section
 
 if TYPE_CHECKING:
-    from tinyslm.training.run import Run
+    from tinyslm.planning.train import Limits
+
+if TYPE_CHECKING:
+    from tinyslm.planning.train import Limits
 
 
 class TrainOptions(Section):
@@ -50,10 +53,10 @@ def train(
     options: Annotated[TrainOptions | None, Parameter(name="*")] = None,
     settings: SettingOptions = (),
 ) -> None:
-    """Train a model on text, or go on with a run that was interrupted.
+    """Train a model on text, or resume a run that was interrupted.
 
-    Unless the model's shape is given (`--model.dim`, `--model.depth`), it is planned: this machine and the text are
-    looked at, and the settings are chosen that promise the fewest bits per byte in the time. What was given stays.
+    Unless the model's shape is given (`--model.dim`, `--model.depth`), it is planned: this machine is measured and the
+    text surveyed, and the settings with the fewest expected bits per byte are chosen. What was given stays.
 
     Every setting can be given as `--section.key value`, for instance `--model.depth 6 --train.steps 2000`;
     `tinyslm config` lists them all with their meaning.
@@ -78,42 +81,50 @@ def train(
     """
     from time import monotonic, process_time
 
-    begun = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
+    began = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
 
     from tinyslm.cli.planning import given_settings
-    from tinyslm.cli.settings import settings as read_settings
-    from tinyslm.cli.starting import Order, begin
+    from tinyslm.cli.progress import stopping, watching
     from tinyslm.core.errors import TinyslmError
-    from tinyslm.training.config import RunConfig
+    from tinyslm.planning.train import resume as resume_run
+    from tinyslm.planning.train import train as train_run
 
     options = options or TrainOptions()
-    settings = (*settings, *_short_forms(options))
-    if resume is not None:
-        if paths or out or tokenizer:
-            raise TinyslmError(
-                "--resume takes no paths, --out or --tokenizer: a run knows its own data.",
-                f"Run: tinyslm train --resume {resume}",
-            )
-        _resume(resume, config, settings, json=options.as_json)
-        return
-    if not paths or out is None:
+    given = given_settings(config, (*settings, *_short_forms(options)))
+    if resume is not None and (paths or out or tokenizer):
+        raise TinyslmError(
+            "--resume takes no paths, --out or --tokenizer: a run knows its own data.",
+            f"Run: tinyslm train --resume {resume}",
+        )
+    if resume is None and (not paths or out is None):
         raise TinyslmError(
             "Nothing to train on was given." if not paths else "No run folder was given.",
             "For instance: tinyslm train my-texts/ --out runs/first",
         )
-    order = Order(
-        paths,
-        out,
-        given_settings(config, settings),
-        read_settings(RunConfig, config, settings),
-        begun,
-        tokenizer=tokenizer,
-        plan=options.plan,
-        params=options.params,
-        memory=options.memory,
-        json=options.as_json,
-    )
-    _finish(begin(order), json=options.as_json)
+    folder = resume or out
+    assert folder is not None
+    with stopping(folder, json=options.as_json), watching(began, json=options.as_json) as watch:
+        if resume is not None:
+            result = resume_run(resume, settings=given, watch=watch)
+        else:
+            plan = _plan(options)
+            result = train_run(paths, folder, settings=given, plan=plan, tokenizer=tokenizer, watch=watch)
+    if options.as_json:
+        _tell(folder, result)
+    else:
+        _say(folder, result)
+
+
+def _plan(options: TrainOptions) -> Path | Limits:
+    """The plan's file, or limits for one that is made."""
+    from tinyslm.cli.planning import limits
+    from tinyslm.core.errors import TinyslmError
+
+    if options.plan is None:
+        return limits(options.params, options.memory)
+    if options.params or options.memory:
+        raise TinyslmError("--params and --memory limit a plan that is made, and --plan gives one.", "Leave them out.")
+    return options.plan
 
 
 def _short_forms(options: TrainOptions) -> Iterator[str]:
@@ -133,45 +144,12 @@ def _short_forms(options: TrainOptions) -> Iterator[str]:
     yield from (f"data.exclude={pattern}" for pattern in options.exclude)
 
 
-def _resume(folder: Path, config: Path | None, settings: tuple[str, ...], *, json: bool) -> None:
-    from tinyslm.cli.settings import nested
-    from tinyslm.core.config import build_config, override, read_config_file
-    from tinyslm.core.console import say, warn
-    from tinyslm.core.json_files import read_json
-    from tinyslm.training.config import RunConfig
-    from tinyslm.training.ending import finished_result
-    from tinyslm.training.run import Run
-    from tinyslm.training.run_folder import RunFolder
-
-    result = finished_result(folder)
-    if result is not None and json:
-        _tell(folder, result)
-        return
-    if result is not None:
-        say(f"The run in {folder} has finished: its model is {folder / 'model'}.")
-        return
-    changes = override(RunConfig, read_config_file(config) if config else {}, nested(RunConfig, settings))
-    stored = read_json(RunFolder.open(folder).config_file)
-    run = Run.resume(folder, build_config(RunConfig, override(RunConfig, stored, changes)) if changes else None, warn)
-    if not json:
-        say(f"Going on after step {run.progress.step:,} of {run.steps:,}.")
-    _finish(run, json=json)
-
-
-def _finish(run: Run, *, json: bool) -> None:
-    """Train to the end with the progress shown; Ctrl-C saves and says how to go on."""
+def _say(path: Path, result: Mapping[str, Any]) -> None:
+    """What came of the run, and what to do next."""
     from tinyslm.cli.planning import describe_expected
-    from tinyslm.cli.progress import command, stopping, warning, watching
+    from tinyslm.cli.progress import command
     from tinyslm.core.console import say
-    from tinyslm.training.pipeline import finish
 
-    path = run.folder.path
-    if json:
-        with stopping(path, json=True):
-            _tell(path, finish(run, warning))
-        return
-    with stopping(path), watching(run) as watch:
-        result = finish(run, watch)
     say(f"\nValidation: {describe_score(result)}")
     if planned := result.get("planned"):
         say(f"Expected:   {describe_expected(planned)}")

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from tinyslm.compression.rounding import RANGE, grouped, nearest, stored_shape
 from tinyslm.compression.writing import State
@@ -25,10 +23,11 @@ from tinyslm.model.packed import PackedTensor, pack
 from tinyslm.training.config import OptimizerConfig
 from tinyslm.training.interrupt import stop_requests
 from tinyslm.training.loop import StepSettings, train_steps
-from tinyslm.training.objectives import Objective
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.stages.distill import Distill
 
-CHUNK_LOGITS = 2**22
+CHECK_TOKENS = 8_192
+"""Tokens of text on which students are compared."""
 LOOKS = 10
 """How often, in the whole time, the student is compared with the best one so far."""
 
@@ -73,10 +72,8 @@ class Repaired:
 
 
 def repair(
-    original: Decoder,
+    stage: Distill,
     start: State,
-    next_batch: Callable[[], Tensor],
-    check_nt: Tensor,
     settings: Repair,
     *,
     progress: Callable[[float, int], None] = silent,
@@ -84,73 +81,35 @@ def repair(
 ) -> Repaired:
     """Train from `start` on; what comes back is the best that was seen, at worst what was given.
 
-    next_batch: windows `[n, t]` of training text. check_nt: windows on which students are compared. progress: told the
-    share of the time that is over, and the tokens read. The first Ctrl-C ends the training early.
+    stage: its teacher is the original. progress: gets the share of the time that is over, and the tokens read. The
+    first Ctrl-C ends the training early.
     """
-    original = original.eval().requires_grad_(False)
-    student = copy.deepcopy(original).requires_grad_(True)
+    student = copy.deepcopy(stage.teacher).requires_grad_(True)
     weights = RoundedWeights(student, start.packed, settings)
-    objective = distilling(original)
-    before = least = divergence(student, objective, check_nt, settings.dtype)
+    before = least = stage.validate(student, settings.dtype, CHECK_TOKENS)
     best, steps, seen, looks = weights.take(), 0, 0, 0
     clock = _Clock(settings)
     loop = StepSettings(
         steps=settings.steps or 2**40,
-        micro_batch=max(1, settings.tokens // check_nt.shape[1]),
+        micro_batch=max(1, settings.tokens // stage.context),
         clip=1.0,
         dtype=settings.dtype,
-        learning_rate_share=lambda step: _share(clock.position(step), settings.warmup),
+        lr_scale=lambda step: _share(clock.position(step), settings.warmup),
     )
     with stop_requests() as stop:
-        for report in train_steps(student, objective, next_batch, weights, loop):
+        for report in train_steps(student, stage.loss, stage.batches.next, weights, loop):
             steps, seen = report.step, seen + int(report.weight)
             position = 1.0 if stop.requested else clock.position(steps)
             progress(position, seen)
             if position >= (looks + 1) / LOOKS:
                 looks = int(position * LOOKS)
-                now = divergence(student, objective, check_nt, settings.dtype)
+                now = stage.validate(student, settings.dtype, CHECK_TOKENS)
                 notify(f"Step {steps:,}: KL {now:.4f} to the original ({before:.4f} before).")
                 if now < least:
                     least, best = now, weights.take()
             if position >= 1:
                 break
     return Repaired(best, Finetuning(steps, before, least, stop.requested))
-
-
-def distilling(original: Decoder) -> Objective:
-    """The divergence of a student's next-token probabilities from the original's, KL(original, student), in nats."""
-
-    def objective(student: Decoder, batch: Tensor) -> tuple[Tensor, float, Mapping[str, float]]:
-        ids = batch[:, :-1]
-        with torch.no_grad():
-            target_nd = original.model(ids).flatten(0, 1)
-        hidden_nd = student.model(ids).flatten(0, 1)
-        rows = max(1, CHUNK_LOGITS // student.config.vocab_size)
-        total = hidden_nd.new_zeros((), dtype=torch.float32)
-        for hidden_cd, target_cd in zip(hidden_nd.split(rows), target_nd.split(rows), strict=True):
-            total = total + checkpoint(chunk_divergence, student, original, hidden_cd, target_cd, use_reentrant=False)
-        return total, float(ids.numel()), {}
-
-    return objective
-
-
-def chunk_divergence(student: Decoder, original: Decoder, hidden_cd: Tensor, target_cd: Tensor) -> Tensor:
-    """The summed divergence over some positions; their logits are not kept for the backward pass."""
-    with torch.no_grad():
-        log_p_cv = original.logits(target_cd).float().log_softmax(-1)
-    log_q_cv = student.logits(hidden_cd).float().log_softmax(-1)
-    return F.kl_div(log_q_cv, log_p_cv, reduction="sum", log_target=True)
-
-
-@torch.no_grad()
-def divergence(student: Decoder, objective: Objective, check_nt: Tensor, dtype: torch.dtype) -> float:
-    """The mean divergence over some windows, in nats per token."""
-    total = weight = 0.0
-    for part in check_nt.split(4):
-        with torch.autocast(part.device.type, dtype, enabled=dtype != torch.float32):
-            part_sum, part_weight, _ = objective(student.eval(), part)
-        total, weight = total + part_sum.item(), weight + part_weight
-    return total / weight
 
 
 class RoundedWeights(Optimizers):
@@ -171,13 +130,13 @@ class RoundedWeights(Optimizers):
         self._push()
 
     @torch.no_grad()
-    def step(self, share: float) -> None:
+    def step(self, scale: float) -> None:
         """Update what stands behind the weights, and round it anew."""
         for name, latent in self._latents.items():
             gradient, self._weights[name].grad = self._weights[name].grad, None
             assert gradient is not None, name
             latent.grad = self._rounded[name].pull(latent, gradient) if name in self._rounded else gradient
-        super().step(share)
+        super().step(scale)
         self._push()
 
     def drop_gradients(self) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyslm.data.shards import TokenSplit
+from tinyslm.evaluation.intervals import paired_change_intervals
 from tinyslm.model.decoder import Decoder
 
 CHUNK_LOGITS = 2**23
@@ -59,7 +60,7 @@ def judge(
     bits = np.array(nats) / math.log(2)
     scores = bits.sum(0) / sum(sizes)
     changes = bits.sum(0) / bits[:, 0].sum() - 1
-    bounds = _bounds(bits)
+    bounds = paired_change_intervals(bits)
     judgements = [
         Judgement(float(scores[k]), float(changes[k]), *bounds[k], kl=float(kls[k] / seen))
         for k in range(1, len(models))
@@ -111,14 +112,3 @@ def _losses(
             else:
                 divergences[number] += (target_nv.exp() * (target_nv - log_p_nv)).sum(-1).double().sum().item()
     return losses, divergences
-
-
-def _bounds(bits: NDArray[np.float64], draws: int = 1000) -> list[tuple[float, float]]:
-    """95 % percentile bootstrap intervals of each model's change, over documents (Efron, 1979) with a fixed seed.
-
-    The models are compared on the same documents in each draw, so what makes a document hard cancels out.
-    """
-    generator = np.random.default_rng(0)
-    sums = np.array([bits[generator.integers(0, len(bits), len(bits))].sum(0) for _ in range(draws)])
-    low, high = np.percentile(sums / sums[:, :1] - 1, [2.5, 97.5], axis=0)
-    return list(zip(low.tolist(), high.tolist(), strict=True))

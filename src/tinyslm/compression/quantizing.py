@@ -22,7 +22,6 @@ from tinyslm.core.files import atomic_folder, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import new_output
 from tinyslm.data.documents import Notify, Progress, silent
-from tinyslm.data.loader import Loader
 from tinyslm.data.shards import TokenSplit
 from tinyslm.hardware.device import pick_dtype
 from tinyslm.inspection.importance import Importance, column_importance
@@ -32,14 +31,17 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model, load_tokenizer, model_of, read_model_config, state_tensors
 from tinyslm.model.packed import PackedTensor
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.pipeline import Watch
+from tinyslm.training.stages.distill import Distill
+from tinyslm.training.stages.pretrain import WindowBatches
 from tinyslm.training.validation import even_windows
+from tinyslm.training.world import World
 
 CONTEXT = 512
 """Longest windows that are learned from."""
 CALIBRATION_TOKENS = 32_768
 TRIAL_TOKENS = 2_048
 """Tokens of text on which ways to choose scales are compared."""
-CHECK_TOKENS = 8_192
 BATCH_TOKENS = 2_048
 MOST_JUDGED, FEWEST_JUDGED, JUDGED_PRODUCTS = 50_000, 4_096, 1e12
 """Held-out tokens, if the settings leave it open: `JUDGED_PRODUCTS` divided by the parameters, within the bounds."""
@@ -78,7 +80,8 @@ def _quantized(source: Path, out: Path, config: QuantizeConfig, notify: Notify, 
             states["GPTQ"] = _calibrated(original, states["rounded to nearest"], texts.calibration, progress)
         finetuning = None
         if texts.training and config.finetune:
-            repaired = _repaired(original, _last(states), texts.training, config, notify, progress)
+            watch = Watch(notify, progress)
+            repaired = _repaired(original, tokenizer, _last(states), texts.training, config, watch)
             states["fine-tuned"], finetuning = repaired.state, repaired.finetuning
         with atomic_folder(out) as folder:
             write_quantized(source, folder, original.config, _last(states))
@@ -172,26 +175,20 @@ def _calibrated(original: Decoder, nearest: State, split: TokenSplit, progress: 
 
 
 def _repaired(
-    original: Decoder, start: State, split: TokenSplit, config: QuantizeConfig, notify: Notify, progress: Progress
+    original: Decoder, tokenizer: Tokenizer, start: State, split: TokenSplit, config: QuantizeConfig, watch: Watch
 ) -> Repaired:
     length = window_length(original, split, "fine-tuning")
-    loader = Loader(split, context=length, batch=max(1, BATCH_TOKENS // length), seed=config.seed)
-    bytes_a_token = split.utf8_bytes / split.tokens
+    batch = max(1, BATCH_TOKENS // length)
+    batches = WindowBatches(split, context=length, batch=batch, seed=config.seed, world=World())
+    bytes_per_token = split.utf8_bytes / split.tokens
 
-    def told(share: float, tokens: int) -> None:
-        read = tokens * bytes_a_token
-        progress("fine-tune", int(read), int(read / share) if share else 0)
+    def report(share: float, tokens: int) -> None:
+        read = tokens * bytes_per_token
+        watch.progress("fine-tune", int(read), int(read / share) if share else 0)
 
     settings = Repair(seconds=60 * config.finetune, dtype=pick_dtype(torch.device("cpu")))
-    return repair(
-        original,
-        start,
-        lambda: torch.from_numpy(loader.next()),
-        even_windows(split, length, CHECK_TOKENS),
-        settings,
-        progress=told,
-        notify=notify,
-    )
+    stage = Distill(split, split, tokenizer, batches, length, original)
+    return repair(stage, start, settings, progress=report, notify=watch.notify)
 
 
 def _judged_tokens(parameters: int) -> int:

@@ -29,15 +29,17 @@ class Lock:
     and removed on release if they are empty.
     """
 
-    def __init__(self, file: Path, target: Path) -> None:
+    def __init__(self, file: Path, target: Path, *, needed: bool = True) -> None:
+        """needed: False for a process that another one, which holds the lock, works together with."""
         self.file, self.target = file, target
+        self._needed = needed
         self._times = 0
         self._handle = -1
         self._made: list[Path] = []
 
     def acquire(self) -> None:
         """Raises `TinyslmError` if another process holds the lock, naming it, or if the lock file cannot be written."""
-        if not self._times:
+        if not self._times and self._needed:
             self._made = [folder for folder in self.file.parents if not folder.exists()]
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +53,7 @@ class Lock:
     def release(self) -> None:
         """Take back one `acquire`."""
         self._times -= 1
-        if not self._times:
+        if not self._times and self._needed:
             with suppress(OSError):
                 self.file.unlink()  # while it is locked, so that it is ours
             self._close()

@@ -20,10 +20,11 @@ class Loader:
     are each given once, in an order that depends on the seed and the epoch. Where the first one starts differs from
     epoch to epoch, so that windows are cut elsewhere. A batch that starts at the end of an epoch goes on in the next.
 
-    Nothing is kept in memory but two numbers, `state()`.
+    Its state is two numbers, `state()`.
     """
 
-    def __init__(self, split: TokenSplit, *, context: int, batch: int, seed: int) -> None:
+    def __init__(self, split: TokenSplit, *, context: int, batch: int, seed: int, rows: slice = slice(None)) -> None:
+        """rows: which windows of each batch to read, where several processes share one."""
         if split.tokens < context + 1:
             raise TinyslmError(
                 f"The {split.name} split has {split.tokens} tokens; a window of context {context} needs {context + 1}.",
@@ -33,13 +34,15 @@ class Loader:
         self._context = context
         self._batch = batch
         self._seed = seed
+        self._rows = rows
         self._epoch = 0
         self._position = 0  # windows of this epoch that were given
 
     def next(self) -> NDArray[np.int64]:
-        """The next windows: `[batch, context + 1]`."""
-        windows = np.empty((self._batch, self._context + 1), np.int64)
-        for row, start in enumerate(self._starts()):
+        """The next windows: `[batch, context + 1]`, or those of `rows`."""
+        starts = self._starts()[self._rows]
+        windows = np.empty((len(starts), self._context + 1), np.int64)
+        for row, start in enumerate(starts):
             windows[row] = self._split.slice(start, self._context + 1)
         return windows
 

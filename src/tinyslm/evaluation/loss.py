@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.intervals import ratio_interval
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, token_losses
 
@@ -137,25 +138,18 @@ def _losses(model: Decoder, inputs_nt: torch.Tensor, targets_nt: torch.Tensor, d
         return token_losses(model, hidden, targets_nt.flatten()).view(targets_nt.shape)
 
 
-def _summary(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray, draws: int = 1000) -> Score:
-    """Totals, and a percentile bootstrap over documents (Efron, 1979) with a fixed seed."""
+def _summary(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray) -> Score:
     if not sizes.sum():
         raise TinyslmError("There is no text to score.", "Give documents that are not empty.")
     bits = nats / math.log(2)
-    generator = np.random.default_rng(0)
-    resampled = []
-    for _ in range(draws):
-        pick = generator.integers(0, len(nats), len(nats))
-        if size := sizes[pick].sum():  # else nothing but empty documents
-            resampled.append(bits[pick].sum() / size)
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    low, high = ratio_interval(bits, sizes)
     loss = float(nats.sum() / tokens.sum())
     return Score(
         loss=loss,
         perplexity=math.exp(loss),
         bits_per_byte=float(bits.sum() / sizes.sum()),
-        low=float(low),
-        high=float(high),
+        low=low,
+        high=high,
         documents=len(nats),
         tokens=int(tokens.sum()),
         utf8_bytes=int(sizes.sum()),

@@ -219,3 +219,15 @@ def shaped(logits: Tensor, config: ModelConfig) -> Tensor:
 
 def _same(x: Tensor) -> Tensor:
     return x
+
+
+def new_model(config: ModelConfig) -> Decoder:
+    """Random weights from torch's global generator; an output projection of its own begins at zero.
+
+    All tokens are then equally likely at first, and no update is spent on unlearning random preferences: 0.3 to 0.8 %
+    fewer bits after 500 updates (docs/LOG.md).
+    """
+    model = Decoder(config)
+    if not config.tied:
+        nn.init.zeros_(model.lm_head.weight)
+    return model

@@ -1,7 +1,8 @@
-"""Checkpoints: everything a run needs to go on as if it had never stopped, whole or absent.
+"""Checkpoints: everything a run needs to resume as if it had never stopped, whole or absent.
 
 `RUN/checkpoints/step-000100/` holds `model.safetensors`, `state.safetensors` (optimizers and random generators),
-`state.json` (step, loader, best validation, corrections of the schedule) and `manifest.json` with the checksum of each.
+`state.json` (step, place in the data, best validation, corrections of the schedule) and `manifest.json` with the
+checksum of each. Parameters that are not trained are left out: they come from where the run started.
 """
 
 import shutil
@@ -20,27 +21,26 @@ from tinyslm.core.json_files import read_json
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import state_tensors
 from tinyslm.model.weights import write_tensors
-from tinyslm.training.budget import Costs
-from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.timetable import Correction
+from tinyslm.training.deadline import Correction, RunCosts
+from tinyslm.training.optimizers import Optimizers, trainable
 
 
 @dataclass(frozen=True)
 class Progress:
     """Where a run stands.
 
-    step, tokens: updates made, tokens seen. seconds: the time the run has taken, preparing the text and setting up
-    included; while it lay still none went by. loader: its state. best_loss, best_step: of the best validation. costs,
-    corrections: what a run with a given time has seen of the machine, and decided about its number of updates.
+    step, tokens: updates made, tokens read. seconds: the time the run has taken, preparing the text and setting up
+    included, interruptions left out. batches: their place in the data. best_loss, best_step: of the best validation.
+    costs, corrections: what a run with a given time has seen of the machine, and decided about its number of updates.
     """
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    loader: Mapping[str, Any] = field(default_factory=dict)
+    batches: Mapping[str, Any] = field(default_factory=dict)
     best_loss: float | None = None
     best_step: int = 0
-    costs: Costs | None = None
+    costs: RunCosts | None = None
     corrections: tuple[Correction, ...] = ()
 
 
@@ -48,7 +48,7 @@ def save_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers, progre
     """Write a checkpoint folder, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary:
-        write_tensors(temporary / "model.safetensors", state_tensors(model))
+        write_tensors(temporary / "model.safetensors", _trained(model))
         write_tensors(temporary / "state.safetensors", {**optimizers.state(), **_generators()})
         write_json(temporary / "state.json", asdict(progress))
         write_manifest(temporary, {"format": 1})
@@ -78,14 +78,21 @@ def save_weights(folder: Path, model: Decoder) -> None:
     """Write a folder with only the weights of a checkpoint."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary:
-        write_tensors(temporary / "model.safetensors", state_tensors(model))
+        write_tensors(temporary / "model.safetensors", _trained(model))
         write_manifest(temporary, {"format": 1})
 
 
 def load_weights(folder: Path, model: Decoder) -> None:
     """Put a checkpoint's weights into `model`, on its device."""
-    missing = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False).missing_keys
-    assert missing == (["lm_head.weight"] if model.config.tied else []), missing
+    tensors = load_file(folder / "model.safetensors")
+    assert set(tensors) == set(_trained(model)), "the checkpoint of another model"
+    model.load_state_dict(tensors, strict=False)
+
+
+def _trained(model: Decoder) -> dict[str, Tensor]:
+    """The tensors of a model that training changes."""
+    frozen = {name for name, _ in model.named_parameters()} - set(trainable(model))
+    return {name: tensor for name, tensor in state_tensors(model).items() if name not in frozen}
 
 
 def newest_intact(checkpoints: Path, warn: Callable[[str], None]) -> Path | None:

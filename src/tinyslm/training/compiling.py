@@ -15,7 +15,7 @@ saves more than it costs, however short the run.
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -82,12 +82,18 @@ Measure = Callable[[bool], Timing]
 """Times updates as they are written (False) or compiled (True)."""
 
 
+def settled(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Compiling | None:
+    """Whether updates are compiled where that can be said without timing any; else None."""
+    if config.train.compile != "auto":
+        return Compiling(config.train.compile == "on", "the settings say so")
+    reason = out_of_question(device, dtype)
+    return Compiling(False, reason) if reason else None
+
+
 def choose(config: RunConfig, device: torch.device, dtype: torch.dtype, measure: Measure) -> tuple[Compiling, float]:
     """Whether the updates of a run with a given time are to be compiled, and the seconds of one the chosen way."""
-    if config.train.compile != "auto":
-        return _measured(Compiling(config.train.compile == "on", "the settings say so"), measure)
-    if reason := out_of_question(device, dtype):
-        return _measured(Compiling(False, reason), measure)
+    if decided := settled(config, device, dtype):
+        return _measured(decided, measure)
     seconds, file = 60 * (config.train.minutes or 0.0), place_of(config, device, dtype)
     if known := _remembered(file):
         on = known.on and known.pays(seconds)
@@ -152,6 +158,16 @@ def compile_model(model: Decoder) -> None:
         with suppress(NotAvailable):
             os.environ[CACHE] = str(private(user_cache() / "torch"))
     model.model.compile(backend=BACKEND)
+
+
+def uncompiled() -> AbstractContextManager[None]:
+    """Run a compiled model as it is written: only training steps, which all have one shape, are worth compiling.
+
+    Other shapes would make the compiler give up on the model after a while, and a resumed run would then compute its
+    steps in another way than the run that was not interrupted.
+    """
+    stance: AbstractContextManager[None] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
 def place_of(config: RunConfig, device: torch.device, dtype: torch.dtype) -> Path:

@@ -61,6 +61,11 @@ class LoopConfig(Section):
         gt=0,
         description="Time for the whole run, from preparing the text to the report; 10 where nothing else is given.",
     )
+    stage: str = Field(default="pretrain", description="What is learned: pretrain (the next token), or distill.")
+    start_from: str = Field(
+        default="", description="A model folder to go on from, with its shape and tokenizer; none: a new model."
+    )
+    teacher: str = Field(default="", description="For distill: the model folder whose predictions are learned.")
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
     micro_batch: int = Field(default=0, ge=0, description="Sequences computed at once; 0: the whole batch.")
     seed: int = Field(default=1, ge=0, description="Decides initial weights, dropout and the order of the data.")

@@ -1,8 +1,8 @@
 """The one training loop: a generator that yields a report after every update.
 
-Callers log, validate and save between two reports; there are no callbacks. Whatever an objective returns as its
-weight, the update follows the mean over the *whole* batch: micro-batches add up their summed losses, and the gradient
-is divided once by the total weight.
+Callers log, validate and save between two reports; there are no callbacks. Whatever a stage's loss has as its weight,
+the update follows the mean over the *whole* batch: micro-batches and processes add up their summed losses, and the
+gradient is divided once by the total weight.
 """
 
 import math
@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.decoder import Decoder
-from tinyslm.training.objectives import Objective
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.stage import Batch, Loss
+from tinyslm.training.world import World
 
 STRIKES = 3
 """This many updates in a row that are not finite stop the run."""
@@ -26,56 +26,64 @@ class StepReport:
     """What one update did.
 
     step: updates tried so far, this one included. loss: mean over the batch before the update. weight: what the mean
-    is over (for pretraining: predicted tokens). skipped: why the weights were left alone, or "".
+    is over (for pretraining: predicted tokens). tokens: read in the batch. skipped: why the weights were left alone,
+    or "".
     """
 
     step: int
     loss: float
     weight: float
+    tokens: int
     gradient_norm: float
-    learning_rate_share: float
+    lr_scale: float
     skipped: str
     metrics: Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """How each update is made: steps in the whole run, sequences computed at once, clipping, precision, schedule."""
+    """How each update is made.
+
+    steps: updates in the whole run. micro_batch: sequences computed at once. clip: largest norm of the gradient, or 0.
+    lr_scale: the share of the peak learning rates for each update, counted from 0.
+    """
 
     steps: int
     micro_batch: int
     clip: float
     dtype: torch.dtype
-    learning_rate_share: Callable[[int], float]
+    lr_scale: Callable[[int], float]
 
 
 def train_steps(
     model: Decoder,
-    objective: Objective,
-    next_batch: Callable[[], Tensor],
+    loss: Loss,
+    next_batch: Callable[[], Batch],
     optimizers: Optimizers,
     settings: StepSettings,
     first_step: int = 0,
+    world: World | None = None,
 ) -> Iterator[StepReport]:
     """Train from `first_step` to `settings.steps`, one report for each update.
 
-    An update whose loss or gradient is not finite leaves the weights alone and says so in its report; three in a row
-    raise `TinyslmError`.
+    loss, next_batch: those of a stage. An update whose loss or gradient is not finite leaves the weights alone and says
+    so in its report; three in a row raise `TinyslmError`.
     """
+    world = world or World()
     strikes = 0
     for step in range(first_step, settings.steps):
         model.train()
-        loss, weight, metrics = accumulate(model, objective, next_batch(), settings)
+        mean, weight, tokens, metrics = accumulate(model, loss, next_batch(), settings, world)
         norm = scale_and_clip(model, weight, settings.clip)
-        share = settings.learning_rate_share(step)
-        skipped = _what_is_wrong(loss, norm)
+        scale = settings.lr_scale(step)
+        skipped = _what_is_wrong(mean, norm)
         if skipped:
             optimizers.drop_gradients()
             strikes += 1
         else:
-            optimizers.step(share)
+            optimizers.step(scale)
             strikes = 0
-        yield StepReport(step + 1, loss, weight, norm, share, skipped, metrics)
+        yield StepReport(step + 1, mean, weight, tokens, norm, scale, skipped, metrics)
         if strikes == STRIKES:
             raise TinyslmError(
                 f"Training stopped at step {step + 1}: {skipped}, {STRIKES} steps in a row.",
@@ -85,23 +93,27 @@ def train_steps(
 
 
 def accumulate(
-    model: Decoder, objective: Objective, batch: Tensor, settings: StepSettings
-) -> tuple[float, float, dict[str, float]]:
-    """Add up the gradients of a batch's summed loss, micro-batch by micro-batch.
+    model: Decoder, loss: Loss, batch: Batch, settings: StepSettings, world: World | None = None
+) -> tuple[float, float, int, dict[str, float]]:
+    """Add up the gradients of a batch's summed loss, over its micro-batches and all processes.
 
-    Returns the mean loss, its weight, and each of the objective's metrics as its mean by weight.
+    Returns the mean loss, its weight, the tokens read, and each of the loss's metrics as its mean by weight.
     """
+    world = world or World()
     loss_sum, weight, sums = 0.0, 0.0, dict[str, float]()
-    device = batch.device.type
+    device = batch.inputs.device.type
     for part in batch.split(settings.micro_batch):
         with torch.autocast(device, settings.dtype, enabled=settings.dtype != torch.float32):
-            part_sum, part_weight, metrics = objective(model, part)
+            part_sum, part_weight, metrics = loss(model, part)
         part_sum.backward()
         loss_sum += part_sum.item()
         weight += part_weight
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value * part_weight
-    return loss_sum / weight, weight, {name: value / weight for name, value in sums.items()}
+    world.sum_gradients(model)
+    loss_sum, weight, tokens, *totals = world.total([loss_sum, weight, batch.inputs.numel(), *sums.values()])
+    means = {name: total / weight for name, total in zip(sums, totals, strict=True)}
+    return loss_sum / weight, weight, int(tokens), means
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 Counted is what stands beside each other: weights and the optimizer's state always; then either a forward pass at its
 end (what the backward pass wants to see again, and the gradients of earlier micro-batches), or an update (gradients
-and Muon's work space), or a look at validation text; or, at the end, the drawing of the report. What each layer keeps
+and Muon's work space), or a validation. What each layer keeps
 follows from its code in `model/` and `model/kernels/`; tests/training/test_memory.py compares this with what is really
 kept, and with real processes.
 
@@ -22,10 +22,6 @@ FP32 = 4
 PROCESS = 410 * 10**6
 """Python, PyTorch, what it loads and compiles in its first update, and what preparing data leaves behind: measured on
 Linux with PyTorch 2.13."""
-REPORT = 110 * 10**6
-"""What draws the plots of the report, when everything that comes and goes in training has been given back."""
-DRAWN = 110 * 10**6
-"""What drawing leaves loaded: a run with a budget of time tries at its start how long a plot takes."""
 PLANNING = 700 * 10**6
 """What the process holds at most while a plan is made, by trial tokenizers and trial models: measured."""
 PLANNED = 110 * 10**6
@@ -44,8 +40,7 @@ def peak_bytes(config: RunConfig) -> int:
     standing = (1 + _states(config)) * FP32 * model.parameters
     fullest = max(_forward_bytes(config), _update_bytes(config), _validation_bytes(config))
     gaps = GAPS_RECOMPUTING if config.train.checkpoint_activations else GAPS
-    drawn = DRAWN if config.train.minutes else 0
-    return int(PROCESS + standing + max(gaps * fullest + drawn, REPORT))
+    return int(PROCESS + standing + gaps * fullest)
 
 
 def planned_peak_bytes(config: RunConfig) -> int:

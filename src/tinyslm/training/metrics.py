@@ -117,3 +117,24 @@ def _cut_unfinished_line(path: Path) -> None:
     if path.exists():
         with path.open("rb+") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
+
+
+class Meter:
+    """The mean loss and the tokens per second between two rows of the log."""
+
+    def __init__(self, tokens: int, seconds: float) -> None:
+        self._tokens, self._seconds = tokens, seconds
+        self._losses: list[float] = []
+        self._last = math.nan
+
+    def add(self, loss: float) -> None:
+        """Take the loss of an update."""
+        self._losses.append(loss)
+
+    def read(self, tokens: int, seconds: float) -> tuple[float, float]:
+        """Mean loss since the last row (or its loss, if every update was skipped), and the rate."""
+        if self._losses:
+            self._last = sum(self._losses) / len(self._losses)
+        rate = (tokens - self._tokens) / max(1e-9, seconds - self._seconds)
+        self._tokens, self._seconds, self._losses = tokens, seconds, []
+        return self._last, rate

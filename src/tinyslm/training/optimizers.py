@@ -9,7 +9,7 @@ from tinyslm.training.muon import Muon
 
 
 class Optimizers:
-    """The optimizers of one model, stepped together, with their peak learning rates remembered.
+    """The optimizers of one model's parameters that require gradients, stepped together.
 
     keep_gradients: their memory stays where it is from update to update. Where activations come and go in the backward
     pass, gradients that are made among them leave holes that nothing fits into (docs/LOG.md).
@@ -22,27 +22,28 @@ class Optimizers:
             {"params": vectors, "weight_decay": 0.0},
         ]
         self.parts: list[torch.optim.Optimizer] = []
-        if config.name == "muon":
+        if config.name == "muon" and matrices:
             self.parts.append(
                 Muon(matrices, lr=config.muon_lr, momentum=config.muon_momentum, weight_decay=config.weight_decay)
             )
-        else:
+        elif matrices:
             adam.append({"params": matrices, "weight_decay": config.weight_decay})
         fused = next(model.parameters()).device.type in ("cpu", "cuda")
         groups = [group for group in adam if group["params"]]
         betas = (config.beta1, config.beta2)
-        self.parts.append(torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-10, fused=fused))
+        if groups:
+            self.parts.append(torch.optim.AdamW(groups, lr=config.lr, betas=betas, eps=1e-10, fused=fused))
         self._groups = [(group, group["lr"]) for part in self.parts for group in part.param_groups]
         self._keep_gradients = keep_gradients
         if keep_gradients:
-            for parameter in model.parameters():
+            for parameter in trainable(model).values():
                 parameter.grad = torch.zeros_like(parameter)
-        self._names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in trainable(model).items()}
 
-    def step(self, share: float) -> None:
-        """Update all weights at `share` of the peak learning rates, then drop the gradients."""
+    def step(self, scale: float) -> None:
+        """Update the weights at `scale` times the peak learning rates, then drop the gradients."""
         for group, peak in self._groups:
-            group["lr"] = peak * share
+            group["lr"] = peak * scale
         for part in self.parts:
             part.step()
         self.drop_gradients()
@@ -76,12 +77,18 @@ class Optimizers:
             owners[parameter].state[parameter][key] = tensor.clone() if key == "step" else tensor.to(parameter.device)
 
 
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require gradients, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def sort_parameters(model: nn.Module) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """The matrices inside blocks, the token and position tables (and output projection), and all vectors."""
+    """Of the parameters that require gradients: the matrices inside blocks, the token and position tables (and output
+    projection), and all vectors."""
     matrices: list[Tensor] = []
     tables: list[Tensor] = []
     vectors: list[Tensor] = []
-    for name, parameter in model.named_parameters():
+    for name, parameter in trainable(model).items():
         if parameter.ndim < 2:
             vectors.append(parameter)
         elif ".layers." in name:

@@ -1,8 +1,11 @@
-"""The main job in one call: from text (or shards) to a trained and scored model folder."""
+"""From text and settings to a started run, and from a started run to its result and report."""
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,76 +16,61 @@ from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
 from tinyslm.data.text import Text
-from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.model.folder import find_model, load_tokenizer
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training import report
 from tinyslm.training.compiling import refuse_impossible_compiling
 from tinyslm.training.config import RunConfig
-from tinyslm.training.ending import finished_result
+from tinyslm.training.deadline import Rates
 from tinyslm.training.metrics import MetricsLog
-from tinyslm.training.planning.plan import planned_beside
-from tinyslm.training.report import write_report
 from tinyslm.training.run import Event, Run
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.sinks import SINKS, open_sinks
+from tinyslm.training.stages import STAGES
 
 
-def train(
-    paths: Sequence[str | Path],
-    out: str | Path,
-    *,
-    config: RunConfig | None = None,
-    tokenizer: Tokenizer | None = None,
-    notify: Notify = silent,
-    progress: Progress = silent,
-    watch: Callable[[Event], None] = silent,
-) -> dict[str, Any]:
-    """Train a model on the text in `paths` (or on one shards folder), into the run folder `out`; returns the result.
+@dataclass(frozen=True)
+class Watch:
+    """How a caller follows the work; every part may be left out.
 
-    The result holds the score on the validation documents (`bits_per_byte`, `loss`, ...); the model folder is
-    `out/model`, the report `out/report.html`. `watch` is told every event of the run as it happens.
+    notify: gets warnings. progress: gets `(label, bytes done, bytes in all or 0)` while text is read. event: gets every
+    event of the run as it happens, and before it "planning", "plan" (with the `Plan`), "preparing" and "prepared" (with
+    the data's manifest). began: when the work began by `time.monotonic`, if before the call.
     """
-    run = start(paths, out, config=config, tokenizer=tokenizer, notify=notify, progress=progress)
-    return finish(run, watch)
 
-
-def resume(
-    out: str | Path,
-    *,
-    config: RunConfig | None = None,
-    notify: Notify = silent,
-    watch: Callable[[Event], None] = silent,
-) -> dict[str, Any]:
-    """Go on with the run in `out` as if it had never stopped; returns the result (at once if it had ended)."""
-    out = Path(out)
-    if (result := finished_result(out)) is not None:
-        notify(f"The run in {out} has already finished.")
-        return result
-    return finish(Run.resume(out, config, notify), watch)
+    notify: Notify = silent
+    progress: Progress = silent
+    event: Callable[[Event], None] = silent
+    began: float | None = None
 
 
 def start(
     source: Sequence[str | Path] | Text,
     out: str | Path,
+    config: RunConfig,
     *,
-    config: RunConfig | None = None,
     tokenizer: Tokenizer | None = None,
-    notify: Notify = silent,
-    progress: Progress = silent,
+    rates: Rates | None = None,
     spent: float = 0.0,
+    watch: Watch | None = None,
 ) -> Run:
     """Prepare the data and begin a run in `out`, ready to train. source: paths, text that was read, or a shards folder.
 
     Where the settings give minutes, the preparation counts, and so do seconds that the caller has `spent` before.
+    rates: how fast this machine is, from a plan. Raises `TinyslmError` if the text or the settings cannot be used, or
+    `out` is in use.
     """
+    watch = watch or Watch()
     begun = time.monotonic() - spent
-    config = config or RunConfig()
     folder = RunFolder(Path(out))
-    refuse_impossible(folder.path, config)
+    check_config(folder.path, config)
     with folder.lock:
         folder.refuse_if_used()
+        if config.train.start_from and tokenizer is None:
+            tokenizer = load_tokenizer(find_model(Path(config.train.start_from)))
         if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
-            if tokenizer is not None:
+            if tokenizer is not None and not config.train.start_from:
                 raise TinyslmError(
                     f"{source[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out."
                 )
@@ -90,28 +78,32 @@ def start(
         else:
             shards = prepare(
                 source if isinstance(source, Text) else [str(path) for path in source],
-                folder.shards,
+                folder.data,
                 tokenizer=tokenizer or config.tokenizer,
                 config=config.data,
-                notify=notify,
-                progress=progress,
+                notify=watch.notify,
+                progress=watch.progress,
             )
-        return Run.start(folder, shards, config, spent=time.monotonic() - begun)
+        watch.event({"event": "prepared", "manifest": shards.manifest})
+        return Run.start(folder, shards.folder, config, rates=rates, spent=time.monotonic() - begun)
 
 
-def refuse_impossible(out: Path, config: RunConfig) -> None:
+def check_config(out: Path, config: RunConfig) -> None:
     """Raise `TinyslmError`, before anything is read or written, where a run could not begin."""
     RunFolder(out).refuse_if_used()
+    STAGES[config.train.stage]  # raises if there is none of that name
     for name in config.train.sinks:
-        SINKS[name]  # raises when there is none of that name
+        SINKS[name]
         if find_spec(name) is None:
             raise require_extra("tracking", f'The sink "{name}"')
     pick_dtype(pick_device(config.train.device), config.train.dtype)
     refuse_impossible_compiling(config)
 
 
-def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
-    """Train to the end and write the report; returns the result.
+def finish(
+    run: Run, watch: Callable[[Event], None] = silent, further: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Train to the end and write the report; returns the result. further: fields to add to it.
 
     Raises `TinyslmError`, whose remedy is the command that resumes the run, if the disk is full or cannot be written.
     """
@@ -121,28 +113,20 @@ def finish(run: Run, watch: Callable[[Event], None] = silent) -> dict[str, Any]:
             for event in events:
                 watch(event)
                 result = event.get("result", result)
-            result = _beside_plan(run.folder, result)
-            return_freed_memory()  # what draws the report's plots allocates by itself
-            write_report(run.folder.path)
+            result = {**result, **(further or {})}
+            if run.world.leads:
+                write_json(run.folder.result_file, result)
+                draw_report(run.folder.path)
     except DiskError as error:
         remedy = f"Free some space there, or make it writable; then resume: tinyslm train --resume {run.folder.path}"
         raise TinyslmError(error.problem, remedy) from error
     return result
 
 
-def _beside_plan(folder: RunFolder, result: dict[str, Any]) -> dict[str, Any]:
-    """The result with what was expected of the run, where it was planned; in its file too."""
-    for plan in planned_beside(folder.path):
-        names = {"bits_per_byte", "low", "high", "seconds"}
-        result = {**result, "planned": plan.expectation.model_dump(include=names)}
-        write_json(folder.result_file, result)
-    return result
-
-
 def logged(run: Run) -> Generator[Event]:
     """The run's events, each also written to `metrics.jsonl` and to the sinks that the settings name."""
     path = run.folder.path
-    logs = [MetricsLog(run.folder.metrics_file), *open_sinks(run.config.train.sinks, path)]
+    logs = [MetricsLog(run.folder.metrics_file), *open_sinks(run.config.train.sinks, path)] if run.world.leads else []
     try:
         for event in run.events():
             for log in logs:
@@ -151,3 +135,18 @@ def logged(run: Run) -> Generator[Event]:
     finally:
         for log in logs:
             log.close()
+
+
+def draw_report(run: Path) -> None:
+    """Write a run folder's report in a process of its own: drawing takes memory that training should not hold.
+
+    Raises `DiskError` if the folder cannot be written.
+    """
+    command = [sys.executable, "-m", report.__name__, str(run)]
+    done = subprocess.run(  # noqa: S603 - this program itself
+        command, capture_output=True, text=True, check=False, start_new_session=True
+    )
+    if done.returncode == report.DISK_FAILED:
+        raise DiskError(done.stderr.strip(), "")
+    if done.returncode:
+        raise RuntimeError(f"The report could not be drawn: {done.stderr}")

@@ -1,13 +1,14 @@
 """A run folder as one page and one picture: curves, samples, result, data, configuration and versions."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import MANIFEST, write_atomic
+from tinyslm.core.files import MANIFEST, DiskError, write_atomic
 from tinyslm.core.json_files import read_json
 from tinyslm.core.page import (
     Bars,
@@ -36,6 +37,8 @@ CURVES: tuple[Curve, ...] = (
 )
 """What is drawn: a field of step rows (and of validation rows, where they have it), the chart's title and y axis."""
 
+DISK_FAILED = 3
+"""The exit status of this module as a program if the disk is full or cannot be written."""
 MOST_SAMPLES = 12
 MOST_ITEMS = 8
 """Longer lists in the data summary are counted, not listed."""
@@ -83,19 +86,6 @@ def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
         if series:
             charts.append(line_chart(series, title=title, x_title=x_title, y_axis=y_axis))
     return charts
-
-
-def try_drawing() -> Callable[[], object]:
-    """The drawing of one of the `CURVES`, to be timed; loads the libraries for it."""
-    rows = [{"event": "step", "step": step, CURVES[0][0]: float(step)} for step in (1, 2)]
-    (chart,) = draw_curves(rows)
-
-    def draw() -> None:
-        chart.svg()
-        grid([chart]).png()
-
-    draw()  # the first one takes longer
-    return draw
 
 
 def _subtitle(events: Sequence[Mapping[str, Any]]) -> str:
@@ -297,3 +287,11 @@ def _first(events: Sequence[Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+if __name__ == "__main__":
+    try:
+        write_report(Path(sys.argv[1]))
+    except DiskError as error:
+        sys.stderr.write(error.problem)
+        sys.exit(DISK_FAILED)

@@ -1,8 +1,7 @@
-"""One training run: from shards to a model folder, in a run folder that can be left and resumed at any moment.
+"""One training run: from data to a model folder, in a run folder that can be left and resumed at any moment.
 
-`Run.events()` is the whole story: it yields what happens, and whoever iterates logs and shows it. Nothing that is only
-watched (validation, samples, checkpoints) draws from the random generators of the training, so a run does not depend on
-when it was looked at or interrupted.
+`Run.events()` yields everything that happens; the caller logs and shows it. Validations, samples and checkpoints draw
+nothing from the random generators of the training, so a run does not depend on when it was validated or interrupted.
 """
 
 import math
@@ -14,42 +13,49 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from tinyslm.core.config import build_config, merge
-from tinyslm.data.loader import Loader
-from tinyslm.data.shards import Shards
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import read_manifest, write_json
 from tinyslm.hardware.allocator import keep_freed_memory, return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
 from tinyslm.model.decoder import Decoder
-from tinyslm.training.budget import SAMPLES, VALIDATIONS, fitting_steps
+from tinyslm.model.folder import save_model
 from tinyslm.training.checkpoint import (
     Progress,
     checkpoint_name,
     drop_former_best,
     load_checkpoint,
+    load_weights,
     newest_intact,
     rotate,
     save_checkpoint,
     save_weights,
 )
-from tinyslm.training.compiling import compile_model, refuse_impossible_compiling
+from tinyslm.training.compiling import Compiling, compile_model, refuse_impossible_compiling, settled, uncompiled
 from tinyslm.training.config import RunConfig
-from tinyslm.training.ending import finish
+from tinyslm.training.deadline import (
+    MOST_SCORED,
+    QUICK_TOKENS,
+    SAMPLES,
+    VALIDATIONS,
+    Deadline,
+    Decisions,
+    Rates,
+    Timetable,
+    fitting_steps,
+    measure,
+)
 from tinyslm.training.interrupt import Interrupted, StopRequest, stop_requests
-from tinyslm.training.looking import quick_loss, quick_windows, sample_text
 from tinyslm.training.loop import StepReport, StepSettings, train_steps
-from tinyslm.training.meter import Meter
-from tinyslm.training.new_model import new_model
-from tinyslm.training.objectives import OBJECTIVES
+from tinyslm.training.metrics import Meter
 from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.pace import MOST_SCORED, measured
-from tinyslm.training.pacer import Pace, Pacer, pace_event
-from tinyslm.training.run_folder import RunFolder
-from tinyslm.training.schedule import learning_rate_share
-from tinyslm.training.timetable import Timetable
-from tinyslm.training.validation import bytes_per_token
+from tinyslm.training.run_folder import RunFolder, circumstances
+from tinyslm.training.schedule import lr_scale
+from tinyslm.training.stage import Batch, Stage
+from tinyslm.training.stages import first_model, open_stage
+from tinyslm.training.world import World
 
 Event = dict[str, Any]
 Found = TypeVar("Found")
@@ -58,63 +64,60 @@ Clock = Callable[[], float]
 
 @dataclass
 class Run:
-    """A run that is about to start or to go on; iterate over `events()` to make it happen."""
+    """A run that is about to start or to resume; iterate over `events()` to make it happen."""
 
     folder: RunFolder
     config: RunConfig
-    shards: Shards
+    stage: Stage
     model: Decoder
     optimizers: Optimizers
-    loader: Loader
     progress: Progress
     device: torch.device
     dtype: torch.dtype
+    world: World
     clock: Clock = time.monotonic
-    pacer: Pacer | None = None  # where the settings give minutes
+    deadline: Deadline | None = None  # where the settings give minutes
     _origin: float = 0.0  # what the clock showed, or would have, when the run began
     _updated: float = 0.0  # its seconds at the last update
     _elsewhere: float = 0.0  # seconds since then that went into something else
-    _held: bool = False  # whether the folder is locked for events that are still to come
+    _holds_lock: bool = False  # the folder is locked for events that are still to come
 
     @classmethod
     def start(
         cls,
         path: Path | RunFolder,
-        shards: Shards,
+        data: Path,
         config: RunConfig,
         *,
+        rates: Rates | None = None,
         spent: float = 0.0,
         clock: Clock = time.monotonic,
     ) -> "Run":
-        """Begin a run in a new folder; tries how fast this machine is when the settings give minutes.
+        """Begin a run in a new folder. The run keeps the folder locked until its events have ended.
 
-        The run keeps the folder locked until its events have ended. spent: seconds that count as time of the run,
-        because they went into preparing it.
+        data: the folder that the stage learns from. rates: how fast this machine is, from a plan; else a run with a
+        time measures it. spent: seconds of preparation that count as time of the run. Raises `TinyslmError` for a
+        folder in use, too little data, or settings that cannot be trained with here.
         """
         origin = clock() - spent
         folder = path if isinstance(path, RunFolder) else RunFolder(path)
         folder.refuse_if_used()
         with folder.lock:
             folder.refuse_if_used()  # under the lock, no other process can begin a run
-            run = cls._build(folder, shards, _with_vocabulary(config, shards))
+            run = cls._build(folder, data, config)
             run.clock, run._origin = clock, origin
-            run._begin()
+            run._begin(data, rates)
             run._hold()
         return run
 
-    def _begin(self) -> None:
+    def _begin(self, data: Path, rates: Rates | None) -> None:
         """Decide settings that are "auto", and write the folder's first files."""
-        train = self.config.train
-        self.loader.next()  # these two raise now, before anything is written, when there is too little text
-        quick_windows(self.shards, self.config)
-        self.loader.restore({**self.loader.state(), "epoch": 0, "position": 0})
-        if train.minutes:
-            self._plan()
-        elif train.compile == "auto":  # how fast it is, is not looked at
+        if self.config.train.minutes:
+            self._plan(rates)
+        elif self.config.train.compile == "auto":  # nothing is timed
             self._decide({"compile": "off"})
         self._compile()
-        self.folder.create(self.config, self.shards)
-        self.folder.record_circumstances(self.device, self.dtype)
+        self.folder.create(self.config, data, circumstances(self.device, self.dtype))
         self.progress = replace(self.progress, seconds=self.seconds)
 
     @classmethod
@@ -125,26 +128,27 @@ class Run:
         warn: Callable[[str], None] = print,
         clock: Clock = time.monotonic,
     ) -> "Run":
-        """Go on with a run from its newest intact checkpoint (from the beginning when there is none).
+        """Resume a run from its newest intact checkpoint (from the beginning if there is none).
 
-        The run keeps the folder locked until its events have ended. `changed`: settings that the caller wants; they
-        must be the run's own.
+        The run keeps the folder locked until its events have ended. changed: settings that the caller wants; they must
+        be the run's own. Raises `TinyslmError` for other settings, or a folder or data that is damaged.
         """
         begun = clock()
         folder = RunFolder.open(path)
         with folder.lock:
             folder.remove_leftovers()
-            run = cls._build(folder, folder.open_shards(), folder.read_config(changed))
+            config = folder.read_config(changed)
+            run = cls._build(folder, folder.checked_data(), config)
             run.clock = clock
             run._compile()
             folder.warn_of_changes(run.device, run.dtype, warn)
-            if run.config.train.minutes:
-                pace = Pace.read(folder.pace_file)
-                run.pacer = Pacer(folder.pace_file, pace, run.config.train)
-                run.progress = Progress(seconds=pace.seconds, costs=pace.costs)
+            if config.train.minutes:
+                decisions = Decisions.read(folder.deadline_file)
+                run.deadline = Deadline(folder.deadline_file, decisions, config.train)
+                run.progress = Progress(seconds=decisions.seconds, costs=decisions.costs)
             if checkpoint := newest_intact(folder.checkpoints, warn):
                 run.progress = load_checkpoint(checkpoint, run.model, run.optimizers)
-                run.loader.restore(dict(run.progress.loader))
+                run.stage.batches.restore(run.progress.batches)
             run.progress = replace(run.progress, seconds=run.progress.seconds + clock() - begun)
             run._hold()
         return run
@@ -152,29 +156,29 @@ class Run:
     def _hold(self) -> None:
         """Keep the folder locked until the events are iterated."""
         self.folder.lock.acquire()
-        self._held = True
+        self._holds_lock = True
 
     def close(self) -> None:
-        """Unlock the folder of a run that is not to go on in this process; one whose events have ended has done it."""
-        if self._held:
-            self._held = False
+        """Unlock the folder of a run whose events will not be iterated in this process."""
+        if self._holds_lock:
+            self._holds_lock = False
             self.folder.lock.release()
 
     @classmethod
-    def _build(cls, folder: RunFolder, shards: Shards, config: RunConfig) -> "Run":
+    def _build(cls, folder: RunFolder, data: Path, config: RunConfig) -> "Run":
         return_freed_memory()  # what planning and preparing left
         keep_freed_memory()
         torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # a container's quota counts too
+        world = World.current()
         device = pick_device(config.train.device)
         dtype = pick_dtype(device, config.train.dtype)
+        stage, config = open_stage(data, config, world)
         torch.manual_seed(config.train.seed)
-        model = new_model(config.model).to(device)
+        model = first_model(config, device)
+        world.copy_weights(model)
         model.model.recompute = config.train.checkpoint_activations
-        loader = Loader(
-            shards.split("train"), context=config.model.context, batch=config.train.batch, seed=config.train.seed
-        )
         optimizers = Optimizers(model, config.optimizer, keep_gradients=config.train.checkpoint_activations)
-        return cls(folder, config, shards, model, optimizers, loader, Progress(), device, dtype)
+        return cls(folder, config, stage, model, optimizers, Progress(), device, dtype, world)
 
     def events(self) -> Iterator[Event]:
         """Train to the end. The last event is "end"; its "result" is also in `result.json`.
@@ -190,21 +194,21 @@ class Run:
         """How updates lie in the run: the plan, and its corrections so far."""
         train = self.config.train
         given = train.steps or math.ceil(train.tokens / (train.batch * self.config.model.context))
-        return Timetable(self.pacer.pace.steps if self.pacer else given, self.progress.corrections)
+        return Timetable(self.deadline.decisions.steps if self.deadline else given, self.progress.corrections)
 
     @property
     def steps(self) -> int:
-        """Updates in the whole run, as it is known now."""
+        """Updates in the whole run, as far as is known now."""
         return self.timetable.steps
 
     @property
     def score_tokens(self) -> int:
-        """Validation tokens of the final score, about."""
+        """Held-out tokens of the final score, about."""
         return self.config.train.score_tokens or MOST_SCORED
 
     @property
     def seconds(self) -> float:
-        """How long the run has taken until now, its preparation included, and what it lay still left out."""
+        """How long the run has taken until now, its preparation included, interruptions left out."""
         return self.clock() - self._origin
 
     def _events(self, stop: StopRequest) -> Iterator[Event]:
@@ -212,42 +216,39 @@ class Run:
         saved = self._updated = self.seconds
         self._elsewhere = 0.0
         yield self._start_event()
-        if self.pacer and self.pacer.pace.steps == 1 and not self.progress.step:
+        if self.deadline and self.deadline.decisions.steps == 1 and not self.progress.step:
             yield {"event": "warning", "step": 0, "text": _short_of_time(self.progress.seconds, self.config)}
         meter = Meter(self.progress.tokens, self.progress.seconds)
         for report in self._updates():
             self._advance(report)
-            yield from self._look(report, meter)
+            yield from self._log(report, meter)
             yield from self._correct(report.step)
             due = self.seconds - saved >= 60 * self.config.train.checkpoint_minutes
-            if due or stop.requested or report.step == self.steps:
+            stopping = self.world.decide(stop.requested)
+            if self.world.decide(due) or stopping or report.step == self.steps:
                 yield self._timed("checkpoint", self._save)
                 saved = self.seconds
-            if stop.requested:
+            if stopping:
                 raise Interrupted(report.step)
         yield {"event": "scoring", "step": self.progress.step, "best": self.progress.best_step}
-        yield from finish(self, stop)
+        yield from self._finish(stop)
 
     def _updates(self) -> Iterator[StepReport]:
         """The updates that are left; how many is asked after each of them."""
+        settings, first = self._step_settings(), self.progress.step
         updates = train_steps(
-            self.model,
-            OBJECTIVES["pretrain"],
-            self._next_batch,
-            self.optimizers,
-            self._step_settings(),
-            self.progress.step,
+            self.model, self.stage.loss, self._next_batch, self.optimizers, settings, first, self.world
         )
         while self.progress.step < self.steps:
             yield next(updates)
 
-    def _look(self, report: StepReport, meter: Meter) -> Iterator[Event]:
-        """What there is to tell after an update: the log, a validation, a sample."""
+    def _log(self, report: StepReport, meter: Meter) -> Iterator[Event]:
+        """The events of an update: the log's row, a validation, a sample."""
         train, last = self.config.train, report.step == self.steps
         if report.skipped:
             yield {"event": "skipped", "step": report.step, "reason": report.skipped}
         else:
-            meter.add(report)
+            meter.add(report.loss)
         if report.step % train.log_every == 0 or last:
             yield self._step_event(report, meter)
         if last or self._comes_to(report.step, train.validate_every, VALIDATIONS):
@@ -261,16 +262,17 @@ class Run:
         return step % every == 0 if every else self.timetable.passes(step, points)
 
     def _correct(self, step: int) -> Iterator[Event]:
-        """Set the number of updates anew where that is due, so that the run ends on time."""
+        """Correct the number of updates where that is due, so that the run ends on time."""
         before, costs, corrections = self.steps, self.progress.costs, self.progress.corrections
-        if self.pacer is None or costs is None:
+        if self.deadline is None or costs is None:
             return
-        if correction := self.pacer.correction(step, self.seconds, costs, corrections):
+        correction = self.deadline.correct(step, self.seconds, costs, corrections) if self.world.leads else None
+        if correction := self.world.decide(correction):
             self.progress = replace(self.progress, corrections=(*corrections, correction))
-            yield pace_event(correction, before)
+            yield {"event": "pace", **asdict(correction), "before": before}
 
     def _timed(self, part: str, work: Callable[[], Found]) -> Found:
-        """Do something beside the updates, and note what it costs where that is kept."""
+        """Do something that is not an update, and note what it costs where that is needed."""
         begun = self.clock()
         found = work()
         seconds = self.clock() - begun
@@ -281,20 +283,23 @@ class Run:
 
     def sample(self) -> str:
         """A short text from the model as it is now; the same for equal weights."""
-        return sample_text(self.model, self.shards, self.config)
+        with uncompiled():
+            return self.stage.sample(self.model, self.config.train.seed)
 
     def quick_loss(self) -> float:
-        """Mean loss on a fixed set of validation windows, spread evenly."""
-        return quick_loss(self.model, self.shards, self.config, self.device, self.dtype)
+        """Mean loss on a fixed set of held-out tokens."""
+        tokens = self.config.train.validation_tokens or QUICK_TOKENS
+        with uncompiled():
+            return self.world.decide(self.stage.validate(self.model, self.dtype, tokens) if self.world.leads else 0.0)
 
-    def _next_batch(self) -> Tensor:
-        return torch.from_numpy(self.loader.next()).to(self.device)
+    def _next_batch(self) -> Batch:
+        return self.stage.batches.next().to(self.device)
 
     def _advance(self, report: StepReport) -> None:
-        """Take an update into the progress, the state of the loader after its batch included."""
+        """Take an update into the progress, the place in the data after its batch included."""
         before = self.progress
-        tokens = before.tokens + self.config.train.batch * self.config.model.context
-        self.progress = replace(before, step=report.step, tokens=tokens, loader=self.loader.state())
+        tokens = before.tokens + report.tokens
+        self.progress = replace(before, step=report.step, tokens=tokens, batches=self.stage.batches.state())
         seconds = self.seconds
         if costs := before.costs:
             costs = costs.updated(seconds - self._updated - self._elsewhere, self.steps)
@@ -302,41 +307,83 @@ class Run:
         self._updated, self._elsewhere = seconds, 0.0
 
     def _validate(self) -> Event:
-        """The quick validation; the weights that do best in it are kept."""
+        """Validate on a few tokens; the weights that do best are kept."""
         loss = self._timed("validation", self.quick_loss)
         best = self.progress.best_loss
         if best is None or math.isnan(best) or loss < best:
             self.progress = replace(self.progress, best_loss=loss, best_step=self.progress.step)
-            self._timed("weights", lambda: save_weights(self.folder.best(self.progress.step), self.model))
-            drop_former_best(self.folder.checkpoints, self.progress.step)
+            self._timed("weights", self._save_best)
         return {
             "event": "validation",
             "step": self.progress.step,
             "loss": loss,
-            "bits_per_byte": loss / math.log(2) / bytes_per_token(self.shards.split("valid")),
+            **self.stage.in_units(loss, held_out=True),
             "seconds": round(self.progress.seconds, 3),
         }
+
+    def _save_best(self) -> None:
+        if self.world.leads:
+            save_weights(self.folder.best(self.progress.step), self.model)
+            drop_former_best(self.folder.checkpoints, self.progress.step)
 
     def _save(self) -> Event:
         path = self.folder.checkpoints / checkpoint_name(self.progress.step)
         self.progress = replace(self.progress, seconds=self.seconds)
-        save_checkpoint(path, self.model, self.optimizers, self.progress)
-        rotate(path, self.config.train.keep)
+        if self.world.leads:
+            save_checkpoint(path, self.model, self.optimizers, self.progress)
+            rotate(path, self.config.train.keep)
         return {
             "event": "checkpoint",
             "step": self.progress.step,
             "path": path.relative_to(self.folder.path).as_posix(),
         }
 
+    def _finish(self, stop: StopRequest) -> Iterator[Event]:
+        """Score the best weights, and write the model folder and the result; the last event is "end".
+
+        Raises `Interrupted` if the run is asked to stop meanwhile.
+        """
+        step = self.progress.best_step
+        try:
+            read_manifest(self.folder.best(step))
+            load_weights(self.folder.best(step), self.model)
+        except TinyslmError as error:
+            step = self.progress.step
+            yield {"event": "warning", "step": step, "text": f"{error.problem} The last weights are taken instead."}
+
+        def check() -> None:
+            if stop.requested:
+                raise Interrupted(self.progress.step)
+
+        result = None
+        if self.world.leads:
+            with uncompiled():
+                score = self.stage.score(self.model, self.score_tokens, check)
+            result = {
+                **score,
+                "step": step,
+                "training_tokens": self.progress.tokens,
+                "training_seconds": round(self.progress.seconds, 1),
+                "parameters": self.config.model.parameters,
+            }
+            save_model(self.model, self.folder.model, self.stage.tokenizer, training=result)
+            write_json(self.folder.result_file, result)
+        result = self.world.decide(result)
+        yield {"event": "end", "step": self.progress.step, "seconds": round(self.seconds, 3), "result": result}
+
     def _start_event(self) -> Event:
-        compiling = self.pacer.pace.compiling if self.pacer else None
+        compiling = self.deadline.decisions.compiling if self.deadline else None
         return {
             "event": "start",
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            "stage": self.config.train.stage,
             "steps": self.steps,
             "tokens_per_step": self.config.train.batch * self.config.model.context,
             "parameters": self.config.model.parameters,
-            "bytes_per_token": bytes_per_token(self.shards.split("train")),
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "seconds": round(self.progress.seconds, 3),
+            "minutes": self.config.train.minutes,
             "resumed_from": self.progress.step,
             "compiling": asdict(compiling) if compiling else None,
         }
@@ -345,14 +392,14 @@ class Run:
         optimizer = self.config.optimizer
         peak = optimizer.muon_lr if optimizer.name == "muon" else optimizer.lr
         loss, rate = meter.read(self.progress.tokens, self.progress.seconds)
-        per_byte = loss / math.log(2) / bytes_per_token(self.shards.split("train"))
         return {
             "event": "step",
             "step": report.step,
             "tokens": self.progress.tokens,
             "loss": loss,
-            "bits_per_byte": per_byte,
-            "learning_rate": peak * report.learning_rate_share,
+            **self.stage.in_units(loss, held_out=False),
+            **report.metrics,
+            "learning_rate": peak * report.lr_scale,
             "gradient_norm": report.gradient_norm,
             "tokens_per_second": rate,
             "seconds": round(self.progress.seconds, 3),
@@ -365,30 +412,31 @@ class Run:
             micro_batch=train.micro_batch or train.batch,
             clip=self.config.optimizer.clip,
             dtype=self.dtype,
-            learning_rate_share=lambda step: learning_rate_share(self.timetable.position(step + 0.5), schedule),
+            lr_scale=lambda step: lr_scale(self.timetable.position(step + 0.5), schedule),
         )
 
-    def _plan(self) -> None:
-        """Try how fast this machine is, and plan as many updates as fit into the time, the trial included."""
-        train, begun = self.config.train, self.loader.state()
-        batch = self._next_batch()
-        self.loader.restore(begun)
-        settings = replace(self._step_settings(), learning_rate_share=lambda _: 1.0)
-        costs, compiling, decided = measured(
-            self.model,
-            OBJECTIVES["pretrain"],
-            batch,
-            self.shards,
-            self.config,
-            settings,
-            self.folder.checkpoints,
-        )
-        self._decide(decided)
-        seconds, budget = self.seconds, 60 * (train.minutes or 0.0)
-        pace = Pace(fitting_steps(budget - seconds, 0.0, costs, train), seconds, costs, compiling=compiling)
-        pace.write(self.folder.pace_file)
-        self.pacer = Pacer(self.folder.pace_file, pace, train)
+    def _plan(self, rates: Rates | None) -> None:
+        """Plan as many updates as fit into the time; how fast they are is measured unless `rates` say so."""
+        compiling = settled(self.config, self.device, self.dtype)
+        if rates is None or compiling is None:
+            rates, compiling = self._measure()
+        costs, decided = rates.costs(self.config, self.stage.held_out_tokens)
+        self._decide({**decided, "compile": "on" if compiling.on else "off"})
+        train = self.config.train
+        left = 60 * (train.minutes or 0.0) - self.seconds
+        decisions = Decisions(fitting_steps(left, 0.0, costs, train), self.seconds, costs, compiling=compiling)
+        decisions = self.world.decide(decisions)
+        self.deadline = Deadline(self.folder.deadline_file, decisions, train)
+        if self.world.leads:
+            decisions.write(self.folder.deadline_file)
         self.progress = replace(self.progress, costs=costs)
+
+    def _measure(self) -> tuple[Rates, Compiling]:
+        begun = self.stage.batches.state()
+        batch = self._next_batch()
+        self.stage.batches.restore(begun)
+        settings = replace(self._step_settings(), lr_scale=lambda _: 1.0)
+        return measure(self.model, self.stage, batch, self.config, settings, self.folder.checkpoints)
 
     def _compile(self) -> None:
         """Have the model compiled, where that was decided."""
@@ -406,8 +454,3 @@ def _short_of_time(seconds: float, config: RunConfig) -> str:
         f"Preparing took {seconds:.0f} s of {60 * (config.train.minutes or 0.0):.0f} s: there is time for hardly any "
         "training. Give more --minutes, or prepare the text beforehand with `tinyslm data prepare`."
     )
-
-
-def _with_vocabulary(config: RunConfig, shards: Shards) -> RunConfig:
-    """The settings with the vocabulary of the shards' tokenizer."""
-    return build_config(RunConfig, merge(config.model_dump(), {"model": {"vocab_size": shards.tokenizer.vocab_size}}))

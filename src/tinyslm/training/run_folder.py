@@ -2,7 +2,7 @@
 
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,12 +12,12 @@ import torch
 
 from tinyslm.core.config import build_config, differences, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import MANIFEST, disk_error, sha256_file, write_json
+from tinyslm.core.files import MANIFEST, disk_error, read_manifest, sha256_file, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
-from tinyslm.data.shards import Shards
 from tinyslm.training.checkpoint import best_name
 from tinyslm.training.config import RunConfig
+from tinyslm.training.world import World
 
 LIBRARIES = ("tinyslm", "torch", "numpy", "tokenizers", "tiktoken", "safetensors")
 
@@ -26,19 +26,20 @@ _DAMAGED = "Restore it from a copy, or start a new run with another --out."
 
 
 @dataclass(frozen=True)
-class ShardsUsed:
-    """The content of `data.json`: the path of the shards, relative to the run folder, and their manifest's hash."""
+class DataUsed:
+    """The content of `data.json`: the data's folder, relative to the run folder, and the hash of its manifest."""
 
-    shards: str
+    folder: str
     manifest_sha256: str
 
 
 class RunFolder:
     """The paths of a run folder, and the lock on it.
 
-    `config.json`: the resolved settings. `data.json`: which shards, and the hash of their manifest. `versions.json`.
-    `pace.json`: what a run with a given time has decided about its number of updates. `metrics.jsonl`: the log.
-    `checkpoints/`. At the end `result.json`, `model/`, `report.html` and `report.png`.
+    `config.json`: the resolved settings. `data.json`: which data, and the hash of its manifest. `versions.json`.
+    `deadline.json`: what a run with a given time has decided about its number of updates. `metrics.jsonl`: the log.
+    `checkpoints/`. At the end `result.json`, `model/`, `report.html` and `report.png`. With several processes, only the
+    first one checks, locks and writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,29 +47,36 @@ class RunFolder:
         self.config_file = path / "config.json"
         self.data_file = path / "data.json"
         self.versions_file = path / "versions.json"
-        self.pace_file = path / "pace.json"
+        self.deadline_file = path / "deadline.json"
         self.metrics_file = path / "metrics.jsonl"
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
         self.report = path / "report.html"
-        self.shards = path / "data"
-        self.lock = Lock(path / ".lock", path)
+        self.data = path / "data"
+        self._leads = World.current().leads
+        self.lock = Lock(path / ".lock", path, needed=self._leads)
 
     def best(self, step: int) -> Path:
         """The weights that did best in a validation after `step`."""
         return self.checkpoints / best_name(step)
 
-    def create(self, config: RunConfig, shards: Shards) -> None:
-        """Write the settings and data hashes of a new run; raises `TinyslmError` if the folder holds a run."""
+    def create(self, config: RunConfig, data: Path, versions: Mapping[str, str]) -> None:
+        """Write what a new run uses, its settings last: with them, there is a run that can be resumed.
+
+        versions: see `circumstances`. Raises `TinyslmError` if the folder holds a run, or cannot be written.
+        """
+        if not self._leads:
+            return
         self.refuse_if_used()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(self.path, error) from error
-        here, place = self.path.resolve(), shards.folder.resolve()
+        here, place = self.path.resolve(), data.resolve()
         place = place.relative_to(here) if place.is_relative_to(here) else place
-        write_json(self.data_file, asdict(ShardsUsed(str(place), sha256_file(shards.folder / MANIFEST))))
+        write_json(self.data_file, asdict(DataUsed(str(place), sha256_file(data / MANIFEST))))
+        write_json(self.versions_file, dict(versions))
         write_json(self.config_file, config.model_dump(mode="json"))
 
     @classmethod
@@ -83,13 +91,15 @@ class RunFolder:
 
     def refuse_if_used(self) -> None:
         """Raise `TinyslmError` when the folder holds a run, or anything else that is not ours to write over."""
+        if not self._leads:
+            return
         if self.config_file.exists():
             raise TinyslmError(
                 f"{self.path} already holds a run.",
                 f"Continue it with `tinyslm train --resume {self.path}`, or give another folder with --out.",
             )
         # A run that was killed before it wrote its settings had not begun: what it left is not in the way.
-        ours = {self.shards, self.data_file, self.versions_file, self.pace_file, self.checkpoints}
+        ours = {self.data, self.data_file, self.versions_file, self.deadline_file, self.checkpoints}
         others = [entry.name for entry in self.path.iterdir() if entry not in ours] if self.path.is_dir() else []
         others = [name for name in others if not name.startswith(".")]
         if others or self.path.is_file():
@@ -100,14 +110,10 @@ class RunFolder:
 
     def remove_leftovers(self) -> None:
         """Remove what a killed process left half written or half replaced."""
-        for folder in (self.path, self.checkpoints):
+        for folder in (self.path, self.checkpoints) if self._leads else ():
             for pattern in (".*.tmp", ".*.old", ".*.lock"):
                 for entry in folder.glob(pattern):
                     shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-
-    def record_circumstances(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Write down what the run's exact result depends on besides its settings and data."""
-        write_json(self.versions_file, circumstances(device, dtype))
 
     def warn_of_changes(self, device: torch.device, dtype: torch.dtype, warn: Callable[[str], None]) -> None:
         """Tell what differs from when the run was started: its result may then differ in the last digits."""
@@ -131,25 +137,33 @@ class RunFolder:
             )
         return config
 
-    def open_shards(self) -> Shards:
-        """The shards of the run, checked to be the very ones that it was started with."""
-        data = read_json(self.data_file, ShardsUsed, remedy=_DAMAGED)
-        shards = Shards.open(self.path / data.shards)
-        if sha256_file(shards.folder / MANIFEST) != data.manifest_sha256:
+    def result(self) -> dict[str, Any] | None:
+        """The result of a run that has ended, else None."""
+        ended = self.result_file.is_file() and self.report.is_file()  # the report is written last
+        remedy = "Remove it, and resume the run to score it again."
+        return read_json(self.result_file, remedy=remedy) if ended else None
+
+    def checked_data(self) -> Path:
+        """The folder of the run's data, with every file checked to be the one that the run was started with."""
+        used = read_json(self.data_file, DataUsed, remedy=_DAMAGED)
+        folder = self.path / used.folder
+        read_manifest(folder)
+        if sha256_file(folder / MANIFEST) != used.manifest_sha256:
             raise TinyslmError(
-                f"The shards in {shards.folder} are not those that {self.path} was started with.",
-                "Restore them, or start a new run with another --out.",
+                f"The data in {folder} is not what {self.path} was started with.",
+                "Restore it, or start a new run with another --out.",
             )
-        return shards
+        return folder
 
 
 def _with_decisions(settings: RunConfig, run: RunConfig) -> RunConfig:
-    """Settings with what a run decides itself: vocabulary, how much text it is scored on, whether it is compiled."""
+    """Settings with what a run decides itself: vocabulary (or the model it starts from), held-out tokens, compiling."""
     keys = ("validation_tokens", "score_tokens")
     train: dict[str, Any] = {key: getattr(settings.train, key) or getattr(run.train, key) for key in keys}
     if settings.train.compile == "auto":
         train["compile"] = run.train.compile
-    decisions = {"model": {"vocab_size": run.model.vocab_size}, "train": train}
+    model = run.model.model_dump() if run.train.start_from else {"vocab_size": run.model.vocab_size}
+    decisions = {"model": model, "train": train}
     return build_config(RunConfig, merge(settings.model_dump(), decisions))
 
 

@@ -3,7 +3,7 @@
 from tinyslm.training.config import ScheduleConfig
 
 
-def learning_rate_share(position: float, config: ScheduleConfig) -> float:
+def lr_scale(position: float, config: ScheduleConfig) -> float:
     """Share of the peak learning rate at a position in the run, from 0 to 1: warm-up, stable, decay.
 
     An update's position is that of its middle (`Timetable.position(step + 0.5)`): the first one is not wasted on a rate

@@ -1,4 +1,4 @@
-"""Which part of the validation text is looked at, and how often its bytes come to a token."""
+"""Which part of the held-out text is validated on."""
 
 from collections.abc import Iterator
 
@@ -7,11 +7,6 @@ from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.shards import TokenSplit
-
-
-def bytes_per_token(split: TokenSplit) -> float:
-    """Bytes of UTF-8 text for each token of a split, the documents' end tokens included."""
-    return split.utf8_bytes / split.tokens
 
 
 def even_windows(split: TokenSplit, context: int, tokens: int) -> Tensor:
@@ -30,14 +25,5 @@ def even_windows(split: TokenSplit, context: int, tokens: int) -> Tensor:
 
 def spread_documents(split: TokenSplit, tokens: int) -> Iterator[tuple[list[int], int]]:
     """Ids (without end tokens) and bytes of every n-th document, so that they have about `tokens` tokens at most."""
-    for number in _spread(split, tokens):
+    for number in range(0, split.documents, -(-split.tokens // tokens)):
         yield split.document(number)[:-1].tolist(), split.document_bytes(number)
-
-
-def spread_tokens(split: TokenSplit, tokens: int) -> float:
-    """About how many tokens these documents have."""
-    return split.tokens / split.documents * len(_spread(split, tokens))
-
-
-def _spread(split: TokenSplit, tokens: int) -> range:
-    return range(0, split.documents, -(-split.tokens // tokens))

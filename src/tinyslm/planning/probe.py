@@ -17,9 +17,10 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.config import OptimizerConfig, ScheduleConfig
 from tinyslm.training.loop import StepSettings, train_steps
-from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.schedule import learning_rate_share
+from tinyslm.training.schedule import lr_scale
+from tinyslm.training.stage import Batch
+from tinyslm.training.stages.pretrain import next_token_loss
 
 MODEL = ModelConfig(vocab_size=256, dim=64, depth=2, context=128, tied=True)
 BATCH, STEPS = 16, 120
@@ -46,11 +47,11 @@ def probe(learned: Sequence[bytes], asked: Sequence[bytes]) -> float:
             micro_batch=BATCH,
             clip=1.0,
             dtype=dtype,
-            learning_rate_share=lambda step: learning_rate_share((step + 0.5) / STEPS, SCHEDULE),
+            lr_scale=lambda step: lr_scale((step + 0.5) / STEPS, SCHEDULE),
         )
         windows = _windows(_joined(learned))
-        batches = itertools.cycle(windows[torch.randperm(len(windows))].split(BATCH))
-        for _ in train_steps(model, OBJECTIVES["pretrain"], lambda: next(batches), optimizers, settings):
+        batches = itertools.cycle(map(Batch.of_windows, windows[torch.randperm(len(windows))].split(BATCH)))
+        for _ in train_steps(model, next_token_loss, lambda: next(batches), optimizers, settings):
             pass
     windows = _windows(_joined(asked))
     windows = windows[:: -(-len(windows) * MODEL.context // ASKED_BYTES)]

@@ -14,13 +14,13 @@ from tinyslm.data.shards import Shards, is_shards
 from tinyslm.data.text import Text
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import memory_bytes
+from tinyslm.planning.choice import Budget, Search
+from tinyslm.planning.cost import SECONDS, MachineCosts, measure_costs
+from tinyslm.planning.law import read_law
+from tinyslm.planning.plan import Plan
+from tinyslm.planning.survey import Survey, survey_shards, survey_text
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import LoopConfig, RunConfig
-from tinyslm.training.planning.choice import Budget, Search
-from tinyslm.training.planning.cost import SECONDS, Costs, measure_costs
-from tinyslm.training.planning.law import read_law
-from tinyslm.training.planning.plan import Plan
-from tinyslm.training.planning.survey import Survey, survey_shards, survey_text
 
 FREE_SHARE = 0.9
 """Of the memory that is free now, what a plan may use where no limit is given."""
@@ -31,7 +31,7 @@ class Planner:
     """Makes plans for one text on one machine. given: the settings that the user fixed, nested."""
 
     survey: Survey
-    costs: Costs
+    costs: MachineCosts
     search: Search
 
     @classmethod

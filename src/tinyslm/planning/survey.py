@@ -19,13 +19,13 @@ from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.shards import Shards
 from tinyslm.data.split import Split, split_text
 from tinyslm.data.text import Inputs, Text, reading
+from tinyslm.planning.compressibility import SAMPLE, context_bits, xz_bits
+from tinyslm.planning.probe import probe
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.tokenizer.vocabulary import round_up
-from tinyslm.training.planning.compressibility import SAMPLE, context_bits, xz_bits
-from tinyslm.training.planning.probe import probe
 from tinyslm.training.validation import spread_documents
 
 VOCABULARIES = (1024, 2048, 4096, 8192, 16384)

@@ -23,9 +23,11 @@ from tinyslm.model.config import GATED, ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.compiling import compile_native
 from tinyslm.training.config import OptimizerConfig, RunConfig
+from tinyslm.training.deadline import Rates
 from tinyslm.training.loop import StepSettings, accumulate, scale_and_clip
-from tinyslm.training.objectives import OBJECTIVES
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.stage import Batch
+from tinyslm.training.stages.pretrain import next_token_loss
 
 MUON_ITERATIONS = 5
 FP32_TIMES = 2.5
@@ -93,7 +95,7 @@ COMPUTING = 7
 """The first kinds of work are done forwards and backwards, the others by the optimizers."""
 
 
-class Costs(Section):
+class MachineCosts(Section):
     """Seconds that this machine takes for one unit of each kind of work, as measured."""
 
     device: str = Field(description="Where it was measured: cpu, cuda or mps.")
@@ -124,6 +126,10 @@ class Costs(Section):
     def scoring_seconds(self, config: RunConfig, tokens: int) -> float:
         """Seconds for scoring so many tokens in fp32."""
         return self.validation_seconds(config, tokens) * (1.0 if self.dtype == "float32" else FP32_TIMES)
+
+    def rates(self, config: RunConfig) -> Rates:
+        """What a run with these settings needs to know of the machine to plan its updates."""
+        return Rates(self.update_seconds(config), self.validation_seconds(config, 1), self.scoring_seconds(config, 1))
 
     def _units(self) -> list[float]:
         return [getattr(self, kind) for kind in Work._fields]
@@ -167,7 +173,7 @@ def muon_operations(model: ModelConfig) -> float:
 
 def measure_costs(
     device_name: str = "auto", dtype_name: str = "auto", *, trials: Sequence[Trial] = (), seconds: float = SECONDS
-) -> Costs:
+) -> MachineCosts:
     """Time the trials on a device for about `seconds`; the state of random number generators is preserved.
 
     On a CPU, a run's native libraries are compiled first; the first plan on a machine includes that time.
@@ -191,7 +197,9 @@ def measure_costs(
     rounded = {kind: float(f"{value:.4g}") for kind, value in units.items()}
     name = str(dtype).removeprefix("torch.")
     spent = round(time.perf_counter() - begun, 2)
-    return Costs(device=device.type, dtype=name, threads=torch.get_num_threads(), measuring_seconds=spent, **rounded)
+    return MachineCosts(
+        device=device.type, dtype=name, threads=torch.get_num_threads(), measuring_seconds=spent, **rounded
+    )
 
 
 def _config(trial: Trial) -> RunConfig:
@@ -207,14 +215,14 @@ class _Timed:
         self._model.train()
         self._optimizers = Optimizers(self._model, OptimizerConfig())
         shape = (config.train.batch, config.model.context + 1)
-        self._batch = torch.randint(config.model.vocab_size, shape, device=device)
+        self._batch = Batch.of_windows(torch.randint(config.model.vocab_size, shape, device=device))
         self._settings = StepSettings(1, config.train.batch, 1.0, dtype, lambda _: 1e-4)
 
     def step(self) -> tuple[float, float]:
         """Seconds for the forward and backward pass of an update, and for the optimizers' step."""
-        device = self._batch.device
+        device = self._batch.inputs.device
         begun = _now(device)
-        _, weight, _ = accumulate(self._model, OBJECTIVES["pretrain"], self._batch, self._settings)
+        _, weight, _, _ = accumulate(self._model, next_token_loss, self._batch, self._settings)
         between = _now(device)
         scale_and_clip(self._model, weight, self._settings.clip)
         self._optimizers.step(1e-4)

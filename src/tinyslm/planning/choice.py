@@ -15,17 +15,22 @@ from tinyslm.core.config import Section, build_config, merge, override
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.quantities import count, size
 from tinyslm.model.config import ModelConfig
+from tinyslm.planning.cost import MachineCosts
+from tinyslm.planning.law import Expected, Law, conditions
+from tinyslm.planning.rates import rates
+from tinyslm.planning.survey import Survey
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.tokenizer.vocabulary import round_up
-from tinyslm.training.budget import VALIDATIONS
 from tinyslm.training.config import RunConfig
-from tinyslm.training.looking import QUICK_TOKENS
+from tinyslm.training.deadline import (
+    FEWEST_VALIDATED,
+    MOST_SCORED,
+    QUICK_TOKENS,
+    SCORING_SHARE,
+    VALIDATING_SHARE,
+    VALIDATIONS,
+)
 from tinyslm.training.memory import planned_peak_bytes
-from tinyslm.training.pace import FEWEST_VALIDATED, MOST_SCORED, SCORING_SHARE, SHARE_OF_TIME, VALIDATING_SHARE
-from tinyslm.training.planning.cost import Costs
-from tinyslm.training.planning.law import Expected, Law, conditions
-from tinyslm.training.planning.rates import rates
-from tinyslm.training.planning.survey import Survey
 
 DIMS = (*range(64, 1024, 64), *range(1024, 2049, 256))
 WIDEST, NARROWEST = 96, 24
@@ -39,7 +44,7 @@ MOST_EPOCHS = 8
 FEWEST_STEPS = 20
 """With fewer updates a model hardly learns, and the law does not know it: such a model is chosen only if all are."""
 FIXED_SECONDS = 6.0
-"""What a run takes beside its updates, whatever it is: starting, trying its pace, writing, drawing the report."""
+"""What a run takes besides its updates, whatever it is: starting, writing, drawing the report."""
 LARGE_PART = 2048
 """Tokens that are worth computing at once; before parts become smaller, blocks are computed again."""
 PARAMETERS_WITHIN = 0.15
@@ -70,7 +75,7 @@ class Candidate:
     fixed: float
 
     @classmethod
-    def of(cls, config: RunConfig, survey: Survey, costs: Costs) -> "Candidate":
+    def of(cls, config: RunConfig, survey: Survey, costs: MachineCosts) -> "Candidate":
         """What the costs say of settings."""
         held_out = int(survey.held_out_bytes / survey.bytes_in_token(config.model.vocab_size, held_out=True))
         train = config.train
@@ -102,7 +107,7 @@ class Candidate:
         """What a run of so many seconds spends on other things than updates."""
         looking = sorted((*self.validations, VALIDATING_SHARE * seconds))[1]
         scoring = sorted((*self.scoring, SCORING_SHARE * seconds))[1]
-        return self.fixed + SHARE_OF_TIME * seconds + looking + scoring
+        return self.fixed + looking + scoring
 
     @property
     def tokens_per_update(self) -> int:
@@ -126,7 +131,7 @@ class Search:
     given: the settings that the user fixed, nested.
     """
 
-    def __init__(self, survey: Survey, costs: Costs, law: Law, given: Mapping[str, Any]) -> None:
+    def __init__(self, survey: Survey, costs: MachineCosts, law: Law, given: Mapping[str, Any]) -> None:
         self._survey, self._costs, self._law = survey, costs, law
         self._base = build_config(RunConfig, given)
         self._given = _typed(self._base, given)

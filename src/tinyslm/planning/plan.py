@@ -5,7 +5,7 @@ survey of the text and the costs of the machine that stand in it too.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from tinyslm.core.config import Section, build_config, differences, fields, flat
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
 from tinyslm.core.toml import toml_table
+from tinyslm.planning.choice import Budget, Candidate, Choice
+from tinyslm.planning.cost import MachineCosts
+from tinyslm.planning.law import Law, conditions, read_law
+from tinyslm.planning.survey import Survey
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.training.config import LoopConfig, RunConfig
 from tinyslm.training.memory import planned_peak_bytes
-from tinyslm.training.planning.choice import Budget, Candidate, Choice
-from tinyslm.training.planning.cost import Costs
-from tinyslm.training.planning.law import Law, conditions, read_law
-from tinyslm.training.planning.survey import Survey
 
 FILE = "plan.toml"
 ALWAYS = (
@@ -63,10 +63,10 @@ class Plan(Section):
     expectation: Expectation = Field(description="What to expect.")
     settings: RunConfig = Field(description="What will be trained.")
     data: Survey = Field(description="The text.")
-    machine: Costs = Field(description="The machine.")
+    machine: MachineCosts = Field(description="The machine.")
 
     @classmethod
-    def of(cls, choice: Choice, survey: Survey, costs: Costs) -> "Plan":
+    def of(cls, choice: Choice, survey: Survey, costs: MachineCosts) -> "Plan":
         """The plan that a choice makes."""
         return cls(expectation=_expectation(choice, survey), settings=choice.config, data=survey, machine=costs)
 
@@ -95,7 +95,7 @@ class Plan(Section):
             comment = Survey.model_fields[name].description
             tables += ["", f"# {comment}", *toml_table(f"data.{name}", lengths, {})]
         lines += ["", *toml_table("data", data, _comments(Survey)), *tables]
-        lines += ["", *toml_table("machine", self.machine.model_dump(), _comments(Costs))]
+        lines += ["", *toml_table("machine", self.machine.model_dump(), _comments(MachineCosts))]
         return "\n".join(lines) + "\n"
 
     def write(self, path: Path) -> None:
@@ -126,10 +126,10 @@ class _Ground(Section):
     """What a plan was worked out from."""
 
     data: Survey = Field(description="The text.")
-    machine: Costs = Field(description="The machine.")
+    machine: MachineCosts = Field(description="The machine.")
 
 
-def expected_of(config: RunConfig, survey: Survey, costs: Costs, law: Law) -> Choice:
+def expected_of(config: RunConfig, survey: Survey, costs: MachineCosts, law: Law) -> Choice:
     """What to expect of settings that are what they are."""
     one, train = Candidate.of(config, survey, costs), config.train
     if train.minutes:
@@ -200,10 +200,9 @@ def _comments(kind: type[BaseModel]) -> dict[str, str]:
     return {name: field.description or "" for name, field in kind.model_fields.items()}
 
 
-def planned_beside(folder: Path) -> Iterator[Plan]:
-    """The plan in a run folder, where there is a whole one."""
+def plan_of(folder: Path) -> Plan | None:
+    """The plan in a run folder, if there is one that can be read."""
     try:
-        if (folder / FILE).is_file():
-            yield read_plan(folder / FILE)
+        return read_plan(folder / FILE) if (folder / FILE).is_file() else None
     except TinyslmError:
-        return
+        return None

@@ -37,8 +37,8 @@ from pydantic import Field
 
 from tinyslm.core.config import Section, build_config
 from tinyslm.model.config import ModelConfig
-from tinyslm.training.planning import probe
-from tinyslm.training.planning.survey import Survey
+from tinyslm.planning import probe
+from tinyslm.planning.survey import Survey
 
 Z = 1.96
 """Standard deviations of a 95 % interval."""
@@ -235,5 +235,5 @@ def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> 
 
 def read_law() -> Law:
     """The law that comes with the package."""
-    text = files("tinyslm.training.planning").joinpath("law.json").read_text(encoding="utf-8")
+    text = files("tinyslm.planning").joinpath("law.json").read_text(encoding="utf-8")
     return build_config(Law, json.loads(text), origin="law.json")

@@ -1,0 +1,93 @@
+"""`quickstart`: train on text that every machine has, and compare the model with what needs no model."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.config import merge
+from tinyslm.core.files import write_json
+from tinyslm.data.shards import Shards
+from tinyslm.data.standard_library import standard_library
+from tinyslm.evaluation.baselines import baselines
+from tinyslm.evaluation.functions import FunctionScore, score_functions
+from tinyslm.inference.engine import Engine
+from tinyslm.model.folder import load_model
+from tinyslm.planning.train import train
+from tinyslm.training.pipeline import Watch, draw_report
+from tinyslm.training.run_folder import RunFolder
+from tinyslm.training.validation import spread_documents
+
+MOST_TRAINING_TOKENS = 10_000_000
+"""Of more training text than this, only a part is searched for functions, and xz would take minutes."""
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """What came of it.
+
+    folder: the run folder. baselines: bits per byte of what needs no model. functions: how well the model completes
+    Python functions, or None if the text has none.
+    """
+
+    folder: RunFolder
+    result: Mapping[str, Any]
+    baselines: Mapping[str, float]
+    functions: FunctionScore | None
+
+
+def quickstart(
+    out: str | Path = "quickstart",
+    *,
+    minutes: float = 5.0,
+    text: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> Quickstart:
+    """Train on the Python standard library (or `text`) as `train` does, then compare; the result file has it all.
+
+    out: the run folder; if it exists, a number is added to its name. watch: gets the event "comparing" before the
+    comparison too. Raises what `train` raises.
+    """
+    watch = watch or Watch()
+    folder = RunFolder(free_folder(Path(out)))
+    given = merge({"train": {"minutes": minutes}}, settings or {})
+    result = train([str(text)] if text else standard_library(), folder.path, settings=given, watch=watch)
+    watch.event({"event": "comparing"})
+    return _compared(folder, result)
+
+
+def free_folder(out: Path) -> Path:
+    """The first of `out`, `out-2`, `out-3`, ... that does not exist."""
+    number, free = 1, out
+    while free.exists():
+        number += 1
+        free = out.with_name(f"{out.name}-{number}")
+    return free
+
+
+def _compared(folder: RunFolder, result: Mapping[str, Any]) -> Quickstart:
+    """Baselines and completions, also written to the result file and the report."""
+    shards = Shards.open(folder.checked_data(), verify=False)
+    held_out = _texts(shards, "valid", folder.read_config().train.score_tokens)  # what the model was scored on
+    training = b"".join(_texts(shards, "train", MOST_TRAINING_TOKENS))
+    whole = shards.split("train").tokens <= MOST_TRAINING_TOKENS
+    others = baselines(b"".join(held_out), training if whole else None)
+    engine = Engine(load_model(folder.model), shards.tokenizer)
+    functions = score_functions(engine, (text.decode("utf-8", "replace") for text in held_out), training)
+    further: dict[str, Any] = {"baselines": others}
+    if functions:
+        further["functions"] = {
+            "headers": functions.headers,
+            "completions that parse": functions.completions_parse,
+            "originals that parse, cut the same way": functions.originals_parse,
+        }
+    result = {**result, **further}
+    write_json(folder.result_file, result)
+    draw_report(folder.path)
+    return Quickstart(folder, result, others, functions)
+
+
+def _texts(shards: Shards, split: str, tokens: int) -> list[bytes]:
+    """The documents of a split, or some of them, spread evenly, that have about so many tokens."""
+    return [shards.tokenizer.decode_bytes(ids) for ids, _ in spread_documents(shards.split(split), tokens)]

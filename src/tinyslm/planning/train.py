@@ -1,0 +1,162 @@
+"""`train` and `resume`: from text to a trained, scored and reported model folder, in one call each."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.config import build_config, merge, override
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.json_files import read_json
+from tinyslm.data.shards import is_shards
+from tinyslm.data.text import Inputs, Text, reading
+from tinyslm.planning.choice import Budget
+from tinyslm.planning.cost import SECONDS
+from tinyslm.planning.plan import FILE, Plan, plan_of, read_plan
+from tinyslm.planning.planner import Planner
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.config import RunConfig
+from tinyslm.training.deadline import Rates
+from tinyslm.training.pipeline import Watch, check_config, finish, start
+from tinyslm.training.run import Run
+from tinyslm.training.run_folder import RunFolder
+
+MEASURING_SHARE = 0.03
+"""Of a run's time, what measuring the machine may take."""
+SHAPE = ("dim", "depth")
+"""Settings of the model that mean it was chosen already."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan must keep to besides the time: about how many parameters, and the most memory in bytes."""
+
+    parameters: int | None = None
+    memory_bytes: int | None = None
+
+
+def train(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    minutes: float | None = None,
+    settings: Mapping[str, Any] | RunConfig | None = None,
+    plan: str | Path | Limits | None = None,
+    tokenizer: str | Path | Tokenizer | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Train a model on the text in `paths` (or on one shards folder), into the run folder `out`; returns the result.
+
+    settings: what is fixed, nested: `{"model": {"context": 512}}`; or all settings. Unless they give the model's shape
+    (`dim`, `depth`) or a number of steps, or name a model to start from, the rest is planned for the time (10 minutes,
+    or `minutes`).
+    plan: a plan's file, to train by it instead; or limits of the plan that is made.
+
+    The result holds the score on held-out documents (`bits_per_byte`, `loss`, ...); the model folder is `out/model`,
+    the report `out/report.html`. Raises `TinyslmError` for text, settings or a folder that cannot be used, and
+    `Interrupted` after saving if the run is stopped by a signal.
+    """
+    watch = watch or Watch()
+    given: Mapping[str, Any] = settings.model_dump() if isinstance(settings, RunConfig) else settings or {}
+    given = merge(given, {"train": {"minutes": minutes}}) if minutes else given
+    order = _Order([str(path) for path in paths], Path(out), given, watch.began or time.monotonic(), watch)
+    if tokenizer is not None:
+        order.tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(Path(tokenizer))
+    with ExitStack() as stack:
+        run = order.begin(plan if isinstance(plan, Limits) else Path(plan) if plan else Limits(), stack)
+    return _finished(run, watch)
+
+
+def resume(out: str | Path, *, settings: Mapping[str, Any] | None = None, watch: Watch | None = None) -> dict[str, Any]:
+    """Resume the run in `out` as if it had never stopped; returns the result (at once if it had ended).
+
+    settings: what the caller wants, nested; they must be the run's own, and else raise `TinyslmError`.
+    """
+    watch = watch or Watch()
+    folder = RunFolder.open(Path(out))
+    if (result := folder.result()) is not None:
+        watch.event({"event": "finished", "path": folder.path, "model": folder.model})
+        return result
+    changed = settings if isinstance(settings, RunConfig) else None
+    if settings and changed is None:
+        changed = build_config(RunConfig, override(RunConfig, read_json(folder.config_file), settings))
+    return _finished(Run.resume(folder.path, changed, watch.notify), watch)
+
+
+@dataclass
+class _Order:
+    """What the caller asked for."""
+
+    paths: Sequence[str]
+    out: Path
+    given: Mapping[str, Any]
+    began: float
+    watch: Watch
+    tokenizer: Tokenizer | None = None
+    config: RunConfig = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.config = build_config(RunConfig, self.given)
+
+    def begin(self, plan: Path | Limits, stack: ExitStack) -> Run:
+        """Prepare the text and begin the run: by the plan in a file, by one that is made now, or by the settings."""
+        check_config(self.out, self.config)
+        if isinstance(plan, Path):
+            return self._start(self.paths, read_plan(plan, self.given))  # perhaps of another machine: no rates
+        if self._is_open():
+            source, made = self._plan(plan, stack)
+            return self._start(source, made, made.machine.rates(made.settings))
+        if plan != Limits():
+            raise TinyslmError(
+                "--params and --memory are for planning a model, and this one's shape or length is given.",
+                "Leave them out, or leave out the model's dim and depth and the number of steps.",
+            )
+        return self._start(self.paths, None)
+
+    def _is_open(self) -> bool:
+        """Whether the model's shape is left to a plan, and the length is a time or a number of tokens."""
+        chosen = any(key in self.given.get("model", {}) for key in SHAPE) or self.config.train.start_from
+        return not chosen and not self.config.train.steps and "-" not in self.paths
+
+    def _plan(self, limits: Limits, stack: ExitStack) -> tuple[Sequence[str] | Text, Plan]:
+        """The text as it was read (or the shards that there are), open until `stack` closes, and a plan for it."""
+        train = self.config.train
+        self.watch.event({"event": "planning"})
+        seconds = SECONDS if train.minutes is None else min(SECONDS, MEASURING_SHARE * 60 * train.minutes)
+        source: Sequence[str] | Text = self.paths
+        if not (len(self.paths) == 1 and is_shards(Path(self.paths[0]))):
+            inputs = Inputs.find(self.paths, self.config.data, self.out)
+            source = stack.enter_context(reading(inputs, self.watch.progress))
+        planner = Planner.look(
+            source, self.given, tokenizer=self.tokenizer, seconds=seconds, progress=self.watch.progress
+        )
+        length = {"minutes": train.minutes, "tokens": train.tokens or None}
+        budget = {**length, "parameters": limits.parameters, "memory_bytes": limits.memory_bytes}
+        return source, planner.plan(build_config(Budget, budget, origin="the budget"))
+
+    def _start(self, source: Sequence[str] | Text, plan: Plan | None, rates: Rates | None = None) -> Run:
+        watch = self.watch
+        if plan:
+            watch.event({"event": "plan", "plan": plan})
+        watch.event({"event": "preparing"})
+        run = start(
+            source,
+            self.out,
+            plan.settings if plan else self.config,
+            tokenizer=self.tokenizer,
+            rates=rates,
+            spent=time.monotonic() - self.began,
+            watch=watch,
+        )
+        if plan:
+            plan.write(self.out / FILE)
+        return run
+
+
+def _finished(run: Run, watch: Watch) -> dict[str, Any]:
+    """Train to the end; where the run was planned, the result says what was expected of it."""
+    names = {"bits_per_byte", "low", "high", "seconds"}
+    plan = plan_of(run.folder.path)
+    return finish(run, watch.event, {"planned": plan.expectation.model_dump(include=names)} if plan else {})

@@ -1,0 +1,125 @@
+"""Stages: what every one promises to the loop and the run, whatever is learned."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.shards import Shards
+from tinyslm.model.folder import load_model
+from tinyslm.planning.train import resume, train
+from tinyslm.training.interrupt import Interrupted
+from tinyslm.training.loop import StepSettings, accumulate
+from tinyslm.training.metrics import read_metrics
+from tinyslm.training.pipeline import Watch
+from tinyslm.training.run import Run
+from tinyslm.training.stages import STAGES, open_stage
+from tinyslm.training.world import World
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
+    """A model folder with the shards' tokenizer."""
+    from tiny_run import TINY
+
+    out = tmp_path_factory.mktemp("teacher") / "run"
+    train([shards.folder], out, settings=TINY)
+    return out / "model"
+
+
+@pytest.fixture(params=list(STAGES))
+def settings(request: pytest.FixtureRequest, tiny_config, teacher: Path):
+    """Settings of a short run of each stage."""
+    return tiny_config(train={"stage": request.param, "teacher": str(teacher), "validate_every": 4})
+
+
+def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(shards: Shards, settings) -> None:
+    stage, config = open_stage(shards.folder, settings, World())
+    batch = stage.batches.next()
+    gradients = []
+    for micro_batch in (4, 1):
+        torch.manual_seed(0)
+        model = Run._build(_folder(), shards.folder, config.model_copy(deep=True)).model.eval()
+        model.train = lambda mode=True, model=model: model  # type: ignore[method-assign]  # no dropout
+        accumulate(model, stage.loss, batch, StepSettings(1, micro_batch, 0.0, torch.float32, lambda step: 1.0))
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_a_run_of_a_stage_resumes_to_the_same_weights(tmp_path: Path, shards: Shards, settings) -> None:
+    def stop(event: dict) -> None:
+        if event["event"] == "checkpoint" and event["step"] == 5:
+            raise Interrupted(5)
+
+    whole = train([shards.folder], tmp_path / "whole", settings=settings)
+    with pytest.raises(Interrupted):
+        train([shards.folder], tmp_path / "stopped", settings=settings, watch=Watch(event=stop))
+    assert resume(tmp_path / "stopped")["step"] == whole["step"]
+    models = [load_model(tmp_path / name / "model").state_dict() for name in ("whole", "stopped")]
+    assert all(models[0][name].equal(models[1][name]) for name in models[0])
+
+
+def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, shards: Shards, tiny_config, teacher: Path) -> None:
+    changes = {"stage": "distill", "teacher": str(teacher), "steps": 40, "validate_every": 10}
+    settings = tiny_config(model={"dropout": 0.0}, train=changes)
+    train([shards.folder], tmp_path / "run", settings=settings)
+    rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["event"] == "validation"]
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert "bits_per_byte" not in rows[0]  # a divergence is not bits of text
+
+
+def test_a_run_starts_from_a_model(tmp_path: Path, shards: Shards, tiny_config, teacher: Path) -> None:
+    """Without an update that changes anything, the model is the one that it started from."""
+    settings = tiny_config(
+        model={"dim": 64}, optimizer={"lr": 1e-30, "muon_lr": 1e-30}, train={"start_from": str(teacher), "steps": 1}
+    )
+    train([shards.folder], tmp_path / "run", settings=settings)
+    before, after = load_model(teacher).state_dict(), load_model(tmp_path / "run" / "model").state_dict()
+    assert all(before[name].equal(after[name]) for name in before)
+
+
+def test_what_does_not_suit_is_refused(tmp_path: Path, shards: Shards, text_file: Path, tiny_config, teacher) -> None:
+    other = tmp_path / "other"
+    train([text_file], other, settings=tiny_config(tokenizer={"kind": "bpe", "vocab_size": 300}))
+    for changes, said in (
+        ({"stage": "learn"}, 'Unknown stage "learn"'),
+        ({"stage": "distill"}, "needs a teacher"),
+        ({"stage": "distill", "teacher": str(other / "model")}, "another tokenizer"),
+        ({"start_from": str(other / "model")}, "another tokenizer"),
+        ({"start_from": str(tmp_path / "nowhere")}, "nowhere"),
+    ):
+        with pytest.raises(TinyslmError, match=said):
+            train([shards.folder], tmp_path / "run", settings=tiny_config(train=changes))
+    longer = tiny_config(model={"context": 32}, train={"stage": "distill", "teacher": str(teacher)})
+    with pytest.raises(TinyslmError, match="reads 16 tokens, and the student 32"):
+        train([shards.folder], tmp_path / "run", settings=longer)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_frozen_weights_are_neither_optimized_nor_saved(tmp_path: Path, shards: Shards, tiny_config) -> None:
+    from safetensors import safe_open
+
+    from tinyslm.training.checkpoint import load_checkpoint, save_checkpoint
+    from tinyslm.training.optimizers import Optimizers
+
+    run = Run._build(_folder(), shards.folder, tiny_config())
+    frozen = run.model.model.layers[0].requires_grad_(False)
+    optimizers = Optimizers(run.model, run.config.optimizer)
+    accumulate(run.model, run.stage.loss, run.stage.batches.next(), run._step_settings())
+    before = [parameter.clone() for parameter in frozen.parameters()]
+    optimizers.step(1.0)
+    assert all(old.equal(new) for old, new in zip(before, frozen.parameters(), strict=True))
+    assert not [name for name in optimizers.state() if ".layers.0." in name]
+    save_checkpoint(tmp_path / "step-000001", run.model, optimizers, run.progress)
+    with safe_open(tmp_path / "step-000001" / "model.safetensors", "pt") as file:
+        assert file.keys()
+        assert not [name for name in file.keys() if ".layers.0." in name]  # noqa: SIM118
+    load_checkpoint(tmp_path / "step-000001", run.model, optimizers)
+
+
+def _folder():
+    from tinyslm.training.run_folder import RunFolder
+
+    return RunFolder(Path("nowhere"))

@@ -1,0 +1,83 @@
+"""Several processes: shares of a batch, one gradient, and one run on two processes that equals a run on one."""
+
+import json
+import multiprocessing
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_run import TINY
+
+from tinyslm.core.config import build_config, merge
+from tinyslm.data.shards import Shards
+from tinyslm.model.folder import load_model
+from tinyslm.training.config import RunConfig
+from tinyslm.training.world import World
+
+EXACT = {
+    "model": {"dropout": 0.0},
+    "optimizer": {"name": "adamw"},
+    "train": {"dtype": "fp32", "micro_batch": 0, "steps": 4, "validate_every": 2},
+}
+
+
+@pytest.mark.parametrize(("count", "size"), [(4, 2), (5, 2), (7, 3), (3, 3)])
+def test_shares_cover_everything_once(count: int, size: int) -> None:
+    shares = [World(rank, size).share(count) for rank in range(size)]
+    assert [item for share in shares for item in range(count)[share]] == list(range(count))
+    lengths = [share.stop - share.start for share in shares]
+    assert max(lengths) - min(lengths) <= 1
+
+
+def test_two_processes_train_as_one(tmp_path: Path, shards: Shards) -> None:
+    """Gradients of unequal shares (3 sequences and 2), and the weights at the end."""
+    config = merge(merge(TINY, EXACT), {"train": {"batch": 5}})
+    _work(0, 1, 0, str(shards.folder), str(tmp_path / "alone"), config)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    arguments = (2, port, str(shards.folder), str(tmp_path / "both"), config)
+    processes = [context.Process(target=_work, args=(rank, *arguments)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    alone, first, second = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("alone.0.pt", "both.0.pt", "both.1.pt")
+    )
+    for name, gradient in alone.items():
+        torch.testing.assert_close(first[name], gradient, atol=1e-6, rtol=1e-5)
+        assert first[name].equal(second[name])
+    ends = [load_model(tmp_path / name / "model").state_dict() for name in ("alone", "both")]
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(ends[1][name], tensor, atol=1e-5, rtol=1e-4)
+    results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("alone", "both")]
+    assert results[0]["training_tokens"] == results[1]["training_tokens"]
+    assert results[0]["bits_per_byte"] == pytest.approx(results[1]["bits_per_byte"], abs=1e-4)
+
+
+def _work(rank: int, size: int, port: int, data: str, out: str, config: dict) -> None:
+    """One process: a gradient, saved as `out.rank.pt`, then a whole run."""
+    from tinyslm.training.loop import accumulate, scale_and_clip
+    from tinyslm.training.pipeline import finish
+    from tinyslm.training.run import Run
+
+    torch.set_num_threads(1)
+    if size > 1:
+        torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+    run = Run.start(Path(out), Path(data), build_config(RunConfig, config))
+    state = run.stage.batches.state()
+    _, weight, tokens, _ = accumulate(
+        run.model, run.stage.loss, run._next_batch(), run._step_settings(), World.current()
+    )
+    scale_and_clip(run.model, weight, 0.0)
+    assert tokens == 5 * 16
+    torch.save({name: p.grad.clone() for name, p in run.model.named_parameters()}, f"{out}.{rank}.pt")
+    run.optimizers.drop_gradients()
+    run.stage.batches.restore(state)
+    finish(run)
+    if size > 1:
+        torch.distributed.destroy_process_group()
