@@ -236,6 +236,14 @@ class Deadline:
         return correction
 
 
+def short_of_time(seconds: float, config: RunConfig) -> str:
+    """What to say of a run whose preparation took so long that hardly any training fits."""
+    return (
+        f"Preparing took {seconds:.0f} s of {60 * (config.train.minutes or 0.0):.0f} s: there is time for hardly any "
+        "training. Give more --minutes, or prepare the text beforehand with `tinyslm data prepare`."
+    )
+
+
 @dataclass(frozen=True)
 class Rates:
     """Seconds of one update, and of one held-out token in a validation and in the final score."""

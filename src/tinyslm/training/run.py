@@ -46,6 +46,7 @@ from tinyslm.training.deadline import (
     Timetable,
     fitting_steps,
     measure,
+    short_of_time,
 )
 from tinyslm.training.interrupt import Interrupted, StopRequest, stop_requests
 from tinyslm.training.loop import StepReport, StepSettings, train_steps
@@ -217,7 +218,7 @@ class Run:
         self._elsewhere = 0.0
         yield self._start_event()
         if self.deadline and self.deadline.decisions.steps == 1 and not self.progress.step:
-            yield {"event": "warning", "step": 0, "text": _short_of_time(self.progress.seconds, self.config)}
+            yield {"event": "warning", "step": 0, "text": short_of_time(self.progress.seconds, self.config)}
         meter = Meter(self.progress.tokens, self.progress.seconds)
         for report in self._updates():
             self._advance(report)
@@ -447,10 +448,3 @@ class Run:
     def _decide(self, decided: dict[str, Any]) -> None:
         """Put what the run decided itself into its settings."""
         self.config = build_config(RunConfig, merge(self.config.model_dump(), {"train": decided}))
-
-
-def _short_of_time(seconds: float, config: RunConfig) -> str:
-    return (
-        f"Preparing took {seconds:.0f} s of {60 * (config.train.minutes or 0.0):.0f} s: there is time for hardly any "
-        "training. Give more --minutes, or prepare the text beforehand with `tinyslm data prepare`."
-    )
