@@ -1,4 +1,4 @@
-"""Batches: what is written, and going on after any kill."""
+"""Batches: their results, and resuming after interruptions."""
 
 import csv
 import json
@@ -74,7 +74,7 @@ def test_a_schema_gives_columns(engine, tmp_path):
     assert str(table.schema.field("sale").type) == "bool"
 
 
-def test_a_row_that_cannot_be_answered_is_no_reason_to_stop(engine, tmp_path):
+def test_a_row_that_cannot_be_answered_gets_an_error(engine, tmp_path):
     rows = [
         '{"prompt": "fine"}',
         "not JSON",
@@ -105,7 +105,7 @@ def test_a_column_missing_from_the_first_row_stops_at_once(engine, tmp_path):
     assert run_batch(engine, "m", batch(tmp_path, template=PromptTemplate(column="prompt"))).rows == 20
 
 
-def test_the_same_again_does_nothing(engine, tmp_path):
+def test_repeating_a_finished_batch_does_nothing(engine, tmp_path):
     run_batch(engine, "m", batch(tmp_path))
     before = (tmp_path / "out.jsonl").read_bytes()
     summary = run_batch(engine, "m", batch(tmp_path))
@@ -125,7 +125,7 @@ def interrupted(engine, job: BatchJob, after: int) -> None:
 
 
 @pytest.mark.parametrize("out", ["out.jsonl", "out.csv", "out.parquet"])
-def test_an_interrupted_batch_goes_on(engine, tmp_path, out):
+def test_an_interrupted_batch_resumes(engine, tmp_path, out):
     job = batch(tmp_path, out, concurrency=3)
     interrupted(engine, job, 7)
     assert not job.out.exists()
@@ -136,7 +136,7 @@ def test_an_interrupted_batch_goes_on(engine, tmp_path, out):
     assert job.out.read_bytes() == other.out.read_bytes()
 
 
-def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
+def test_resumes_after_a_kill_at_any_moment(folder, tmp_path):
     """SIGKILL before a result is committed, again and again."""
     source = write_rows(tmp_path / "in.jsonl", 12)
     out = tmp_path / "out.jsonl"
@@ -186,7 +186,7 @@ def test_killed_at_any_moment_it_goes_on(folder, tmp_path):
     ],
 )
 @pytest.mark.parametrize("finished", [True, False])
-def test_something_else_is_not_gone_on_with(engine, tmp_path, change, expected, finished):
+def test_other_settings_are_rejected(engine, tmp_path, change, expected, finished):
     job = batch(tmp_path)
     run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
     with pytest.raises(TinyslmError, match=expected):
@@ -195,7 +195,7 @@ def test_something_else_is_not_gone_on_with(engine, tmp_path, change, expected, 
         run_batch(engine, "other", job)
 
 
-def test_other_rows_are_not_gone_on_with(engine, tmp_path):
+def test_changed_rows_are_rejected(engine, tmp_path):
     job = batch(tmp_path)
     interrupted(engine, job, 5)
     source = tmp_path / "in.jsonl"
@@ -210,7 +210,7 @@ def test_other_rows_are_not_gone_on_with(engine, tmp_path):
         run_batch(engine, "m", job)
 
 
-def test_files_of_others_are_not_written_over(engine, tmp_path):
+def test_other_files_are_not_overwritten(engine, tmp_path):
     job = batch(tmp_path)
     job.out.write_text("mine")
     for restart in (False, True):
@@ -232,7 +232,7 @@ def test_the_input_is_never_the_output(engine, tmp_path, restart):
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_restart_begins_anew(engine, tmp_path, finished):
+def test_a_restart_replaces_the_results(engine, tmp_path, finished):
     job, other = batch(tmp_path), batch(tmp_path, template=PromptTemplate(sampling=SHORT, system="Be short."))
     run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
     told = []
@@ -267,7 +267,7 @@ def test_the_input_is_closed_when_a_batch_fails(engine, tmp_path, monkeypatch):
     assert opened == [True]
 
 
-def test_two_do_not_write_the_same(engine, tmp_path):
+def test_only_one_process_writes_an_output(engine, tmp_path):
     job, other = batch(tmp_path), batch(tmp_path, template=PromptTemplate(sampling=SHORT, system="Be short."))
     with only_writer(journal_path(job.out)):
         for second in (job, other):
@@ -279,7 +279,7 @@ def test_two_do_not_write_the_same(engine, tmp_path):
 
 
 @pytest.mark.parametrize("published", [True, False])
-def test_killed_at_the_very_end(engine, tmp_path, monkeypatch, published):
+def test_killed_after_the_last_row(engine, tmp_path, monkeypatch, published):
     """After the last row, before or after the output appeared."""
     from tinyslm.batch import job as module
 
@@ -301,7 +301,7 @@ def test_killed_at_the_very_end(engine, tmp_path, monkeypatch, published):
     assert {path.name for path in tmp_path.iterdir()} == {"in.jsonl", "out.jsonl", "out.jsonl.journal"}
 
 
-def test_an_output_that_was_removed_is_made_again(engine, tmp_path):
+def test_a_removed_output_is_written_again(engine, tmp_path):
     job = batch(tmp_path)
     run_batch(engine, "m", job)
     job.out.unlink()
@@ -309,26 +309,26 @@ def test_an_output_that_was_removed_is_made_again(engine, tmp_path):
     assert len(read_lines(job.out)) == 20
 
 
-def test_only_the_first_rows(engine, tmp_path):
+def test_the_number_of_rows_can_be_limited(engine, tmp_path):
     assert run_batch(engine, "m", batch(tmp_path, limit=3)).rows == 3
     assert len(read_lines(tmp_path / "out.jsonl")) == 3
 
 
-def test_results_can_be_had_one_by_one(engine, tmp_path):
+def test_results_can_be_streamed(engine, tmp_path):
     run_batch(engine, "m", batch(tmp_path))
     found = list(stream_batch(engine, batch(tmp_path)))
     assert [done.result for done in found] == read_lines(tmp_path / "out.jsonl")
     assert not any(done.failed for done in found)
 
 
-def test_progress_tells_rows_and_share(engine, tmp_path):
+def test_progress_reports_rows_and_share(engine, tmp_path):
     told = []
     run_batch(engine, "m", batch(tmp_path), lambda done, share: told.append((done, share)))
     assert [done for done, _ in told] == list(range(21))
     assert told[-1][1] == 1.0
 
 
-def test_what_decides_a_models_words_is_in_its_check(folder, tmp_path):
+def test_the_checksum_covers_everything_that_decides_the_output(folder, tmp_path):
     import shutil
 
     copy = shutil.copytree(folder, tmp_path / "copy")

@@ -56,7 +56,7 @@ def test_a_file_of_another_program_is_not_changed(tmp_path, content):
     assert path.read_bytes() == content
 
 
-def test_nor_is_its_database(tmp_path):
+def test_a_database_of_another_program_is_not_changed(tmp_path):
     path = tmp_path / "journal"
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE mine (a)")

@@ -1,4 +1,4 @@
-"""OpenAI's batch format: answered as the server answers."""
+"""OpenAI's batch format: the answers are those of the server."""
 
 import json
 
@@ -42,7 +42,7 @@ def answered(engine, tmp_path):
     return run
 
 
-def test_requests_are_answered_in_order_in_openais_shape(answered, engine):
+def test_requests_are_answered_in_order_in_openais_format(answered, engine):
     summary, lines = answered(
         line(1),
         line(2, "/v1/completions", prompt="Once"),
@@ -98,7 +98,7 @@ def test_errors_stay_with_their_lines(answered):
     assert lines[8]["response"]["body"]["error"]["code"] == "context_length_exceeded"
 
 
-def test_a_custom_id_that_comes_again_is_refused_by_name(answered):
+def test_a_repeated_custom_id_is_an_error(answered):
     summary, lines = answered(line(1), line(2), line(1, max_tokens=2), line(3), line(2) | {"method": "GET"})
     assert summary.errors == 2
     assert [one["custom_id"] for one in lines] == ["task-1", "task-2", "task-1", "task-3", "task-2"]
@@ -107,7 +107,7 @@ def test_a_custom_id_that_comes_again_is_refused_by_name(answered):
         assert f'also has the custom_id "{name}"' in lines[number]["error"]["message"]
 
 
-def test_a_custom_id_is_remembered_over_an_interruption(engine, tmp_path):
+def test_a_custom_id_is_unique_across_an_interruption(engine, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text("".join(json.dumps(line(number)) + "\n" for number in (1, 2, 1)))
     second = list(Rows(str(source)))[1]
@@ -127,7 +127,7 @@ def test_many_requests_keep_their_order(answered):
     ]
 
 
-def test_settings_would_not_be_heeded(engine, tmp_path):
+def test_settings_are_rejected(engine, tmp_path):
     source = tmp_path / "in.jsonl"
     source.write_text(json.dumps(line(1)) + "\n")
     with pytest.raises(TinyslmError, match="have settings of their own"):

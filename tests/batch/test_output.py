@@ -22,7 +22,7 @@ def written(results, path, fields=()):
     return path
 
 
-def test_jsonl_holds_results_as_they_are(tmp_path):
+def test_jsonl_has_the_results_unchanged(tmp_path):
     path = written(RESULTS, tmp_path / "out.jsonl")
     assert [json.loads(line) for line in path.read_text().splitlines()] == RESULTS
 
@@ -61,7 +61,7 @@ def test_numbers_too_large_for_parquet_and_mixed_types_become_text(tmp_path):
     assert table.column("b").to_pylist() == ["true", "x"]
 
 
-def test_values_that_are_no_objects_have_one_column(tmp_path):
+def test_other_values_than_objects_have_one_column(tmp_path):
     results = [{"row": 1, "text": "[1]", "value": [1]}, {"row": 2, "text": "[2]", "value": [2]}]
     with written(results, tmp_path / "out.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["row", "value"], ["1", "[1]"], ["2", "[2]"]]
@@ -78,11 +78,11 @@ def test_texts_survive(tmp_path, ending):
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".csv", ".parquet"])
-def test_nothing_is_something_too(tmp_path, ending):
+def test_no_results(tmp_path, ending):
     assert written([], tmp_path / f"out{ending}", ("a",)).exists()
     assert [path.name for path in tmp_path.iterdir()] == [f"out{ending}"]
 
 
-def test_other_endings_are_refused(tmp_path):
+def test_other_suffixes_are_rejected(tmp_path):
     with pytest.raises(TinyslmError, match=r"format of .* is unknown"):
         check_suffix(tmp_path / "out.xlsx")

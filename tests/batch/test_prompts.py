@@ -27,7 +27,7 @@ def text_of(engine, request_of):
     return lambda values, **template: engine.tokenizer.decode(request_of(values, **template).prompt_ids)
 
 
-def test_a_prompt_is_gone_on_from(request_of, engine):
+def test_a_prompt_is_continued(request_of, engine):
     made = request_of({"prompt": "Once"})
     assert made.prompt_ids == engine.prompt_ids("Once")
     assert made.grammar is None
@@ -36,7 +36,7 @@ def test_a_prompt_is_gone_on_from(request_of, engine):
     assert not request_of({"prompt": "Once"}, chat=True).heal
 
 
-def test_templates_are_filled_with_the_row(text_of):
+def test_templates_use_the_columns(text_of):
     values = {"name": "tea", "price": 2.5, "the size": "large", "evil": "{{ name }}"}
     template = "{{ name|upper }} {{ price }} {{ row['the size'] }} {{ evil }}\n\n"
     assert text_of(values, template=template) == "TEA 2.5 large {{ name }}\n"
@@ -44,7 +44,7 @@ def test_templates_are_filled_with_the_row(text_of):
 
 
 @pytest.mark.parametrize("template", ["{{ nothing }}", "{{ name }} {{ nothing|upper }}"])
-def test_a_column_that_is_not_there_is_told(request_of, template):
+def test_a_missing_column_is_named(request_of, template):
     with pytest.raises(MissingColumn, match="'nothing' is undefined"):
         request_of({"name": {"a": 1}}, template=template)
 
@@ -75,7 +75,7 @@ def test_a_column_is_the_prompt(text_of, request_of):
         request_of({"tags": ["a"]}, column="tags")
 
 
-def test_what_a_user_says_is_answered(engine, request_of):
+def test_a_chat_message_is_answered(engine, request_of):
     said = [{"role": "user", "content": "Hi"}]
     for values, template in [({"prompt": "Hi"}, {"chat": True}), ({"messages": said}, {})]:
         made = request_of(values, **template)
@@ -107,7 +107,7 @@ def test_columns_are_data_where_a_template_makes_the_prompt(request_of):
 @pytest.mark.parametrize(
     "own", [{"schema": NUMBER}, {"schema": '{"type": "integer"}'}, {"regex": "[0-9]+"}, {"choice": ["1", "2"]}]
 )
-def test_a_row_may_say_what_its_answer_looks_like(request_of, own):
+def test_a_row_may_bring_a_constraint(request_of, own):
     grammar = request_of({"prompt": "a", **own}, constraint=OutputConstraint("choice", ["never"])).grammar
     assert grammar is not None
     assert (
@@ -116,7 +116,7 @@ def test_a_row_may_say_what_its_answer_looks_like(request_of, own):
     )
 
 
-def test_equal_forms_are_compiled_once(engine):
+def test_equal_constraints_are_compiled_once(engine):
     builder = RequestBuilder(engine, PromptTemplate(constraint=OutputConstraint("schema", NUMBER)))
     rows = [Row(1, {"prompt": "a"}), Row(2, {"prompt": "a", "schema": dict(NUMBER)})]
     assert builder.build(rows[0])[1].grammar is builder.build(rows[1])[1].grammar
@@ -135,7 +135,7 @@ def test_equal_forms_are_compiled_once(engine):
         ({"prompt": "a", "regex": "("}, "regular expression cannot be used"),
     ],
 )
-def test_rows_that_are_no_requests(request_of, values, expected):
+def test_invalid_rows(request_of, values, expected):
     with pytest.raises(TinyslmError, match=expected):
         request_of(values)
 

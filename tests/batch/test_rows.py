@@ -55,7 +55,7 @@ def test_a_quote_that_is_not_closed_is_a_problem_of_its_row(tmp_path):
     ]
 
 
-def test_columns_without_a_name_are_left_out(tmp_path):
+def test_columns_without_a_name_are_omitted(tmp_path):
     path = tmp_path / "in.csv"
     path.write_text("sep=;\n;text;;\n0;one;;\n1;two;;\n")
     assert [values for _, values, _ in read(path)] == [{"text": "one"}, {"text": "two"}]
@@ -80,7 +80,7 @@ def test_parquet(tmp_path):
 
 
 @pytest.mark.parametrize(("first", "kind"), [('{"a": 1}', "jsonl"), ("[1] oops", "text")])
-def test_standard_input_shows_what_it_is_by_its_first_line(monkeypatch, first, kind):
+def test_the_first_line_decides_the_format_of_standard_input(monkeypatch, first, kind):
     data = f'{first}\n\n{{"a": 2}}\n'.encode()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     rows = Rows("-")
@@ -90,7 +90,7 @@ def test_standard_input_shows_what_it_is_by_its_first_line(monkeypatch, first, k
     assert found == [json.loads(first) if kind == "jsonl" else {"text": first}, second]
 
 
-def test_the_check_tells_inputs_apart_at_the_first_difference(tmp_path):
+def test_checks_differ_from_the_first_changed_row_on(tmp_path):
     path = tmp_path / "in.jsonl"
 
     def checks(*values):
@@ -121,7 +121,7 @@ def test_a_row_has_a_limited_number_of_values(tmp_path, monkeypatch):
     assert [problem for _, _, problem in read(tmp_path / "in.jsonl")] == ["the line has more than 10 values", ""]
 
 
-def test_how_far_it_is(tmp_path):
+def test_the_share_that_was_read(tmp_path):
     path = tmp_path / "in.txt"
     path.write_text("0123456789\n" * 4)
     rows = Rows(str(path))
@@ -137,7 +137,7 @@ def test_how_far_it_is(tmp_path):
         ("in.parquet", b"PAR1 no", "is not a valid Parquet file"),
     ],
 )
-def test_what_is_no_input(tmp_path, name, content, expected):
+def test_invalid_inputs(tmp_path, name, content, expected):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(TinyslmError, match=expected):
         read(tmp_path / name)

@@ -1,4 +1,4 @@
-"""Watched folders: which files are taken when, and what becomes of them."""
+"""Watched folders: which files are answered, when, and their results."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def result(tmp_path, name):
     return json.loads((tmp_path / "out" / name).read_text())
 
 
-def test_what_is_taken(inbox, tmp_path):
+def test_files_that_are_answered(inbox, tmp_path):
     for name in ("a.txt", "b.md", ".hidden", "c.part", "d.TMP", "e~"):
         (inbox / name).write_text("x")
     (inbox / "folder").mkdir()
@@ -75,7 +75,7 @@ def test_new_files_become_results(run, inbox, tmp_path, engine):
     assert (inbox / "a.txt").read_text() == "Once"
 
 
-def test_a_file_that_is_being_written_is_waited_for(run, inbox):
+def test_a_file_that_is_being_written_has_to_wait(run, inbox):
     def grow():
         with (inbox / "a.txt").open("a") as file:
             file.write("more ")
@@ -85,7 +85,7 @@ def test_a_file_that_is_being_written_is_waited_for(run, inbox):
     assert run(grow, grow, nothing) == [("a.txt", "done")]
 
 
-def test_what_is_done_is_not_done_again(run, inbox, tmp_path):
+def test_nothing_is_answered_twice(run, inbox, tmp_path):
     (inbox / "a.txt").write_text("Once")
     assert run(once=True) == [("a.txt", "done")]
     before = (tmp_path / "out/a.txt.json").stat().st_mtime_ns
@@ -97,7 +97,7 @@ def test_what_is_done_is_not_done_again(run, inbox, tmp_path):
     assert run(once=True) == [("a.txt", "done")]
 
 
-def test_lines_are_requests_of_their_own(run, inbox, tmp_path):
+def test_each_line_can_be_a_request(run, inbox, tmp_path):
     (inbox / "a.log").write_text("one\n\ntwo\n")
     (inbox / "b.csv").write_text("text,n\nthree,3\nfour,4,5\n")
     template = PromptTemplate(
@@ -114,7 +114,7 @@ def test_lines_are_requests_of_their_own(run, inbox, tmp_path):
     ]
 
 
-def test_what_fails_is_tried_again_and_put_aside(run, inbox, tmp_path):
+def test_failed_files_are_tried_again_and_set_aside(run, inbox, tmp_path):
     (inbox / "a.txt").write_bytes(b"caf\xe9")
     (inbox / "b.txt").write_text("fine")
     (inbox / "c.csv").write_text("a,a\n1,2\n")
@@ -133,12 +133,12 @@ def test_what_fails_is_tried_again_and_put_aside(run, inbox, tmp_path):
     assert not (tmp_path / "out/failed/a.txt.json").exists()
 
 
-def test_once_has_all_tries_at_once(run, inbox):
+def test_once_makes_all_attempts(run, inbox):
     (inbox / "a.txt").write_bytes(b"\xff\xfe")  # a byte order mark without a text
     assert run(once=True, tries=3) == [("a.txt", "failed"), ("a.txt", "failed"), ("a.txt", "aside")]
 
 
-def test_a_table_that_is_none_does_not_stop_the_others(run, inbox):
+def test_an_invalid_table_does_not_stop_the_others(run, inbox):
     (inbox / "a.csv").write_text("a,a\n1,2\n")
     (inbox / "b.parquet").write_bytes(b"no")
     (inbox / "c.csv").write_text("text\nfine\n")
@@ -151,14 +151,14 @@ def test_a_table_that_is_none_does_not_stop_the_others(run, inbox):
     ]
 
 
-def test_another_try_draws_otherwise():
+def test_another_attempt_has_another_seed():
     template = PromptTemplate(sampling=SHORT)
     seeds = {template.for_attempt(attempt).sampling.seed for attempt in range(4)}
     assert (len(seeds), template.for_attempt(0)) == (4, template)
     assert PromptTemplate().for_attempt(2) == PromptTemplate()
 
 
-def test_a_file_that_changes_meanwhile_is_done_again(run, inbox, tmp_path, monkeypatch):
+def test_a_file_that_changes_meanwhile_is_answered_again(run, inbox, tmp_path, monkeypatch):
     from tinyslm.batch import watch
 
     (inbox / "a.txt").write_text("Once")
@@ -176,7 +176,7 @@ def test_a_file_that_changes_meanwhile_is_done_again(run, inbox, tmp_path, monke
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".watch.journal", "a.txt.json", "failed"}
 
 
-def test_a_second_watch_on_the_same_output_harms_nothing(run, inbox, tmp_path, monkeypatch):
+def test_a_second_watch_on_the_same_output_is_rejected(run, inbox, tmp_path, monkeypatch):
     """It comes while a result of the first is written, and leaves that file alone."""
     from tinyslm.batch import watch
 
@@ -195,7 +195,7 @@ def test_a_second_watch_on_the_same_output_harms_nothing(run, inbox, tmp_path, m
     assert result(tmp_path, "a.txt.json")["error"] is None
 
 
-def test_what_a_killed_watch_left_half_written_is_removed(run, inbox, tmp_path):
+def test_partial_results_of_a_killed_watch_are_removed(run, inbox, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".a.txt.json.tmp").write_text("half")
     assert run(once=True) == []
@@ -220,7 +220,7 @@ def test_folders_that_cannot_be_watched(inbox, tmp_path):
         Watch(inbox, tmp_path / "out", PromptTemplate(), each="word")
 
 
-def test_killed_at_any_moment_it_goes_on(folder, inbox, tmp_path):
+def test_resumes_after_a_kill_at_any_moment(folder, inbox, tmp_path):
     """SIGKILL in the middle of noting what became of a file."""
     for number in range(6):
         (inbox / f"{number}.txt").write_text(f"file {number}")

@@ -31,7 +31,7 @@ def test_a_table_becomes_a_table(tinyslm, finished: Path) -> None:
     assert (summary["rows"], summary["done_before"], summary["errors"]) == (3, 0, 0)
 
 
-def test_lines_in_lines_out(tinyslm, finished: Path) -> None:
+def test_lines_are_answered_line_by_line(tinyslm, finished: Path) -> None:
     ended = tinyslm("batch", finished, "-", *SHORT, stdin="the cat\nthe dog\n")
     assert (ended.code, ended.err) == (0, "")
     assert [json.loads(line)["row"] for line in ended.out.splitlines()] == [1, 2]
@@ -49,7 +49,7 @@ def test_errors_of_rows_have_an_exit_code(tinyslm, finished: Path) -> None:
     assert tinyslm("batch", finished, "in.jsonl", *SHORT).code == 4
 
 
-def test_ctrl_c_says_how_to_go_on(finished: Path) -> None:
+def test_ctrl_c_says_how_to_resume(finished: Path) -> None:
     Path("in.txt").write_text("the cat\n" * 2000)
     command = [COMMAND, "batch", str(finished), "in.txt", "-o", "out.jsonl", "--max-tokens", "20"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

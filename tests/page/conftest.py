@@ -1,4 +1,4 @@
-"""The page in a real browser, before a real server, with a tiny random model and one that says what it is told."""
+"""The page in a real browser with a real server, a tiny random model and a scripted one."""
 
 import asyncio
 import shutil

@@ -1,4 +1,4 @@
-"""An engine that says what it is told to, and remembers what it was asked."""
+"""An engine that generates scripted texts and records its requests."""
 
 import threading
 from collections import deque

@@ -34,7 +34,7 @@ def test_an_answer_appears_as_it_is_written(page, model) -> None:
     expect(page.get_by_label("Message", exact=True)).to_have_value("")
 
 
-def test_what_was_said_goes_along(page, model) -> None:
+def test_the_whole_conversation_is_sent(page, model) -> None:
     model.texts.extend(["One.", "Two.", "Three."])
     page.ask("First")
     page.ask("Second")
@@ -73,7 +73,7 @@ def test_a_new_chat_ends_the_answer_under_way(page, model) -> None:
     assert page.ask("Hello").inner_text().count("Nothing to say.") == 1
 
 
-def test_empty_settings_show_what_is_usual_for_the_model(page, model) -> None:
+def test_empty_settings_show_the_models_defaults(page, model) -> None:
     page.ask("Hello")
     assert model.requests[-1].settings.temperature == 0.7
     page.get_by_role("button", name="Settings").click()
@@ -92,7 +92,7 @@ def test_settings_reach_the_model(page, model) -> None:
     assert "system\nBe brief." in model.prompt()
 
 
-def test_a_setting_that_is_not_possible_is_not_sent(page, model) -> None:
+def test_an_invalid_setting_is_not_sent(page, model) -> None:
     settings(page, Temperature="-1")
     page.send("Hello")
     expect(page.get_by_role("dialog")).to_be_visible()
@@ -100,7 +100,7 @@ def test_a_setting_that_is_not_possible_is_not_sent(page, model) -> None:
     assert not model.requests
 
 
-def test_a_schema_is_kept_to(page, model) -> None:
+def test_answers_satisfy_the_schema(page, model) -> None:
     settings(page, JSON_schema='{"type": "object", "properties": {"price": {"type": "number"}}}')
     model.texts.append('{"price": 3}')
     page.ask("How much?")
@@ -119,7 +119,7 @@ def test_a_schema_is_kept_to(page, model) -> None:
         ("[]", 'A JSON schema is an object, such as {"type": "object"}.'),
     ],
 )
-def test_a_schema_that_is_none_is_told_in_place(page, model, text: str, problem: str) -> None:
+def test_an_invalid_schema_is_reported_in_place(page, model, text: str, problem: str) -> None:
     settings(page, JSON_schema=text)
     page.send("Hello")
     box = page.get_by_label("JSON schema", exact=True)
@@ -134,7 +134,7 @@ def test_a_schema_that_is_none_is_told_in_place(page, model, text: str, problem:
     page.ask("Hello")
 
 
-def test_what_the_server_says_of_a_schema_stands_at_its_box(page, model) -> None:
+def test_a_schema_that_the_server_rejects_is_reported_in_place(page, model) -> None:
     settings(page, JSON_schema='{"type": "nothing of the kind"}')
     page.send("Hello")
     box = page.get_by_label("JSON schema", exact=True)
@@ -177,7 +177,7 @@ def test_calls_are_shown_and_results_sent_back(page, model) -> None:
     assert len(model.requests) == 2
 
 
-def test_tools_that_are_none_are_told_in_place(page, model) -> None:
+def test_invalid_tools_are_reported_in_place(page, model) -> None:
     settings(page, Tools_that_the_model_may_call='[{"name": "weather"}]')
     page.send("Hello")
     expect(page.locator("#tools-error")).to_contain_text("Tool 1 does not have the form")
@@ -221,7 +221,7 @@ def test_a_conversation_is_saved_and_opened(page, model, tmp_path) -> None:
 NO_CONVERSATIONS = ["no JSON", "[]", '{"messages": [{"role": "user"}]}', '{"messages": [{"role": "x"}]}']
 
 
-def test_a_file_that_holds_no_conversation_is_refused(page, tmp_path) -> None:
+def test_other_files_than_conversations_are_rejected(page, tmp_path) -> None:
     for number, content in enumerate(NO_CONVERSATIONS):
         file = tmp_path / f"other{number}.json"
         file.write_text(content)
@@ -229,7 +229,7 @@ def test_a_file_that_holds_no_conversation_is_refused(page, tmp_path) -> None:
         expect(page.locator("#notice")).to_contain_text(f"other{number}.json is no saved conversation")
 
 
-def test_a_server_with_keys_is_asked_with_the_key(visit, serve, model) -> None:
+def test_a_server_with_keys_gets_the_key(visit, serve, model) -> None:
     key, line = make_key("me")
     with serve({"scripted": model}, read_keys(None, line)) as url:
         page = visit(url, waits=False)  # which lists no models without a key
@@ -247,7 +247,7 @@ def test_a_server_with_keys_is_asked_with_the_key(visit, serve, model) -> None:
         page.context.close()
 
 
-def test_a_server_that_is_gone_is_told(visit, serve, model) -> None:
+def test_an_unreachable_server_is_reported(visit, serve, model) -> None:
     with serve({"scripted": model}) as url:
         page = visit(url)
         page.ask("Hello")
@@ -256,7 +256,7 @@ def test_a_server_that_is_gone_is_told(visit, serve, model) -> None:
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_visible()
 
 
-def test_a_prompt_that_is_too_long_is_told(page, model) -> None:
+def test_a_prompt_that_is_too_long_is_reported(page, model) -> None:
     page.send("x" * 100_001)
     expect(page.locator("#notice")).to_contain_text("tokens")
     expect(page.get_by_role("article", name="Model")).to_have_count(0)

@@ -1,4 +1,4 @@
-"""What a model writes is data: it becomes text and a few kinds of elements, and does nothing."""
+"""Generated text is data: it becomes text and a few kinds of elements, and executes nothing."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_markup_does_nothing(page, model) -> None:
     assert page.url.count("/") == 3  # still here
 
 
-def test_markup_is_shown_as_it_is(page, model) -> None:
+def test_markup_is_shown_as_text(page, model) -> None:
     model.texts.extend(ATTACKS[:4])
     for attack in ATTACKS[:4]:
         assert drawn(page.ask("Attack"))["text"] == attack
@@ -112,12 +112,12 @@ def test_arguments_of_calls_do_nothing(page, model) -> None:
     assert page.locator("#log img").count() == 0
 
 
-def test_control_characters_are_spelled_out(page, model) -> None:
+def test_control_characters_are_escaped(page, model) -> None:
     model.texts.append("left \u202eright\u202c \x1b[31m \x00 \x07")
     assert drawn(page.ask("Attack"))["text"] == r"left \u202eright\u202c \x1b[31m \x00 \x07"
 
 
-def test_links_say_where_they_lead(page, model) -> None:
+def test_links_show_their_target(page, model) -> None:
     model.texts.append("[my bank](https://evil.example/login) and https://example.com/a_b_c. [m](mailto:a@example.com)")
     answer = page.ask("Links")
     bank = answer.get_by_role("link", name="my bank")

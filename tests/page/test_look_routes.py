@@ -1,4 +1,4 @@
-"""`/look` and the page's files, asked without a browser."""
+"""`/look` and the page's files, without a browser."""
 
 import httpx
 import numpy as np
@@ -20,7 +20,7 @@ def http(url: str):
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_files_have_their_type_and_are_not_read_as_another(http: httpx.Client, path: str) -> None:
+def test_files_have_their_content_type(http: httpx.Client, path: str) -> None:
     answer = http.get(path)
     ending = path.rpartition(".")[2] if "." in path else "html"
     assert answer.status_code == 200
@@ -35,11 +35,11 @@ def test_files_have_their_type_and_are_not_read_as_another(http: httpx.Client, p
 @pytest.mark.parametrize(
     "path", ["/page/", "/page/../app.py", "/page/%2e%2e/app.py", "/page/__init__.py", "/page/index.html/"]
 )
-def test_nothing_but_the_pages_files_is_given_out(http: httpx.Client, path: str) -> None:
+def test_only_the_pages_files_are_served(http: httpx.Client, path: str) -> None:
     assert http.get(path).status_code == 404
 
 
-def test_looking_gives_what_inspecting_gives(http: httpx.Client, tiny) -> None:
+def test_look_returns_what_inspect_returns(http: httpx.Client, tiny) -> None:
     engine = tiny()
     expected = inspect(engine.model, engine.tokenizer, engine.prompt_ids("to be"), top=3)
     found = http.post("/look", json={"model": "tiny", "text": "to be", "top": 3}).json()
@@ -70,7 +70,7 @@ def test_looking_gives_what_inspecting_gives(http: httpx.Client, tiny) -> None:
         ("/look/attention", {"model": "tiny", "ids": [1] * 513, "layer": 0}, 400, "at most 512"),
     ],
 )
-def test_what_cannot_be_looked_at(http: httpx.Client, path: str, body: dict, status: int, problem: str) -> None:
+def test_invalid_inspections(http: httpx.Client, path: str, body: dict, status: int, problem: str) -> None:
     answer = http.post(path, json=body)
     assert answer.status_code == status
     assert problem in answer.json()["error"]["message"]
@@ -81,7 +81,7 @@ def test_an_empty_text_is_a_new_document(http: httpx.Client) -> None:
     assert [token["text"] for token in found["tokens"]] == ["<|endoftext|>"]
 
 
-def test_looking_needs_the_key_and_the_page_does_not(serve, tiny) -> None:
+def test_look_needs_the_key_and_the_page_does_not(serve, tiny) -> None:
     key, line = make_key("me")
     with serve({"tiny": tiny()}, read_keys(None, line)) as url, httpx.Client(base_url=url, timeout=60) as http:
         for path in FILES:

@@ -52,7 +52,7 @@ def test_tokens_are_pieces_with_their_probability(looking, found) -> None:
     assert len(colours) > 1
 
 
-def test_alternatives_show_on_hover(looking, found) -> None:
+def test_alternatives_appear_on_hover(looking, found) -> None:
     looking.locator("#tokens .token").nth(4).hover()
     detail = looking.get_by_role("region", name="Alternatives")
     one = found.tokens[4]
@@ -63,7 +63,7 @@ def test_alternatives_show_on_hover(looking, found) -> None:
         expect(row).to_contain_text(percent(logprob))
 
 
-def test_alternatives_show_by_keyboard(looking, found) -> None:
+def test_alternatives_appear_with_the_keyboard(looking, found) -> None:
     tokens = looking.locator("#tokens .token")
     expect(looking.locator("#tokens .token[tabindex='0']")).to_have_count(1)  # one stop for the tab key
     looking.locator("#tokens .token[tabindex='0']").focus()
@@ -111,7 +111,7 @@ def test_attention_is_a_heat_map_with_values(looking, found) -> None:
     assert order < -0.98  # darker is more, on a light page
 
 
-def test_the_heat_map_can_be_walked_with_the_keyboard(looking, found) -> None:
+def test_the_heat_map_works_with_the_keyboard(looking, found) -> None:
     weights = found.attention(0)
     looking.locator("canvas.cells").focus()
     value = looking.locator("#map-value")
@@ -123,7 +123,7 @@ def test_the_heat_map_can_be_walked_with_the_keyboard(looking, found) -> None:
     expect(looking.locator("#tokens .token").nth(13)).to_have_attribute("aria-selected", "true")
 
 
-def test_the_heat_map_is_there_as_text(looking, found) -> None:
+def test_the_heat_map_has_a_text_alternative(looking, found) -> None:
     looking.get_by_text("The same as text").click()
     row = looking.get_by_role("row").filter(has=looking.get_by_role("rowheader", name="8 r", exact=True))
     best = int(found.attention(0)[7].argmax())
@@ -140,7 +140,7 @@ def test_tokens_can_be_coloured_by_attention(looking, found) -> None:
     assert set(shares[7:]) == {0}
 
 
-def test_a_conversation_can_be_looked_at(page) -> None:
+def test_a_conversation_can_be_inspected(page) -> None:
     page.get_by_role("combobox", name="Model").select_option("tiny")
     page.get_by_role("button", name="Settings").click()
     page.get_by_label("Maximum tokens").fill("4")
@@ -153,7 +153,7 @@ def test_a_conversation_can_be_looked_at(page) -> None:
     assert "".join(tokens.all_inner_texts()).startswith("<|im_start|>user↵Hi<|im_end|>↵<|im_start|>assistant↵")
 
 
-def test_long_texts_are_shown_from_behind(page) -> None:
+def test_long_texts_are_cut_at_the_beginning(page) -> None:
     look(page, "word " * 120)
     expect(page.locator("#look-status")).to_have_text("The last 512 tokens; 88 earlier tokens are omitted.")
     expect(page.locator("#tokens .token")).to_have_count(512)

@@ -1,4 +1,4 @@
-"""A page of the browser whose requests and messages are kept."""
+"""A browser page whose requests and messages are recorded."""
 
 from urllib.parse import urlsplit
 

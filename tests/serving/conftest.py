@@ -52,6 +52,6 @@ def serve(model_folder: Path):
 
 @pytest.fixture(scope="session")
 def running(serve) -> Iterator[Running]:
-    """One server for all tests that only ask it for answers."""
+    """One server for all tests that need no settings."""
     with serve() as running:
         yield running

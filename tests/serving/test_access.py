@@ -1,4 +1,4 @@
-"""Who may use the server: keys, and pages in browsers."""
+"""Access: API keys, and requests of pages in browsers."""
 
 import openai
 import pytest
@@ -19,7 +19,7 @@ def locked(serve, tmp_path_factory):
         yield running, key
 
 
-def test_only_who_has_a_key_comes_in(locked) -> None:
+def test_a_wrong_key_is_rejected(locked) -> None:
     running, key = locked
     running.client.with_options(api_key=key).completions.create(**BODY)
     for wrong in ("wrong", key[:-1], key + "x"):
@@ -33,18 +33,18 @@ def test_only_who_has_a_key_comes_in(locked) -> None:
 @pytest.mark.parametrize(
     "path", ["/v1/models", "/metrics", "/openapi.json", "/v1/models/tiny", "/look", "/nothing", "//v1/models"]
 )
-def test_everything_needs_the_key(locked, path) -> None:
+def test_every_route_needs_the_key(locked, path) -> None:
     with locked[0].http() as http:
         assert http.get(path).status_code == 401
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/ready"])
-def test_but_the_page_and_its_health(locked, path) -> None:
+def test_the_page_and_health_checks_need_no_key(locked, path) -> None:
     with locked[0].http() as http:
         assert http.get(path).status_code == 200
 
 
-def test_keys_are_kept_as_hashes(tmp_path) -> None:
+def test_keys_are_stored_as_hashes(tmp_path) -> None:
     file = tmp_path / "keys.txt"
     keys = {name: make_key(name, file)[0] for name in ("ann", "bob")}
     text = file.read_text()
@@ -57,7 +57,7 @@ def test_keys_are_kept_as_hashes(tmp_path) -> None:
     assert not read_keys(None, "")
 
 
-def test_a_key_is_not_added_to_what_holds_no_keys(tmp_path) -> None:
+def test_a_key_is_not_appended_to_another_file(tmp_path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfa")
     for file in (tmp_path, tmp_path / "binary"):
         with pytest.raises(TinyslmError, match=r"Could not read .*|is not UTF-8 text"):
@@ -66,7 +66,7 @@ def test_a_key_is_not_added_to_what_holds_no_keys(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("line", ["secret", "ann sha256:12", "ann secret", "a b sha256:" + "0" * 64])
-def test_lines_that_are_no_hashes_are_refused_unseen(tmp_path, line) -> None:
+def test_errors_do_not_quote_invalid_lines(tmp_path, line) -> None:
     (tmp_path / "keys").write_text(f"# keys\n{line}\n")
     with pytest.raises(TinyslmError, match="Line 2 of") as caught:
         read_keys(tmp_path / "keys")
@@ -82,7 +82,7 @@ def test_other_addresses_need_keys(host) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.53"])
-def test_this_machine_needs_none(host) -> None:
+def test_loopback_addresses_need_no_keys(host) -> None:
     ServerSettings(host=host).check_reachable(False)
 
 
@@ -109,20 +109,20 @@ def test_this_machine_needs_none(host) -> None:
     ],
     ids=str,
 )
-def test_pages_from_elsewhere_are_refused(running, headers, status) -> None:
+def test_pages_of_other_origins_are_rejected(running, headers, status) -> None:
     with running.http() as http:
         assert http.get("/v1/models", headers=headers).status_code == status
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", None])
-def test_bodies_that_a_page_could_send_without_asking_are_refused(running, kind) -> None:
+def test_bodies_that_need_no_preflight_request_are_rejected(running, kind) -> None:
     headers = {} if kind is None else {"Content-Type": kind}
     with running.http() as http:
         response = http.post("/v1/completions", content=b'{"model": "tiny", "max_tokens": 1}', headers=headers)
     assert (response.status_code, response.json()["error"]["code"]) == (415, "wrong_content_type")
 
 
-def test_nobody_else_may_read_answers_unless_allowed(running, locked) -> None:
+def test_other_origins_need_cors(running, locked) -> None:
     ask = {"Origin": "https://page.example", "Access-Control-Request-Method": "POST"}
     with running.http() as http:
         response = http.options("/v1/completions", headers=ask)
@@ -140,13 +140,13 @@ def test_nobody_else_may_read_answers_unless_allowed(running, locked) -> None:
         assert named.status_code == 200
 
 
-def test_a_wrong_origin_is_a_mistake_in_the_settings() -> None:
+def test_an_invalid_origin_is_an_error_of_the_settings() -> None:
     for origin in ("*", "example.com", "https://example.com/page", "ftp://example.com"):
         with pytest.raises(ValueError, match="not an origin"):
             ServerSettings(cors=(origin,))
 
 
-def test_headers_that_keep_browsers_careful(running) -> None:
+def test_security_headers(running) -> None:
     with running.http() as http:
         for response in (http.get("/v1/models"), http.get("/nothing"), http.post("/v1/completions", json={})):
             assert response.headers["x-content-type-options"] == "nosniff"
@@ -155,7 +155,7 @@ def test_headers_that_keep_browsers_careful(running) -> None:
             assert "server" not in response.headers
 
 
-def test_what_one_key_stored_no_other_sees(serve, tmp_path) -> None:
+def test_stored_responses_belong_to_one_key(serve, tmp_path) -> None:
     made = {name: make_key(name, tmp_path / "keys")[0] for name in ("ann", "bob")}
     with serve(keys=read_keys(tmp_path / "keys")) as running:
         ann, bob = (running.client.with_options(api_key=key) for key in made.values())

@@ -20,7 +20,7 @@ def test_an_answer_and_its_usage(running) -> None:
     assert answer.model == "tiny"
 
 
-def test_a_seed_repeats_and_pieces_are_the_whole(running) -> None:
+def test_a_seed_repeats_and_chunks_join_to_the_whole(running) -> None:
     whole = running.client.chat.completions.create(**SETTINGS)
     stream = running.client.chat.completions.create(**SETTINGS, stream=True, stream_options={"include_usage": True})
     chunks = list(stream)
@@ -65,7 +65,7 @@ def test_probabilities(running) -> None:
     assert [token.bytes for token in streamed] == [token.bytes for token in content]
 
 
-def test_text_ends_at_stop_texts(running) -> None:
+def test_stop_sequences(running) -> None:
     free = running.client.chat.completions.create(**{**SETTINGS, "max_tokens": 60}).choices[0].message.content
     end = free[20:22]
     stopped = running.client.chat.completions.create(**{**SETTINGS, "max_tokens": 60}, stop=[end, "never"]).choices[0]
@@ -73,7 +73,7 @@ def test_text_ends_at_stop_texts(running) -> None:
     assert stopped.message.content == free[: free.index(end)]
 
 
-def test_biases_choose(running) -> None:
+def test_logit_bias(running) -> None:
     answer = running.client.chat.completions.create(**SETTINGS, logit_bias={"97": 100})
     assert answer.choices[0].message.content == "a" * 12
 
@@ -106,7 +106,7 @@ class Beetle(BaseModel):
 FEW = {"type": "object", "properties": {"legs": {"enum": [4, 6]}}, "required": ["legs"], "additionalProperties": False}
 
 
-def test_a_schema_is_kept_to(running) -> None:
+def test_answers_satisfy_the_schema(running) -> None:
     form = {"type": "json_schema", "json_schema": {"name": "beetle", "schema": FEW, "strict": True}}
     for seed in range(3):
         answer = running.client.chat.completions.create(**{**SETTINGS, "seed": seed}, response_format=form).choices[0]
@@ -122,12 +122,12 @@ def test_a_schema_is_kept_to(running) -> None:
         ({"type": "lark", "grammar": 'start: "up" | "down"'}, {"up", "down"}),
     ],
 )
-def test_other_forms_are_kept_to(running, form, allowed) -> None:
+def test_answers_satisfy_other_response_formats(running, form, allowed) -> None:
     answer = running.client.chat.completions.create(**SETTINGS, response_format=form)
     assert answer.choices[0].message.content in allowed
 
 
-def test_many_at_once_are_not_mixed_up(running) -> None:
+def test_concurrent_answers_are_not_mixed_up(running) -> None:
     async def ask(client: openai.AsyncOpenAI, number: int) -> str:
         form = {"type": "regex", "pattern": f"number {number:03}"}
         if number % 2:

@@ -1,4 +1,4 @@
-"""Programs that people use with OpenAI's API, each against the running server."""
+"""Client libraries of OpenAI's API against a running server."""
 
 import asyncio
 import json
@@ -28,14 +28,14 @@ class Beetle(BaseModel):
 QUESTION = [{"role": "user", "content": "Describe a beetle."}]
 
 
-def test_openai_parses_what_was_asked_for(running) -> None:
+def test_openai_parses_structured_output(running) -> None:
     answer = running.client.chat.completions.parse(model="tiny", messages=QUESTION, response_format=Beetle, seed=1)
     assert isinstance(answer.choices[0].message.parsed, Beetle)
     answer = running.client.responses.parse(model="tiny", input="Describe a beetle.", text_format=Beetle)
     assert isinstance(answer.output_parsed, Beetle)
 
 
-def test_models_tell_how_their_text_is_usually_drawn(running) -> None:
+def test_models_list_their_default_sampling(running) -> None:
     usual = {"temperature": 0.7, "top_k": 0, "top_p": 1.0, "min_p": 0.05, "repetition_penalty": 1.0}
     running.client.completions.create(model="tiny", prompt="a", max_tokens=1)  # it is loaded now
     with running.http() as http:
@@ -73,7 +73,7 @@ def test_openai_streams_responses_with_its_helper(running) -> None:
     assert isinstance(whole.output_parsed, Beetle)
 
 
-def test_openai_goes_on_from_responses(running) -> None:
+def test_openai_continues_from_responses(running) -> None:
     client = running.client
     first = client.responses.create(
         model="tiny", input="Hello.", instructions="Be brief.", max_output_tokens=4, metadata={"a": "b"}, temperature=0

@@ -1,4 +1,4 @@
-"""Connections: headers are limited in size and time, an address in how many it has. Over real sockets."""
+"""Limits on connections, over real sockets: size and time of headers, connections per address."""
 
 import json
 import socket
@@ -71,7 +71,7 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("what", TOO_LARGE)
-def test_headers_that_are_too_large_are_refused_as_soon_as_they_are(guarded, what) -> None:
+def test_headers_are_rejected_as_soon_as_they_are_too_large(guarded, what) -> None:
     with Client(guarded) as client:
         for part in TOO_LARGE[what]:
             client.send(part)
@@ -79,14 +79,14 @@ def test_headers_that_are_too_large_are_refused_as_soon_as_they_are(guarded, wha
 
 
 @pytest.mark.parametrize("sent", [b"", b"G", HEAD, HEAD + b"X: "])
-def test_a_header_that_does_not_come_is_not_waited_for(guarded, sent) -> None:
+def test_incomplete_headers_time_out(guarded, sent) -> None:
     with Client(guarded) as client:
         client.send(sent)
         assert client.refusal() == (408, "slow_header")
 
 
 @pytest.mark.parametrize("sent", [b"G", HEAD])
-def test_nor_is_a_second_one_on_a_connection_that_was_kept_open(guarded, sent) -> None:
+def test_incomplete_headers_on_a_kept_connection_time_out(guarded, sent) -> None:
     with Client(guarded) as client:
         client.send(HEAD + b"\r\n")
         assert client.answer() == (200, {"status": "ok"})
@@ -94,14 +94,14 @@ def test_nor_is_a_second_one_on_a_connection_that_was_kept_open(guarded, sent) -
         assert client.refusal() == (408, "slow_header")
 
 
-def test_nor_is_the_rest_of_a_body_that_nobody_reads(guarded) -> None:
+def test_the_rest_of_an_unread_body_times_out(guarded) -> None:
     with Client(guarded) as client:
         client.send(HEAD + b"Content-Length: 9\r\n\r\n123")
         assert client.answer() == (200, {"status": "ok"})
         assert client.closed()
 
 
-def test_what_comes_in_time_is_answered_however_it_is_cut(guarded) -> None:
+def test_requests_are_answered_however_they_are_split(guarded) -> None:
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY * 40)  # more bytes around the body than headers may have
     whole = HEAD + b"X: " + b"x" * (LIMIT - 100) + b"\r\n\r\n"
     spaces = b" " * 4_000
@@ -126,13 +126,13 @@ def test_several_host_headers_are_rejected(guarded) -> None:
         assert (status, body["error"]["param"]) == (400, "Host")
 
 
-def test_what_is_not_HTTP_is_refused(guarded) -> None:
+def test_other_protocols_are_rejected(guarded) -> None:
     with Client(guarded) as client:
         client.send(b"\x16\x03\x01 hello\r\n\r\n")
         assert client.refusal() == (400, "invalid_http")
 
 
-def test_an_address_has_so_many_connections(guarded) -> None:
+def test_connections_per_address_are_limited(guarded) -> None:
     with ExitStack() as stack:
         kept = [stack.enter_context(Client(guarded)) for _ in range(4)]
         for client in kept:
@@ -158,5 +158,5 @@ def test_an_address_has_so_many_connections(guarded) -> None:
         ("fe80::1%eth0", "fe80::2%eth0", True),
     ],
 )
-def test_an_address_of_IPv6_is_a_network(one, other, same) -> None:
+def test_an_IPv6_network_counts_as_one_address(one, other, same) -> None:
     assert (network(one) == network(other)) is same

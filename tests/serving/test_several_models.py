@@ -31,7 +31,7 @@ class Loads:
         return open_engine(path)
 
 
-def test_models_are_loaded_once_when_asked_for(folders) -> None:
+def test_models_are_loaded_once_on_demand(folders) -> None:
     load = Loads()
 
     async def use() -> None:
@@ -57,7 +57,7 @@ def test_models_are_loaded_once_when_asked_for(folders) -> None:
     asyncio.run(use())
 
 
-def test_idle_models_are_unloaded_but_the_first(folders) -> None:
+def test_idle_models_are_unloaded_except_the_first(folders) -> None:
     async def use() -> None:
         models = Models(folders, open_engine, idle=0.01)
         await models.load_first()
@@ -73,7 +73,7 @@ def test_idle_models_are_unloaded_but_the_first(folders) -> None:
     asyncio.run(use())
 
 
-def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(folders, tmp_path) -> None:
+def test_a_model_that_cannot_be_loaded_is_tried_again(folders, tmp_path) -> None:
     paths = {"a": folders["a"], "broken": tmp_path / "broken"}
 
     async def use() -> None:
@@ -89,7 +89,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(folders, tmp_path
     asyncio.run(use())
 
 
-def test_the_one_used_longest_ago_makes_room(folders) -> None:
+def test_the_least_recently_used_model_makes_room(folders) -> None:
     assert 20 * MB < weight_bytes(folders["a"]) < 40 * MB
 
     async def use() -> None:

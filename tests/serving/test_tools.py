@@ -1,4 +1,4 @@
-"""Tools in chats and responses: with grammars, even a model that says random things calls them properly."""
+"""Tools in chat completions and responses: with grammars, even a random model makes valid calls."""
 
 import json
 
@@ -59,7 +59,7 @@ def test_calls_are_well_formed(running, choice) -> None:
         assert arguments == {}
 
 
-def test_pieces_are_the_whole(running) -> None:
+def test_chunks_join_to_the_whole(running) -> None:
     settings = {**BOTH, "tool_choice": ONE}
     found = whole(running.client, **settings)
     _text, calls, finish = streamed(running.client, **settings)
@@ -70,14 +70,14 @@ def test_pieces_are_the_whole(running) -> None:
     assert finish == "tool_calls"
 
 
-def test_no_call_unless_it_may(running) -> None:
+def test_tool_choice_none(running) -> None:
     found = whole(running.client, **BOTH, tool_choice="none")
     assert found.message.tool_calls is None
     plain = whole(running.client)
     assert found.message.content == plain.message.content  # nor is the model told of tools
 
 
-def test_the_model_is_told_of_tools_and_results(running) -> None:
+def test_the_prompt_describes_the_tools(running) -> None:
     with running.http() as http:
         asked = {"model": "tiny", "messages": CHAT["messages"], "tools": [ADD]}
         ids = http.post("/tokenize", json=asked).json()["tokens"]
@@ -86,7 +86,7 @@ def test_the_model_is_told_of_tools_and_results(running) -> None:
     assert told.endswith("<|im_start|>assistant\n")
 
 
-def test_a_format_beside_free_calls_is_refused(running) -> None:
+def test_a_response_format_with_optional_calls_is_rejected(running) -> None:
     with running.http() as http:
         body = CHAT | BOTH | {"response_format": {"type": "json_object"}}
         response = http.post("/v1/chat/completions", json=body)
@@ -94,7 +94,7 @@ def test_a_format_beside_free_calls_is_refused(running) -> None:
     assert response.json()["error"]["param"] == "tool_choice"
 
 
-def test_unsupported_parameters_are_refused_by_name(running) -> None:
+def test_unsupported_parameters_are_rejected_by_name(running) -> None:
     strange = {"type": "function", "function": {"name": "odd", "parameters": {"type": "object", "not": {}}}}
     with running.http() as http:
         response = http.post("/v1/chat/completions", json=CHAT | {"tools": [strange], "tool_choice": "required"})

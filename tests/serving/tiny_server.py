@@ -1,4 +1,4 @@
-"""A tiny model, and how tests see a server that runs."""
+"""A tiny model, and a running server as tests see it."""
 
 import json
 import time
@@ -24,7 +24,7 @@ CONTEXT = 4096
 
 @dataclass
 class Running:
-    """A server that runs: its URL, and the thing itself."""
+    """A running server and its URL."""
 
     url: str
     server: Server
@@ -60,5 +60,5 @@ def without_chats(tokenizer: Tokenizer) -> Tokenizer:
 def wait_until(true, seconds: float = 20) -> None:
     end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What is refused, and how it is told: always in the form of OpenAI's errors."""
+"""Errors: always in OpenAI's format."""
 
 import http.client
 import json
@@ -75,7 +75,7 @@ def error_of(response: httpx.Response) -> dict:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_mistakes_are_named(running, change, param, says) -> None:
+def test_errors_name_the_field(running, change, param, says) -> None:
     with running.http() as http:
         response = http.post("/v1/chat/completions", json=CHAT | change)
     found = error_of(response)
@@ -104,7 +104,7 @@ def test_mistakes_are_named(running, change, param, says) -> None:
         ("/detokenize", {"tokens": [99999]}, "no token"),
     ],
 )
-def test_mistakes_elsewhere_are_named(running, path, change, says) -> None:
+def test_errors_of_other_routes_name_the_field(running, path, change, says) -> None:
     with running.http() as http:
         response = http.post(path, json={"model": "tiny"} | change)
     assert response.status_code == 400
@@ -112,13 +112,13 @@ def test_mistakes_elsewhere_are_named(running, path, change, says) -> None:
 
 
 @pytest.mark.parametrize(("path", "name"), [("/v1/completions", "suffix"), ("/v1/embeddings", "dimensions")])
-def test_fields_that_are_not_supported_are_named(running, path, name) -> None:
+def test_unsupported_fields_are_named(running, path, name) -> None:
     with running.http() as http:
         response = http.post(path, json={"model": "tiny", name: 8})
     assert error_of(response)["param"] == name
 
 
-def test_a_deeply_nested_schema_is_refused_wherever_it_is(running) -> None:
+def test_a_deeply_nested_schema_is_rejected_everywhere(running) -> None:
     schema: dict = {}
     for _ in range(400):
         schema = {"type": "array", "items": schema}
@@ -142,7 +142,7 @@ def test_a_deeply_nested_schema_is_refused_wherever_it_is(running) -> None:
             assert "nested more than 64 deep" in error_of(response)["message"]
 
 
-def test_fields_that_change_nothing_are_let_pass(running) -> None:
+def test_ignored_fields_are_accepted(running) -> None:
     harmless = {"user": "me", "metadata": {"a": "b"}, "store": True, "service_tier": "auto", "prediction": None}
     with running.http() as http:
         assert http.post("/v1/chat/completions", json={**CHAT, **harmless, "stop": None}).status_code == 200
@@ -164,7 +164,7 @@ def test_fields_that_change_nothing_are_let_pass(running) -> None:
         ("GET", "/v1/responses/resp_0", None, 404, "not_found"),
     ],
 )
-def test_requests_that_are_none(running, method, path, content, status, code) -> None:
+def test_invalid_requests(running, method, path, content, status, code) -> None:
     with running.http() as http:
         response = http.request(method, path, content=content, headers={"Content-Type": "application/json"})
     assert (response.status_code, error_of(response)["code"]) == (status, code)
@@ -176,7 +176,7 @@ def test_an_unknown_model_is_not_found(running) -> None:
     assert caught.value.code == "model_not_found"
 
 
-def test_odd_characters_come_back_as_they_are(running) -> None:
+def test_control_characters_are_returned_unchanged(running) -> None:
     body = {"model": "tiny", "input": "x", "max_output_tokens": 1, "instructions": "\u0000\u2028é"}
     with running.http(headers={"Content-Type": "application/json"}) as http:
         response = http.post("/v1/responses", content=json.dumps(body))
@@ -197,7 +197,7 @@ NOT_STRICT = {
 
 
 @pytest.mark.parametrize("what", NOT_STRICT)
-def test_JSON_that_is_not_strict_is_refused_on_every_route(running, what) -> None:
+def test_every_route_accepts_only_strict_JSON(running, what) -> None:
     value, reason = NOT_STRICT[what]
     with running.http(headers={"Content-Type": "application/json"}) as http:
         paths = [
@@ -215,7 +215,7 @@ def test_JSON_that_is_not_strict_is_refused_on_every_route(running, what) -> Non
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_long_bodies_are_refused(serve, chunked) -> None:
+def test_long_bodies_are_rejected(serve, chunked) -> None:
     def parts():
         for _ in range(20):
             yield b" " * 1000
@@ -248,7 +248,7 @@ def test_other_limits(serve) -> None:
         assert error_of(response)["code"] == "queue_full"
 
 
-def test_new_grammars_wait_where_nobody_else_does(serve, monkeypatch) -> None:
+def test_compiling_grammars_does_not_delay_other_requests(serve, monkeypatch) -> None:
     """One is being compiled, one waits, a third is refused; requests with known ones and without any are answered."""
     monkeypatch.setattr("tinyslm.serving.constraints.COMPILER_THREADS", 1)
     monkeypatch.setattr("tinyslm.serving.constraints.MAX_PENDING", 2)
@@ -280,7 +280,7 @@ def test_new_grammars_wait_where_nobody_else_does(serve, monkeypatch) -> None:
         assert [one.result().json()["choices"][0]["text"] for one in waiting] == ["new", "newer"]
 
 
-def test_an_answer_that_takes_too_long_is_ended(serve) -> None:
+def test_a_slow_answer_is_ended(serve) -> None:
     body = {"model": "tiny", "prompt": "x", "max_tokens": 1000, "logit_bias": {"97": 100}}
     with serve(max_seconds=0.02) as running, running.http() as http:
         response = http.post("/v1/completions", json=body)
@@ -289,14 +289,14 @@ def test_an_answer_that_takes_too_long_is_ended(serve) -> None:
         assert json.loads(streamed[-1].removeprefix("data: "))["error"]["code"] == "time_limit"
 
 
-def test_messages_without_a_chat_template_are_refused_with_advice(serve, tmp_path) -> None:
+def test_messages_need_a_chat_template(serve, tmp_path) -> None:
     with serve({"plain": make_model(tmp_path / "plain", chats=False)}) as running, running.http() as http:
         response = http.post("/v1/chat/completions", json=CHAT | {"model": "plain"})
         assert "/v1/completions" in error_of(response)["message"]
         assert http.post("/v1/completions", json={"model": "plain", "max_tokens": 2}).status_code == 200
 
 
-def test_what_fails_in_the_engine_is_told_without_details_and_logged(serve, caplog, monkeypatch) -> None:
+def test_engine_failures_are_reported_without_details_and_logged(serve, caplog, monkeypatch) -> None:
     with serve() as running, running.http() as http:
         engine = running.models.loaded()["tiny"]
         monkeypatch.setattr(engine._batch.runner, "run", lambda rows: 1 / 0)
@@ -309,7 +309,7 @@ def test_what_fails_in_the_engine_is_told_without_details_and_logged(serve, capl
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_what_fails_before_the_answer_lets_go_of_its_place(serve, monkeypatch) -> None:
+def test_a_failure_before_the_answer_frees_its_place(serve, monkeypatch) -> None:
     with serve(max_requests=1) as running, running.http() as http:
         monkeypatch.setattr("tinyslm.serving.chat.ChatWriter", lambda body, answer: 1 / 0)
         for _ in range(2):
@@ -319,7 +319,7 @@ def test_what_fails_before_the_answer_lets_go_of_its_place(serve, monkeypatch) -
         assert http.post("/v1/chat/completions", json=CHAT).status_code == 200
 
 
-def test_a_prompt_far_too_long_is_refused_before_it_is_encoded(running, monkeypatch) -> None:
+def test_a_prompt_far_too_long_is_rejected_before_it_is_encoded(running, monkeypatch) -> None:
     engine = running.models.loaded()["tiny"]
     monkeypatch.setattr(type(engine.tokenizer), "encode", lambda self, text: 1 / 0)
     spaces = " " * 200_000

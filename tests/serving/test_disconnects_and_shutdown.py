@@ -1,4 +1,4 @@
-"""Clients that leave, and a server that is stopped while it answers."""
+"""Clients that disconnect, and a server that shuts down while it answers."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ def is_quiet(running: Running) -> bool:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("n", [1, 3])
-def test_a_client_that_leaves_frees_its_place(serve, long_model, stream, n) -> None:
+def test_a_client_that_disconnects_frees_its_place(serve, long_model, stream, n) -> None:
     with serve({"long": long_model}) as running:
         host, port = running.url.removeprefix("http://").split(":")
         body = json.dumps(LONG | {"stream": stream, "n": n}).encode()
@@ -59,7 +59,7 @@ def stopped_while_streaming(running: Running, max_tokens: int) -> tuple[list[dic
     return [json.loads(event) for event in events if event != "[DONE]"], refused
 
 
-def test_stopping_lets_streams_end_and_refuses_new_ones(serve, long_model) -> None:
+def test_shutdown_lets_streams_end_and_rejects_new_ones(serve, long_model) -> None:
     with serve({"long": long_model}, grace=60) as running:
         events, refused = stopped_while_streaming(running, 8000)
     assert events[-1]["choices"][0]["finish_reason"] == "length"
@@ -69,13 +69,13 @@ def test_stopping_lets_streams_end_and_refuses_new_ones(serve, long_model) -> No
     assert "retry-after" in refused.headers
 
 
-def test_stopping_ends_long_streams_with_a_last_event(serve, long_model) -> None:
+def test_shutdown_ends_long_streams_with_an_error_event(serve, long_model) -> None:
     with serve({"long": long_model}, grace=0.1) as running:
         events, _ = stopped_while_streaming(running, CONTEXT)
     assert events[-1]["error"]["code"] == "closing"
 
 
-def test_a_stopped_server_is_gone(serve, long_model) -> None:
+def test_shutdown_leaves_no_threads(serve, long_model) -> None:
     before = set(threading.enumerate())
     with serve({"long": long_model}) as running, running.http() as http:
         http.post("/v1/completions", json=LONG | {"max_tokens": 2})
@@ -84,7 +84,7 @@ def test_a_stopped_server_is_gone(serve, long_model) -> None:
     wait_until(lambda: set(threading.enumerate()) <= before)
 
 
-def test_a_third_of_many_clients_leave_and_the_others_get_their_answers(serve, long_model) -> None:
+def test_disconnects_do_not_affect_other_clients(serve, long_model) -> None:
     async def ask(http: httpx.AsyncClient, number: int) -> str | None:
         form = {"type": "regex", "pattern": f"<{number:03}>{'a' * 60}"}
         body = {"model": "long", "prompt": "x" * number, "response_format": form, "stream": True, "max_tokens": 100}

@@ -1,4 +1,4 @@
-"""`tinyslm serve` as a program: its address, its log, how it ends; and curl."""
+"""`tinyslm serve` as a program, with curl: its address, its log, its shutdown."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def curl(*arguments: str) -> str:
     return done.stdout
 
 
-def test_curl_and_the_log_and_the_end(model_folder) -> None:
+def test_curl_the_log_and_shutdown(model_folder) -> None:
     body = {"model": "tiny", "messages": [{"role": "user", "content": "a secret question"}], "max_tokens": 5}
     with program(model_folder) as (url, process):
         sent = ("-H", "Content-Type: application/json", f"{url}/v1/chat/completions", "-d")
@@ -101,7 +101,7 @@ def mistake(*arguments: object) -> str:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_mistakes_are_told_in_two_lines(model_folder, tmp_path, arguments, says) -> None:
+def test_errors_have_two_lines(model_folder, tmp_path, arguments, says) -> None:
     keys = tmp_path / "keys"
     keys.write_text("ann sha256:" + "0" * 64)
     given = [part.replace("{keys}", str(keys)).replace("{}", str(model_folder)) for part in arguments]

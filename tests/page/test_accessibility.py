@@ -1,4 +1,4 @@
-"""Phones, keyboards, screen readers, light and dark."""
+"""Accessibility: phones, keyboards, screen readers, light and dark."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def test_it_fits_a_phone(phone, model) -> None:
     assert dialog.bounding_box()["width"] == 360
 
 
-def test_looking_inside_fits_a_phone(phone) -> None:
+def test_the_inspection_fits_a_phone(phone) -> None:
     look(phone, "A text of some length, that does not fit one line of a phone: " + "b" * 50)
     assert fits(phone)
     assert phone.locator("#look").evaluate("(node) => node.scrollWidth <= node.clientWidth")
@@ -45,13 +45,13 @@ def test_looking_inside_fits_a_phone(phone) -> None:
     expect(phone.locator("#tokens .token").nth(3)).to_have_attribute("aria-selected", "true")
 
 
-def test_what_fingers_touch_is_large_enough(phone, model) -> None:
+def test_touch_targets_are_large_enough(phone, model) -> None:
     phone.ask("Hello")
     for button in phone.get_by_role("button").all() + phone.get_by_role("tab").all():
         assert button.bounding_box()["height"] >= 28, button
 
 
-def test_everything_can_be_done_with_the_keyboard(page, model) -> None:
+def test_everything_works_with_the_keyboard(page, model) -> None:
     model.texts.extend(["One.", "Two."])
     order = []
     for _ in range(8):
@@ -81,7 +81,7 @@ def test_everything_can_be_done_with_the_keyboard(page, model) -> None:
     expect(page.get_by_role("button", name="Settings")).to_be_focused()
 
 
-def test_focus_is_seen(page) -> None:
+def test_focus_is_visible(page) -> None:
     for name in ("New chat", "Settings"):
         button = page.get_by_role("button", name=name)
         button.focus()
@@ -90,7 +90,7 @@ def test_focus_is_seen(page) -> None:
         assert button.evaluate("(node) => getComputedStyle(node).outlineStyle") == "solid"
 
 
-def test_a_screen_reader_finds_its_way(page, model) -> None:
+def test_the_accessibility_tree(page, model) -> None:
     model.texts.append("Good **day**.")
     page.ask("Hello")
     seen = re.sub(r"\d+ tokens, [\d.]+ per second", "TIMING", page.locator("body").aria_snapshot())
@@ -174,7 +174,7 @@ def contrast(one: str, other: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(visit, model, scheme: str) -> None:
+def test_text_has_enough_contrast(visit, model, scheme: str) -> None:
     page = visit(color_scheme=scheme)
     page.ask("Hello")
     look(page, "to be or not to be, that is the question")
@@ -199,7 +199,7 @@ def test_text_can_be_read(visit, model, scheme: str) -> None:
     assert (luminance(paper) > 0.5) == (scheme == "light")
 
 
-def test_nothing_moves_where_that_is_not_wanted(visit, model) -> None:
+def test_reduced_motion_is_respected(visit, model) -> None:
     page = visit(reduced_motion="reduce")
     model.texts.append("Hello, hello, hello.")
     model.gate.clear()
