@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ def answer_rows(
     concurrency: int,
     *,
     strict: bool = True,
-) -> Iterator[RowResult]:
+) -> Generator[RowResult]:
     """The results of `rows`, in order, with at most `concurrency` requests in a started engine or a server.
 
     keep: input columns that are repeated in the results; `*`: all. strict: raise `TinyslmError` if the first row lacks

@@ -1,4 +1,4 @@
-"""What answers the requests of rows: an engine, or a server that speaks OpenAI's API."""
+"""Generators that answer rows: an engine, or a server with OpenAI's API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Result = dict[str, Any]
 
 
 class RowGenerator(Protocol):
-    """What answers the requests of rows: an engine, or a server."""
+    """Answers the requests of rows: an engine, or a server."""
 
     def build(self, row: Row) -> tuple[OutputConstraint | None, Any]:
         """The constraint and the request of a row. Raises `TinyslmError` for a row that is not a valid request."""
@@ -46,35 +46,31 @@ class EngineRows(RequestBuilder):
     """A started engine as a `RowGenerator`."""
 
     def submit(self, request: Request) -> Future[Completion]:
-        """See `RowGenerator`."""
         return submit_request(self._engine, request)
 
     def result(self, request: Request, answer: Completion, constraint: OutputConstraint | None) -> Result:
-        """See `RowGenerator`."""
         return result_of(request, answer, constraint)
 
     def close(self) -> None:
-        """Nothing runs any longer: cancelled requests end within a step."""
+        """Nothing to do: cancelled requests end within a step."""
 
 
 class EndpointRows:
-    """A server as a `RowGenerator`, asked by `concurrency` threads. Of constraints, it takes JSON schemas."""
+    """A server as a `RowGenerator`, with `concurrency` threads. JSON schemas are the only constraints."""
 
     def __init__(self, endpoint: Endpoint, template: PromptTemplate, concurrency: int) -> None:
-        """Raises `TinyslmError` for a template that is invalid, or has another constraint."""
+        """Raises `TinyslmError` for a template that is invalid, or that has another constraint."""
         _check_constraint(template.constraint)
         self._endpoint = endpoint
         self._reader = RowReader(template, template.sampling.over(SamplingSettings()))
         self._pool = ThreadPoolExecutor(concurrency)
 
     def build(self, row: Row) -> tuple[OutputConstraint | None, RowRequest]:
-        """See `RowGenerator`."""
         asked = self._reader.read(row)
         _check_constraint(asked.constraint)
         return asked.constraint, asked
 
     def submit(self, request: RowRequest) -> Future[tuple[Completion, Usage]]:
-        """See `RowGenerator`."""
         return self._pool.submit(self._answer, request)
 
     def result(
@@ -83,13 +79,12 @@ class EndpointRows:
         answer: tuple[Completion, Usage],
         constraint: OutputConstraint | None,
     ) -> Result:
-        """See `RowGenerator`; a text satisfies its schema when it ended and is JSON."""
         completion, usage = answer
+        # The server may have used the schema or not: a complete text that is JSON counts as valid.
         complete = constraint is None or (completion.finish == "stop" and _is_json(completion.text))
         return as_result(completion, usage.prompt_tokens, constraint, complete=complete)
 
     def close(self) -> None:
-        """See `RowGenerator`."""
         self._pool.shutdown(cancel_futures=True)
 
     def _answer(self, request: RowRequest) -> tuple[Completion, Usage]:
@@ -137,7 +132,7 @@ def result_of(request: Request, completion: Completion, constraint: OutputConstr
 def as_result(
     completion: Completion, prompt_tokens: int, constraint: OutputConstraint | None, *, complete: bool
 ) -> Result:
-    """The same for a text of which it is known whether it satisfies the constraint."""
+    """The same, given whether the text satisfies the constraint."""
     error, value = None, {}
     if completion.finish == "invalid":
         error = "the answer repeats items, which the schema forbids (uniqueItems)"
@@ -158,7 +153,8 @@ def as_result(
 def _check_constraint(constraint: OutputConstraint | None) -> None:
     if constraint is not None and constraint.kind != "schema":
         raise TinyslmError(
-            f"A server cannot be held to a {constraint.kind} here.", "Use --schema, or run the model in our engine."
+            f"A {constraint.kind} constraint is not supported with a server.",
+            "Use --schema, or run the model in our engine.",
         )
 
 

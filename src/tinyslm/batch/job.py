@@ -8,8 +8,8 @@ settings and the answered rows are the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -99,7 +99,7 @@ def run_batch(
         if job.source != "-" and path.exists() and path.samefile(job.source):
             raise TinyslmError(f"{path} is the input, which would be overwritten.", "Give another --out.")
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    with Journal(journal_path(job.out), job.out) as journal, closing(iter(rows)) as source:
+    with Journal(journal_path(job.out), job.out) as journal, closing(iter(rows)) as source, ExitStack() as stack:
         begun = time.monotonic()
         if job.out.exists() and journal.settings is None:
             raise TinyslmError(f"{job.out} exists, and was not written by a batch.", "Give another --out.")
@@ -112,6 +112,7 @@ def run_batch(
         done_before = journal.count if last else 0
         progress(done_before, rows.share)
         results = _results(engine, job, source, done_before, last["check"] if last else "")
+        stack.enter_context(closing(results))  # cancels what still runs if this fails
         first = list(islice(results, 1))  # raises if the settings do not fit the rows
         if not done_before:
             job.out.unlink(missing_ok=True)
@@ -148,7 +149,7 @@ def model_checksum(path: Path) -> str:
 
 def _results(
     engine: Engine | Endpoint, job: BatchJob, source: Iterator[Row], done: int, check: str
-) -> Iterator[RowResult]:
+) -> Generator[RowResult]:
     """The results of the rows behind the first `done`; the first row of all shows whether it is OpenAI's format."""
     rows = islice(source, job.limit or None)
     first = list(islice(rows, 1))

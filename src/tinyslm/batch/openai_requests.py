@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
@@ -55,7 +55,7 @@ def unique_ids(rows: Iterable[Row]) -> Iterator[Row]:
         seen.add(digest)
 
 
-def answer_requests(app: ASGIApp, rows: Iterable[Row], concurrency: int) -> Iterator[RowResult]:
+def answer_requests(app: ASGIApp, rows: Iterable[Row], concurrency: int) -> Generator[RowResult]:
     """The results of `rows`, in order, with at most `concurrency` requests in the app."""
     with _event_loop() as loop:
 

@@ -67,7 +67,7 @@ class PromptTemplate:
 
 @dataclass(frozen=True)
 class RowRequest:
-    """What a row asks for: a text to continue, or messages to answer; the settings, and the constraint."""
+    """The request of a row: a text to continue or messages to answer, its settings and its constraint."""
 
     prompt: str | list[Message]
     settings: SamplingSettings
@@ -75,7 +75,7 @@ class RowRequest:
 
 
 class RowReader:
-    """Reads what rows ask for."""
+    """Converts rows to requests, for any generator."""
 
     def __init__(self, template: PromptTemplate, defaults: SamplingSettings) -> None:
         """defaults: the template's settings over the model's. Raises `TinyslmError` if the template is invalid."""
@@ -83,7 +83,7 @@ class RowReader:
         self._render = _compile_template(template.template) if template.template else None
 
     def read(self, row: Row) -> RowRequest:
-        """What a row asks for. Raises `TinyslmError` for a row that is not a valid request."""
+        """The request of a row. Raises `TinyslmError` for a row that is not a valid request."""
         template = self._template
         is_request = not (template.template or template.column) and not row.values.keys().isdisjoint(
             ("messages", "prompt")
@@ -136,14 +136,14 @@ class RequestBuilder:
 
     def build(self, row: Row) -> tuple[OutputConstraint | None, Request]:
         """The constraint and the request of a row. Raises `TinyslmError` for a row that is not a valid request."""
-        asked = self._reader.read(row)
-        constraint, settings = asked.constraint, asked.settings
+        request = self._reader.read(row)
+        constraint, settings = request.constraint, request.settings
         grammar = self._grammar(constraint.key) if constraint else None
-        if isinstance(asked.prompt, str):
-            ids = self._engine.prompt_ids(asked.prompt)
+        if isinstance(request.prompt, str):
+            ids = self._engine.prompt_ids(request.prompt)
             continues = len(ids) > len(self._engine.tokenizer.start_ids)
             return constraint, Request(ids, settings, grammar=grammar, continues=continues, heal=self._heal)
-        ids = self._engine.chat_ids(asked.prompt)
+        ids = self._engine.chat_ids(request.prompt)
         return constraint, Request(ids, settings, grammar=grammar, continues=False)
 
 

@@ -81,18 +81,16 @@ class ChatWriter(ChoicesWriter):
     def chunks(self, number: int, piece: Piece, sample: ToolCallCollector) -> Iterator[bytes]:
         if not sample.begun:
             yield event(self.chunk_value(number, {"delta": {"role": "assistant", "content": ""}}))
-        events = [one for one in sample.take(piece) if isinstance(one, TextDelta | CallStart | ArgumentsDelta)]
-        if not self._logprobs:
-            for one in events:
-                if isinstance(one, TextDelta):
-                    yield self._templates[number].render(one.text)
-                else:
-                    yield event(self.chunk_value(number, {"delta": _delta(one, sample)}))
-        elif events or piece.scores:
-            logprobs: Any = chat_logprobs(piece.scores, self._tokenizer)
-            for one in events or [TextDelta("")]:
-                yield event(self.chunk_value(number, {"delta": _delta(one, sample)}, logprobs))
-                logprobs = None
+        parts = [part for part in sample.take(piece) if isinstance(part, TextDelta | CallStart | ArgumentsDelta)]
+        logprobs = chat_logprobs(piece.scores, self._tokenizer) if self._logprobs else None
+        if logprobs and piece.scores and not parts:
+            parts.append(TextDelta(""))
+        for part in parts:
+            if isinstance(part, TextDelta) and not self._logprobs:
+                yield self._templates[number].render(part.text)
+            else:
+                yield event(self.chunk_value(number, {"delta": _delta(part, sample)}, logprobs))
+            logprobs = None
         if piece.finish:
             yield event(self.chunk_value(number, {"delta": {}}, finish=sample.finish_reason))
 
