@@ -95,8 +95,8 @@ def _cells(row: Row) -> tuple[str, ...]:
         "–" if row.bits_per_byte is None else f"{row.bits_per_byte:.4f}",
         "–" if judgement is None else _change(judgement),
         "–" if judgement is None else f"{judgement.kl:.4f}",
-        "–" if speed is None else f"{speed.prefill:,.0f}",
-        "–" if speed is None else f"{speed.decode:,.0f}",
+        "–" if speed is None or speed.prefill is None else f"{speed.prefill:,.0f}",
+        "–" if speed is None or speed.decode is None else f"{speed.decode:,.0f}",
     )
 
 

@@ -1,4 +1,4 @@
-"""What quantizing changed: bits per byte and KL divergence on held-out text, against the original.
+"""Quantized models compared with the original: bits per byte and KL divergence on held-out text.
 
 Shape legend: n windows of a document, t positions, v vocab_size.
 """
@@ -21,7 +21,7 @@ CHUNK_LOGITS = 2**23
 
 @dataclass(frozen=True)
 class Judgement:
-    """How a model predicts held-out text, beside the original.
+    """A model's predictions of held-out text, compared with the original's.
 
     change: of bits per byte, as a share; low and high bound its 95 % bootstrap interval over documents. kl: mean
     divergence of the next-token probabilities from the original's, in nats.
@@ -38,9 +38,10 @@ class Judgement:
 def judge(
     original: Decoder, others: Sequence[Decoder], split: TokenSplit, end_id: int, tokens: int
 ) -> tuple[float, list[Judgement], int]:
-    """Bits per byte of the original, a judgement of each of the others, and how many tokens were looked at.
+    """Bits per byte of the original, a judgement of each of the others, and the number of tokens evaluated.
 
-    Documents spread evenly over the split are read up to about `tokens`, each after an end token and up to its own.
+    About `tokens` tokens of documents spread evenly over the split are evaluated, each document after an end token and
+    including its own.
     """
     models = [original, *others]
     nats: list[list[float]] = []
@@ -79,9 +80,9 @@ def divergence(original: Decoder, other: Decoder, windows_nt: Tensor) -> float:
 
 
 def _windows(ids: Tensor, end_id: int, context: int) -> Iterator[tuple[Tensor, Tensor, int]]:
-    """Inputs and targets of a document that ends with its end token, and from which position on they count.
+    """Inputs and targets of a document that ends with its end token, and the first position to evaluate.
 
-    Batches of whole windows that follow each other, then one that reaches back as far as the context allows.
+    Batches of consecutive whole windows, then one window that reaches back as far as the context allows.
     """
     inputs = torch.cat([torch.tensor([end_id]), ids[:-1]])
     whole = len(ids) // context * context

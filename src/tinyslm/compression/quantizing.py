@@ -1,4 +1,4 @@
-"""A model folder in fewer bits: `quantize`."""
+"""Quantizing a model folder."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -38,13 +38,13 @@ from tinyslm.training.validation import even_windows
 from tinyslm.training.world import World
 
 CONTEXT = 512
-"""Longest windows that are learned from."""
+"""Longest windows to learn from."""
 CALIBRATION_TOKENS = 32_768
 TRIAL_TOKENS = 2_048
-"""Tokens of text on which ways to choose scales are compared."""
+"""Tokens of text on which the ways to choose scales are compared."""
 BATCH_TOKENS = 2_048
 MOST_JUDGED, FEWEST_JUDGED, JUDGED_PRODUCTS = 50_000, 4_096, 1e12
-"""Held-out tokens, if the settings leave it open: `JUDGED_PRODUCTS` divided by the parameters, within the bounds."""
+"""Default number of held-out tokens: `JUDGED_PRODUCTS` divided by the parameters, within the bounds."""
 
 
 def quantize(
@@ -55,16 +55,16 @@ def quantize(
     notify: Notify = silent,
     progress: Progress = silent,
 ) -> Report:
-    """Write the model in the folder `model` to the new folder `out`, its matrices in fewer bits, on the CPU.
+    """Write the model of the folder `model` to the new folder `out`, its layers in fewer bits, on the CPU.
 
-    The report is also written, as `quantization.json`. progress: told `(stage, bytes done, bytes in all)`. The first
-    Ctrl-C while it fine-tunes ends that, and the best so far is written; any other leaves nothing behind.
+    The report is also written to `out`, as `quantization.json`. progress: receives `(stage, bytes done, bytes in all)`.
+    The first Ctrl-C during fine-tuning ends it, and the best weights so far are written; any other leaves nothing.
     Raises `TinyslmError` when the model, the text or `out` cannot be used.
     """
     config = config or QuantizeConfig()
     source, out = find_model(Path(model)), Path(out)
     with new_output(out):
-        _refuse(source, config)
+        _check(source, config)
         return _quantized(source, out, config, notify, progress)
 
 
@@ -93,8 +93,8 @@ def _quantized(source: Path, out: Path, config: QuantizeConfig, notify: Notify, 
     return report
 
 
-def _refuse(source: Path, config: QuantizeConfig) -> None:
-    """Raise `TinyslmError` for what can be known to fail before anything is computed."""
+def _check(source: Path, config: QuantizeConfig) -> None:
+    """Raise `TinyslmError` for settings that cannot work, before anything is computed."""
     SCHEMES[config.scheme]
     read_model_config(source)
     if is_quantized(read_json(source / "config.json"), str(source / "config.json")):
@@ -102,7 +102,7 @@ def _refuse(source: Path, config: QuantizeConfig) -> None:
     text = config.data or config.calibrate
     if config.method == "gptq" and not text:
         raise TinyslmError(
-            "GPTQ measures which weights matter most, and no text to measure with was given.",
+            "GPTQ measures on a text which weights matter most, and no text was given.",
             "Give text like that which the model is for (--calibrate TEXT), or --method rtn.",
         )
     if config.finetune and not text:
@@ -126,7 +126,7 @@ def _rounded(
     """Every matrix rounded to nearest, with the scales that change the model's predictions least.
 
     The scale of least squared error is usually the best, but not for weights that were rounded to 4 bits before. So for
-    4 bits, three ways to choose scales are compared on some text, which the model writes itself if there is no `split`.
+    4 bits, three ways to choose scales are compared on text from `split`, or on text that the model generates.
     """
     tensors = state_tensors(original)
     total = sum(tensors[name].nbytes for name in todo.layouts)
@@ -143,7 +143,7 @@ def _rounded(
 
         state = _rounded_by(tensors, todo, scales, weights, done)
         rounded = [*rounded, (divergence(original, dense(original, state), windows_nt), state)]
-        rounded = [min(rounded, key=lambda one: one[0])]  # frees the memory of the worse one
+        rounded = [min(rounded, key=lambda pair: pair[0])]  # frees the memory of the worse state
     return rounded[0][1]
 
 
@@ -161,7 +161,7 @@ def _rounded_by(
 
 
 def _trial_windows(original: Decoder, tokenizer: Tokenizer, split: TokenSplit | None, seed: int) -> Tensor:
-    """Windows of token ids `[n, t]` from `split`, or from text that the model writes if `split` is too short."""
+    """Windows of token ids `[n, t]` from `split`, or from text that the model generates if `split` is too short."""
     length = min(CONTEXT, original.config.context)
     if split is None or split.tokens < LEAST_WINDOWS * length + 1:
         return own_text(original, tokenizer, seed)
@@ -192,12 +192,12 @@ def _repaired(
 
 
 def _judged_tokens(parameters: int) -> int:
-    """How many held-out tokens a model of so many parameters is evaluated on in about a minute."""
+    """How many held-out tokens a model with this number of parameters can evaluate in about a minute."""
     return max(FEWEST_JUDGED, min(MOST_JUDGED, int(JUDGED_PRODUCTS / parameters)))
 
 
 def window_length(model: Decoder, split: TokenSplit, use: str) -> int:
-    """How long the windows are that are learned from; `TinyslmError` where the text has too few of them."""
+    """The length of the windows to learn from. Raises `TinyslmError` when the text has too few of them."""
     length = min(CONTEXT, model.config.context)
     refuse_short(split, length, use)
     return length

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tinyslm.compression.finetune import Finetuning
 from tinyslm.compression.judging import Judgement, judge
-from tinyslm.compression.speed import Speed, measure
+from tinyslm.compression.speed import Throughput, throughput
 from tinyslm.compression.writing import State, stored_bytes
 from tinyslm.data.shards import TokenSplit
 from tinyslm.model.decoder import Decoder
@@ -31,7 +31,7 @@ class Row:
     bits_per_weight: float
     bits_per_byte: float | None = None
     judgement: Judgement | None = None
-    speed: Speed | None = None
+    speed: Throughput | None = None
 
 
 @dataclass(frozen=True)
@@ -61,12 +61,12 @@ def compare_states(
     sizes = [sum(tensor.nbytes for _, tensor in read_tensors(source, {})), *map(stored_bytes, states.values())]
     seeded = torch.Generator().manual_seed(0)
     ids = torch.randint(original.config.vocab_size, (original.config.context,), generator=seeded)
-    speeds = measure([original, written], ids.tolist())
     rows = [
         Row(name, size, 8 * size / original.config.parameters)
         for name, size in zip(["original", *states], sizes, strict=True)
     ]
-    rows[0], rows[-1] = replace(rows[0], speed=speeds[0]), replace(rows[-1], speed=speeds[1])
+    for place, model in ((0, original), (-1, written)):
+        rows[place] = replace(rows[place], speed=throughput(model, ids.tolist()))
     if heldout is None:
         return rows, 0
     models = [dense(original, state) for state in list(states.values())[:-1]] + [load_model(folder, dense=True)]
