@@ -24,7 +24,7 @@ class Fake:
     def __init__(self, seed=0):
         self.random = random.Random(seed)
         self.running = deque()
-        self.most = 0
+        self.peak = 0
         self.submitted = []
 
     def submit(self, request, sink):
@@ -34,7 +34,7 @@ class Fake:
             raise TinyslmError("It is too long.", "Shorten it.")
         generation = Generation(request, self, sink)
         self.running.append(generation)
-        self.most = max(self.most, len(self.running))
+        self.peak = max(self.peak, len(self.running))
         return generation
 
     def step(self):
@@ -72,7 +72,7 @@ def test_answers_come_in_order_whatever_ends_first(fake):
     found = list(answered(fake, range(100), 8))
     assert [request.prompt_ids[0] for request, _ in found] == list(range(100))
     assert [future.result().text for _, future in found] == [f"{name}." for name in range(100)]
-    assert fake.most == 8
+    assert fake.peak == 8
 
 
 def test_the_number_of_rows_read_ahead_is_limited(fake):

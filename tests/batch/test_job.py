@@ -235,9 +235,9 @@ def test_the_input_is_never_the_output(engine, tmp_path, restart):
 def test_a_restart_replaces_the_results(engine, tmp_path, finished):
     job, other = batch(tmp_path), batch(tmp_path, template=PromptTemplate(sampling=SHORT, system="Be short."))
     run_batch(engine, "m", job) if finished else interrupted(engine, job, 5)
-    told = []
-    summary = run_batch(engine, "n", other, lambda done, share: told.append(done), restart=True)
-    assert (summary.rows, summary.done_before, told) == (20, 0, list(range(21)))
+    reported = []
+    summary = run_batch(engine, "n", other, lambda done, share: reported.append(done), restart=True)
+    assert (summary.rows, summary.done_before, reported) == (20, 0, list(range(21)))
     assert len(read_lines(job.out)) == 20
 
 
@@ -322,10 +322,10 @@ def test_results_can_be_streamed(engine, tmp_path):
 
 
 def test_progress_reports_rows_and_share(engine, tmp_path):
-    told = []
-    run_batch(engine, "m", batch(tmp_path), lambda done, share: told.append((done, share)))
-    assert [done for done, _ in told] == list(range(21))
-    assert told[-1][1] == 1.0
+    reported = []
+    run_batch(engine, "m", batch(tmp_path), lambda done, share: reported.append((done, share)))
+    assert [done for done, _ in reported] == list(range(21))
+    assert reported[-1][1] == 1.0
 
 
 def test_the_checksum_covers_everything_that_decides_the_output(folder, tmp_path):

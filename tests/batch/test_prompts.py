@@ -68,9 +68,9 @@ def test_a_column_is_the_prompt(text_of, request_of):
     assert text_of({"text": "Tea", "n": 1}, column="text") == "Tea"
     assert text_of({"n": 12}, column="n") == "12"
     assert text_of({"text": "a line"}) == "a line"
-    with pytest.raises(MissingColumn, match='has no "txet"') as told:
+    with pytest.raises(MissingColumn, match='has no "txet"') as caught:
         request_of({"text": "a"}, column="txet")
-    assert "text" in told.value.remedy
+    assert "text" in caught.value.remedy
     with pytest.raises(TinyslmError, match='"tags" is not text'):
         request_of({"tags": ["a"]}, column="tags")
 

@@ -226,11 +226,11 @@ def test_resumes_after_a_kill_at_any_moment(folder, inbox, tmp_path):
         (inbox / f"{number}.txt").write_text(f"file {number}")
     command = ["watch", inbox, "--model", folder, "--out", tmp_path / "out", "--once", "--interval", "0"]
     command += ["--max-tokens", "3", "--seed", "1"]
-    told = ""
+    printed = ""
     for dies_at in (3, 100):
         killed = [sys.executable, str(Path(__file__).with_name("killed_batch.py")), str(dies_at), *map(str, command)]
         ended = subprocess.run(killed, capture_output=True, text=True, check=False, timeout=100)
         assert ended.returncode == (-9 if dies_at == 3 else 0), ended.stderr
-        told += ended.stdout
-    assert sorted(json.loads(line)["name"] for line in told.splitlines()) == [f"{n}.txt" for n in range(6)]
+        printed += ended.stdout
+    assert sorted(json.loads(line)["name"] for line in printed.splitlines()) == [f"{n}.txt" for n in range(6)]
     assert all(result(tmp_path, f"{number}.txt.json")["error"] is None for number in range(6))

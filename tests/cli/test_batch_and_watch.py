@@ -71,8 +71,8 @@ def test_a_folder_is_watched(tinyslm, finished: Path) -> None:
     command = ["watch", "inbox", "--model", finished, "--out", "results", "--once", "--interval", "0", *SHORT]
     ended = tinyslm(*command)
     assert ended.code == 4
-    told = [json.loads(line) for line in ended.out.splitlines()]
-    assert [(one["name"], one["state"]) for one in told][-1] == ("b.txt", "aside")
+    outcomes = [json.loads(line) for line in ended.out.splitlines()]
+    assert [(one["name"], one["state"]) for one in outcomes][-1] == ("b.txt", "aside")
     assert json.loads(Path("results/a.txt.json").read_text())["error"] is None
     assert (tinyslm(*command).code, tinyslm(*command).out) == (0, "")
 

@@ -240,7 +240,7 @@ def test_a_server_with_keys_gets_the_key(visit, serve, model) -> None:
         box.fill(key)
         page.get_by_role("button", name="Close").click()
         expect(page.locator("#model option")).to_have_count(1)
-        page.reload()  # kept for this tab
+        page.reload()  # stored for this tab
         expect(page.locator("#model option")).to_have_count(1)
         page.ask("Hello")
         assert page.evaluate("() => localStorage.length") == 0

@@ -44,10 +44,10 @@ def test_look_returns_what_inspect_returns(http: httpx.Client, tiny) -> None:
     expected = inspect(engine.model, engine.tokenizer, engine.prompt_ids("to be"), top=3)
     found = http.post("/look", json={"model": "tiny", "text": "to be", "top": 3}).json()
     assert (found["layers"], found["heads"], found["left_out"]) == (2, 4, 0)
-    for told, one in zip(found["tokens"], expected.tokens, strict=True):
-        assert (told["id"], told["text"], told["kind"]) == (one.token.id, one.token.text, one.token.kind)
-        assert (told["logprob"], told["rank"]) == (pytest.approx(one.logprob), one.rank)
-        assert [other["id"] for other in told["top"]] == [token.id for token, _ in one.top]
+    for shown, one in zip(found["tokens"], expected.tokens, strict=True):
+        assert (shown["id"], shown["text"], shown["kind"]) == (one.token.id, one.token.text, one.token.kind)
+        assert (shown["logprob"], shown["rank"]) == (pytest.approx(one.logprob), one.rank)
+        assert [other["id"] for other in shown["top"]] == [token.id for token, _ in one.top]
     ids = [token["id"] for token in found["tokens"]]
     for head in (None, 3):
         weights = http.post("/look/attention", json={"model": "tiny", "ids": ids, "layer": 1, "head": head}).json()

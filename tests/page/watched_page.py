@@ -47,7 +47,7 @@ class Watched:
         assert (others, self.complaints, self.dialogs) == ([], [], [])
 
     def _told(self, kind: str, text: str) -> None:
-        # That the server refused something is told to the user by the page; the browser logs it too.
+        # The page reports errors of the server to the user; the browser logs them too.
         if kind in ("error", "warning") and not text.startswith("Failed to load resource"):
             self.complaints.append(text)
 

@@ -159,12 +159,12 @@ def test_stored_responses_belong_to_one_key(serve, tmp_path) -> None:
     made = {name: make_key(name, tmp_path / "keys")[0] for name in ("ann", "bob")}
     with serve(keys=read_keys(tmp_path / "keys")) as running:
         ann, bob = (running.client.with_options(api_key=key) for key in made.values())
-        kept = ann.responses.create(model="tiny", input="x", max_output_tokens=2)
-        assert ann.responses.retrieve(kept.id).output_text == kept.output_text
+        stored = ann.responses.create(model="tiny", input="x", max_output_tokens=2)
+        assert ann.responses.retrieve(stored.id).output_text == stored.output_text
         with pytest.raises(openai.NotFoundError):
-            bob.responses.retrieve(kept.id)
+            bob.responses.retrieve(stored.id)
         with pytest.raises(openai.BadRequestError):
-            bob.responses.create(model="tiny", input="x", previous_response_id=kept.id)
-        ann.responses.delete(kept.id)
+            bob.responses.create(model="tiny", input="x", previous_response_id=stored.id)
+        ann.responses.delete(stored.id)
         with pytest.raises(openai.NotFoundError):
-            ann.responses.retrieve(kept.id)
+            ann.responses.retrieve(stored.id)

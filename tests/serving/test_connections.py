@@ -134,15 +134,15 @@ def test_other_protocols_are_rejected(guarded) -> None:
 
 def test_connections_per_address_are_limited(guarded) -> None:
     with ExitStack() as stack:
-        kept = [stack.enter_context(Client(guarded)) for _ in range(4)]
-        for client in kept:
+        clients = [stack.enter_context(Client(guarded)) for _ in range(4)]
+        for client in clients:
             client.send(HEAD + b"\r\n")
             assert client.answer()[0] == 200
         with Client(guarded) as one_more:
             assert one_more.refusal() == (429, "too_many_connections")
-        kept[0].__exit__()
-        kept[1].send(HEAD + b"\r\n")  # answered after the server has seen the other one's end
-        assert kept[1].answer()[0] == 200
+        clients[0].__exit__()
+        clients[1].send(HEAD + b"\r\n")  # answered after the server has seen the other one's end
+        assert clients[1].answer()[0] == 200
         with Client(guarded) as another:
             another.send(HEAD + b"\r\n")
             assert another.answer()[0] == 200

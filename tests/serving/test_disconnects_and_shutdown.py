@@ -45,7 +45,7 @@ def test_a_client_that_disconnects_frees_its_place(serve, long_model, stream, n)
 
 
 def stopped_while_streaming(running: Running, max_tokens: int) -> tuple[list[dict], httpx.Response]:
-    """The events of a stream, and what another client was told, after the server was told to stop."""
+    """The events of a stream, and the response to another client, when the server shuts down."""
     with running.http() as http, running.http() as other:
         other.get("/health")
         body = LONG | {"stream": True, "max_tokens": max_tokens}

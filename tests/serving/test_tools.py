@@ -74,16 +74,16 @@ def test_tool_choice_none(running) -> None:
     found = whole(running.client, **BOTH, tool_choice="none")
     assert found.message.tool_calls is None
     plain = whole(running.client)
-    assert found.message.content == plain.message.content  # nor is the model told of tools
+    assert found.message.content == plain.message.content  # the prompt does not mention tools
 
 
 def test_the_prompt_describes_the_tools(running) -> None:
     with running.http() as http:
         asked = {"model": "tiny", "messages": CHAT["messages"], "tools": [ADD]}
         ids = http.post("/tokenize", json=asked).json()["tokens"]
-        told = http.post("/detokenize", json={"model": "tiny", "tokens": ids}).json()["prompt"]
-    assert "Adds two numbers." in told
-    assert told.endswith("<|im_start|>assistant\n")
+        prompt = http.post("/detokenize", json={"model": "tiny", "tokens": ids}).json()["prompt"]
+    assert "Adds two numbers." in prompt
+    assert prompt.endswith("<|im_start|>assistant\n")
 
 
 def test_a_response_format_with_optional_calls_is_rejected(running) -> None:

@@ -1,4 +1,4 @@
-"""What the verbs that generate text share: which engine, what the text must look like, how a prompt is made."""
+"""Options of the verbs that generate text: the engine, constraints on the text, the prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tinyslm.inference.settings import SamplingSettings
 
 FAILED = 4
-"""Exit code of a command that came to its end, though not everything in it succeeded."""
+"""Exit code of a command that completed with failures."""
 
 NO_HEAL = "Turn off token healing: keep the prompt's last tokens even if the prompt ends inside a longer one."
 
