@@ -47,7 +47,7 @@ def test_weights_give_what_attention_gives(shape: dict) -> None:
         np.testing.assert_allclose(weights_htt.sum(-1), 1, rtol=1e-5)
         assert (np.triu(weights_htt, 1) == 0).all()
         with torch.inference_mode():
-            out_thk = gathering.core(gathering.q_bthk, gathering.k_btgk, gathering.v_btgk, gathering.sight, None)[
+            out_thk = gathering.core(gathering.q_bthk, gathering.k_btgk, gathering.v_btgk, gathering.attn, None)[
                 0
             ].numpy()
         values_gtk = gathering.v_btgk[0].transpose(0, 1).numpy()

@@ -46,8 +46,8 @@ def test_attention_is_scaled_by_the_width_of_a_head(small: TinySLM) -> None:
     )
     scores = q @ k.transpose(1, 2) * 16**-0.5 + torch.full((9, 9), float("-inf")).triu(1)
     wanted = attention.o_proj((scores.softmax(-1) @ v).transpose(0, 1).flatten(1))
-    sight = small.model.see(torch.arange(9)[None], None, None, 9)
-    torch.testing.assert_close(attention(x, sight, None)[0], wanted, atol=1e-6, rtol=1e-4)
+    attn = small.model.attention_context(torch.arange(9)[None], None, None, 9)
+    torch.testing.assert_close(attention(x, attn, None)[0], wanted, atol=1e-6, rtol=1e-4)
 
 
 def test_the_feed_forward_follows_dim(small: TinySLM) -> None:

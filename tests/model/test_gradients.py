@@ -12,7 +12,7 @@ from tinyslm.model.decoder import Decoder, shaped
 from tinyslm.model.kernels import library
 from tinyslm.model.loss import IGNORE, loss_sum, token_losses
 from tinyslm.model.norm import RMSNorm
-from tinyslm.model.rotary import Rotary, turned
+from tinyslm.model.rotary import Rotary, apply_rotary
 
 
 @pytest.fixture(autouse=True, params=["kernels", "no kernels"])
@@ -104,7 +104,7 @@ def test_rms_norm_of_zeros_is_zero() -> None:
 
 def turned_from(rotary: Rotary, x: torch.Tensor, start: int) -> torch.Tensor:
     stop = start + x.shape[1]
-    return turned(x, rotary(torch.arange(start, stop)[None], stop))
+    return apply_rotary(x, rotary(torch.arange(start, stop)[None], stop))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.5])

@@ -84,9 +84,9 @@ class TorchRunner:
             window_mask = mask & (places_s > positions_bt[..., None] - config.window)[:, None]
         trunk = self.model.model
         in_all = int(rows.lengths[sequences].max()) if rows.lengths is not None and config.switch_length else length
-        sight = trunk.see(positions_bt, mask, window_mask, in_all)
+        attn = trunk.attention_context(positions_bt, mask, window_mask, in_all)
         ids_bt = torch.from_numpy(rows.ids[places_bt].astype(np.int64)).to(device)
-        return trunk.run(ids_bt, sight, cache)
+        return trunk.run(ids_bt, attn, cache)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

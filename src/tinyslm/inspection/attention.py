@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinyslm.model.attention import Attention, LayerCache
+from tinyslm.model.attention_context import AttentionContext
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.sight import Sight
 
-Core = Callable[[Tensor, Tensor, Tensor, Sight, LayerCache | None], Tensor]
+Core = Callable[[Tensor, Tensor, Tensor, AttentionContext, LayerCache | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Gathering:
     q_bthk: Tensor
     k_btgk: Tensor
     v_btgk: Tensor
-    sight: Sight
+    attn: AttentionContext
 
     @torch.inference_mode()
     def weights(self) -> NDArray[Any]:
@@ -44,7 +44,7 @@ class Gathering:
             shown = torch.arange(start, min(start + width, t), device=q_bthk.device)
             one_hot_tk[shown, shown - start] = 1
             values_btgk = one_hot_tk[None, :, None].expand(1, t, groups, width)
-            parts.append(self.core(q_bthk, k_btgk, values_btgk, self.sight, None))
+            parts.append(self.core(q_bthk, k_btgk, values_btgk, self.attn, None))
         weights: NDArray[Any] = torch.cat(parts, -1)[0, :, :, :t].transpose(0, 1).cpu().numpy()
         return weights
 
@@ -68,9 +68,11 @@ def listen(model: Decoder, ids: Sequence[int], layers: Collection[int]) -> tuple
 def _heard(core: Core, layer: int, found: dict[int, Gathering]) -> Core:
     """The same computation, noted in `found`."""
 
-    def heard(q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
-        found[layer] = Gathering(core, q_bthk, k_btgk, v_btgk, sight)
-        return core(q_bthk, k_btgk, v_btgk, sight, cache)
+    def heard(
+        q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, attn: AttentionContext, cache: LayerCache | None
+    ) -> Tensor:
+        found[layer] = Gathering(core, q_bthk, k_btgk, v_btgk, attn)
+        return core(q_bthk, k_btgk, v_btgk, attn, cache)
 
     return heard
 

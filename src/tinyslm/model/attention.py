@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tinyslm.model.attention_context import AttentionContext
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.kernels import heads
 from tinyslm.model.layers import Linear
 from tinyslm.model.norm import RMSNorm
-from tinyslm.model.rotary import Turn, turned
-from tinyslm.model.sight import Sight
+from tinyslm.model.rotary import CosSin, apply_rotary
 
 
 class LayerCache(Protocol):
@@ -29,7 +29,7 @@ class Attention(nn.Module):
     """Multi-head attention with grouped keys and values, rotary positions, QK-norm and windows where the config asks.
 
     Attributes: `scale` of the products of queries and keys; `windowed`, `local` and `rotated` say which mask and which
-    turn of a `Sight` this block takes.
+    rotation of an `AttentionContext` this block uses.
     """
 
     def __init__(self, config: ModelConfig, layer: int) -> None:
@@ -49,42 +49,44 @@ class Attention(nn.Module):
             self.q_norm = RMSNorm(config.head_dim if by_head else width, config.norm_eps, config.norm_offset)
             self.k_norm = RMSNorm(config.head_dim if by_head else kv_width, config.norm_eps, config.norm_offset)
 
-    def forward(self, x_btd: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
+    def forward(self, x_btd: Tensor, attn: AttentionContext, cache: LayerCache | None) -> Tensor:
         """[b, t, d] to the same."""
         q, k, v_btgk = self.q_proj(x_btd), self.k_proj(x_btd), self._split(self.v_proj(x_btd))
         if self.config.qk_norm and self.config.qk_norm_over == "all":
             q, k = self.q_norm(q), self.k_norm(k)
         q_bthk, k_btgk = self._split(q), self._split(k)
-        turn, by_head = self._turn(sight), self.config.qk_norm and self.config.qk_norm_over == "head"
-        if turn is not None and torch.is_grad_enabled() and heads.suits(q_bthk, turn.cos):
-            q_bthk = heads.prepared(q_bthk, self.q_norm if by_head else None, turn)
-            k_btgk = heads.prepared(k_btgk, self.k_norm if by_head else None, turn)
-            y_bthk = self._gathered(q_bthk, k_btgk, v_btgk, sight, cache)
+        cos_sin, by_head = self._cos_sin(attn), self.config.qk_norm and self.config.qk_norm_over == "head"
+        if cos_sin is not None and torch.is_grad_enabled() and heads.suits(q_bthk, cos_sin.cos):
+            q_bthk = heads.prepared(q_bthk, self.q_norm if by_head else None, cos_sin)
+            k_btgk = heads.prepared(k_btgk, self.k_norm if by_head else None, cos_sin)
+            y_bthk = self._gathered(q_bthk, k_btgk, v_btgk, attn, cache)
         else:
             if by_head:
                 q_bthk, k_btgk = self.q_norm(q_bthk), self.k_norm(k_btgk)
-            y_bthk = self.core(q_bthk, k_btgk, v_btgk, sight, cache)
+            y_bthk = self.core(q_bthk, k_btgk, v_btgk, attn, cache)
         out: Tensor = self.o_proj(y_bthk.flatten(2))
         return out
 
-    def core(self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
+    def core(
+        self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, attn: AttentionContext, cache: LayerCache | None
+    ) -> Tensor:
         """Queries, keys and values to what each token gathers, `[b, t, h, k]`."""
-        if (turn := self._turn(sight)) is not None:
-            q_bthk, k_btgk = turned(q_bthk, turn), turned(k_btgk, turn)
-        return self._gathered(q_bthk, k_btgk, v_btgk, sight, cache)
+        if (cos_sin := self._cos_sin(attn)) is not None:
+            q_bthk, k_btgk = apply_rotary(q_bthk, cos_sin), apply_rotary(k_btgk, cos_sin)
+        return self._gathered(q_bthk, k_btgk, v_btgk, attn, cache)
 
-    def _turn(self, sight: Sight) -> Turn | None:
-        """By what this block turns queries and keys."""
-        turn = sight.local_turn if self.local else sight.turn
-        return turn if self.rotated else None
+    def _cos_sin(self, attn: AttentionContext) -> CosSin | None:
+        """The rotation of this block's queries and keys."""
+        cos_sin = attn.local_cos_sin if self.local else attn.cos_sin
+        return cos_sin if self.rotated else None
 
     def _gathered(
-        self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, sight: Sight, cache: LayerCache | None
+        self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, attn: AttentionContext, cache: LayerCache | None
     ) -> Tensor:
         q_bhtk, k_bgsk, v_bgsk = q_bthk.transpose(1, 2), k_btgk.transpose(1, 2), v_btgk.transpose(1, 2)
         if cache is not None:
             k_bgsk, v_bgsk = cache.extend(k_bgsk, v_bgsk)
-        mask = sight.window_mask if self.windowed else sight.mask
+        mask = attn.window_mask if self.windowed else attn.mask
         return attend(q_bhtk, k_bgsk, v_bgsk, mask, self.scale, self.config.attention_cap).transpose(1, 2)
 
     def _split(self, x_btd: Tensor) -> Tensor:

@@ -17,13 +17,13 @@ from torch.utils.checkpoint import checkpoint
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.attention import Attention, LayerCache
+from tinyslm.model.attention_context import AttentionContext, causal_mask, token_positions
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.feed_forward import make_feed_forward
 from tinyslm.model.layers import Embedding, Linear
 from tinyslm.model.norm import make_norm
+from tinyslm.model.rope_scaling import without_rope_scaling
 from tinyslm.model.rotary import Rotary
-from tinyslm.model.sight import Sight, mask, positions
-from tinyslm.model.stretch import unstretched
 
 
 class Cache(Protocol):
@@ -50,10 +50,10 @@ class Block(nn.Module):
         self.self_attn = Attention(config, layer)
         self.mlp = make_feed_forward(config)
 
-    def forward(self, x_btd: Tensor, sight: Sight, cache: LayerCache | None) -> Tensor:
+    def forward(self, x_btd: Tensor, attn: AttentionContext, cache: LayerCache | None) -> Tensor:
         """[b, t, d] to the same."""
         before_attention, after_attention, before_mlp, after_mlp = (self._norm(name) for name in self.norms)
-        gathered = self._scaled(after_attention(self.self_attn(before_attention(x_btd), sight, cache)))
+        gathered = self._scaled(after_attention(self.self_attn(before_attention(x_btd), attn, cache)))
         if self.config.residual == "serial":
             x_btd = x_btd + gathered
             return x_btd + self._scaled(after_mlp(self.mlp(before_mlp(x_btd))))
@@ -98,7 +98,7 @@ class Trunk(nn.Module):
         self.embed_tokens = Embedding(config.vocab_size, config.dim)
         self.embed_positions = None if rotary else Embedding(config.context, config.dim)
         self.rotary = Rotary(config, config.rope_theta) if rotary else None
-        self.local_rotary = Rotary(unstretched(config), config.local_rope_theta) if rotary and local else None
+        self.local_rotary = Rotary(without_rope_scaling(config), config.local_rope_theta) if rotary and local else None
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         self.norm = make_norm(config)
 
@@ -117,31 +117,35 @@ class Trunk(nn.Module):
         longest = length
         if padding_b is not None and self.config.switch_length:
             longest -= int(padding_b.min())
-        window_mask = mask(length, self.config.window, padding_b, device) if self.config.window else None
-        sight = self.see(positions(length, padding_b, device), mask(length, 0, padding_b, device), window_mask, longest)
-        return self.run(ids_bt, sight)
+        window_mask = causal_mask(length, self.config.window, padding_b, device) if self.config.window else None
+        attn = self.attention_context(
+            token_positions(length, padding_b, device), causal_mask(length, 0, padding_b, device), window_mask, longest
+        )
+        return self.run(ids_bt, attn)
 
-    def see(self, positions_bt: Tensor, mask: Tensor | None, window_mask: Tensor | None, length: int) -> Sight:
-        """A `Sight` with the turns for these positions, in sequences of `length` tokens in all."""
-        turn = self.rotary(positions_bt, length) if self.rotary else None
-        local_turn = self.local_rotary(positions_bt, length) if self.local_rotary else None
-        return Sight(positions_bt, mask, window_mask, turn, local_turn)
+    def attention_context(
+        self, positions_bt: Tensor, mask: Tensor | None, window_mask: Tensor | None, length: int
+    ) -> AttentionContext:
+        """The context of these positions, in sequences of `length` tokens in all."""
+        cos_sin = self.rotary(positions_bt, length) if self.rotary else None
+        local_cos_sin = self.local_rotary(positions_bt, length) if self.local_rotary else None
+        return AttentionContext(positions_bt, mask, window_mask, cos_sin, local_cos_sin)
 
-    def run(self, ids_bt: Tensor, sight: Sight, cache: Cache | None = None) -> Tensor:
+    def run(self, ids_bt: Tensor, attn: AttentionContext, cache: Cache | None = None) -> Tensor:
         """`forward` where it is known what the tokens see; with a past, they are new tokens behind it."""
         x_btd = self.embed_tokens(ids_bt)
         if self.config.embedding_scale != 1:
             x_btd = x_btd * self.config.embedding_scale
         if self.embed_positions is not None:
-            x_btd = x_btd + self.embed_positions(sight.positions_bt)
+            x_btd = x_btd + self.embed_positions(attn.positions_bt)
         if self.config.dropout:
             x_btd = F.dropout(x_btd, self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
             if self.recompute and torch.is_grad_enabled():
                 assert cache is None, "computed again, it would remember twice"
-                x_btd = checkpoint(layer, x_btd, sight, None, use_reentrant=False)
+                x_btd = checkpoint(layer, x_btd, attn, None, use_reentrant=False)
             else:
-                x_btd = layer(x_btd, sight, cache.layers[index] if cache else None)
+                x_btd = layer(x_btd, attn, cache.layers[index] if cache else None)
         out: Tensor = self.norm(x_btd)
         return out
 

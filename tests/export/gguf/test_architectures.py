@@ -10,7 +10,7 @@ from tinyslm.export.gguf.rope_scaling import divisors_of
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import state_tensors
-from tinyslm.model.stretch import stretched
+from tinyslm.model.rope_scaling import rope_frequencies
 
 SIZES = {"vocab_size": 96, "dim": 64, "depth": 4, "heads": 4, "ffn_dim": 96, "context": 64}
 
@@ -89,8 +89,8 @@ def test_divisors_are_those_of_the_model() -> None:
     config = ModelConfig(family="llama", **SIZES, rope_scaling={"kind": "llama3", "factor": 8, "original_context": 512})
     plain = ModelConfig(family="llama", **SIZES)
     divisors = divisors_of(config.rope_scaling, config.rope_theta, config.rotary_dim)
-    frequencies, _ = stretched(config, config.rope_theta, 64)
-    torch.testing.assert_close(stretched(plain, plain.rope_theta, 64)[0] / divisors, frequencies)
+    frequencies, _ = rope_frequencies(config, config.rope_theta, 64)
+    torch.testing.assert_close(rope_frequencies(plain, plain.rope_theta, 64)[0] / divisors, frequencies)
     assert len(set(divisors.tolist())) > 2
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.config import ModelConfig, RopeScaling
-from tinyslm.model.stretch import longrope_attention_factor
+from tinyslm.model.rope_scaling import longrope_attention_factor
 
 TENSOR = "rope_freqs.weight"
 
@@ -104,7 +104,7 @@ def scaling_settings(metadata: Mapping[str, Any], divisors: Tensor | None, theta
 def divisors_of(scaling: RopeScaling, theta: float, rotary_dim: int) -> Tensor:
     """What llama.cpp divides each rotary frequency by for Llama 3's scaling, fp32 [rotary_dim / 2].
 
-    The inverse of what `model.stretch` multiplies them by: 1 for fast waves, `factor` for slow ones.
+    The inverse of what `model.rope_scaling` multiplies them by: 1 for fast waves, `factor` for slow ones.
     """
     frequencies = theta ** -(torch.arange(0, rotary_dim, 2, dtype=torch.float64) / rotary_dim)
     turns = scaling.original_context * frequencies / (2 * math.pi)

@@ -29,9 +29,9 @@ from tinyslm.export.onnx.genai import longest
 from tinyslm.export.onnx.operators import BlockEmbedding, BlockLinear, FusedCore, Past, Step, Tables
 from tinyslm.inspection.importance import Importance
 from tinyslm.model.attention import Attention
+from tinyslm.model.attention_context import AttentionContext
 from tinyslm.model.decoder import Cache, Decoder
 from tinyslm.model.rotary import SHORT, Rotary
-from tinyslm.model.sight import Sight
 
 if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
@@ -90,9 +90,9 @@ class Graph(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor, past: list[Tensor]) -> tuple[Tensor, ...]:
         """Token ids and the cache to logits and the longer cache."""
         cache = Past(self._step(input_ids, attention_mask), past)
-        sight = Sight(cache.layers[0].step.positions_bt)
+        attn = AttentionContext(cache.layers[0].step.positions_bt)
         # The blocks only hand the cache on, to `FusedCore`.
-        hidden_btd = self.decoder.model.run(input_ids, sight, cast(Cache, cache))
+        hidden_btd = self.decoder.model.run(input_ids, attn, cast(Cache, cache))
         return self.decoder.logits(hidden_btd), *cache.tensors
 
     def _step(self, input_ids: Tensor, attention_mask: Tensor) -> Step:
@@ -116,9 +116,9 @@ def _pair(cos: Tensor | None, sin: Tensor | None) -> Tables | None:
 
 def _tables(rotary: Rotary, length: int) -> Tables:
     """Cosines and sines at every position, `[length, r / 2]`."""
-    turn = rotary(torch.arange(length)[None], SHORT)
-    half = turn.cos.shape[-1] // 2
-    return Tables(turn.cos[0, :, 0, :half].contiguous(), turn.sin[0, :, 0, half:].contiguous())
+    cos_sin = rotary(torch.arange(length)[None], SHORT)
+    half = cos_sin.cos.shape[-1] // 2
+    return Tables(cos_sin.cos[0, :, 0, :half].contiguous(), cos_sin.sin[0, :, 0, half:].contiguous())
 
 
 def _replaced(decoder: Decoder, bits: int, importance: Importance) -> tuple[Decoder, list[str]]:

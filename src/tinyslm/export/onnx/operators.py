@@ -13,13 +13,13 @@ from torch.onnx import ops
 
 from tinyslm.export.onnx.blocks import BLOCK, Blocks
 from tinyslm.model.attention import Attention
-from tinyslm.model.rotary import Turn, turned
+from tinyslm.model.rotary import CosSin, apply_rotary
 
 INT8_PRODUCTS = 4
 """MatMulNBits' `accuracy_level` at which inputs, too, are rounded to 8 bits block by block: over ten times faster."""
 
-TURNED_TOGETHER = 16
-"""GroupQueryAttention turns as many values of a head as are a multiple of this; others are turned before it."""
+ROTATED_TOGETHER = 16
+"""GroupQueryAttention rotates as many values of a head as are a multiple of this; others are rotated before it."""
 
 
 class BlockLinear(nn.Module):
@@ -63,15 +63,15 @@ class BlockEmbedding(nn.Module):
 
 
 class Tables(NamedTuple):
-    """Cosines and sines of the turns at each position, `[longest, r / 2]`."""
+    """Cosines and sines of the rotation at each position, `[longest, r / 2]`."""
 
     cos: Tensor
     sin: Tensor
 
-    def at(self, positions_bt: Tensor) -> Turn:
-        """The turns at some positions."""
+    def at(self, positions_bt: Tensor) -> CosSin:
+        """The rotations at some positions."""
         cos, sin = self.cos[positions_bt][:, :, None], self.sin[positions_bt][:, :, None]
-        return Turn(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
+        return CosSin(torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1))
 
 
 class Step(NamedTuple):
@@ -79,7 +79,7 @@ class Step(NamedTuple):
 
     last_b: the last place in the cache of each sequence. total: how many tokens there are, past included. new_b: how
     many of them are new. positions_bt: without the padding at the left. bias_b1ts: added to the products of queries and
-    keys, so that nothing sees padding. tables and local_tables: for the two turns of a `Sight`.
+    keys, so that nothing sees padding. tables and local_tables: for the two rotations of an `AttentionContext`.
     """
 
     last_b: Tensor
@@ -115,20 +115,20 @@ class Past:
 class FusedCore:
     """Everything between the projections of an attention in one operator (GroupQueryAttention).
 
-    It turns queries and keys, appends to the cache (in place where the caller gives one buffer for past and present)
+    It rotates queries and keys, appends to the cache (in place where the caller gives one buffer for past and present)
     and attends. Takes the place of `Attention.core`.
     """
 
     def __init__(self, attention: Attention) -> None:
         config = attention.config
         self._rotated, self._local = attention.rotated, attention.local
-        self._turns_itself = attention.rotated and config.rotary_dim % TURNED_TOGETHER == 0
+        self._rotates_itself = attention.rotated and config.rotary_dim % ROTATED_TOGETHER == 0
         self._options: dict[str, Any] = {
             "num_heads": config.heads,
             "kv_num_heads": config.kv_heads,
             "scale": attention.scale,
             "softcap": config.attention_cap,
-            "do_rotary": int(self._turns_itself),
+            "do_rotary": int(self._rotates_itself),
             "local_window_size": config.window if attention.windowed else -1,
         }
 
@@ -137,9 +137,9 @@ class FusedCore:
         assert isinstance(past, LayerPast)
         step = past.step
         tables = (step.local_tables if self._local else step.tables) if self._rotated else None
-        if tables is not None and not self._turns_itself:
-            turn = tables.at(step.positions_bt)
-            q_bthk, k_btgk, tables = turned(q_bthk, turn), turned(k_btgk, turn), None
+        if tables is not None and not self._rotates_itself:
+            cos_sin = tables.at(step.positions_bt)
+            q_bthk, k_btgk, tables = apply_rotary(q_bthk, cos_sin), apply_rotary(k_btgk, cos_sin), None
         batch, groups, _, head_dim = past.key.shape
         whole = (batch, groups, step.bias_b1ts.shape[-1], head_dim)
         inputs = (

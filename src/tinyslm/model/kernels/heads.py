@@ -1,4 +1,4 @@
-"""What queries and keys go through before attention, for training in compiled code: a norm and the rotary turn.
+"""What queries and keys go through before attention, for training in compiled code: a norm and the rotation.
 
 Shape legend: b batch, t sequence, h heads, k head_dim.
 """
@@ -35,21 +35,21 @@ class Shape(ctypes.Structure):
 
 
 def suits(x_bthk: Tensor, cos: Tensor) -> bool:
-    """Whether it is for these heads: all of each is turned, and by the same angles in every sequence."""
+    """Whether it is for these heads: each is rotated as a whole, by the same angles in every sequence."""
     width = x_bthk.shape[-1]
     fits = width % MULTIPLE == 0 and width <= WIDEST and cos.shape[-1] == width and cos.shape[0] == 1
     return fits and at_hand(x_bthk.dtype, x_bthk)
 
 
-def prepared(x_bthk: Tensor, norm: Norm | None, turn: tuple[Tensor, Tensor]) -> Tensor:
-    """Heads through their norm, where they have one, then turned (by cosines and sines)."""
+def prepared(x_bthk: Tensor, norm: Norm | None, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
+    """Heads through their norm, where they have one, then rotated (by cosines and sines)."""
     weight, eps = (None, 0.0) if norm is None else (norm.scale, norm.eps)
-    y_bthk: Tensor = KernelHeads.apply(x_bthk, weight, *turn, eps)  # type: ignore[no-untyped-call]
+    y_bthk: Tensor = KernelHeads.apply(x_bthk, weight, *cos_sin, eps)  # type: ignore[no-untyped-call]
     return y_bthk
 
 
 class KernelHeads(torch.autograd.Function):
-    """Each head through RMSNorm, where there is a weight `[k]`, then turned; keeps its input."""
+    """Each head through RMSNorm, where there is a weight `[k]`, then rotated; saves its input."""
 
     @staticmethod
     def forward(ctx: Any, x_bthk: Tensor, weight: Tensor | None, cos: Tensor, sin: Tensor, eps: float) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tinyslm.model.config import ModelConfig, RopeScaling
 
 
-def stretched(config: ModelConfig, theta: float, length: int) -> tuple[Tensor, float]:
+def rope_frequencies(config: ModelConfig, theta: float, length: int) -> tuple[Tensor, float]:
     """Frequencies `[r/2]` in radians a token, for a text of `length` tokens, and the scale of sines and cosines."""
     scaling, dim = config.rope_scaling, config.rotary_dim
     original = scaling.original_context or config.context
@@ -35,7 +35,7 @@ def stretched(config: ModelConfig, theta: float, length: int) -> tuple[Tensor, f
     return frequencies, 1.0
 
 
-def unstretched(config: ModelConfig) -> ModelConfig:
+def without_rope_scaling(config: ModelConfig) -> ModelConfig:
     """The config without scaling: windowed blocks with frequencies of their own never look far."""
     return config.model_copy(update={"rope_scaling": RopeScaling()})
 
