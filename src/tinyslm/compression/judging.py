@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tinyslm.data.shards import TokenSplit
 from tinyslm.evaluation.intervals import paired_change_intervals
+from tinyslm.evaluation.loss import kl_divergence
 from tinyslm.model.decoder import Decoder
 
 CHUNK_LOGITS = 2**23
@@ -111,5 +112,5 @@ def _losses(
             if target_nv is None:
                 target_nv = log_p_nv
             else:
-                divergences[number] += (target_nv.exp() * (target_nv - log_p_nv)).sum(-1).double().sum().item()
+                divergences[number] += kl_divergence(target_nv, log_p_nv).double().sum().item()
     return losses, divergences

@@ -90,6 +90,15 @@ def mean_loss(model: Decoder, windows: torch.Tensor, dtype: torch.dtype) -> floa
     return total / windows[:, 1:].numel()
 
 
+def kl_divergence(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
+    """KL(p, q) in nats over the last axis, from log-probabilities of one shape.
+
+    Tokens with a probability below e^-60 in p add nothing, and may be minus infinity in both.
+    """
+    excess = torch.where(log_p > -60, log_p - log_q, 0.0)
+    return (log_p.exp() * excess).sum(-1)
+
+
 def _windows(document: int, inputs: Sequence[int], targets: list[int], context: int, stride: int) -> Iterator[_Window]:
     """Windows over one document that predict every token once."""
     predicted = 0

@@ -12,9 +12,11 @@ from functools import cached_property
 from itertools import cycle, islice
 
 import numpy as np
+import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
+from tinyslm.evaluation.loss import kl_divergence
 from tinyslm.evaluation.protocols import Array, Generator, Runtime, greedy
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.evaluation.speed import tokens_per_second
@@ -23,7 +25,7 @@ from tinyslm.export.probes import CONVERSATIONS, PROMPTS, SCRIPTS, strings
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.chat import encode_chat
-from tinyslm.tokenizer.sandbox import problem
+from tinyslm.tokenizer.sandbox import template_error
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 STRINGS = 500
@@ -240,7 +242,7 @@ def _conversations(tokenizer: Tokenizer) -> list[tuple[list[dict[str, str]], lis
         try:
             found.append((messages, encode_chat(tokenizer, messages, add_generation_prompt=True)))
         except TinyslmError as error:
-            if not found or error.remedy != problem("refused").remedy:
+            if not found or error.remedy != template_error("refused").remedy:
                 raise
     return found
 
@@ -324,7 +326,6 @@ def divergence(ours_tv: Array, theirs_tv: Array) -> Array:
     """Kullback-Leibler divergence in nats at each position, from log-probabilities."""
     if ours_tv.shape != theirs_tv.shape:
         raise ValueError(f"it has probabilities of {theirs_tv.shape[-1]} tokens instead of {ours_tv.shape[-1]}")
-    ours, theirs = ours_tv.astype(np.float64), theirs_tv.astype(np.float64)
-    likely = ours > -60  # the others add nothing, and may be minus infinity on both sides
-    excess = np.subtract(ours, theirs, out=np.zeros_like(ours), where=likely)
-    return np.asarray((np.exp(ours) * excess).sum(-1))
+    ours, theirs = (torch.from_numpy(logprobs_tv.astype(np.float64)) for logprobs_tv in (ours_tv, theirs_tv))
+    found: Array = kl_divergence(ours, theirs).numpy()
+    return found

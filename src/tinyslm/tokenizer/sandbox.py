@@ -36,7 +36,7 @@ _PROBLEMS = {
 }
 
 
-def problem(kind: str, message: str = "") -> TinyslmError:
+def template_error(kind: str, message: str = "") -> TinyslmError:
     """The user's error for a failure of this kind; `message` comes from the template and is not trusted."""
     plain = "".join(character if character.isprintable() else " " for character in message[:LONGEST_MESSAGE])
     return TinyslmError(_PROBLEMS[kind].format(plain.strip().rstrip(".")), _REMEDIES.get(kind, _ATTACK))
@@ -49,18 +49,18 @@ def render(template: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[in
     fails or exceeds its limits.
     """
     if len(template) > LONGEST_TEMPLATE:
-        raise problem("failed", f"it is {len(template)} characters long, {LONGEST_TEMPLATE} are allowed")
+        raise template_error("failed", f"it is {len(template)} characters long, {LONGEST_TEMPLATE} are allowed")
     try:
         answer = WORKER.ask({"template": template, "values": values})
     except WorkerError as error:
-        raise problem(error.kind, error.detail) from None
+        raise template_error(error.kind, error.detail) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise TinyslmError(
             f"The messages are not plain JSON values ({error}).", "Give texts, lists and dictionaries."
         ) from None
     if "text" in answer:
         return str(answer["text"]), [(int(begin), int(end)) for begin, end in answer["spans"]]
-    raise problem(str(answer["kind"]), str(answer["message"]))
+    raise template_error(str(answer["kind"]), str(answer["message"]))
 
 
 WORKER = Worker("tinyslm.tokenizer.template:answer", Limits(cpu_seconds=CPU_SECONDS, memory=MEMORY))
