@@ -108,19 +108,12 @@ def _path(rest: str, name: str) -> Path:
 
 def _look(_rest: str, dialogue: Dialogue) -> None:
     from tinyslm.inspection.inspecting import LONGEST, inspect
-    from tinyslm.model.decoder import Decoder
 
-    engine = dialogue.engine
-    model = getattr(engine, "model", None)
-    if not isinstance(model, Decoder):
-        raise TinyslmError(
-            f"The {engine.name} engine computes in another program, which does not show what goes on inside.",
-            "Chat with the model folder itself to look inside.",
-        )
+    model, tokenizer = dialogue.engine.model, dialogue.engine.tokenizer
     if len(dialogue.ids) <= dialogue.prompt:
         raise TinyslmError("There is no answer to look at.", "Say something first.")
     begin = max(0, len(dialogue.ids) - min(LONGEST, model.config.longest))
-    found = inspect(model, engine.tokenizer, dialogue.ids[begin:], top=4)
+    found = inspect(model, tokenizer, dialogue.ids[begin:], top=4)
     rows = []
     for one in found.tokens[max(1, dialogue.prompt - begin) :]:
         others = [f"{token.text!r} {_percent(logprob)}" for token, logprob in one.top if token.id != one.token.id]
