@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference import ending
+from tinyslm.inference import grammar_completion
 from tinyslm.inference.grammar import Grammar
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
@@ -14,7 +14,7 @@ from tinyslm.tokenizer.training import train_tokenizer
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 import grammar_fuzz
 
-ending._MOST_PLACES = 30  # the search for a short text takes most of the time, and is the same for all
+grammar_completion._MOST_PLACES = 30  # the search for a short text takes most of the time, and is the same for all
 
 
 def answer(request: dict) -> dict:

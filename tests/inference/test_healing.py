@@ -12,11 +12,11 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from tinyslm.batch.openai_requests import answer_requests
 from tinyslm.batch.rows import Row
 from tinyslm.inference.batching import EngineOptions
-from tinyslm.inference.drawing import log_probabilities
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.healing import cuts_of
 from tinyslm.inference.request import Request
+from tinyslm.inference.sampler import log_probabilities
 from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.torch_runner import TorchRunner

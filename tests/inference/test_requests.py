@@ -9,10 +9,10 @@ import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.batching import EngineOptions
-from tinyslm.inference.drawing import log_probabilities
 from tinyslm.inference.engine import Engine, EngineFull
 from tinyslm.inference.grammar import Grammar, Matcher
 from tinyslm.inference.request import Request
+from tinyslm.inference.sampler import log_probabilities
 from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.speculation import LookUp

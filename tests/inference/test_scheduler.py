@@ -5,7 +5,7 @@ import random
 import pytest
 
 from tinyslm.inference.blocks import ROOT, BlockPool, chain
-from tinyslm.inference.scheduler import Limits, Scheduler, Sequence
+from tinyslm.inference.scheduler import Limits, Scheduler, TokenSequence
 
 SIZE = 4
 
@@ -29,16 +29,16 @@ def run(scheduler: Scheduler, steps: int = 1, new: int = 7) -> list[list[tuple[l
 
 def test_a_prompt_is_read_at_once_and_then_a_token_a_step() -> None:
     scheduler = make()
-    scheduler.add(Sequence([1, 2, 3, 4, 5]))
+    scheduler.add(TokenSequence([1, 2, 3, 4, 5]))
     told = run(scheduler, 3)
     assert [(start, rows) for ((_, start, rows),) in told] == [(0, 5), (5, 1), (6, 1)]
 
 
 def test_a_long_prompt_does_not_stall_who_is_being_generated() -> None:
     scheduler = make()
-    scheduler.add(Sequence([1, 2, 3]))
+    scheduler.add(TokenSequence([1, 2, 3]))
     run(scheduler)
-    scheduler.add(Sequence(list(range(50)), order=1))
+    scheduler.add(TokenSequence(list(range(50)), order=1))
     for works in run(scheduler, 7):
         assert works[0][2] == 1  # the first one goes on in every step
         assert sum(rows for _, _, rows in works[1:]) <= 8
@@ -47,7 +47,11 @@ def test_a_long_prompt_does_not_stall_who_is_being_generated() -> None:
 
 def test_smaller_priority_goes_first_and_then_who_came_first() -> None:
     scheduler = make(sequences=1)
-    orders = [Sequence([1, 2], priority=1, order=0), Sequence([1, 3], order=1), Sequence([1, 4], order=2)]
+    orders = [
+        TokenSequence([1, 2], priority=1, order=0),
+        TokenSequence([1, 3], order=1),
+        TokenSequence([1, 4], order=2),
+    ]
     for sequence in orders:
         scheduler.add(sequence)
     begun = []
@@ -60,7 +64,7 @@ def test_smaller_priority_goes_first_and_then_who_came_first() -> None:
 
 def test_equal_beginnings_share_their_full_blocks() -> None:
     scheduler = make()
-    first, second = Sequence(list(range(10))), Sequence([*range(8), 90, 91], order=1)
+    first, second = TokenSequence(list(range(10))), TokenSequence([*range(8), 90, 91], order=1)
     scheduler.add(first)
     run(scheduler)
     scheduler.add(second)
@@ -73,19 +77,19 @@ def test_equal_beginnings_share_their_full_blocks() -> None:
 
 def test_the_last_token_of_a_known_prompt_is_computed_again_for_its_logits() -> None:
     scheduler = make()
-    first = Sequence(list(range(8)))
+    first = TokenSequence(list(range(8)))
     scheduler.add(first)
     run(scheduler)
     scheduler.remove(first)
-    again = Sequence(list(range(8)), order=1)
+    again = TokenSequence(list(range(8)), order=1)
     scheduler.add(again)
     assert run(scheduler)[0][0][1:] == (4, 4)
 
 
 def test_samples_of_one_prompt_wait_for_it_and_share_it() -> None:
     scheduler = make(rows=4)
-    first = Sequence(list(range(10)))
-    others = [Sequence(list(range(10)), order=order, after=first) for order in (1, 2)]
+    first = TokenSequence(list(range(10)))
+    others = [TokenSequence(list(range(10)), order=order, after=first) for order in (1, 2)]
     for sequence in (first, *others):
         scheduler.add(sequence)
     told = run(scheduler, 4)
@@ -95,11 +99,11 @@ def test_samples_of_one_prompt_wait_for_it_and_share_it() -> None:
 
 def test_what_was_generated_is_found_again_by_a_longer_conversation() -> None:
     scheduler = make()
-    first = Sequence([1, 2, 3])
+    first = TokenSequence([1, 2, 3])
     scheduler.add(first)
     run(scheduler, 6)  # stores 1 2 3 7 7 7 7 7
     scheduler.remove(first)
-    second = Sequence([1, 2, 3, 7, 7, 7, 7, 7, 9], order=1)
+    second = TokenSequence([1, 2, 3, 7, 7, 7, 7, 7, 9], order=1)
     scheduler.add(second)
     run(scheduler)
     assert second.cached == 8
@@ -107,7 +111,7 @@ def test_what_was_generated_is_found_again_by_a_longer_conversation() -> None:
 
 def test_wrong_guesses_are_not_stored_and_right_ones_are() -> None:
     scheduler = make()
-    sequence = Sequence([1, 2, 3])
+    sequence = TokenSequence([1, 2, 3])
     scheduler.add(sequence)
     run(scheduler)
     (work,) = scheduler.plan({sequence: [8, 9, 10]})
@@ -121,7 +125,7 @@ def test_wrong_guesses_are_not_stored_and_right_ones_are() -> None:
 
 def test_who_matters_least_gives_its_blocks_when_they_run_out_and_is_computed_again() -> None:
     scheduler = make(blocks=4)
-    first, second = Sequence([1, 2, 3]), Sequence([4, 5, 6, 7, 8, 9, 10], order=1)
+    first, second = TokenSequence([1, 2, 3]), TokenSequence([4, 5, 6, 7, 8, 9, 10], order=1)
     scheduler.add(first)
     scheduler.add(second)
     run(scheduler, 8)
@@ -136,7 +140,7 @@ def test_who_matters_least_gives_its_blocks_when_they_run_out_and_is_computed_ag
 
 def test_guesses_never_push_others_out() -> None:
     scheduler = make(blocks=2)
-    first, second = Sequence([1, 2]), Sequence([3, 4], order=1)
+    first, second = TokenSequence([1, 2]), TokenSequence([3, 4], order=1)
     scheduler.add(first)
     scheduler.add(second)
     run(scheduler)
@@ -163,11 +167,11 @@ def test_a_forgotten_block_is_not_found() -> None:
 def test_whatever_happens_blocks_are_neither_lost_nor_used_twice(seed: int) -> None:
     chosen = random.Random(seed)
     scheduler = make(blocks=12, sequences=4, rows=10, busy_rows=3)
-    alive: list[Sequence] = []
+    alive: list[TokenSequence] = []
     for step in range(300):
         if chosen.random() < 0.3:
             tokens = [chosen.randrange(2) for _ in range(chosen.randrange(1, 30))]
-            alive.append(Sequence(tokens, priority=chosen.randrange(2), order=step))
+            alive.append(TokenSequence(tokens, priority=chosen.randrange(2), order=step))
             scheduler.add(alive[-1])
         works = scheduler.plan({one: [0, 1] for one in scheduler.running if chosen.random() < 0.5})
         positions = [(one.sequence.table[place // SIZE], place % SIZE) for one in works for place in written(one)]

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyslm.inference.blocks import BlockPool
-from tinyslm.inference.drawing import Draws
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.runner import rows_of
 from tinyslm.inference.runners import MakeRunner, block_count
-from tinyslm.inference.sample import Sample
-from tinyslm.inference.scheduler import Limits, Scheduler, Work
-from tinyslm.inference.scheduler import Sequence as Tokens
+from tinyslm.inference.sampler import SamplingBatch
+from tinyslm.inference.scheduler import Limits, ScheduledStep, Scheduler, TokenSequence
+from tinyslm.inference.sequence_state import SequenceState
 from tinyslm.inference.speculation import Guesser
 from tinyslm.model.decoder import Decoder
 
@@ -57,15 +56,15 @@ class ContinuousBatch:
         self.scheduler = Scheduler(BlockPool(blocks), self.runner.block_size, limits)
         self.totals: Counter[str] = Counter()
         self._context, self._options, self._guesser = model.config.longest, options, guesser
-        self._samples: dict[Tokens, Sample] = {}
-        self._guessers: dict[Tokens, Guesser] = {}
+        self._samples: dict[TokenSequence, SequenceState] = {}
+        self._guessers: dict[TokenSequence, Guesser] = {}
 
     @property
     def busy(self) -> bool:
         """Whether any sample has not ended."""
         return bool(self._samples)
 
-    def add(self, sample: Sample) -> None:
+    def add(self, sample: SequenceState) -> None:
         """Let a sample wait for a place."""
         self._samples[sample.sequence] = sample
         self._guessers[sample.sequence] = self._guesser()
@@ -75,17 +74,17 @@ class ContinuousBatch:
         """One step; an error in it ends every request with this error."""
         try:
             self.cancel(lambda sample: sample.generation.cancelled)
-            works = self.scheduler.plan(self._guesses())
-            if works:
-                self._accept(works, self.runner.run(rows_of(works)))
+            steps = self.scheduler.plan(self._guesses())
+            if steps:
+                self._accept(steps, self.runner.run(rows_of(steps)))
         except Exception as error:
             self.fail(error)
 
-    def cancel(self, unwanted: Callable[[Sample], bool]) -> None:
+    def cancel(self, unwanted: Callable[[SequenceState], bool]) -> None:
         """End these samples as "cancelled"."""
         for sample in [one for one in self._samples.values() if unwanted(one)]:
             sample.end("cancelled")
-            self._tell(sample)
+            self._emit(sample)
 
     def fail(self, error: Exception) -> None:
         """End every request with this error."""
@@ -108,7 +107,7 @@ class ContinuousBatch:
             self._remove(sample)
         generation.push(error)
 
-    def _guesses(self) -> dict[Tokens, list[int]]:
+    def _guesses(self) -> dict[TokenSequence, list[int]]:
         """What may follow in each sequence that is being generated, when there are only a few."""
         generating = [one for one in self.scheduler.running if one.missing == 1]
         if not self._options.guesses or len(generating) > SPECULATIVE_SEQUENCES:
@@ -118,50 +117,50 @@ class ContinuousBatch:
             sample = self._samples[tokens]
             if sample.healing is not None:
                 continue
-            room = min(sample.most - sample.generated, self._context - len(tokens.tokens)) - 1
+            room = min(sample.max_tokens - sample.generated, self._context - len(tokens.tokens)) - 1
             room = min(room, self.scheduler.room(tokens))
             if room > 0 and (ids := self._guessers[tokens].guess(tokens.tokens, room)):
                 guesses[tokens] = ids
         return guesses
 
-    def _accept(self, works: list[Work], logits_wv: NDArray[np.float32]) -> None:
+    def _accept(self, steps: list[ScheduledStep], logits_wv: NDArray[np.float32]) -> None:
         """Draw what follows, place by place: the next one of a sequence counts if its guessed token was drawn."""
-        asked = [work for work in works if work.wanted]
-        first_rows = dict(zip(asked, np.cumsum([0, *(work.wanted for work in asked)])[:-1], strict=True))
-        accepted = dict.fromkeys(works, 0)
+        asked = [step for step in steps if step.wanted]
+        first_rows = dict(zip(asked, np.cumsum([0, *(step.wanted for step in asked)])[:-1], strict=True))
+        accepted = dict.fromkeys(steps, 0)
         going = []
-        for work in asked:
-            sample, row = self._samples[work.sequence], first_rows[work]
+        for step in asked:
+            sample, row = self._samples[step.sequence], first_rows[step]
             if sample.healing is None:
-                going.append(work)
+                going.append(step)
             else:
-                accepted[work] = sample.heal(work.sequence.chain, logits_wv[row : row + work.wanted])
+                accepted[step] = sample.heal(step.sequence.chain, logits_wv[row : row + step.wanted])
         while going:
-            rows = [first_rows[work] + accepted[work] for work in going]
-            chosen = self._choose([self._samples[work.sequence] for work in going], logits_wv, rows)
+            rows = [first_rows[step] + accepted[step] for step in going]
+            chosen = self._choose([self._samples[step.sequence] for step in going], logits_wv, rows)
             left = []
-            for work, token in zip(going, chosen, strict=True):
-                place = accepted[work]
-                if place + 1 < work.wanted and token == work.ids[len(work.ids) - work.wanted + 1 + place]:
-                    accepted[work] += 1
-                    if not self._samples[work.sequence].finish:
-                        left.append(work)
+            for step, token in zip(going, chosen, strict=True):
+                place = accepted[step]
+                if place + 1 < step.wanted and token == step.ids[len(step.ids) - step.wanted + 1 + place]:
+                    accepted[step] += 1
+                    if not self._samples[step.sequence].finish:
+                        left.append(step)
             going = left
-        for work in works:
-            if work.sequence in self._samples:  # not abandoned with another sample of its request
-                self._settle(work, accepted[work])
+        for step in steps:
+            if step.sequence in self._samples:  # not abandoned with another sample of its request
+                self._settle(step, accepted[step])
 
-    def _choose(self, samples: list[Sample], logits_wv: NDArray[np.float32], rows: list[int]) -> list[int]:
+    def _choose(self, samples: list[SequenceState], logits_wv: NDArray[np.float32], rows: list[int]) -> list[int]:
         """Draw one token for each sample from its row of logits; -1 where its grammar gave up."""
         chosen_wv = logits_wv if rows == list(range(len(logits_wv))) else logits_wv[rows]
         plain: dict[int, NDArray[np.float32]] = {}
         for row, sample in enumerate(samples):
-            if sample.reshapes:
+            if sample.has_penalties:
                 if sample.generation.request.logprobs is not None:
                     plain[row] = chosen_wv[row].copy()
-                sample.reshape(chosen_wv[row])
+                sample.apply_penalties(chosen_wv[row])
         allowed = self._allowed(samples, chosen_wv.shape[1])
-        draws = Draws.of([one.settings for one in samples], [one.chance() for one in samples], allowed)
+        draws = SamplingBatch.of([one.settings for one in samples], [one.next_random() for one in samples], allowed)
         drawn = self.runner.draw(chosen_wv, draws)
         tokens = []
         for row, (sample, token) in enumerate(zip(samples, drawn, strict=True)):
@@ -171,43 +170,43 @@ class ContinuousBatch:
                 sample.take(tokens[-1])
         return tokens
 
-    def _allowed(self, samples: list[Sample], vocab_size: int) -> NDArray[np.uint32] | None:
+    def _allowed(self, samples: list[SequenceState], vocab_size: int) -> NDArray[np.uint32] | None:
         """The tokens that grammars allow, as bits; `None` where no sample has one."""
         if all(one.matcher is None for one in samples):
             return None
         bits = np.full((len(samples), -(-vocab_size // 32)), 0xFFFFFFFF, np.uint32)
         for row, sample in enumerate(samples):
-            sample.allow(bits[row])
+            sample.mask(bits[row])
         return bits
 
-    def _settle(self, work: Work, accepted: int) -> None:
-        """Account for the work of one sequence, and see whether it goes on."""
-        sample, tokens = self._samples[work.sequence], work.sequence
-        self.scheduler.done(work, accepted)
-        if work.wanted and not sample.counted:
+    def _settle(self, step: ScheduledStep, accepted: int) -> None:
+        """Account for the part of one sequence in a step, and continue it unless it ended."""
+        sample, tokens = self._samples[step.sequence], step.sequence
+        self.scheduler.done(step, accepted)
+        if step.wanted and not sample.counted:
             self._count_prompt(sample)
-        if work.wanted and sample.healing is not None:
+        if step.wanted and sample.healing is not None:
             tokens.chain = sample.healing.unread or ()
             self.scheduler.restart(tokens, tokens.tokens)
             return
-        if work.wanted > 1 and not tokens.chain:
-            self._guessers[tokens].learn(work.wanted - 1, accepted)
-            self.totals["drafted"] += work.wanted - 1
+        if step.wanted > 1 and not tokens.chain:
+            self._guessers[tokens].learn(step.wanted - 1, accepted)
+            self.totals["drafted"] += step.wanted - 1
             self.totals["accepted"] += accepted
-        if work.wanted and self._options.jump and not sample.error:
+        if step.wanted and self._options.jump and not sample.error:
             self.totals["forced"] += sample.take_forced()
         if sample.error:
             self._abandon(sample.generation, sample.error)
-        if not work.wanted or sample.error:
+        if not step.wanted or sample.error:
             return
-        self.totals["generated"] += len(sample.fresh) - sample.echoed
+        self.totals["generated"] += len(sample.new_ids) - sample.echoed
         tokens.chain = ()
-        self.scheduler.extend(tokens, sample.fresh)
+        self.scheduler.extend(tokens, sample.new_ids)
         if not sample.finish and len(tokens.tokens) > self._context:  # full: forget the older half
             self.scheduler.restart(tokens, tokens.tokens[-(self._context // 2) :])
-        self._tell(sample)
+        self._emit(sample)
 
-    def _count_prompt(self, sample: Sample) -> None:
+    def _count_prompt(self, sample: SequenceState) -> None:
         """Its prompt has been read. The first sample's share of the cache is the request's: the others share it all."""
         sample.counted = True
         if not sample.number:
@@ -215,12 +214,12 @@ class ContinuousBatch:
             self.totals["prompt"] += len(sample.generation.request.prompt_ids)
             self.totals["cached"] += sample.sequence.cached
 
-    def _tell(self, sample: Sample) -> None:
+    def _emit(self, sample: SequenceState) -> None:
         if sample.finish:
             self._remove(sample)
-        sample.tell()
+        sample.emit()
 
-    def _remove(self, sample: Sample) -> None:
+    def _remove(self, sample: SequenceState) -> None:
         self.scheduler.remove(sample.sequence)
         del self._samples[sample.sequence]
         del self._guessers[sample.sequence]

@@ -18,8 +18,8 @@ from tinyslm.inference.generation import Generation, Sink
 from tinyslm.inference.healing import Healing, cuts_of
 from tinyslm.inference.request import Completion, EngineStats, Piece, Request, check_request
 from tinyslm.inference.runners import MakeRunner, make_runner
-from tinyslm.inference.sample import Sample
-from tinyslm.inference.scheduler import Sequence as Tokens
+from tinyslm.inference.scheduler import TokenSequence
+from tinyslm.inference.sequence_state import SequenceState
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.speculation import Guesser, LookUp
 from tinyslm.inference.tool_calls import reads_tools, with_tools
@@ -64,7 +64,7 @@ class Engine:
         self._options = options or EngineOptions()
         self._make_runner = runner
         self._guesser = guesser or partial(LookUp, self._options.guesses)
-        self._submitted: deque[Sample] = deque()
+        self._submitted: deque[SequenceState] = deque()
         self._order = 0
         self._totals: Counter[str] = Counter()
         self._stepping = RLock()
@@ -203,18 +203,20 @@ class Engine:
             raise EngineFull(f"{waiting} texts are waiting already.", "Try again later.")
         generation = Generation(request, self, sink)
         seed = secrets.randbits(48) if request.settings.seed is None else request.settings.seed
-        most = request.settings.max_tokens
+        max_tokens = request.settings.max_tokens
         if not request.slides:
-            most = min(most, self.context + 1 - len(request.prompt_ids))
+            max_tokens = min(max_tokens, self.context + 1 - len(request.prompt_ids))
         cuts = cuts_of(self.tokenizer, request.prompt_ids) if request.heal and request.grammar is None else None
         healing, prompt = (Healing(cuts), cuts.root) if cuts else (None, request.prompt_ids)
         with self._news:
             self._check_open()
-            first: Tokens | None = None
+            first: TokenSequence | None = None
             for number in range(request.n):
-                tokens = Tokens(list(prompt), request.priority, self._order, first)
+                tokens = TokenSequence(list(prompt), request.priority, self._order, first)
                 first, self._order = first or tokens, self._order + 1
-                sample = Sample(generation, number, seed=seed, most=most, sequence=tokens, tokenizer=self.tokenizer)
+                sample = SequenceState(
+                    generation, number, seed=seed, max_tokens=max_tokens, sequence=tokens, tokenizer=self.tokenizer
+                )
                 sample.healing, tokens.chain = healing, cuts.chains[0] if cuts else ()
                 self._submitted.append(sample)
             self._news.notify_all()

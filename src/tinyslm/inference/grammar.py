@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
 from tinyslm.inference.call_stream import ToolCallStream
-from tinyslm.inference.closing import Closer, Closing
+from tinyslm.inference.grammar_completion import GrammarCompletion, TextCompletion
 from tinyslm.inference.grammar_limits import MOST_CHOICES, check_lark, check_schema_levels
 from tinyslm.inference.json_schema import check_characters, check_schema
 from tinyslm.inference.uniqueness import repeats, wants_uniqueness
@@ -85,7 +85,7 @@ class Grammar:
         vet(source, what, self.vocab_size, tokenizer.special_ids)
         self._start = _start(what, source, self.vocabulary.tokens)
         letters = _start(what, source, self.vocabulary.letters)
-        self.closing = Closing(letters, self.vocabulary, source)
+        self.closing = GrammarCompletion(letters, self.vocabulary, source)
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, Any] | bool, tokenizer: Tokenizer) -> Grammar:
@@ -164,7 +164,7 @@ class Matcher:
         self._forced: list[int] = []  # what is known to come next
         self._repeats = False
         self._ends = 0  # stop tokens that came when the text had ended already
-        self._closer: Closer | None = None
+        self._closer: TextCompletion | None = None
 
     @property
     def finished(self) -> bool:
@@ -247,7 +247,7 @@ class Matcher:
         ending. So a text that has room for the shortest one that was found becomes a whole one (see `closing.py`).
         """
         if self._closer is None:
-            self._closer = Closer(self.grammar.closing)
+            self._closer = TextCompletion(self.grammar.closing)
         changed = {} if self._taken else self._first
         spelled = changed.get(token, token)
         settled = spelled if spelled is None else self._closer.settle(spelled, self._taken, left, self.inner)

@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.inference.drawing import log_probabilities
+from tinyslm.inference.sampler import log_probabilities
 
 if TYPE_CHECKING:
     from tinyslm.tokenizer.tokenizer import Tokenizer

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.inference.drawing import Draws
-from tinyslm.inference.scheduler import Work
+from tinyslm.inference.sampler import SamplingBatch
+from tinyslm.inference.scheduler import ScheduledStep
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The work of one step. Shape legend: r rows, q sequences, n blocks of the longest sequence, w wanted rows.
+    """The rows of one step. Shape legend: r rows, q sequences, n blocks of the longest sequence, w wanted rows.
 
     ids, positions: `[r]`. sequences: `[r]`, the row of `tables` that each belongs to; the rows of a sequence stand
     together, by position. tables: `[q, n]`, numbers of the blocks that hold each sequence's keys and values, -1 where
@@ -44,28 +44,28 @@ class Runner(Protocol):
     def run(self, rows: Rows) -> NDArray[np.float32]:
         """Logits `[w, vocab_size]` of the wanted rows; they are overwritten by the next call."""
 
-    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
-        """Ids `[w]` of the tokens drawn from rows of logits: `drawing.draw`, or a faster way to the same."""
+    def draw(self, logits_wv: NDArray[np.float32], draws: SamplingBatch) -> NDArray[np.int32]:
+        """Ids `[w]` of the tokens drawn from rows of logits: `sampler.draw`, or a faster way to the same."""
 
     def hidden(self, ids: Sequence[int]) -> NDArray[Any]:
         """Final hidden states of one text, fp32 `[t, dim]`; does not touch the blocks."""
 
 
-def rows_of(works: Sequence[Work]) -> Rows:
-    """The work of one step as arrays."""
-    counts = [len(work.ids) for work in works]
-    tables = np.full((len(works), max(len(work.sequence.table) for work in works)), -1, np.int32)
-    for row, work in enumerate(works):
-        tables[row, : len(work.sequence.table)] = work.sequence.table
+def rows_of(steps: Sequence[ScheduledStep]) -> Rows:
+    """The rows of one step."""
+    counts = [len(step.ids) for step in steps]
+    tables = np.full((len(steps), max(len(step.sequence.table) for step in steps)), -1, np.int32)
+    for row, step in enumerate(steps):
+        tables[row, : len(step.sequence.table)] = step.sequence.table
     stops = np.cumsum(counts)
-    wanted = [np.arange(stop - work.wanted, stop) for stop, work in zip(stops, works, strict=True)]
+    wanted = [np.arange(stop - step.wanted, stop) for stop, step in zip(stops, steps, strict=True)]
     return Rows(
-        ids=np.array([token for work in works for token in work.ids], np.int32),
-        positions=np.concatenate([np.arange(work.start, work.start + len(work.ids)) for work in works]).astype(
+        ids=np.array([token for step in steps for token in step.ids], np.int32),
+        positions=np.concatenate([np.arange(step.start, step.start + len(step.ids)) for step in steps]).astype(
             np.int32
         ),
-        sequences=np.repeat(np.arange(len(works)), counts).astype(np.int32),
+        sequences=np.repeat(np.arange(len(steps)), counts).astype(np.int32),
         tables=tables,
         wanted=np.concatenate(wanted).astype(np.int32),
-        lengths=np.array([max(len(one.sequence.tokens), one.start + len(one.ids)) for one in works], np.int32),
+        lengths=np.array([max(len(one.sequence.tokens), one.start + len(one.ids)) for one in steps], np.int32),
     )

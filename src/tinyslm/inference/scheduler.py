@@ -6,7 +6,7 @@ so that a long prompt does not stall the others. When blocks run out, the sequen
 back, and is computed again later.
 """
 
-from collections.abc import Sequence as Seq
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tinyslm.inference.blocks import ROOT, BlockPool, chain
@@ -16,7 +16,7 @@ LONG = b"long"
 
 
 @dataclass(eq=False)
-class Sequence:
+class TokenSequence:
     """Tokens of one sample, and where their keys and values lie.
 
     priority, order: smaller goes first. after: begins once this one's prompt is stored, to share it. cached: how many
@@ -27,7 +27,7 @@ class Sequence:
     tokens: list[int]
     priority: int = 0
     order: int = 0
-    after: "Sequence | None" = None
+    after: "TokenSequence | None" = None
     stored: int = 0
     cached: int = 0
     table: list[int] = field(default_factory=list)
@@ -47,14 +47,14 @@ class Sequence:
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
-    """Tokens of one sequence in one step: `ids` at the positions from `start` on.
+class ScheduledStep:
+    """The part of one sequence in one step: tokens `ids` at the positions from `start` on.
 
     wanted: how many of the last rows' logits are needed: none while a prompt is unfinished, else one, and one more
     for each guessed token or token of the chain.
     """
 
-    sequence: Sequence
+    sequence: TokenSequence
     start: int
     ids: tuple[int, ...]
     wanted: int
@@ -80,69 +80,69 @@ class Scheduler:
         self.pool = pool
         self._size = block_size
         self._limits = limits
-        self.waiting: list[Sequence] = []
-        self.running: list[Sequence] = []
+        self.waiting: list[TokenSequence] = []
+        self.running: list[TokenSequence] = []
 
-    def add(self, sequence: Sequence) -> None:
+    def add(self, sequence: TokenSequence) -> None:
         """Wait for a place."""
         self.waiting.append(sequence)
         self.waiting.sort(key=lambda one: one.rank)
 
-    def remove(self, sequence: Sequence) -> None:
+    def remove(self, sequence: TokenSequence) -> None:
         """It has ended: its place and blocks are free."""
         self._release(sequence)
         for place in (self.running, self.waiting):
             if sequence in place:
                 place.remove(sequence)
 
-    def restart(self, sequence: Sequence, tokens: Seq[int]) -> None:
+    def restart(self, sequence: TokenSequence, tokens: Sequence[int]) -> None:
         """Go on from other tokens than those that are stored."""
         self._release(sequence)
         sequence.tokens = list(tokens)
         self._reuse(sequence)
 
-    def extend(self, sequence: Sequence, tokens: Seq[int]) -> None:
+    def extend(self, sequence: TokenSequence, tokens: Sequence[int]) -> None:
         """Append drawn tokens."""
         before = self._root(sequence)
         sequence.tokens.extend(tokens)
         if self._root(sequence) != before:
             self.restart(sequence, sequence.tokens)
 
-    def room(self, sequence: Sequence) -> int:
+    def room(self, sequence: TokenSequence) -> int:
         """How many tokens may be guessed after the next one without passing `Limits.switch`."""
         left = self._limits.switch - len(sequence.tokens)
         return left if self._limits.switch and left >= 0 else 1 << 30
 
-    def plan(self, guesses: dict[Sequence, list[int]] | None = None) -> list[Work]:
-        """The work of the next step; `guesses`: tokens that may follow a sequence's own, to be checked on the way.
+    def plan(self, guesses: dict[TokenSequence, list[int]] | None = None) -> list[ScheduledStep]:
+        """The parts of the next step; `guesses`: tokens that may follow a sequence's own, to be checked on the way.
 
         Sequences that are being generated go first, then prompts that have begun, then new ones.
         """
-        works: dict[Sequence, Work] = {}
+        steps: dict[TokenSequence, ScheduledStep] = {}
         generating = [one for one in sorted(self.running, key=_rank) if one.missing == 1]
         for sequence in generating:
-            self._work(sequence, 1, (guesses or {}).get(sequence, []), works)
-        rows = self._limits.busy_rows if works else self._limits.rows
+            self._schedule(sequence, 1, (guesses or {}).get(sequence, []), steps)
+        rows = self._limits.busy_rows if steps else self._limits.rows
         for sequence in sorted(self.running, key=_rank):
             if rows > 0 and sequence.missing > 1:
-                rows -= self._work(sequence, min(rows, sequence.missing), [], works)
+                rows -= self._schedule(sequence, min(rows, sequence.missing), [], steps)
         for sequence in list(self.waiting):
             if rows <= 0 or len(self.running) >= self._limits.sequences:
                 break
             if self._may_begin(sequence):
-                rows -= self._begin(sequence, rows, works)
-        return list(works.values())
+                rows -= self._begin(sequence, rows, steps)
+        return list(steps.values())
 
-    def done(self, work: Work, accepted: int = 0) -> None:
-        """The work has been computed, and so many of its guessed tokens were right: they count as stored.
+    def done(self, step: ScheduledStep, accepted: int = 0) -> None:
+        """The part has been computed, and so many of its guessed tokens were right: they count as stored.
 
         To be called before tokens are appended to the sequence.
         """
-        sequence = work.sequence
-        sequence.stored = work.start + len(work.ids) - max(0, work.wanted - 1) + accepted
-        self._name_full(sequence, [*sequence.tokens, *work.ids[len(work.ids) - max(0, work.wanted - 1) :]])
+        sequence = step.sequence
+        sequence.stored = step.start + len(step.ids) - max(0, step.wanted - 1) + accepted
+        self._name_full(sequence, [*sequence.tokens, *step.ids[len(step.ids) - max(0, step.wanted - 1) :]])
 
-    def _begin(self, sequence: Sequence, rows: int, works: dict[Sequence, Work]) -> int:
+    def _begin(self, sequence: TokenSequence, rows: int, steps: dict[TokenSequence, ScheduledStep]) -> int:
         """Give a waiting sequence a place, if there are blocks for its first tokens."""
         self._reuse(sequence)
         if not sequence.begun:
@@ -153,14 +153,16 @@ class Scheduler:
             return 0
         self.waiting.remove(sequence)
         self.running.append(sequence)
-        return self._work(sequence, min(rows, sequence.missing), [], works)
+        return self._schedule(sequence, min(rows, sequence.missing), [], steps)
 
-    def _may_begin(self, sequence: Sequence) -> bool:
+    def _may_begin(self, sequence: TokenSequence) -> bool:
         """Whether the sequence whose prompt it shares has stored it, or is gone."""
         first = sequence.after
         return first is None or first.missing <= 1 or (first not in self.running and first not in self.waiting)
 
-    def _work(self, sequence: Sequence, count: int, guesses: list[int], works: dict[Sequence, Work]) -> int:
+    def _schedule(
+        self, sequence: TokenSequence, count: int, guesses: list[int], steps: dict[TokenSequence, ScheduledStep]
+    ) -> int:
         """Plan `count` tokens and the guesses behind them; returns the number of rows."""
         if sequence not in self.running:
             return 0  # it had to give its blocks to another one in this very step
@@ -169,16 +171,16 @@ class Scheduler:
         behind = sequence.chain if finishes else ()
         if guesses and not behind and self._blocks_for(sequence, stop + len(guesses)) <= self.pool.available:
             behind = tuple(guesses)
-        if not self._make_room(sequence, stop + len(behind), works):
+        if not self._make_room(sequence, stop + len(behind), steps):
             return 0
         ids = (*sequence.tokens[sequence.stored : stop], *behind)
-        works[sequence] = Work(sequence, sequence.stored, ids, 1 + len(behind) if finishes else 0)
+        steps[sequence] = ScheduledStep(sequence, sequence.stored, ids, 1 + len(behind) if finishes else 0)
         return count
 
-    def _make_room(self, sequence: Sequence, stop: int, works: dict[Sequence, Work]) -> bool:
-        """Blocks for positions up to `stop`; others of lower rank that are not at work yet give theirs, or this one."""
+    def _make_room(self, sequence: TokenSequence, stop: int, steps: dict[TokenSequence, ScheduledStep]) -> bool:
+        """Blocks for positions up to `stop`; others of lower rank give theirs first, or this one does."""
         while self._blocks_for(sequence, stop) > self.pool.available:
-            idle = [one for one in self.running if one not in works]
+            idle = [one for one in self.running if one not in steps]
             last = max(idle, key=_rank)
             self._release(last)
             self.running.remove(last)
@@ -191,11 +193,11 @@ class Scheduler:
             sequence.table.append(block)
         return True
 
-    def _blocks_for(self, sequence: Sequence, stop: int) -> int:
+    def _blocks_for(self, sequence: TokenSequence, stop: int) -> int:
         """How many blocks more it takes to hold positions up to `stop`."""
         return max(0, -(-stop // self._size) - len(sequence.table))
 
-    def _reuse(self, sequence: Sequence) -> None:
+    def _reuse(self, sequence: TokenSequence) -> None:
         """Take the blocks that hold its beginning already; the last token is always computed, for its logits."""
         key = self._root(sequence)
         for start in range(0, len(sequence.tokens) - self._size, self._size):
@@ -207,7 +209,7 @@ class Scheduler:
             sequence.keys.append(key)
         sequence.stored = len(sequence.table) * self._size
 
-    def _name_full(self, sequence: Sequence, tokens: list[int]) -> None:
+    def _name_full(self, sequence: TokenSequence, tokens: list[int]) -> None:
         while (len(sequence.keys) + 1) * self._size <= sequence.stored:
             start = len(sequence.keys) * self._size
             key = chain(
@@ -216,15 +218,15 @@ class Scheduler:
             self.pool.name(sequence.table[len(sequence.keys)], key)
             sequence.keys.append(key)
 
-    def _root(self, sequence: Sequence) -> bytes:
+    def _root(self, sequence: TokenSequence) -> bytes:
         """The root of the sequence's block keys: short and long sequences share no blocks."""
         return LONG if 0 < self._limits.switch < len(sequence.tokens) else ROOT
 
-    def _release(self, sequence: Sequence) -> None:
+    def _release(self, sequence: TokenSequence) -> None:
         for block in reversed(sequence.table):  # so that ends of sequences are given up before their beginnings
             self.pool.give(block)
         sequence.table, sequence.keys, sequence.stored = [], [], 0
 
 
-def _rank(sequence: Sequence) -> tuple[int, int]:
+def _rank(sequence: TokenSequence) -> tuple[int, int]:
     return sequence.rank

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinyslm.inference.drawing import Draws, draw
 from tinyslm.inference.native.memory import pages
 from tinyslm.inference.runner import Rows
+from tinyslm.inference.sampler import SamplingBatch, draw
 from tinyslm.model.decoder import Decoder
 
 BLOCK = 16
@@ -47,7 +47,7 @@ class TorchRunner:
         logits: NDArray[np.float32] = self.model.logits(hidden[rows.wanted]).float().cpu().numpy()
         return logits
 
-    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
+    def draw(self, logits_wv: NDArray[np.float32], draws: SamplingBatch) -> NDArray[np.int32]:
         """Ids of the tokens drawn from each row."""
         return draw(logits_wv, draws)
 

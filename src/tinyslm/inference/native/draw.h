@@ -1,4 +1,4 @@
-// Choosing next tokens from logits; drawing.py says the same in NumPy, and what the filters mean.
+// Choosing next tokens from logits; sampler.py says the same in NumPy, and what the filters mean.
 #pragma once
 #include <algorithm>
 #include <limits>

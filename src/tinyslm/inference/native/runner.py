@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from tinyslm.hardware.limits import usable_cores
-from tinyslm.inference.drawing import Draws
 from tinyslm.inference.native.build import library
 from tinyslm.inference.native.memory import Memory, pages
 from tinyslm.inference.native.program import Header, Matrix, Op, Program, compiled, without_head
 from tinyslm.inference.native.tiles import Format
 from tinyslm.inference.runner import Rows
+from tinyslm.inference.sampler import SamplingBatch
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.packed import is_packed
 
@@ -50,7 +50,7 @@ class _Rows(ctypes.Structure):
 
 
 class _Draws(ctypes.Structure):
-    """`Draws` of draw.h."""
+    """`SamplingBatch` of draw.h."""
 
     _fields_ = [
         *(
@@ -114,8 +114,8 @@ class NativeRunner:
         rows = Rows(np.array(ids, np.int32), whole, np.zeros_like(whole), table, whole)
         return self._texts.run(rows)[:, : self._model.config.dim].copy()
 
-    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
-        """What `drawing.draw` gives, with all threads."""
+    def draw(self, logits_wv: NDArray[np.float32], draws: SamplingBatch) -> NDArray[np.int32]:
+        """What `sampler.draw` gives, with all threads."""
         return self._machine.draw(logits_wv, draws)
 
     def copy_block(self, source: int, target: int) -> None:
@@ -182,7 +182,7 @@ class Machine:
         valid = self._library.tinyslm_run(self._handle, ctypes.byref(some), self._result[start:].ctypes.data)
         assert valid, "rows with unknown ids, positions or blocks"
 
-    def draw(self, logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
+    def draw(self, logits_wv: NDArray[np.float32], draws: SamplingBatch) -> NDArray[np.int32]:
         """Ids of the tokens drawn from each row."""
         count, size = logits_wv.shape
         rows = (

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.inference.drawing import Draws, draw, log_probabilities
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.healing import Healing
 from tinyslm.inference.request import Finish, Piece, TokenScore
-from tinyslm.inference.scheduler import Sequence
+from tinyslm.inference.sampler import SamplingBatch, draw, log_probabilities
+from tinyslm.inference.scheduler import TokenSequence
 from tinyslm.inference.stop import StopStrings
 from tinyslm.tokenizer.tokenizer import TextStream, Tokenizer
 
@@ -21,19 +21,26 @@ if TYPE_CHECKING:
     from tinyslm.inference.grammar import Matcher
 
 
-class Sample:
-    """Sample `number` of a request. What `fresh` holds has been chosen in this step, and is not the sequence's yet.
+class SequenceState:
+    """Sample `number` of a request. What `new_ids` holds has been chosen in this step, and is not the sequence's yet.
 
-    most: tokens that may be generated. error: what went wrong with this sample alone. healing: the distribution of
-    the first token, until it is drawn. echoed: how many of the first tokens of `fresh` repeat the prompt's text.
+    max_tokens: how many may be generated. error: what went wrong with this sample alone. healing: the distribution of
+    the first token, until it is drawn. echoed: how many of the first tokens of `new_ids` repeat the prompt's text.
     """
 
     def __init__(
-        self, generation: Generation, number: int, *, seed: int, most: int, sequence: Sequence, tokenizer: Tokenizer
+        self,
+        generation: Generation,
+        number: int,
+        *,
+        seed: int,
+        max_tokens: int,
+        sequence: TokenSequence,
+        tokenizer: Tokenizer,
     ) -> None:
         request = generation.request
         self.generation, self.number, self.sequence = generation, number, sequence
-        self.settings, self.most = request.settings, most
+        self.settings, self.max_tokens = request.settings, max_tokens
         self.matcher: Matcher | None = None
         if request.grammar is not None:
             self.matcher = request.grammar.matcher(continues=request.continues)
@@ -41,7 +48,7 @@ class Sample:
         self.generated = 0
         self.counted = False
         self.error: Exception | None = None
-        self.fresh: list[int] = []
+        self.new_ids: list[int] = []
         self.healing: Healing | None = None
         self.echoed = 0
         self._tokenizer = tokenizer
@@ -55,13 +62,13 @@ class Sample:
         self._scores: list[TokenScore] = []
         self._before = 0.0  # log-probability of the tokens drawn since the last score
 
-    def chance(self) -> float:
+    def next_random(self) -> float:
         """The number that decides the next draw; each token uses one up, however it comes about."""
         return self._random.random()
 
     @property
-    def reshapes(self) -> bool:
-        """Whether `reshape` changes anything."""
+    def has_penalties(self) -> bool:
+        """Whether `apply_penalties` changes anything."""
         settings = self.settings
         return bool(
             settings.repetition_penalty != 1
@@ -70,7 +77,7 @@ class Sample:
             or self.generation.request.bias
         )
 
-    def reshape(self, logits_v: NDArray[np.float32]) -> None:
+    def apply_penalties(self, logits_v: NDArray[np.float32]) -> None:
         """Apply penalties and biases, in place.
 
         The repetition penalty divides the positive logits of seen tokens, and multiplies the negative ones (Keskar et
@@ -78,7 +85,7 @@ class Sample:
         """
         settings = self.settings
         if settings.repetition_penalty != 1:
-            seen = np.unique(np.array([*self.sequence.tokens, *self.fresh]))
+            seen = np.unique(np.array([*self.sequence.tokens, *self.new_ids]))
             scores = logits_v[seen]
             penalty = np.float32(settings.repetition_penalty)
             logits_v[seen] = np.where(scores > 0, scores / penalty, scores * penalty)
@@ -100,7 +107,7 @@ class Sample:
         top = tuple((int(one), float(logprobs[one])) for one in ids)
         self._scores.append(TokenScore(token, float(logprobs[token]), top))
 
-    def allow(self, bits: NDArray[np.uint32]) -> None:
+    def mask(self, bits: NDArray[np.uint32]) -> None:
         """Note in a row of bits which tokens the grammar allows."""
         if self.matcher is None:
             return
@@ -114,7 +121,7 @@ class Sample:
         if self.matcher is None:
             return token
         try:
-            return self.matcher.settle(token, self.most - self.generated)
+            return self.matcher.settle(token, self.max_tokens - self.generated)
         except Exception as error:
             self.error = error
             return token
@@ -130,16 +137,16 @@ class Sample:
             return 0
         request, ids = self.generation.request, self.healing.ids
         logits_v = self.healing.logprobs + [request.bias.get(int(token), 0.0) for token in ids]
-        place = draw(logits_v[None].astype(np.float32), Draws.of([self.settings], [self.chance()]))[0]
+        place = draw(logits_v[None].astype(np.float32), SamplingBatch.of([self.settings], [self.next_random()]))[0]
         start = self.healing.start(int(place), request.logprobs or 0)
         self.healing = None
-        self.fresh = list(start.cut)
+        self.new_ids = list(start.cut)
         if len(self._tokenizer.token_bytes(start.token)) == start.repeats:
-            self.fresh.append(start.token)
+            self.new_ids.append(start.token)
             self._before = start.logprob
-            self.echoed = len(self.fresh)
+            self.echoed = len(self.new_ids)
         else:
-            self.echoed = len(self.fresh)
+            self.echoed = len(self.new_ids)
             if request.logprobs is not None:
                 top = tuple(one for one in start.top if len(self._tokenizer.token_bytes(one[0])) > start.repeats)
                 self._scores.append(TokenScore(start.token, start.logprob, top, start.repeats))
@@ -153,14 +160,14 @@ class Sample:
         if token in self._tokenizer.stop_ids:
             self.finish = "stop"
             return
-        self.fresh.append(token)
+        self.new_ids.append(token)
         self._counts[token] += 1
         self._text += self._stop.push(self._stream.push(token, skip))
         if self.matcher is not None:
             self._follow(self.matcher, token)
         if self._stop.found or (self.matcher is not None and self.matcher.finished):
             self.finish = "stop"
-        elif self.generated == self.most:
+        elif self.generated == self.max_tokens:
             self.finish = "length"
         if self.finish and self.matcher is not None and self.matcher.repeats:
             self.finish = "invalid"
@@ -178,7 +185,7 @@ class Sample:
             return 0
         before = self.generated
         for token in self.matcher.forced():
-            self.chance()
+            self.next_random()
             settled = self.settle(token)
             self.take(settled)
             if self.finish or self.error or settled != token:
@@ -189,13 +196,13 @@ class Sample:
         """It ends here, whatever the model would have said."""
         self.finish = finish
 
-    def tell(self) -> None:
+    def emit(self) -> None:
         """Pass on what is certain since the last time."""
         text, self._text = self._text, ""
         if self.finish:
             text += self._stop.push(self._stream.flush()) + self._stop.flush()
         scores, self._scores = tuple(self._scores), []
-        ids, self.fresh, self.echoed = tuple(self.fresh[self.echoed :]), [], 0
+        ids, self.new_ids, self.echoed = tuple(self.new_ids[self.echoed :]), [], 0
         if ids or text or self.finish:
             self.generation.push(Piece(self.number, text, self.generated, self.finish, ids, scores))
 

@@ -13,7 +13,7 @@ from tinyslm.inference.settings import SamplingSettings
 
 
 @dataclass(frozen=True)
-class Draws:
+class SamplingBatch:
     """How each row is drawn: `[w]` each; chance: numbers from 0 up to 1 that decide. allowed: bits `[w, m]`, or `None`.
 
     The filters apply in the order temperature, top_k, top_p, min_p; a temperature of 0 takes the likeliest token. The
@@ -30,7 +30,7 @@ class Draws:
     @classmethod
     def of(
         cls, settings: list[SamplingSettings], chance: list[float], allowed: NDArray[np.uint32] | None = None
-    ) -> "Draws":
+    ) -> "SamplingBatch":
         """From the settings of each row."""
         return cls(
             np.array([0 if one.greedy else one.temperature for one in settings], np.float32),
@@ -42,12 +42,12 @@ class Draws:
         )
 
 
-def draw(logits_wv: NDArray[np.float32], draws: Draws) -> NDArray[np.int32]:
+def draw(logits_wv: NDArray[np.float32], draws: SamplingBatch) -> NDArray[np.int32]:
     """One token for each row of logits `[w, v]`; returns ids `[w]`."""
     return np.array([_draw_one(logits_v, draws, row) for row, logits_v in enumerate(logits_wv)], np.int32)
 
 
-def _draw_one(logits_v: NDArray[np.float32], draws: Draws, row: int) -> int:
+def _draw_one(logits_v: NDArray[np.float32], draws: SamplingBatch, row: int) -> int:
     if draws.allowed is not None:
         logits_v = np.where(unpack_bits(draws.allowed[row], len(logits_v)), logits_v, -np.inf)
     if draws.temperature[row] == 0:
@@ -57,7 +57,7 @@ def _draw_one(logits_v: NDArray[np.float32], draws: Draws, row: int) -> int:
     return min(place, int(np.searchsorted(cumulative, cumulative[-1])))
 
 
-def filtered_probabilities(logits_v: NDArray[np.float32], draws: Draws, row: int) -> NDArray[np.float64]:
+def filtered_probabilities(logits_v: NDArray[np.float32], draws: SamplingBatch, row: int) -> NDArray[np.float64]:
     """Weights of one row's tokens after temperature, top-k, top-p and min-p; the likeliest always remains."""
     scaled = logits_v.astype(np.float64) / float(draws.temperature[row])
     top_k, top_p, min_p = int(draws.top_k[row]), float(draws.top_p[row]), float(draws.min_p[row])

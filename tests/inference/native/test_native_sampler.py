@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tinyslm.inference.drawing import Draws, draw
 from tinyslm.inference.native.runner import NativeRunner
+from tinyslm.inference.sampler import SamplingBatch, draw
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def test_the_same_ids_as_numpy(size, masked, tied, native_draw):
     logits = (rng.standard_normal((count, size)) * rng.choice([0.1, 1, 3, 8], (count, 1))).astype(np.float32)
     logits = np.round(logits) if tied else logits
     allowed = rng.integers(0, 2**32, (count, -(-size // 32)), dtype=np.uint32) if masked else None
-    draws = Draws(
+    draws = SamplingBatch(
         rng.choice([0, 0.3, 0.7, 1, 1.7], count).astype(np.float32),
         rng.choice([0, 1, 3, 50, 1000, 100000], count).astype(np.int32),
         rng.choice([1, 0.95, 0.5, 0.1, 0.999], count).astype(np.float32),
@@ -37,7 +37,7 @@ def test_the_ends_of_chance_and_few_allowed_tokens(native_draw):
     allowed = np.zeros((4, 10), np.uint32)
     allowed[:2, 0], allowed[:2, 3], allowed[2:, 9] = 1 << 7, 1 << 4, 1 << 11
     chance = np.array([0.0, np.nextafter(1, 0), 0.0, 0.7])
-    draws = Draws(
+    draws = SamplingBatch(
         np.ones(4, np.float32), np.zeros(4, np.int32), np.ones(4, np.float32), np.zeros(4, np.float32), chance, allowed
     )
     assert native_draw(logits, draws).tolist() == [7, 100, 299, 299]
@@ -47,5 +47,5 @@ def test_draws_fall_as_the_probabilities_say(native_draw):
     logits = np.log(np.array([[0.1, 0.2, 0.3, 0.4]], np.float32)).repeat(4000, 0)
     chance = (np.arange(4000) + 0.5) / 4000
     ones, zeros = np.ones(4000, np.float32), np.zeros(4000, np.float32)
-    counts = np.bincount(native_draw(logits, Draws(ones, zeros.astype(np.int32), ones, zeros, chance)))
+    counts = np.bincount(native_draw(logits, SamplingBatch(ones, zeros.astype(np.int32), ones, zeros, chance)))
     assert counts.tolist() == [400, 800, 1200, 1600]

@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.drawing import Draws, draw, filtered_probabilities, log_probabilities, unpack_bits
-from tinyslm.inference.sample import likeliest
+from tinyslm.inference.sampler import SamplingBatch, draw, filtered_probabilities, log_probabilities, unpack_bits
+from tinyslm.inference.sequence_state import likeliest
 from tinyslm.inference.settings import SamplingSettings
 
 SHARES = np.array([0.4, 0.1, 0.25, 0.05, 0.2])
 LOGITS = np.log(SHARES).astype(np.float32)
 
 
-def draws_of(rows: int = 1, chance: list[float] | None = None, allowed=None, **filters) -> Draws:
+def draws_of(rows: int = 1, chance: list[float] | None = None, allowed=None, **filters) -> SamplingBatch:
     one = SamplingSettings(**{"temperature": 1.0, "min_p": 0.0, **filters})
-    return Draws.of([one] * rows, chance or [0.0] * rows, allowed)
+    return SamplingBatch.of([one] * rows, chance or [0.0] * rows, allowed)
 
 
 def bits(*ids: int) -> np.ndarray:
