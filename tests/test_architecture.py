@@ -1,6 +1,7 @@
 """The shape of the code: who may import whom, what importing costs, and how long a file may get."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,13 @@ def test_folders_import_only_from_folders_above_them(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "path", [*sys.path])
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), cache_dir=None) == EXIT_STATUS_SUCCESS
+
+
+def test_contributing_lists_every_folder() -> None:
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    listed = re.findall(r"`(\w+)/`", " ".join(rows))
+    folders = {path.parent.name for path in SOURCES if path.parent.parent == ROOT / "src/tinyslm"}
+    assert sorted(listed) == sorted(folders)
 
 
 @pytest.mark.parametrize("statement", ["import tinyslm", "import tinyslm.cli", "import tinyslm.core.config"])
