@@ -22,7 +22,7 @@ def byte_entropy(text: bytes) -> float:
     return -sum(count / len(text) * math.log2(count / len(text)) for count in Counter(text).values())
 
 
-def xz_bits_per_byte(text: bytes, after: bytes = b"") -> float:
-    """Bits that `xz -9` spends on each byte of `text`, when it has compressed `after` before."""
-    size = len(lzma.compress(after + text, preset=9)) - (len(lzma.compress(after, preset=9)) if after else 0)
-    return 8 * size / len(text)
+def xz_bits_per_byte(text: bytes, after: bytes = b"", preset: int = 9) -> float:
+    """Bits that xz spends on each byte of `text`, when it has compressed `after` before."""
+    size = len(lzma.compress(after + text, preset=preset))
+    return 8 * (size - (len(lzma.compress(after, preset=preset)) if after else 0)) / len(text)

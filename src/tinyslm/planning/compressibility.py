@@ -4,12 +4,13 @@ Two measures of a sample, in bits per byte, as they see different things: a gene
 a document (xz), and counts of short contexts in some documents tell how well others can be foretold.
 """
 
-import lzma
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tinyslm.evaluation.baselines import xz_bits_per_byte
 
 SAMPLE = 1_000_000
 """Bytes that both measures are meant for; what is measured on fewer is carried on to so many."""
@@ -26,7 +27,12 @@ Hashes = NDArray[np.uint64]
 
 def xz_bits(documents: Sequence[bytes]) -> float:
     """Bits per byte of the documents together, compressed by xz."""
-    return _carried_on(documents, lambda some: 8 * len(lzma.compress(b"\n".join(some), preset=6)) / _size(some))
+
+    def bits(some: Sequence[bytes]) -> float:
+        joined = b"\n".join(some)
+        return xz_bits_per_byte(joined, preset=6) * len(joined) / _size(some)
+
+    return _carried_on(documents, bits)
 
 
 def context_bits(documents: Sequence[bytes]) -> float:
