@@ -28,6 +28,7 @@ _NO_RETRY = {"x-should-retry": "false"}
 _REQUIREMENTS = {
     "bool_type": "true or false",
     "dict_type": "an object",
+    "finite_number": "a finite number",
     "float_type": "a number",
     "greater_than": "greater than {gt}",
     "greater_than_equal": "at least {ge}",
@@ -180,7 +181,8 @@ def _validation_error(errors: Sequence[Any]) -> ApiError:
     if kind in _TOO_LONG:
         size, limit = len(error["input"]), error["ctx"]["max_length"]
         return bad_request(f"{what} has {size:,} {_TOO_LONG[kind]}. Give at most {limit:,}.", param)
-    requirement = _REQUIREMENTS.get(kind, "another value").format_map(error.get("ctx", {}))
+    limits = {name: f"{value:g}" if isinstance(value, float) else value for name, value in error.get("ctx", {}).items()}
+    requirement = _REQUIREMENTS.get(kind, "another value").format_map(limits)
     shown = one_line(json.dumps(error["input"], default=str)[:200], 100)
     return bad_request(f"{what} must be {requirement}, not {shown}.", param)
 

@@ -22,7 +22,8 @@ MIN_TEMPERATURE = 1e-3
 CHARACTERS_PER_TOKEN = 32
 """Longer texts, relative to the context, are not encoded: they do not fit (tokens have about four characters)."""
 
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+SAMPLING = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+"""Settings of a body that have defaults of the model."""
 
 
 def check_choices(n: int, settings: ServerSettings) -> None:
@@ -67,7 +68,7 @@ def check_ids(ids: Sequence[int], tokenizer: Tokenizer, param: str) -> tuple[int
 
 def sampling_settings(body: GenerationBody, engine: Engine, max_tokens: int | None = None) -> SamplingSettings:
     """The sampling settings of an answer: those of the body, and the model's defaults for the others."""
-    given: dict[str, Any] = {name: getattr(body, name) for name in _SAMPLING if getattr(body, name) is not None}
+    given: dict[str, Any] = {name: getattr(body, name) for name in SAMPLING if getattr(body, name) is not None}
     if body.temperature is not None and body.temperature < MIN_TEMPERATURE:
         given["temperature"] = 0.0
     if body.top_k is not None:

@@ -12,12 +12,10 @@ from starlette.responses import Response
 from tinyslm.serving.encoding import JsonResponse
 from tinyslm.serving.errors import unavailable
 from tinyslm.serving.models import Models
+from tinyslm.serving.prompting import SAMPLING
 from tinyslm.serving.service import service_of
 
 router = APIRouter()
-
-_SAMPLING = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty"}
-"""Settings whose defaults are listed with a model."""
 
 
 @router.get("/v1/models")
@@ -60,5 +58,5 @@ def _described(models: Models, name: str) -> dict[str, Any]:
     model = {"id": name, "object": "model", "created": created, "owned_by": "tinyslm", "loaded": engine is not None}
     if engine is None:
         return model
-    sampling = engine.default_sampling.model_dump(include=_SAMPLING)
+    sampling = engine.default_sampling.model_dump(include={*SAMPLING})
     return {**model, "context": engine.context, "engine": engine.name, "sampling": sampling}

@@ -8,7 +8,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tinyslm.serving.schemas.common import (
-    Anything,
     ChoiceFormat,
     ChoicesBody,
     Count,
@@ -103,7 +102,7 @@ class ChatBody(ChoicesBody):
     logprobs: bool = False
     top_logprobs: int = Field(default=0, ge=0, le=20)
     modalities: list[Literal["text"]] = Field(default_factory=list, description="Only text.")
-    prediction: Anything = Field(default=None, description="Ignored: drafts come from the prompt.")
+    prediction: Any = Field(default=None, description="Ignored: drafts come from the prompt.")
 
     rejected: ClassVar[Mapping[str, str]] = {
         "audio": "these models write text only.",

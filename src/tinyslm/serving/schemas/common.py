@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -19,17 +18,8 @@ Token = Annotated[int, Field(ge=0, le=2**31)]
 Ids = Annotated[list[Token], Field(max_length=2**20)]
 ModelName = Annotated[str, Field(max_length=256, description="Name of a model, as listed by /v1/models.")]
 Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
-Anything = Any
+Number = Annotated[float, Field(allow_inf_nan=False)]
 Ignored = Annotated[Any, Field(description="Ignored.")]
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return value
-
-
-Number = Annotated[float, AfterValidator(_finite)]
 
 
 def _bounded(schema: dict[str, Any]) -> dict[str, Any]:
@@ -102,10 +92,10 @@ class GenerationBody(Body):
     )
     user: Ignored = None
     metadata: Ignored = None
-    store: Anything = Field(default=None, description="Ignored: nothing is stored.")
+    store: Any = Field(default=None, description="Ignored: nothing is stored.")
     service_tier: Ignored = None
     safety_identifier: Ignored = None
-    prompt_cache_key: Anything = Field(default=None, description="Ignored: prefixes of prompts are always cached.")
+    prompt_cache_key: Any = Field(default=None, description="Ignored: prefixes of prompts are always cached.")
     prompt_cache_retention: Ignored = None
 
 

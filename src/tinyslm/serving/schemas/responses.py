@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from tinyslm.serving.schemas.chat import MAX_MESSAGES, MAX_TOOLS, Content, FunctionName, check_tool_choice
 from tinyslm.serving.schemas.common import (
-    Anything,
     ChoiceFormat,
     Count,
     Function,
@@ -75,7 +74,7 @@ class ResponseBody(GenerationBody):
     background: Literal[False] = Field(default=False, description="Not supported.")
     include: list[Literal["reasoning.encrypted_content"]] = Field(default_factory=list, description="Ignored.")
     stream_options: Ignored = None
-    max_tool_calls: Anything = Field(default=None, description="Ignored: it limits tools that the server runs.")
+    max_tool_calls: Any = Field(default=None, description="Ignored: it limits tools that the server runs.")
 
     rejected: ClassVar[Mapping[str, str]] = {
         "reasoning": "these models have no separate reasoning.",
