@@ -28,8 +28,8 @@ from playwright.sync_api import expect, sync_playwright
 
 FOLDER = Path(__file__).parent
 PROGRAMS = Path(sys.executable).parent
-COLUMNS, ROWS = 100, 60
-SHOWN_ROWS = 32
+COLUMNS, ROWS = 92, 60
+SHOWN_ROWS = 24
 FRAMES, FRAME_SECONDS, LAST_SECONDS = 9, 1.2, 8.0
 FONT, ADVANCE, LINE = 13, 7.83, 18
 """Pixels: size of the font, width of a character, height of a line."""
@@ -107,7 +107,7 @@ def spread(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def svg(frames: Sequence[Frame]) -> str:
-    """The frames one after the other, repeated; readers who prefer no motion see the last one."""
+    """The frames one after the other, repeated; without animation, the last one."""
     rows = min(SHOWN_ROWS, max(len(frame) for frame in frames))
     width, height = COLUMNS * ADVANCE + 32, rows * LINE + 56
     total = FRAME_SECONDS * (len(frames) - 1) + LAST_SECONDS
@@ -124,8 +124,8 @@ def svg(frames: Sequence[Frame]) -> str:
         style.append(f"#f{number} {{ animation-name: f{number}; }}")
         lines = "".join(_drawn(line, row) for row, line in enumerate(frame[-rows:]))
         groups.append(f'<g id="f{number}" class="frame" fill="#d3dbe3">\n{lines}</g>')
-    style.append("@media (prefers-reduced-motion: reduce) {")
-    style.append(f".frame {{ animation: none; }} #f{len(frames) - 1} {{ visibility: visible; }} }}")
+    style.append(f"#f{len(frames) - 1} {{ visibility: visible; }}")
+    style.append("@media (prefers-reduced-motion: reduce) { .frame { animation: none !important; } }")
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
         f'height="{height:g}" role="img" aria-label="Recording of tinyslm quickstart in a terminal">',
@@ -160,7 +160,7 @@ def photograph(model: Path, out: Path) -> None:
         program = next(found for name in BROWSERS if (found := shutil.which(name)))
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 960, "height": 600}, device_scale_factor=1.5)
+            page = browser.new_page(viewport={"width": 960, "height": 660}, device_scale_factor=1.5)
             page.goto(address)
             expect(page.locator("#model option")).not_to_have_count(0)
             page.get_by_role("tab", name="Look inside").click()
@@ -168,7 +168,7 @@ def photograph(model: Path, out: Path) -> None:
             page.get_by_role("button", name="Look inside").click()
             expect(page.locator("#map-text tbody tr")).not_to_have_count(0)
             page.locator("#tokens .token").nth(20).click()
-            page.get_by_role("heading", name="Tokens").evaluate("(at) => window.scrollTo(0, at.offsetTop - 70)")
+            page.get_by_label("Text to look at").evaluate("(box) => box.scrollTo(0, 0)")
             picture = Image.open(io.BytesIO(page.screenshot()))
             browser.close()
         picture.convert("RGB").quantize(64).save(out, optimize=True)
