@@ -8,9 +8,12 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 
 import psutil
 import pytest
+from chat_template_styles import STYLES, TALKS
+from chat_template_styles import TOOLS as STYLE_TOOLS
 from tokenizer_folders import write_folder
 
 from tinyslm.core.errors import TinyslmError
@@ -54,6 +57,28 @@ def test_ids_equal_those_of_transformers(name, tmp_path):
     tools = TOOLS if name == "tojson" else None
     expected = theirs.apply_chat_template(messages, tools=tools, chat_template=TEMPLATES[name], colour="red")
     assert encode_chat(tokenizer, messages, tools=tools, colour="red") == expected["input_ids"]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_templates_in_the_styles_of_well_known_models(style, tmp_path):
+    from jinja2 import TemplateError
+    from transformers import AutoTokenizer
+
+    folder = write_folder("llama2", tmp_path / "model")
+    theirs, tokenizer = AutoTokenizer.from_pretrained(folder), Tokenizer.load(folder)
+    tokenizer.chat_template = theirs.chat_template = STYLES[style]
+    rendered = 0
+    for messages, tools, prompt in product(TALKS.values(), (None, STYLE_TOOLS), (False, True)):
+        given = {"tools": tools, "add_generation_prompt": prompt, "enable_thinking": False}
+        try:
+            expected = theirs.apply_chat_template(messages, **given)["input_ids"]
+        except (TemplateError, TypeError):
+            with pytest.raises(TinyslmError):
+                encode_chat(tokenizer, messages, **given)
+        else:
+            rendered += 1
+            assert encode_chat(tokenizer, messages, **given) == expected
+    assert rendered >= 8
 
 
 def rendered(template, messages=TALK):
