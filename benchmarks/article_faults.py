@@ -1,4 +1,4 @@
-"""What each fault of the article's printed model costs, mended one after the other.
+"""What each fault of the article's printed model costs, fixed one after the other.
 
     python benchmarks/article_faults.py
 
@@ -6,22 +6,20 @@ Every variant reads the same batches of the same text (source files of the Pytho
 the article's loop: AdamW at 3e-4, cross-entropy, teacher forcing, PyTorch's own initial weights, fp32. Two losses are
 printed, in nats per token: "whole windows" feeds whole windows of held-out text, and "past only" gives the model
 only what comes before the token that it has to predict, as in generating. For a model that does not see the answer
-they are the same. The last line printed is the result as JSON.
+they are the same.
 """
 
-import argparse
-import json
 import math
 import statistics
 import sysconfig
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness import finish, parser
 from tinyslm.tokenizer.training import train_tokenizer
 
 VOCAB, CONTEXT, DIM, DEPTH, HEADS, BATCH = 512, 64, 128, 2, 4, 8
@@ -29,7 +27,7 @@ VOCAB, CONTEXT, DIM, DEPTH, HEADS, BATCH = 512, 64, 128, 2, 4, 8
 
 @dataclass(frozen=True)
 class Variant:
-    """Which faults are mended."""
+    """Which faults are fixed."""
 
     name: str
     positions: bool = True
@@ -48,7 +46,7 @@ VARIANTS = (
 
 
 class ArticleAttention(nn.Module):
-    """The article's attention with its faults mended as the variant says: `[batch, seq, dim]` to the same."""
+    """The article's attention with the variant's faults fixed: `[batch, seq, dim]` to the same."""
 
     def __init__(self, variant: Variant) -> None:
         super().__init__()
@@ -102,30 +100,18 @@ class ArticleModel(nn.Module):
         return self.head(self.norm(self.blocks(x)))
 
 
-@dataclass(frozen=True)
-class Result:
-    """Losses in nats per token over the seeds: of held-out text, in both ways."""
-
-    name: str
-    parameters: int
-    as_the_loop_sees_it: float
-    honest: float
-    honest_of_each_seed: tuple[float, ...]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=1)
-    arguments = parser.parse_args()
-    begun = time.monotonic()
+    options = parser(__doc__)
+    options.add_argument("--steps", type=int, default=1000)
+    options.add_argument("--seeds", type=int, default=1)
+    arguments = options.parse_args()
     train, valid = corpus()
     print(f"{len(train):,} tokens to train on, {len(valid):,} held out; {arguments.steps} steps of {BATCH * CONTEXT}")
-    print(f"dim {DIM}, depth {DEPTH}, heads {HEADS}, vocabulary {VOCAB}, windows of {CONTEXT}")
     results = [measure(variant, train, valid, arguments.steps, arguments.seeds) for variant in VARIANTS]
-    show(results)
-    seconds = round(time.monotonic() - begun)
-    print(json.dumps({"benchmark": "article_faults", "seconds": seconds, "results": list(map(asdict, results))}))
+    print("\n| variant | parameters | whole windows | past only |\n| --- | --- | --- | --- |")
+    for one in results:
+        print(f"| {one['name']} | {one['parameters']:,} | {one['as_the_loop_sees_it']:.3f} | {one['honest']:.3f} |")
+    finish(results)
 
 
 def corpus() -> tuple[Tensor, Tensor]:
@@ -137,19 +123,19 @@ def corpus() -> tuple[Tensor, Tensor]:
     return tuple(torch.tensor([i for ids in tokenizer.encode_batch(some) for i in ids]) for some in (train, valid))
 
 
-def measure(variant: Variant, train: Tensor, valid: Tensor, steps: int, seeds: int) -> Result:
-    """Train with each seed, and score."""
-    seen, honest, parameters = [], [], 0
-    for seed in range(seeds):
-        model = trained(variant, train, steps, seed)
-        seen.append(loss_in_windows(model, valid))
-        honest.append(honest_loss(model, valid))
-        parameters = sum(weight.numel() for weight in model.parameters())
-        print(
-            f"{variant.name}, seed {seed}: {seen[-1]:.3f} in whole windows, {honest[-1]:.3f} from the past only",
-            flush=True,
-        )
-    return Result(variant.name, parameters, statistics.mean(seen), statistics.mean(honest), tuple(honest))
+def measure(variant: Variant, train: Tensor, valid: Tensor, steps: int, seeds: int) -> dict:
+    """Train with each seed; the losses in nats per token of held-out text, in both ways."""
+    models = [trained(variant, train, steps, seed) for seed in range(seeds)]
+    seen = [loss_in_windows(model, valid) for model in models]
+    honest = [honest_loss(model, valid) for model in models]
+    print(f"{variant.name}: {seen} in whole windows, {honest} from the past only", flush=True)
+    return {
+        "name": variant.name,
+        "parameters": sum(weight.numel() for weight in models[0].parameters()),
+        "as_the_loop_sees_it": statistics.mean(seen),
+        "honest": statistics.mean(honest),
+        "honest_of_each_seed": honest,
+    }
 
 
 def trained(variant: Variant, train: Tensor, steps: int, seed: int) -> ArticleModel:
@@ -190,16 +176,6 @@ def honest_loss(model: ArticleModel, valid: Tensor) -> float:
     batch = held_out_windows(valid)
     losses = [F.cross_entropy(model(batch[:, :n])[:, -1], batch[:, n]).item() for n in range(1, CONTEXT + 1)]
     return statistics.mean(losses)
-
-
-def show(results: list[Result]) -> None:
-    """The table of `docs/the-article-corrected.md`."""
-    print("\n| variant | parameters | whole windows | past only |\n| --- | --- | --- | --- |")
-    for one in results:
-        seeds = " ".join(f"{loss:.3f}" for loss in one.honest_of_each_seed)
-        each = f" ({seeds})" if len(one.honest_of_each_seed) > 1 else ""
-        print(f"| {one.name} | {one.parameters:,} | {one.as_the_loop_sees_it:.3f} | {one.honest:.3f}{each} |")
-    print()
 
 
 if __name__ == "__main__":

@@ -1,24 +1,25 @@
-"""Text to shards: speed against `datasets.map` + `tokenizers`, and memory for a large input.
+"""Text to shards: speed compared with `datasets.map` and `tokenizers`, and memory for a large input.
 
-    python benchmarks/data_prepare.py --data stories.jsonl            MB/s, alternating with the other, several times
+    python benchmarks/data_prepare.py --data stories.jsonl            MB/s, alternating with the peer
     python benchmarks/data_prepare.py --data stories.jsonl --memory   peak memory of all processes for 1 GB of text
 
-Ours is the whole way: reading, cleaning, exact and near duplicates, split, encoding, shards with checksums. Theirs is
-`load_dataset` (prepared beforehand, not timed) and `map` with `encode_batch` in two processes: tokenization alone.
-Both use the same 4k byte-level BPE. The last line printed is the result as JSON.
+Ours is the whole way: reading, cleaning, exact and near duplicates, split, encoding, shards with checksums. The peer's
+is `load_dataset` (prepared beforehand, not timed) and `map` with `encode_batch` in two processes: tokenization alone.
+Both use the same byte-level BPE of 4,096.
 """
 
-import argparse
 import json
 import random
 import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
+from harness import alternate, finish, parser
 from tinyslm.data.config import DataConfig
 from tinyslm.data.prepare import prepare
 from tinyslm.data.reading import read_documents
@@ -26,51 +27,42 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 
 PROCESSES = 2
-GIGABYTE = 1_000_000_000
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="a .jsonl file with a text column")
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--memory", action="store_true", help="measure the peak memory for a generated input instead")
-    parser.add_argument("--bytes", type=int, default=GIGABYTE, help="size of that input")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--data", required=True, type=Path, help="a .jsonl file with a text column")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--memory", action="store_true", help="measure the peak memory for a generated input instead")
+    options.add_argument("--bytes", type=int, default=1_000_000_000, help="size of that input")
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        texts = (document.text for document in read_documents([str(arguments.data)]))
-        tokenizer = train_tokenizer(texts, vocab_size=4096)
+        tokenizer = train_tokenizer((one.text for one in read_documents([str(arguments.data)])), vocab_size=4096)
         tokenizer.save(work / "tokenizer")
         if arguments.memory:
-            result = measure_memory(arguments.data, arguments.bytes, work, tokenizer)
+            finish(measure_memory(arguments.data, arguments.bytes, work, tokenizer))
         else:
-            result = measure_speed(arguments.data, arguments.repeats, work, tokenizer)
-    print(json.dumps(result))
+            finish(measure_speed(arguments.data, arguments.rounds, work, tokenizer))
 
 
-def measure_speed(data: Path, repeats: int, work: Path, tokenizer: Tokenizer) -> dict:
+def measure_speed(data: Path, rounds: int, work: Path, tokenizer: Tokenizer) -> dict:
     import datasets
 
     datasets.disable_progress_bars()
     megabytes = sum(len(document.text.encode()) for document in read_documents([str(data)])) / 1e6
     dataset = datasets.load_dataset("json", data_files=str(data), split="train", cache_dir=str(work / "cache"))
-    ours, theirs = [], []
-    for repeat in range(repeats):
-        ours.append(megabytes / seconds(lambda: run_ours(data, work / "shards", tokenizer)))
-        theirs.append(megabytes / seconds(lambda: run_theirs(dataset, work)))
-        print(f"repetition {repeat + 1}: ours {ours[-1]:.1f} MB/s, datasets + tokenizers {theirs[-1]:.1f} MB/s")
-    ratios = sorted(a / b for a, b in zip(ours, theirs, strict=True))
-    print(f"ratio: {ratios[len(ratios) // 2]:.1f} (from {ratios[0]:.1f} to {ratios[-1]:.1f})")
-    return {
-        "benchmark": "data_prepare",
-        "megabytes": round(megabytes, 2),
-        "ours_mb_per_s": [round(value, 2) for value in ours],
-        "datasets_mb_per_s": [round(value, 2) for value in theirs],
-        "ratios": [round(value, 2) for value in ratios],
+    ways = {
+        "tinyslm": lambda _: megabytes / seconds(lambda: run_ours(data, work / "shards", tokenizer)),
+        "datasets": lambda _: megabytes / seconds(lambda: run_theirs(dataset, work)),
     }
+    rates = alternate(ways, range(rounds + 1))
+    ratios = [ours / theirs for ours, theirs in zip(rates["tinyslm"], rates["datasets"], strict=True)]
+    figures = {"ours_mb_per_s": rates["tinyslm"], "datasets_mb_per_s": rates["datasets"], "ratios": ratios}
+    return {"megabytes": megabytes, **figures}
 
 
-def seconds(work) -> float:
+def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
@@ -106,8 +98,7 @@ def measure_memory(data: Path, size: int, work: Path, tokenizer: Tokenizer) -> d
     large = work / "large.jsonl"
     documents = write_large(data, large, size)
     before = resident_megabytes()
-    peak = [before]
-    ended = threading.Event()
+    peak, ended = [before], threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.05):
@@ -118,20 +109,10 @@ def measure_memory(data: Path, size: int, work: Path, tokenizer: Tokenizer) -> d
     elapsed = seconds(lambda: run_ours(large, work / "shards", tokenizer))
     ended.set()
     watcher.join()
-    manifest = json.loads((work / "shards/manifest.json").read_text())
-    (source,) = manifest["sources"]
+    (source,) = json.loads((work / "shards/manifest.json").read_text())["sources"]
     megabytes = source["utf8_bytes"] / 1e6
-    print(f"{megabytes:.0f} MB in {documents} documents: {elapsed:.0f} s, {megabytes / elapsed:.1f} MB/s")
-    print(f"peak memory of all processes: {peak[0]:.0f} MB (before: {before:.0f} MB)")
-    return {
-        "benchmark": "data_prepare_memory",
-        "megabytes": round(megabytes, 2),
-        "documents": documents,
-        "dropped": source["dropped_documents"],
-        "mb_per_s": round(megabytes / elapsed, 2),
-        "before_mb": round(before),
-        "peak_mb": round(peak[0]),
-    }
+    found = {"megabytes": round(megabytes, 2), "documents": documents, "dropped": source["dropped_documents"]}
+    return {**found, "mb_per_s": megabytes / elapsed, "before_mb": round(before), "peak_mb": round(peak[0])}
 
 
 def write_large(data: Path, file: Path, size: int) -> int:

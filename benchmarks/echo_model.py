@@ -1,4 +1,4 @@
-"""A model that says the last nine bytes of its prompt again and again: a deterministic echo, trained in seconds."""
+"""A model that repeats the last nine bytes of its prompt: a deterministic echo, trained in seconds."""
 
 from pathlib import Path
 

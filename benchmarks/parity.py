@@ -3,10 +3,9 @@
     python benchmarks/parity.py
 
 Four ways: a whole sequence, a left-padded batch, token by token through the cache past the window, and the same with
-the native runner, as generation does on a CPU. The last line printed is the result as JSON.
+the native runner, as generation does on a CPU. The result is the largest difference of any logit, by family and way.
 """
 
-import json
 import tempfile
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 import transformers
 
+from harness import finish, parser
 from tinyslm.inference.native.runner import NativeRunner
 from tinyslm.inference.runner import Rows, Runner
 from tinyslm.inference.torch_runner import TorchRunner
@@ -29,17 +29,17 @@ BLOCKS = LENGTH // 16
 
 
 def main() -> None:
+    parser(__doc__).parse_args()
     transformers.logging.set_verbosity_error()
     result = {}
     for family in FAMILIES:
         result[family] = differences(family)
-        print(family, *(f"{way} {difference:.1e}" for way, difference in result[family].items()), sep=", ")
-    print(json.dumps(result))
+        print(family, *(f"{way} {difference:.1e}" for way, difference in result[family].items()), sep=", ", flush=True)
+    finish(result)
 
 
 @torch.no_grad()
 def differences(family: str) -> dict[str, float]:
-    """The largest difference of any logit, by way."""
     torch.manual_seed(0)
     window = {"window": 12} if family in WINDOWED else {}
     ours = Decoder(ModelConfig(family=family, **SMALL, **window)).eval()

@@ -5,10 +5,9 @@
 Each request's prompt ends with a marker of its own behind random text of mixed length; the model says the marker again
 and again, so that an answer that was mixed up, cut or doubled shows at the first wrong byte. Half of the answers are
 streamed. Clients hang up in the middle of a stream, or while they wait for a whole answer. Afterwards nothing may run
-or wait in the engine. The last line printed is the result as JSON.
+or wait in the engine.
 """
 
-import argparse
 import asyncio
 import json
 import random
@@ -24,6 +23,7 @@ from urllib.request import urlopen
 import psutil
 
 from echo_model import CONTEXT, PERIOD, echo_model
+from harness import finish, parser
 from local_server import local_server
 
 PROMPTS = (0, 20, 60, 200, 500, CONTEXT - 100)  # bytes before the marker
@@ -42,17 +42,24 @@ class Seen:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=5)
-    parser.add_argument("--clients", type=int, default=200)
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--minutes", type=float, default=5)
+    options.add_argument("--clients", type=int, default=200)
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         model, log = echo_model(Path(name) / "echo"), Path(name) / "log"
         with local_server(model, log, "--max-requests", str(2 * arguments.clients)) as (url, process):
             seen, memory = asyncio.run(load(url, process, arguments.clients, 60 * arguments.minutes))
             left = wait_until_quiet(url)
         assert "Traceback" not in log.read_text(), log.read_text()[-5000:]
-    print(json.dumps(told(seen, memory, left, arguments)))
+    finish(
+        {
+            "minutes": arguments.minutes,
+            "clients": arguments.clients,
+            **summary(seen, memory, arguments.minutes),
+            "left_in_the_engine": left,
+        }
+    )
 
 
 async def load(url: str, process: int, clients: int, seconds: float) -> tuple[Seen, list[int]]:
@@ -113,8 +120,8 @@ def judge(status: int, text: str, wanted: str, seen: Seen) -> None:
         print(f"wanted {wanted!r}, got {text!r}", flush=True)
 
 
-async def read(reader: asyncio.StreamReader, stream: bool, most: int | None, begun: float, seen: Seen) -> str:
-    """The text of an answer; of a stream, no more than what has come when it has `most` characters."""
+async def read(reader: asyncio.StreamReader, stream: bool, limit: int | None, begun: float, seen: Seen) -> str:
+    """The text of an answer; of a stream, no more than what has come when it has `limit` characters."""
     if not stream:
         whole = await reader.read()
         return json.loads(whole)["choices"][0]["text"] if whole.startswith(b"{") else ""
@@ -127,7 +134,7 @@ async def read(reader: asyncio.StreamReader, stream: bool, most: int | None, beg
             if not text:
                 seen.first.append(time.perf_counter() - begun)
             text += event["choices"][0]["text"]
-            if most is not None and len(text) >= most:
+            if limit is not None and len(text) >= limit:
                 break
     return text
 
@@ -145,18 +152,15 @@ def wait_until_quiet(url: str) -> dict[str, float]:
         time.sleep(0.1)
 
 
-def told(seen: Seen, memory: list[int], left: dict[str, float], arguments: argparse.Namespace) -> dict:
-    """The result."""
+def summary(seen: Seen, memory: list[int], minutes: float) -> dict:
+    """What is reported of a load."""
     third = max(1, len(memory) // 3)
+    ended = sum(seen.counts[kind] for kind in ("answered", "hung up in a stream", "hung up while waiting"))
     return {
-        "minutes": arguments.minutes,
-        "clients": arguments.clients,
         "counts": dict(sorted(seen.counts.items())),
-        "lost": seen.counts["sent"]
-        - sum(seen.counts[kind] for kind in ("answered", "hung up in a stream", "hung up while waiting")),
+        "lost": seen.counts["sent"] - ended,
         "wrong": seen.counts["wrong"],
-        "left_in_the_engine": left,
-        "tokens_per_second": seen.tokens / (60 * arguments.minutes),
+        "tokens_per_second": seen.tokens / (60 * minutes),
         "first_token_seconds": quantiles(seen.first),
         "answer_seconds": quantiles(seen.total),
         "memory_mb": {

@@ -4,11 +4,10 @@
 
 A 3M model with random weights that never ends a text, one stream, greedy. In turns: the engine in this process, the
 way the server drives it (its own thread, a sink); and `/v1/chat/completions` of a server in another process, streaming
-and whole, over one kept connection. The time of a request of N tokens is a + b N; from 1 and 400 tokens follow the
-overhead of a request (difference of a) and of a token (difference of b). The last line printed is the result as JSON.
+and whole, over one connection. The time of a request of N tokens is a + b N; from 1 and 400 tokens follow the overhead
+of a request (difference of a) and of a token (difference of b).
 """
 
-import argparse
 import http.client
 import json
 import statistics
@@ -20,37 +19,40 @@ from pathlib import Path
 
 import torch
 
+from harness import Rates, alternate, finish, parser, spread
 from local_server import local_server
 from tinyslm import Decoder, Engine, ModelConfig, Request, SamplingSettings, open_engine, save_model, train_tokenizer
 
 MESSAGES = [{"role": "user", "content": "It was a dark and stormy night."}]
 FEW, MANY = 1, 400
-Ask = Callable[[int], None]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    rounds = parser.parse_args().rounds
+    options = parser(__doc__)
+    options.add_argument("--rounds", type=int, default=15)
+    rounds = options.parse_args().rounds
     with tempfile.TemporaryDirectory() as name:
         folder, log = endless_model(Path(name) / "endless"), Path(name) / "log"
         engine = open_engine(folder)
         engine.start()
         with local_server(folder, log, "--engine", engine.name) as (url, _):
             connection = http.client.HTTPConnection(url.removeprefix("http://"))
-            ways: dict[str, Ask] = {
+            ways: dict[str, Callable[[int], None]] = {
                 "engine": lambda tokens: ask_engine(engine, tokens),
                 "streaming": lambda tokens: ask_server(connection, tokens, stream=True),
                 "whole": lambda tokens: ask_server(connection, tokens, stream=False),
             }
-            times = measure(ways, rounds)
+            asks = {
+                f"{way} {n}": lambda _, n=n, ask=ask: timed(ask, n) for way, ask in ways.items() for n in (FEW, MANY)
+            }
+            seconds = alternate(asks, range(rounds + 1))
             connection.close()
         engine.close()
-    result = {way: overhead(times["engine"], times[way]) for way in ("streaming", "whole")}
-    result["engine_tokens_per_second"] = (MANY - FEW) / statistics.median(
-        many - few for few, many in zip(times["engine"][FEW], times["engine"][MANY], strict=True)
-    )
-    print(json.dumps(result))
+    rates = [
+        (MANY - FEW) / (many - few) for few, many in zip(*(seconds[f"engine {n}"] for n in (FEW, MANY)), strict=True)
+    ]
+    result = {way: overhead(seconds, way) for way in ("streaming", "whole")}
+    finish({**result, "engine_tokens_per_second": statistics.median(rates)})
 
 
 def endless_model(folder: Path) -> Path:
@@ -62,6 +64,12 @@ def endless_model(folder: Path) -> Path:
         model.lm_head.weight[256:] = 0
     save_model(model, folder, tokenizer)
     return folder
+
+
+def timed(ask: Callable[[int], None], tokens: int) -> float:
+    start = time.perf_counter()
+    ask(tokens)
+    return time.perf_counter() - start
 
 
 def ask_engine(engine: Engine, tokens: int) -> None:
@@ -81,30 +89,13 @@ def ask_server(connection: http.client.HTTPConnection, tokens: int, *, stream: b
     assert answer.status == 200, text
 
 
-def measure(ways: dict[str, Ask], rounds: int) -> dict[str, dict[int, list[float]]]:
-    """Seconds of requests for few and many tokens, by way; the ways take turns, and the first turn warms up."""
-    times: dict[str, dict[int, list[float]]] = {way: {FEW: [], MANY: []} for way in ways}
-    for number in range(rounds + 1):
-        for tokens in (FEW, MANY):
-            for way, ask in ways.items():
-                start = time.perf_counter()
-                ask(tokens)
-                if number:
-                    times[way][tokens].append(time.perf_counter() - start)
-    return times
-
-
-def overhead(engine: dict[int, list[float]], way: dict[int, list[float]]) -> dict[str, dict[str, float]]:
+def overhead(seconds: Rates, way: str) -> dict[str, dict[str, float]]:
     """Milliseconds a request and microseconds a token beyond the engine's own, from the rounds."""
-    requests = [1e3 * (served - alone) for served, alone in zip(way[FEW], engine[FEW], strict=True)]
-    tokens = [
-        1e6 * ((way[MANY][at] - way[FEW][at]) - (engine[MANY][at] - engine[FEW][at])) / (MANY - FEW)
-        for at in range(len(way[MANY]))
-    ]
-    return {
-        name: {"median": statistics.median(values), "low": min(values), "high": max(values)}
-        for name, values in {"ms_a_request": requests, "us_a_token": tokens}.items()
-    }
+    few, many = (
+        [a - b for a, b in zip(seconds[f"{way} {n}"], seconds[f"engine {n}"], strict=True)] for n in (FEW, MANY)
+    )
+    tokens = [1e6 * (long - short) / (MANY - FEW) for short, long in zip(few, many, strict=True)]
+    return {"ms_a_request": spread(1e3 * value for value in few), "us_a_token": spread(tokens)}
 
 
 if __name__ == "__main__":

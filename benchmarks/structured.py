@@ -4,84 +4,53 @@
     python benchmarks/structured.py --data FOLDER_WITH_train.jsonl_AND_valid.jsonl [--minutes 3]
 
 The model is a trained one, or one of 3M parameters that is trained first. It knows stories, not JSON: what holds a
-document together is the grammar alone. Schemas take turns; each document is drawn at temperature 1 with a seed of its
+document together is the grammar alone. Schemas take turns; each document is sampled at temperature 1 with a seed of its
 own, and has between the tokens of the shortest document and 150 more. A document counts as valid if it is JSON that
 `jsonschema` finds valid, formats included. Then, one stream: the time in masks, and in all that a grammar costs, as a
-share of the whole time, and tokens per second with a schema and without; once with as little room as above, where every
-document's end has to be kept in sight, and once with room enough. The last line printed is the result as JSON.
+share of the whole time, and tokens per second with a schema and without; once with as little room as above ("tight"),
+where every document's end has to be planned, and once with room enough ("ample").
 """
 
-import argparse
 import json
 import random
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import jsonschema
 
-from tinyslm import Engine, SamplingSettings, open_engine, prepare_data
-from tinyslm.core.config import load_config
-from tinyslm.data.config import DataConfig
+from harness import HERE, finish, parser, ratio, train_small
+from tinyslm import Engine, Request, SamplingSettings, open_engine
 from tinyslm.inference.grammar import Grammar, Matcher
-from tinyslm.inference.request import Request
-from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.training.config import RunConfig
-from tinyslm.training.pipeline import finish, start
 
-HERE = Path(__file__).parent
-SCHEMAS = HERE / "schemas"
-RECIPE = HERE.parent / "recipes" / "stories.toml"
+SHAPE = {"dim": 192, "depth": 5, "heads": 3, "context": 512}
 PROMPTS = ("Once upon a time", "The old man said:", "There was a little dog who", "It was a dark and stormy night;")
 MORE = 150  # tokens beyond those of the shortest document
 TOGETHER = 32  # documents in the engine at the same time
 ALONE = 90  # documents, one after the other
-ENOUGH = 2000  # tokens that are more than any document's end needs to be kept in sight
+ENOUGH = 2000  # tokens: more room than any document needs
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--minutes", type=float, default=3.0)
-    parser.add_argument("--count", type=int, default=10_000)
-    arguments = parser.parse_args()
-    if arguments.model is None and arguments.data is None:
-        parser.error("give --model, or --data to train one")
+    options = parser(__doc__)
+    source = options.add_mutually_exclusive_group(required=True)
+    source.add_argument("--model", type=Path)
+    source.add_argument("--data", type=Path)
+    options.add_argument("--minutes", type=float, default=3.0)
+    options.add_argument("--count", type=int, default=10_000)
+    arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        folder = arguments.model or train(arguments.data, Path(name), arguments.minutes)
+        folder = arguments.model or train_small(arguments.data, Path(name) / "run", arguments.minutes, SHAPE)
         engine = open_engine(folder)
-    cases = [Case(engine, file) for file in sorted(SCHEMAS.glob("*.json"))]
-    result = {
-        "schemas": len(cases),
-        "parameters": engine.model.config.parameters,
-        "vocab_size": engine.tokenizer.vocab_size,
-        "engine": engine.name,
-        **many(engine, cases, arguments.count),
-        "tight": alone(engine, cases, MORE),
-        "ample": alone(engine, cases, ENOUGH),
-    }
-    print(json.dumps(result))
-
-
-def train(data: Path, work: Path, minutes: float) -> Path:
-    """The model folder of a model of 3M parameters."""
-    shards = prepare_data(
-        [str(data / "train.jsonl")],
-        work / "shards",
-        tokenizer=TokenizerConfig(vocab_size=4096),
-        config=DataConfig(valid_paths=(str(data / "valid.jsonl"),)),
-    )
-    shape = {"dim": 192, "depth": 5, "heads": 3, "context": 512}
-    config = load_config(RunConfig, RECIPE, {"train": {"minutes": minutes, "steps": 0}, "model": shape})
-    run = start([shards.folder], work / "run", config=config)
-    finish(run, lambda event: print(event) if event["event"] == "validation" else None)
-    return work / "run" / "model"
+    cases = [Case(engine, file) for file in sorted((HERE / "schemas").glob("*.json"))]
+    facts = {"schemas": len(cases), "parameters": engine.model.config.parameters, "engine": engine.name}
+    facts |= {"vocab_size": engine.tokenizer.vocab_size, **many(engine, cases, arguments.count)}
+    finish({**facts, "tight": alone(engine, cases, MORE), "ample": alone(engine, cases, ENOUGH)})
 
 
 class Case:
@@ -97,10 +66,10 @@ class Case:
         self._engine = engine
 
     def request(self, seed: int, more: int = MORE) -> Request:
-        draw = random.Random(seed)
-        room = self.shortest + draw.randint(more - MORE, more)
+        chance = random.Random(seed)
+        room = self.shortest + chance.randint(more - MORE, more)
         settings = SamplingSettings(max_tokens=room, temperature=1.0, seed=seed)
-        return Request(self._engine.prompt_ids(draw.choice(PROMPTS)), settings, grammar=self.grammar)
+        return Request(self._engine.prompt_ids(chance.choice(PROMPTS)), settings, grammar=self.grammar)
 
     def problem(self, text: str) -> str:
         """Why the document is not valid; nothing if it is."""
@@ -125,35 +94,35 @@ def many(engine: Engine, cases: list[Case], count: int) -> dict[str, Any]:
                 print(f"{case.name}, seed {request.settings.seed}: {problem}\n  {found.text[:300]!r}")
             valid, ended, tokens = valid + (not problem), ended + (found.finish == "stop"), tokens + found.tokens
         done += len(chunk)
-        if done % (25 * TOGETHER) == 0:
-            print(f"{done} documents, {valid} valid, {done / (time.perf_counter() - begun):.0f} a second", flush=True)
     seconds = time.perf_counter() - begun
+    print(f"{done} documents, {valid} valid, {done / seconds:.0f} a second", flush=True)
     return {"count": done, "valid": valid, "ended": ended, "tokens": tokens, "tokens_per_second": tokens / seconds}
 
 
 def alone(engine: Engine, cases: list[Case], more: int) -> dict[str, Any]:
-    """One stream: the share of masks and grammars, and the rate beside that of free text with as many tokens."""
-    masks, grammars, with_schema, free = [], [], [], []
+    """One stream: the cost of masks and grammars, and the rate compared with free text of as many tokens."""
+    masks, grammars, totals, lengths, with_schema, free = [], [], [], [], [], []
     for seed, case in enumerate(islice(cycle(cases), ALONE)):
         request = case.request(seed, more)
         with grammar_timed() as spent:
             seconds, tokens = timed(engine, request)
-        masks.append((spent["mask"] / seconds, spent["mask"] / tokens))
-        grammars.append((sum(spent.values()) / seconds, sum(spent.values()) / tokens))
+        masks.append(spent["mask"])
+        grammars.append(sum(spent.values()))
+        totals.append(seconds)
+        lengths.append(tokens)
         seconds, tokens = timed(engine, request)
         with_schema.append(tokens / seconds)
         settings = SamplingSettings(max_tokens=tokens, temperature=1.0, seed=seed)
         bias = dict.fromkeys(engine.tokenizer.stop_ids, -1e9)  # so that it goes on
         seconds, tokens = timed(engine, Request(request.prompt_ids, settings, bias=bias))
         free.append(tokens / seconds)
-    rates = [mine / other for mine, other in zip(with_schema, free, strict=True)]
     return {
-        "mask_share": statistics.median(share for share, _ in masks),
-        "mask_microseconds": 1e6 * statistics.median(cost for _, cost in masks),
-        "grammar_share": statistics.median(share for share, _ in grammars),
-        "grammar_microseconds": 1e6 * statistics.median(cost for _, cost in grammars),
-        "one_stream": {"schema": statistics.median(with_schema), "free": statistics.median(free)},
-        "one_stream_ratio": statistics.median(rates),
+        "mask_share": ratio(masks, totals)["median"],
+        "mask_microseconds": 1e6 * ratio(masks, lengths)["median"],
+        "grammar_share": ratio(grammars, totals)["median"],
+        "grammar_microseconds": 1e6 * ratio(grammars, lengths)["median"],
+        "one_stream": {"schema": median(with_schema), "free": median(free)},
+        "one_stream_ratio": ratio(with_schema, free)["median"],
     }
 
 

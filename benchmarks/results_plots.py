@@ -1,16 +1,40 @@
-"""The plots of docs/results.md about training: loss against seconds, what plans expected and what came, and what share
-of a machine's matrix products steps reach."""
+"""The plots of docs/results.md: loss against seconds, what plans expected and how they turned out, what share of a
+machine's matrix products steps reach, and tokens per second against the number of streams."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from areas import WITHOUT_BF16
 from tinyslm.core.plots import BLUE, FAINT, INK, Chart, Series, line_chart
 
+PLOTS = {
+    "stories.svg": "Bits per byte of stories against seconds of training, for each contender",
+    "plans.svg": "Measured bits per byte of planned runs against those expected, with their intervals",
+    "share-of-ceiling.svg": "Share of the matrix products' own rate that whole training steps reach, against size",
+    "engines.svg": "Tokens per second of each engine against the number of streams",
+}
 SIZE_COLOURS = ["#e07a2f", "#4f9d69", "#8a63b8"]
 TEXT_COLOURS = [BLUE, "#e07a2f", "#4f9d69"]
 AT_FIRST = 0.04
 """The share of the time that is left out of curves: the loss falls so far in it that later there is little to see."""
+
+
+def draw(results: Mapping[str, Any]) -> dict[str, str]:
+    """The SVG of each plot that the results are enough for, by its name in docs/."""
+    found = {name: one["result"] for name, one in results.items()}
+    charts: dict[str, Chart] = {}
+    if "stories" in found:
+        charts["stories.svg"] = stories_chart(found["stories"])
+    runs = [one for one in found.get("planner", {}).get("runs", []) if "failed" not in one]
+    if len(runs) > 1:
+        charts["plans.svg"] = plans_chart(runs)
+    kinds = {"bf16": "share of ceiling", "fp32": f"share of ceiling{WITHOUT_BF16}"}
+    if shares := {kind: found[name] for kind, name in kinds.items() if len(found.get(name, ())) > 1}:
+        charts["share-of-ceiling.svg"] = shares_chart(shares)
+    if streams := found.get("engines", {}).get("streams"):
+        charts["engines.svg"] = engines_chart(streams)
+    return {name: chart.svg(standing_alone=True) for name, chart in charts.items()}
 
 
 def stories_chart(result: Any) -> Chart:
@@ -127,3 +151,29 @@ def shares_chart(found: Mapping[str, Any]) -> Chart:
         lines.append(Series(name, [x for x, _ in points], [y for _, y in points]))
     title = "Whole training steps, % of the matrix products' own rate"
     return line_chart(lines, title=title, x_title="parameters", x_axis="log", y_axis="zero", legend="bottom")
+
+
+def engines_chart(found: Mapping[str, Any]) -> Chart:
+    """Throughput against the number of streams, a line for each engine."""
+    import altair as alt
+
+    points = [
+        {"streams": int(count), "rate": rate, "engine": name}
+        for count, one in found.items()
+        for name, rate in one["tokens_per_second"].items()
+    ]
+    counts = sorted({point["streams"] for point in points})
+    x_scale = alt.Scale(type="log", base=2, nice=False, padding=12)
+    drawing = (
+        alt.Chart(alt.InlineData(values=points))
+        .mark_line(point=alt.OverlayMarkDef(size=30, filled=True), strokeWidth=1.8)
+        .encode(
+            x=alt.X("streams:Q", title="streams at once", scale=x_scale, axis=alt.Axis(values=counts, grid=False)),
+            y=alt.Y("rate:Q", title=None, axis=alt.Axis(format=",~r")),
+            color=alt.Color("engine:N", title=None, sort=alt.EncodingSortField("rate", "max", "descending")),
+        )
+        .properties(width=520, height=300, title="Decoded tokens per second in all, SmolLM2-135M-Instruct")
+    )
+    ends = found[str(counts[-1])]["tokens_per_second"]
+    rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in ends.items())
+    return Chart(drawing, f"Decoded tokens per second against the number of streams; with {counts[-1]}: {rates}.")
