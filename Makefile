@@ -18,8 +18,8 @@ lint: $(VENV)/.dev  ## check style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## measure everything that docs/results.md reports (about two hours)
-	$(BIN)/python benchmarks/all.py
+bench: $(VENV)/.dev  ## measure what docs/results.md reports (about two hours): make bench DATA=FOLDER
+	$(BIN)/python benchmarks/all.py $(if $(DATA),--data $(DATA))
 
 docs: $(VENV)/.docs  ## build the documentation into site/
 	$(BIN)/python docs/make_reference.py

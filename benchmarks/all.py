@@ -5,14 +5,15 @@
     python benchmarks/all.py --page                   only write the page again
 
 Results go to benchmarks/results.json, each with its command, date and machine. Nothing else should be running.
-Benchmarks whose data is missing are left out. The training benchmarks store each run in `stories_runs.json` or
-`planner_runs.json`, and resume; delete these files to begin anew.
+Benchmarks whose data or program is not given are left out. The training benchmarks store each run in
+`stories_runs.json` or `planner_runs.json`, and resume; delete these files to begin anew.
 """
 
 import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "import": "import_gguf.py",
     "quantization": "quantization.py --data DATA/stories",
     "engines": "engines.py",
+    "engines compiled": "engines.py --llama-cpp PROGRAM --only compiled --rounds 4",
     "structured": "structured.py --data DATA/stories",
     "tool calls": "tool_calls.py",
     "server overhead": "server_overhead.py",
@@ -53,18 +55,20 @@ OF_THE_NUMBER_FORMAT = {"throughput", "attention", "share of ceiling", "planner"
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("--data", type=Path, help="a folder with shakespeare/input.txt and stories/train.jsonl")
+    options.add_argument("--llama-cpp", type=Path, help="llama-batched-bench, compiled for this processor")
     options.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="run just these")
     options.add_argument("--page", action="store_true", help="run nothing, write the page")
     arguments = options.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    places = {"DATA": arguments.data, "PROGRAM": arguments.llama_cpp}
     chosen = arguments.only or [name for name in BENCHMARKS if name not in LONG]
     for name in [] if arguments.page else chosen:
         command = BENCHMARKS[name]
-        if "DATA" in command and arguments.data is None:
-            print(f"{name}: left out, it needs --data")
+        if any(word in command and path is None for word, path in places.items()):
+            print(f"{name}: left out, it needs --{'data' if 'DATA' in command else 'llama-cpp'}")
             continue
         print(f"{name} ...", flush=True)
-        results[place(name)] = {**run(command, arguments.data), "command": f"python benchmarks/{command}"}
+        results[place(name)] = {**run(command, places), "command": f"python benchmarks/{command}"}
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     write_page(results)
 
@@ -75,9 +79,11 @@ def place(name: str) -> str:
     return f"{name}{WITHOUT_BF16}" if slow else name
 
 
-def run(command: str, data: Path | None) -> dict[str, Any]:
+def run(command: str, places: Mapping[str, Path | None]) -> dict[str, Any]:
     """Run a benchmark with its output shown; returns the row that it prints as its last line."""
-    script, *arguments = [part.replace("DATA", str(data)) for part in shlex.split(command)]
+    for word, path in places.items():
+        command = command.replace(word, shlex.quote(str(path)))
+    script, *arguments = shlex.split(command)
     process = subprocess.Popen([sys.executable, str(HERE / script), *arguments], stdout=subprocess.PIPE, text=True)
     last = ""
     assert process.stdout is not None
