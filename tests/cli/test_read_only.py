@@ -1,5 +1,6 @@
 """A place that cannot be written: two lines from every verb, and at once, before anything long is begun."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,11 +41,9 @@ def test_every_verb_that_writes_says_so(tinyslm, texts: Path, finished: Path, re
         assert "Read-only file system" in said, command
 
 
-def test_a_cache_that_cannot_be_written_is_no_mistake(
-    tinyslm, finished: Path, read_only: Path, tmp_path: Path, monkeypatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(read_only))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ended = tinyslm("generate", finished, "--prompt", "Once", "--max-tokens", "2")
+def test_a_cache_that_cannot_be_written_is_no_mistake(program, finished: Path, read_only: Path, tmp_path: Path) -> None:
+    """In a process of its own, which has not loaded any kernels yet."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(read_only), "TMPDIR": str(tmp_path)}
+    ended = program("generate", finished, "--prompt", "Once", "--max-tokens", "2", env=environment)
     assert ended.code == 0
     assert ended.err.count("No cache folder can be used") == 1
