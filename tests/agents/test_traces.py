@@ -64,7 +64,7 @@ def test_odd_characters_survive(scripted, tmp_path):
 
 
 def test_a_trace_is_for_reading(trace):
-    told = "\n".join(trace.told())
+    told = "\n".join(trace.lines())
     for part in ("tools: double", "user: Twice 21?", 'double {"x": 21}', "  42 ", "It is 42.", "2 steps: answer"):
         assert part in told
 

@@ -12,7 +12,7 @@ from own_runtime import write_small_model
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.export.comparing import compare_models
-from tinyslm.export.comparison_page import cells, draw, refuse_used, write_comparison
+from tinyslm.export.comparison_page import cells, check_unused, draw, write_comparison
 from tinyslm.export.exporting import export_model
 from tinyslm.model.folder import load_model, load_tokenizer, save_model
 
@@ -117,7 +117,7 @@ class TestPage:
         kept = json.loads((tmp_path / "out/comparison.json").read_text())
         assert [row["name"] for row in kept["models"]] == ["small", "rounded", "other"]
         with pytest.raises(TinyslmError, match="already holds a comparison"):
-            refuse_used(tmp_path / "out")
+            check_unused(tmp_path / "out")
 
     def test_every_model_is_named_in_each_chart(self, comparison):
         charts = draw(comparison.models)

@@ -74,7 +74,7 @@ def mcp_server(engine: Engine) -> MCPServer:
     )
     tools = _Tools(engine)
     for function in (tools.complete, tools.chat, tools.classify, tools.extract):
-        server.add_tool(_told(function))
+        server.add_tool(_with_errors(function))
     return server
 
 
@@ -168,15 +168,15 @@ def _vetted(schema: dict[str, Any], tokenizer: Tokenizer) -> Grammar:
         return Grammar.json_schema(schema, tokenizer)
 
 
-def _told(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
-    """The same; mistakes are told to the client in words."""
+def _with_errors(function: Callable[P, Awaitable[R]]) -> Callable[P, Awaitable[R]]:
+    """The same; its errors become messages to the client."""
     from mcp.server.mcpserver.exceptions import ToolError
 
     @functools.wraps(function)
-    async def told(*values: P.args, **named: P.kwargs) -> R:
+    async def answer(*values: P.args, **named: P.kwargs) -> R:
         try:
             return await function(*values, **named)
         except TinyslmError as error:
             raise ToolError(f"{error.problem} {error.remedy}") from None
 
-    return told
+    return answer

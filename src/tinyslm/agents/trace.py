@@ -138,7 +138,7 @@ class Trace:
             trace.add(record)
         return trace
 
-    def told(self) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         """The run as lines for a person."""
         start = self.start
         yield f"engine: {start.engine}   weights: {start.checksum or 'not known'}"
@@ -146,7 +146,7 @@ class Trace:
         for message in start.messages:
             yield f"{message.get('role')}: {message.get('content')}"
         for record in self.records:
-            yield from _told(record)
+            yield from _record_lines(record)
 
 
 def _read(line: bytes, place: str) -> Start | Said | Returned | End:
@@ -166,7 +166,7 @@ def _name(tool: dict[str, Any]) -> str:
     return str(function.get("name")) if isinstance(function, dict) else "?"
 
 
-def _told(record: Said | Returned | End) -> Iterator[str]:
+def _record_lines(record: Said | Returned | End) -> Iterator[str]:
     if isinstance(record, Said):
         yield f"\nstep {record.step}   {record.tokens} tokens, {record.seconds:.2f} s"
         if record.text:

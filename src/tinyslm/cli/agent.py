@@ -175,8 +175,8 @@ def _print(result: AgentResult, *, as_json: bool) -> None:
             {"name": one.call.name, "arguments": one.call.arguments, "result": one.text, "failed": one.failed}
             for one in result.trace.returned
         ]
-        told = {"text": result.text, "finish": result.finish, "steps": result.steps, "calls": calls}
-        stream(dumps(told) + "\n")
+        report = {"text": result.text, "finish": result.finish, "steps": result.steps, "calls": calls}
+        stream(dumps(report) + "\n")
     else:
         say(result.text)
     if result.finish != "answer":
@@ -200,7 +200,7 @@ def _replay(file: Path, model: str | None, engine: GeneratorOptions) -> int:
 
     trace = Trace.load(file)
     if model is None and not engine.endpoint:
-        for line in trace.told():
+        for line in trace.lines():
             say(line)
         return 0
     with opened_generator(model or "", engine, threaded=False) as running:

@@ -43,13 +43,13 @@ def compare(
     from tinyslm.core.console import say, table
     from tinyslm.core.errors import TinyslmError
     from tinyslm.export.comparing import compare_models
-    from tinyslm.export.comparison_page import HEADER, LEGEND, cells, measured_on, refuse_used, write_comparison
+    from tinyslm.export.comparison_page import HEADER, LEGEND, cells, check_unused, measured_on, write_comparison
     from tinyslm.hardware.device import pick_device, pick_dtype
 
     if tokens is not None and tokens < 1:
         raise TinyslmError(f"{tokens} tokens cannot be scored.", "Give --tokens a number from 1 on.")
     if out is not None:
-        refuse_used(out)
+        check_unused(out)
     texts = read_texts(text)
     with working(f"Comparing {len(models)} models", json=json) as progress:
         comparison = compare_models(

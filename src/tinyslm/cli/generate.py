@@ -153,6 +153,6 @@ def _print_json(engine: Engine, request: Request, prompt: str) -> list[Completio
 
     completions = engine.submit(request).whole()
     for one in completions:
-        told = {"prompt": prompt, "text": one.text, "finish": one.finish, "tokens": one.tokens}
-        stream(dumps(told) + "\n")
+        report = {"prompt": prompt, "text": one.text, "finish": one.finish, "tokens": one.tokens}
+        stream(dumps(report) + "\n")
     return completions

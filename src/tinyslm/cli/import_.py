@@ -40,8 +40,8 @@ def import_(
     with working(f"Importing {file}", json=json) as progress:
         imported = import_gguf(file, out, dtype=dtype, progress=progress)
     if json:
-        told = {"dtype": imported.dtype, "tensors": dict(imported.formats)}
-        tell({"source": file, **summary_of(imported.folder, imported.config), **told})
+        report = {"dtype": imported.dtype, "tensors": dict(imported.formats)}
+        tell({"source": file, **summary_of(imported.folder, imported.config), **report})
         return
     stored = ", ".join(f"{count} as {name}" for name, count in sorted(imported.formats.items()))
     say(f"\n{sum(imported.formats.values())} tensors ({stored}), now in {imported.dtype}.")

@@ -96,7 +96,9 @@ def plan(
     if options.plot is not None:
         _draw(plans, options.plot)
     if options.as_json:
-        tell({"plans": [_told(one) for one in plans]} | plans[0].model_dump(mode="json", include={"data", "machine"}))
+        tell(
+            {"plans": [_as_json(one) for one in plans]} | plans[0].model_dump(mode="json", include={"data", "machine"})
+        )
         return
     say(describe_text(plans[0]))
     _show(plans)
@@ -155,7 +157,7 @@ def _show(plans: Sequence[Plan]) -> None:
     table(rows, titles.split(","))
 
 
-def _told(plan: Plan) -> dict[str, Any]:
+def _as_json(plan: Plan) -> dict[str, Any]:
     """A plan for JSON: what to expect, and the settings."""
     expected = plan.expectation.model_dump(mode="json")
     return {"expectation": expected, "settings": plan.settings.model_dump(mode="json")}

@@ -15,7 +15,7 @@ from tinyslm.compression.judging import divergence
 from tinyslm.compression.report import Report, compare_states, dense
 from tinyslm.compression.rounding import Scales, best_scales, plain_scales, round_to_nearest
 from tinyslm.compression.schemes import SCHEMES, Plan, plan
-from tinyslm.compression.text import LEAST_WINDOWS, open_texts, refuse_short
+from tinyslm.compression.text import LEAST_WINDOWS, check_length, open_texts
 from tinyslm.compression.writing import REPORT, State, write_quantized
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, write_json
@@ -199,7 +199,7 @@ def _judged_tokens(parameters: int) -> int:
 def window_length(model: Decoder, split: TokenSplit, use: str) -> int:
     """The length of the windows to learn from. Raises `TinyslmError` when the text has too few of them."""
     length = min(CONTEXT, model.config.context)
-    refuse_short(split, length, use)
+    check_length(split, length, use)
     return length
 
 

@@ -47,7 +47,7 @@ def open_texts(config: QuantizeConfig, tokenizer: Tokenizer, folder: Path, notif
     return Texts(calibration.split("train"), shards.split("train"), shards.split("valid"))
 
 
-def refuse_short(split: TokenSplit, length: int, use: str) -> None:
+def check_length(split: TokenSplit, length: int, use: str) -> None:
     """Raise `TinyslmError` when a text holds too few windows of `length` tokens to learn anything from."""
     least = LEAST_WINDOWS * length + 1
     if split.tokens < least:

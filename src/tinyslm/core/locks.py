@@ -106,13 +106,13 @@ def only_writer(path: Path) -> Iterator[None]:
 def new_output(path: Path) -> Iterator[None]:
     """Lock `path`, which must not exist, to be made in the block; raises `TinyslmError` if that is impossible."""
     check_place(path)
-    _refuse_existing(path)
+    _check_unused(path)
     with only_writer(path):
-        _refuse_existing(path)  # a process that has just ended may have written it
+        _check_unused(path)  # a process that has just ended may have written it
         yield
 
 
-def _refuse_existing(path: Path) -> None:
+def _check_unused(path: Path) -> None:
     if path.exists():
         raise TinyslmError(f"{path} exists already.", "Give another folder with --out, or remove this one first.")
 

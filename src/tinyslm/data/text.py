@@ -105,11 +105,11 @@ def read_text(inputs: Inputs, folder: Path, workers: Workers, progress: Progress
     held_out = corpus.document_origins < len(config.valid_paths)
     drops = find_duplicates(corpus, held_out, config)
     text = Text(inputs, corpus, held_out, drops, time.perf_counter() - begun)
-    _refuse_too_little(text)
+    _check_amount(text)
     return text
 
 
-def _refuse_too_little(text: Text) -> None:
+def _check_amount(text: Text) -> None:
     found = int(text.corpus.document_bytes[text.kept & ~text.held_out].sum())
     if found < SMALLEST:
         dropped = int(np.count_nonzero(~text.kept))

@@ -75,7 +75,7 @@ def compare_models(
     Raises `TinyslmError` for paths that hold no model, and where there is no text.
     """
     places = [Path(path) for path in paths]
-    _refuse(places, texts)
+    _check(places, texts)
     names = _names(places)
     sources = _sources(places)
     entrants = _entrants(places, sources)
@@ -275,7 +275,7 @@ def _cut(whole: str, starts: Sequence[int], characters: int) -> Iterator[str]:
         yield " ".join(words[1:-1]) if len(words) > 4 else piece
 
 
-def _refuse(places: Sequence[Path], texts: Sequence[str]) -> None:
+def _check(places: Sequence[Path], texts: Sequence[str]) -> None:
     if not places:
         raise TinyslmError("Nothing to compare was given.", "For instance: tinyslm compare MODEL MODEL2 --text FILE")
     for place in places:

@@ -38,7 +38,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
     return out / "comparison.html"
 
 
-def refuse_used(out: Path) -> None:
+def check_unused(out: Path) -> None:
     """Raise `TinyslmError` where a comparison, or no folder, is already."""
     if (out / "comparison.html").exists() or (out.exists() and not out.is_dir()):
         raise TinyslmError(f"{out} already holds a comparison or is a file.", "Give another folder with --out.")

@@ -20,7 +20,7 @@ from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
 from tinyslm.export.checks import Findings, Reference, judge, measure, reach, try_template
 from tinyslm.export.format import Options, Original, Written
-from tinyslm.export.formats import RUNTIMES, Target, refuse_missing, targets
+from tinyslm.export.formats import RUNTIMES, Target, check_packages, targets
 from tinyslm.model.compressed_tensors import is_quantized
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
 
@@ -86,7 +86,7 @@ def export_model(
     """
     wanted = targets(to)
     if verify:
-        refuse_missing(wanted)
+        check_packages(wanted)
     source, out = find_model(Path(folder)), Path(out)
     with Lock(out / ".export.lock", out):
         return _exported(source, wanted, out, Options(texts, threads), progress, verify=verify)
@@ -98,8 +98,8 @@ def _exported(
     name = _name_of(source)
     for target in wanted:
         made_name = f"{name}{_suffix(target)}"
-        refuse_existing([out / made_name])
-        refuse_existing([out / beside for beside in target.format.beside(made_name)])
+        check_unused([out / made_name])
+        check_unused([out / beside for beside in target.format.beside(made_name)])
     _reported(out)
     progress("loading the model", 0, 0)
     original = Original(source, load_model(source, dense=True), load_tokenizer(source))
@@ -124,7 +124,7 @@ def _exported(
     return made
 
 
-def refuse_existing(paths: Sequence[Path]) -> None:
+def check_unused(paths: Sequence[Path]) -> None:
     """Raise `TinyslmError` when there is something at one of the paths, or a failed export of that name."""
     for path in paths:
         for taken in (path, _failed(path)):
@@ -156,7 +156,7 @@ def _export(
             tuple(written.notes),
         )
         beside = [] if made.failed else [file for file in place.iterdir() if file != written.path]
-        refuse_existing([path, *(path.parent / file.name for file in beside)])
+        check_unused([path, *(path.parent / file.name for file in beside)])
         for file in beside:
             file.rename(path.parent / file.name)
         written.path.rename(made.path)

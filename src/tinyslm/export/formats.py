@@ -57,7 +57,7 @@ def find_format(name: str) -> "Format":
     return found
 
 
-def refuse_missing(targets: Sequence[Target]) -> None:
+def check_packages(targets: Sequence[Target]) -> None:
     """Raise `TinyslmError` for the first format whose runtime is not installed."""
     for form in {target.format.name: target.format for target in targets}.values():
         if not is_installed(form.name):

@@ -100,8 +100,8 @@ class Family:
 
         What is written must be read back the same.
         """
-        told = {**self._untold(config), **self.config_from_hf(self.config_to_hf(config))}
-        for key, value in told.items():
+        written = {**self._implied(config), **self.config_from_hf(self.config_to_hf(config))}
+        for key, value in written.items():
             if getattr(config, key) != value:
                 given = getattr(config, key)
                 raise ValueError(f"{key} is always {_plain(value)} in family {self.name} (given: {_plain(given)})")
@@ -142,7 +142,7 @@ class Family:
 
     def _read(self, hf: Mapping[str, Any]) -> dict[str, Any]:
         hf = self._without_aliases(hf)
-        self._refuse_unknown(hf)
+        self._check_fields(hf)
         settings: dict[str, Any] = {"family": self.name, **self.fixed, **self.absent}
         for ours, theirs in self.keys.items():
             if theirs in hf and hf[theirs] is None:
@@ -188,7 +188,7 @@ class Family:
             if type(size) is not int or not 0 <= size < 2**31 or (ours == "depth" and size > MOST_BLOCKS):
                 raise ValueError(f"{self.keys[ours]} = {size!r}")
 
-    def _untold(self, config: "ModelConfig") -> dict[str, Any]:
+    def _implied(self, config: "ModelConfig") -> dict[str, Any]:
         """Our settings of which `config.json` says nothing have one value: the family's, or else the general one."""
         fields = type(config).model_fields
         return {
@@ -197,7 +197,7 @@ class Family:
             if key not in ("family", "dropout", "init_std", "heads", "kv_heads", "head_dim", "ffn_dim")
         }
 
-    def _refuse_unknown(self, hf: Mapping[str, Any]) -> None:
+    def _check_fields(self, hf: Mapping[str, Any]) -> None:
         """Refuse fields that could change the mathematics.
 
         transformers ignores all unknown fields. Here, only fields that are null or false are ignored, since they switch

@@ -65,10 +65,14 @@ def rope_to_hf(config: "ModelConfig", *, partial: bool, local: bool) -> dict[str
     scaling = config.rope_scaling
     kind = "default" if scaling.kind == "none" else scaling.kind
     values = {ours: getattr(scaling, ours) for ours in _USED[scaling.kind]}
-    told = {_SCALING[ours]: value for ours, value in values.items() if value or ours == "truncate"}
+    fields = {_SCALING[ours]: value for ours, value in values.items() if value or ours == "truncate"}
     share = {"partial_rotary_factor": config.rotary_share} if partial else {}
-    parameters = {"rope_type": kind, "rope_theta": config.rope_theta, **told, **share}
-    older = {"rope_theta": config.rope_theta, "rope_scaling": {"rope_type": kind, **told} if told else None, **share}
+    parameters = {"rope_type": kind, "rope_theta": config.rope_theta, **fields, **share}
+    older = {
+        "rope_theta": config.rope_theta,
+        "rope_scaling": {"rope_type": kind, **fields} if fields else None,
+        **share,
+    }
     if not local:
         return {**older, "rope_parameters": parameters}
     base = config.local_rope_theta or config.rope_theta

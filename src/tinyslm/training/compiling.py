@@ -130,7 +130,7 @@ def missing_compiler() -> str:
     return ""
 
 
-def refuse_impossible_compiling(config: RunConfig) -> None:
+def check_compiling(config: RunConfig) -> None:
     """Raise `TinyslmError` where the settings want what cannot be had here."""
     if config.train.compile == "on" and (problem := missing_compiler()):
         raise TinyslmError(

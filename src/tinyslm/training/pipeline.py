@@ -20,7 +20,7 @@ from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.folder import find_model, load_tokenizer
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training import report
-from tinyslm.training.compiling import refuse_impossible_compiling
+from tinyslm.training.compiling import check_compiling
 from tinyslm.training.config import RunConfig
 from tinyslm.training.deadline import Rates
 from tinyslm.training.metrics import MetricsLog
@@ -66,7 +66,7 @@ def start(
     folder = RunFolder(Path(out))
     check_config(folder.path, config)
     with folder.lock:
-        folder.refuse_if_used()
+        folder.check_unused()
         if config.train.start_from and tokenizer is None:
             tokenizer = load_tokenizer(find_model(Path(config.train.start_from)))
         if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
@@ -90,14 +90,14 @@ def start(
 
 def check_config(out: Path, config: RunConfig) -> None:
     """Raise `TinyslmError`, before anything is read or written, where a run could not begin."""
-    RunFolder(out).refuse_if_used()
+    RunFolder(out).check_unused()
     STAGES[config.train.stage]  # raises if there is none of that name
     for name in config.train.sinks:
         SINKS[name]
         if find_spec(name) is None:
             raise require_extra("tracking", f'The sink "{name}"')
     pick_dtype(pick_device(config.train.device), config.train.dtype)
-    refuse_impossible_compiling(config)
+    check_compiling(config)
 
 
 def finish(

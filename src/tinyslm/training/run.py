@@ -33,7 +33,7 @@ from tinyslm.training.checkpoint import (
     save_checkpoint,
     save_weights,
 )
-from tinyslm.training.compiling import Compiling, compile_model, refuse_impossible_compiling, settled, uncompiled
+from tinyslm.training.compiling import Compiling, check_compiling, compile_model, settled, uncompiled
 from tinyslm.training.config import RunConfig
 from tinyslm.training.deadline import (
     MOST_SCORED,
@@ -102,9 +102,9 @@ class Run:
         """
         origin = clock() - spent
         folder = path if isinstance(path, RunFolder) else RunFolder(path)
-        folder.refuse_if_used()
+        folder.check_unused()
         with folder.lock:
-            folder.refuse_if_used()  # under the lock, no other process can begin a run
+            folder.check_unused()  # under the lock, no other process can begin a run
             run = cls._build(folder, data, config)
             run.clock, run._origin = clock, origin
             run._begin(data, rates)
@@ -441,7 +441,7 @@ class Run:
 
     def _compile(self) -> None:
         """Have the model compiled, where that was decided."""
-        refuse_impossible_compiling(self.config)
+        check_compiling(self.config)
         if self.config.train.compile == "on":
             compile_model(self.model)
 

@@ -68,7 +68,7 @@ class RunFolder:
         """
         if not self._leads:
             return
-        self.refuse_if_used()
+        self.check_unused()
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -89,7 +89,7 @@ class RunFolder:
             )
         return folder
 
-    def refuse_if_used(self) -> None:
+    def check_unused(self) -> None:
         """Raise `TinyslmError` when the folder holds a run, or anything else that is not ours to write over."""
         if not self._leads:
             return

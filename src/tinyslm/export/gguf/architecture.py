@@ -58,7 +58,7 @@ class Architecture:
     parts: Sequence[Part]
     more_keys: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
     """Keys whose values are not those of our settings."""
-    implied: Callable[[Settings, Mapping[str, Any]], Settings] = lambda settings, told: {}
+    implied: Callable[[Settings, Mapping[str, Any]], Settings] = lambda settings, values: {}
     """Settings that follow from those that the file tells, and from the keys (without the architecture's name)."""
     rotary: bool = True
     divisors: bool = False
@@ -98,23 +98,25 @@ class Architecture:
         `TinyslmError` when a key is missing or has a value that this architecture cannot have.
         """
         prefix = f"{self.name}."
-        told = {key.removeprefix(prefix): _written(value) for key, value in metadata.items() if key.startswith(prefix)}
+        values = {
+            key.removeprefix(prefix): _written(value) for key, value in metadata.items() if key.startswith(prefix)
+        }
         settings: Settings = {"family": self.family}
-        settings |= {ours: self._one(told, theirs) for ours, theirs in REQUIRED.items()}
-        settings |= {ours: self._one(told, theirs) for ours, theirs in self.keys.items() if theirs in told}
+        settings |= {ours: self._one(values, theirs) for ours, theirs in REQUIRED.items()}
+        settings |= {ours: self._one(values, theirs) for ours, theirs in self.keys.items() if theirs in values}
         heads = settings["heads"]
-        told.setdefault("attention.head_count_kv", heads)
-        told.setdefault("attention.key_length", settings["dim"] // max(1, heads))
-        settings["kv_heads"] = self._one(told, "attention.head_count_kv")
-        settings["head_dim"] = self._one(told, "attention.key_length")
+        values.setdefault("attention.head_count_kv", heads)
+        values.setdefault("attention.key_length", settings["dim"] // max(1, heads))
+        settings["kv_heads"] = self._one(values, "attention.head_count_kv")
+        settings["head_dim"] = self._one(values, "attention.key_length")
         if "token_embd.weight" in tensors:
             settings["vocab_size"] = tensors["token_embd.weight"].shape[0]
         settings["tied"] = "output.weight" not in tensors
         settings |= {ours: self._has(ending, tensors) for ours, ending in BIASES.items()}
         if self.parallel_without:
             settings["residual"] = "serial" if self._has(self.parallel_without, tensors) else "parallel_one_norm"
-        settings |= self._rotary_settings(told, tensors, settings["head_dim"]) if self.rotary else {}
-        return {**settings, **self.implied(settings, told)}
+        settings |= self._rotary_settings(values, tensors, settings["head_dim"]) if self.rotary else {}
+        return {**settings, **self.implied(settings, values)}
 
     def tensors_to_gguf(self, config: ModelConfig, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """GGUF's tensors, one at a time; a tied output product is not among `tensors`."""
@@ -172,8 +174,8 @@ class Architecture:
         first = names.expanded(self.parts, 1)
         return any(part.outside in tensors for part in first if any(name.endswith(ending) for name in part.inside))
 
-    def _one(self, told: Mapping[str, Any], key: str) -> Any:
-        value = told.get(key)
+    def _one(self, values: Mapping[str, Any], key: str) -> Any:
+        value = values.get(key)
         if value is None:
             raise TinyslmError(
                 f"The file does not say {self.name}.{key}.",
@@ -185,15 +187,15 @@ class Architecture:
             )
         return value
 
-    def _rotary_settings(self, told: Mapping[str, Any], tensors: Mapping[str, Tensor], head_dim: int) -> Settings:
-        theta = told.get("rope.freq_base", 10_000.0)
-        scaling = {key.removeprefix("rope.scaling."): told[key] for key in told if key.startswith("rope.scaling.")}
+    def _rotary_settings(self, values: Mapping[str, Any], tensors: Mapping[str, Tensor], head_dim: int) -> Settings:
+        theta = values.get("rope.freq_base", 10_000.0)
+        scaling = {key.removeprefix("rope.scaling."): values[key] for key in values if key.startswith("rope.scaling.")}
         if self.longrope and all(name in tensors for name in LONGROPE_TENSORS.values()):
             stretched = longrope_settings(scaling, tensors)
         else:
             stretched = scaling_settings(scaling, tensors.get(ROPE_DIVISORS) if self.divisors else None, theta)
         settings: Settings = {"rope_theta": theta, "rope_scaling": stretched}
-        settings["rotary_share"] = told.get("rope.dimension_count", head_dim) / max(1, head_dim)
+        settings["rotary_share"] = values.get("rope.dimension_count", head_dim) / max(1, head_dim)
         return settings
 
 

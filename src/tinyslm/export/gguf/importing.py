@@ -161,17 +161,17 @@ def _architecture(file: Gguf) -> Architecture:
 
 def _config(file: Gguf, architecture: Architecture) -> ModelConfig:
     """The model's shape, from keys that are all known and make sense, and from the shapes of tensors."""
-    told = _shape_keys(file, architecture)
+    shape_keys = _shape_keys(file, architecture)
     shapes = {name: torch.empty(place.shape, device="meta") for name, place in file.tensors.items()}
     for name in sorted(ROPE_TENSORS & shapes.keys()):
         if not (architecture.divisors if name == ROPE_DIVISORS else architecture.longrope):
             raise _refusal(file, f"a tensor {name}, which the architecture {architecture.name} does not have")
-        _check_divisors(file, file.tensors[name], told)
+        _check_divisors(file, file.tensors[name], shape_keys)
         shapes[name] = torch.from_numpy(file.read(name))
     if len(LONGROPE_TENSORS.values() & shapes.keys()) == 1:
         raise _refusal(file, "one of LongRoPE's two tensors of divisors, but not the other")
-    settings = architecture.settings({f"{architecture.name}.{key}": value for key, value in told.items()}, shapes)
-    window = told.get("attention.sliding_window", 0)
+    settings = architecture.settings({f"{architecture.name}.{key}": value for key, value in shape_keys.items()}, shapes)
+    window = shape_keys.get("attention.sliding_window", 0)
     if window and not architecture.windows and window < settings["context"]:
         # llama.cpp computes such models without their window; here they get what they were trained with.
         settings |= {"window": window, "family": "mistral" if architecture.name == "llama" else architecture.family}
@@ -183,7 +183,7 @@ def _shape_keys(file: Gguf, architecture: Architecture) -> dict[str, Any]:
     prefix = f"{architecture.name}."
     known = SHAPE | set(architecture.keys.values()) | OWN.get(architecture.name, frozenset())
     known |= ROPE if architecture.rotary else frozenset()
-    told: dict[str, Any] = {}
+    shape_keys: dict[str, Any] = {}
     for key in file.metadata:
         if not key.startswith(prefix):
             continue
@@ -196,14 +196,14 @@ def _shape_keys(file: Gguf, architecture: Architecture) -> dict[str, Any]:
                 "Ignoring it could give wrong results, so it is refused.",
             )
         if name in known:
-            told[name] = _sensible(file, key, value, may_be_zero=name in MAY_BE_ZERO)
-    blocks = told.get(REQUIRED["depth"], 0)
+            shape_keys[name] = _sensible(file, key, value, may_be_zero=name in MAY_BE_ZERO)
+    blocks = shape_keys.get(REQUIRED["depth"], 0)
     if isinstance(blocks, int) and blocks > len(file.tensors):
         raise _refusal(file, f"{blocks:,} blocks in {len(file.tensors):,} tensors")
-    usual = told.get("embedding_length", 0) // told.get("attention.head_count", 1)
-    if told.get("attention.value_length", usual) != told.get("attention.key_length", usual):
+    usual = shape_keys.get("embedding_length", 0) // shape_keys.get("attention.head_count", 1)
+    if shape_keys.get("attention.value_length", usual) != shape_keys.get("attention.key_length", usual):
         raise _refusal(file, "values of another width than keys (attention.value_length)")
-    return told
+    return shape_keys
 
 
 def _is_harmless(name: str, value: Value) -> bool:
@@ -241,10 +241,12 @@ def _sensible(file: Gguf, key: str, value: Any, *, may_be_zero: bool) -> Any:
     return value
 
 
-def _check_divisors(file: Gguf, place: TensorPlace, told: Mapping[str, Any]) -> None:
+def _check_divisors(file: Gguf, place: TensorPlace, shape_keys: Mapping[str, Any]) -> None:
     """There is one divisor for each frequency."""
-    width = told.get("attention.key_length") or told.get("embedding_length", 0) // told.get("attention.head_count", 1)
-    if place.shape != (told.get("rope.dimension_count", width) // 2,):
+    width = shape_keys.get("attention.key_length") or shape_keys.get("embedding_length", 0) // shape_keys.get(
+        "attention.head_count", 1
+    )
+    if place.shape != (shape_keys.get("rope.dimension_count", width) // 2,):
         raise _refusal(file, f"{'by'.join(map(str, place.shape))} divisors of rotary frequencies for heads of {width}")
 
 

@@ -242,8 +242,8 @@ def _add_special(backend: tokenizers.Tokenizer, file: Gguf, listing: Listing) ->
 
 def _ends(file: Gguf, listing: Listing) -> tuple[str, list[int]]:
     """Name of the token that ends a text, and the ids of all that end a generation."""
-    told = [token for what in ("eos", "eot", "eom") if (token := _id(file, listing, what)) is not None]
-    ends = [*told, *[token for token, name in enumerate(listing.names) if name in ENDS]]
+    declared = [token for what in ("eos", "eot", "eom") if (token := _id(file, listing, what)) is not None]
+    ends = [*declared, *[token for token, name in enumerate(listing.names) if name in ENDS]]
     if not ends:
         raise TinyslmError(
             f"{file.path} does not say which token ends a text (tokenizer.ggml.eos_token_id).",

@@ -147,7 +147,7 @@ def _sentencepiece_keys(content: dict[str, Any], names: Sequence[str]) -> dict[s
     merges = [
         tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in content["model"]["merges"]
     ]
-    _refuse_missing_merges(content, set(merges))
+    _check_merges(content, set(merges))
     place: dict[str, int] = {}
     for index, (left, right) in enumerate(merges):
         place.setdefault(left + right, index)
@@ -160,7 +160,7 @@ def _sentencepiece_keys(content: dict[str, Any], names: Sequence[str]) -> dict[s
     }
 
 
-def _refuse_missing_merges(content: dict[str, Any], merges: set[tuple[str, ...]]) -> None:
+def _check_merges(content: dict[str, Any], merges: set[tuple[str, ...]]) -> None:
     """llama.cpp joins any two tokens that make a third one; SentencePiece, too, but not every BPE."""
     added = {token["content"] for token in content["added_tokens"]}
     whole = {left + right for left, right in merges}

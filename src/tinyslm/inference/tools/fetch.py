@@ -58,8 +58,8 @@ def fetch_tool(hosts: Iterable[str]) -> Tool:
             url = urljoin(url, answer.url)
         raise ToolError(f"More than {MOST_REDIRECTS} redirects.")
 
-    told = f"{fetch.__doc__}".split("Args:", maxsplit=1)[0].strip()
-    return Tool.from_function(fetch, description=f"{told} Only of: {', '.join(sorted(allowed.hosts))}.")
+    summary = f"{fetch.__doc__}".split("Args:", maxsplit=1)[0].strip()
+    return Tool.from_function(fetch, description=f"{summary} Only of: {', '.join(sorted(allowed.hosts))}.")
 
 
 @dataclass(frozen=True)

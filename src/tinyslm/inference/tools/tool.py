@@ -82,14 +82,14 @@ class Tool:
         doc = parse(inspect.getdoc(function) or "")
         texts = {one.arg_name: " ".join((one.description or "").split()) for one in doc.params}
         model, names = _arguments(name, function, texts)
-        told = [part for part in (doc.short_description, doc.long_description) if part]
-        description = description if description is not None else "\n\n".join(told)
+        paragraphs = [part for part in (doc.short_description, doc.long_description) if part]
+        description = description if description is not None else "\n\n".join(paragraphs)
         return cls(name, description, _schema(name, model), function, lambda given: _checked(model, names, given))
 
     def schema(self) -> dict[str, Any]:
         """The tool as OpenAI's API describes it."""
-        told = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
-        return {"type": "function", "function": told}
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
 
     def renamed(self, name: str) -> Tool:
         """The same under another name."""
