@@ -5,6 +5,7 @@ The loop, the run and the deadline know nothing else of what is learned. Stages 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Protocol
 
 import torch
@@ -45,8 +46,7 @@ class Batch:
     def split(self, sequences: int) -> Iterator["Batch"]:
         """Micro-batches of at most so many sequences."""
         for start in range(0, len(self), sequences):
-            part = slice(start, start + sequences)
-            yield self._map(lambda tensor, part=part: tensor[part])
+            yield self._map(itemgetter(slice(start, start + sequences)))
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
