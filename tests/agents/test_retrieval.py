@@ -2,8 +2,7 @@
 
 import pytest
 
-from tinyslm.agents.retrieval import CHARACTERS, LINES, Notes, passages, words
-from tinyslm.agents.retrieve_tool import retrieve_tool
+from tinyslm.agents.retrieval import CHARACTERS, LINES, Notes, passages, retrieve_tool, words
 from tinyslm.core.errors import TinyslmError
 
 TEXTS = {

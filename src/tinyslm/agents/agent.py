@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tinyslm.agents.trace import End, Returned, Said, Start, ToolCall, Trace
+from tinyslm.agents.trace import End, Returned, Said, Start, Trace
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.runtimes.endpoint import Endpoint, EndpointChat
@@ -24,7 +24,7 @@ from tinyslm.inference.tools.loop import (
     ToolLoop,
 )
 from tinyslm.inference.tools.policy import Finish, LoopLimits
-from tinyslm.inference.tools.running import Call, ToolRunner
+from tinyslm.inference.tools.running import ToolRunner
 from tinyslm.inference.tools.tool import Tool
 
 
@@ -135,7 +135,7 @@ def _record(event: LoopEvent, trace: Trace) -> None:
             said = Said(
                 step=step,
                 text=reply.text,
-                calls=[_recorded(call) for call in reply.calls],
+                calls=reply.calls,
                 finish=reply.finish,
                 seed=seed,
                 tokens=reply.tokens,
@@ -146,10 +146,6 @@ def _record(event: LoopEvent, trace: Trace) -> None:
             trace.add(said)
         case CallReturned(step, call, outcome):
             text, failed, seconds = outcome.text, outcome.failed, outcome.seconds
-            trace.add(Returned(step=step, call=_recorded(call), text=text, failed=failed, seconds=seconds))
+            trace.add(Returned(step=step, call=call, text=text, failed=failed, seconds=seconds))
         case Ended(text, finish, steps):
             trace.add(End(text=text, finish=finish, steps=steps))
-
-
-def _recorded(call: Call) -> ToolCall:
-    return ToolCall(id=call.id, name=call.name, arguments=dict(call.arguments))

@@ -1,4 +1,4 @@
-"""Choosing among labels by how probable a model finds each of them as its answer."""
+"""Questions to a model, and the choice among labels by how probable it finds each of them as its answer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinyslm.agents.questions import question_ids
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Request
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.tokenizer.vocabulary import MESSAGE_START
 
 QUESTION = "Which of these labels fits the text?"
 
@@ -54,3 +54,11 @@ def _reading(engine: Engine, text: str, labels: Sequence[str], question: str, la
     settings = SamplingSettings(max_tokens=2 * len(label.encode()) + 1, temperature=0.0)
     grammar = Grammar.choices([label], engine.tokenizer)
     return engine.submit(Request(question_ids(engine, asked), settings, grammar=grammar, logprobs=0, continues=False))
+
+
+def question_ids(engine: Engine, question: str) -> tuple[int, ...]:
+    """The ids of a question to answer: as a chat where the model has the tokens for one, else as a text above it."""
+    tokenizer = engine.tokenizer
+    if tokenizer.chat_template is not None or MESSAGE_START in tokenizer.special_ids:
+        return engine.chat_ids([{"role": "user", "content": question}])
+    return engine.prompt_ids(f"{question}\n\nAnswer:\n")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, Field
 
-from tinyslm.agents.classifying import QUESTION, classify
-from tinyslm.agents.questions import question_ids
+from tinyslm.agents.classifying import QUESTION, classify, question_ids
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar

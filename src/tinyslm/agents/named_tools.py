@@ -53,7 +53,7 @@ def _made(name: str, folder: str) -> list[Tool]:
 
         return [clock]
     if name == "notes":
-        from tinyslm.agents.retrieve_tool import retrieve_tool
+        from tinyslm.agents.retrieval import retrieve_tool
 
         return [retrieve_tool(folder)]
     from tinyslm.inference.tools.files import file_tools

@@ -10,17 +10,20 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.tools.files import read_text
 from tinyslm.inference.tools.folder import SafeFolder
-from tinyslm.inference.tools.tool import ToolError
+from tinyslm.inference.tools.tool import Tool, ToolError
 
 ENDINGS = (".md", ".txt", ".rst", ".org", ".adoc", ".csv", ".log")
 MOST_CHARACTERS = 50_000_000  # of all notes together
 LINES = 12  # of a passage, at most
+MOST_PASSAGES = 10  # passages returned at once
 CHARACTERS = 1_000  # of a passage, unless a single line has more
 
 _WORD = re.compile(r"\w+")
@@ -136,3 +139,23 @@ def _sections(lines: Iterable[str]) -> Iterator[tuple[str, list[tuple[int, str]]
         elif heading:
             yield "", [(at, heading)]
         heading, at, section = line.strip(), number, []
+
+
+def retrieve_tool(folder: str | Path) -> Tool:
+    """`search_notes` over the text files below `folder`, read once, now.
+
+    Raises `TinyslmError` where there is no folder, or no note in it.
+    """
+    notes = Notes.read(folder)
+
+    def search_notes(question: str, count: Annotated[int, Field(ge=1, le=MOST_PASSAGES)] = 3) -> str:
+        """Find the passages of the notes that fit a question best.
+
+        Args:
+            question: the question, in words that the notes may use.
+            count: how many passages to return.
+        """
+        found = notes.search(question, count)
+        return "\n\n".join(f"[{one.file}:{one.line}]\n{one.text}" for one in found) or "Nothing found."
+
+    return Tool.from_function(search_notes)

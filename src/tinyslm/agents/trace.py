@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
+from tinyslm.inference.tools.running import Call
 
 LARGEST = 1 << 28  # bytes of a file that is read
 _REMEDY = "Give a file that an agent's trace was saved to."
@@ -22,14 +23,6 @@ _REMEDY = "Give a file that an agent's trace was saved to."
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, protected_namespaces=())
-
-
-class ToolCall(_Record):
-    """A call as the model made it."""
-
-    id: str
-    name: str
-    arguments: dict[str, Any]
 
 
 class Start(_Record):
@@ -51,7 +44,7 @@ class Said(_Record):
     kind: Literal["said"] = "said"
     step: int
     text: str
-    calls: list[ToolCall]
+    calls: list[Call]
     finish: str
     seed: int
     tokens: int
@@ -65,7 +58,7 @@ class Returned(_Record):
 
     kind: Literal["returned"] = "returned"
     step: int
-    call: ToolCall
+    call: Call
     text: str
     failed: bool
     seconds: float

@@ -3,7 +3,7 @@
 Shape legend: p positions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -71,6 +71,13 @@ def check_greedy(settings: SamplingSettings, program: str) -> None:
     """Raise `TinyslmError` for settings that do more than take the most probable tokens."""
     if not settings.greedy or settings.stop or settings.repetition_penalty != 1 or settings.frequency_penalty:
         raise TinyslmError(f"{program} takes only the most probable tokens here.", "Give the temperature 0 alone.")
+
+
+def ended_by(tokens: Sequence[int], stops: Set[int], decode: Callable[[list[int]], str]) -> Completion:
+    """Generated tokens as an answer, which a last one among `stops` has ended."""
+    ended = bool(tokens) and tokens[-1] in stops
+    ids = list(tokens[:-1] if ended else tokens)
+    return Completion(decode(ids), "stop" if ended else "length", len(tokens), tuple(ids))
 
 
 def greedy(generator: Generator, ids: Sequence[int], count: int) -> list[int]:

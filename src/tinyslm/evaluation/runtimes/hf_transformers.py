@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from tinyslm.core.errors import require_extra
-from tinyslm.evaluation.protocols import Array, Message, Prompt, check_greedy, prompt_ids
+from tinyslm.evaluation.protocols import Array, Message, Prompt, check_greedy, ended_by, prompt_ids
 from tinyslm.inference.request import Completion
 from tinyslm.inference.settings import SamplingSettings
 
@@ -72,10 +72,7 @@ class TransformersRuntime:
             use_cache=True,
         )  # fmt: skip
         tokens: list[int] = whole[0, begun.shape[1] :].tolist()
-        ended = bool(tokens) and tokens[-1] in self._stops
-        given = tokens[:-1] if ended else tokens
-        text: str = self._tokenizer.decode(given)
-        return Completion(text, "stop" if ended else "length", len(tokens), tuple(given))
+        return ended_by(tokens, self._stops, self._tokenizer.decode)
 
 
 @contextmanager

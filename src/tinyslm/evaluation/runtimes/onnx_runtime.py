@@ -14,7 +14,7 @@ import numpy as np
 
 from tinyslm.core.errors import require_extra
 from tinyslm.core.json_files import read_json
-from tinyslm.evaluation.protocols import Array, Message, Prompt, check_greedy, prompt_ids
+from tinyslm.evaluation.protocols import Array, Message, Prompt, check_greedy, ended_by, prompt_ids
 from tinyslm.inference.request import Completion
 from tinyslm.inference.settings import SamplingSettings
 
@@ -103,10 +103,7 @@ class OnnxRuntime:
         while len(tokens) < count and not generator.is_done():
             generator.generate_next_token()
             tokens.append(int(generator.get_next_tokens()[0]))
-        ended = bool(tokens) and tokens[-1] in self._stops
-        given = tokens[:-1] if ended else tokens
-        text: str = self._tokenizer.decode(given)
-        return Completion(text, "stop" if ended else "length", len(tokens), tuple(given))
+        return ended_by(tokens, self._stops, self._tokenizer.decode)
 
 
 def _read_tokenizer(folder: Path, *, special: bool) -> Any:
