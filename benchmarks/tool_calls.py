@@ -17,7 +17,9 @@ from typing import Any
 from harness import HERE, finish, parser
 from tinyslm import Engine, Request, SamplingSettings, open_engine
 from tinyslm.export.pulling import pull
-from tinyslm.inference.tool_calls import ToolCall, split_calls, tools_grammar
+from tinyslm.inference.request import Piece
+from tinyslm.inference.tool_call_collector import CollectedCall, ToolCallCollector
+from tinyslm.inference.tool_grammar import tools_grammar
 
 WAYS = {"one": ("required", False), "list": ("required", True), "auto": ("auto", True)}
 STEPS = (0, 5, 11, 17, 23)  # from the right tool to those offered with it, in the list of all tools
@@ -61,7 +63,9 @@ def counted(cases: list[dict], answers: list[tuple[str, int]], *, show: bool) ->
     """How many answers make a call, the right one, and the right one with the right arguments."""
     called = named = right = 0
     for case, (text, _) in zip(cases, answers, strict=True):
-        calls = split_calls(text)[1]
+        collector = ToolCallCollector()
+        collector.take(Piece(0, text, 1, "stop"))
+        calls = [call for call in collector.calls if call.complete]
         name, whole = graded(case, calls)
         called, named, right = called + bool(calls), named + name, right + whole
         if show and not whole:
@@ -74,7 +78,7 @@ def counted(cases: list[dict], answers: list[tuple[str, int]], *, show: bool) ->
     }
 
 
-def graded(case: dict, calls: list[ToolCall]) -> tuple[bool, bool]:
+def graded(case: dict, calls: list[CollectedCall]) -> tuple[bool, bool]:
     """Whether the one call that is wanted is made, by its name alone and with its arguments."""
     if len(calls) != 1 or calls[0].name != case["name"]:
         return False, False

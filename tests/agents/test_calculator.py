@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyslm.inference.tool_calls import tools_grammar
+from tinyslm.inference.tool_grammar import tools_grammar
 from tinyslm.inference.tools.calculator import calculate, calculator
 from tinyslm.inference.tools.tool import ToolError
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.tool_calls import tools_grammar
+from tinyslm.inference.tool_grammar import tools_grammar
 from tinyslm.inference.tools.schema import writable
 
 FOREIGN = {

@@ -11,22 +11,21 @@ from hypothesis import strategies as st
 from tokenizer_folders import write_folder
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.inference.call_stream import ArgumentsDelta, CallBroken, CallEnd, CallStart, TextDelta, ToolCallStream
 from tinyslm.inference.grammar import unpacked
-from tinyslm.inference.tool_calls import (
-    ArgumentsDelta,
-    CallBroken,
-    CallEnd,
-    CallStart,
-    TextDelta,
-    ToolCall,
-    ToolCallStream,
-    reads_tools,
-    split_calls,
-    tools_grammar,
-    with_tools,
-)
+from tinyslm.inference.request import Piece
+from tinyslm.inference.tool_call_collector import ToolCallCollector
+from tinyslm.inference.tool_calls import with_tools
+from tinyslm.inference.tool_grammar import reads_tools, tools_grammar
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
+
+
+def split_calls(text: str) -> tuple[str, list[tuple[str, str]]]:
+    """The text outside the calls, and name and arguments of each complete call."""
+    collector = ToolCallCollector()
+    collector.take(Piece(0, text, 1, "stop"))
+    return collector.text, [(call.name, call.arguments) for call in collector.calls if call.complete]
 
 
 def tool(name: str, **properties) -> dict:
@@ -86,7 +85,7 @@ def test_tools_and_calls_are_written_as_text_for_templates_without_them(byte_tok
         assert json.dumps(one) in written[0]["content"]
     said, calls = split_calls(written[2]["content"])
     assert said == ""
-    assert calls == [ToolCall("add", '{"x":1,"y":2}'), ToolCall("find", '{"words":["é"]}')]
+    assert calls == [("add", '{"x":1,"y":2}'), ("find", '{"words":["é"]}')]
     result = "<tool_response>\n3\n</tool_response>\n<tool_response>\nall of <\\/tool_response> it\n</tool_response>"
     assert written[3]["content"] == result
     assert CALLED[2]["content"] is None  # the conversation itself stays
@@ -210,7 +209,7 @@ def test_a_tag_that_is_a_token_is_written_as_that_token(load, special: bool) -> 
     call = [ids["<tool_call>"], *body, ids["</tool_call>"]]
     assert matcher.take(call) == len(call)
     assert matcher.finished
-    assert split_calls(tokenizer.decode(call)) == ("", [ToolCall("add", '{"x": 3, "y": 4}')])
+    assert split_calls(tokenizer.decode(call)) == ("", [("add", '{"x": 3, "y": 4}')])
     auto = tools_grammar(TOOLS, "auto", False, tokenizer).matcher()
     said = tokenizer.encode("I add.")
     assert auto.take([*said, *call]) == len(said) + len(call)
@@ -233,8 +232,8 @@ def test_a_required_call_is_whole_and_valid(byte_tokenizer, room: int, seed) -> 
     assert said == ""
     assert calls
     schemas = {one["function"]["name"]: one["function"]["parameters"] for one in TOOLS}
-    for call in calls:
-        jsonschema.validate(json.loads(call.arguments), schemas[call.name])
+    for name, arguments in calls:
+        jsonschema.validate(json.loads(arguments), schemas[name])
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])

@@ -1,8 +1,8 @@
 """Reading tool calls out of text as it is generated.
 
-Text goes through as it comes; from `<tool_call>` on, a call is read, and told as OpenAI's clients want to hear it: its
-name first, then its arguments in pieces that joined are a JSON object. However the text is cut into pieces, what is
-told is the same. Nothing here raises: what is no call is text, and a call that breaks off is said to.
+Text passes through as it comes; from `<tool_call>` on, a call is read and reported as OpenAI's clients expect it: its
+name first, then its arguments in pieces that joined are a JSON object. However the text is cut into pieces, the result
+is the same. Nothing here raises: what is not a call is text, and a call that breaks off is reported as broken.
 
 A call that repeats an earlier one, with the same name and arguments, ends the list: it and all that follows are left
 out. Otherwise, small models would repeat themselves up to the token limit.
@@ -20,7 +20,7 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 
 @dataclass(frozen=True)
 class TextDelta:
-    """Some more of what is said beside calls."""
+    """Some more of the text outside calls."""
 
     text: str
 
@@ -43,14 +43,14 @@ class ArgumentsDelta:
 
 @dataclass(frozen=True)
 class CallEnd:
-    """The call is complete: the arguments told are a JSON object."""
+    """The call is complete: its arguments are a JSON object."""
 
     index: int
 
 
 @dataclass(frozen=True)
 class CallBroken:
-    """The call cannot be made: its arguments, of which some may have been told, are no JSON object."""
+    """The call cannot be made: its arguments, of which some may have been reported, are not a JSON object."""
 
     index: int
 
@@ -58,15 +58,7 @@ class CallBroken:
 CallEvent = TextDelta | CallStart | ArgumentsDelta | CallEnd | CallBroken
 
 
-@dataclass(frozen=True)
-class ToolCall:
-    """A whole call; `arguments` as JSON text."""
-
-    name: str
-    arguments: str
-
-
-# The usual beginning of a call, after which its arguments can be told as they come.
+# The usual beginning of a call, after which its arguments can be reported as they come.
 _HEAD = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"(?:arguments|parameters)"\s*:\s*(?=\{)')
 _MARK = re.compile(r'["\\{}\[\]]')
 
@@ -93,7 +85,7 @@ class ToolCallStream:
         """What is certain with this text."""
         self._held += text
         self._read(ended=False)
-        return self._told()
+        return self._take_events()
 
     def flush(self, *, cut: bool = False) -> list[CallEvent]:
         """The events that were held back, at the end of the text.
@@ -102,7 +94,7 @@ class ToolCallStream:
         """
         self._cut = cut
         self._read(ended=True)
-        return self._told()
+        return self._take_events()
 
     @property
     def repeated(self) -> bool:
@@ -118,9 +110,9 @@ class ToolCallStream:
         while self._state(ended):
             pass
 
-    def _told(self) -> list[CallEvent]:
+    def _take_events(self) -> list[CallEvent]:
         events, self._events = self._events, []
-        return [kept for event in events for kept in self._distinct.kept(event)]
+        return [one for event in events for one in self._distinct.passed(event)]
 
     # Each state takes what it can from the held text, and returns whether another one goes on with the rest.
 
@@ -156,8 +148,8 @@ class ToolCallStream:
         for end in [*ends, *([len(self._held)] if ended else [])]:
             whole = _whole_call(self._held[:end])
             if whole is not None:
-                self._start(whole.name)
-                self._events += [ArgumentsDelta(self._index, whole.arguments), CallEnd(self._index)]
+                self._start(whole[0])
+                self._events += [ArgumentsDelta(self._index, whole[1]), CallEnd(self._index)]
                 self._held = self._held[end:]
                 self._state = self._after
                 return True
@@ -177,7 +169,7 @@ class ToolCallStream:
         return True
 
     def _inside(self, ended: bool) -> bool:
-        """Arguments: told as they come, up to the brace that closes them."""
+        """Arguments: reported as they come, up to the brace that closes them."""
         count, closed = self._arguments.push(self._held)
         if count:
             self._events.append(ArgumentsDelta(self._index, self._held[:count]))
@@ -210,24 +202,6 @@ class ToolCallStream:
     def _start(self, name: str) -> None:
         self._index += 1
         self._events.append(CallStart(self._index, name))
-
-
-def split_calls(text: str) -> tuple[str, list[ToolCall]]:
-    """The text around the calls, and the calls without broken and repeated ones."""
-    stream = ToolCallStream()
-    said, names, arguments, whole = "", [], [], []
-    for event in [*stream.push(text), *stream.flush()]:
-        match event:
-            case TextDelta(more):
-                said += more
-            case CallStart(_, name):
-                names.append(name)
-                arguments.append("")
-            case ArgumentsDelta(index, more):
-                arguments[index] += more
-            case CallEnd(index):
-                whole.append(index)
-    return said, [ToolCall(names[index], arguments[index]) for index in whole]
 
 
 class _Arguments:
@@ -271,7 +245,7 @@ class _Distinct:
         self._call = ("", "")
         self._held: list[CallEvent] = []
 
-    def kept(self, event: CallEvent) -> list[CallEvent]:
+    def passed(self, event: CallEvent) -> list[CallEvent]:
         """The events to pass on, now that this one has come."""
         if self.repeated:
             return []
@@ -306,8 +280,11 @@ def _undecided(text: str) -> int:
     return len(text) - len(text[: len(text) - _begun_tag(text)].rstrip())
 
 
-def _whole_call(text: str) -> ToolCall | None:
-    """The call that a JSON object describes, in any order; arguments may also be JSON in a text, or be missing."""
+def _whole_call(text: str) -> tuple[str, str] | None:
+    """Name and arguments (as JSON) of the call that a JSON object describes, in any order.
+
+    Arguments may also be JSON in a text, or be missing.
+    """
     call = _loaded(text)
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         return None
@@ -317,7 +294,7 @@ def _whole_call(text: str) -> ToolCall | None:
         if arguments is None:
             return None
     arguments = arguments or {}
-    return ToolCall(call["name"], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
+    return (call["name"], json.dumps(arguments, ensure_ascii=False)) if isinstance(arguments, dict) else None
 
 
 def _in_text(text: str) -> bool:

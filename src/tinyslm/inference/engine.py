@@ -22,7 +22,8 @@ from tinyslm.inference.scheduler import TokenSequence
 from tinyslm.inference.sequence_state import SequenceState
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.speculation import Guesser, LookUp
-from tinyslm.inference.tool_calls import reads_tools, with_tools
+from tinyslm.inference.tool_calls import with_tools
+from tinyslm.inference.tool_grammar import reads_tools
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer

@@ -19,41 +19,12 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.call_stream import (
-    CLOSE,
-    OPEN,
-    ArgumentsDelta,
-    CallBroken,
-    CallEnd,
-    CallEvent,
-    CallStart,
-    TextDelta,
-    ToolCall,
-    ToolCallStream,
-    split_calls,
-)
-from tinyslm.inference.tool_grammar import Tools, check_tools, reads_tools, tools_grammar
+from tinyslm.inference.call_stream import CLOSE, OPEN
+from tinyslm.inference.tool_grammar import Tools, check_tools, reads_tools
 from tinyslm.tokenizer.chat import encode_chat
 
 if TYPE_CHECKING:
     from tinyslm.tokenizer.tokenizer import Tokenizer
-
-__all__ = [
-    "ArgumentsDelta",
-    "CallBroken",
-    "CallEnd",
-    "CallEvent",
-    "CallStart",
-    "TextDelta",
-    "ToolCall",
-    "ToolCallStream",
-    "check_tools",
-    "reads_tools",
-    "split_calls",
-    "tools_grammar",
-    "with_tools",
-    "without_result_tags",
-]
 
 Message = dict[str, Any]
 Messages = Sequence[Mapping[str, Any]]

@@ -13,7 +13,7 @@ from typing import Any
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.output_constraint import OutputConstraint
-from tinyslm.inference.tool_calls import tools_grammar
+from tinyslm.inference.tool_grammar import tools_grammar
 from tinyslm.inference.vetting import untrusted_grammars
 from tinyslm.serving.errors import bad_request, full
 from tinyslm.serving.models import ServedModel

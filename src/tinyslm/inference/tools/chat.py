@@ -14,7 +14,7 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Piece, Request, Usage
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.inference.tool_calls import tools_grammar
+from tinyslm.inference.tool_grammar import tools_grammar
 from tinyslm.inference.tools.policy import Choice
 from tinyslm.inference.vetting import untrusted_grammars
 

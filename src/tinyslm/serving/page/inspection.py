@@ -14,7 +14,8 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from tinyslm.inference.engine import Engine
-from tinyslm.inference.tool_calls import reads_tools, with_tools
+from tinyslm.inference.tool_calls import with_tools
+from tinyslm.inference.tool_grammar import reads_tools
 from tinyslm.inspection import inspecting
 from tinyslm.serving.constraints import plain_tools
 from tinyslm.serving.encoding import JsonResponse
