@@ -32,8 +32,9 @@ def test_work_is_counted_by_hand() -> None:
     [{"model": {"dim": 192}}, {"model": {"depth": 3}}, {"model": {"vocab_size": 2048}}, {"train": {"batch": 9}}],
 )
 def test_more_work_takes_longer(larger) -> None:
-    assert MACHINE.update_seconds(changed(**larger)) > MACHINE.update_seconds(changed())
-    assert MACHINE.scoring_seconds(changed(), 1000) > MACHINE.validation_seconds(changed(), 1000) > 0
+    assert MACHINE.rates(changed(**larger)).update > MACHINE.rates(changed()).update
+    rates = MACHINE.rates(changed())
+    assert rates.scoring > rates.validation > 0
 
 
 def test_costs_are_found_again_from_what_they_make() -> None:
@@ -57,7 +58,7 @@ def test_real_updates_are_measured_and_leave_the_generators_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     assert (costs.device, costs.dtype) == ("cpu", "float32")
     config = changed(model={"dim": 64, "depth": 1, "context": 16}, train={"batch": 2})
-    assert 0 < costs.update_seconds(config) < 60
+    assert 0 < costs.rates(config).update < 60
 
 
 def test_compiling_counts_as_measuring(monkeypatch: pytest.MonkeyPatch) -> None:

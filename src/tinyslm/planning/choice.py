@@ -81,10 +81,11 @@ class Candidate:
         train = config.train
         looked = [train.validation_tokens or tokens for tokens in (FEWEST_VALIDATED, QUICK_TOKENS)]
         scored = [train.score_tokens or tokens for tokens in (QUICK_TOKENS, MOST_SCORED)]
-        look, score = costs.validation_seconds(config, 1), costs.scoring_seconds(config, 1)
+        rates = costs.rates(config)
+        look, score = rates.validation, rates.scoring
         return cls(
             config=config,
-            update=costs.update_seconds(config),
+            update=rates.update,
             validations=(VALIDATIONS * look * min(looked[0], held_out), VALIDATIONS * look * min(looked[1], held_out)),
             scoring=(score * min(scored[0], held_out), score * min(scored[1], held_out)),
             fixed=FIXED_SECONDS + 2 * survey.seconds + survey.probing_seconds + costs.measuring_seconds,
@@ -218,14 +219,16 @@ class Search:
         model, train = self._given.get("model", {}), self._given.get("train", {})
         problem: TinyslmError | None = None
         none = True
-        for vocab_size in self._vocabularies():
-            for dim, depth, context in self._shapes(model):
-                shape = {"dim": dim, "depth": depth, "context": context, "vocab_size": vocab_size}
-                try:
-                    built = build_config(ModelConfig, merge(model, shape))
-                except TinyslmError as error:
-                    problem = problem or error
-                    continue
+        vocabularies = self._vocabularies()
+        for dim, depth, context in self._shapes(model):
+            shape = {"dim": dim, "depth": depth, "context": context, "vocab_size": vocabularies[0]}
+            try:
+                checked = build_config(ModelConfig, merge(model, shape))
+            except TinyslmError as error:
+                problem = problem or error
+                continue
+            for vocab_size in vocabularies:
+                built = checked.model_copy(update={"vocab_size": vocab_size})
                 if not (self._fitted_size(built.parameters) or {"dim", "depth"} <= {*model}):
                     continue
                 for batch in self._batches(context, train):

@@ -113,23 +113,12 @@ class MachineCosts(Section):
     matrices: float = Field(ge=0, description="Seconds for the matrices of a block that are stepped, however small.")
     measuring_seconds: float = Field(ge=0, description="Seconds that measuring took, including compilation.")
 
-    def update_seconds(self, config: RunConfig) -> float:
-        """Seconds for one update with these settings."""
-        return float(np.dot(work(config), self._units()))
-
-    def validation_seconds(self, config: RunConfig, tokens: int) -> float:
-        """Seconds for looking at so many tokens of validation text."""
-        update = work(config)
-        share = FORWARD_SHARE * tokens / (config.train.batch * config.model.context)
-        return float(np.dot(update[:COMPUTING], self._units()[:COMPUTING])) * share
-
-    def scoring_seconds(self, config: RunConfig, tokens: int) -> float:
-        """Seconds for scoring so many tokens in fp32."""
-        return self.validation_seconds(config, tokens) * (1.0 if self.dtype == "float32" else FP32_TIMES)
-
     def rates(self, config: RunConfig) -> Rates:
         """What a run with these settings needs to know of the machine to plan its updates."""
-        return Rates(self.update_seconds(config), self.validation_seconds(config, 1), self.scoring_seconds(config, 1))
+        update, units = np.array(work(config)), np.array(self._units())
+        tokens = config.train.batch * config.model.context
+        look = FORWARD_SHARE * float(update[:COMPUTING] @ units[:COMPUTING]) / tokens
+        return Rates(float(update @ units), look, look * (1.0 if self.dtype == "float32" else FP32_TIMES))
 
     def _units(self) -> list[float]:
         return [getattr(self, kind) for kind in Work._fields]
