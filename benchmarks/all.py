@@ -35,8 +35,6 @@ BENCHMARKS = {
     "planner search": "planner.py search --data DATA --minutes 1 5 --texts stories python shakespeare",
     "data": "data_prepare.py --data DATA/stories/train.jsonl",
     "memory": "data_prepare.py --memory --data DATA/stories/train.jsonl",
-    "parity": "parity.py",
-    "loading": "load_memory.py",
     "import": "import_gguf.py",
     "quantization": "quantization.py --data DATA/stories",
     "engines": "engines.py",

@@ -214,22 +214,6 @@ def imported(result: Any) -> Rows:
     yield Row(f"{what}: prompts with llama.cpp's greedy text, F32", same)
 
 
-def parity(result: Any) -> Rows:
-    largest = max(difference for ways in result.values() for difference in ways.values())
-    what = f"logits of {len(result)} architectures, fp32, against transformers"
-    yield Row(what, f"largest difference {largest:.1e}: whole, padded, token by token")
-
-
-def loading(result: Any) -> Rows:
-    for case, who in result["loads"].items():
-        ours, peer = (
-            f"{max(found['times_the_weights']):.2f} times the weights, {found['seconds']:.1f} s"
-            for found in (who["tinyslm"], who["transformers"])
-        )
-        what = f"peak memory of loading {result['parameters'] / 1e6:.0f}M parameters, {case}"
-        yield Row(what, ours, f"{peer}, transformers")
-
-
 def quantization(result: Any) -> Rows:
     for model, found in result.items():
         name = "SmolLM2-135M" if model == "smollm2" else f"a model of stories, {found['parameters'] / 1e6:.1f}M"
@@ -292,8 +276,6 @@ AREAS = (
         "Exports and quantization",
         {
             "import": imported,
-            "parity": parity,
-            "loading": loading,
             "quantization": quantization,
             "quantization of SmolLM2": quantization,
         },

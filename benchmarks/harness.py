@@ -64,10 +64,13 @@ def compare(rates: Rates, peer: str) -> dict[str, Any]:
     return {"tokens_per_second": medians(rates), "ratios": ratios}
 
 
-def in_process(*command: str | Path) -> Any:
-    """Run Python with these arguments; returns the last line that it prints, read as JSON."""
-    done = subprocess.run([sys.executable, *map(str, command)], check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+def in_process(function: str, *arguments: Any) -> Any:
+    """What a function ("module.name") of the benchmarks returns for these JSON values, in a process of its own."""
+    module = function.partition(".")[0]
+    call = f"import json, sys, {module}; print(json.dumps({function}(*json.loads(sys.argv[1]))))"
+    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); {call}"
+    command = [sys.executable, "-c", code, json.dumps(arguments)]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
 def peak_memory() -> int:

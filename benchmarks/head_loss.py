@@ -7,7 +7,6 @@ to fp32, as always) and in fp32. In each round every contender has a process of 
 reads its memory, then computes the real case a few times; the fastest counts. Gradients are part of the peak.
 """
 
-import json
 import time
 from pathlib import Path
 
@@ -28,15 +27,11 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--tries", type=int, default=4, help="in each process")
-    options.add_argument("--alone", nargs=2, help="used by the others: measure this contender in this process")
     arguments = options.parse_args()
-    if arguments.alone:
-        print(json.dumps(measure(*arguments.alone, arguments.tries)))
-        return
     peaks: dict[str, list[float]] = {}
 
     def one(who: str, dtype: str) -> float:
-        seconds, memory = in_process(__file__, "--alone", who, dtype, "--tries", str(arguments.tries))
+        seconds, memory = in_process("head_loss.measure", who, dtype, arguments.tries)
         peaks.setdefault(f"{who}, {dtype}", []).append(memory / 1e6)
         return seconds
 

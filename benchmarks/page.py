@@ -17,7 +17,7 @@ that is possible; ratios are medians over the rounds, with the lowest and the hi
 shared virtual one with two cores, so trust the ratios rather than the absolute figures.
 
 This page is written by `benchmarks/all.py`. All rows, with every contender and size, are in
-[`benchmarks/results.json`](../benchmarks/results.json).
+[`benchmarks/results.json`](../benchmarks/results.json), also those of benchmarks that a test has replaced since.
 """
 FALLS_SHORT = HERE / "falls_short.md"
 

@@ -51,9 +51,6 @@ def main() -> None:
         one.set_defaults(work=verb)
     one.add_argument("--shapes", type=int, default=20)
     one.add_argument("--seed", type=int, default=1, help="of the drawing")
-    scoring = verbs.add_parser("score", help="used by the others: score a run's model on the documents to compare by")
-    scoring.add_argument("folder", type=Path)
-    scoring.set_defaults(work=score)
     arguments = options.parse_args()
     arguments.work(arguments)
 
@@ -78,9 +75,8 @@ def search(arguments: argparse.Namespace) -> None:
     finished = Finished(arguments.runs)
     for text, minutes in wanted(arguments):
         key = f"{name(text, minutes)}, seed {arguments.seed}"
-        drawing = ("--minutes", f"{minutes:g}", "--shapes", str(arguments.shapes), "--seed", str(arguments.seed))
-        script = (HERE / "random_shapes.py", *paths(arguments.data, text), *drawing)
-        drawn = finished.once("drawn", key, lambda s=script: {"settings": in_process(*s)})
+        wanted_shapes = (paths(arguments.data, text), minutes, arguments.shapes, arguments.seed)
+        drawn = finished.once("drawn", key, lambda w=wanted_shapes: {"settings": in_process("random_shapes.draw", *w)})
         for number, one in enumerate(drawn["settings"][: arguments.shapes], 1):
             options = [part for key, value in one.items() for part in (f"--{key}", str(value))]
             row = finished.once(
@@ -118,7 +114,7 @@ def train(data: Path, text: str, minutes: float, options: Sequence[str]) -> Row:
         row |= {"machine": machine(), "peak_bytes": peak}
         if problem:
             return {**row, "minutes": minutes, "failed": problem}
-        return {**row, **outcome(json.loads(printed)["result"], out), **in_process(__file__, "score", out)}
+        return {**row, **outcome(json.loads(printed)["result"], out), **in_process("planner.score", str(out))}
 
 
 def measured(command: Sequence[str]) -> tuple[str, str, float, int]:
@@ -153,20 +149,20 @@ def outcome(result: Row, out: Path) -> Row:
     return row
 
 
-def score(arguments: argparse.Namespace) -> None:
-    """Every n-th validation document, in fp32; which ones does not depend on the vocabulary."""
+def score(folder: str) -> Row:
+    """A run's model on every n-th validation document, in fp32; which ones does not depend on the vocabulary."""
     from tinyslm import Shards, load_model
     from tinyslm.evaluation.loss import score_documents
     from tinyslm.training.run_folder import RunFolder
 
-    shards = Shards.open(RunFolder.open(arguments.folder).checked_data())
+    shards = Shards.open(RunFolder.open(Path(folder)).checked_data())
     train, valid = shards.split("train"), shards.split("valid")
     numbers = range(0, valid.documents, -(-valid.utf8_bytes // SCORED_BYTES))
     documents = ((valid.document(i)[:-1].tolist(), valid.document_bytes(i)) for i in numbers)
-    found = score_documents(load_model(arguments.folder / "model"), documents, end_id=shards.tokenizer.eos_id)
+    found = score_documents(load_model(Path(folder) / "model"), documents, end_id=shards.tokenizer.eos_id)
     names = {"bytes_per_token": train, "held_out_bytes_per_token": valid}
     lengths = {name: round(split.utf8_bytes / split.tokens, 4) for name, split in names.items()}
-    print(json.dumps({"compared": found.bits_per_byte, **lengths}))
+    return {"compared": found.bits_per_byte, **lengths}
 
 
 def missed(row: Row) -> Row:

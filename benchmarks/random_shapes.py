@@ -1,20 +1,15 @@
 """Shapes and settings drawn at random for a text and a budget, from what somebody with experience might try.
 
-    python benchmarks/random_shapes.py TEXT [TEXT ...] --minutes 1 --shapes 20 --seed 1
-
 The width is drawn evenly on a logarithmic scale, as are learning rates, between half and twice those of the rules in
 `planning/rates.py`; everything else evenly from a few usual values. What would make fewer than `FEWEST_STEPS` updates
-in the time, by the planner's measurements, or need more memory than there is, is drawn again: nobody would try it. The
-last line printed is a list of settings as JSON. `planner.py search` trains them.
+in the time, by the planner's measurements, or need more memory than there is, is drawn again: nobody would try it.
 """
 
-import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from harness import parser
 from tinyslm.core.config import build_config, flatten, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.hardware.limits import memory_bytes
@@ -33,22 +28,15 @@ FEWEST_STEPS = 50
 TRIES = 10_000
 
 
-def main() -> None:
-    options = parser(__doc__)
-    options.add_argument("paths", nargs="+")
-    options.add_argument("--minutes", type=float, required=True)
-    options.add_argument("--shapes", type=int, default=20)
-    options.add_argument("--seed", type=int, default=1)
-    arguments = options.parse_args()
-    settings = drawn(Planner.look(arguments.paths), arguments.minutes, random.Random(arguments.seed))
-    found = list(islice(settings, arguments.shapes))
-    if len(found) < arguments.shapes:
-        raise SystemExit(f"Hardly anything makes {FEWEST_STEPS} updates in {arguments.minutes:g} minutes here.")
-    print(json.dumps(found))
+def draw(paths: Sequence[str], minutes: float, count: int, seed: int) -> list[dict]:
+    """Settings as `{"model.dim": 128, ...}`."""
+    found = list(islice(drawn(Planner.look(paths), minutes, random.Random(seed)), count))
+    if len(found) < count:
+        raise SystemExit(f"Hardly anything makes {FEWEST_STEPS} updates in {minutes:g} minutes here.")
+    return found
 
 
 def drawn(planner: Planner, minutes: float, chance: random.Random) -> Iterator[dict]:
-    """Settings as `{"model.dim": 128, ...}`."""
     for _ in range(TRIES):
         wide = [math.log(dim) for dim in (DIMS[0], DIMS[-1])]
         dim = DIMS.step * round(math.exp(chance.uniform(*wide)) / DIMS.step)
@@ -72,7 +60,3 @@ def drawn(planner: Planner, minutes: float, chance: random.Random) -> Iterator[d
         settings["schedule"] = {"decay": chance.choice(DECAYS)}
         shape["dropout"] = chance.choice(DROPOUTS) if epochs > EPOCHS_WITHOUT_DROPOUT else 0.0
         yield dict(flatten(settings))
-
-
-if __name__ == "__main__":
-    main()

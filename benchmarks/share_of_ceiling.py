@@ -14,7 +14,6 @@ The second term is attention's products, of which only the causal half counts. W
 recomputed blocks do is not counted, so it lowers the share.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -57,15 +56,10 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=float, default=5.0, help="of steps in one round; at least one step is made")
     options.add_argument("--only", nargs="+", choices=list(SIZES), default=list(SIZES))
-    options.add_argument("--alone", choices=list(SIZES), help="used by the others: measure this size in this process")
     arguments = options.parse_args()
-    if arguments.alone:
-        print(json.dumps(measure(arguments.alone, arguments.rounds, arguments.seconds)))
-        return
-    limits = ("--rounds", str(arguments.rounds), "--seconds", str(arguments.seconds))
     sizes = {}
     for name in arguments.only:
-        sizes[name] = in_process(__file__, "--alone", name, *limits)
+        sizes[name] = in_process("share_of_ceiling.measure", name, arguments.rounds, arguments.seconds)
         print(f"{name}: {sizes[name]}", flush=True)
     finish(sizes)
 

@@ -14,7 +14,6 @@ curve on a small fixed part of the validation text, while the clock stands still
 everyone on all documents of valid.jsonl, in fp32.
 """
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -73,13 +72,7 @@ def main() -> None:
     options.add_argument("--minutes", type=float, default=5.0)
     options.add_argument("--only", nargs="+", choices=ORDER, default=ORDER)
     options.add_argument("--runs", type=Path, help="a JSON file of finished runs, to resume from")
-    options.add_argument("--alone", nargs=2, help="used by the others: train this contender on these shards")
     arguments = options.parse_args()
-    if arguments.alone:
-        name, folder = arguments.alone
-        print(json.dumps(train(name, Shards.open(Path(folder)), arguments.minutes)))
-        return
-    limits = ("--data", str(arguments.data), "--minutes", str(arguments.minutes))
     with tempfile.TemporaryDirectory() as work:
         finished = Finished(arguments.runs or Path(work) / "runs.json")
         shards = prepare_data(
@@ -90,8 +83,12 @@ def main() -> None:
         )
         found = []
         for name in arguments.only:
-            command = (__file__, *limits, "--alone", name, shards.folder)
-            found.append(finished.once(f"{arguments.minutes:g} minutes", name, lambda c=command: in_process(*c)))
+            contender = (name, str(shards.folder), arguments.minutes)
+            found.append(
+                finished.once(
+                    f"{arguments.minutes:g} minutes", name, lambda c=contender: in_process("stories.train", *c)
+                )
+            )
             print({key: value for key, value in found[-1].items() if key != "curve"}, flush=True)
     found.sort(key=lambda one: one["bits_per_byte"])
     peers = {size: asdict(peer) for size, peer in PEERS.items()}
@@ -108,9 +105,9 @@ def fewer(found: Sequence[dict]) -> dict[str, dict]:
     return shares
 
 
-def train(name: str, shards: Shards, minutes: float) -> dict:
-    """Train one contender in this process, and score it."""
-    clock = Clock()
+def train(name: str, folder: str, minutes: float) -> dict:
+    """Train one contender on the shards in a folder, and score it."""
+    shards, clock = Shards.open(Path(folder)), Clock()
     curve = Curve(shards, clock, 60 * minutes)
     size, dtype = CONTENDERS.get(name, ("", ""))
     with tempfile.TemporaryDirectory() as work:

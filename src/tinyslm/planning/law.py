@@ -25,7 +25,7 @@ the greater of them counts for more. With what matters in runs of minutes beside
 - `held`: bytes that the context holds; and `c`: those of them that are used, as what is far back is copied only when
   much has been read: 1 / c = 1 / held + 1 / (reach * tokens^z). That is much in code, and little in a story.
 
-The coefficients are fitted by `benchmarks/scaling.py` and lie in `law.json`, with the ranges they were fitted on.
+The coefficients are fitted by `benchmarks/scaling_fit.py` and lie in `law.json`, with the ranges they were fitted on.
 """
 
 import json
