@@ -105,7 +105,7 @@ def test_tools_of_an_MCP_server(command, random_folder, tmp_path):
         (["agent", "MODEL", "x", "--tools", "files"], "files=FOLDER"),
         (["agent", "MODEL", "x", "--tools", "files=missing"], "no folder missing"),
         (["agent", "MODEL", "x", "--tools", "calculator=1"], "Write calculator"),
-        (["agent", "MODEL", "x", "--tools", "fetch=*"], "no host"),
+        (["agent", "MODEL", "x", "--tools", "fetch=*"], "not a host"),
         (["agent", "MODEL", "x", "--tools", "clock,clock"], "several tools clock"),
         (["agent", "MODEL", "x", "--max-steps", "0"], "--max-steps"),
         (["agent", "MODEL", "x", "--trace", "/proc/x/t.jsonl"], "/proc/x/t.jsonl"),

@@ -81,12 +81,12 @@ def test_texts_and_pages(fetch, port):
     ("path", "words"),
     [
         ("missing", "404"),
-        ("image", "no text"),
-        ("zipped", "no text"),
+        ("image", "not text"),
+        ("zipped", "not text"),
         ("huge", "longer than"),
         ("loop", "redirects"),
         ("to/http_example.com/", "may not be read"),
-        ("to/file_/etc/passwd", "no URL"),
+        ("to/file_/etc/passwd", "not a URL"),
         ("to/http_127.0.0.1:1/", "may not be read"),
         ("to/http_localhost/", "may not be read"),
     ],
@@ -215,7 +215,7 @@ def test_nobody_is_there():
 
 @pytest.mark.parametrize("host", ["", "http://example.com", "a b", "*", "*.example.com", "a:b", "a:99999", "a/b"])
 def test_what_is_no_host(host):
-    with pytest.raises(TinyslmError, match=r"no host|No host"):
+    with pytest.raises(TinyslmError, match=r"not a host|No host"):
         fetch_tool([host])
 
 

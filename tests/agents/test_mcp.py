@@ -98,7 +98,7 @@ class TestTheirServer:
             (shlex.join([sys.executable, "-c", "pass"]), "does not work"),
             (shlex.join([sys.executable, "-c", "print('hello'); input()"]), "does not work"),
             ("http://127.0.0.1:9/mcp", "does not work"),
-            ("'unclosed", "no command"),
+            ("'unclosed", "not a command"),
             ("", "No MCP server"),
         ],
     )

@@ -123,12 +123,12 @@ LINE = '{"kind": "said", "step": 1}'
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no record of a trace"),
-        (b"hello", ":1 is no record"),
-        (b"[1]", ":1 is no record"),
-        (b'{"kind": "other"}', ":1 is no record"),
+        (b"", "not a record of a trace"),
+        (b"hello", ":1 is not a record"),
+        (b"[1]", ":1 is not a record"),
+        (b'{"kind": "other"}', ":1 is not a record"),
         (LINE.encode(), "text: Field required"),
-        (b"\xff\xfe", ":1 is no record"),
+        (b"\xff\xfe", ":1 is not a record"),
         (b'{"kind": "end", "text": "", "finish": "answer", "steps": 1}', "does not begin with a start"),
     ],
 )

@@ -45,7 +45,7 @@ def test_mistakes_are_told_in_two_lines(tinyslm, file: Path, tmp_path: Path) -> 
     (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:5000])
     assert "cut.gguf is damaged" in tinyslm("import", "cut.gguf", "--out", "x").mistake()
     (tmp_path / "not.gguf").write_bytes(b"PK\x03\x04" + bytes(100))
-    assert "not.gguf is no GGUF file" in tinyslm("import", "not.gguf", "--out", "x").mistake()
+    assert "not.gguf is not a GGUF file" in tinyslm("import", "not.gguf", "--out", "x").mistake()
     Path("here").mkdir()
     assert "here exists already" in tinyslm("import", file, "--out", "here").mistake()
     assert entries(tmp_path) == {"tiny.gguf", "cut.gguf", "not.gguf", "here"}

@@ -42,7 +42,7 @@ def allowed(matcher) -> set[int]:
         ({"type": "string", "pattern": "^(?=a)b"}, "look-around"),
         ({"type": "thing"}, "thing"),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf"),
-        ([], "no object"),
+        ([], "not an object"),
         ({"enum": [float("nan")]}, "not JSON"),
         ({"description": "x" * 300_000}, "characters"),
         ({"properties": {f"p{i}": {} for i in range(2000)}}, "more than 1000 parts"),

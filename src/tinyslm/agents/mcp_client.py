@@ -56,7 +56,7 @@ class McpServer:
         try:
             self._words = shlex.split(server)
         except ValueError as error:
-            raise TinyslmError(f"{server!r:.200} is no command: {error}.", "Check its quotes.") from None
+            raise TinyslmError(f"{server!r:.200} is not a command: {error}.", "Check its quotes.") from None
         if not self._words:
             raise TinyslmError("No MCP server is named.", "Give its command line, or its address.")
 

@@ -48,9 +48,9 @@ def replay(trace: Trace, agent: Agent) -> Replay:
 
 
 def recorded_agent(trace: Trace, engine: Engine | Endpoint) -> Agent:
-    """An agent with the tools that a trace names, for `replay`; they can be called by nobody else."""
+    """An agent with the tools that a trace names, for `replay`; they cannot be called otherwise."""
 
-    def gone(**_: object) -> str:
+    def unknown(**_: object) -> str:
         raise ToolError("This tool is only known from a trace.")
 
     tools = []
@@ -58,7 +58,7 @@ def recorded_agent(trace: Trace, engine: Engine | Endpoint) -> Agent:
         function = schema.get("function")
         if not isinstance(function, dict) or not isinstance(function.get("parameters"), dict):
             raise TinyslmError("The trace describes a tool that cannot be read.", "Use the file as it was written.")
-        tools.append(Tool(str(function.get("name")), str(function.get("description")), function["parameters"], gone))
+        tools.append(Tool(str(function.get("name")), str(function.get("description")), function["parameters"], unknown))
     return Agent(engine, tools)
 
 

@@ -123,7 +123,7 @@ class Trace:
         records = [_read(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
         start = records[0]
         if not isinstance(start, Start):
-            raise TinyslmError(f"{path} is no trace: it does not begin with a start.", _REMEDY)
+            raise TinyslmError(f"{path} is not a trace: it does not begin with a start.", _REMEDY)
         trace = cls(start)
         for number, record in enumerate(records[1:], 2):
             if isinstance(record, Start):
@@ -147,11 +147,11 @@ def _read(line: bytes, place: str) -> Start | Said | Returned | End:
         return _LINE.validate_python(json.loads(line))
     except (ValueError, RecursionError) as error:
         if not isinstance(error, ValidationError):
-            raise TinyslmError(f"{place} is no record of a trace: it is not JSON.", _REMEDY) from None
+            raise TinyslmError(f"{place} is not a record of a trace: it is not JSON.", _REMEDY) from None
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(map(str, first["loc"][1:]))
         reason = f"{where}: {first['msg']}" if where else str(first["msg"])
-        raise TinyslmError(f"{place} is no record of a trace ({reason}).", _REMEDY) from None
+        raise TinyslmError(f"{place} is not a record of a trace ({reason}).", _REMEDY) from None
 
 
 def _name(tool: dict[str, Any]) -> str:

@@ -118,7 +118,7 @@ def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title:
 
 
 def _shown(value: float | None, form: str) -> str:
-    """A number, or a dash for none; what rounds to zero is no less than that."""
+    """A number, or a dash for none; what rounds to zero has no sign."""
     if value is None:
         return "–"
     text = format(value, form)

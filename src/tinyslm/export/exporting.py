@@ -1,6 +1,6 @@
 """Exporting a model folder: write each format, try it in the program that will run it, and only then give it its name.
 
-Everything is made in a hidden folder beside its place, and moved there when it has been judged: what an interrupted
+Everything is made in a hidden folder next to its place, and moved there when it has been judged: what an interrupted
 export leaves is nothing, and what did not pass is called `.failed`.
 """
 
@@ -78,8 +78,8 @@ def export_model(
     """Write a model folder (or a run's model) in other formats, each checked in its own runtime before it counts.
 
     to: formats, and `format:scheme` items, as `gguf,onnx:int4,hf` or a list. texts: what the model is meant for; some
-    schemes measure with them which weights matter most, and checks take their prompts from them. progress: told each
-    stage. A report, `exports.json`, is written beside the exports.
+    schemes measure with them which weights matter most, and checks take their prompts from them. progress: called for
+    each stage. A report, `exports.json`, is written next to the exports.
 
     Raises `TinyslmError` for a format that does not exist, is not installed or cannot hold this model, for a chat
     template that cannot be rendered, and when something of the same name is there already: all before it writes.
@@ -99,7 +99,7 @@ def _exported(
     for target in wanted:
         made_name = f"{name}{_suffix(target)}"
         check_unused([out / made_name])
-        check_unused([out / beside for beside in target.format.beside(made_name)])
+        check_unused([out / name for name in target.format.companions(made_name)])
     _reported(out)
     progress("loading the model", 0, 0)
     original = Original(source, load_model(source, dense=True), load_tokenizer(source))
@@ -155,9 +155,9 @@ def _export(
             findings,
             tuple(written.notes),
         )
-        beside = [] if made.failed else [file for file in place.iterdir() if file != written.path]
-        check_unused([path, *(path.parent / file.name for file in beside)])
-        for file in beside:
+        companions = [] if made.failed else [file for file in place.iterdir() if file != written.path]
+        check_unused([path, *(path.parent / file.name for file in companions)])
+        for file in companions:
             file.rename(path.parent / file.name)
         written.path.rename(made.path)
     return made
@@ -192,12 +192,12 @@ def _workplace(path: Path) -> Iterator[Path]:
 
 
 def _record(out: Path, source: Path, made: Sequence[Export]) -> None:
-    """Write the report; what it says of other exports that are still there is kept."""
+    """Write the report; its rows of other exports that still exist stay."""
     file = out / REPORT
     rows = [_row(export, source) for export in made]
     names = {row["name"] for row in rows}
-    kept = [row for row in _reported(out) if row.get("name") not in names and (out / str(row.get("name"))).exists()]
-    write_json(file, {"exports": [*kept, *rows]})
+    others = [row for row in _reported(out) if row.get("name") not in names and (out / str(row.get("name"))).exists()]
+    write_json(file, {"exports": [*others, *rows]})
 
 
 def _reported(out: Path) -> list[dict[str, Any]]:

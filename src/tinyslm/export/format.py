@@ -51,7 +51,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Options:
-    """What a format may need beside the model.
+    """What a format may need besides the model.
 
     calibration: texts to measure which weights matter most, for schemes that use it. threads: for every runtime.
     """
@@ -76,10 +76,10 @@ class Format:
     schemes: what numbers can be stored as, each with the largest mean KL divergence (nats) from the original that
     still counts as working, and whether greedy tokens must be equal. usual: the schemes made when none is asked for.
     supports: why a model cannot be written in this format, or "" if it can.
-    write: to a path that does not exist, in a folder of the export's own; what goes with it (a Modelfile) stands beside
-    it, and names it without its folder. open: runs what lies at a path, made from this source, on so many threads
-    until the block ends. longest: how many tokens the runtime reads and computes as the model does. beside: from the
-    name of what is written, the names of what stands beside it.
+    write: to a path that does not exist, in a folder of the export's own; what goes with it (a Modelfile) stands next
+    to it, and names it without its folder. open: runs what lies at a path, made from this source, on so many threads
+    until the block ends. longest: how many tokens the runtime reads and computes as the model does. companions: from
+    the name of what is written, the names of the files next to it.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Format:
     write: Callable[[Original, str, Path, Options], Written]
     open: Callable[[Path, Source, int], AbstractContextManager[Runtime]]
     longest: Callable[[Decoder], int] = lambda model: model.config.longest
-    beside: Callable[[str], Sequence[str]] = lambda name: ()
+    companions: Callable[[str], Sequence[str]] = lambda name: ()
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def pull(
         of the Hugging Face hub, such as "HuggingFaceTB/SmolLM2-135M".
     out: by default, a new folder here with the last part of the name.
     revision: of the repository: a branch, a tag or a commit. The commit is recorded in the folder.
-    progress: told `(stage, done, in all)`, in bytes where that is known.
+    progress: called with `(stage, done, in all)`, in bytes where that is known.
 
     Raises `TinyslmError` when `out` exists, when there is no such model, or when it cannot be read.
     """
@@ -238,7 +238,7 @@ def _telling(name: str, revision: str | None) -> Iterator[None]:
             "Check the spelling (OWNER/NAME); for a private one, log in first: hf auth login",
         ) from None
     except errors.HFValidationError as error:
-        raise TinyslmError(f"{name} is no name of a repository: {one_line(str(error), 160)}", network) from None
+        raise TinyslmError(f"{name} is not the name of a repository: {one_line(str(error), 160)}", network) from None
     except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
         raise TinyslmError(f"{nowhere} cannot be reached: {one_line(str(error), 160)}", network) from None
     except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # refused, unreachable, cut off

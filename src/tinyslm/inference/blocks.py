@@ -1,8 +1,8 @@
-"""Blocks of the KV cache, by number: who uses which, and which hold a beginning that somebody may need again.
+"""Blocks of the KV cache, by number: who uses which, and which hold a prefix that may be needed again.
 
 No tensors here: the runner keeps what the blocks hold. A full block is known by a digest of its tokens and of all
-tokens before it, so that sequences that begin alike share the blocks of their common beginning. A block that nobody
-uses any longer keeps what it holds until its place is needed; the one unused for longest goes first.
+tokens before it, so that sequences that begin alike share the blocks of their common beginning. A block without
+users keeps its content until its place is needed; the one unused for longest goes first.
 """
 
 from collections import OrderedDict

@@ -133,7 +133,7 @@ class DraftGuesser:
         self._length = max(1, min(self._draft.longest, self._length + change))
 
     def forget(self) -> None:
-        """Give the room to somebody else; everything is read again when need be."""
+        """Give up the blocks; everything is read again when needed."""
         self._draft.give_back(self.table)
         self.table, self._read, self._certain = [], [], 0
 

@@ -39,7 +39,7 @@ class EngineFull(TinyslmError):
 class Engine:
     """Generates text with a model and its tokenizer; `open_engine` makes one for a model folder.
 
-    Without `start`, whoever iterates over a `Generation` drives the engine; after it, a thread does, and requests of
+    Without `start`, iterating over a `Generation` drives the engine; after it, a thread does, and requests of
     many threads run side by side.
 
     Attributes: `name` of the runner; `model`; `tokenizer`; `context`: longest sequence, prompt and answer together;

@@ -18,7 +18,7 @@ class Driver(Protocol):
     """What a generation asks of its engine."""
 
     def drive(self, generation: Generation) -> None:
-        """Return when there is more in the generation's queue, after doing the work for it if nobody else does."""
+        """Return when there is more in the generation's queue, after taking the steps for it unless a thread does."""
 
 
 class Generation:
@@ -42,7 +42,7 @@ class Generation:
         try:
             while left:
                 if self._queue.empty():
-                    if self.ended:  # somebody has had the pieces
+                    if self.ended:  # the pieces were consumed before
                         left = 0
                         return
                     self._driver.drive(self)
@@ -61,7 +61,7 @@ class Generation:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody wants it to end."""
+        """Whether it was cancelled."""
         return self._cancelled.is_set()
 
     @property
@@ -71,7 +71,7 @@ class Generation:
 
     @property
     def waits(self) -> bool:
-        """Whether whoever iterates would have to wait."""
+        """Whether iterating would have to wait."""
         return self._queue.empty()
 
     def push(self, piece: Piece | Exception) -> None:

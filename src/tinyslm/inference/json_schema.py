@@ -1,6 +1,6 @@
 """Which JSON schemas can be honoured, checked before they are compiled.
 
-JSON Schema says that unknown keywords are to be ignored. Here they are refused: whoever writes "minLenght" or "not"
+JSON Schema says that unknown keywords are to be ignored. Here they are refused: someone who writes "minLenght" or "not"
 wants something of the document, and would find out from a document that lacks it. llguidance refuses some keywords
 itself; what it would pass over in silence is refused here, where the place in the schema is known too.
 """
@@ -44,7 +44,7 @@ _INSTEAD = {
     "propertyNames": "Give the names with enum or a pattern, and leave out patternProperties.",
     "contains": "Describe all items with items and prefixItems.",
     "dependentRequired": "Write the cases as anyOf.",
-    "unevaluatedProperties": "Use additionalProperties beside properties.",
+    "unevaluatedProperties": "Use additionalProperties next to properties.",
     "$dynamicRef": "Use $ref.",
     "x-guidance": "Leave it out.",
 }
@@ -53,7 +53,7 @@ _INSTEAD = {
 def check_schema(schema: object) -> dict[str, Any]:
     """The schema, ready for llguidance, as an object.
 
-    Raises `TinyslmError`, with the place and the keyword, for one that is no schema, too large, uses a keyword that
+    Raises `TinyslmError`, with the place and the keyword, for one that is not a schema, too large, uses a keyword that
     would be ignored, or allows only documents without an end.
     """
     if schema is True:
@@ -61,7 +61,9 @@ def check_schema(schema: object) -> dict[str, Any]:
     if schema is False:
         raise TinyslmError("The JSON schema is false: no document is valid.", "Describe what is wanted.")
     if not isinstance(schema, Mapping):
-        raise TinyslmError(f"The JSON schema is no object but {schema!r:.80}.", 'Give one such as {"type": "object"}.')
+        raise TinyslmError(
+            f"The JSON schema is not an object but {schema!r:.80}.", 'Give one such as {"type": "object"}.'
+        )
     check_size(schema)
     _check_count(schema, MOST_PARTS)
     schema = rewritten(schema)
@@ -85,7 +87,7 @@ def _check_count(schema: Mapping[str, Any], most: int) -> None:
 
 
 def check_size(schema: Mapping[str, Any]) -> None:
-    """Raise `TinyslmError` for a schema that is no JSON, too long, or nested too deep."""
+    """Raise `TinyslmError` for a schema that is not JSON, too long, or nested too deep."""
     level: list[Any] = [schema]
     for _ in range(DEEPEST):
         level = [value for values in level for value in _inner(values)]
@@ -171,7 +173,7 @@ def _check_values(where: str, values: Any) -> None:
             )
         if isinstance(value, int) and abs(value) > 2**53:
             raise TinyslmError(
-                f"The JSON schema has the number {value} in {where}: beyond 2**53 not every integer is told apart.",
+                f"The JSON schema has the number {value} in {where}: beyond 2**53 not every integer is exact.",
                 "Use smaller numbers, or text.",
             )
 
@@ -234,7 +236,7 @@ def _dependents(parts: Mapping[str, Any]) -> dict[str, list[str]]:
 def _is_finite(place: str, part: Any, finite: set[str], known: Collection[str]) -> bool:
     """Whether some value of the part has an end, given those that are known to have one.
 
-    What is not known here (anchors, places that are no schemas) counts as finite: llguidance judges it.
+    What is not known here (anchors, places that are not schemas) counts as finite: llguidance judges it.
     """
     if not isinstance(part, Mapping) or "const" in part or "enum" in part:
         return True

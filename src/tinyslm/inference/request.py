@@ -22,8 +22,8 @@ class Request:
 
     prompt_ids: begins with the tokenizer's `start_ids`, where it has such. n: samples of the same prompt; sample `i`
     draws with `settings.seed + i`. grammar: what the text must look like. logprobs: how many of the likeliest tokens
-    are to be told at each place beside the chosen one; `None`: nothing is. priority: smaller goes first. continues:
-    the text goes on from the prompt's, so that a space at its beginning is kept; an answer in a chat begins anew.
+    are returned at each position besides the chosen one; `None`: no log-probabilities. priority: smaller goes first.
+    continues: the text continues the prompt's, so that a leading space stays; an answer in a chat begins anew.
     slides: when the context is full, its older half is forgotten; otherwise the text ends with "length". bias: added
     to the logits of tokens, by id. heal: a prompt that ends inside a token is continued as if its text went on (token
     healing, see `healing`); not with a grammar, whose text begins after the prompt, and not in llama.cpp.

@@ -21,7 +21,7 @@ class TokenSequence:
 
     priority, order: smaller goes first. after: begins once this one's prompt is stored, to share it. cached: how many
     tokens of the prompt were found stored. chain: tokens that are computed after the others, with the logits of
-    each, before it is known whether they belong to the sequence; as many are kept as `done` says.
+    each, before it is known whether they belong to the sequence; `done` says how many do.
     """
 
     tokens: list[int]
@@ -62,7 +62,7 @@ class ScheduledStep:
 
 @dataclass(frozen=True)
 class Limits:
-    """sequences: most that run side by side. rows: most rows of a step in which nobody is being generated; busy_rows:
+    """sequences: most that run side by side. rows: most rows of a step that generates no tokens; busy_rows:
     most rows of prompts in a step that also generates tokens. switch: a sequence that grows longer than this is
     computed again from its beginning, since all its keys and values change (0: never).
     """
@@ -156,7 +156,7 @@ class Scheduler:
         return self._schedule(sequence, min(rows, sequence.missing), [], steps)
 
     def _may_begin(self, sequence: TokenSequence) -> bool:
-        """Whether the sequence whose prompt it shares has stored it, or is gone."""
+        """Whether the sequence whose prompt it shares has stored it, or was removed."""
         first = sequence.after
         return first is None or first.missing <= 1 or (first not in self.running and first not in self.waiting)
 

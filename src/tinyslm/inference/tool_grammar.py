@@ -94,7 +94,7 @@ def check_tools(tools: Tools) -> list[dict[str, Any]]:
 def closed(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of a tool, with `additionalProperties: false` in objects that name their properties.
 
-    A given `additionalProperties` is kept. Objects that name no properties stay open, except for the
+    A given `additionalProperties` stays. Objects that name no properties stay open, except for the
     parameters themselves; so do objects whose properties are described in several places (by `allOf`, or by `anyOf`,
     `oneOf` or `$ref` next to `properties`), because each place would forbid the properties of the others.
     """

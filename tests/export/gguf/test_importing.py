@@ -182,7 +182,7 @@ REFUSED = {
     "architecture": (changed("general.architecture", "mamba"), NOTHING, "architecture .mamba., which is not supported"),
     "no architecture": (without("general.architecture"), NOTHING, r"does not say general\.architecture"),
     "a part": (key("split.count", "uint16", 3), NOTHING, "one of 3 parts"),
-    "an adapter": (key("general.type", "string", "adapter"), NOTHING, "no model but of the type adapter"),
+    "an adapter": (key("general.type", "string", "adapter"), NOTHING, "not a model but of the type adapter"),
     "unknown setting": (key("llama.magic", "uint32", 7), NOTHING, r"the setting llama\.magic = 7"),
     "experts": (key("llama.expert_count", "uint32", 8), NOTHING, r"llama\.expert_count = 8"),
     "a soft cap": (key("llama.attn_logit_softcapping", "float32", 50.0), NOTHING, "attn_logit_softcapping = 50"),

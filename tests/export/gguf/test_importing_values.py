@@ -142,7 +142,11 @@ def test_a_value_of_any_kind_is_taken_or_refused(tmp_path: Path) -> None:
         ("llama.attention.clamp_kqv", several(6, [0.0, 1.0]), r"clamp_kqv = \[0\.0, 1\.0\]"),
         ("llama.attention.causal", several(7, [True, False]), r"causal = \[True, False\]"),
         ("llama.vendor", several(TEXT, ["a"] * 7), r"llama\.vendor = a list of 7 texts"),
-        ("tokenizer.ggml.token_type", several(6, [math.nan] * 320), r"types of its tokens are no whole numbers: \[nan"),
+        (
+            "tokenizer.ggml.token_type",
+            several(6, [math.nan] * 320),
+            r"tokens are not whole numbers: \[nan",
+        ),
         ("tokenizer.ggml.model", several(4, [1] * 9), r"has \[1, 1, 1, 1, \.\.\.\] under .*, not a text"),
     ],
 )

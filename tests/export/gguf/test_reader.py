@@ -111,7 +111,7 @@ def place(name: bytes, dimensions, kind: int, offset: int) -> bytes:
 TEXT = struct.pack("<Q", 1) + b"x"
 DAMAGED = {
     "empty": (b"", "too short"),
-    "another format": (b"PK\x03\x04" + bytes(40), r"no GGUF file: it begins with b'PK"),
+    "another format": (b"PK\x03\x04" + bytes(40), r"not a GGUF file: it begins with b'PK"),
     "older format": (b"tjgg" + bytes(40), "before GGUF"),
     "big endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
     "version 1": (header(version=1), "version 1"),
@@ -122,7 +122,7 @@ DAMAGED = {
     "key too long": (header(keys=1, rest=struct.pack("<Q", 1 << 62) + bytes(30)), "a key claims to be"),
     "key without a name": (header(keys=1, rest=key(b"", 4, bytes(4))), "no name"),
     "key twice": (header(keys=2, rest=2 * key(b"ab", 4, bytes(4))), 'key "ab" is there twice'),
-    "key no text": (header(keys=1, rest=key(b"\xff\xfe", 4, bytes(4))), "no UTF-8"),
+    "key no text": (header(keys=1, rest=key(b"\xff\xfe", 4, bytes(4))), "not UTF-8"),
     "type of a value": (header(keys=1, rest=key(b"ab", 13, bytes(9))), 'the value of "ab" is of type 13'),
     "text too long": (header(keys=1, rest=key(b"ab", 8, struct.pack("<Q", 1 << 40))), "bytes long"),
     "neither true nor false": (header(keys=1, rest=key(b"ab", 7, b"\x02")), "neither true nor false"),
@@ -130,8 +130,8 @@ DAMAGED = {
     "array of 2**62 texts": (header(keys=1, rest=key(b"ab", 9, struct.pack("<IQ", 8, 1 << 62))), "array of 4,611"),
     "array of arrays": (header(keys=1, rest=key(b"ab", 9, struct.pack("<IQIQ", 9, 1, 9, 1))), "array of arrays"),
     "array of what": (header(keys=1, rest=key(b"ab", 9, struct.pack("<IQ", 77, 0))), "array of type 77"),
-    "alignment 3": (header(keys=1, rest=key(b"general.alignment", 4, struct.pack("<I", 3))), "no power of two"),
-    "alignment 0": (header(keys=1, rest=key(b"general.alignment", 4, struct.pack("<I", 0))), "no power of two"),
+    "alignment 3": (header(keys=1, rest=key(b"general.alignment", 4, struct.pack("<I", 3))), "not a power of two"),
+    "alignment 0": (header(keys=1, rest=key(b"general.alignment", 4, struct.pack("<I", 0))), "not a power of two"),
     "alignment a text": (header(keys=1, rest=key(b"general.alignment", 8, TEXT)), "not a whole number"),
     "alignment 2**31": (
         header(

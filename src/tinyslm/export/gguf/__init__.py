@@ -61,5 +61,5 @@ GGUF = Format(
     write=write,
     open=open_file,
     longest=longest,
-    beside=lambda name: (str(Path(name).with_suffix(".Modelfile")),),
+    companions=lambda name: (str(Path(name).with_suffix(".Modelfile")),),
 )

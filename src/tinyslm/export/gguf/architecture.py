@@ -54,7 +54,7 @@ class Architecture:
     name: str
     """`general.architecture`, and the beginning of every key about the model's shape."""
     keys: Mapping[str, str]
-    """Our setting -> GGUF's key (after the architecture's name), beside those that every architecture has."""
+    """Our setting -> GGUF's key (after the architecture's name), besides those that every architecture has."""
     parts: Sequence[Part]
     more_keys: Callable[[ModelConfig], dict[str, Any]] = lambda config: {}
     """Keys whose values are not those of our settings."""

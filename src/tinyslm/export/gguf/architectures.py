@@ -43,10 +43,10 @@ def _granite_keys(config: ModelConfig) -> dict[str, Any]:
     return {"attention.scale": config.query_scale, **unrotated}
 
 
-def _granite_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
-    scale, usual = told.get("attention.scale", 0.0), settings["head_dim"] ** -0.5
+def _granite_implied(settings: Settings, keys: Mapping[str, Any]) -> Settings:
+    scale, usual = keys.get("attention.scale", 0.0), settings["head_dim"] ** -0.5
     implied: Settings = {"attention_scale": 0.0 if math.isclose(scale, usual, rel_tol=1e-6) else scale}
-    if not told.get("rope.scaling.finetuned", True):
+    if not keys.get("rope.scaling.finetuned", True):
         # llama.cpp's name for Granite 4's dense models is Granite 3's; only Granite 4 may be without positions.
         implied |= {"family": "granitemoehybrid", "unrotated_layers": tuple(range(settings["depth"]))}
     return implied
@@ -56,8 +56,8 @@ def _neox_keys(config: ModelConfig) -> dict[str, Any]:
     return {"use_parallel_residual": config.residual == "parallel"}
 
 
-def _neox_implied(_: Settings, told: Mapping[str, Any]) -> Settings:
-    return {"residual": "parallel" if told.get("use_parallel_residual", True) else "serial"}
+def _neox_implied(_: Settings, keys: Mapping[str, Any]) -> Settings:
+    return {"residual": "parallel" if keys.get("use_parallel_residual", True) else "serial"}
 
 
 GEMMA2_PERIOD, GEMMA3_PERIOD, OLMO3_PERIOD = 2, 6, 4
@@ -73,17 +73,17 @@ def _window_keys(config: ModelConfig) -> dict[str, Any]:
     return {"attention.sliding_window": config.window, "attention.sliding_window_pattern": period}
 
 
-def _windows(settings: Settings, told: Mapping[str, Any], period: int) -> Settings:
+def _windows(settings: Settings, keys: Mapping[str, Any], period: int) -> Settings:
     """The settings of windows. period: the default, if the file gives none."""
-    window, period = told.get("attention.sliding_window", 0), told.get("attention.sliding_window_pattern", period)
+    window, period = keys.get("attention.sliding_window", 0), keys.get("attention.sliding_window_pattern", period)
     return {"window": window, "window_layers": all_but_every(period, settings["depth"]) if window else ()}
 
 
-def _olmo_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
+def _olmo_implied(settings: Settings, keys: Mapping[str, Any]) -> Settings:
     """llama.cpp has one name for OLMo 2 and 3; only the latter has windows. All blocks have the same rotary base."""
-    if not told.get("attention.sliding_window"):
+    if not keys.get("attention.sliding_window"):
         return {}
-    return {"family": "olmo3", "local_rope_theta": settings["rope_theta"], **_windows(settings, told, OLMO3_PERIOD)}
+    return {"family": "olmo3", "local_rope_theta": settings["rope_theta"], **_windows(settings, keys, OLMO3_PERIOD)}
 
 
 def _gemma2_keys(config: ModelConfig) -> dict[str, Any]:
@@ -96,9 +96,9 @@ def _gemma2_keys(config: ModelConfig) -> dict[str, Any]:
     return {"attention.sliding_window": config.window} if config.window else {}
 
 
-def _gemma2_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
+def _gemma2_implied(settings: Settings, keys: Mapping[str, Any]) -> Settings:
     """Caps, scales and windows as in llama.cpp's source; with 46 blocks (27B), attention's scale depends on `dim`."""
-    windows = _windows(settings, {"attention.sliding_window": GEMMA2_WINDOW, **told}, GEMMA2_PERIOD)
+    windows = _windows(settings, {"attention.sliding_window": GEMMA2_WINDOW, **keys}, GEMMA2_PERIOD)
     return {
         "attention_cap": 50.0,
         "logit_cap": 30.0,
@@ -114,16 +114,16 @@ def _gemma3_keys(config: ModelConfig) -> dict[str, Any]:
     return {**_window_keys(config), **base}
 
 
-def _gemma3_implied(settings: Settings, told: Mapping[str, Any]) -> Settings:
+def _gemma3_implied(settings: Settings, keys: Mapping[str, Any]) -> Settings:
     """Scales are in llama.cpp's source; with 62 blocks (the 27B model) that of attention goes by `dim`."""
     dim, heads, depth = settings["dim"], settings["heads"], settings["depth"]
-    windows = _windows(settings, told, GEMMA3_PERIOD)
+    windows = _windows(settings, keys, GEMMA3_PERIOD)
     window = windows["window"]
     return {
         "embedding_scale": dim**0.5,
         "attention_scale": (dim // heads) ** -0.5 if depth == 62 else 0.0,
         **windows,
-        "local_rope_theta": told.get("rope.freq_base_swa", 10_000.0) if window else settings["rope_theta"],
+        "local_rope_theta": keys.get("rope.freq_base_swa", 10_000.0) if window else settings["rope_theta"],
     }
 
 

@@ -52,7 +52,7 @@ ROPE = frozenset(
         "scaling.finetuned",
     )
 )
-# Those that only some have, beside the ones in the table of architectures.
+# Those that only some have, besides the ones in the table of architectures.
 OWN: Mapping[str, frozenset[str]] = {
     "granite": frozenset({"attention.scale"}),
     "gptneox": frozenset({"use_parallel_residual"}),
@@ -97,7 +97,7 @@ def import_gguf(
 
     dtype: the number format of the weights: "fp32", "bf16" or "fp16". "auto" is the smallest that changes no value:
         bf16 or fp16 for a file that has its matrices so, fp32 otherwise (quantized values need it).
-    progress: told `(stage, bytes read, bytes in all)`.
+    progress: called with `(stage, bytes read, bytes in all)`.
 
     Raises `TinyslmError` when `out` exists, when the file is damaged, or when anything in it is not supported.
     """
@@ -150,7 +150,7 @@ def _architecture(file: Gguf) -> Architecture:
     """The architecture of a file that holds a whole model."""
     kind = file.get("general.type", str)
     if kind not in (None, "model"):
-        raise TinyslmError(f"{file.path} is no model but of the type {one_line(kind, 40)}.", "Give the model's file.")
+        raise TinyslmError(f"{file.path} is not a model but of the type {one_line(kind, 40)}.", "Give a model file.")
     parts = file.get("split.count", int)
     if parts is not None and parts > 1:
         raise TinyslmError(

@@ -1,4 +1,4 @@
-"""An Ollama Modelfile beside a GGUF file: template, stop tokens, context.
+"""An Ollama Modelfile for a GGUF file: template, stop tokens, context.
 
 Ollama's templates are in a language of their own (Go's `text/template`). What a Jinja template does is found out by
 rendering short conversations with it: what stands before, between and after the contents makes Ollama's template, if

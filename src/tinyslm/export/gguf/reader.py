@@ -98,7 +98,7 @@ class Gguf:
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Map the file and check its whole header; raises `TinyslmError` for what is no sound GGUF file."""
+        """Map the file and check its whole header; raises `TinyslmError` for what is not a valid GGUF file."""
         self.path = Path(path)
         header = _Header(self.path, _map(self.path))
         tensors, keys = header.opening()
@@ -171,7 +171,7 @@ class Gguf:
         alignment = self.get(_ALIGNMENT, int)
         alignment = 32 if alignment is None else alignment
         if alignment <= 0 or alignment & (alignment - 1):
-            _damaged(self.path, f"{_ALIGNMENT} is {alignment}, which is no power of two")
+            _damaged(self.path, f"{_ALIGNMENT} is {alignment}, which is not a power of two")
         return alignment
 
 
@@ -195,7 +195,7 @@ class _Header:
             )
         if magic != b"GGUF":
             raise TinyslmError(
-                f"{self.path} is no GGUF file: it begins with {magic!r} instead of b'GGUF'.",
+                f"{self.path} is not a GGUF file: it begins with {magic!r} instead of b'GGUF'.",
                 "Give a .gguf file, or a model folder.",
             )
         self.at = 4
@@ -261,7 +261,7 @@ class _Header:
         try:
             return str(self._buffer[self.at - length : self.at], "utf-8")
         except UnicodeDecodeError:
-            self.damaged(f"{what} is no UTF-8 text")
+            self.damaged(f"{what} is not UTF-8 text")
 
     def skip_text(self, what: str, longest: int | None = None) -> int:
         """Step over the next text; gives its length in bytes."""

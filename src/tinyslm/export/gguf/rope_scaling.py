@@ -113,7 +113,7 @@ def divisors_of(scaling: RopeScaling, theta: float, rotary_dim: int) -> Tensor:
 
 
 def yarn_warmth(scaling: RopeScaling) -> float:
-    """What YaRN multiplies queries and keys by: as told, or from the factor (as in transformers)."""
+    """What YaRN multiplies queries and keys by: as given, or from the factor (as in transformers)."""
     if scaling.attention_factor:
         return scaling.attention_factor
     if scaling.mscale and scaling.mscale_all_dim:

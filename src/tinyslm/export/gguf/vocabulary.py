@@ -123,7 +123,7 @@ def _listing(file: Gguf) -> Listing:
     if kinds is not None and len(kinds) != len(names):
         raise _damaged(file, f"{len(names):,} tokens have {len(kinds):,} types")
     if kinds is not None and kinds.dtype.kind not in "iu":
-        raise _damaged(file, f"the types of its tokens are no whole numbers: {shown(kinds)}")
+        raise _damaged(file, f"the types of its tokens are not whole numbers: {shown(kinds)}")
     listed = [int(Kind.NORMAL)] * len(names) if kinds is None else [int(kind) for kind in kinds]
     while names and listed[-1] == Kind.UNUSED and names[-1] == f"[PAD{len(names) - 1}]":
         names.pop()  # converters fill up to the number of rows of the embedding
@@ -227,7 +227,7 @@ def _add_special(backend: tokenizers.Tokenizer, file: Gguf, listing: Listing) ->
     special = {token for token, _ in listing.of(Kind.CONTROL, Kind.UNKNOWN)}
     special |= {token for what in MEANINGS if (token := _id(file, listing, what)) is not None}
     if isinstance(backend.decoder, decoders.ByteLevel):
-        # Names in another spelling are no bytes, so no text can come to them.
+        # Names in another spelling are not bytes, so no text contains them.
         symbols = set(byte_symbols())
         special |= {
             token for token, name in enumerate(listing.names) if token not in texts and not symbols >= set(name)

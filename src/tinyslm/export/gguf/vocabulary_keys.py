@@ -217,7 +217,7 @@ def _steps(part: dict[str, Any] | None, several: str) -> Steps:
 
 
 def _other_ends(tokenizer: Tokenizer) -> list[int]:
-    """The tokens that end a generation beside the end of a text; two can be told, others only by their names."""
+    """The tokens besides the end of a text that end a generation; two have keys, others are known by their names."""
     others = [token for token in tokenizer.stop_ids if token != tokenizer.eos_id]
     names = {token: name for name, token in tokenizer.special_ids.items()}
     others.sort(key=lambda token: names.get(token) in ENDS)

@@ -22,7 +22,7 @@ DIGIT = r"\p{N}"
 
 @dataclass(frozen=True)
 class Split:
-    """How a byte-level BPE tokenizer splits text, and what its name says beside.
+    """How a byte-level BPE tokenizer splits text, and what else its name implies.
 
     patterns: regular expressions, applied one after another. ignore_merges: a piece that is a token is that token,
     whatever the merges make of it. adds_bos: prompts begin with the beginning token, unless the file says otherwise.

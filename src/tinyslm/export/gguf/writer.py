@@ -44,7 +44,7 @@ class Placed:
 
 
 def write(original: Original, scheme: str, path: Path, options: Options) -> Written:
-    """Write the file, and beside it a Modelfile for Ollama.
+    """Write the file, and next to it a Modelfile for Ollama.
 
     Raises `TinyslmError` where llama.cpp cannot run such a model or has no such tokenizer.
     """
@@ -77,7 +77,7 @@ def _general(folder: Path, scheme: str) -> dict[str, Any]:
 def _plan(
     architecture: Architecture, config: ModelConfig, tensors: Mapping[str, Tensor], scheme: str, *, calibrated: bool
 ) -> list[Placed]:
-    """Every tensor in order, with its type. Raises `TinyslmError` for weights that are no numbers."""
+    """Every tensor in order, with its type. Raises `TinyslmError` for weights that are not finite."""
     plan = []
     for name, tensor in architecture.tensors_to_gguf(config, tensors):
         wanted = wanted_type(scheme, name, tensor.dim(), config.depth, tied=config.tied, calibrated=calibrated)
@@ -112,7 +112,7 @@ def _write_file(
     importance: Importance,
     threads: int,
 ) -> None:
-    """Write under a temporary name beside `path`, then rename."""
+    """Write under a temporary name next to `path`, then rename."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     contents = (
         encoded(tensor.cpu(), placed.kind, importance.get(placed.name), threads)

@@ -88,7 +88,7 @@ def _model(config: ModelConfig, tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _sampling(folder: Path) -> dict[str, Any]:
-    """How text is drawn by default, where the model's folder says so; what is no number or truth is left out."""
+    """The default sampling settings of the model's folder, without values that are not numbers or booleans."""
     file = folder / "generation_config.json"
     said = read_json(file) if file.is_file() else {}
     return {key: said[key] for key in SAMPLING if isinstance(said.get(key), bool | int | float)}

@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 OPSET = 23
 """The first with RMSNormalization as one operator."""
 LARGEST_FILE = 2**28
-"""Weights of more bytes than this go to a file beside the graph. 2**31 is the most that one file can hold, and writing
+"""Weights of more bytes than this go to a file next to the graph. 2**31 is the most that one file can hold, and writing
 one takes a copy of all weights in memory."""
 HIDDEN = -1e9
-"""Added to the products with padding. Finite, so that a row of padding that sees nothing else is no NaN."""
+"""Added to the products with padding. Finite, so that a row of padding that sees nothing else is not NaN."""
 
 
 def write_graph(decoder: Decoder, bits: int, path: Path, importance: Importance | None = None) -> list[str]:

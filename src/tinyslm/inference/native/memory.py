@@ -12,7 +12,7 @@ _WIDTH = {torch.float32: 4, torch.bfloat16: 2, torch.int16: 2, torch.int8: 1, to
 
 
 class Memory:
-    """Gives out tensors of zeros, one after another; all of it is returned when the last of them is gone."""
+    """Gives out tensors of zeros, one after another; all of it is freed with the last of them."""
 
     def __init__(self) -> None:
         self._chunk: Tensor | None = None

@@ -76,7 +76,7 @@ class Program:
 def compiled(model: Decoder, precision: Format, *, narrow_inputs: bool, longest: int, memory: Memory) -> Program:
     """The program that computes the logits of wanted rows.
 
-    precision: of matrices that are not packed, FP32 or BF16; keys and values are kept in it too. narrow_inputs: whether
+    precision: of matrices that are not packed, FP32 or BF16; keys and values have it too. narrow_inputs: whether
     matrices in bf16 and packed ones read bf16. longest: positions that there may be. memory: where the tiles go.
     """
     writer = _Writer(precision, narrow_inputs, memory)

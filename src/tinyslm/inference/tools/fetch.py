@@ -40,7 +40,7 @@ _TEXT = re.compile(r"text/|application/(json|xml|[\w.-]+\+(json|xml))\b")
 def fetch_tool(hosts: Iterable[str]) -> Tool:
     """`fetch`, which reads pages of `hosts`: names or addresses, with a port if it is not the usual one.
 
-    Raises `TinyslmError` for what is no host.
+    Raises `TinyslmError` for what is not a host.
     """
     allowed = _Allowed.of(hosts)
 
@@ -95,9 +95,9 @@ class _Allowed:
             parts = urlsplit(url)
             host, port = (parts.hostname or "").rstrip(".").lower(), parts.port or PORTS.get(parts.scheme, 0)
         except ValueError:
-            raise ToolError("This is no URL.") from None
+            raise ToolError("This is not a URL.") from None
         if parts.scheme not in PORTS or not host or len(url) > LONGEST_URL or re.search(r"[\s\x00-\x1f\x7f]", url):
-            raise ToolError("This is no URL that begins with https:// or http://.")
+            raise ToolError("This is not a URL that begins with https:// or http://.")
         if parts.username is not None or parts.password is not None:
             raise ToolError("A URL with a name or a password is not read.")
         if (host, port) not in self.ports:
@@ -125,7 +125,7 @@ def _host_and_port(listed: str) -> tuple[str, int | None]:
             return parts.hostname, parts.port
     except ValueError:
         pass
-    raise TinyslmError(f"{listed!r:.80} is no host.", "Give names such as example.com or localhost:8000.")
+    raise TinyslmError(f"{listed!r:.80} is not a host.", "Give names such as example.com or localhost:8000.")
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -177,7 +177,7 @@ class _Connection(http.client.HTTPConnection):
     def __init__(self, host: str, port: int, address: str, deadline: float, *, secure: bool) -> None:
         super().__init__(host, port, timeout=_left(deadline))
         self._address, self._secure = address, secure
-        self._in_use: socket.socket | None = None  # kept when the response has taken it over
+        self._in_use: socket.socket | None = None  # still set when the response has taken it over
 
     def connect(self) -> None:
         self.sock = self._in_use = socket.create_connection((self._address, self.port), self.timeout)
@@ -197,7 +197,7 @@ class _Connection(http.client.HTTPConnection):
 def _text(answer: http.client.HTTPResponse, deadline: float) -> str:
     kind = answer.getheader("Content-Type", "text/plain").lower()
     if not _TEXT.match(kind) or answer.getheader("Content-Encoding", "identity") != "identity":
-        raise ToolError(f"This is no text but {kind.partition(';')[0]}.")
+        raise ToolError(f"This is not text but {kind.partition(';')[0]}.")
     content = b""
     while part := answer.read1(1 << 16):
         content += part

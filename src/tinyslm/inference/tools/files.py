@@ -38,7 +38,7 @@ def file_tools(folder: str | Path, *, write: bool = False) -> list[Tool]:
 
 
 def read_text(folder: SafeFolder, path: str) -> str:
-    """A text file's content; raises `ToolError` for one that is no text or too large."""
+    """A text file's content; raises `ToolError` for one that is not text or is too large."""
     content, size = folder.read(path, MOST_READ)
     if size > MOST_READ:
         raise ToolError(f"{path} is too large: {size} bytes, at most {MOST_READ} are read.")

@@ -1,7 +1,7 @@
 """A folder below which files may be reached, and nothing else.
 
 Paths come from a model. Each part of one is opened relative to the folder before it, and a symbolic link is never
-followed, so that nothing outside can be reached, even when somebody swaps a folder for a link in between: what has
+followed, so that nothing outside can be reached, even when someone swaps a folder for a link in between: what has
 been checked is what is open. (Checking a whole path first and opening it then would leave that gap.)
 """
 
@@ -41,7 +41,7 @@ class SafeFolder:
     """Files below `root`, by paths relative to it. Every mistake in a path is a `ToolError`."""
 
     def __init__(self, root: str | Path) -> None:
-        """Raises `TinyslmError` where `root` is no folder, or the system cannot open files safely (Windows)."""
+        """Raises `TinyslmError` where `root` is not a folder, or the system cannot open files safely (Windows)."""
         self.root = Path(root).resolve()
         if not _ABLE:
             raise TinyslmError("This system cannot keep tools inside a folder.", "Use Linux or macOS for file tools.")
@@ -70,7 +70,7 @@ class SafeFolder:
             if entry.path.rpartition("/")[2].startswith("."):
                 continue
             if entry.kind == "folder" and entry.path.count("/") < DEEPEST:
-                with suppress(ToolError):  # gone in the meantime, or not to be read
+                with suppress(ToolError):  # removed in the meantime, or unreadable
                     yield from self.walk(entry.path)
             elif entry.kind == "file":
                 yield entry
@@ -102,7 +102,7 @@ class SafeFolder:
     def _parts(self, path: str, *, may_be_root: bool = False) -> list[str]:
         """The names in a path; raises `ToolError` for one that leads elsewhere or nowhere."""
         if "\0" in path or len(path) > LONGEST_PATH or not _encodable(path):
-            raise ToolError("This is no path.")
+            raise ToolError("This is not a path.")
         if path.startswith(("/", "~")) or "\\" in path:
             raise ToolError(f"{path} is not below the folder: give a path such as notes/today.txt, relative to it.")
         parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -151,7 +151,7 @@ def _opened(name: str, flags: int, folder: int, path: str) -> Iterator[int]:
 def _entry(folder: int, name: str, path: str) -> Entry:
     try:
         about = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:  # gone in the meantime
+    except OSError:  # removed in the meantime
         return Entry(path, "other", 0)
     for kind, is_kind in (("file", stat.S_ISREG), ("folder", stat.S_ISDIR), ("link", stat.S_ISLNK)):
         if is_kind(about.st_mode):
@@ -175,6 +175,6 @@ def _problem(path: str, error: OSError) -> ToolError:
         return ToolError(f"There is no {path}.")
     if error.errno in (errno.ENOTDIR, errno.ENXIO, errno.EISDIR):
         return ToolError(
-            f"{path} is not what it is taken for, or leads through something that is no folder, as a link."
+            f"{path} is not what it is taken for, or leads through something that is not a folder, as a link."
         )
     return ToolError(f"{path}: {error.strerror or error}.")

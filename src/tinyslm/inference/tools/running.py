@@ -1,6 +1,6 @@
 """Running tool calls: side by side, each within a time limit, whatever goes wrong in them.
 
-A thread cannot be killed. A call that does not return in time is left behind: the model is told so and the agent goes
+A thread cannot be killed. A call that does not return in time is left behind: the model reads so and the agent goes
 on, while the call's thread runs until it ends by itself or the program does (which does not wait for it); what it
 returns then is thrown away. A tool that has left several calls behind is not called any more until one of them ends.
 Coroutine functions are cancelled at their next `await` instead.

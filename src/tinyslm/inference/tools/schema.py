@@ -22,7 +22,7 @@ def writable(schema: Mapping[str, Any], name: str) -> dict[str, Any]:
     Raises `TinyslmError` for a schema that is too large, or which nothing satisfies.
     """
     if not isinstance(schema, Mapping) or schema.get("type", "object") != "object":
-        raise TinyslmError(f"The arguments of the tool {name} are no JSON object.", "Describe them as an object.")
+        raise TinyslmError(f"The arguments of the tool {name} are not a JSON object.", "Describe them as an object.")
     try:
         plain = {"type": "object", "properties": {}, **_plain(schema)}
     except RecursionError:

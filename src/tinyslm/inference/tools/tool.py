@@ -45,7 +45,7 @@ class Tool:
         description: what it does, for the model.
         parameters: JSON schema of its arguments, an object.
         check: the arguments as `call` wants them; raises `ToolError` for those that are wrong.
-        call: does it, with keyword arguments; may be a coroutine function. `ToolError` is told to the model as it is,
+        call: does it, with keyword arguments; may be a coroutine function. `ToolError` is reported to the model as is,
             every other exception with its kind.
     """
 
