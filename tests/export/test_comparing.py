@@ -137,6 +137,10 @@ def test_exports_are_compared_with_their_model(folder, tmp_path):
     assert 0 < gguf.mean_kl < onnx.mean_kl
     assert abs(gguf.change) < 0.01
     assert gguf.decode > 0 < onnx.decode
+    graph = made[1].path / "model.onnx"
+    graph.write_bytes(graph.read_bytes()[:5000])
+    with pytest.raises(TinyslmError, match="ONNX Runtime does not run"):
+        compare_models([folder, made[1].path], TEXTS, tokens=64)
 
 
 def bytes_model(folder, seed=0, **shape):

@@ -1,7 +1,7 @@
 """What a path holds that can be compared: a model folder or an export, its size, and the program that runs it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,11 @@ import numpy as np
 import torch
 
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.printable import one_line
 from tinyslm.evaluation.protocols import Runtime
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.export.format import Source
-from tinyslm.export.formats import find_format, is_installed
+from tinyslm.export.formats import RUNTIMES, find_format, is_installed
 from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 
 
@@ -73,7 +74,10 @@ def limits_of(path: Path, kind: str) -> Limits:
 
 @contextmanager
 def open_runtime(path: Path, source: Source, dtype: torch.dtype, threads: int) -> Iterator[Runtime]:
-    """What runs a path's model, until the block ends. source: of the model folder, or of the one an export is of."""
+    """What runs a path's model, until the block ends. source: of the model folder, or of the one an export is of.
+
+    Raises `TinyslmError` for a damaged export.
+    """
     kind = kind_of(path)
     if kind == "folder":
         yield ModelRuntime.open(path, dtype)
@@ -81,7 +85,14 @@ def open_runtime(path: Path, source: Source, dtype: torch.dtype, threads: int) -
     form = find_format(kind)
     if not is_installed(kind):
         raise require_extra(form.extra, f"Running {path.name}")
-    with form.open(path, source, threads) as runtime:
+    with ExitStack() as stack:
+        try:
+            runtime = stack.enter_context(form.open(path, source, threads))
+        except TinyslmError:
+            raise
+        except Exception as error:  # of many kinds: from the reader, from protobuf, from the program
+            problem = f"{RUNTIMES[kind][0]} does not run {path}: {one_line(str(error), 200)}"
+            raise TinyslmError(problem, "Export the model again.") from None
         yield runtime
 
 
