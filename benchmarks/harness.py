@@ -82,7 +82,7 @@ def train_small(data: Path, out: Path, minutes: float, shape: Mapping[str, int])
     """The model folder of a model of this shape after some minutes on data/train.jsonl."""
     from tinyslm import train
 
-    settings = {"model": shape, "tokenizer": {"vocab_size": 4096}, "data": {"valid_paths": [data / "valid.jsonl"]}}
+    settings = {"model": shape, "tokenizer": {"vocab_size": 4096}, "data": {"valid_paths": [str(data / "valid.jsonl")]}}
     train([data / "train.jsonl"], out, minutes=minutes, settings=settings)
     return out / "model"
 
