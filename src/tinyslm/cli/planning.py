@@ -12,11 +12,13 @@ if TYPE_CHECKING:
 
 
 def given_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
-    """What the user fixed in a file and by options, nested."""
+    """What the user fixed in a file and by options, nested. Raises `TinyslmError` that names every mistake in them."""
     from tinyslm.cli.settings import nested
+    from tinyslm.cli.settings import settings as read_settings
     from tinyslm.core.config import override, read_config_file
     from tinyslm.training.config import RunConfig
 
+    read_settings(RunConfig, config, settings)
     return override(RunConfig, read_config_file(config) if config else {}, nested(RunConfig, settings))
 
 
