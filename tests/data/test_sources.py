@@ -128,11 +128,11 @@ def test_a_bad_file_is_skipped_and_named_in_a_folder_of_good_ones(tmp_path, name
     (warning,) = told
     assert message in warning
     assert name in warning
-    with pytest.raises(TinyslmError, match=name):
-        texts(tmp_path / "in" / name, tmp_path / "good.txt")
     with pytest.raises(TinyslmError, match=r"in|No text"):
         texts(tmp_path / "in")
-    if "empty" not in name:
+    if "empty" not in name:  # an empty file is counted even if it was named: a shell's `*` names it too
+        with pytest.raises(TinyslmError, match=name):
+            texts(tmp_path / "in" / name, tmp_path / "good.txt")
         with pytest.raises(TinyslmError, match=name):
             texts(tmp_path, strict=True)
 
