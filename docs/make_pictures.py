@@ -107,13 +107,13 @@ def spread(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def svg(frames: Sequence[Frame]) -> str:
-    """The frames one after the other, repeated; without animation, the last one."""
+    """The frames one after the other, repeated, beginning with the last one; without animation, only that one."""
     rows = min(SHOWN_ROWS, max(len(frame) for frame in frames))
     width, height = COLUMNS * ADVANCE + 32, rows * LINE + 56
     total = FRAME_SECONDS * (len(frames) - 1) + LAST_SECONDS
     style = [
         f"text {{ font: {FONT}px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; white-space: pre; }}",
-        f".frame {{ visibility: hidden; animation: {total:g}s step-end infinite; }}",
+        f".frame {{ visibility: hidden; animation: {total:g}s step-end {LAST_SECONDS / 2 - total:g}s infinite; }}",
     ]
     groups = []
     for number, frame in enumerate(frames):
