@@ -110,7 +110,7 @@ def main() -> None:
     results = [measure(variant, train, valid, arguments.steps, arguments.seeds) for variant in VARIANTS]
     print("\n| variant | parameters | whole windows | past only |\n| --- | --- | --- | --- |")
     for one in results:
-        print(f"| {one['name']} | {one['parameters']:,} | {one['as_the_loop_sees_it']:.3f} | {one['honest']:.3f} |")
+        print(f"| {one['name']} | {one['parameters']:,} | {one['whole_windows']:.3f} | {one['past_only']:.3f} |")
     finish(results)
 
 
@@ -126,15 +126,15 @@ def corpus() -> tuple[Tensor, Tensor]:
 def measure(variant: Variant, train: Tensor, valid: Tensor, steps: int, seeds: int) -> dict:
     """Train with each seed; the losses in nats per token of held-out text, in both ways."""
     models = [trained(variant, train, steps, seed) for seed in range(seeds)]
-    seen = [loss_in_windows(model, valid) for model in models]
-    honest = [honest_loss(model, valid) for model in models]
-    print(f"{variant.name}: {seen} in whole windows, {honest} from the past only", flush=True)
+    whole = [loss_in_windows(model, valid) for model in models]
+    past = [past_only_loss(model, valid) for model in models]
+    print(f"{variant.name}: {whole} in whole windows, {past} from the past only", flush=True)
     return {
         "name": variant.name,
         "parameters": sum(weight.numel() for weight in models[0].parameters()),
-        "as_the_loop_sees_it": statistics.mean(seen),
-        "honest": statistics.mean(honest),
-        "honest_of_each_seed": honest,
+        "whole_windows": statistics.mean(whole),
+        "past_only": statistics.mean(past),
+        "past_only_by_seed": past,
     }
 
 
@@ -165,14 +165,14 @@ def held_out_windows(valid: Tensor) -> Tensor:
 
 @torch.no_grad()
 def loss_in_windows(model: ArticleModel, valid: Tensor) -> float:
-    """Every position's loss in one pass, the whole window in sight: what the training loop computes."""
+    """Every position's loss in one pass, with the whole window visible: what the training loop computes."""
     batch = held_out_windows(valid)
     return F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten()).item()
 
 
 @torch.no_grad()
-def honest_loss(model: ArticleModel, valid: Tensor) -> float:
-    """Every position's loss with nothing after it in sight: one pass for each length of prefix."""
+def past_only_loss(model: ArticleModel, valid: Tensor) -> float:
+    """Every position's loss with nothing after it visible: one pass for each length of prefix."""
     batch = held_out_windows(valid)
     losses = [F.cross_entropy(model(batch[:, :n])[:, -1], batch[:, n]).item() for n in range(1, CONTEXT + 1)]
     return statistics.mean(losses)

@@ -164,13 +164,14 @@ def engines_chart(found: Mapping[str, Any]) -> Chart:
     ]
     counts = sorted({point["streams"] for point in points})
     x_scale = alt.Scale(type="log", base=2, nice=False, padding=12)
+    order = alt.EncodingSortField("rate", "max", "descending")
     drawing = (
         alt.Chart(alt.InlineData(values=points))
         .mark_line(point=alt.OverlayMarkDef(size=30, filled=True), strokeWidth=1.8)
         .encode(
             x=alt.X("streams:Q", title="streams at once", scale=x_scale, axis=alt.Axis(values=counts, grid=False)),
             y=alt.Y("rate:Q", title=None, axis=alt.Axis(format=",~r")),
-            color=alt.Color("engine:N", title=None, sort=alt.EncodingSortField("rate", "max", "descending")),
+            color=alt.Color("engine:N", sort=order, legend=alt.Legend(title=None, labelLimit=300)),
         )
         .properties(width=520, height=300, title="Decoded tokens per second in all, SmolLM2-135M-Instruct")
     )

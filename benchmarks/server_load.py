@@ -140,7 +140,7 @@ async def read(reader: asyncio.StreamReader, stream: bool, limit: int | None, be
 
 
 def wait_until_quiet(url: str) -> dict[str, float]:
-    """What the server says is under way, after at most ten seconds of waiting for it to become nothing."""
+    """Requests that the server says it still has, after waiting at most ten seconds for none."""
     end = time.monotonic() + 10
     while True:
         page = urlopen(f"{url}/metrics").read().decode()

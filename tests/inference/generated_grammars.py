@@ -137,9 +137,9 @@ def regex(chance: random.Random, depth: int) -> str:
 
 def repeated(chance: random.Random, *, lazy: bool = True) -> str:
     """How often something comes."""
-    most = chance.choice((2, 2, 5, 5, 20, 300, 5_000, 10**6, 10**10))
-    least = chance.randint(0, most)
-    counts = (f"{{{least}}}", f"{{{least},}}", f"{{{least},{most}}}", f"{{0,{most}}}")
+    high = chance.choice((2, 2, 5, 5, 20, 300, 5_000, 10**6, 10**10))
+    low = chance.randint(0, high)
+    counts = (f"{{{low}}}", f"{{{low},}}", f"{{{low},{high}}}", f"{{0,{high}}}")
     return chance.choice(("?", "*", "+", "+?" if lazy else "+", *counts))
 
 
