@@ -77,7 +77,7 @@ def _tried(original: Original, target: Target, reference: Reference, folder: Pat
     scheme = target.format.schemes[target.scheme]
     options = Options()
     written = target.format.write(original, target.scheme, folder / f"model{scheme.suffix}", options)
-    with target.format.open(written, original, options) as runtime:
+    with target.format.open(written.path, original.source, options.threads) as runtime:
         verdict = judge(measure(runtime, reference, scheme), scheme)
     return WORKS if verdict == "ok" else verdict
 
