@@ -70,7 +70,7 @@ def test_an_unfinished_run_has_no_model(tinyslm, stopped: Path, texts: Path) -> 
     for command in (["generate", "run"], ["evaluate", "run", texts]):
         said = tinyslm(*command).mistake()
         assert said.endswith(
-            "The run in run has not finished: it has no model yet. Go on with it: tinyslm train --resume run"
+            "The run in run has not finished: it has no model yet. Resume it: tinyslm train --resume run"
         )
 
 

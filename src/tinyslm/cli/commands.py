@@ -97,7 +97,7 @@ def _save(rest: str, dialogue: Dialogue) -> None:
 def _load(rest: str, dialogue: Dialogue) -> None:
     path = _path(rest, "load")
     dialogue.load(path)
-    say(f"Going on after {len(dialogue.messages)} messages from {path}.")
+    say(f"Continuing after {len(dialogue.messages)} messages from {path}.")
 
 
 def _path(rest: str, name: str) -> Path:

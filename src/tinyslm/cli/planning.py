@@ -55,11 +55,12 @@ def describe_plan(plan: Plan) -> str:
     from tinyslm.core.quantities import count, duration, size
 
     model, expected = plan.settings.model, plan.expectation
-    often = f"{expected.epochs:.1f} times" if expected.epochs >= 1.05 else f"{expected.epochs:.0%} of it"
+    share = f"{expected.epochs:.0%} of the text is read"
+    often = f"the text is read {expected.epochs:.1f} times" if expected.epochs >= 1.05 else share
     return (
         f"Planned: {count(expected.parameters)} parameters (dim {model.dim}, depth {model.depth}, context "
         f"{model.context}), vocabulary {model.vocab_size:,}, {expected.steps:,} steps of "
-        f"{plan.settings.train.batch * model.context:,} tokens; the text is read {often}.\n"
+        f"{plan.settings.train.batch * model.context:,} tokens; {often}.\n"
         f"Expected: {expected.bits_per_byte:.3f} bits per byte ({expected.low:.3f} to {expected.high:.3f}) after "
         f"{duration(expected.seconds)}, in {size(expected.memory_bytes)} of memory."
     )

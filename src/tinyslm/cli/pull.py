@@ -60,7 +60,7 @@ def introduce(folder: Path, config: ModelConfig) -> None:
         f"{folder}: {config.family}, {count(config.parameters)} parameters, width {config.dim}, depth {config.depth}, "
         f"context {config.context:,}, vocabulary {config.vocab_size:,}; {size(size_of_weights(folder))}."
     )
-    say(f'\nGo on with:\n  {command()} generate {folder} -p "Once upon a time"')
+    say(f'\nTry it:\n  {command()} generate {folder} -p "Once upon a time"')
 
 
 def summary_of(folder: Path, config: ModelConfig) -> dict[str, Any]:

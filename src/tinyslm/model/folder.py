@@ -120,7 +120,7 @@ def find_model(path: Path) -> Path:
         return inside
     if (path / "checkpoints").is_dir():
         raise TinyslmError(
-            f"The run in {path} has not finished: it has no model yet.", f"Go on with it: tinyslm train --resume {path}"
+            f"The run in {path} has not finished: it has no model yet.", f"Resume it: tinyslm train --resume {path}"
         )
     return path
 
