@@ -32,7 +32,7 @@ TOP = """<!-- Made by docs/make_formats.py: run it when families, formats or sch
 
 Each "yes" is a model that was written and then run by the program named: ids of strings, greedy tokens, probabilities,
 chat template and stop tokens were compared with the original (see [Exporting](../exporting.md)). The models are small
-and random, 256 wide; a width that does not fit a scheme's blocks is told when you export.
+and random, 256 wide; export names the tensors whose width does not fit a scheme's blocks.
 """
 
 Claims = dict[str, dict[str, str]]

@@ -125,7 +125,7 @@ class RequestBuilder:
     """Builds the requests of rows for one engine."""
 
     def __init__(self, engine: Engine, template: PromptTemplate) -> None:
-        """Compile the template and the grammar; raises `TinyslmError` if one of them is invalid."""
+        """Compile the template and the grammar; raises `TinyslmError` if either is invalid."""
         self._engine, self._heal = engine, template.heal
         self._reader = RowReader(template, engine.with_defaults(template.sampling))
         self._grammar = lru_cache(CACHED_GRAMMARS)(

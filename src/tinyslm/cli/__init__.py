@@ -54,7 +54,7 @@ NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, 
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is told in two lines and ends with exit code 2."""
+    """Run the command line; a user's mistake prints two lines and exits with code 2."""
     # Threads that wait for each other spin by default; where other programs use the processor too, that takes from
     # both. A short spin costs nothing on a quiet machine (docs/LOG.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")

@@ -37,7 +37,7 @@ class AgentOptions(Section):
         description="An MCP server whose tools it gets: its command, or its address; NAME= before it puts NAME_ "
         "before their names. May be given several times.",
     )
-    system: Annotated[str, Text] = Field(default="", description="What the model is told before the task.")
+    system: Annotated[str, Text] = Field(default="", description="System message: instructions that precede the task.")
     trace: Path | None = Field(default=None, description="A file to save all that happened to, as JSON lines.")
     replay: Path | None = Field(
         default=None,

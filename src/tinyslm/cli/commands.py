@@ -1,4 +1,4 @@
-"""What can be typed in `tinyslm chat` beside messages: lines that begin with a slash."""
+"""Commands of `tinyslm chat`: lines that begin with a slash."""
 
 from __future__ import annotations
 

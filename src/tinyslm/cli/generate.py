@@ -127,7 +127,9 @@ def _print_stream(engine: Engine, request: Request, shown: str) -> list[Completi
 
     ids: list[int] = []
     for number, piece in enumerate(engine.submit(request)):
-        stream(piece.text if number else shown + piece.text)  # a prompt that is too long is told before it is printed
+        stream(
+            piece.text if number else shown + piece.text
+        )  # if the prompt is too long, the error comes before it is printed
         ids += piece.ids
     say()
     return [Completion("", piece.finish, piece.tokens, tuple(ids))]

@@ -75,7 +75,7 @@ def train(
     tokenizer
         A folder with a tokenizer to use instead of training one.
     options
-        What is short for a setting, and how the result is told.
+        Short forms of settings, and how the result is printed.
     settings
         Any setting, as `--section.key value`.
     """

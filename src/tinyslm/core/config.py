@@ -47,7 +47,7 @@ def load_config(kind: type[Settings], file: Path | None = None, overrides: Mappi
 
 
 def build_config(kind: type[Settings], values: Mapping[str, Any], origin: str = "the settings") -> Settings:
-    """Check `values` against class `kind`; every mistake in them is told in one `TinyslmError`."""
+    """Check `values` against class `kind`; one `TinyslmError` names every mistake in them."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:

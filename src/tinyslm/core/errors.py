@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend, told in two lines: what is wrong, and what to do about it.
+"""Errors that the user can correct, in two lines: what is wrong, and what to do about it.
 
 Our own bugs are not `TinyslmError`s: they raise whatever they raise, with a traceback.
 """

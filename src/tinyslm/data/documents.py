@@ -20,7 +20,7 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(*_: object) -> None:
-    """The callback of those who do not want to be told."""
+    """A callback that does nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,8 +51,8 @@ def prepare(
     tokenizer: one that exists, or the settings of one to be trained on the training text. Documents begin with no
     token of their own, whatever an existing one puts before its prompts: each follows the end of the one before.
     config: of paths; text that was read before has its own.
-    progress: told `(stage, bytes done, bytes in all)`; the second number is 0 where it cannot be known.
-    notify: told in a sentence what was skipped, dropped or decided.
+    progress: gets `(stage, bytes done, bytes in all)`; the second number is 0 where it cannot be known.
+    notify: gets a sentence for whatever was skipped, dropped or decided.
 
     When `out` already holds the shards of just these inputs, they are returned as they are. Otherwise `out` is
     replaced when the new shards are complete, and untouched if anything fails.
@@ -169,7 +169,7 @@ def _manifest(text: Text, split: Split) -> dict[str, Any]:
 
 
 def _messages(given: Inputs, manifest: dict[str, Any]) -> list[str]:
-    """What a user should be told about the text."""
+    """Warnings about the text for the user."""
     dropped: Counter[str] = Counter()
     for source in manifest["sources"]:
         dropped.update(source["dropped_documents"])

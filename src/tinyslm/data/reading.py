@@ -32,7 +32,7 @@ def read_documents(
 ) -> Iterator[Document]:
     """Every document in `paths` (files, folders, globs, `-`, `hf://NAME`), cleaned, in constant memory.
 
-    Documents over about 1 MB come in pieces. Afterwards `notify` is told what was skipped or replaced.
+    Documents over about 1 MB come in pieces. Afterwards `notify` gets what was skipped or replaced.
     Raises `TinyslmError` when a path does not exist or there is no text at all.
     """
     config = config or DataConfig()

@@ -174,7 +174,7 @@ class Family:
         return fields
 
     def _require(self, settings: Mapping[str, Any]) -> None:
-        """The sizes without which there is no model, as whole numbers of a possible size."""
+        """The required sizes, as whole numbers within bounds."""
         needed = ["vocab_size", "dim", "depth", "heads", "context"]
         needed += [] if self.absent.get("ffn_dim") == 0 else ["ffn_dim"]
         missing = [self.keys[ours] for ours in needed if ours not in settings]

@@ -93,18 +93,18 @@ class Candidate:
 
     def steps(self, seconds: float) -> int:
         """Updates that fit into a time."""
-        return max(1, int((seconds - self._beside(seconds)) / self.update))
+        return max(1, int((seconds - self._overhead(seconds)) / self.update))
 
     def seconds(self, steps: int) -> float:
         """Time that so many updates take, with everything."""
         updates = steps * self.update
-        low, high = updates, 2 * (updates + self._beside(0) + self.scoring[1] + self.validations[1])
+        low, high = updates, 2 * (updates + self._overhead(0) + self.scoring[1] + self.validations[1])
         for _ in range(50):
             middle = (low + high) / 2
-            low, high = (low, middle) if middle - self._beside(middle) >= updates else (middle, high)
+            low, high = (low, middle) if middle - self._overhead(middle) >= updates else (middle, high)
         return high
 
-    def _beside(self, seconds: float) -> float:
+    def _overhead(self, seconds: float) -> float:
         """What a run of so many seconds spends on other things than updates."""
         looking = sorted((*self.validations, VALIDATING_SHARE * seconds))[1]
         scoring = sorted((*self.scoring, SCORING_SHARE * seconds))[1]

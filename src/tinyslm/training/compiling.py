@@ -42,7 +42,7 @@ On one busy core it took 160 to 180 s for one to four small blocks, and 14 to 30
 disk already. A graphics card's was not measured.
 """
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
-"""The environment variable by which PyTorch's compiler is told where to keep what it makes."""
+"""The environment variable that says where PyTorch's compiler keeps what it makes."""
 BACKEND = "inductor"
 """Which of PyTorch's compilers makes the code."""
 MARGIN = 0.02

@@ -123,6 +123,12 @@ class LoopConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _teacher_given(self) -> Self:
+        if self.stage == "distill" and not self.teacher:
+            raise ValueError("the stage distill needs a teacher: give a model folder with --train.teacher")
+        return self
+
+    @model_validator(mode="after")
     def _batch_divides(self) -> Self:
         if self.micro_batch and self.batch % self.micro_batch:
             raise ValueError(f"batch ({self.batch}) must be a multiple of micro_batch ({self.micro_batch})")

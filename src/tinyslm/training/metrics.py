@@ -43,7 +43,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""
-        with suppress(OSError):  # of an event that could not be written, which `write` has told
+        with suppress(OSError):  # `write` has already reported the event that could not be written
             self._file.close()
 
     def __enter__(self) -> "MetricsLog":

@@ -73,7 +73,7 @@ class Optimizers:
         for label, tensor in tensors.items():
             name, key = label.rsplit(":", 1)
             parameter = parameters[name]
-            # AdamW's step counter stays where it was made; everything else lives beside its weight.
+            # AdamW's step counter stays where it was made; everything else is on the device of its weight.
             owners[parameter].state[parameter][key] = tensor.clone() if key == "step" else tensor.to(parameter.device)
 
 

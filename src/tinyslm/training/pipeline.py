@@ -17,7 +17,7 @@ from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, is_shards
 from tinyslm.data.text import Text
 from tinyslm.hardware.device import pick_device, pick_dtype
-from tinyslm.model.folder import find_model, load_tokenizer
+from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training import report
 from tinyslm.training.compiling import check_compiling
@@ -92,6 +92,8 @@ def check_config(out: Path, config: RunConfig) -> None:
     """Raise `TinyslmError`, before anything is read or written, where a run could not begin."""
     RunFolder(out).check_unused()
     STAGES[config.train.stage]  # raises if there is none of that name
+    for folder in filter(None, (config.train.start_from, config.train.teacher)):
+        read_model_config(find_model(Path(folder)))
     for name in config.train.sinks:
         SINKS[name]
         if find_spec(name) is None:

@@ -125,7 +125,7 @@ def _key_figures(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any])
 
 
 def _result(result: Mapping[str, Any]) -> list[Block]:
-    """What the run came to; beside baselines, where the result has them."""
+    """The result of the run, with baselines where it has them."""
     blocks: list[Block] = []
     bits, baselines = _number(result.get("bits_per_byte")), result.get("baselines")
     if isinstance(baselines, Mapping) and bits is not None:

@@ -47,8 +47,6 @@ class Distill(Pretrain):
         Raises `TinyslmError` for a teacher that does not suit, or too little text.
         """
         folder = Path(config.train.teacher)
-        if not config.train.teacher:
-            raise TinyslmError("Distillation needs a teacher.", "Give a model folder: --train.teacher MODEL")
         train, held_out, tokenizer, batches, context = text_parts(data, config, world)
         teacher = load_model(folder, device=pick_device(config.train.device), dense=True)
         if load_tokenizer(folder).sha256 != tokenizer.sha256:
