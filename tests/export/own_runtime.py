@@ -65,9 +65,9 @@ def write_small_model(folder, seed=0, **shape):
         "dim": 64,
         "head_dim": 32,
         "kv_heads": 1,
-        "depth": 2,
+        "depth": 1,
         "context": 128,
-        "init_std": 0.08,
+        "init_std": 0.25,
         "tied": True,
         **shape,
     }

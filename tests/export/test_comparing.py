@@ -157,7 +157,7 @@ def bytes_model(folder, seed=0, **shape):
 
 
 def test_an_export_whose_context_is_cut_to_the_window_fits(tmp_path):
-    folder = write_small_model(tmp_path / "windowed", family="mistral", window=32, window_layers=(0, 1), context=512)
+    folder = write_small_model(tmp_path / "windowed", family="mistral", window=32, window_layers=(0,), context=512)
     made = export_model(folder, "gguf:f32", tmp_path, verify=False)
     first, gguf = compare_models([folder, made[0].path], TEXTS, tokens=128).models
     assert gguf.mean_kl < 1e-4

@@ -25,7 +25,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer, save_model, state_tensors
 from tinyslm.tokenizer.training import train_tokenizer
 
-NEW_TOKENS = 16
+NEW_TOKENS = 8
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +34,17 @@ def original(smollm2: Path) -> Original:
 
 
 def test_ids_of_the_real_model_are_those_of_llama_cpp(smollm2_gguf: Path, original: Original) -> None:
-    """On 10,000 strings: scripts, emoji, code, runs of white space, control characters."""
-    texts = strings(10_000)
+    """On 2,000 strings: scripts, emoji, code, runs of white space, control characters."""
+    texts = strings(2000)
     with closing(LlamaCpp(smollm2_gguf, context=64, vocab_size=49152, has_template=True)) as theirs:
         different = [text for text in texts if theirs.encode(text) != original.tokenizer.encode(text)]
     assert different == []
 
 
 def test_greedy_text_of_the_real_model_is_that_of_llama_cpp(original: Original, tmp_path: Path) -> None:
-    """On 50 prompts, the imported weights written as F32 for llama.cpp. A tie (1e-3) counts as equal."""
+    """On 10 prompts, the imported weights written as F32 for llama.cpp. A tie (1e-3) counts as equal."""
     written = GGUF.write(original, "f32", tmp_path / "smollm2-F32.gguf", Options())
-    prompts = [text for text in strings(80) if text.strip()][:50]
+    prompts = [text for text in strings(30) if text.strip()][:10]
     stop_ids = set(original.tokenizer.stop_ids)
     found = []
     with GGUF.open(written.path, original.source, 1) as runtime, torch.inference_mode():
@@ -54,7 +54,7 @@ def test_greedy_text_of_the_real_model_is_that_of_llama_cpp(original: Original, 
             logits_tv = original.model(torch.tensor([[*ids, *tokens]]))[0, len(ids) - 1 :]
             found.append(agreement(tokens, logits_tv.log_softmax(-1).numpy(), stop_ids, NEW_TOKENS))
     assert [prompt for prompt, same in zip(prompts, found, strict=True) if not same.equal] == []
-    assert sum(same.tie for same in found) <= 2
+    assert sum(same.tie for same in found) <= 1
 
 
 def test_the_real_model_is_described(smollm2: Path) -> None:
@@ -250,18 +250,18 @@ def test_an_output_that_exists_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_mutations_of_a_whole_model_are_imported_or_refused(tmp_path: Path) -> None:
-    """300 of them, through everything that an import does."""
+    """100 of them, through everything that an import does."""
     path = gguf_files.write_tiny_llama(tmp_path / "x.gguf")
     content = path.read_bytes()
     chance = random.Random(11)
     refused = 0
-    for number in range(300):
+    for number in range(100):
         path.write_bytes(gguf_files.mutated(content, 9000, chance))
         try:
             import_gguf(path, tmp_path / str(number))
         except TinyslmError:
             refused += 1
-    assert refused > 100
+    assert refused > 30
 
 
 def test_what_was_imported_runs_in_llama_cpp_as_before(tmp_path: Path, byte_tokenizer) -> None:

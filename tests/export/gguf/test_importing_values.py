@@ -68,6 +68,8 @@ def of_every_kind() -> Iterator[bytes]:
     """Type and value: numbers, texts and truth values, and lists of none, of one, and of two that differ."""
     for kind, values in VALUES.items():
         yield from (struct.pack("<I", kind) + one(kind, value) for value in values)
+    for kind in (4, 6, 7, TEXT):
+        values = VALUES[kind]
         yield several(kind, [])
         yield several(kind, [values[0]])
         yield several(kind, [values[0], values[-1]])

@@ -199,7 +199,7 @@ def test_families_that_llama_cpp_does_not_have_are_named() -> None:
 def test_a_real_model_in_four_bits(smollm2, tmp_path) -> None:
     original = Original(smollm2, load_model(smollm2), load_tokenizer(smollm2))
     tokenizer, path = original.tokenizer, tmp_path / "smollm2-Q4_K_M.gguf"
-    written = GGUF.write(original, "q4_k_m", path, Options())
+    written = GGUF.write(original, "q4_k_m", path, Options(calibration=[TEXT]))
     assert any("Q5_0 instead of Q4_K, because its rows of 576" in note for note in written.notes)
     assert "<|im_start|>system\nYou are a helpful AI assistant" in path.with_suffix(".Modelfile").read_text()
     ids = tokenizer.encode("The capital of France is Paris. The capital of Italy is")

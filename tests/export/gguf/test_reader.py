@@ -196,7 +196,7 @@ def test_a_key_of_another_kind_or_missing_is_told(small: Path) -> None:
 
 
 def test_mutations_of_a_header_are_read_or_refused(small: Path, tmp_path: Path) -> None:
-    """3,000 of them: no other error, no hang (the time limit of every test), no memory above twice the file."""
+    """600 of them: no other error, no hang (the time limit of every test), no memory above twice the file."""
     content = small.read_bytes()
     end = min(place.start for place in Gguf(small).tensors.values())
     chance = random.Random(7)
@@ -204,7 +204,7 @@ def test_mutations_of_a_header_are_read_or_refused(small: Path, tmp_path: Path) 
     refused = 0
     tracemalloc.start()
     try:
-        for _ in range(3000):
+        for _ in range(600):
             path.write_bytes(data := gguf_files.mutated(content, end, chance))
             tracemalloc.reset_peak()
             before = tracemalloc.get_traced_memory()[0]
@@ -219,4 +219,4 @@ def test_mutations_of_a_header_are_read_or_refused(small: Path, tmp_path: Path) 
             assert tracemalloc.get_traced_memory()[1] - before < 2 * len(data) + 500_000
     finally:
         tracemalloc.stop()
-    assert refused > 1000
+    assert refused > 200

@@ -16,35 +16,34 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.training import train_tokenizer
 
-SMALL = {"dim": 64, "depth": 2, "heads": 4, "context": 48, "vocab_size": 320}
+SMALL = {"dim": 64, "depth": 1, "heads": 4, "context": 48, "vocab_size": 320}
+# A graph is traced from the `Decoder`, so there is one case for each thing that a decoder can do, not for each family:
+# llama is in mistral, granite in granitemoehybrid, olmo2 in olmo3, gpt2's positions are in gpt_neo, its biases in phi.
 CASES = {
     "qwen3": {"qk_norm": True},
-    "llama": {
+    "mistral": {
         "heads": 2,  # of 32 values
+        "window": 6,
         "rope_scaling": {"kind": "llama3", "factor": 4.0, "original_context": 12},
     },
-    "mistral": {"window": 6},
     "qwen2": {
+        "depth": 2,
         "dim": 96,
         "window": 9,
         "window_layers": (0,),
         "rope_scaling": {"kind": "yarn", "factor": 2.0, "original_context": 24},
     },
-    "smollm3": {"unrotated_layers": (1,)},
-    "granite": {"embedding_scale": 3.0, "attention_scale": 0.2, "residual_scale": 0.7, "logit_divisor": 2.0},
-    "granitemoehybrid": {"unrotated_layers": (0, 1)},
-    "olmo2": {},
-    "olmo3": {
-        "window": 6,
-        "window_layers": (0,),
-        "rope_scaling": {
-            "kind": "yarn",
-            "factor": 2.0,
-            "original_context": 24,
-        },
+    "smollm3": {"depth": 2, "unrotated_layers": (1,)},
+    "granitemoehybrid": {
+        "unrotated_layers": (0,),
+        "embedding_scale": 3.0,
+        "attention_scale": 0.2,
+        "residual_scale": 0.7,
+        "logit_divisor": 2.0,
     },
+    "olmo3": {"window": 6, "window_layers": (0,)},
     "gemma2": {"window": 6, "window_layers": (0,), "attention_cap": 1.5, "logit_cap": 8.0},
-    "gemma3": {"window": 6, "window_layers": (0,), "local_rope_theta": 500.0, "logit_cap": 8.0},
+    "gemma3": {"depth": 2, "window": 6, "window_layers": (0,), "local_rope_theta": 500.0, "logit_cap": 8.0},
     "phi": {},
     "phi3": {
         "window": 9,
@@ -58,8 +57,7 @@ CASES = {
         },
     },
     "gpt_neox": {},
-    "gpt_neo": {"window": 6},
-    "gpt2": {},
+    "gpt_neo": {"window": 6, "window_layers": (0,)},
 }
 
 
