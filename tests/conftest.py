@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from fork_server import ForkServer
+
 settings.register_profile("no clock", deadline=None)  # on a busy machine an example may take any time
 settings.load_profile("no clock")
 
@@ -18,6 +20,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # In the background of a shell, programs and those that they start take no notice of Ctrl-C, which is tested here.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> Iterator[ForkServer]:
+    """Starts `tinyslm` and `python -c` without waiting for imports; not for tests of starts, signals and limits."""
+    server = ForkServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture(autouse=True)

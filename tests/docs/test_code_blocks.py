@@ -8,6 +8,8 @@ something. A page can say otherwise in HTML comments:
     <!-- test: instead COMMANDS -->          run shell commands instead of the next block, such as a shorter form of it
     <!-- test: skip because REASON -->       do not run the next block
 
+The programs are forked from one that has imported everything; the page in `STARTED` starts the installed ones.
+
 README.md is also read in terminals and has no such comments; its directives are in `README`, by a block's first line.
 """
 
@@ -33,6 +35,7 @@ README = {
         tinyslm train my-texts/ --out runs/first --model.dim 64 --model.depth 1 --model.context 64 --train.steps 4
         tinyslm generate runs/first --prompt "def " --max-tokens 5""",
 }
+STARTED = "index"
 SHELL = ("sh", "bash")
 PIECE = re.compile(
     r"""^[ ]*<!--\ test:\ (?P<directive>.*?)\ ?-->$
@@ -54,16 +57,18 @@ Step = tuple[str, int, str, str]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_every_code_block_of_the_page_runs(page, tmp_path):
+def test_every_code_block_of_the_page_runs(page, tmp_path, fork_server):
     directives = README if page.name == "README.md" else {}
+    installed = Path(sys.executable).parent
+    python, path = (sys.executable, installed) if page.stem == STARTED else (fork_server.python, fork_server.path)
     steps = list(steps_of(page.read_text(encoding="utf-8"), page.name, directives))
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join(map(str, (path, installed, os.environ["PATH"]))),
         # Tests run side by side: more threads than cores make every one of them slow.
         "OMP_NUM_THREADS": "1",
     }
     done = subprocess.run(
-        [sys.executable, "-c", RUNNER],
+        [python, "-c", RUNNER],
         input=json.dumps(steps),
         cwd=tmp_path,
         env=environment,
