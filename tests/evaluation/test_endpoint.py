@@ -7,12 +7,14 @@ from threading import Thread
 import pytest
 
 from tinyslm.agents.agent import Agent
-from tinyslm.batch import generators
 from tinyslm.batch.answering import answer_rows
 from tinyslm.batch.prompts import PromptTemplate
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.runtimes.endpoint import KEY_VARIABLE, Endpoint
+from tinyslm.evaluation.continuations import Reading, score_continuations
+from tinyslm.evaluation.protocols import Continuation, ContinuationScore
+from tinyslm.evaluation.runtimes import endpoint as endpoint_module
+from tinyslm.evaluation.runtimes.endpoint import KEY_VARIABLE, Endpoint, EndpointBusy
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tools.tool import tool
@@ -91,18 +93,56 @@ def test_conversations_and_texts_are_answered(server, monkeypatch) -> None:
     assert completion["prompt"] == [1, 2]
 
 
+def scored(tokens: list[str], logprobs: list, top: list | None = None) -> tuple[int, dict]:
+    scores = {"tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top}
+    return 200, {"choices": [{"text": "", "logprobs": scores}]}
+
+
 def test_the_tokens_of_a_continuation_are_scored(server) -> None:
-    scores = {"tokens": ["A", " dog", " bar", "ks", "!"], "token_logprobs": [None, -2.0, -1.5, -0.5, -0.1]}
-    server.answers = [(200, {"choices": [{"text": "", "logprobs": scores}]}), (200, {"choices": [{"text": ""}]})]
+    top = [None, {" dog": -2.0}, {" bar": -1.5}, {"ks": -0.5}, {"?": -0.05}]
+    tokens, logprobs = ["A", " dog", " bar", "ks", "!"], [None, -2.0, -1.5, -0.5, -0.1]
+    server.answers = [scored(tokens, logprobs, top), scored(tokens, logprobs), (200, {"choices": [{"text": ""}]})]
     endpoint = Endpoint(server.url, "named")
-    assert endpoint.continuation_logprobs("A dog", " barks") == [-1.5, -0.5]
+    asked = Continuation("A dog", " barks")
+    assert endpoint.score_text(asked) == ContinuationScore(-2.0, 2, greedy=True)
     assert (server.asked[0][1]["model"], server.asked[0][1]["echo"]) == ("named", True)
+    assert not endpoint.score_text(asked).greedy, "not known"
     with pytest.raises(TinyslmError, match="no probabilities"):
-        endpoint.continuation_logprobs("A dog", " barks")
+        endpoint.score_text(asked)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "logprobs", "words"),
+    [
+        (["A", " cat", " barks", "!"], [None, -1.0, -1.0, -1.0], "another text"),
+        (["A", " dog", " barks", "!"], [None, -1.0, float("nan"), -1.0], "gives the log-probability nan"),
+        (["A", " dog", " barks", "!"], [None, -1.0, 2.0, -1.0], "gives the log-probability 2.0"),
+        (["A", " dog", " barks", "!"], [None, -1.0], "no probabilities"),
+        (["A", " dog", " barks", 7], [None, -1.0, -1.0, -1.0], "no probabilities"),
+        (["A", " dog", " barks", "!"], [None, -1.0, "high", -1.0], "no probabilities"),
+    ],
+)
+def test_servers_that_lie_about_probabilities_are_named(server, tokens, logprobs, words) -> None:
+    server.answers = [scored(tokens, logprobs)]
+    with pytest.raises(TinyslmError, match=words):
+        score_continuations(Endpoint(server.url, "named"), Reading((), 100), [Continuation("A dog", " barks")])
+
+
+def test_a_busy_server_is_asked_again(server, monkeypatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(endpoint_module.time, "sleep", waits.append)
+    busy = (429, {"error": {"message": "Slow down."}})
+    server.answers = [busy, busy, scored(["a"], [-1.0])]
+    endpoint = Endpoint(server.url, "named")
+    assert endpoint.score_text(Continuation("", "a")).logprob == -1
+    assert waits == [1.0, 2.0]
+    server.answers = [busy] * endpoint_module.RETRIES
+    with pytest.raises(EndpointBusy, match="answers 429: Slow down"):
+        endpoint.score_text(Continuation("", "a"))
 
 
 def test_rows_are_answered_by_an_endpoint(server, monkeypatch) -> None:
-    monkeypatch.setattr(generators, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(endpoint_module, "RETRY_SECONDS", 0.01)
     usage = {"usage": {"prompt_tokens": 7, "completion_tokens": 4}}
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
     server.answers = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tinyslm.batch.prompts import PromptTemplate, RequestBuilder, RowReader, RowRequest
 from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.runtimes.endpoint import Endpoint, EndpointBusy
+from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.generation import join_pieces
 from tinyslm.inference.output_constraint import OutputConstraint, is_complete
 from tinyslm.inference.request import Completion, Piece, Request, Usage
@@ -19,9 +18,6 @@ from tinyslm.inference.settings import SamplingSettings
 
 if TYPE_CHECKING:
     from tinyslm.inference.engine import Engine
-
-RETRIES, RETRY_SECONDS = 6, 1.0
-"""Attempts at a busy server, and the wait before the second one; it doubles with each."""
 
 Result = dict[str, Any]
 
@@ -89,11 +85,6 @@ class EndpointRows:
 
     def _answer(self, request: RowRequest) -> tuple[Completion, Usage]:
         schema = request.constraint.value if request.constraint else None
-        for attempt in range(RETRIES - 1):
-            try:
-                return self._endpoint.answer(request.prompt, request.settings, schema)
-            except EndpointBusy:
-                time.sleep(RETRY_SECONDS * 2**attempt)
         return self._endpoint.answer(request.prompt, request.settings, schema)
 
 

@@ -38,13 +38,14 @@ def compare(
     from dataclasses import asdict
     from textwrap import fill
 
-    from tinyslm.cli.export import read_texts, thread_count
+    from tinyslm.cli.export import read_texts
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say, table
     from tinyslm.core.errors import TinyslmError
     from tinyslm.export.comparing import compare_models
     from tinyslm.export.comparison_page import HEADER, LEGEND, cells, check_unused, measured_on, write_comparison
     from tinyslm.hardware.device import pick_device, pick_dtype
+    from tinyslm.hardware.limits import thread_count
 
     if tokens is not None and tokens < 1:
         raise TinyslmError(f"{tokens} tokens cannot be scored.", "Give --tokens a number from 1 on.")

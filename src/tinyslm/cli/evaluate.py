@@ -1,52 +1,179 @@
 """`tinyslm evaluate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from tinyslm.cli.options import SettingOptions
+from tinyslm.evaluation.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from tinyslm.evaluation.running import TaskScore
 
 
 def evaluate(
-    model: Path,
+    model: str,
     /,
     *paths: str,
-    stride: int | None = None,
-    dtype: str = "fp32",
+    tasks: tuple[str, ...] = (),
+    training: tuple[str, ...] = (),
+    evaluation: Annotated[EvaluationSettings | None, Parameter(name="*")] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     json: bool = False,
     settings: SettingOptions = (),
 ) -> None:
-    """Score a model on text: loss, perplexity, and bits per byte with a 95 % bootstrap interval over documents.
+    """Score a model on tasks, or on text: loss, perplexity, and bits per byte.
+
+    Every score has a 95 % bootstrap interval over the items or documents.
 
     Parameters
     ----------
     model
-        A model folder, or a run folder (its model is used).
+        A model folder, or a run folder (its model is used). With --tasks also a GGUF file, an ONNX folder, or a server
+        that speaks OpenAI's API: http://127.0.0.1:8000/v1#MODEL
     paths
         Text to score, as for `tinyslm train`; or one shards folder, whose validation documents are scored.
-    stride
-        How far windows move over long documents; the default is the model's context (fastest). Less gives each
-        token more to look back at.
-    dtype
-        Number format to compute in: fp32, or bf16 (faster where the hardware has it, a little less exact).
+    tasks
+        Tasks, separated by commas: NAME (a set that is shipped, or a benchmark from the hub), NAME=FILE (a benchmark in
+        its published form), FILE.toml (your own). "list" shows the names.
+    training
+        Text that the model was trained on: items that it contains are counted. By default the data of the model's run.
+    evaluation
+        How tasks are run.
+    out
+        A JSON file to write every score to, with what came of each item.
     json
         Print the scores as JSON.
     settings
         A setting of the section `data`, as `--data.text_column NAME`.
     """
-    from contextlib import nullcontext
     from dataclasses import asdict
-    from json import dumps
 
     from tinyslm.cli.settings import settings as read_settings
-    from tinyslm.cli.train import describe_score
-    from tinyslm.core.console import say, warn, work_progress
-    from tinyslm.data.documents import silent
-    from tinyslm.evaluation.score import evaluate as score_text
-    from tinyslm.model.folder import find_model
+    from tinyslm.cli.telling import tell, working
+    from tinyslm.core.errors import TinyslmError
     from tinyslm.training.config import RunConfig
 
     config = read_settings(RunConfig, None, settings).data
-    with nullcontext(silent) if json else work_progress("Scoring") as progress:
-        score = score_text(
-            find_model(model), paths, stride=stride, dtype=dtype, config=config, notify=warn, progress=progress
-        )
-    say(dumps(asdict(score)) if json else describe_score(asdict(score)))
+    evaluation = evaluation or EvaluationSettings()
+    if tasks and paths:
+        raise TinyslmError("Both text and tasks were given.", "Evaluate one after the other.")
+    if tasks == ("list",):
+        _list(evaluation.plugin)
+    elif tasks:
+        from tinyslm.core.console import say
+        from tinyslm.core.files import write_json
+        from tinyslm.export.evaluating import evaluate_tasks
+
+        with working(f"Evaluating {model}", json=json, unit="{:,.0f}".format) as progress:
+            scores = evaluate_tasks(
+                model,
+                tasks,
+                settings=evaluation,
+                training=_texts(training),
+                progress=progress,
+            )
+        if out is not None:
+            write_json(
+                out,
+                {"model": model, "settings": evaluation.model_dump(), "scores": [asdict(score) for score in scores]},
+            )
+        if json:
+            tell([asdict(score) | {"ids": None, "outcomes": None, "answers": None} for score in scores])
+            return
+        _print(scores)
+        if out is not None:
+            say(f"\nScores and items: {out}")
+    else:
+        from tinyslm.cli.train import describe_score
+        from tinyslm.core.console import say, warn
+        from tinyslm.evaluation.score import evaluate as score_text
+        from tinyslm.model.folder import find_model
+
+        with working("Scoring", json=json) as progress:
+            score = score_text(
+                find_model(Path(model)),
+                paths,
+                stride=evaluation.stride or None,
+                dtype=evaluation.dtype,
+                config=config,
+                notify=warn,
+                progress=progress,
+            )
+        say(describe_score(asdict(score))) if not json else tell(asdict(score))
+
+
+def _print(scores: Sequence["TaskScore"]) -> None:
+    """The table, and below it what has to be known to read it."""
+    from textwrap import fill
+
+    from tinyslm.core.console import say, table
+    from tinyslm.core.quantities import duration
+    from tinyslm.evaluation.running import centred_mean
+
+    rows, remarks = [], []
+    for score in scores:
+        above = {None: "–", True: "yes", False: "no"}[score.above_chance]
+        overlap = "–" if score.overlap is None else f"{score.overlap.found:,} of {score.overlap.checked:,}"
+        names = [score.metric, *(name for name in score.metrics if name != score.metric)]
+        for name in names:
+            one = score.metrics[name]
+            first = name == score.metric
+            rows.append((
+                score.task if first else "",
+                name,
+                f"{one.value:.4f}",
+                f"{one.low:.4f} to {one.high:.4f}",
+                "–" if score.chance is None or not first else f"{score.chance:.3f}",
+                above if first else "",
+                f"{score.items:,}" if first else "",
+                overlap if first else "",
+                duration(score.seconds) if first else "",
+            ))  # fmt: skip
+        remarks += [f"{score.task}: {remark}" for remark in _remarks(score)]
+    say()
+    table(rows, ("task", "metric", "score", "95 % interval", "chance", "above", "items", "in training", "time"))
+    if len(scores) > 1 and (mean := centred_mean(scores)) is not None:
+        say(f"\nMean over tasks, 0 at chance and 1 at best: {mean:.4f}")
+    if remarks:
+        say()
+    for remark in remarks:
+        say(fill(remark, 100, subsequent_indent="  "))
+
+
+def _remarks(score: "TaskScore") -> list[str]:
+    found = list(score.notes)
+    if score.dropped:
+        found.append(f"{score.dropped:,} rows were left out: both texts are the same, or there is none.")
+    if score.truncated:
+        found.append(f"{score.truncated:,} items are longer than the context; their beginning was cut.")
+    if score.overlap is not None and score.overlap.found and score.overlap.value_without is not None:
+        found.append(f"{score.overlap.value_without:.4f} without the items that are in the training data.")
+    if score.seeds > 1:
+        found.append(f"mean of {score.seeds} seeds, standard deviation {score.seed_spread:.4f}.")
+    if score.above_chance is False:
+        found.append("the interval reaches down to chance, so the score says little.")
+    return found
+
+
+def _texts(paths: Sequence[str]) -> list[str] | None:
+    from tinyslm.core.console import warn
+    from tinyslm.data.reading import read_documents
+
+    return [piece.text for piece in read_documents(paths, None, notify=warn)] if paths else None
+
+
+def _list(plugins: Sequence[str]) -> None:
+    from tinyslm.core.console import table
+    from tinyslm.core.plugins import load_plugins
+    from tinyslm.evaluation.tasks.loading import BENCHMARKS
+
+    load_plugins(tuple(plugins))
+    rows = []
+    for name in BENCHMARKS:
+        one = BENCHMARKS[name]
+        where = "shipped" if one.file else f"hub: {one.hub[0]}" if one.hub else "file"
+        rows.append((name, one.kind.name, where, one.about))
+    table(rows, ("name", "kind", "from", "what it tests"))

@@ -52,6 +52,7 @@ def export(
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say, warn
     from tinyslm.export.exporting import REPORT, export_model
+    from tinyslm.hardware.limits import thread_count
 
     texts = read_texts(calibrate)
     with working(f"Exporting {model}", json=json) as progress:
@@ -67,19 +68,6 @@ def export(
     if any(one.failed for one in made):
         warn("What failed the check is not the same model and was renamed; it should not be used.")
         sys.exit(1)
-
-
-def thread_count(asked: int) -> int:
-    """So many threads; for 0 what OMP_NUM_THREADS says, as PyTorch takes it, or all cores."""
-    import os
-
-    from tinyslm.core.errors import TinyslmError
-    from tinyslm.hardware.limits import usable_cores
-
-    if asked < 0:
-        raise TinyslmError(f"{asked} threads cannot compute.", "Give --threads a number from 1 on, or 0.")
-    said = os.environ.get("OMP_NUM_THREADS", "").strip()
-    return asked or (int(said) if said.isdecimal() else 0) or usable_cores()
 
 
 def read_texts(paths: tuple[str, ...]) -> list[str]:

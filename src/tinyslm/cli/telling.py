@@ -7,12 +7,15 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 
-def working(title: str, *, json: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
-    """The progress of work below its title; silent with `--json`."""
+def working(
+    title: str, *, json: bool, unit: Callable[[float], str] | None = None
+) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """The progress of work below its title, in bytes or another unit; silent with `--json`."""
     from tinyslm.core.console import work_progress
+    from tinyslm.core.quantities import size
     from tinyslm.data.documents import silent
 
-    return nullcontext(silent) if json else work_progress(title)
+    return nullcontext(silent) if json else work_progress(title, unit or size)
 
 
 def tell(value: Any) -> None:

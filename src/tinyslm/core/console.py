@@ -78,11 +78,11 @@ def training_progress(total_steps: int) -> Iterator["TrainingProgress"]:
 
 
 @contextmanager
-def work_progress(title: str) -> Iterator["WorkProgress"]:
-    """Show work counted in bytes, stage by stage, below `title` while the block runs. Gives the `WorkProgress`."""
+def work_progress(title: str, unit: Callable[[float], str] = size) -> Iterator["WorkProgress"]:
+    """Show work counted in bytes, or another unit, stage by stage, below `title` while the block runs."""
     say(title)
     with _display() as display:
-        yield WorkProgress(display)
+        yield WorkProgress(display, unit)
 
 
 @contextmanager
@@ -131,10 +131,13 @@ class TrainingProgress:
 
 
 class WorkProgress:
-    """`progress(stage, done, total)`: bytes done of a stage, and in all (0 where it is not known)."""
+    """`progress(stage, done, total)`: bytes (or what `unit` shows) done of a stage; total: 0 if it is not known."""
 
-    def __init__(self, display: "Display", clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, display: "Display", unit: Callable[[float], str] = size, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._display = display
+        self._unit = unit
         self._clock = clock
         self._started: dict[str, float] = {}
 
@@ -143,9 +146,9 @@ class WorkProgress:
         seconds = now - self._started.setdefault(stage, now)
         figures = []
         if done or total:
-            figures.append(f"{size(done)} of {size(total)}" if done < total else size(done))
+            figures.append(f"{self._unit(done)} of {self._unit(total)}" if done < total else self._unit(done))
         if done and seconds > 1:
-            figures.append(f"{size(done / seconds)}/s")
+            figures.append(f"{self._unit(done / seconds)}/s")
         self._display.show(stage, done / total if total else None, " · ".join(figures))
 
 

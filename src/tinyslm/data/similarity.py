@@ -35,7 +35,7 @@ def _sequences(texts: Sequence[bytes]) -> tuple[Hashes, NDArray[np.uint64]]:
 
     A text of fewer words is one sequence.
     """
-    starts, words = _words(b"\n".join(texts))
+    starts, words = words_of(b"\n".join(texts))
     text_starts = np.cumsum([0, *(len(text) + 1 for text in texts[:-1])])
     first_word = np.searchsorted(starts, text_starts)
     counts = np.diff(first_word, append=len(words))
@@ -56,7 +56,7 @@ def _sequences(texts: Sequence[bytes]) -> tuple[Hashes, NDArray[np.uint64]]:
 _ODD = 0x9E3779B97F4A7C15
 
 
-def _words(data: bytes) -> tuple[NDArray[np.int64], Hashes]:
+def words_of(data: bytes) -> tuple[NDArray[np.int64], Hashes]:
     """Where each word starts, and its hash, from its first and last eight bytes and its length.
 
     A word is a run of letters and digits, or one mark. Each character of three or more bytes, as the scripts without

@@ -3,11 +3,33 @@
 What is resampled are examples (documents, tasks' items), not tokens: tokens of one document are not independent.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 1000
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference with its 95 % interval. p: how often resampling turns its sign, doubled (two-sided)."""
+
+    value: float
+    low: float
+    high: float
+    p: float
 
 
 def ratio_interval(totals: Array, sizes: Array) -> tuple[float, float]:
@@ -16,8 +38,20 @@ def ratio_interval(totals: Array, sizes: Array) -> tuple[float, float]:
     Sizes must not all be zero; a draw whose sizes are is left out.
     """
     ratios = [totals[pick].sum() / sizes[pick].sum() for pick in _draws(len(totals)) if sizes[pick].any()]
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return float(low), float(high)
+    return _bounds(np.array(ratios))
+
+
+def mean_estimate(values: Array) -> Estimate:
+    """The mean of at least one value, `[examples]`."""
+    return Estimate(float(values.mean()), *_bounds(np.array([values[pick].mean() for pick in _draws(len(values))])))
+
+
+def paired_difference(ours: Array, theirs: Array) -> Difference:
+    """The mean of `ours - theirs`, both `[examples]` of the same examples, which are resampled together."""
+    change = ours - theirs
+    means = np.array([change[pick].mean() for pick in _draws(len(change))])
+    sides = min((means <= 0).mean(), (means >= 0).mean())
+    return Difference(float(change.mean()), *_bounds(means), p=float(min(1.0, max(2 * sides, 1 / DRAWS))))
 
 
 def paired_change_intervals(totals: Array) -> list[tuple[float, float]]:
@@ -30,6 +64,12 @@ def paired_change_intervals(totals: Array) -> list[tuple[float, float]]:
     return list(zip(low.tolist(), high.tolist(), strict=True))
 
 
-def _draws(count: int) -> list[NDArray[np.int64]]:
+def _bounds(means: Array) -> tuple[float, float]:
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _draws(count: int) -> Iterator[NDArray[np.int64]]:
+    """Indices of `DRAWS` samples of as many examples as there are; one at a time, as there may be many examples."""
     generator = np.random.default_rng(0)
-    return [generator.integers(0, count, count) for _ in range(DRAWS)]
+    return (generator.integers(0, count, count) for _ in range(DRAWS))

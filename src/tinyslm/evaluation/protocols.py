@@ -4,6 +4,7 @@ Shape legend: p positions.
 """
 
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -19,6 +20,28 @@ Message = Mapping[str, Any]
 
 Prompt = Sequence[int] | Sequence[Message]
 """Token ids to continue exactly, or a conversation to answer."""
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """A text whose probability after `context` is asked for; the context may be empty."""
+
+    context: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ContinuationScore:
+    """The natural logarithm of a continuation's probability.
+
+    tokens: how many of its tokens were scored. greedy: whether each of them was the most probable one. cut: tokens of
+    the context that did not fit and were dropped from its left.
+    """
+
+    logprob: float
+    tokens: int
+    greedy: bool
+    cut: int = 0
 
 
 class Scorer(Protocol):

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinyslm.core.errors import TinyslmError
+
 CGROUPS = Path("/sys/fs/cgroup")
 MEMBERSHIP = Path("/proc/self/cgroup")
 
@@ -18,6 +20,17 @@ def usable_cores() -> int:
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = cpu_quota()
     return affinity if quota is None else max(1, min(affinity, math.ceil(quota)))
+
+
+def thread_count(asked: int) -> int:
+    """So many threads; for 0 what OMP_NUM_THREADS says, as PyTorch takes it, or all cores.
+
+    Raises `TinyslmError` for a negative number.
+    """
+    if asked < 0:
+        raise TinyslmError(f"{asked} threads cannot compute.", "Give --threads a number from 1 on, or 0.")
+    said = os.environ.get("OMP_NUM_THREADS", "").strip()
+    return asked or (int(said) if said.isdecimal() else 0) or usable_cores()
 
 
 def memory_bytes() -> tuple[int, int]:

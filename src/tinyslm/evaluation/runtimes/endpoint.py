@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from itertools import chain
 from typing import Any
 from urllib.parse import urlsplit
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.protocols import Message, Prompt
+from tinyslm.evaluation.answers import Answers, Asked, Progress
+from tinyslm.evaluation.continuations import Reading
+from tinyslm.evaluation.protocols import Continuation, ContinuationScore, Message, Prompt
 from tinyslm.inference.call_stream import CLOSE, OPEN
 from tinyslm.inference.request import Completion, Finish, Piece, Usage
 from tinyslm.inference.settings import SamplingSettings
@@ -25,8 +30,16 @@ FINISHES: Mapping[str | None, Finish] = {"length": "length", "content_filter": "
 """Finish reasons; every other one is "stop"."""
 
 
+AT_ONCE = 8
+"""Requests that the server has at a time."""
+RETRIES, RETRY_SECONDS, LONGEST_WAIT = 6, 1.0, 60.0
+"""Attempts at a busy server, and the wait before the second one, which doubles with each, if the server says none."""
+
+
 class EndpointBusy(TinyslmError):
-    """The server has too much to do now."""
+    """The server has too much to do now. after: the seconds that it asks to wait, if it does."""
+
+    after: float | None = None
 
 
 class Endpoint:
@@ -52,47 +65,71 @@ class Endpoint:
         return self.answer(prompt, settings)[0]
 
     def answer(
-        self, prompt: Prompt | str, settings: SamplingSettings, schema: Mapping[str, Any] | None = None
+        self,
+        prompt: Prompt | str,
+        settings: SamplingSettings,
+        schema: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> tuple[Completion, Usage]:
         """The same with the number of tokens read, also for a text to continue. schema: what the answer must satisfy.
+        tools: that it may call; calls stand in the text.
 
-        Raises `TinyslmError`, and `EndpointBusy` for what may succeed later.
+        Raises `TinyslmError`; `EndpointBusy` if the server stays busy.
         """
         body = sampling(settings)
         if schema is not None:
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         if prompt and isinstance(prompt[0], Mapping):
-            choice, usage = self._answer("/chat/completions", {"messages": list(prompt), **body})
-            text = (choice.get("message") or {}).get("content")
+            offered = {"tools": list(tools)} if tools else {}
+            choice, usage = self._answer("/chat/completions", {"messages": list(prompt), **offered, **body})
+            message = choice.get("message") or {}
+            text = (message.get("content") or "") + "".join(map(_call_text, message.get("tool_calls") or ()))
         else:
             choice, usage = self._answer("/completions", {"prompt": prompt, **body})
             text = choice.get("text")
         finish = FINISHES.get(choice.get("finish_reason"), "stop")
         return Completion(text or "", finish, usage.generated_tokens), usage
 
-    def continuation_logprobs(self, text: str, continuation: str) -> list[float]:
-        """Natural logarithms of the probabilities of the tokens of `continuation` after `text`.
+    def answer_many(
+        self, asked: Sequence[Asked], _reading: Reading, settings: SamplingSettings, progress: Progress
+    ) -> Answers:
+        """See `BatchGenerator`: several at a time. The server says how long a prompt may be."""
+        found: list[Completion] = []
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for completion, _ in pool.map(lambda one: self.answer(one.prompt, settings, tools=one.tools), asked):
+                found.append(completion)
+                progress("answering", len(found), len(asked))
+        return Answers(found)
 
-        A token over the border counts as the continuation's. Raises `TinyslmError` for servers that do not score
-        prompts (`echo` with `logprobs`).
+    def score_text(self, request: Continuation) -> ContinuationScore:
+        """See `TextScorer`. A token over the border counts as the continuation's.
+
+        Raises `TinyslmError` for servers that do not score prompts (`echo` with `logprobs`), and for an answer whose
+        tokens are not the text.
         """
-        body = {"prompt": text + continuation, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
+        text, whole = request.context, request.context + request.text
+        body = {"prompt": whole, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
         scores = self._answer("/completions", body)[0].get("logprobs") or {}
+        logprobs: list[float] = []
+        greedy, at = True, 0
         try:
-            tokens, logprobs, at = scores["tokens"], scores["token_logprobs"], 0
-            found: list[float] = []
-            for token, logprob in zip(tokens, logprobs, strict=True):
+            tokens, given, best = scores["tokens"], scores["token_logprobs"], scores.get("top_logprobs") or []
+            if not "".join(tokens).startswith(whole):
+                raise TinyslmError(f"{self.name} scores another text than it was given.", "Use another server.")
+            for index, (token, logprob) in enumerate(zip(tokens, given, strict=True)):
                 at += len(token)
-                if len(text) < at <= len(text + continuation):
-                    found.append(float(logprob))
-        except (KeyError, TypeError, ValueError):
-            found = []
-        if not found:
+                if len(text) < at <= len(whole) and logprob is not None:  # the first token of all has none
+                    logprobs.append(float(logprob))
+                    first = best[index] if index < len(best) else None
+                    greedy = greedy and isinstance(first, dict) and logprob >= max(first.values(), default=logprob)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            logprobs = []
+        if not logprobs:
             raise TinyslmError(
                 f"{self.name} gives no probabilities of a prompt's tokens.",
                 "Use a server that takes `echo` with `logprobs`, such as vLLM.",
             )
-        return found
+        return ContinuationScore(math.fsum(logprobs), len(logprobs), greedy)
 
     def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """The chunks of a streamed answer; leaving it early ends the request. Raises `TinyslmError`."""
@@ -115,9 +152,17 @@ class Endpoint:
         return str(names[0])
 
     def _answer(self, path: str, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Usage]:
-        """The first choice, and the numbers of tokens."""
-        with self._asked("POST", path, {"model": self.model, **body}) as response:
-            answer = _read(response)
+        """The first choice, and the numbers of tokens; a busy server is asked again."""
+        for attempt in range(RETRIES):
+            try:
+                with self._asked("POST", path, {"model": self.model, **body}) as response:
+                    answer = _read(response)
+                break
+            except EndpointBusy as busy:
+                if attempt == RETRIES - 1:
+                    raise
+                wait = RETRY_SECONDS * 2**attempt if busy.after is None else busy.after
+                time.sleep(min(LONGEST_WAIT, wait))
         choices = answer.get("choices")
         if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
             raise TinyslmError(f"{self.name} gave an answer without choices.", "Check that it speaks OpenAI's API.")
@@ -142,6 +187,13 @@ class Endpoint:
 def sampling(settings: SamplingSettings) -> dict[str, Any]:
     """The settings that were given, and the number of tokens, as the API names them."""
     return {**settings.model_dump(mode="json", exclude_unset=True), "max_tokens": settings.max_tokens}
+
+
+def _call_text(call: Mapping[str, Any]) -> str:
+    """A tool call of an answer, as our models write it."""
+    function = call.get("function") or {}
+    name, arguments = json.dumps(str(function.get("name"))), function.get("arguments") or "{}"
+    return f'{OPEN}\n{{"name":{name},"arguments":{arguments}}}\n{CLOSE}\n'
 
 
 class EndpointChat:
@@ -249,6 +301,9 @@ def _refusal(name: str, response: http.client.HTTPResponse) -> TinyslmError:
     remedy = f"Put its key into {KEY_VARIABLE}." if keyed else "Change the request, or the server's settings."
     problem = f"{name} answers {response.status}: {' '.join(text.split())[:300]}"
     if response.status in (http.client.TOO_MANY_REQUESTS, http.client.SERVICE_UNAVAILABLE):
-        return EndpointBusy(problem, "Try again later.")
+        busy = EndpointBusy(problem, "Try again later.")
+        with suppress(ValueError):  # it may also be a date
+            busy.after = max(0.0, float(response.headers.get("Retry-After") or "none"))
+        return busy
     kind = PromptTooLong if response.status == http.client.BAD_REQUEST and "context" in raw else TinyslmError
     return kind(problem, remedy)

@@ -22,6 +22,7 @@ from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.core.files import sha256_file
 from tinyslm.core.locks import new_output
 from tinyslm.core.printable import one_line
+from tinyslm.export.format import Source
 from tinyslm.export.gguf.architecture import REQUIRED, Architecture
 from tinyslm.export.gguf.architectures import architecture_of_gguf
 from tinyslm.export.gguf.reader import Gguf, TensorPlace, Value, shown
@@ -103,6 +104,12 @@ def import_gguf(
     """
     with new_output(Path(out)):
         return _imported(file, Path(out), dtype, progress)
+
+
+def read_source(path: Path) -> Source:
+    """The configuration and the tokenizer of a GGUF file. Raises `TinyslmError` for what is not supported."""
+    file = Gguf(path)
+    return Source(_config(file, _architecture(file)), read_tokenizer(file))
 
 
 def _imported(file: str | Path, out: Path, dtype: str, progress: Progress) -> Imported:

@@ -1,0 +1,49 @@
+"""Users' own code: a Python file given with `--plugin`, or the entry points "tinyslm.plugins" of installed packages.
+
+A plugin adds values to registries, for instance `BENCHMARKS.add("mine", Benchmark(...))`. It runs with the rights of
+the user who names it.
+"""
+
+import importlib.util
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.printable import one_line
+
+GROUP = "tinyslm.plugins"
+
+
+def load_plugins(files: tuple[str, ...] = ()) -> None:
+    """Import the plugins of installed packages, and these files. Raises `TinyslmError` for those that fail."""
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()
+        except Exception as error:
+            raise _failure(f"The plugin {point.name} ({point.value})", error) from error
+    for file in files:
+        _load_file(Path(file))
+
+
+def _load_file(path: Path) -> None:
+    name = f"tinyslm_plugin_{path.stem}"
+    if not path.is_file() or path.suffix != ".py":
+        raise TinyslmError(f"{path} is not a Python file.", "Give --plugin a file that ends in .py.")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except TinyslmError:
+        raise
+    except Exception as error:
+        raise _failure(f"The plugin {path}", error) from error
+
+
+def _failure(what: str, error: Exception) -> TinyslmError:
+    return TinyslmError(
+        f"{what} failed: {type(error).__name__}: {one_line(str(error), 200)}", "Correct it, and try again."
+    )

@@ -1,0 +1,254 @@
+"""Graders: how good an answer to an example is. Evaluation, rewards, filters and packs use the same ones.
+
+A grader is a function `grade(example, answer) -> Grade`. Code from outside, whether a user's grader or an answer that
+is executed, runs in a worker process (`core/worker.py`) with limits on time, memory and output.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.registry import Registry
+from tinyslm.core.strict_json import JsonError, parse_json
+from tinyslm.core.worker import Limits, Worker, WorkerError
+
+Example = Mapping[str, Any]
+"""A row of a data file: what graders look up, by the names of its fields."""
+
+
+@dataclass(frozen=True)
+class Grade:
+    """score: from 0 (wrong) to 1 (right). parts: named shares of it; why: a reason in words, "" if none is needed."""
+
+    score: float
+    parts: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.score, int | float) and 0 <= self.score <= 1):
+            raise TinyslmError(f"A grader gave the score {self.score!r}.", "Return a number from 0 to 1.")
+
+
+Grader = Callable[[Example, str], Grade]
+
+GRADERS: Registry[Grader] = Registry("grader")
+"""Graders by name. Each looks for the reference in the example's field "answer", unless it says otherwise."""
+
+CODE_LIMITS = Limits(cpu_seconds=5, memory=1 << 30, wait_seconds=20, reply=1 << 20)
+
+
+def find_grader(name: str, folder: Path | None = None) -> Grader:
+    """The grader of a name, or of `FILE.py:FUNCTION`, whose file is relative to `folder`.
+
+    Raises `TinyslmError` for unknown names and files without the function.
+    """
+    file, colon, function = name.rpartition(":")
+    if not colon:
+        if name.endswith(".py"):
+            raise TinyslmError(f"{name} names no function.", f"Write the file and its function: {name}:grade")
+        return GRADERS[name]
+    path = (folder or Path()) / file
+    if not path.is_file():
+        raise TinyslmError(f"There is no file {path}.", f"{did_you_mean(name, GRADERS)} Or FILE.py:FUNCTION.")
+    return FileGrader(path.resolve(), function)
+
+
+@GRADERS.register("exact")
+def exact(example: Example, answer: str) -> Grade:
+    """The answer is the reference, or one of a list of them, but for white space around it."""
+    return _right(answer.strip() in [text.strip() for text in references(example)])
+
+
+@GRADERS.register("normalized")
+def normalized(example: Example, answer: str) -> Grade:
+    """`exact` without regard to case, punctuation at the ends and the amount of white space."""
+    return _right(_plain(answer) in [_plain(text) for text in references(example)])
+
+
+@GRADERS.register("contains")
+def contains(example: Example, answer: str) -> Grade:
+    """The answer contains the reference as whole words, without regard to case."""
+    found = (rf"(?<!\w){re.escape(_plain(text))}(?!\w)" for text in references(example))
+    return _right(any(re.search(pattern, _plain(answer)) for pattern in found))
+
+
+@GRADERS.register("regex")
+def regex(example: Example, answer: str) -> Grade:
+    """The example's "pattern" matches somewhere in the answer. It is matched in the worker process."""
+    reply = _ask({"do": "regex", "pattern": str(_need(example, "pattern")), "text": answer})
+    return _replied(reply)
+
+
+@GRADERS.register("numeric")
+def numeric(example: Example, answer: str) -> Grade:
+    """The last number in the answer (or the one after "####" or "answer is") equals the reference's.
+
+    "tolerance" of the example: the largest absolute difference, by default a millionth of the number.
+    """
+    wanted = [last_number(text) for text in references(example)]
+    found = last_number(answer)
+    if found is None:
+        return Grade(0.0, why="no number")
+    tolerance = example.get("tolerance")
+    near = (
+        abs(found - one) <= (float(tolerance) if tolerance is not None else max(1e-6 * abs(one), 1e-9))
+        for one in wanted
+        if one is not None
+    )
+    return _right(any(near), f"{found:g}")
+
+
+@GRADERS.register("json")
+def json_fields(example: Example, answer: str) -> Grade:
+    """The answer is a JSON object: valid by the example's "schema", where it has one; equal to "answer", where it has
+    one. The score is the share of fields that are right (F1 over fields and values), 0 for what is not valid."""
+    try:
+        value = parse_json(first_json(answer).encode())
+    except JsonError as error:
+        return Grade(0.0, {"valid": 0.0}, f"not JSON: {error}")
+    if (schema := example.get("schema")) is not None and (why := _schema_error(schema, value)):
+        return Grade(0.0, {"valid": 0.0}, why)
+    if "answer" not in example:
+        return Grade(1.0, {"valid": 1.0})
+    wanted = example["answer"]
+    if isinstance(wanted, str):
+        wanted = json.loads(wanted)
+    score = field_f1(wanted, value)
+    return Grade(score, {"valid": 1.0, "equal": float(score == 1)})
+
+
+@GRADERS.register("python")
+def python(example: Example, answer: str) -> Grade:
+    """The answer's Python code passes the example's "test", a text of Python statements that is run after it.
+
+    "entry": code that stands before the answer, such as the header of a function that the model completes.
+    """
+    code = str(example.get("entry", "")) + python_code(answer)
+    return _replied(_ask({"do": "python", "code": code, "test": str(_need(example, "test"))}))
+
+
+class FileGrader:
+    """A function of a user's file as a grader, in the worker process. It may return a number or a dictionary."""
+
+    def __init__(self, path: Path, function: str) -> None:
+        self.path, self.function = path, function
+
+    def __call__(self, example: Example, answer: str) -> Grade:
+        """See `Grader`. A grader that fails, or takes too long, gives 0 and says why."""
+        request = {"do": "file", "path": str(self.path), "function": self.function}
+        return _replied(_ask(request | {"example": dict(example), "answer": answer}))
+
+
+def references(example: Example) -> list[str]:
+    """The right answers: the example's "answer", one or several."""
+    wanted = _need(example, "answer")
+    return [str(one) for one in wanted] if isinstance(wanted, list) else [str(wanted)]
+
+
+_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|-?\.\d+")
+_MARKED = re.compile(r"####|answer is|answer:", re.IGNORECASE)
+
+
+def last_number(text: str) -> float | None:
+    """The number that a text comes to: the first after its last "####" or "answer is", else the last one."""
+    marks = list(_MARKED.finditer(text))
+    found = _NUMBER.search(text, marks[-1].end()) if marks else None
+    if found is None:
+        numbers = list(_NUMBER.finditer(text))
+        found = numbers[-1] if numbers else None
+    if found is None:
+        return None
+    value = float(found[0].replace(",", "").replace("$", ""))
+    return value if math.isfinite(value) else None
+
+
+def first_json(answer: str) -> str:
+    """The first JSON object of an answer, which may stand in a fence or in other text; all of it if there is none."""
+    start = answer.find("{")
+    if start < 0:
+        return answer.strip()
+    try:
+        _, end = json.JSONDecoder().raw_decode(answer, start)
+    except (ValueError, RecursionError):
+        return answer[start:].strip()
+    return answer[start:end]
+
+
+def python_code(answer: str) -> str:
+    """The first fenced block of an answer, or the whole answer."""
+    fenced = re.search(r"```(?:python|py)?\s*\n(.*?)```", answer, re.DOTALL)
+    return fenced[1] if fenced else answer
+
+
+def field_f1(wanted: Any, given: Any) -> float:
+    """F1 over the fields of two JSON values: (path, value) pairs; numbers equal as numbers, texts without case."""
+    ours, theirs = list(_leaves(wanted)), list(_leaves(given))
+    left, right = list(theirs), 0
+    for leaf in ours:
+        if leaf in left:
+            left.remove(leaf)
+            right += 1
+    return 2 * right / (len(ours) + len(theirs)) if ours or theirs else 1.0
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}")] or [(path, "{}")]
+    if isinstance(value, list):
+        return [leaf for inner in value for leaf in _leaves(inner, f"{path}[]")] or [(path, "[]")]
+    if isinstance(value, bool) or value is None:
+        return [(path, json.dumps(value))]
+    if isinstance(value, int | float):
+        return [(path, float(value))]
+    return [(path, " ".join(value.casefold().split()))]
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split()).strip(" .,;:!?\"'`")
+
+
+def _right(right: bool, why: str = "") -> Grade:
+    return Grade(float(right), why=why)
+
+
+def _need(example: Example, name: str) -> Any:
+    if name not in example:
+        raise TinyslmError(f'An example has no "{name}".', "Its grader needs it: add it, or name another grader.")
+    return example[name]
+
+
+def _schema_error(schema: Any, value: Any) -> str:
+    import jsonschema
+
+    try:
+        jsonschema.validate(value, schema)
+    except jsonschema.ValidationError as error:
+        return str(error.message)[:200]
+    except jsonschema.SchemaError as error:
+        raise TinyslmError(f"An example's schema is not valid: {error.message[:200]}", "Correct it.") from None
+    return ""
+
+
+_worker = Worker("tinyslm.evaluation.grading:answer", CODE_LIMITS)
+
+
+def _ask(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The worker's reply; its death is a reply too: one failed item."""
+    try:
+        return _worker.ask(request)
+    except WorkerError as error:
+        words = {"time": "it took too long", "memory": "it took too much memory", "reply": "its result is too long"}
+        return {"score": 0.0, "why": words.get(error.kind, "it ended the process")}
+
+
+def _replied(reply: Mapping[str, Any]) -> Grade:
+    if "mistake" in reply:  # of the grader itself, not of the answer
+        raise TinyslmError(str(reply["mistake"]), "Correct the grader, and try again.")
+    return Grade(float(reply["score"]), dict(reply.get("parts") or {}), str(reply.get("why") or ""))

@@ -1,0 +1,109 @@
+"""In the worker process: regular expressions, executed answers and users' graders. Imports nothing heavy.
+
+Each answer is executed in a process of its own, forked from the worker: what it changes or starts ends with it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import os
+import re
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+PASSED = "passed"
+LONGEST_RUN = 10.0
+"""Seconds of one answer, waiting included; the worker's own limits are on processor time and memory."""
+
+
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The grade of one request of `graders`: "score" with "why" and "parts"; or a "mistake" of the grader."""
+    return _KINDS[request["do"]](request)
+
+
+def _regex(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        pattern = re.compile(request["pattern"])
+    except re.error as error:
+        return {"mistake": f"{request['pattern']!r:.100} is not a regular expression: {error}."}
+    return {"score": float(bool(pattern.search(request["text"])))}
+
+
+def _python(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        test = compile(request["test"], "<test>", "exec")
+    except (SyntaxError, ValueError) as error:
+        return {"mistake": f"A test is not valid Python: {error}."}
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if not child:
+        _execute(request["code"], test, theirs)
+    os.close(theirs)
+    ended = _ends_in_time(child)
+    with os.fdopen(ours, "rb") as pipe:
+        why = pipe.read(400).decode(errors="replace") if ended else "it took too long"
+    return {"score": 1.0} if why == PASSED else {"score": 0.0, "why": why or "it ended the process"}
+
+
+def _execute(code: str, test: Any, pipe: int) -> None:
+    """In the child: run code and test, write how it went to the pipe, and end."""
+    os.setsid()
+    names: dict[str, Any] = {"__name__": "answer"}
+    try:
+        exec(compile(code, "<answer>", "exec"), names)  # noqa: S102  (what this process is for)
+        exec(test, names)  # noqa: S102
+        why = PASSED
+    except BaseException as error:  # SystemExit too
+        why = f"{type(error).__name__}: {error}"[:200]
+    os.write(pipe, why.encode(errors="replace"))
+    os._exit(0)
+
+
+def _ends_in_time(child: int) -> bool:
+    """Wait for the child, and end whatever it started. False if it had to be stopped."""
+    deadline, ended = time.monotonic() + LONGEST_RUN, False
+    while not ended and time.monotonic() < deadline:
+        ended = os.waitpid(child, os.WNOHANG)[0] == child
+        time.sleep(0 if ended else 0.002)
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    if not ended:
+        os.waitpid(child, 0)
+    return ended
+
+
+def _file(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        grade = _function(request["path"], request["function"])
+    except BaseException as error:
+        return {"mistake": f"{request['path']} cannot be used as a grader: {type(error).__name__}: {error}"[:300]}
+    try:
+        found = grade(request["example"], request["answer"])
+    except BaseException as error:
+        return {"score": 0.0, "why": f"the grader failed: {type(error).__name__}: {error}"[:200]}
+    if isinstance(found, Mapping):
+        reply = {"score": found.get("score"), "parts": found.get("parts"), "why": found.get("why")}
+    else:
+        reply = {"score": getattr(found, "score", found), "parts": getattr(found, "parts", None)}
+    score = reply["score"]
+    if isinstance(score, bool | int | float) and math.isfinite(score) and 0 <= score <= 1:
+        return reply | {"score": float(score)}
+    return {"mistake": f"The grader {request['function']} returned {score!r:.100}; a score is a number from 0 to 1."}
+
+
+@lru_cache
+def _function(path: str, name: str) -> Any:
+    spec = importlib.util.spec_from_file_location("users_grader", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return getattr(module, name)
+
+
+_KINDS = {"regex": _regex, "python": _python, "file": _file}

@@ -1,0 +1,186 @@
+"""Running tasks on a model: scores with intervals, chance levels, and what stands behind each of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.answers import Answers, answer_all
+from tinyslm.evaluation.continuations import Reading, TextScorer, score_continuations
+from tinyslm.evaluation.intervals import Estimate, mean_estimate, ratio_interval
+from tinyslm.evaluation.overlap import Overlap, overlapping
+from tinyslm.evaluation.protocols import Generator, Scorer
+from tinyslm.evaluation.tasks.task import Outcome, Task
+
+Progress = Callable[[str, int, int], None]
+Array = Any
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model that is evaluated.
+
+    scorer, generator: the program that runs it; `None` for what it cannot do. reading: how it reads texts.
+    """
+
+    name: str
+    scorer: Scorer | TextScorer | None
+    generator: Generator | None
+    reading: Reading
+
+
+@dataclass(frozen=True)
+class TaskScore:
+    """What a model reached on a task.
+
+    metric, value, low, high: the quoted metric, its mean and 95 % bootstrap interval over the items. chance: of a
+    guess; above_chance: whether the whole interval is above it; both `None` where there is no such level. metrics: all
+    of the kind. groups: the quoted metric by part of the task. dropped: rows that were left out. truncated: items whose
+    beginning did not fit the context. overlap: see `overlap`. tokens: scored or generated. seeds: how often each item
+    was answered; outcomes: by item, means over the seeds.
+    """
+
+    task: str
+    kind: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    chance: float | None
+    above_chance: bool | None
+    items: int
+    dropped: int
+    truncated: int
+    seconds: float
+    tokens: int
+    seeds: int = 1
+    seed_spread: float = 0.0
+    metrics: Mapping[str, Estimate] = field(default_factory=dict)
+    groups: Mapping[str, float] = field(default_factory=dict)
+    overlap: Overlap | None = None
+    source: str = ""
+    notes: Sequence[str] = ()
+    ids: Sequence[str] = field(default_factory=tuple, repr=False)
+    outcomes: Sequence[Outcome] = field(default_factory=tuple, repr=False)
+    answers: Sequence[str] = field(default_factory=tuple, repr=False)
+
+    @property
+    def centred(self) -> float | None:
+        """The value with chance at 0 and a perfect score at 1; `None` where chance is not known."""
+        return None if self.chance is None else (self.value - self.chance) / (1 - self.chance)
+
+
+def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress = lambda *_: None) -> TaskScore:
+    """Score one model on one task.
+
+    seeds: how often each item is answered where answers are drawn, with the seeds from 0. Raises `TinyslmError` where
+    the model's program cannot do what the task needs.
+    """
+    begun = time.perf_counter()
+    rounds: list[list[Outcome]] = []
+    texts: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    if task.kind.generates:
+        if subject.generator is None:
+            raise TinyslmError(f"{subject.name} does not generate.", f"Leave out the task {task.name}.")
+        sampled = not task.sampling.greedy
+        tokens = truncated = 0
+        for seed in range(seeds if sampled else 1):
+            settings = task.sampling.model_copy(update={"seed": seed}) if sampled else task.sampling
+            found: Answers = answer_all(subject.generator, subject.reading, task.examples, settings, progress)
+            rounds.append([one.outcome(answer) for one, answer in zip(task.examples, found.completions, strict=True)])
+            tokens += sum(answer.tokens for answer in found.completions)
+            truncated, notes = found.truncated, found.notes
+            texts = texts or [answer.text for answer in found.completions]
+    else:
+        if subject.scorer is None:
+            raise TinyslmError(
+                f"{subject.name} gives no probabilities of texts.",
+                f"Leave out {task.name}, or use another model.",
+            )
+        asked = [example.continuations() for example in task.examples]
+        flat = [one for several in asked for one in several]
+        scores = iter(score_continuations(subject.scorer, subject.reading, flat, progress))
+        mine = [[next(scores) for _ in several] for several in asked]
+        rounds.append([example.outcome(some) for example, some in zip(task.examples, mine, strict=True)])
+        tokens = sum(score.tokens for some in mine for score in some)
+        truncated = sum(any(score.cut for score in some) for some in mine)
+    return _summary(
+        task,
+        rounds,
+        seconds=time.perf_counter() - begun,
+        tokens=tokens,
+        truncated=truncated,
+        notes=tuple(notes),
+        answers=tuple(texts),
+    )
+
+
+def with_overlap(score: TaskScore, task: Task, training: Iterable[str]) -> TaskScore:
+    """The score with the overlap of the task's items with training texts."""
+    found, checked = overlapping([example.text for example in task.examples], training)
+    without: float | None = None
+    if not task.kind.ratio and not found.all():
+        without = float(np.mean([one[score.metric] for one, hit in zip(score.outcomes, found, strict=True) if not hit]))
+    return replace(score, overlap=Overlap(int(found.sum()), int(checked.sum()), without))
+
+
+def centred_mean(scores: Sequence[TaskScore]) -> float | None:
+    """The mean over tasks with a chance level of their scores, with chance at 0 and a perfect score at 1."""
+    found = [score.centred for score in scores if score.centred is not None]
+    return sum(found) / len(found) if found else None
+
+
+def _summary(task: Task, rounds: Sequence[Sequence[Outcome]], **about: Any) -> TaskScore:
+    names = list(dict.fromkeys(name for outcomes in rounds for one in outcomes for name in one))
+    values = {
+        name: np.array([[one.get(name, 0.0) for one in outcomes] for outcomes in rounds], np.float64) for name in names
+    }  # [seeds, items]
+    if task.kind.ratio:
+        totals, sizes = (values.pop(name)[0] for name in task.kind.ratio)
+        metrics = {task.metric: Estimate(float(totals.sum() / sizes.sum()), *ratio_interval(totals, sizes))}
+    else:
+        metrics = {name: mean_estimate(value.mean(0)) for name, value in values.items()}
+    quoted_one, chance = metrics[task.metric], task.chance
+    by_seed = values[task.metric].mean(1) if task.metric in values else np.zeros(1)
+    return TaskScore(
+        task=task.name,
+        kind=task.kind.name,
+        metric=task.metric,
+        value=quoted_one.value,
+        low=quoted_one.low,
+        high=quoted_one.high,
+        chance=chance,
+        above_chance=None if chance is None else quoted_one.low > chance,
+        items=len(task.examples),
+        dropped=task.dropped,
+        seeds=len(rounds),
+        seed_spread=float(by_seed.std(ddof=1)) if len(rounds) > 1 else 0.0,
+        metrics=metrics,
+        groups=_groups(task, values),
+        source=task.source,
+        ids=tuple(example.id for example in task.examples),
+        outcomes=tuple(
+            {name: float(value[:, index].mean()) for name, value in values.items()}
+            for index in range(len(task.examples))
+        ),
+        **about,
+    )
+
+
+def _groups(task: Task, values: Mapping[str, Array]) -> dict[str, float]:
+    """The quoted metric's mean by group, where there are groups."""
+    if task.metric not in values:
+        return {}
+    means, found = values[task.metric].mean(0), {}
+    places: dict[str, list[int]] = {}
+    for index, example in enumerate(task.examples):
+        places.setdefault(example.group, []).append(index)
+    for group, mine in sorted(places.items()):
+        found[group] = float(means[mine].mean())
+    return found if len(found) > 1 else {}

@@ -1,0 +1,177 @@
+"""Kinds of task that are scored by what the model writes: answers with a grader, and tool calls."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyslm.evaluation.graders import Grader, find_grader
+from tinyslm.evaluation.tasks.scored import fill, mistake, row_id
+from tinyslm.evaluation.tasks.task import Kind, Outcome, Row
+from tinyslm.inference.request import Completion, Piece
+from tinyslm.inference.tool_call_collector import ToolCallCollector
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A prompt whose answer is graded. score: what the grader gives; other metrics: the grade's parts."""
+
+    id: str
+    group: str
+    asked: str | Sequence[Mapping[str, Any]]
+    row: Row
+    grader: Grader
+    chance: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """See `Example`."""
+        return plain_prompt(self.asked)
+
+    def prompt(self) -> str | Sequence[Mapping[str, Any]]:
+        """See `GeneratedExample`."""
+        return self.asked
+
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """See `GeneratedExample`."""
+        return ()
+
+    def outcome(self, answer: Completion) -> Outcome:
+        """See `GeneratedExample`."""
+        grade = self.grader(self.row, answer.text)
+        return {"score": float(grade.score), **grade.parts}
+
+
+@dataclass(frozen=True)
+class ToolCalls:
+    """A request with tools, and the calls that a person would accept.
+
+    accepted: for each call, its name and for each argument the values that are right. right_name: just the tools that
+    are wanted are called, in any order; right_call: with accepted arguments too. No calls are right where none is
+    wanted.
+    """
+
+    id: str
+    group: str
+    asked: Sequence[Mapping[str, Any]]
+    offered: Sequence[Mapping[str, Any]]
+    accepted: Sequence[tuple[str, Mapping[str, Sequence[Any]]]]
+    chance: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """See `Example`."""
+        return plain_prompt(self.asked)
+
+    def prompt(self) -> Sequence[Mapping[str, Any]]:
+        """See `GeneratedExample`."""
+        return self.asked
+
+    def tools(self) -> Sequence[Mapping[str, Any]]:
+        """See `GeneratedExample`."""
+        return self.offered
+
+    def outcome(self, answer: Completion) -> Outcome:
+        """See `GeneratedExample`."""
+        collector = ToolCallCollector()
+        collector.take(Piece(0, answer.text, 1, answer.finish))
+        calls = [(call.name, json.loads(call.arguments)) for call in collector.calls if call.complete]
+        names = sorted(name for name, _ in calls) == sorted(name for name, _ in self.accepted)
+        return {
+            "right_call": float(names and _all_accepted(calls, self.accepted)),
+            "right_name": float(names),
+            "called": float(bool(calls)),
+        }
+
+
+def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generation:
+    """A row with a "prompt" or "messages", and what the grader needs, usually an "answer".
+
+    Options: "grader" (by default "exact"), "prompt": a text with {fields}, "answer": the name of the field.
+    """
+    grader = find_grader(str(options.get("grader", "exact")), Path(options.get("folder", ".")))
+    graded = {**row, "answer": row[options["answer"]]} if options.get("answer") in row else row
+    if "messages" in row and "prompt" not in options:
+        asked: Any = check_messages(row["messages"], place)
+    else:
+        asked = fill(str(options.get("prompt", "{prompt}")), row, place)
+        if options.get("chat"):
+            asked = [{"role": "user", "content": asked}]
+    return Generation(row_id(row, place), str(row.get("group", "")), asked, graded, grader)
+
+
+def read_tool_calls(row: Row, place: str, _options: Mapping[str, Any]) -> ToolCalls:
+    """A row with a "prompt" or "messages", "tools" in OpenAI's form, and "calls".
+
+    A call is {"name": ..., "arguments": {name: [accepted values]}}; an argument that may be left out accepts "".
+    """
+    asked = row["messages"] if "messages" in row else [{"role": "user", "content": str(row.get("prompt", ""))}]
+    tools, calls = row.get("tools"), row.get("calls")
+    if not isinstance(tools, list) or not isinstance(calls, list):
+        raise mistake(place, 'it lacks "tools" or "calls", which are lists')
+    try:
+        accepted = [(str(call["name"]), dict(call["arguments"])) for call in calls]
+    except (KeyError, TypeError, ValueError):
+        raise mistake(place, 'its calls are not {"name": ..., "arguments": {...}}') from None
+    return ToolCalls(row_id(row, place), str(row.get("group", "")), check_messages(asked, place), tools, accepted)
+
+
+def check_messages(messages: Any, place: str) -> Sequence[Mapping[str, Any]]:
+    """A conversation. Raises `TinyslmError` if it is none."""
+    fine = isinstance(messages, list) and messages and all(
+        isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
+        for one in messages
+    )  # fmt: skip
+    if not fine:
+        raise mistake(place, 'its messages are not a list of {"role": ..., "content": ...}')
+    found: Sequence[Mapping[str, Any]] = messages
+    return found
+
+
+def plain_prompt(asked: str | Sequence[Mapping[str, Any]]) -> str:
+    """The words of a prompt."""
+    return asked if isinstance(asked, str) else "\n".join(str(one["content"]) for one in asked)
+
+
+def _all_accepted(
+    calls: Sequence[tuple[str, Any]], accepted: Sequence[tuple[str, Mapping[str, Sequence[Any]]]]
+) -> bool:
+    """Whether each call is accepted by a wanted one of its own."""
+    left = list(accepted)
+    for name, given in calls:
+        match = next((one for one in left if one[0] == name and _is_accepted(given, one[1])), None)
+        if match is None:
+            return False
+        left.remove(match)
+    return not left
+
+
+def _is_accepted(given: Any, wanted: Mapping[str, Sequence[Any]]) -> bool:
+    if not isinstance(given, dict) or not given.keys() <= wanted.keys():
+        return False
+    for name, values in wanted.items():
+        allowed = [_same(value) for value in values]
+        if name not in given:
+            if "" not in values and None not in values:
+                return False
+        elif _same(given[name]) not in allowed:
+            return False
+    return True
+
+
+def _same(value: Any) -> Any:
+    """The value without differences that nobody minds: case, and white space around and between words."""
+    if isinstance(value, str):
+        return " ".join(value.casefold().split())
+    if isinstance(value, dict):
+        return {name: _same(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_same(inner) for inner in value]
+    return ("boolean", value) if isinstance(value, bool) else value
+
+
+GENERATION = Kind("generation", read_generation, generates=True, metrics=("score",))
+TOOL_CALLS = Kind("tool_calls", read_tool_calls, generates=True, metrics=("right_call", "right_name", "called"))

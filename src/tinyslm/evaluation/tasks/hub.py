@@ -1,0 +1,38 @@
+"""Benchmarks from the Hugging Face hub, as files of JSON lines."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.printable import one_line
+
+
+@contextmanager
+def download(name: str, place: tuple[str, str, str]) -> Iterator[Path]:
+    """A file with the rows of a dataset (its name, configuration and split), until the block ends.
+
+    Raises `TinyslmError` where the hub cannot be reached.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise require_extra("hub", f"Getting {name} from the hub") from None
+    dataset, config, split = place
+    try:
+        rows = datasets.load_dataset(dataset, config, split=split)
+    except Exception as error:  # of many kinds: the network's, the hub's, the library's
+        raise TinyslmError(
+            f"{dataset} cannot be had from the hub: {type(error).__name__}: {one_line(str(error), 200)}",
+            f"Check the network, or give a file: {name}=FILE",
+        ) from None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            for row in rows:
+                file.write(json.dumps(row, default=str) + "\n")
+        yield path

@@ -1,0 +1,220 @@
+"""Kinds of task that are scored by the probabilities of texts: pairs, multiple choice, last words, bits per byte."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.protocols import Continuation, ContinuationScore
+from tinyslm.evaluation.tasks.task import Kind, Outcome, Row
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two sentences, the first of which should be more probable. Equal probabilities count half."""
+
+    id: str
+    group: str
+    good: str
+    bad: str
+    chance: float = 0.5
+
+    @property
+    def text(self) -> str:
+        """See `Example`."""
+        return self.good
+
+    def continuations(self) -> Sequence[Continuation]:
+        """See `ScoredExample`."""
+        return Continuation("", self.good), Continuation("", self.bad)
+
+    def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
+        """See `ScoredExample`."""
+        good, bad = (score.logprob for score in scores)
+        return {"accuracy": 0.5 if good == bad else float(good > bad)}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A question with several answers, each of which is scored after its context.
+
+    sizes: bytes of each answer, without the space before it.
+    """
+
+    id: str
+    group: str
+    options: tuple[Continuation, ...]
+    sizes: tuple[int, ...]
+    right: int
+
+    @property
+    def chance(self) -> float:
+        """See `Example`."""
+        return 1 / len(self.options)
+
+    @property
+    def text(self) -> str:
+        """See `Example`."""
+        option = self.options[self.right]
+        return option.context + option.text
+
+    def continuations(self) -> Sequence[Continuation]:
+        """See `ScoredExample`."""
+        return self.options
+
+    def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
+        """See `ScoredExample`: the sums as they are, per token, and per byte."""
+        sums = [score.logprob for score in scores]
+        by_byte = [one / size for one, size in zip(sums, self.sizes, strict=True)]
+        by_token = [one / max(1, score.tokens) for one, score in zip(sums, scores, strict=True)]
+        shares = (_share(some, self.right) for some in (by_byte, sums, by_token))
+        return dict(zip(("per_byte", "raw", "per_token"), shares, strict=True))
+
+
+@dataclass(frozen=True)
+class LastWord:
+    """A passage whose last word is to be predicted. accuracy: it is what the model would write."""
+
+    id: str
+    group: str
+    context: str
+    word: str
+    chance: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """See `Example`."""
+        return self.context + self.word
+
+    def continuations(self) -> Sequence[Continuation]:
+        """See `ScoredExample`."""
+        return (Continuation(self.context, self.word),)
+
+    def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
+        """See `ScoredExample`; nats: of the word."""
+        (score,) = scores
+        return {"accuracy": float(score.greedy), "nats": -score.logprob}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, scored in bits per byte."""
+
+    id: str
+    group: str
+    text: str
+    chance: float = 0.0
+
+    def continuations(self) -> Sequence[Continuation]:
+        """See `ScoredExample`."""
+        return (Continuation("", self.text),)
+
+    def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
+        """See `ScoredExample`."""
+        return {"bits": -scores[0].logprob / math.log(2), "bytes": float(len(self.text.encode("utf-8", "replace")))}
+
+
+def read_pair(row: Row, place: str, options: Mapping[str, Any]) -> Pair | None:
+    """A row with the fields "good" and "bad", and perhaps "group". Identical sentences are left out."""
+    good, bad = (text_field(row, options.get(name, name), place) for name in ("good", "bad"))
+    return None if good == bad else Pair(row_id(row, place), str(row.get("group", "")), good, bad)
+
+
+def read_choice(row: Row, place: str, options: Mapping[str, Any]) -> Choice:
+    """A row with "prompt", "choices" and "answer": a number from 0, or the text of the right choice.
+
+    The options "prompt" (a text with {fields}), "choices" and "answer" name others. Choices follow the prompt after a
+    space. Instead of them, "options" may be pairs of a context and a text to score after it.
+    """
+    if "options" in row:
+        pairs = [(str(context), str(text)) for context, text in row["options"]]
+    else:
+        context = fill(options.get("prompt", "{prompt}"), row, place)
+        choices = row.get(options.get("choices", "choices"))
+        if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
+            raise mistake(place, f'its field "{options.get("choices", "choices")}" is not a list of texts')
+        pairs = [(context, text if not context or context[-1:].isspace() else f" {text}") for text in choices]
+    if len(pairs) < 2:
+        raise mistake(place, f"it has {len(pairs)} choices")
+    if empty := [number for number, (_, text) in enumerate(pairs) if not text.strip()]:
+        raise mistake(place, f"its choice {empty[0]} is empty")
+    right = _right_choice(row.get(options.get("answer", "answer")), [text.strip() for _, text in pairs], place)
+    sizes = tuple(len(text.strip().encode("utf-8", "replace")) for _, text in pairs)
+    made = tuple(Continuation(context, text) for context, text in pairs)
+    return Choice(row_id(row, place), str(row.get("group", "")), made, sizes, right)
+
+
+def read_last_word(row: Row, place: str, options: Mapping[str, Any]) -> LastWord:
+    """A row with a "text" of several words."""
+    text = text_field(row, options.get("text", "text"), place).rstrip()
+    context, space, word = text.rpartition(" ")
+    if not context.strip() or not word:
+        raise mistake(place, "its text is a single word")
+    return LastWord(row_id(row, place), str(row.get("group", "")), context, space + word)
+
+
+def read_text(row: Row, place: str, options: Mapping[str, Any]) -> Text | None:
+    """A row with a "text"; empty ones are left out."""
+    text = text_field(row, options.get("text", "text"), place, empty=True)
+    return Text(row_id(row, place), str(row.get("group", "")), text) if text else None
+
+
+def fill(template: str, row: Row, place: str) -> str:
+    """A text with `{field}` replaced by the row's fields. Nothing else of Python's formatting is understood."""
+    parts, rest = [], template
+    while (start := rest.find("{")) >= 0 and (end := rest.find("}", start)) > 0:
+        name = rest[start + 1 : end]
+        if name not in row:
+            raise mistake(place, f'it has no field "{name}"')
+        value = row[name]
+        parts += [rest[:start], value if isinstance(value, str) else str(value)]
+        rest = rest[end + 1 :]
+    return "".join(parts) + rest
+
+
+def text_field(row: Row, name: str, place: str, *, empty: bool = False) -> str:
+    """A field that is a text. Raises `TinyslmError` if it is missing, or empty where that is not allowed."""
+    value = row.get(name)
+    if not isinstance(value, str):
+        raise mistake(place, f'it has no field "{name}"' if value is None else f'its field "{name}" is not a text')
+    if not value.strip() and not empty:
+        raise mistake(place, f'its field "{name}" is empty')
+    return value
+
+
+def row_id(row: Row, place: str) -> str:
+    """The row's own id, or its place."""
+    return str(row.get("id", place))
+
+
+def mistake(place: str, what: str) -> TinyslmError:
+    """The error for a row that cannot be used."""
+    return TinyslmError(f"{place} cannot be used: {what}.", "Correct or remove it, or name its fields in the task.")
+
+
+def _right_choice(answer: Any, choices: Sequence[str], place: str) -> int:
+    """The index of the right choice."""
+    if isinstance(answer, str) and not answer.isdigit():
+        if answer.strip() in choices:
+            return choices.index(answer.strip())
+        raise mistake(place, f"its answer {answer!r:.60} is none of its choices")
+    if isinstance(answer, bool) or not isinstance(answer, int | str):
+        raise mistake(place, f"its answer is {answer!r:.60}, which is no number of a choice")
+    if not 0 <= int(answer) < len(choices):
+        raise mistake(place, f"its answer is {answer}, and its choices are numbered from 0 to {len(choices) - 1}")
+    return int(answer)
+
+
+def _share(scores: Sequence[float], right: int) -> float:
+    """1 if the right choice alone has the highest score; a share of it if others have the same; else 0."""
+    best = max(scores)
+    return (scores[right] == best) / sum(score == best for score in scores)
+
+
+PAIRS = Kind("pairs", read_pair, generates=False, metrics=("accuracy",))
+CHOICE = Kind("choice", read_choice, generates=False, metrics=("per_byte", "raw", "per_token"))
+LAST_WORD = Kind("last_word", read_last_word, generates=False, metrics=("accuracy", "nats"))
+BITS_PER_BYTE = Kind("bits_per_byte", read_text, generates=False, metrics=("bits_per_byte",), ratio=("bits", "bytes"))

@@ -1,0 +1,104 @@
+"""Tasks on anything that runs a model: model folders, run folders, GGUF files, ONNX folders, and endpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tinyslm.core.plugins import load_plugins
+from tinyslm.evaluation.continuations import Reading
+from tinyslm.evaluation.overlap import training_texts
+from tinyslm.evaluation.running import Subject, TaskScore, run_task, with_overlap
+from tinyslm.evaluation.runtimes.endpoint import Endpoint
+from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
+from tinyslm.evaluation.runtimes.onnx_runtime import OnnxRuntime
+from tinyslm.evaluation.settings import EvaluationSettings
+from tinyslm.evaluation.tasks.loading import load_tasks
+from tinyslm.export.format import Source
+from tinyslm.export.opening import kind_of, limits_of, open_runtime
+from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.hardware.limits import thread_count
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+ENDPOINT_ROOM = 1 << 20
+"""Tokens that an endpoint reads, as far as is known: it refuses what is too long."""
+
+Progress = Callable[[str, int, int], None]
+
+
+def evaluate_tasks(
+    model: str | Path,
+    tasks: str | Sequence[str],
+    *,
+    settings: EvaluationSettings | None = None,
+    training: Iterable[str] | None = None,
+    progress: Progress = lambda *_: None,
+) -> list[TaskScore]:
+    """Score a model on tasks (see `load_tasks`).
+
+    model: a model folder, run folder, GGUF file, ONNX folder, or the address of a server that speaks OpenAI's API,
+    `http://HOST:PORT/v1#MODEL`. training: texts to check the overlap with; by default those of the model's run, where
+    they are known.
+
+    Raises `TinyslmError` for models and tasks that cannot be used.
+    """
+    settings = settings or EvaluationSettings()
+    load_plugins(settings.plugin)
+    loaded = load_tasks(tasks, limit=settings.limit or None)
+    scores: list[TaskScore] = []
+    texts = None if training is None else list(training)
+    with open_subject(model, settings) as subject:
+        for task in loaded:
+
+            def report(stage: str, done: int, total: int, name: str = task.name) -> None:
+                progress(f"{name}: {stage}", done, total)
+
+            score = run_task(subject, task, seeds=settings.seeds, progress=report)
+            known = texts if texts is not None else _training_texts(model)
+            scores.append(score if known is None else with_overlap(score, task, known))
+    return scores
+
+
+@contextmanager
+def open_subject(model: str | Path, settings: EvaluationSettings) -> Iterator[Subject]:
+    """A model that tasks can be run on, until the block ends. See `evaluate_tasks`."""
+    if str(model).startswith(("http://", "https://")):
+        url, _, name = str(model).partition("#")
+        endpoint = Endpoint(url, name)
+        yield Subject(f"{url}#{endpoint.model}", endpoint, endpoint, Reading((), ENDPOINT_ROOM))
+        return
+    dtype, before = pick_dtype(pick_device("cpu"), settings.dtype), torch.get_num_threads()
+    threads = thread_count(settings.threads)
+    torch.set_num_threads(threads)
+    try:
+        with _open_local(Path(model), dtype, threads) as subject:
+            yield subject if settings.bos == "on" else replace(subject, reading=replace(subject.reading, begin=()))
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _open_local(path: Path, dtype: torch.dtype, threads: int) -> Iterator[Subject]:
+    kind = kind_of(path)
+    if kind == "folder":
+        runtime = ModelRuntime.open(path, dtype)
+        yield Subject(str(path), runtime, runtime, runtime.reading)
+    elif kind == "onnx":
+        tokenizer = Tokenizer.load(path)
+        begin = tokenizer.start_ids or (tokenizer.eos_id,)
+        onnx = OnnxRuntime(path, has_template=tokenizer.chat_template is not None, threads=threads)
+        yield Subject(str(path), onnx, onnx, Reading(begin, limits_of(path, kind).context))
+    else:
+        from tinyslm.export.gguf.importing import read_source
+
+        source: Source = read_source(path)
+        with open_runtime(path, source, dtype, threads) as opened:
+            yield Subject(str(path), opened, opened, Reading(source.begin, min(limits_of(path, kind).context, 2047)))
+
+
+def _training_texts(model: str | Path) -> Iterator[str] | None:
+    return None if str(model).startswith(("http://", "https://")) else training_texts(Path(model))
