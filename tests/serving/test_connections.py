@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tinyslm.serving.connections import network
+from tinyslm.serving.server import address, listen
+from tinyslm.serving.settings import ServerSettings
 
 HEAD = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 POST = b"POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
@@ -55,6 +57,14 @@ class Client:
 
     def closed(self) -> bool:
         return self._reader.read(1) == b""
+
+
+def test_answers_are_sent_without_delay() -> None:
+    """Small packets do not wait for the confirmation of the one before."""
+    with listen(ServerSettings(port=0)) as listening:
+        place = urlsplit(address(listening))
+        with socket.create_connection((place.hostname, place.port), timeout=30), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 TOO_LARGE = {
