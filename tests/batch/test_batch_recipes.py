@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -23,20 +24,25 @@ GOODS = ("lamp", "table", "radio", "kettle", "bicycle", "chair")
 KINDS = ("red", "old", "large", "wireless", "steel")
 
 
-def run(*command: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a recipe's program as a user does; it must end well."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    ended = subprocess.run(
-        list(map(str, command)),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env=os.environ | {"PATH": path, "MINUTES": "0.03"},
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended
+@pytest.fixture
+def run(fork_server):
+    """Runs a recipe's program as a user does; it must end well."""
+    path = os.pathsep.join(map(str, (fork_server.path, Path(sys.executable).parent, os.environ["PATH"])))
+
+    def program(*command: object, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        ended = subprocess.run(
+            list(map(str, command)),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env=os.environ | {"PATH": path, "MINUTES": "0.01"},
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended
+
+    return program
 
 
 def products(count: int, seed: int) -> list[dict]:
@@ -70,7 +76,7 @@ def write_lines(path: Path, rows: list[dict]) -> Path:
 
 
 @pytest.fixture
-def trained(tmp_path):
+def trained(tmp_path, run):
     """The run folder that a recipe's `train.sh` makes of examples."""
 
     def train(recipe: str, examples: list[dict]) -> Path:
@@ -80,7 +86,7 @@ def trained(tmp_path):
     return train
 
 
-def test_prices(trained, tmp_path):
+def test_prices(trained, run, tmp_path):
     model = trained("prices", products(300, seed=1))
     texts = [json.loads(line)["text"] for line in (tmp_path / "run.texts.jsonl").read_text().splitlines()]
     assert re.fullmatch(r'Product: .*\nFields:\n\{"title":".*","price":(null|[0-9.]+)\}', texts[0])
@@ -101,7 +107,7 @@ def test_prices(trained, tmp_path):
     assert "nothing left to do" in run(*command).stdout  # the next night, by mistake
 
 
-def test_logs(trained):
+def test_logs(trained, run):
     model = trained("logs", log_lines(300, seed=1))
     lines = [row["text"] for row in log_lines(6, seed=2)]
     ended = run(RECIPES / "logs/triage.sh", model, stdin="\n".join(lines) + "\n")
@@ -115,7 +121,7 @@ def test_logs(trained):
         assert re.fullmatch("[a-z0-9_-]{1,24}", row["value"]["component"])
 
 
-def test_notes(tmp_path, tokenizer):
+def test_notes(run, tmp_path, tokenizer, monkeypatch, capsys):
     torch.manual_seed(1)
     shape = {"dim": 32, "heads": 4, "depth": 1, "context": 1024, "vocab_size": tokenizer.vocab_size}
     save_model(Decoder(ModelConfig(family="llama", **shape)), tmp_path / "model", tokenizer)
@@ -126,9 +132,12 @@ def test_notes(tmp_path, tokenizer):
     found = json.loads(run(*program, "When is the boiler serviced?").stdout)
     assert isinstance(found["answer"], str)
     assert found["source"].split(":")[0] in ("house.md", "garden.txt")
-    assert json.loads(run(*program, "Zzz?").stdout) == {"answer": "The notes do not say.", "source": ""}
-    ended = subprocess.run([*map(str, program), "x", "y"], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr.startswith("Answer a question from a folder of notes: ")) == (1, True)
+    monkeypatch.setattr(sys, "argv", [*map(str, program[1:]), "Zzz?"])
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    assert json.loads(capsys.readouterr().out) == {"answer": "The notes do not say.", "source": ""}
+    sys.argv += ["x", "y"]
+    with pytest.raises(SystemExit, match=r"^Answer a question from a folder of notes: "):
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_every_recipe_says_how_it_is_used():

@@ -51,9 +51,9 @@ def guessing(request, folder, other, make_engine):
         engine.close()
 
 
-@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.5])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_the_text_is_the_same_whoever_guesses(guessing, temperature: float) -> None:
-    settings = [SamplingSettings(max_tokens=50, temperature=temperature, seed=seed, stop=("()",)) for seed in range(5)]
+    settings = [SamplingSettings(max_tokens=50, temperature=temperature, seed=seed, stop=("()",)) for seed in range(2)]
     texts = {way: [engine.complete(PROMPT, one) for one in settings] for way, engine in guessing.items()}
     assert all(found == texts["nothing"] for found in texts.values())
 
@@ -68,9 +68,9 @@ def test_guesses_were_made_and_some_were_right(guessing) -> None:
 
 
 def test_several_texts_and_full_contexts(guessing) -> None:
-    settings = SamplingSettings(max_tokens=200, temperature=1.0, seed=4)
+    settings = SamplingSettings(max_tokens=130, temperature=1.0, seed=4)
     expected = guessing["nothing"].complete(PROMPT, settings, n=3)
-    assert [len(one.ids) for one in expected] == [200] * 3
+    assert [len(one.ids) for one in expected] == [130] * 3
     assert all(engine.complete(PROMPT, settings, n=3) == expected for engine in guessing.values())
 
 
@@ -135,19 +135,19 @@ def test_draws_are_distributed_as_without_guesses(way: str) -> None:
     with torch.no_grad():
         certain.model.norm.weight.mul_(20)
     guesser = Draft(certain, tokenizer, runner=TorchRunner).guesser if way == "a draft" else None
-    options = EngineOptions(cache_tokens=512)
+    options = EngineOptions(cache_tokens=1024)
     engine = Engine(model, tokenizer, options, runner=TorchRunner, guesser=guesser)
     counts = np.zeros(9)
-    for seed in range(DRAWS):
-        found = draw(engine, tuple(ids), seed, allowed)
-        counts[letters.index(found[0]) * 3 + letters.index(found[1])] += 1
+    for seed in range(0, DRAWS, TOGETHER):  # the n-th text of a request has the n-th seed after its own
+        for found in draw(engine, tuple(ids), seed, allowed):
+            counts[letters.index(found[0]) * 3 + letters.index(found[1])] += 1
     stats = engine.stats()
     assert 0 < stats.accepted_tokens < stats.drafted_tokens
     statistic = ((counts - DRAWS * expected) ** 2 / (DRAWS * expected)).sum()
     assert statistic < 26.1  # 8 degrees of freedom: one in a thousand is more
 
 
-DRAWS = 600
+DRAWS, TOGETHER = 600, 4
 
 
 def chance(model, ids: list[int], pair: tuple[int, ...], letters: list[int]) -> float:
@@ -160,8 +160,8 @@ def chance(model, ids: list[int], pair: tuple[int, ...], letters: list[int]) -> 
     return result
 
 
-def draw(engine, ids: tuple[int, ...], seed: int, bias) -> tuple[int, ...]:
+def draw(engine, ids: tuple[int, ...], seed: int, bias) -> list[tuple[int, ...]]:
     from tinyslm.inference.request import Request
 
     settings = SamplingSettings(max_tokens=3, temperature=1.0, seed=seed)
-    return engine.submit(Request(ids, settings, bias=bias)).whole()[0].ids
+    return [one.ids for one in engine.submit(Request(ids, settings, n=TOGETHER, bias=bias)).whole()]

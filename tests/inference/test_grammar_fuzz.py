@@ -4,7 +4,7 @@ from collections import Counter
 
 from tinyslm.core.worker import Limits, Worker
 
-CASES = 300
+CASES = 150
 
 
 def test_no_generated_grammar_ends_the_process_or_takes_long() -> None:

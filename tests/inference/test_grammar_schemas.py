@@ -57,8 +57,8 @@ def test_documents_of_the_collection_are_valid(byte_tokenizer, name: str) -> Non
     schema = schema_of(name)
     grammar = Grammar.json_schema(schema, byte_tokenizer)
     shortest = len(grammar.closing.shortest.ids)
-    for seed in range(20):
-        validate(walk(grammar, byte_tokenizer, seed, room=shortest + 4 * seed), schema)
+    for seed in range(10):
+        validate(walk(grammar, byte_tokenizer, seed, room=shortest + 8 * seed), schema)
 
 
 @pytest.fixture(scope="module", params=MAKES)

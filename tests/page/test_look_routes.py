@@ -15,7 +15,7 @@ FILES = ("/", "/page/main.js", "/page/style.css", "/page/icon.svg")
 
 @pytest.fixture(scope="module")
 def http(url: str):
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with httpx.Client(base_url=url, timeout=60, verify=False) as client:
         yield client
 
 
@@ -83,7 +83,7 @@ def test_an_empty_text_is_a_new_document(http: httpx.Client) -> None:
 
 def test_look_needs_the_key_and_the_page_does_not(serve, tiny) -> None:
     key, line = make_key("me")
-    with serve({"tiny": tiny()}, read_keys(None, line)) as url, httpx.Client(base_url=url, timeout=60) as http:
+    with serve({"tiny": tiny()}, read_keys(None, line)) as url, httpx.Client(base_url=url, timeout=60, verify=False) as http:
         for path in FILES:
             assert http.get(path).status_code == 200
         for path, body in {"/look": {"text": "x"}, "/look/attention": {"ids": [1], "layer": 0}}.items():
@@ -123,13 +123,13 @@ heads = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.tuples(st.just("/look"), looks) | st.tuples(st.just("/look/attention"), heads))
-def test_no_body_makes_the_server_fail(url: str, asked: tuple[str, dict]) -> None:
+def test_no_body_makes_the_server_fail(http: httpx.Client, asked: tuple[str, dict]) -> None:
     path, body = asked
     try:
-        content = httpx.Request("POST", url, json=body).content
+        content = httpx.Request("POST", http.base_url, json=body).content
     except ValueError:  # what JSON cannot hold
         return
-    answer = httpx.post(url + path, content=content, headers={"Content-Type": "application/json"})
+    answer = http.post(path, content=content, headers={"Content-Type": "application/json"})
     assert answer.status_code in (200, 400), answer.text

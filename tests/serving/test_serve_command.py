@@ -1,4 +1,4 @@
-"""`tinyslm serve` as a program, with curl: its address, its log, its shutdown."""
+"""`tinyslm serve` as a program, with curl: its address, its log, its shutdown. Installed once, else forked."""
 
 import json
 import os
@@ -16,10 +16,10 @@ COMMAND = str(Path(sys.executable).with_name("tinyslm"))
 
 
 @contextmanager
-def program(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def program(*arguments: object, command: str = COMMAND) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The command, and the URL that it says it listens at."""
     process = subprocess.Popen(
-        [COMMAND, "serve", *map(str, arguments), "--port", "0"],
+        [command, "serve", *map(str, arguments), "--port", "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -35,6 +35,12 @@ def program(*arguments: object) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         process.wait()
         process.stdout.close()
         process.stderr.close()
+
+
+@pytest.fixture
+def forked(fork_server) -> str:
+    """The command without waiting for its imports."""
+    return str(fork_server.path / "tinyslm")
 
 
 def curl(*arguments: str) -> str:
@@ -65,9 +71,9 @@ def test_curl_the_log_and_shutdown(model_folder) -> None:
     assert "secret" not in log
 
 
-def test_prompts_are_logged_only_when_asked(model_folder) -> None:
+def test_prompts_are_logged_only_when_asked(model_folder, forked) -> None:
     body = {"model": "tiny", "prompt": "an open\x1b question", "max_tokens": 5, "logit_bias": {"97": 100}}
-    with program(model_folder, "--log-prompts") as (url, process):
+    with program(model_folder, "--log-prompts", command=forked) as (url, process):
         curl("-H", "Content-Type: application/json", f"{url}/v1/completions", "-d", json.dumps(body))
         process.send_signal(signal.SIGINT)
         _, log = process.communicate(timeout=30)
@@ -76,9 +82,9 @@ def test_prompts_are_logged_only_when_asked(model_folder) -> None:
     assert "aaaaa" in log
 
 
-def mistake(*arguments: object) -> str:
+def mistake(command: str, *arguments: object) -> str:
     done = subprocess.run(
-        [COMMAND, "serve", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
+        [command, "serve", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
     )
     lines = done.stderr.splitlines()
     assert (done.returncode, len(lines)) == (2, 2), done
@@ -101,20 +107,20 @@ def mistake(*arguments: object) -> str:
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_errors_have_two_lines(model_folder, tmp_path, arguments, says) -> None:
+def test_errors_have_two_lines(model_folder, tmp_path, forked, arguments, says) -> None:
     keys = tmp_path / "keys"
     keys.write_text("ann sha256:" + "0" * 64)
     given = [part.replace("{keys}", str(keys)).replace("{}", str(model_folder)) for part in arguments]
-    assert says in mistake(*given)
+    assert says in mistake(forked, *given)
 
 
-def test_making_a_key(model_folder, tmp_path) -> None:
+def test_making_a_key(model_folder, tmp_path, forked) -> None:
     file = tmp_path / "keys"
-    made = [COMMAND, "serve", "--make-key", "ann", "--keys", str(file)]
+    made = [forked, "serve", "--make-key", "ann", "--keys", str(file)]
     done = subprocess.run(made, capture_output=True, text=True, check=True, timeout=60)
     key = re.search(r"tslm-[\w-]{43}", done.stdout)[0]
     assert key not in file.read_text()
-    with program(model_folder, "--keys", file) as (url, _):
+    with program(model_folder, "--keys", file, command=forked) as (url, _):
         refused, taken = f"{url}/v1/models", f"Authorization: Bearer {key}"
         assert json.loads(curl(refused))["error"]["code"] == "invalid_api_key"
         assert json.loads(curl("-H", taken, refused))["data"][0]["id"] == "tiny"
