@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,7 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
     Raises `TinyslmError` for files that cannot be read, and naming the line that is not a JSON object.
     """
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Check the path of the task's file.") from None
-    if not path.is_file():
-        raise TinyslmError(f"{path} is not a file.", "Give a file of examples: JSON lines, JSON or parquet.")
-    if about.st_size > LARGEST_FILE:
-        raise TinyslmError(f"{path} has {size(about.st_size)}.", f"Give at most {size(LARGEST_FILE)} of examples.")
+    _check(path)
     if path.suffix == ".parquet":
         yield from _parquet(path)
         return
@@ -43,6 +35,40 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             if line.strip(b"\xef\xbb\xbf \t\r\n"):
                 place = f"{path.name}, line {number}"
                 yield place, _object(place, line.removeprefix(b"\xef\xbb\xbf"))
+
+
+def lines_of(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a text file that are not empty, each with its place for messages. Raises `TinyslmError`."""
+    _check(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise TinyslmError(f"{path} is not UTF-8 text: {error.reason}.", "Convert the file.") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield f"{path.name}, line {number}", line.strip()
+
+
+def files_in(path: Path, suffix: str) -> list[Path]:
+    """The files of a folder whose names end in `suffix`, in the order of their names; or the one file that it is."""
+    if not path.is_dir():
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.suffix == suffix)
+    if not found:
+        raise TinyslmError(f"{path} has no files that end in {suffix}.", "Check the path of the task's files.")
+    return found
+
+
+def _check(path: Path) -> None:
+    """Raise `TinyslmError` for what is no file, or too large a one."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Check the path of the task's file.") from None
+    if not path.is_file():
+        raise TinyslmError(f"{path} is not a file.", "Give a file of examples: JSON lines, JSON or parquet.")
+    if about.st_size > LARGEST_FILE:
+        raise TinyslmError(f"{path} has {size(about.st_size)}.", f"Give at most {size(LARGEST_FILE)} of examples.")
 
 
 def _object(place: str, line: bytes) -> dict[str, Any]:
@@ -81,9 +107,3 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield f"{path.name}, row {number}", row
     except pyarrow.ArrowException as error:
         raise TinyslmError(f"{path} is not a parquet file: {error}", "Get the file again.") from None
-
-
-def as_plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row without what JSON does not have."""
-    plain: dict[str, Any] = json.loads(json.dumps(row, default=str))
-    return plain

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class ToolCalls:
 
     accepted: for each call, its name and for each argument the values that are right. right_name: just the tools that
     are wanted are called, in any order; right_call: with accepted arguments too. No calls are right where none is
-    wanted.
+    wanted. plain: a value without differences that do not count.
     """
 
     id: str
@@ -59,6 +60,7 @@ class ToolCalls:
     asked: Sequence[Mapping[str, Any]]
     offered: Sequence[Mapping[str, Any]]
     accepted: Sequence[tuple[str, Mapping[str, Sequence[Any]]]]
+    plain: Callable[[Any], Any]
     chance: float = 0.0
 
     @property
@@ -81,10 +83,32 @@ class ToolCalls:
         calls = [(call.name, json.loads(call.arguments)) for call in collector.calls if call.complete]
         names = sorted(name for name, _ in calls) == sorted(name for name, _ in self.accepted)
         return {
-            "right_call": float(names and _all_accepted(calls, self.accepted)),
+            "right_call": float(names and self._accepts(calls)),
             "right_name": float(names),
             "called": float(bool(calls)),
         }
+
+    def _accepts(self, calls: Sequence[tuple[str, Any]]) -> bool:
+        """Whether each call is accepted by a wanted one of its own."""
+        left = list(self.accepted)
+        for name, given in calls:
+            match = next((one for one in left if one[0] == name and self._fits(given, one[1])), None)
+            if match is None:
+                return False
+            left.remove(match)
+        return not left
+
+    def _fits(self, given: Any, wanted: Mapping[str, Sequence[Any]]) -> bool:
+        """Whether arguments are accepted."""
+        if not isinstance(given, dict) or not given.keys() <= wanted.keys():
+            return False
+        for name, values in wanted.items():
+            if name not in given:
+                if "" not in values and None not in values:
+                    return False
+            elif self.plain(given[name]) not in [self.plain(value) for value in values]:
+                return False
+        return True
 
 
 def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generation:
@@ -103,10 +127,11 @@ def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generat
     return Generation(row_id(row, place), str(row.get("group", "")), asked, graded, grader)
 
 
-def read_tool_calls(row: Row, place: str, _options: Mapping[str, Any]) -> ToolCalls:
+def read_tool_calls(row: Row, place: str, options: Mapping[str, Any]) -> ToolCalls:
     """A row with a "prompt" or "messages", "tools" in OpenAI's form, and "calls".
 
     A call is {"name": ..., "arguments": {name: [accepted values]}}; an argument that may be left out accepts "".
+    Option: "compare", of `COMPARISONS`.
     """
     asked = row["messages"] if "messages" in row else [{"role": "user", "content": str(row.get("prompt", ""))}]
     tools, calls = row.get("tools"), row.get("calls")
@@ -116,7 +141,11 @@ def read_tool_calls(row: Row, place: str, _options: Mapping[str, Any]) -> ToolCa
         accepted = [(str(call["name"]), dict(call["arguments"])) for call in calls]
     except (KeyError, TypeError, ValueError):
         raise mistake(place, 'its calls are not {"name": ..., "arguments": {...}}') from None
-    return ToolCalls(row_id(row, place), str(row.get("group", "")), check_messages(asked, place), tools, accepted)
+    if not all(isinstance(values, list) for _, arguments in accepted for values in arguments.values()):
+        raise mistake(place, "the arguments of its calls are not lists of accepted values")
+    plain = COMPARISONS[options.get("compare", "plain")]
+    messages = check_messages(asked, place)
+    return ToolCalls(row_id(row, place), str(row.get("group", "")), messages, tools, accepted, plain)
 
 
 def check_messages(messages: Any, place: str) -> Sequence[Mapping[str, Any]]:
@@ -136,42 +165,23 @@ def plain_prompt(asked: str | Sequence[Mapping[str, Any]]) -> str:
     return asked if isinstance(asked, str) else "\n".join(str(one["content"]) for one in asked)
 
 
-def _all_accepted(
-    calls: Sequence[tuple[str, Any]], accepted: Sequence[tuple[str, Mapping[str, Sequence[Any]]]]
-) -> bool:
-    """Whether each call is accepted by a wanted one of its own."""
-    left = list(accepted)
-    for name, given in calls:
-        match = next((one for one in left if one[0] == name and _is_accepted(given, one[1])), None)
-        if match is None:
-            return False
-        left.remove(match)
-    return not left
-
-
-def _is_accepted(given: Any, wanted: Mapping[str, Sequence[Any]]) -> bool:
-    if not isinstance(given, dict) or not given.keys() <= wanted.keys():
-        return False
-    for name, values in wanted.items():
-        allowed = [_same(value) for value in values]
-        if name not in given:
-            if "" not in values and None not in values:
-                return False
-        elif _same(given[name]) not in allowed:
-            return False
-    return True
-
-
-def _same(value: Any) -> Any:
-    """The value without differences that nobody minds: case, and white space around and between words."""
+def _plain(value: Any, text: Callable[[str], str] = lambda text: " ".join(text.casefold().split())) -> Any:
+    """The value without differences that nobody minds: in texts, case and white space around and between words."""
     if isinstance(value, str):
-        return " ".join(value.casefold().split())
+        return text(value)
     if isinstance(value, dict):
-        return {name: _same(inner) for name, inner in value.items()}
+        return {name: _plain(inner, text) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_same(inner) for inner in value]
+        return [_plain(inner, text) for inner in value]
     return ("boolean", value) if isinstance(value, bool) else value
 
+
+def _loose(value: Any) -> Any:
+    """The same, in texts also without the marks and spaces that BFCL does not compare."""
+    return _plain(value, lambda text: re.sub(r"[ ,./_*^-]", "", text).lower().replace("'", '"'))
+
+
+COMPARISONS = {"plain": _plain, "loose": _loose}
 
 GENERATION = Kind("generation", read_generation, generates=True, metrics=("score",))
 TOOL_CALLS = Kind("tool_calls", read_tool_calls, generates=True, metrics=("right_call", "right_name", "called"))

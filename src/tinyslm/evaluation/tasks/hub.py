@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError, require_extra
@@ -14,7 +15,7 @@ from tinyslm.core.printable import one_line
 
 @contextmanager
 def download(name: str, place: tuple[str, str, str]) -> Iterator[Path]:
-    """A file with the rows of a dataset (its name, configuration and split), until the block ends.
+    """A file with the rows of a dataset (its name, configuration or "*" for all, and split), until the block ends.
 
     Raises `TinyslmError` where the hub cannot be reached.
     """
@@ -24,7 +25,8 @@ def download(name: str, place: tuple[str, str, str]) -> Iterator[Path]:
         raise require_extra("hub", f"Getting {name} from the hub") from None
     dataset, config, split = place
     try:
-        rows = datasets.load_dataset(dataset, config, split=split)
+        configs = datasets.get_dataset_config_names(dataset) if config == "*" else [config]
+        parts = [datasets.load_dataset(dataset, one, split=split) for one in configs]
     except Exception as error:  # of many kinds: the network's, the hub's, the library's
         raise TinyslmError(
             f"{dataset} cannot be had from the hub: {type(error).__name__}: {one_line(str(error), 200)}",
@@ -33,6 +35,6 @@ def download(name: str, place: tuple[str, str, str]) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{name}.jsonl"
         with path.open("w", encoding="utf-8") as file:
-            for row in rows:
+            for row in chain.from_iterable(parts):
                 file.write(json.dumps(row, default=str) + "\n")
         yield path

@@ -7,18 +7,29 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tinyslm.core.errors import did_you_mean
+from tinyslm.evaluation.instructions import INSTRUCTIONS
 from tinyslm.evaluation.tasks.benchmark import Benchmark, Rows
-from tinyslm.evaluation.tasks.files import rows_of
-from tinyslm.evaluation.tasks.scored import CHOICE, PAIRS, mistake
+from tinyslm.evaluation.tasks.bfcl import bfcl_rows
+from tinyslm.evaluation.tasks.files import files_in, lines_of, rows_of
+from tinyslm.evaluation.tasks.generated import GENERATION, TOOL_CALLS
+from tinyslm.evaluation.tasks.scored import CHOICE, LAST_WORD, PAIRS, mistake, text_field
 from tinyslm.evaluation.tasks.task import Row
+from tinyslm.inference.settings import SamplingSettings
 
 Change = Callable[[Row, str], dict[str, Any]]
 """A row in the published form and its place to a row of the kind."""
 
 
 def read_with(change: Change) -> Callable[[Path], Rows]:
-    """A reader of files whose rows are changed one by one."""
-    return lambda path: ((place, change(row, place)) for place, row in rows_of(path))
+    """A reader of a file whose rows are changed one by one, or of a folder of such files."""
+
+    def read(path: Path) -> Rows:
+        for file in files_in(path, ".jsonl"):
+            for place, row in rows_of(file):
+                yield place, change(row, place)
+
+    return read
 
 
 def blimp(row: Row, place: str) -> dict[str, Any]:
@@ -74,6 +85,64 @@ def copa(row: Row, place: str) -> dict[str, Any]:
     }
 
 
+def piqa(path: Path) -> Rows:
+    """PIQA (Bisk et al., 2020): the label in the row, or in the file of labels beside it (`valid-labels.lst`)."""
+    file = path.with_name(f"{path.stem}-labels.lst")
+    labels = [line for _, line in lines_of(file)] if file.is_file() else []
+    for number, (place, row) in enumerate(rows_of(path)):
+        label = row.get("label", labels[number] if number < len(labels) else None)
+        if label is None:
+            raise mistake(place, f'it has no "label", and {file.name} has {len(labels)} lines')
+        question = f"Question: {text_field(row, 'goal', place)}\nAnswer:"
+        yield place, {"prompt": question, "choices": [row.get("sol1"), row.get("sol2")], "answer": label}
+
+
+def winogrande(row: Row, place: str) -> dict[str, Any]:
+    """Winogrande (Sakaguchi et al., 2019): the probability of what follows the gap, with each option in it."""
+    before, gap, after = str(row.get("sentence", "")).partition("_")
+    if not gap or not after.strip():
+        raise mistake(place, 'its "sentence" has no gap "_" with text after it')
+    if str(row.get("answer")) not in ("1", "2"):
+        raise mistake(place, f"its answer is {row.get('answer')!r}, and not 1 or 2")
+    options = [(f"{before}{row.get(name)}", after) for name in ("option1", "option2")]
+    return {"options": options, "answer": int(str(row["answer"])) - 1, "id": str(row.get("qID", place))}
+
+
+def zorro(path: Path) -> Rows:
+    """Zorro (Huebner et al., 2021): a text file for each paradigm, or a folder of them.
+
+    Lines 1, 3, ... are ungrammatical; the line after each is its grammatical counterpart.
+    """
+    for file in files_in(path, ".txt"):
+        lines = list(lines_of(file))
+        if len(lines) % 2:
+            raise mistake(lines[-1][0], "it is the first line of a pair without a second")
+        for (_, bad), (place, good) in zip(lines[::2], lines[1::2], strict=True):
+            yield place, {"good": good, "bad": bad, "group": file.stem}
+
+
+def lambada(path: Path) -> Rows:
+    """LAMBADA (Paperno et al., 2016): a passage on each line of a text file, or rows with a "text"."""
+    if path.suffix != ".txt":
+        yield from rows_of(path)
+        return
+    for place, line in lines_of(path):
+        yield place, {"text": line}
+
+
+def ifeval(row: Row, place: str) -> dict[str, Any]:
+    """IFEval (Zhou et al., 2023). On the hub, every instruction has all fields, most of them null."""
+    names, given = row.get("instruction_id_list"), row.get("kwargs")
+    if not isinstance(names, list) or not isinstance(given, list) or len(names) != len(given) or not names:
+        raise mistake(place, 'its "instruction_id_list" and "kwargs" are not lists of the same length')
+    if unknown := [name for name in names if name not in INSTRUCTIONS]:
+        close = did_you_mean(str(unknown[0]), INSTRUCTIONS)
+        raise mistake(place, f"it has the unknown instruction {unknown[0]!r:.80} ({close})")
+    known = [{name: value for name, value in (one or {}).items() if value is not None} for one in given]
+    about = {"prompt": text_field(row, "prompt", place), "id": str(row.get("key", place))}
+    return {**about, "instructions": names, "kwargs": known}
+
+
 def prepared(change: Change) -> Change:
     """`change`, or rows with a "query", "choices" and "gold", which are ready."""
 
@@ -92,19 +161,63 @@ def _without_brackets(text: str) -> str:
     return text.replace("  ", " ")
 
 
+def _arc(config: str, about: str) -> Benchmark:
+    return Benchmark(CHOICE, read_with(prepared(arc)), ("allenai/ai2_arc", config, "test"), about=about)
+
+
 PUBLISHED: dict[str, Benchmark] = {
-    "blimp": Benchmark(PAIRS, read_with(blimp), about="English grammar: 67 kinds of minimal pairs"),
-    "arc_easy": Benchmark(
-        CHOICE,
-        read_with(prepared(arc)),
-        ("allenai/ai2_arc", "ARC-Easy", "test"),
-        about="easy school science",
+    "blimp": Benchmark(
+        PAIRS,
+        read_with(blimp),
+        ("nyu-mll/blimp", "*", "train"),
+        about="English grammar: 67 kinds of minimal pairs",
     ),
+    "zorro": Benchmark(PAIRS, zorro, about="grammar in the words of children: 23 kinds of minimal pairs"),
+    "arc_easy": _arc("ARC-Easy", "easy school science"),
+    "arc_challenge": _arc("ARC-Challenge", "school science that word statistics do not answer"),
     "hellaswag": Benchmark(
         CHOICE,
         read_with(prepared(hellaswag)),
         ("Rowan/hellaswag", "default", "validation"),
         about="which ending follows",
     ),
-    "copa": Benchmark(CHOICE, read_with(prepared(copa)), metric="raw", about="cause or effect"),
+    "piqa": Benchmark(CHOICE, piqa, ("baber/piqa", "default", "validation"), about="what works in the physical world"),
+    "copa": Benchmark(
+        CHOICE,
+        read_with(prepared(copa)),
+        ("aps/super_glue", "copa", "validation"),
+        metric="raw",
+        about="cause or effect",
+    ),
+    "winogrande": Benchmark(
+        CHOICE,
+        read_with(winogrande),
+        ("allenai/winogrande", "winogrande_xl", "validation"),
+        metric="raw",
+        about="what a pronoun refers to",
+    ),
+    "lambada": Benchmark(
+        LAST_WORD, lambada, ("EleutherAI/lambada_openai", "default", "test"), about="the last word of a passage"
+    ),
+    "gsm8k": Benchmark(
+        GENERATION,
+        hub=("openai/gsm8k", "main", "test"),
+        options={"grader": "numeric", "prompt": "Question: {question}\nAnswer:"},
+        sampling=SamplingSettings(temperature=0.0, max_tokens=320, stop=("Question:",)),
+        about="grade-school arithmetic in words",
+    ),
+    "ifeval": Benchmark(
+        GENERATION,
+        read_with(ifeval),
+        ("google/IFEval", "default", "train"),
+        options={"grader": "instructions", "chat": True},
+        sampling=SamplingSettings(temperature=0.0, max_tokens=1024),
+        about="instructions that a program can check",
+    ),
+    "bfcl": Benchmark(
+        TOOL_CALLS,
+        bfcl_rows,
+        options={"compare": "loose"},
+        about="which tool to call, and with which arguments",
+    ),
 }
