@@ -52,8 +52,8 @@ def test_blimp_is_a_folder_of_files(tmp_path: Path) -> None:
     write(tmp_path / "b.jsonl", row | same, row | same | {"sentence_bad": "Left who?"})
     task = load("blimp", tmp_path)
     assert [(one.group, one.good, one.bad) for one in task.examples] == [
-        ("a", "A dog barks.", "A dog bark."),
-        ("b", "Who left?", "Left who?"),
+        ("a", " A dog barks.", " A dog bark."),
+        ("b", " Who left?", " Left who?"),
     ]
     assert (task.chance, task.dropped, task.metric) == (0.5, 1, "accuracy")
 
@@ -262,7 +262,7 @@ def test_the_hub_gives_the_same_rows_as_files(monkeypatch, tmp_path: Path) -> No
     hub = SimpleNamespace(load_dataset=load_dataset, get_dataset_config_names=lambda _: ["a", "b"])
     monkeypatch.setitem(__import__("sys").modules, "datasets", hub)
     (task,) = load_tasks("blimp")
-    assert [one.good for one in task.examples] == ["a is.", "b is."]
+    assert [one.good for one in task.examples] == [" a is.", " b is."]
     assert asked == [("nyu-mll/blimp", "a", "train"), ("nyu-mll/blimp", "b", "train")]
     hub.load_dataset = lambda *_, **__: 1 / 0
     with pytest.raises(TinyslmError, match=r"cannot be had from the hub"):
