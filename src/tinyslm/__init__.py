@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tinyslm.data.shards import Shards
     from tinyslm.evaluation.score import evaluate
     from tinyslm.export.comparing import compare_models
+    from tinyslm.export.evaluating import evaluate_tasks
     from tinyslm.export.exporting import export_model
     from tinyslm.export.gguf.importing import import_gguf
     from tinyslm.export.pulling import pull
@@ -51,6 +52,7 @@ _PLACES = {
     "Tokenizer": "tinyslm.tokenizer.tokenizer",
     "compare_models": "tinyslm.export.comparing",
     "evaluate": "tinyslm.evaluation.score",
+    "evaluate_tasks": "tinyslm.export.evaluating",
     "export_model": "tinyslm.export.exporting",
     "import_gguf": "tinyslm.export.gguf.importing",
     "load_model": "tinyslm.model.folder",
@@ -84,6 +86,7 @@ __all__ = [
     "Tokenizer",
     "compare_models",
     "evaluate",
+    "evaluate_tasks",
     "export_model",
     "import_gguf",
     "load_model",
