@@ -79,7 +79,7 @@ def stories_chart(result: Any) -> Chart:
         .properties(width=520, height=300, title="Stories: bits per byte of validation text")
     )
     said = ", ".join(f"{one['name']} {one['bits_per_byte']:.3f}" for one in found)
-    return Chart(drawing, f"Bits per byte against seconds of training; at the end, on all documents: {said}.")
+    return Chart(drawing.to_dict(), f"Bits per byte against seconds of training; at the end, on all documents: {said}.")
 
 
 def sizes_first(name: str, sizes: Sequence[str]) -> int:
@@ -138,7 +138,7 @@ def plans_chart(rows: Sequence[Any]) -> Chart:
         f"{row['expected']['bits_per_byte']:.3f}"
         for row in rows
     )
-    return Chart(drawing, f"Measured bits per byte against those that plans expected: {said}.")
+    return Chart(drawing.to_dict(), f"Measured bits per byte against those that plans expected: {said}.")
 
 
 def shares_chart(found: Mapping[str, Any]) -> Chart:
@@ -177,4 +177,6 @@ def engines_chart(found: Mapping[str, Any]) -> Chart:
     )
     ends = found[str(counts[-1])]["tokens_per_second"]
     rates = ", ".join(f"{name} {rate:,.0f}" for name, rate in ends.items())
-    return Chart(drawing, f"Decoded tokens per second against the number of streams; with {counts[-1]}: {rates}.")
+    return Chart(
+        drawing.to_dict(), f"Decoded tokens per second against the number of streams; with {counts[-1]}: {rates}."
+    )

@@ -5,7 +5,7 @@ Importing torch takes two seconds of processor time, and the pages of the docume
 `tinyslm` or of `python -c`, and sends that process its arguments, folder, environment and open files. A forked process
 continues as the program; its client passes signals on to it, dies with it, and ends as it ends.
 
-Tests of the program's start, of terminals, memory and limits start the installed program instead.
+Tests of the program's start, of terminals, memory, limits and measuring start the installed program instead.
 """
 
 import atexit
@@ -25,7 +25,7 @@ from pathlib import Path
 
 LIBRARIES = (
     *("torch", "torch._dynamo", "torch._inductor", "numpy", "tokenizers", "safetensors.torch", "pydantic", "cyclopts"),
-    *("rich.console", "rich.progress", "jinja2", "llguidance", "altair", "vl_convert", "ftfy", "rensa", "tiktoken"),
+    *("rich.console", "rich.progress", "jinja2", "llguidance", "vl_convert", "ftfy", "rensa", "tiktoken"),
     *("psutil", "yaml", "jsonschema", "charset_normalizer", "zstandard", "xxhash", "bm25s"),
 )
 """None of these starts a thread when it is imported: threads are lost in a forked process."""
@@ -64,13 +64,14 @@ class ForkServer:
 
 
 def prepare() -> None:
-    """Import what programs will need; nothing is run."""
+    """Import what programs will need; nothing is run. Plans will measure the machine for a moment only."""
     import tinyslm
 
     for name in LIBRARIES:
         importlib.import_module(name)
     for module in pkgutil.walk_packages(tinyslm.__path__, "tinyslm."):
         importlib.import_module(module.name)
+    sys.modules["tinyslm.planning.planner"].measure_costs = importlib.import_module("brief_costs").brief_costs
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a library has started a thread"
     gc.collect()
     gc.freeze()  # what is never looked through is never copied
@@ -180,9 +181,9 @@ def be(program: str) -> None:
 
 
 if __name__ == "__main__":
-    del sys.path[0]  # the folder of this file: programs do not have it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, which end this process
     prepare()
+    del sys.path[0]  # the folder of this file: programs do not have it
     with socket.socket(fileno=int(sys.argv[1])) as waiting:
         become(*serve(waiting))
     run(Path(sys.argv[0]).name)

@@ -12,7 +12,7 @@ from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-HEAVY = {"torch", "transformers", "tokenizers", "altair", "datasets", "pyarrow", "numpy"}
+HEAVY = {"torch", "transformers", "tokenizers", "vl_convert", "datasets", "pyarrow", "numpy"}
 
 
 def test_folders_import_only_from_folders_above_them(monkeypatch) -> None:

@@ -95,7 +95,7 @@ def test_help_is_light(verb: str) -> None:
         "print(*sys.modules, file=sys.stderr)"  # fmt: skip
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "--out" in ended.stdout
-    assert not {"torch", "numpy", "onnx", "gguf", "transformers", "altair"} & set(ended.stderr.split())
+    assert not {"torch", "numpy", "onnx", "gguf", "transformers", "vl_convert"} & set(ended.stderr.split())
 
 
 def test_threads_are_those_that_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:

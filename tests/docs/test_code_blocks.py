@@ -35,7 +35,7 @@ README = {
         tinyslm train my-texts/ --out runs/first --model.dim 64 --model.depth 1 --model.context 64 --train.steps 4
         tinyslm generate runs/first --prompt "def " --max-tokens 5""",
 }
-STARTED = "index"
+STARTED = "README"
 SHELL = ("sh", "bash")
 PIECE = re.compile(
     r"""^[ ]*<!--\ test:\ (?P<directive>.*?)\ ?-->$

@@ -1,7 +1,5 @@
 """Line charts for reports, as SVG for a page and PNG, and curves for the terminal. Nothing is fetched from anywhere."""
 
-import io
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,8 @@ WIDTH, HEIGHT = 380, 200
 MOST_POINTS = 300
 FEW_POINTS = 60
 """A line of at most this many points shows each of them as a dot."""
+Drawing = dict[str, Any]
+
 _SHORT = "replace(format(datum.value, datum.value ? '~s' : 'd'), 'G', 'B')"
 """Axis labels such as 500, 20k, 4M, 1.5B, in the chart library's own expression language."""
 
@@ -33,23 +33,27 @@ class Series(NamedTuple):
 class Chart:
     """Something drawn, to be saved as a picture or put into a page."""
 
-    drawing: Any
-    """The altair chart, without the style that `png` and `svg` give it."""
+    drawing: Drawing
+    """A Vega-Lite specification, without the style that `png` and `svg` give it."""
     description: str
     """What it shows, for those who do not see it."""
 
     def png(self, scale: float = 2.0) -> bytes:
         """A PNG file on white with `scale` pixels to the point."""
-        return self._saved("png", PAPER, scale)
+        import vl_convert
+
+        return vl_convert.vegalite_to_png(self._styled(PAPER), scale=scale)
 
     def svg(self, *, standing_alone: bool = False) -> str:
         """An `<svg>` element for a page: it takes the page's text colour, and `--faint`, `--grid` for the axes.
 
         standing_alone: for a file of its own instead, on white.
         """
+        import vl_convert
+
         if standing_alone:
-            return self._saved("svg", PAPER, 1.0).decode("utf-8")
-        svg = self._saved("svg", "transparent", 1.0).decode("utf-8")
+            return vl_convert.vegalite_to_svg(self._styled(PAPER))
+        svg = vl_convert.vegalite_to_svg(self._styled("transparent"))
         for colour, replacement in {
             INK: "currentColor",
             FAINT: f"var(--faint, {FAINT})",
@@ -58,11 +62,13 @@ class Chart:
             svg = svg.replace(colour, replacement)
         return svg
 
-    def _saved(self, form: Literal["png", "svg"], background: str, scale: float) -> bytes:
-        file = io.BytesIO() if form == "png" else io.StringIO()
-        _styled(self.drawing, background).save(file, format=form, scale_factor=scale)
-        content = file.getvalue()
-        return content if isinstance(content, bytes) else content.encode("utf-8")
+    def _styled(self, background: str) -> Drawing:
+        return {**self.drawing, "config": {**self.drawing.get("config", {}), **_style(background)}}
+
+
+def along(field: str, title: str | None, scale: Drawing, **axis: Any) -> Drawing:
+    """The numbers of a field along an axis."""
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
 def line_chart(
@@ -80,43 +86,32 @@ def line_chart(
     The y axis fits the values, starts at zero, or is logarithmic (then values that are not above zero are left out).
     The x axis starts at zero, or is logarithmic.
     """
-    import altair as alt
-
     lines = [thin(one, above=0.0 if y_axis == "log" else -math.inf) for one in series]
     names = [one.name for one in lines]
-    colour = alt.Color(
-        "name:N",
-        scale=alt.Scale(domain=names, range=[BLUE, ORANGE][: len(names)]),
-        legend=alt.Legend(title=None, orient="none", legendX=WIDTH - 90, legendY=0 if legend == "top" else HEIGHT - 40)
-        if len(names) > 1
-        else None,
-    )
-    x = alt.X(
-        "x:Q",
-        title=x_title,
-        scale=alt.Scale(nice=False, domainMin=0) if x_axis == "zero" else alt.Scale(type="log", nice=False, padding=8),
-        axis=alt.Axis(labelExpr=_SHORT, tickCount=5, grid=False),
-    )
-    y_scale = {
-        "fit": alt.Scale(zero=False, nice=False, padding=8),
-        "zero": alt.Scale(zero=True),
-        "log": alt.Scale(type="log", nice=False, padding=8),
-    }[y_axis]
+    place = {"orient": "none", "legendX": WIDTH - 90, "legendY": 0 if legend == "top" else HEIGHT - 40, "title": None}
+    x_scale = {"nice": False, "domainMin": 0} if x_axis == "zero" else {"type": "log", "nice": False, "padding": 8}
+    y_scales: dict[str, Drawing] = {
+        "fit": {"zero": False, "nice": False, "padding": 8},
+        "zero": {"zero": True},
+        "log": {"type": "log", "nice": False, "padding": 8},
+    }
+    encoding = {
+        "x": along("x", x_title, x_scale, labelExpr=_SHORT, tickCount=5, grid=False),
+        "y": along("y", None, y_scales[y_axis], format=",~r", tickCount=5, minExtent=44),
+        "color": {
+            "field": "name",
+            "type": "nominal",
+            "scale": {"domain": names, "range": [BLUE, ORANGE][: len(names)]},
+            "legend": place if len(names) > 1 else None,
+        },
+    }
     layers = []
     for line in lines:
         points = [{"x": x, "y": y, "name": line.name} for x, y in zip(line.x, line.y, strict=True)]
-        dots = alt.OverlayMarkDef(size=22, filled=True) if len(points) <= FEW_POINTS else False
-        layers.append(
-            # As one string: altair copies and checks every value it is given one by one.
-            alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.JsonDataFormat(type="json")))
-            .mark_line(point=dots, strokeWidth=1.8, strokeJoin="round")
-            .encode(
-                x=x,
-                y=alt.Y("y:Q", title=None, scale=y_scale, axis=alt.Axis(format=",~r", tickCount=5, minExtent=44)),
-                color=colour,
-            )
-        )
-    drawing = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
+        dots = {"size": 22, "filled": True} if len(points) <= FEW_POINTS else False
+        mark = {"type": "line", "point": dots, "strokeWidth": 1.8, "strokeJoin": "round"}
+        layers.append({"data": {"values": points}, "mark": mark, "encoding": encoding})
+    drawing = {"layer": layers, "width": WIDTH, "height": HEIGHT, "title": title}
     return Chart(drawing, _described(title, x_title, lines))
 
 
@@ -129,44 +124,46 @@ class Band(NamedTuple):
 
 def band_chart(series: Series, band: Band | None, *, title: str, x_title: str, y_log: bool = False) -> Chart:
     """One line with the band around it, over a logarithmic x axis; every x is above zero."""
-    import altair as alt
-
     lows, highs = band or (series.y, series.y)
     points = [
         {"x": x, "y": y, "low": low, "high": high}
         for x, y, low, high in zip(series.x, series.y, lows, highs, strict=True)
     ]
-    base = alt.Chart(alt.InlineData(values=json.dumps(points), format=alt.JsonDataFormat(type="json"))).encode(
-        x=alt.X(
-            "x:Q",
-            title=x_title,
-            scale=alt.Scale(type="log", nice=False, padding=8),
-            axis=alt.Axis(values=list(series.x), labelExpr=_ROUNDED, labelOverlap=True, grid=False),
-        )
-    )
-    scale = alt.Scale(type="log" if y_log else "linear", zero=False, nice=False, padding=8)
-    axis = alt.Axis(labelExpr=_SHORT, tickCount=5, minExtent=44) if y_log else alt.Axis(format=",~r", tickCount=5)
-    y = alt.Y("y:Q", title=None, scale=scale, axis=axis)
-    line = base.mark_line(point=alt.OverlayMarkDef(size=22, filled=True), strokeWidth=1.8, color=BLUE).encode(y=y)
-    layers = [line]
-    if band is not None:
-        area = base.mark_area(color=BLUE, opacity=0.15).encode(y=alt.Y("low:Q", title=None, scale=scale), y2="high:Q")
-        layers = [area, line]
-    drawing = alt.layer(*layers).properties(width=WIDTH, height=HEIGHT, title=title)
+    x_scale = {"type": "log", "nice": False, "padding": 8}
+    x_axis = {"values": list(series.x), "labelExpr": _ROUNDED, "labelOverlap": True, "grid": False}
+    scale = {"type": "log" if y_log else "linear", "zero": False, "nice": False, "padding": 8}
+    y_axis = {"labelExpr": _SHORT, "tickCount": 5, "minExtent": 44} if y_log else {"format": ",~r", "tickCount": 5}
+    line = {
+        "mark": {"type": "line", "point": {"size": 22, "filled": True}, "strokeWidth": 1.8, "color": BLUE},
+        "encoding": {"y": along("y", None, scale, **y_axis)},
+    }
+    area = {
+        "mark": {"type": "area", "color": BLUE, "opacity": 0.15},
+        "encoding": {
+            "y": {"field": "low", "type": "quantitative", "title": None, "scale": scale},
+            "y2": {"field": "high"},
+        },
+    }
+    drawing = {
+        "data": {"values": points},
+        "encoding": {"x": along("x", x_title, x_scale, **x_axis)},
+        "layer": [line] if band is None else [area, line],
+        "width": WIDTH,
+        "height": HEIGHT,
+        "title": title,
+    }
     return Chart(drawing, _described(title, x_title, [series]))
 
 
 def grid(charts: Sequence[Chart], columns: int = 2) -> Chart:
     """Several charts in one picture, row by row."""
-    import altair as alt
-
+    own = {"scale": {"color": "independent"}}  # each chart keeps its own colours and legend
     rows = [
-        alt.hconcat(*(chart.drawing for chart in charts[start : start + columns]), spacing=28)
+        {"hconcat": [chart.drawing for chart in charts[start : start + columns]], "spacing": 28, "resolve": own}
         for start in range(0, len(charts), columns)
     ]
-    # Each chart keeps its own colours and legend.
-    drawing = alt.vconcat(*(row.resolve_scale(color="independent") for row in rows), spacing=24)
-    return Chart(drawing.resolve_scale(color="independent"), " ".join(chart.description for chart in charts))
+    drawing = {"vconcat": rows, "spacing": 24, "resolve": own}
+    return Chart(drawing, " ".join(chart.description for chart in charts))
 
 
 def thin(series: Series, most: int = MOST_POINTS, above: float = -math.inf) -> Series:
@@ -242,22 +239,16 @@ def _described(title: str, x_title: str, lines: Sequence[Series]) -> str:
     return f"{title} over {x_title}: {', '.join(ends) or 'no values'}."
 
 
-def _styled(drawing: Any, background: str) -> Any:
-    return (
-        drawing.configure(font=FONT, background=background, padding=6)
-        .configure_view(stroke=None)
-        .configure_title(anchor="start", frame="group", dx=-44, fontSize=14, fontWeight=600, color=INK, offset=10)
-        .configure_axis(
-            labelFontSize=12,
-            titleFontSize=12,
-            titleFontWeight="normal",
-            labelColor=FAINT,
-            titleColor=FAINT,
-            gridColor=GRID,
-            domain=False,
-            ticks=False,
-            labelPadding=6,
-            titlePadding=8,
-        )
-        .configure_legend(labelFontSize=12, labelColor=INK, symbolStrokeWidth=2.5, rowPadding=3)
-    )
+def _style(background: str) -> Drawing:
+    axis = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelColor": FAINT}
+    axis |= {"titleColor": FAINT, "gridColor": GRID, "domain": False, "ticks": False, "labelPadding": 6}
+    title = {"anchor": "start", "frame": "group", "dx": -44, "fontSize": 14, "fontWeight": 600, "color": INK}
+    return {
+        "font": FONT,
+        "background": background,
+        "padding": 6,
+        "view": {"continuousWidth": 300, "continuousHeight": 300, "stroke": None},
+        "title": {**title, "offset": 10},
+        "axis": {**axis, "titlePadding": 8},
+        "legend": {"labelFontSize": 12, "labelColor": INK, "symbolStrokeWidth": 2.5, "rowPadding": 3},
+    }

@@ -1,15 +1,13 @@
 """A comparison as a page, a picture and JSON: quality against size and against speed."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic, write_json
 from tinyslm.core.page import Block, Figures, Paragraph, Section, Table, page
-from tinyslm.core.plots import BLUE, HEIGHT, INK, ORANGE, WIDTH, Chart, grid
+from tinyslm.core.plots import BLUE, HEIGHT, INK, ORANGE, WIDTH, Chart, along, grid
 from tinyslm.core.quantities import size
 from tinyslm.export.comparing import Compared, Comparison
 
@@ -79,8 +77,6 @@ def draw(models: Sequence[Compared]) -> list[Chart]:
 
 
 def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title: str) -> Chart:
-    import altair as alt
-
     order = sorted(range(len(models)), key=lambda index: x[index])
     rows = [
         {
@@ -93,26 +89,30 @@ def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title:
         }
         for index, (model, place) in enumerate(zip(models, x, strict=True))
     ]
-    base = alt.Chart(alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"))).encode(
-        x=alt.X("x:Q", title=x_title, scale=alt.Scale(zero=True, padding=24), axis=alt.Axis(grid=False, tickCount=5)),
-        y=alt.Y(
-            "y:Q",
-            title=None,
-            scale=alt.Scale(zero=False, nice=False, padding=24),
-            axis=alt.Axis(format=",~r", tickCount=5, minExtent=44),
-        ),
-    )
-    colour = alt.condition("datum.first", alt.value(ORANGE), alt.value(BLUE))
-    points = base.mark_circle(size=70, opacity=1).encode(color=colour)
-    sides: list[tuple[str, Literal["left", "right"], int]] = [("left", "right", -6), ("right", "left", 6)]
+    colour = {"condition": {"test": "datum.first", "value": ORANGE}, "value": BLUE}
+    points = {"mark": {"type": "circle", "size": 70, "opacity": 1}, "encoding": {"color": colour}}
     named = [
-        base.transform_filter(f"datum.side == '{side}{height}'")
-        .mark_text(align=align, dx=dx, dy=dy, fontSize=11, color=INK)
-        .encode(text="name:N")
-        for side, align, dx in sides
+        {
+            "transform": [{"filter": f"datum.side == '{side}{height}'"}],
+            "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "fontSize": 11, "color": INK},
+            "encoding": {"text": {"field": "name", "type": "nominal"}},
+        }
+        for side, align, dx in (("left", "right", -6), ("right", "left", 6))
         for height, dy in (("above", -8), ("below", 9))
     ]
-    drawing = alt.layer(points, *named).properties(width=WIDTH, height=HEIGHT, title=title)
+    drawing = {
+        "data": {"values": rows},
+        "encoding": {
+            "x": along("x", x_title, {"zero": True, "padding": 24}, grid=False, tickCount=5),
+            "y": along(
+                "y", None, {"zero": False, "nice": False, "padding": 24}, format=",~r", tickCount=5, minExtent=44
+            ),
+        },
+        "layer": [points, *named],
+        "width": WIDTH,
+        "height": HEIGHT,
+        "title": title,
+    }
     places = ", ".join(f"{row['name']} {row['y']:.4g} at {row['x']:.4g}" for row in rows)
     return Chart(drawing, f"{title} ({x_title}): {places}.")
 
