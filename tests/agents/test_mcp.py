@@ -32,13 +32,22 @@ PERSON = {
 
 @pytest.fixture(scope="module")
 def program():
-    with McpServer(PROGRAM) as server:
-        yield {tool.name: tool for tool in server.tools}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MY_SECRET_KEY", "x")
+        with McpServer(PROGRAM, environment={"GIVEN": "1"}) as server:
+            yield {tool.name: tool for tool in server.tools}
 
 
 @pytest.fixture(scope="module")
-def ours(random_folder):
-    command = shlex.join([*TINYSLM, "mcp", str(random_folder)])
+def odd():
+    """A server with a name, one of whose tools cannot be used."""
+    with McpServer.named(f"maths={PROGRAM} odd") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def ours(random_folder, fork_server):
+    command = shlex.join([fork_server.python, *TINYSLM[1:], "mcp", str(random_folder)])
     with McpServer(command, environment={"OMP_NUM_THREADS": "1"}) as server:
         yield {tool.name: tool for tool in server.tools}
 
@@ -57,10 +66,8 @@ class TestTheirServer:
             with pytest.raises(ToolError):
                 program[name].call(**arguments)
 
-    def test_the_environment_is_not_passed_on(self, program, monkeypatch):
-        monkeypatch.setenv("MY_SECRET_KEY", "x")
-        with McpServer(PROGRAM, environment={"GIVEN": "1"}) as server:
-            found = next(tool for tool in server.tools if tool.name == "variables").call()
+    def test_the_environment_is_not_passed_on(self, program):
+        found = program["variables"].call()
         assert "GIVEN" in found
         assert "MY_SECRET_KEY" not in found
         assert "PYTHONPATH" not in found
@@ -71,24 +78,20 @@ class TestTheirServer:
         assert [one.text for one in result.trace.returned][1] == "42"
         assert result.text == "It is 42."
 
-    def test_what_hangs_is_given_up(self):
-        with McpServer(PROGRAM, timeout=30) as server:
-            server.timeout = 0.2
-            hang = next(tool for tool in server.tools if tool.name == "hang")
-            (outcome,) = ToolRunner([hang]).run([Call("c", "hang", {})], 10)
+    def test_names_can_begin_with_the_servers(self, odd):
+        assert "maths_add" in [tool.name for tool in odd.tools]
+        assert odd.tools[0].call(a=1) == "2"
+
+    def test_tools_that_cannot_be_used_are_left_out(self, odd):
+        (reason,) = odd.left_out
+        assert "'maths_odd name' cannot be the name of a tool" in reason
+
+    def test_what_hangs_is_given_up(self, odd, monkeypatch):
+        monkeypatch.setattr(odd, "timeout", 0.2)
+        hang = next(tool for tool in odd.tools if tool.name == "maths_hang")
+        (outcome,) = ToolRunner([hang]).run([Call("c", "maths_hang", {})], 10)
         assert outcome.failed
         assert "timed out" in outcome.text
-
-    def test_names_can_begin_with_the_servers(self):
-        with McpServer.named(f"maths={PROGRAM}") as server:
-            assert "maths_add" in [tool.name for tool in server.tools]
-            assert server.tools[0].call(a=1) == "2"
-
-    def test_tools_that_cannot_be_used_are_left_out(self):
-        with McpServer(f"{PROGRAM} odd") as server:
-            assert "add" in [tool.name for tool in server.tools]
-            (reason,) = server.left_out
-        assert "'odd name' cannot be the name of a tool" in reason
 
     @pytest.mark.parametrize(
         ("command", "words"),
@@ -197,13 +200,12 @@ class TestOurServer:
         result = Agent(engine, [ours["classify"]]).run("What is it like?")
         assert json.loads(result.trace.returned[0].text)["label"] in ("wet", "dry")
 
-    def test_over_http_on_this_computer_only(self, random_folder):
+    def test_over_http_on_this_computer_only(self, random_folder, fork_server):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        server = subprocess.Popen(
-            [*TINYSLM, "mcp", str(random_folder), "--port", str(port)], stderr=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        command = [fork_server.path / "tinyslm", "mcp", str(random_folder), "--port", str(port)]
+        server = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
             wait_for(port, server)
             with McpServer(f"http://127.0.0.1:{port}/mcp") as client:

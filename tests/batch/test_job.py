@@ -3,7 +3,6 @@
 import csv
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet
@@ -25,7 +24,7 @@ SCHEMA = {
     "additionalProperties": False,
 }
 SHORT = SamplingSettings(max_tokens=6, seed=5)
-KILLED = str(Path(__file__).with_name("killed_batch.py"))
+KILLED = Path(__file__).with_name("killed_batch.py").read_text()
 
 
 def write_rows(path: Path, count: int) -> Path:
@@ -136,7 +135,7 @@ def test_an_interrupted_batch_resumes(engine, tmp_path, out):
     assert job.out.read_bytes() == other.out.read_bytes()
 
 
-def test_resumes_after_a_kill_at_any_moment(folder, tmp_path):
+def test_resumes_after_a_kill_at_any_moment(folder, tmp_path, fork_server):
     """SIGKILL before a result is committed, again and again."""
     source = write_rows(tmp_path / "in.jsonl", 12)
     out = tmp_path / "out.jsonl"
@@ -156,7 +155,7 @@ def test_resumes_after_a_kill_at_any_moment(folder, tmp_path):
     ]
     committed: list[dict] = []
     for dies_at, rows in ((4, 3), (6, 8), (100, 12)):
-        killed = [sys.executable, KILLED, str(dies_at), *map(str, command)]
+        killed = [fork_server.python, "-c", KILLED, str(dies_at), *map(str, command)]
         ended = subprocess.run(killed, capture_output=True, text=True, check=False, timeout=100)
         if dies_at == 100:
             assert ended.returncode == 0, ended.stderr

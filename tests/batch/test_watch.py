@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 
 SHORT = SamplingSettings(max_tokens=4, seed=1)
+KILLED = Path(__file__).with_name("killed_batch.py").read_text()
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_folders_that_cannot_be_watched(inbox, tmp_path):
         Watch(inbox, tmp_path / "out", PromptTemplate(), each="word")
 
 
-def test_resumes_after_a_kill_at_any_moment(folder, inbox, tmp_path):
+def test_resumes_after_a_kill_at_any_moment(folder, inbox, tmp_path, fork_server):
     """SIGKILL in the middle of noting what became of a file."""
     for number in range(6):
         (inbox / f"{number}.txt").write_text(f"file {number}")
@@ -228,7 +228,7 @@ def test_resumes_after_a_kill_at_any_moment(folder, inbox, tmp_path):
     command += ["--max-tokens", "3", "--seed", "1"]
     printed = ""
     for dies_at in (3, 100):
-        killed = [sys.executable, str(Path(__file__).with_name("killed_batch.py")), str(dies_at), *map(str, command)]
+        killed = [fork_server.python, "-c", KILLED, str(dies_at), *map(str, command)]
         ended = subprocess.run(killed, capture_output=True, text=True, check=False, timeout=100)
         assert ended.returncode == (-9 if dies_at == 3 else 0), ended.stderr
         printed += ended.stdout

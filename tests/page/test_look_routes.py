@@ -13,10 +13,14 @@ from tinyslm.serving.page import TYPES
 FILES = ("/", "/page/main.js", "/page/style.css", "/page/icon.svg")
 
 
+def client(url: str) -> httpx.Client:
+    return httpx.Client(base_url=url, timeout=60, verify=False)
+
+
 @pytest.fixture(scope="module")
 def http(url: str):
-    with httpx.Client(base_url=url, timeout=60, verify=False) as client:
-        yield client
+    with client(url) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -83,7 +87,7 @@ def test_an_empty_text_is_a_new_document(http: httpx.Client) -> None:
 
 def test_look_needs_the_key_and_the_page_does_not(serve, tiny) -> None:
     key, line = make_key("me")
-    with serve({"tiny": tiny()}, read_keys(None, line)) as url, httpx.Client(base_url=url, timeout=60, verify=False) as http:
+    with serve({"tiny": tiny()}, read_keys(None, line)) as url, client(url) as http:
         for path in FILES:
             assert http.get(path).status_code == 200
         for path, body in {"/look": {"text": "x"}, "/look/attention": {"ids": [1], "layer": 0}}.items():
