@@ -127,10 +127,20 @@ def visit(browser: Browser, url: str) -> Iterator[Callable[..., Watched]]:
         page.check()
 
 
+@pytest.fixture(scope="module")
+def _tab(browser: Browser) -> Iterator[Page]:
+    """A tab for one test after another: opening one takes longer than most tests."""
+    with browser.new_context() as context:
+        yield context.new_page()
+
+
 @pytest.fixture
-def page(visit) -> Page:
-    """The page on a desktop, with the scripted model."""
-    return visit()
+def page(_tab: Page, url: str) -> Iterator[Watched]:
+    """The page on a desktop, with the scripted model. At the end, the same is checked as by `visit`."""
+    page = Watched(_tab, url)
+    yield page
+    page.check()
+    page.leave()
 
 
 @pytest.fixture

@@ -13,10 +13,14 @@ class Watched:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.dialogs: list[str] = []
-        page.on("request", lambda request: self.requests.append(request.url))
-        page.on("console", lambda message: self._told(message.type, message.text))
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("dialog", self._dialog)
+        self._handlers = {
+            "request": lambda request: self.requests.append(request.url),
+            "console": lambda message: self._told(message.type, message.text),
+            "pageerror": lambda error: self.complaints.append(str(error)),
+            "dialog": self._dialog,
+        }
+        for event, handler in self._handlers.items():
+            page.on(event, handler)
         page.set_default_timeout(15_000)
         page.goto(url)
         if waits:
@@ -45,6 +49,14 @@ class Watched:
         host = urlsplit(self._url).netloc
         others = [url for url in self.requests if urlsplit(url).netloc != host and not url.startswith("blob:")]
         assert (others, self.complaints, self.dialogs) == ([], [], [])
+
+    def leave(self) -> None:
+        """Leave the page, and all that it stored, so that the tab can be used again."""
+        self._page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+        self._page.goto("about:blank")
+        self._page.mouse.move(0, 0)
+        for event, handler in self._handlers.items():
+            self._page.remove_listener(event, handler)
 
     def _told(self, kind: str, text: str) -> None:
         # The page reports errors of the server to the user; the browser logs them too.
