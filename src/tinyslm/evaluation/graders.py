@@ -93,6 +93,8 @@ def numeric(example: Example, answer: str) -> Grade:
     "tolerance" of the example: the largest absolute difference, by default a millionth of the number.
     """
     wanted = [last_number(text) for text in references(example)]
+    if None in wanted:
+        raise TinyslmError(f"An example's answer has no number: {example['answer']!r:.100}", "Correct the example.")
     found = last_number(answer)
     if found is None:
         return Grade(0.0, why="no number")
@@ -110,7 +112,7 @@ def json_fields(example: Example, answer: str) -> Grade:
     """The answer is a JSON object: valid by the example's "schema", where it has one; equal to "answer", where it has
     one. The score is the share of fields that are right (F1 over fields and values), 0 for what is not valid."""
     try:
-        value = parse_json(first_json(answer).encode())
+        value = parse_json(first_json(answer).encode("utf-8", "replace"))
     except JsonError as error:
         return Grade(0.0, {"valid": 0.0}, f"not JSON: {error}")
     if (schema := example.get("schema")) is not None and (why := _schema_error(schema, value)):
@@ -119,7 +121,10 @@ def json_fields(example: Example, answer: str) -> Grade:
         return Grade(1.0, {"valid": 1.0})
     wanted = example["answer"]
     if isinstance(wanted, str):
-        wanted = json.loads(wanted)
+        try:
+            wanted = parse_json(wanted.encode("utf-8", "replace"))
+        except JsonError as error:
+            raise TinyslmError(f"An example's answer is not JSON: {error}", "Correct the example.") from None
     score = field_f1(wanted, value)
     return Grade(score, {"valid": 1.0, "equal": float(score == 1)})
 
@@ -152,7 +157,12 @@ def references(example: Example) -> list[str]:
     return [str(one) for one in wanted] if isinstance(wanted, list) else [str(wanted)]
 
 
-_NUMBER = re.compile(r"-?\$?\d[\d,]*(?:\.\d+)?(?:[eE][-+]?\d+)?|-?\.\d+")
+_NUMBER = re.compile(
+    r"""(?:(?<![\w.)])[-−])?             # a minus, and not the sign between two numbers
+    [$€£]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)
+    (?:[eE][-+]?\d+)?""",
+    re.VERBOSE,
+)
 _MARKED = re.compile(r"####|answer is|answer:", re.IGNORECASE)
 
 
@@ -165,20 +175,19 @@ def last_number(text: str) -> float | None:
         found = numbers[-1] if numbers else None
     if found is None:
         return None
-    value = float(found[0].replace(",", "").replace("$", ""))
+    value = float(re.sub(r"[,$€£]", "", found[0]).replace("−", "-"))
     return value if math.isfinite(value) else None
 
 
 def first_json(answer: str) -> str:
     """The first JSON object of an answer, which may stand in a fence or in other text; all of it if there is none."""
-    start = answer.find("{")
-    if start < 0:
-        return answer.strip()
-    try:
-        _, end = json.JSONDecoder().raw_decode(answer, start)
-    except (ValueError, RecursionError):
-        return answer[start:].strip()
-    return answer[start:end]
+    for brace in re.finditer("{", answer):
+        try:
+            _, end = json.JSONDecoder().raw_decode(answer, brace.start())
+        except (ValueError, RecursionError):
+            continue
+        return answer[brace.start() : end]
+    return answer.strip()
 
 
 def python_code(answer: str) -> str:
@@ -200,11 +209,11 @@ def field_f1(wanted: Any, given: Any) -> float:
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
     if isinstance(value, dict):
-        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}")] or [(path, "{}")]
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}")] or [(path, ())]
     if isinstance(value, list):
-        return [leaf for inner in value for leaf in _leaves(inner, f"{path}[]")] or [(path, "[]")]
+        return [leaf for inner in value for leaf in _leaves(inner, f"{path}[]")] or [(path, [])]
     if isinstance(value, bool) or value is None:
-        return [(path, json.dumps(value))]
+        return [(path, (value,))]  # 1 is not true
     if isinstance(value, int | float):
         return [(path, float(value))]
     return [(path, " ".join(value.casefold().split()))]

@@ -5,20 +5,27 @@ Each answer is executed in a process of its own, forked from the worker: what it
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import math
 import os
 import re
+import resource
 import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 PASSED = "passed"
 LONGEST_RUN = 10.0
 """Seconds of one answer, waiting included; the worker's own limits are on processor time and memory."""
+
+PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
+MOST_ORPHANS = 1000
+"""Rounds of ending what an answer has started, as it may start more meanwhile."""
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -39,6 +46,7 @@ def _python(request: Mapping[str, Any]) -> dict[str, Any]:
         test = compile(request["test"], "<test>", "exec")
     except (SyntaxError, ValueError) as error:
         return {"mistake": f"A test is not valid Python: {error}."}
+    _adopt_orphans()
     ours, theirs = os.pipe()
     child = os.fork()
     if not child:
@@ -51,8 +59,13 @@ def _python(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _execute(code: str, test: Any, pipe: int) -> None:
-    """In the child: run code and test, write how it went to the pipe, and end."""
+    """In the child: run code and test, write how it went to the pipe, and end.
+
+    Open are the pipe alone and the null device: the code cannot send a reply in the worker's name.
+    """
     os.setsid()
+    os.closerange(3, pipe)
+    os.closerange(pipe + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     names: dict[str, Any] = {"__name__": "answer"}
     try:
         exec(compile(code, "<answer>", "exec"), names)  # noqa: S102  (what this process is for)
@@ -74,7 +87,32 @@ def _ends_in_time(child: int) -> bool:
         os.killpg(child, signal.SIGKILL)
     if not ended:
         os.waitpid(child, 0)
+    _end_orphans()
     return ended
+
+
+@lru_cache
+def _adopt_orphans() -> None:
+    """Become the parent of processes whose own parent has ended, where the system can do that (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _end_orphans() -> None:
+    """End what an answer has started in sessions of their own."""
+    for _ in range(MOST_ORPHANS):
+        try:
+            children = [
+                int(pid) for file in Path("/proc/self/task").glob("*/children") for pid in file.read_text().split()
+            ]
+        except OSError:
+            return
+        if not children:
+            return
+        for child in children:
+            with suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
 
 
 def _file(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,7 +123,8 @@ def _file(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found = grade(request["example"], request["answer"])
     except BaseException as error:
-        return {"score": 0.0, "why": f"the grader failed: {type(error).__name__}: {error}"[:200]}
+        why = f"the grader failed: {type(error).__name__}: {error}"[:200]
+        return {"score": 0.0, "parts": {"grader_failed": 1.0}, "why": why}
     if isinstance(found, Mapping):
         reply = {"score": found.get("score"), "parts": found.get("parts"), "why": found.get("why")}
     else:
