@@ -130,7 +130,10 @@ def read_choice(row: Row, place: str, options: Mapping[str, Any]) -> Choice:
     space. Instead of them, "options" may be pairs of a context and a text to score after it.
     """
     if "options" in row:
-        pairs = [(str(context), str(text)) for context, text in row["options"]]
+        given = row["options"]
+        if not isinstance(given, list) or not all(isinstance(one, list | tuple) and len(one) == 2 for one in given):
+            raise mistake(place, 'its "options" are not pairs of a context and a text')
+        pairs = [(str(context), str(text)) for context, text in given]
     else:
         context = fill(options.get("prompt", "{prompt}"), row, place)
         choices = row.get(options.get("choices", "choices"))
@@ -197,9 +200,9 @@ def mistake(place: str, what: str) -> TinyslmError:
 
 def _right_choice(answer: Any, choices: Sequence[str], place: str) -> int:
     """The index of the right choice."""
-    if isinstance(answer, str) and not answer.isdigit():
-        if answer.strip() in choices:
-            return choices.index(answer.strip())
+    if isinstance(answer, str) and answer.strip() in choices:
+        return choices.index(answer.strip())
+    if isinstance(answer, str) and not answer.isdecimal():
         raise mistake(place, f"its answer {answer!r:.60} is none of its choices")
     if isinstance(answer, bool) or not isinstance(answer, int | str):
         raise mistake(place, f"its answer is {answer!r:.60}, which is no number of a choice")
