@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from the_command import COMMAND, TINY, Ended
 
+from fork_server import ForkServer
 from sentences import sentences
 from tinyslm.cli import main
 
@@ -46,12 +47,13 @@ def machine_looked_at_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def program():
-    """Runs a command in a process of its own, as a user does."""
+def program(fork_server: ForkServer):
+    """Runs a command in a process of its own, as a user does: forked, or started if `preexec_fn` is given."""
 
     def run(*arguments: object, **options: object) -> Ended:
+        command = COMMAND if "preexec_fn" in options else fork_server.path / "tinyslm"
         ended = subprocess.run(
-            [COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100, **options
+            [command, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=100, **options
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
@@ -69,8 +71,9 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, texts: Path) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, texts: Path, fork_server: ForkServer) -> Path:
     """The run folder of a finished run; not to be written to."""
     out = tmp_path_factory.mktemp("finished") / "run"
-    subprocess.run([COMMAND, "train", str(texts), "--out", str(out), *TINY], check=True, capture_output=True)
+    command = fork_server.path / "tinyslm"
+    subprocess.run([command, "train", str(texts), "--out", str(out), *TINY], check=True, capture_output=True)
     return out

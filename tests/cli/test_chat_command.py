@@ -180,8 +180,8 @@ def test_each_line_of_a_pipe_is_answered(program, random_model: Path) -> None:
     assert told == [{"message": "First", "text": answers[0], "finish": told[0]["finish"], "tokens": told[0]["tokens"]}]
 
 
-def test_a_pipe_that_is_no_text(program, random_model: Path) -> None:
-    command = [COMMAND, "chat", str(random_model)]
+def test_a_pipe_that_is_no_text(fork_server, random_model: Path) -> None:
+    command = [fork_server.path / "tinyslm", "chat", random_model]
     ended = subprocess.run(command, input=b"caf\xe9\n", capture_output=True, check=False, timeout=100)
     assert ended.returncode == 2
     assert ended.stderr.startswith(b"error: Standard input is not UTF-8 text")

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from the_command import COMMAND
 
 SCHEMA = {
     "type": "object",
@@ -103,17 +102,18 @@ def test_mistakes(tinyslm, finished: Path, arguments: list[str], expected: str) 
     assert expected in tinyslm("generate", finished, "-p", "the", *arguments).mistake()
 
 
-def test_what_is_piped_in_must_be_text(program, finished: Path) -> None:
-    ended = subprocess.run([COMMAND, "generate", finished], input=b"caf\xe9 \xff", capture_output=True, check=False)
+def test_what_is_piped_in_must_be_text(fork_server, finished: Path) -> None:
+    command = [fork_server.path / "tinyslm", "generate", finished]
+    ended = subprocess.run(command, input=b"caf\xe9 \xff", capture_output=True, check=False)
     assert ended.returncode == 2
     assert b"Standard input is not UTF-8 text" in ended.stderr
 
 
-def test_a_pipeline_of_programs(finished: Path) -> None:
+def test_a_pipeline_of_programs(fork_server, finished: Path) -> None:
     """`cat x | tinyslm generate MODEL --schema s.json | reader`, and a reader that leaves early."""
     Path("x").write_text("the old cat\n")
     reader = "python3 -c 'import json, sys; print(json.load(sys.stdin)[\"price\"])'"
-    generate = f"{COMMAND} generate {finished} --max-tokens"
+    generate = f"{fork_server.path}/tinyslm generate {finished} --max-tokens"
     shell = f"set -o pipefail; cat x | {generate} 30 --schema s.json | {reader}"
     ended = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False, env=os.environ)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -14,13 +14,13 @@ from sentences import sentences
 ESCAPE = "\x1b"
 
 
-def in_a_terminal(*arguments: object) -> tuple[int, str]:
+def in_a_terminal(*arguments: object, program: object = COMMAND) -> tuple[int, str]:
     """A command in a terminal of 80 columns: its exit code, and all that it wrote there."""
     ours, its = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}
     environment |= {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
     with subprocess.Popen(
-        [COMMAND, *map(str, arguments)], stdin=its, stdout=its, stderr=its, env=environment
+        [program, *map(str, arguments)], stdin=its, stdout=its, stderr=its, env=environment
     ) as process:
         os.close(its)
         written = b""
@@ -52,23 +52,24 @@ def test_a_run_has_a_progress_bar(texts: Path) -> None:
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h")  # the cursor is there again
 
 
-def test_a_mistake_is_coloured(texts: Path) -> None:
-    code, written = in_a_terminal("train", "nowhere", "--out", "run")
+def test_a_mistake_is_coloured(forked: Path) -> None:
+    code, written = in_a_terminal("train", "nowhere", "--out", "run", program=forked)
     assert code == 2
     assert f"{ESCAPE}[1;31merror:{ESCAPE}[0m There is no file or folder nowhere." in written
 
 
-def test_text_does_not_steer_the_terminal(finished: Path) -> None:
+def test_text_does_not_steer_the_terminal(forked: Path, finished: Path) -> None:
     evil = f"{ESCAPE}]0;title\x07{ESCAPE}[31mred"
     for samples in (1, 2):
-        code, written = in_a_terminal("generate", finished, "--prompt", evil, "--max-tokens", "2", "-n", samples)
+        given = ("--prompt", evil, "--max-tokens", "2", "-n", samples)
+        code, written = in_a_terminal("generate", finished, *given, program=forked)
         assert code == 0
         assert ESCAPE not in written
         assert r"\x1b]0;title\x07\x1b[31mred" in written
 
 
-def test_a_name_does_not_steer_the_terminal() -> None:
-    _, written = in_a_terminal("show", f"{ESCAPE}[31mred")
+def test_a_name_does_not_steer_the_terminal(forked: Path) -> None:
+    _, written = in_a_terminal("show", f"{ESCAPE}[31mred", program=forked)
     assert r"\x1b[31mred is no model folder" in written
 
 
@@ -78,9 +79,15 @@ def test_a_pipe_gets_the_text_as_it_is(program, finished: Path) -> None:
     assert ended.out.startswith("a\tb")
 
 
+@pytest.fixture
+def forked(fork_server) -> Path:
+    """The program, as the fork server starts it."""
+    return fork_server.path / "tinyslm"
+
+
 @pytest.mark.parametrize("command", [["config"], ["generate", "MODEL", "--max-tokens", "300"], ["show", "MODEL"]])
-def test_a_reader_who_leaves_is_no_error(finished: Path, command: list[str]) -> None:
-    given = [COMMAND, *(str(finished) if word == "MODEL" else word for word in command)]
+def test_a_reader_who_leaves_is_no_error(forked: Path, finished: Path, command: list[str]) -> None:
+    given = [forked, *(str(finished) if word == "MODEL" else word for word in command)]
     with subprocess.Popen(given, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         errors = process.stderr.read()
