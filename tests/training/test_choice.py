@@ -15,11 +15,12 @@ LAW = read_law()
 
 @pytest.fixture(scope="module")
 def stories() -> Search:
-    return Search(text(100), MACHINE, LAW, {})
+    """For a text with one vocabulary, which leaves a quarter of all candidates."""
+    return Search(text(100, bytes_per_token={4096: 3.6}), MACHINE, LAW, {})
 
 
 @given(st.lists(st.floats(0.5, 5000), min_size=2, max_size=4))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_more_minutes_are_never_expected_to_be_worse(stories, minutes) -> None:
     bits = [stories.choose(Budget(minutes=one)).expected.bits_per_byte for one in sorted(minutes)]
     assert bits == sorted(bits, reverse=True)
@@ -103,7 +104,8 @@ def test_minutes_and_tokens_bound_each_other(stories) -> None:
     assert chosen.seconds < 3600
 
 
-def test_parameters_are_met_roughly(stories) -> None:
+def test_parameters_are_met_roughly() -> None:
+    stories = Search(text(100), MACHINE, LAW, {})
     for parameters in (500_000, 3_000_000, 10_000_000):
         config = stories.choose(Budget(minutes=5, parameters=parameters)).config
         assert config.model.parameters == pytest.approx(parameters, rel=0.16)

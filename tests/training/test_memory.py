@@ -20,18 +20,17 @@ RUN = Path(__file__).parent / "peak_memory.py"
 PROCESS = {
     "tokenizer": {"kind": "byte"},
     "data": {"workers": 1},
-    "train": {"steps": 3, "validation_tokens": 1024, "device": "cpu"},
+    "train": {"steps": 2, "validate_every": 2, "validation_tokens": 1024, "device": "cpu"},
 }
 SHAPES = {
-    "the process itself": {"model": {"dim": 64, "depth": 2, "context": 64}, "train": {"batch": 4}},
-    "activations": {"model": {"dim": 192, "depth": 4, "context": 256}, "train": {"batch": 16}},
+    "the process itself": {"model": {"dim": 64, "depth": 2, "context": 64}, "train": {"batch": 4, "validate_every": 1}},
     "activations computed again": {
-        "model": {"dim": 192, "depth": 8, "context": 256},
+        "model": {"dim": 192, "depth": 6, "context": 256},
         "train": {"batch": 32, "checkpoint_activations": True},
     },
-    "what drawing leaves": {
+    "activations, in a run that times itself": {
         "model": {"dim": 192, "depth": 4, "context": 256},
-        "train": {"batch": 16, "steps": 0, "minutes": 0.15},
+        "train": {"batch": 16, "steps": 0, "minutes": 0.05, "validate_every": 0},
     },
     "Muon's work space": {"model": {"dim": 512, "depth": 6, "context": 64}, "train": {"batch": 4, "micro_batch": 2}},
 }
