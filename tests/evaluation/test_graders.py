@@ -166,9 +166,15 @@ def test_what_an_answer_changes_ends_with_it() -> None:
 
 
 def test_what_an_answer_starts_ends_with_it() -> None:
-    fork = (
-        "import os, time\nchild = os.fork()\nif not child:\n    os.setsid()\n    time.sleep(60)\ntime.sleep(0.2)\nraise OSError(child)"
-    )
+    fork = """
+import os, time
+child = os.fork()
+if not child:
+    os.setsid()
+    time.sleep(60)
+time.sleep(0.2)
+raise OSError(child)
+"""
     child = int(GRADERS["python"]({"test": "pass"}, fork).why.rpartition(" ")[2])
     with pytest.raises(ProcessLookupError):
         os.kill(child, 0)

@@ -1,7 +1,7 @@
 """Items of a task that stand in the training data: sequences of 13 words in common (as for GPT-3, arXiv 2005.14165).
 
-Words are compared without regard to case and punctuation. An item of fewer words, but at least 8, must stand in the
-training data as a whole; shorter ones are not checked, as they say nothing.
+Words are compared without regard to case and punctuation (straight or curly). An item of fewer words, but at least 8,
+must stand in the training data as a whole; shorter ones are not checked, as they say nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,11 @@ from tinyslm.data.similarity import Hashes, words_of
 WORDS = 13
 FEWEST_WORDS = 8
 CHUNK = 1 << 22  # bytes of training text at a time
+FILTER_BITS = 24
+_FILTER_SHIFT = np.uint64(64 - FILTER_BITS)
 _FACTOR = 0x9E3779B97F4A7C15
+_MARKS = tuple(mark.encode() for mark in "‘’‚“”„′«»–—…\u00a0")
+"""Marks and a space that are more than one byte long, and would be read as letters."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +34,35 @@ class Overlap:
     value_without: float | None
 
 
+class _Table:
+    """Hashes of sequences with the numbers of the texts they are in, for fast look-up."""
+
+    def __init__(self, hashes: Hashes, owners: NDArray[np.intp]) -> None:
+        self.hashes, self.owners = hashes, owners
+        self._maybe = np.zeros(1 << FILTER_BITS, bool)  # by the highest bits of a hash: whether there may be such a one
+        self._maybe[hashes >> _FILTER_SHIFT] = True
+
+    def owners_of(self, sequences: Hashes) -> NDArray[np.intp]:
+        """Numbers of the texts in which any of these sequences is."""
+        likely = sequences[self._maybe[sequences >> _FILTER_SHIFT]]
+        return self.owners[np.isin(self.hashes, likely)] if len(likely) else self.owners[:0]
+
+
 def overlapping(texts: Sequence[str], training: Iterable[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which texts overlap with the training texts, and which were checked at all; both `[texts]`."""
-    by_length: dict[int, list[tuple[Hashes, int]]] = {}
-    for number, text in enumerate(texts):
-        words = _word_hashes(text)
-        if len(words) >= FEWEST_WORDS:
-            length = min(WORDS, len(words))
-            by_length.setdefault(length, []).append((_sequences(words, length), number))
-    found, checked = np.zeros(len(texts), bool), np.zeros(len(texts), bool)
-    tables: dict[int, tuple[Hashes, NDArray[np.int64]]] = {}
-    for length, several in by_length.items():
-        owners = np.concatenate([np.full(len(hashes), number) for hashes, number in several])
-        tables[length] = np.concatenate([hashes for hashes, _ in several]), owners
-        checked[owners] = True
+    words, owners = _words(texts)
+    counts = np.bincount(owners, minlength=len(texts))
+    tables: dict[int, _Table] = {}
+    for length, sequences in _sequences(words, range(FEWEST_WORDS, WORDS + 1)):
+        first, last = owners[: len(sequences)], owners[length - 1 :]
+        mine = (first == last) & (np.minimum(counts[first], WORDS) == length)
+        if mine.any():
+            tables[length] = _Table(sequences[mine], first[mine])
+    found = np.zeros(len(texts), bool)
     for chunk in _chunks(training):
-        words = _word_hashes(chunk)
-        for length, (hashes, owners) in tables.items():
-            if len(words) >= length:
-                found[owners[np.isin(hashes, _sequences(words, length))]] = True
-    return found, checked
+        for length, sequences in _sequences(_words([chunk])[0], tables):
+            found[tables[length].owners_of(sequences)] = True
+    return found, counts >= FEWEST_WORDS
 
 
 def training_texts(model: Path) -> Iterator[str] | None:
@@ -83,23 +96,28 @@ def _chunks(training: Iterable[str]) -> Iterator[str]:
     yield "\n".join(parts)
 
 
-def _word_hashes(text: str) -> Hashes:
-    """A hash for each word, without marks."""
-    data = text.lower().encode("utf-8", "replace")
-    if not data:
-        return np.zeros(0, np.uint64)
+def _words(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
+    """A hash for each word of the texts, without marks; and the number of the text it is in."""
+    encoded = [text.lower().encode("utf-8", "replace") for text in texts]
+    for mark in _MARKS:
+        encoded = [text.replace(mark, b" ") for text in encoded]
+    data = b"\n".join(encoded) + b"\n"
     starts, hashes = words_of(data)
     first = np.frombuffer(data, np.uint8)[starts]
     is_word = (
         (first >= 0x80) | ((first >= ord("a")) & (first <= ord("z"))) | ((first >= ord("0")) & (first <= ord("9")))
     )
-    return hashes[is_word]
+    text_starts = np.cumsum([0, *(len(text) + 1 for text in encoded[:-1])])
+    return hashes[is_word], np.searchsorted(text_starts, starts[is_word], side="right") - 1
 
 
-def _sequences(words: Hashes, length: int) -> Hashes:
-    """A hash for every sequence of `length` words."""
-    count = len(words) - length + 1
-    total = np.zeros(count, np.uint64)
-    for place in range(length):
-        total += words[place : place + count] * np.uint64(pow(_FACTOR, place + 1, 1 << 64))
-    return total
+def _sequences(words: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
+    """For each of the ascending `lengths`, a hash for every sequence of so many words, where there are so many."""
+    total, done = np.zeros(len(words), np.uint64), 0
+    for length in lengths:
+        if length > len(words):
+            return
+        for place in range(done, length):
+            total[: len(words) - place] += words[place:] * np.uint64(pow(_FACTOR, place + 1, 1 << 64))
+        done = length
+        yield length, total[: len(words) - length + 1]
