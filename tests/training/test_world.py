@@ -1,7 +1,6 @@
 """Several processes: shares of a batch, one gradient, and one run on two processes that equals a run on one."""
 
 import json
-import multiprocessing
 import socket
 from pathlib import Path
 
@@ -30,19 +29,18 @@ def test_shares_cover_everything_once(count: int, size: int) -> None:
     assert max(lengths) - min(lengths) <= 1
 
 
-def test_two_processes_train_as_one(tmp_path: Path, shards: Shards) -> None:
+def test_two_processes_train_as_one(processes, tmp_path: Path, shards: Shards) -> None:
     """Gradients of unequal shares (3 sequences and 2), and the weights at the end."""
     config = merge(merge(TINY, EXACT), {"train": {"batch": 5}})
     _work(0, 1, 0, str(shards.folder), str(tmp_path / "alone"), config)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
     arguments = (2, port, str(shards.folder), str(tmp_path / "both"), config)
-    processes = [context.Process(target=_work, args=(rank, *arguments)) for rank in range(2)]
-    for process in processes:
+    both = [processes.Process(target=_work, args=(rank, *arguments)) for rank in range(2)]
+    for process in both:
         process.start()
-    for process in processes:
+    for process in both:
         process.join(120)
         assert process.exitcode == 0
     alone, first, second = (
