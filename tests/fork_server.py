@@ -65,7 +65,7 @@ class ForkServer:
 
 
 def prepare() -> None:
-    """Import what programs will need; nothing is run. Plans will measure the machine for a moment only."""
+    """Import what programs will need; nothing is run. Plans will measure text and machine briefly."""
     import tinyslm
     from tinyslm.core.errors import TinyslmError
 
@@ -75,6 +75,7 @@ def prepare() -> None:
         with contextlib.suppress(TinyslmError):  # it needs an extra that is not installed
             importlib.import_module(module.name)
     sys.modules["tinyslm.planning.planner"].measure_costs = importlib.import_module("brief_costs").brief_costs
+    sys.modules["tinyslm.planning.probe"].STEPS = 20
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "a library has started a thread"
     gc.collect()
     gc.freeze()  # what is never looked through is never copied
