@@ -12,7 +12,8 @@ from own_runtime import write_small_model
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.export.comparing import compare_models
-from tinyslm.export.comparison_page import cells, check_unused, draw, write_comparison
+from tinyslm.export.comparison_charts import draw_quality, draw_scores
+from tinyslm.export.comparison_page import cells, check_unused, write_comparison
 from tinyslm.export.exporting import export_model
 from tinyslm.model.folder import load_model, load_tokenizer, save_model
 
@@ -86,7 +87,6 @@ def test_the_text_is_taken_from_all_over(folder):
     ("paths", "texts", "problem"),
     [
         ([], TEXTS, "Nothing to compare"),
-        (["FOLDER"], [], "No text"),
         (["FOLDER"], [" \n"], "No text"),
         (["nowhere"], TEXTS, "There is no nowhere"),
         (["FOLDER/config.json"], TEXTS, "neither a model folder nor an export"),
@@ -120,7 +120,7 @@ class TestPage:
             check_unused(tmp_path / "out")
 
     def test_every_model_is_named_in_each_chart(self, comparison):
-        charts = draw(comparison.models)
+        charts = draw_quality(comparison.models)
         assert len(charts) == 2
         for chart in charts:
             shown = re.findall(r">([^<>]+)</text>", chart.svg())

@@ -1,72 +1,120 @@
 """`tinyslm compare`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from tinyslm.evaluation.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from tinyslm.export.comparing import Comparison
+
 
 def compare(
-    *models: Path,
+    *models: str,
+    tasks: tuple[str, ...] = (),
     text: tuple[str, ...] = (),
+    prompt: Annotated[tuple[str, ...], Parameter(name=["--prompt", "-p"], allow_leading_hyphen=True)] = (),
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     tokens: int | None = None,
-    dtype: str = "fp32",
-    threads: int = 0,
+    evaluation: Annotated[EvaluationSettings | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
-    """Compare models in size, quality and speed: folders, quantized ones too, and what was exported from them.
+    """Compare models: scores on tasks and on text, size, memory, speed, samples, and where they disagree.
+
+    Differences are from the first model, on the same items.
 
     Parameters
     ----------
     models
-        Model folders, run folders, GGUF files, and folders that `tinyslm export --to onnx` wrote. An export comes after
-        the model folder that it was made from. Changes are against the first.
+        Model folders, run folders, GGUF files, folders that `tinyslm export --to onnx` wrote, and servers that speak
+        OpenAI's API: http://127.0.0.1:8000/v1#MODEL
+    tasks
+        Tasks, as for `tinyslm evaluate`. Without tasks and text: the set "grammar", which is shipped.
     text
-        Text that none of them was trained on, as for `tinyslm train`; may be given several times.
+        Text that none of them was trained on, as for `tinyslm train`; may be given several times. With it, an export
+        comes after the model folder that it was made from.
+    prompt
+        A text that every model continues; may be given several times. By default, beginnings of the text or tasks.
     out
-        A folder to write a page, pictures and JSON to.
+        A folder to write a page, pictures and JSON to: with samples, and the items on which they disagree.
     tokens
-        How many tokens are scored; the default is 8,192, or 512 where there is a GGUF file, which takes longer.
-    dtype
-        Number format that model folders compute in: fp32, or bf16.
-    threads
-        How many threads to compute with; 0: as many as OMP_NUM_THREADS says, or all cores.
+        How many tokens of the text are scored; the default is 8,192, or 512 where there is a GGUF file, which takes
+        longer.
+    evaluation
+        How tasks are run.
     json
         Print the figures as JSON.
     """
-    from dataclasses import asdict
-    from textwrap import fill
-
     from tinyslm.cli.export import read_texts
     from tinyslm.cli.telling import tell, working
-    from tinyslm.core.console import say, table
+    from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
     from tinyslm.export.comparing import compare_models
-    from tinyslm.export.comparison_page import HEADER, LEGEND, cells, check_unused, measured_on, write_comparison
-    from tinyslm.hardware.device import pick_device, pick_dtype
-    from tinyslm.hardware.limits import thread_count
+    from tinyslm.export.comparison_page import check_unused, write_comparison
 
     if tokens is not None and tokens < 1:
         raise TinyslmError(f"{tokens} tokens cannot be scored.", "Give --tokens a number from 1 on.")
     if out is not None:
         check_unused(out)
-    texts = read_texts(text)
-    with working(f"Comparing {len(models)} models", json=json) as progress:
+    with working(f"Comparing {len(models)} models", json=json, unit="{:,.0f}".format) as progress:
         comparison = compare_models(
             models,
-            texts,
-            dtype=pick_dtype(pick_device("cpu"), dtype),
+            read_texts(text) or ([""] if text else ()),
+            tasks,
+            prompts=prompt or (None if out is not None or json else ()),
             tokens=tokens,
-            threads=thread_count(threads),
+            settings=evaluation,
             progress=progress,
         )
     page = None if out is None else write_comparison(comparison, out)
     if json:
-        tell(asdict(comparison))
+        tell(comparison.as_json(items=False))
         return
-    say()
-    table([cells(model) for model in comparison.models], HEADER)
-    say("\n" + fill(f"{measured_on(comparison)} {LEGEND}", 79))
+    _print(comparison)
     if page is not None:
-        say(f"\nPage and pictures: {page}")
+        say(f"\nPage, pictures and items: {page}")
+
+
+def _print(comparison: "Comparison") -> None:
+    from textwrap import fill
+
+    from tinyslm.core.console import say, table
+    from tinyslm.export.comparison_page import (
+        COST_HEADER,
+        COST_LEGEND,
+        HEADER,
+        LEGEND,
+        SCORE_HEADER,
+        cells,
+        cost_cells,
+        measured_on,
+        score_cells,
+        significance,
+        task_heading,
+    )
+
+    names = [model.name for model in comparison.models]
+    for task in comparison.tasks:
+        say(f"\n{fill(task_heading(task), 79)}")
+        table([score_cells(name, task, index) for index, name in enumerate(names)], SCORE_HEADER)
+        if len(names) > 1:
+            say(f"{task.disagreeing:,} items have different outcomes.")
+    if tested := significance(comparison):
+        say("\n" + fill(tested, 79))
+    if comparison.passages:
+        say()
+        table([cells(model) for model in comparison.models], HEADER)
+        say("\n" + fill(f"{measured_on(comparison)} {LEGEND}", 79))
+    if comparison.tasks:
+        say()
+        table([cost_cells(model) for model in comparison.models], COST_HEADER)
+        say("\n" + fill(COST_LEGEND, 79))
+    for sample in comparison.samples:
+        for name, text in zip(names, sample.texts, strict=True):
+            say(f"\n{name}:\n{sample.prompt}{text}")
+    if comparison.notes:
+        say()
+    for note in comparison.notes:
+        say(fill(note, 79, subsequent_indent="  "))

@@ -42,7 +42,7 @@ class TaskScore:
     guess; above_chance: whether the whole interval is above it; both `None` where there is no such level. metrics: all
     of the kind. groups: the quoted metric by part of the task. dropped: rows that were left out. truncated: items whose
     beginning did not fit the context. overlap: see `overlap`. tokens: scored or generated. seeds: how often each item
-    was answered; outcomes: by item, means over the seeds.
+    was answered; outcomes: by item, means over the seeds; answers: by item, what the model wrote or preferred.
     """
 
     task: str
@@ -108,6 +108,7 @@ def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress
         scores = iter(score_continuations(subject.scorer, subject.reading, flat, progress))
         mine = [[next(scores) for _ in several] for several in asked]
         rounds.append([example.outcome(some) for example, some in zip(task.examples, mine, strict=True)])
+        texts = [example.answer(some, task.metric) for example, some in zip(task.examples, mine, strict=True)]
         tokens = sum(score.tokens for some in mine for score in some)
         truncated = sum(any(score.cut for score in some) for some in mine)
     return _summary(
@@ -142,7 +143,7 @@ def _summary(task: Task, rounds: Sequence[Sequence[Outcome]], **about: Any) -> T
         name: np.array([[one.get(name, 0.0) for one in outcomes] for outcomes in rounds], np.float64) for name in names
     }  # [seeds, items]
     if task.kind.ratio:
-        totals, sizes = (values.pop(name)[0] for name in task.kind.ratio)
+        totals, sizes = (values[name][0] for name in task.kind.ratio)
         metrics = {task.metric: Estimate(float(totals.sum() / sizes.sum()), *ratio_interval(totals, sizes))}
     else:
         metrics = {name: mean_estimate(value.mean(0)) for name, value in values.items()}

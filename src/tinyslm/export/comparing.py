@@ -1,294 +1,290 @@
-"""Comparing models in size, quality and speed: folders, quantized ones too, and what was exported from them."""
+"""Comparing models: their scores on tasks and on text, what they cost, what they write, and where they disagree."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import cycle
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
-import torch
+from typing import Any, cast
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.protocols import Array, Runtime, greedy
-from tinyslm.evaluation.speed import tokens_per_second
-from tinyslm.export.checks import divergence
-from tinyslm.export.format import Source
-from tinyslm.export.opening import kind_of, limits_of, open_runtime, read_source, weights_of
+from tinyslm.core.plugins import load_plugins
+from tinyslm.evaluation.answers import answer_all
+from tinyslm.evaluation.differences import TaskComparison, compare_scores, corrected
+from tinyslm.evaluation.protocols import Runtime
+from tinyslm.evaluation.running import Subject, TaskScore
+from tinyslm.evaluation.settings import EvaluationSettings
+from tinyslm.evaluation.tasks.loading import load_tasks
+from tinyslm.evaluation.tasks.task import Task
+from tinyslm.export.evaluating import is_address, open_subject, score_task
+from tinyslm.export.measuring import Cost, cost_of
+from tinyslm.export.opening import kind_of
+from tinyslm.export.text_quality import TextComparison, TextQuality
+from tinyslm.inference.settings import SamplingSettings
 
-PASSAGE_TOKENS = 128
-FAST_TOKENS = 8192
-"""Tokens that are scored where every model scores a passage at once."""
-SLOW_TOKENS = 512
-"""The same where one of them takes a call for each token."""
-DECODED = 32
-"""Tokens that are generated to measure how fast that goes."""
+DEFAULT_TASK = "grammar"
+ENDPOINT = "endpoint"
+PROMPTS, PROMPT_WORDS = 3, 8
+"""How many prompts are continued unless some are given, and of how many words they are."""
+DRAWN = SamplingSettings(temperature=0.8, max_tokens=48, seed=0)
+GREEDY = SamplingSettings(temperature=0.0, max_tokens=48)
+PASSAGES, PASSAGE_CHARACTERS = 16, 600
+"""What speed is measured on where no text is given, from the texts of the tasks."""
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One model's figures.
+class Compared(Cost):
+    """One model's figures; `None` for what is not known.
 
-    bytes: of its weights. bits_per_weight: over all weights. bits_per_byte: on the text. change: of that, as a share,
-    against the first model. mean_kl: nats, of the first model from this one, where both read the text as the same
-    tokens. prefill and decode: tokens per second, reading and generating.
+    kind: "folder", "gguf", "onnx" or "endpoint". Where there is a text: bits_per_byte on it; change: of that, as a
+    share, against the first model; mean_kl: nats, of the first model from this one, where both read the text as the
+    same tokens.
     """
 
-    name: str
-    kind: str
-    bytes: int
-    bits_per_weight: float | None
-    bits_per_byte: float
-    change: float
-    mean_kl: float | None
-    prefill: float | None
-    decode: float | None
+    name: str = ""
+    kind: str = ""
+    bits_per_byte: float | None = None
+    change: float | None = None
+    mean_kl: float | None = None
+
+
+@dataclass(frozen=True)
+class Continued:
+    """A prompt and what each model wrote after it, "" where it could not."""
+
+    prompt: str
+    texts: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All models' figures, on the same passages; `tokens`: how many these are in the first model's tokens."""
+    """All models' figures.
+
+    passages, tokens, utf8_bytes: of the text that all scored, in the first model's tokens; 0 where there was none.
+    sampling: how the continuations in `samples` were drawn. notes: what has to be known to read the figures.
+    """
 
     models: tuple[Compared, ...]
-    passages: int
-    tokens: int
-    utf8_bytes: int
+    passages: int = 0
+    tokens: int = 0
+    utf8_bytes: int = 0
+    tasks: tuple[TaskComparison, ...] = ()
+    samples: tuple[Continued, ...] = ()
+    sampling: SamplingSettings = DRAWN
+    notes: tuple[str, ...] = ()
 
+    @property
+    def comparisons(self) -> int:
+        """How many differences were tested, which their p-values are corrected for."""
+        return sum(one is not None for task in self.tasks for one in task.differences)
 
-def compare_models(
-    paths: Sequence[str | Path],
-    texts: Sequence[str],
-    *,
-    dtype: torch.dtype = torch.float32,
-    tokens: int | None = None,
-    threads: int = 1,
-    progress: Progress = lambda *_: None,
-) -> Comparison:
-    """Compare model folders, run folders, GGUF files and ONNX folders on text that none of them was trained on.
-
-    An export comes after the model folder that it was made from. All score the same passages, from all over the texts:
-    about `tokens` tokens, by default 8,192, or 512 where a runtime must be called for each. dtype: what folders compute
-    in.
-
-    Raises `TinyslmError` for paths that hold no model, and where there is no text.
-    """
-    places = [Path(path) for path in paths]
-    _check(places, texts)
-    names = _names(places)
-    sources = _sources(places)
-    entrants = _entrants(places, sources)
-    slow = any(entrant.kind == "gguf" for entrant in entrants)
-    passages = _passages(texts, entrants, tokens or (SLOW_TOKENS if slow else FAST_TOKENS))
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        models: list[Compared] = []
-        first: Runtime | None = None
-        for entrant, name in zip(entrants, names, strict=True):
-            progress(f"scoring {name}", 0, 0)
-            with open_runtime(entrant.place, entrant.sources[-1], dtype, threads) as runtime:
-                first = first or runtime
-                source = _source_of(entrant, runtime, passages)
-                alike = source.vocabulary == entrants[0].sources[-1].vocabulary
-                bits, kl = _scored(runtime, source, (first, entrants[0].sources[-1]) if alike else None, passages)
-                base = models[0].bits_per_byte if models else bits
-                models.append(_compared(name, entrant, runtime, passages, (bits, bits / base - 1, kl)))
-    finally:
-        torch.set_num_threads(before)
-    return Comparison(
-        tuple(models),
-        len(passages),
-        sum(len(entrants[0].sources[-1].tokenizer.encode(text)) for text in passages),
-        sum(len(text.encode("utf-8", "replace")) for text in passages),
-    )
+    def as_json(self, *, items: bool = True) -> dict[str, Any]:
+        """All of it as JSON values. items: with what came of every item of every task."""
+        found = {**asdict(self), "sampling": self.sampling.model_dump(mode="json"), "comparisons": self.comparisons}
+        if not items:
+            for score in (score for task in found["tasks"] for score in task["scores"] if score is not None):
+                for key in ("ids", "outcomes", "answers"):
+                    del score[key]
+        return found
 
 
 @dataclass(frozen=True)
-class Entrant:
-    """What is to be compared, before it is loaded.
+class _Found:
+    """What one model gave."""
 
-    room: the tokens that it reads. sources: the folder itself; or the folders before an export that it can have been
-    made from, nearest last.
+    compared: Compared
+    scores: tuple[TaskScore | None, ...]
+    texts: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def compare_models(
+    models: Sequence[str | Path],
+    texts: Sequence[str] = (),
+    tasks: str | Sequence[str] = (),
+    *,
+    prompts: Sequence[str] | None = None,
+    tokens: int | None = None,
+    settings: EvaluationSettings | None = None,
+    progress: Progress = lambda *_: None,
+) -> Comparison:
+    """Compare model folders, run folders, GGUF files, ONNX folders and endpoints (`http://HOST:PORT/v1#MODEL`).
+
+    texts: that none of them was trained on. All models but endpoints score the same passages, from all over them: about
+    `tokens` tokens, by default 8,192, or 512 where there is a GGUF file. With a text, an export comes after the model
+    folder that it was made from. tasks: see `load_tasks`; by default, if there is no text, the set "grammar". prompts:
+    texts that every model continues; by default beginnings of the texts or of the tasks.
+
+    Raises `TinyslmError` for models, texts and tasks that cannot be used.
     """
+    settings = settings or EvaluationSettings()
+    load_plugins(settings.plugin)
+    places = [str(model) for model in models]
+    kinds = _check(places, texts)
+    chosen = tasks or ((DEFAULT_TASK,) if not texts else ())
+    loaded = load_tasks(chosen, limit=settings.limit or None) if chosen else []
+    local = [Path(place) for place, kind in zip(places, kinds, strict=True) if kind != ENDPOINT]
+    text = TextComparison(local, texts, tokens) if texts else None
+    passages = text.passages if text else _passages(loaded)
+    asked = tuple(_beginnings(passages, loaded) if prompts is None else prompts)
+    sampling = GREEDY if "onnx" in kinds else DRAWN
+    found: list[_Found] = []
+    for place, kind, name in zip(places, kinds, _names(places), strict=True):
+        progress(f"opening {name}", 0, 0)
+        with open_subject(place, settings) as subject:
+            quality = None
+            if text is not None and kind != ENDPOINT:
+                progress(f"{name}: the text", 0, 0)
+                quality = text.measure(Path(place), cast("Runtime", subject.scorer))
+            scores, problems = _scores(subject, place, name, loaded, settings, progress)
+            progress(f"{name}: speed and samples", 0, 0)
+            parameters = text.parameters(Path(place)) if quality and text else None
+            compared = _compared(name, kind, cost_of(subject, place, kind, passages, parameters), quality)
+            found.append(_Found(compared, scores, _continued(subject, asked, sampling), problems))
+    compared_tasks = [compare_scores(task, [one.scores[index] for one in found]) for index, task in enumerate(loaded)]
+    return Comparison(
+        models=tuple(one.compared for one in found),
+        passages=len(text.passages) if text else 0,
+        tokens=text.tokens if text else 0,
+        utf8_bytes=text.utf8_bytes if text else 0,
+        tasks=tuple(corrected(compared_tasks)),
+        samples=tuple(
+            Continued(prompt, tuple(one.texts[index] for one in found)) for index, prompt in enumerate(asked)
+        ),
+        sampling=sampling,
+        notes=(*_notes(kinds, texts, tasks, sampling), *(note for one in found for note in one.notes)),
+    )
 
-    place: Path
-    kind: str
-    room: int
-    sources: tuple[Source, ...]
+
+def _check(places: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """The kinds of the models."""
+    if not places:
+        raise TinyslmError(
+            "Nothing to compare was given.", "For instance: tinyslm compare MODEL MODEL2 --tasks grammar"
+        )
+    kinds = [ENDPOINT if is_address(place) else kind_of(Path(place)) for place in places]
+    if texts and not any(text.strip() for text in texts):
+        raise TinyslmError("No text to compare the models on was given.", "Give text that none was trained on.")
+    if texts and set(kinds) == {ENDPOINT}:
+        raise TinyslmError("Endpoints are not compared on a text.", "Give --tasks instead, or a model folder as well.")
+    return kinds
 
 
-def _sources(places: Sequence[Path]) -> dict[Path, Source]:
-    """The model folders; an export must have one before it."""
-    sources: dict[Path, Source] = {}
-    for place in places:
-        if kind_of(place) == "folder":
-            sources[place] = read_source(place)
-        elif not sources:
-            raise TinyslmError(
-                f"{place} is an export, and no model folder stands before it.",
-                "Give the model folder that it was made from first (or make one: tinyslm import FILE.gguf --out "
-                "MODEL).",
-            )
-    return sources
+def _scores(
+    subject: Subject,
+    place: str,
+    name: str,
+    tasks: Sequence[Task],
+    settings: EvaluationSettings,
+    progress: Progress,
+) -> tuple[tuple[TaskScore | None, ...], tuple[str, ...]]:
+    """The model's scores, and why it has none on some tasks. Raises `TinyslmError` where it has none at all."""
+    scores: list[TaskScore | None] = []
+    problems: list[TinyslmError] = []
+    notes: list[str] = []
+    for task in tasks:
+
+        def report(stage: str, done: int, total: int, task: str = task.name) -> None:
+            progress(f"{name}: {task}: {stage}", done, total)
+
+        try:
+            score = score_task(subject, place, task, settings.seeds, progress=report)
+        except TinyslmError as error:
+            problems.append(error)
+            scores.append(None)
+            notes.append(f"{name} has no score on {task.name}: {error.problem}")
+        else:
+            scores.append(score)
+            notes += [f"{name}, {task.name}: {note}" for note in _remarks(score)]
+    if tasks and len(problems) == len(tasks):
+        raise problems[0]
+    return tuple(scores), tuple(notes)
 
 
-def _entrants(places: Sequence[Path], sources: Mapping[Path, Source]) -> list[Entrant]:
-    """Each place with what is known of it from its configuration."""
-    found: list[Entrant] = []
-    before: list[Source] = []
-    for place in places:
-        kind = kind_of(place)
-        if kind == "folder":
-            before.append(sources[place])
-            found.append(Entrant(place, kind, sources[place].config.longest, (sources[place],)))
-            continue
-        limits = limits_of(place, kind)
-        fitting = tuple(source for source in before if source.config.vocab_size == limits.vocab_size)
-        if not fitting:
-            raise _not_made_from(place, f"it has {limits.vocab_size:,} tokens, and they have others")
-        found.append(Entrant(place, kind, limits.context, fitting))
+def _remarks(score: TaskScore) -> list[str]:
+    """What speaks against taking the score as it is."""
+    found = list(score.notes)
+    if score.truncated:
+        found.append(f"{score.truncated:,} items are longer than the context; their beginning was cut.")
+    if score.overlap is not None and score.overlap.found:
+        without = score.overlap.value_without
+        rest = "" if without is None else f"; the score without them is {without:.4f}"
+        found.append(f"{score.overlap.found:,} items are in its training data{rest}.")
     return found
 
 
-def _source_of(entrant: Entrant, runtime: Runtime, passages: Sequence[str]) -> Source:
-    """Of the folders that an export can be of, the nearest whose tokenizer reads text as the export does."""
-    if entrant.kind == "folder":
-        return entrant.sources[-1]
-    ids = [runtime.encode(text) for text in passages]
-    equal = [sum(source.tokenizer.encode(text) == its for text, its in zip(passages, ids, strict=True))
-             for source in entrant.sources]  # fmt: skip
-    if not max(equal):
-        raise _not_made_from(entrant.place, "it reads no passage of the text as the same tokens")
-    return max(zip(equal, range(len(equal)), entrant.sources, strict=True), key=lambda row: row[:2])[2]
+def _compared(name: str, kind: str, cost: Cost, quality: TextQuality | None) -> Compared:
+    return Compared(name=name, kind=kind, **asdict(cost), **(asdict(quality) if quality else {}))
 
 
-def _not_made_from(place: Path, why: str) -> TinyslmError:
-    return TinyslmError(
-        f"{place} was not made from a model folder that stands before it: {why}.",
-        "Give the model folder that it was made from, before it.",
-    )
+def _continued(subject: Subject, prompts: Sequence[str], settings: SamplingSettings) -> tuple[str, ...]:
+    """What the model writes after each prompt."""
+    if subject.generator is None or not prompts:
+        return ("",) * len(prompts)
+    found = answer_all(subject.generator, subject.reading, [_Beginning(prompt) for prompt in prompts], settings)
+    return tuple(one.text for one in found.completions)
 
 
-def _compared(
-    name: str, entrant: Entrant, runtime: Runtime, passages: Sequence[str], quality: tuple[float, float, float | None]
-) -> Compared:
-    """A model's row, its speed measured."""
-    bits, change, kl = quality
-    weights = weights_of(entrant.place, entrant.sources[-1])
-    ids = [runtime.encode(text) for text in passages]
-    fresh = cycle(ids)  # a passage that was just read may be remembered
+@dataclass(frozen=True)
+class _Beginning:
+    """A text to continue, as `answer_all` takes it."""
 
-    def read() -> int:
-        passage = next(fresh)
-        greedy(runtime, passage, 1)
-        return len(passage)
+    text: str
 
-    def generating(begun: list[int]) -> float | None:
-        return tokens_per_second(lambda: len(greedy(runtime, begun, max(1, min(DECODED, entrant.room - len(begun))))))
+    def prompt(self) -> str:
+        """The text."""
+        return self.text
 
-    return Compared(
-        name=name,
-        kind=entrant.kind,
-        bytes=weights.bytes,
-        bits_per_weight=weights.bits_per_weight,
-        bits_per_byte=bits,
-        change=change,
-        mean_kl=kl,
-        prefill=tokens_per_second(read),
-        decode=next(filter(None, (generating(some[: min(8, entrant.room // 2)]) for some in ids)), None),
-    )
+    def tools(self) -> Sequence[Any]:
+        """None."""
+        return ()
 
 
-def _scored(
-    runtime: Runtime, source: Source, first: tuple[Runtime, Source] | None, passages: Sequence[str]
-) -> tuple[float, float | None]:
-    """Bits per byte over the passages, and the mean divergence from the first model where the tokens are the same.
-
-    source: says what stands before each passage. first: where it has the same vocabulary.
-    """
-    nats, size = 0.0, 0
-    divergences: list[float] = []
-    comparable = first is not None
-    for text in passages:
-        ids = runtime.encode(text)
-        logprobs_tv = _logprobs(runtime, source, ids)
-        nats -= float(logprobs_tv[np.arange(len(ids)), ids].sum())
-        if first is not None and runtime is not first[0]:
-            comparable = comparable and ids == first[0].encode(text)
-            if comparable:
-                divergences += divergence(_logprobs(*first, ids), logprobs_tv).tolist()
-        size += len(text.encode("utf-8", "replace"))
-    bits = nats / math.log(2) / size
-    if first is not None and runtime is first[0]:
-        return bits, 0.0
-    return bits, float(np.mean(divergences)) if comparable else None
+def _passages(tasks: Sequence[Task]) -> list[str]:
+    """Passages of the tasks' texts, from all over them."""
+    whole = "\n\n".join(example.text for task in tasks for example in task.examples)
+    step = max(PASSAGE_CHARACTERS, len(whole) // PASSAGES)
+    return [whole[start : start + PASSAGE_CHARACTERS] for start in range(0, len(whole), step)][:PASSAGES]
 
 
-def _logprobs(runtime: Runtime, source: Source, ids: Sequence[int]) -> Array:
-    """Log-probabilities before each of `ids`, fp32 `[t, vocab_size]`."""
-    read = [*source.begin, *ids[:-1]]
-    return runtime.logprobs(read, range(len(source.begin) - 1, len(read)))
+def _beginnings(passages: Sequence[str], tasks: Sequence[Task]) -> list[str]:
+    """The first words of a few passages, or of a few items of the tasks."""
+    texts = [example.text for task in tasks for example in task.examples] or list(passages)
+    chosen = [texts[index * len(texts) // PROMPTS] for index in range(min(PROMPTS, len(texts)))]
+    words = [text.split() for text in chosen]
+    return list(dict.fromkeys(" ".join(some[: max(1, min(PROMPT_WORDS, len(some) // 2))]) for some in words if some))
 
 
-def _passages(texts: Sequence[str], entrants: Sequence[Entrant], tokens: int) -> list[str]:
-    """Passages from all over the texts that have about so many of the first model's tokens in all.
-
-    They are cut between words, so that no token spans a cut, to about half of the shortest context: some texts take
-    more tokens than others. What still does not fit every model is cut further.
-    """
-    whole = "\n\n".join(texts)
-    sample = whole[: 64 * PASSAGE_TOKENS]
-    sizes = [len(sample) / max(1, len(entrant.sources[-1].tokenizer.encode(sample))) for entrant in entrants]
-    lengths = [min(PASSAGE_TOKENS, entrant.room // 2) for entrant in entrants]
-    characters = max(8, int(min(size * length for size, length in zip(sizes, lengths, strict=True))))
-    count = max(1, min(int(tokens * sizes[0] / characters), len(whole) // characters))
-    starts = [(len(whole) - characters) * part // max(1, count - 1) for part in range(count)]
-    cut = (_fitting(text, entrants) for text in _cut(whole, starts, characters))
-    passages = [text for text in cut if text]
-    if not passages:
-        shortest = min(entrants, key=lambda entrant: entrant.room)
-        raise TinyslmError(
-            f"{shortest.place} reads only {shortest.room} tokens, too few to compare it.", "Leave it out."
-        )
-    return passages
+def _notes(kinds: Sequence[str], texts: Sequence[str], tasks: Sequence[str], sampling: SamplingSettings) -> list[str]:
+    notes = []
+    if not texts and not tasks:
+        notes.append(f'Neither a text nor tasks were given: compared on the shipped set "{DEFAULT_TASK}".')
+    if texts and ENDPOINT in kinds:
+        notes.append("Endpoints are not compared on the text.")
+    if ENDPOINT in kinds:
+        notes.append("The speed of an endpoint is that of its answers, with the time on the way.")
+    if sampling.greedy:
+        notes.append("Samples are the most probable tokens: ONNX Runtime draws no others here.")
+    return notes
 
 
-def _fitting(text: str, entrants: Sequence[Entrant]) -> str:
-    """The beginning of a passage that fits every model, with what stands before it; "" where there is none."""
-    needs = {id(source): (source, entrant.room) for entrant in sorted(entrants, key=lambda one: -one.room)
-             for source in entrant.sources}.values()  # fmt: skip
-    while text:
-        excess = max((len(source.begin) + len(source.tokenizer.encode(text))) / max(1, room) for source, room in needs)
-        if excess <= 1:
-            break
-        shorter = text[: min(len(text) - 1, int(len(text) / excess))]
-        text = shorter.rpartition(" ")[0] or shorter
-    return text
-
-
-def _cut(whole: str, starts: Sequence[int], characters: int) -> Iterator[str]:
-    for start in starts:
-        piece = whole[max(0, start) : max(0, start) + characters]
-        words = piece.split(" ")
-        yield " ".join(words[1:-1]) if len(words) > 4 else piece
-
-
-def _check(places: Sequence[Path], texts: Sequence[str]) -> None:
-    if not places:
-        raise TinyslmError("Nothing to compare was given.", "For instance: tinyslm compare MODEL MODEL2 --text FILE")
-    for place in places:
-        kind_of(place)
-    if not any(text.strip() for text in texts):
-        raise TinyslmError(
-            "No text to compare the models on was given.",
-            "Give text that none of them was trained on, such as a run's validation text: --text FILE",
-        )
-
-
-def _names(places: Sequence[Path]) -> list[str]:
+def _names(places: Sequence[str]) -> list[str]:
     """What each is called: its own name, that of the run for a run's `model` folder; whole paths where these meet."""
-    whole = [place.resolve() for place in places]
-    short = [path.parent.name if path.name == "model" else path.name for path in whole]
-    return short if len(set(short)) == len(short) else [str(place) for place in places]
+    short = [_short(place) for place in places]
+    names = short if len(set(short)) == len(short) else list(places)
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return found
+
+
+def _short(place: str) -> str:
+    if is_address(place):
+        return place.rpartition("#")[2] if "#" in place else place.partition("://")[2]
+    path = Path(place).resolve()
+    return path.parent.name if path.name == "model" else path.name

@@ -1,15 +1,17 @@
-"""A comparison as a page, a picture and JSON: quality against size and against speed."""
+"""A comparison as tables, a page, a picture and JSON."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic, write_json
-from tinyslm.core.page import Block, Figures, Paragraph, Section, Table, page
-from tinyslm.core.plots import BLUE, HEIGHT, INK, ORANGE, WIDTH, Chart, along, grid
-from tinyslm.core.quantities import size
+from tinyslm.core.page import Block, Figures, Folded, Paragraph, Sample, Section, SideBySide, Table, page
+from tinyslm.core.plots import Chart, grid
+from tinyslm.core.quantities import count, duration, size
+from tinyslm.evaluation.differences import Disagreement, TaskComparison
 from tinyslm.export.comparing import Compared, Comparison
+from tinyslm.export.comparison_charts import draw_quality, draw_scores
+from tinyslm.export.measuring import CACHE_TOKENS
 
 HEADER = ("model", "size", "bits/w", "bits/B", "change", "KL", "read/s", "write/s")
 LEGEND = (
@@ -17,22 +19,38 @@ LEGEND = (
     "that, against the first. KL: nats, of the first from this one, where both have the same tokens. read/s, write/s: "
     "tokens per second."
 )
+COST_HEADER = ("model", "weights", "size", "memory", "read/s", "write/s", "trained on", "in")
+COST_LEGEND = (
+    "size: of the weights as stored. memory: of the weights in use, and of the cache for "
+    f"{CACHE_TOKENS:,} tokens, or for the whole context where that is shorter; computed, without the program itself. "
+    "read/s, write/s: tokens per second. trained on, in: tokens, and the time of the run, where they are known."
+)
+SCORE_HEADER = ("model", "score (95 % interval)", "difference (95 % interval)", "p")
+LONGEST_ITEM = 1200
+"""Characters of an item, and of an answer, on the page."""
 
 
 def write_comparison(comparison: Comparison, out: Path) -> Path:
     """Write `comparison.html`, `.png`, `.svg` and `.json` into a folder; gives the page's path."""
     out.mkdir(parents=True, exist_ok=True)
-    charts = draw(comparison.models)
-    figures: list[Block] = [Figures([(chart.svg(), chart.description) for chart in charts])]
+    names = [model.name for model in comparison.models]
+    scores, quality = draw_scores(names, comparison.tasks), draw_quality(comparison.models)
+    costs = Table([cost_cells(model) for model in comparison.models], COST_HEADER)
     sections = [
-        Section("Quality against size and speed", figures),
-        Section("Figures", [Table([cells(model) for model in comparison.models], HEADER), Paragraph(LEGEND)]),
+        Section("Scores", _scores(comparison, names, _figures(scores))),
+        Section("Quality against size and speed", _quality(comparison, _figures(quality))),
+        Section("Cost", [costs, Paragraph(COST_LEGEND)]),
+        Section("Samples", list(_samples(comparison, names))),
+        Section("Where they disagree", [block for task in comparison.tasks for block in _disagreements(task, names)]),
+        Section("Notes", [Paragraph(note) for note in comparison.notes]),
     ]
-    whole = grid(charts)
-    write_atomic(out / "comparison.png", whole.png())
-    write_atomic(out / "comparison.svg", whole.svg())
-    write_json(out / "comparison.json", asdict(comparison))
-    write_atomic(out / "comparison.html", page("Comparison", measured_on(comparison), sections))
+    if charts := [*scores, *quality]:
+        whole = grid(charts)
+        write_atomic(out / "comparison.png", whole.png())
+        write_atomic(out / "comparison.svg", whole.svg())
+    write_json(out / "comparison.json", comparison.as_json())
+    shown = [section for section in sections if section.blocks]
+    write_atomic(out / "comparison.html", page("Comparison", measured_on(comparison), shown))
     return out / "comparison.html"
 
 
@@ -44,17 +62,36 @@ def check_unused(out: Path) -> None:
 
 def measured_on(comparison: Comparison) -> str:
     """What was scored, in words."""
+    parts = []
+    if comparison.passages:
+        parts.append(
+            f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in {comparison.passages} passages "
+            "from all over the text."
+        )
+    if comparison.tasks:
+        names = ", ".join(f"{task.task} ({task.items:,} items)" for task in comparison.tasks)
+        parts.append(f"{'Tasks' if len(comparison.tasks) > 1 else 'Task'}: {names}.")
+    return " ".join(parts)
+
+
+def significance(comparison: Comparison) -> str:
+    """What a difference's mark means, in words; "" where nothing was tested."""
+    number = comparison.comparisons
+    if not number:
+        return ""
+    corrected = "" if number == 1 else f", corrected for {number} comparisons (Holm)"
+    first = comparison.models[0].name
     return (
-        f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in {comparison.passages} passages "
-        "from all over the text."
+        f"Differences from {first} on the same items, with a 95 % interval (paired bootstrap). p: of a difference as "
+        f"large by chance{corrected}. *: below 0.05, more than noise."
     )
 
 
 def cells(model: Compared) -> tuple[str, ...]:
-    """A model's row of the table, as `HEADER` has it."""
+    """A model's row of the table on a text, as `HEADER` has it."""
     return (
         model.name,
-        size(model.bytes),
+        _size(model.bytes),
         _shown(model.bits_per_weight, ".2f"),
         _shown(model.bits_per_byte, ".4f"),
         _shown(model.change, "+.2%"),
@@ -64,57 +101,100 @@ def cells(model: Compared) -> tuple[str, ...]:
     )
 
 
-def draw(models: Sequence[Compared]) -> list[Chart]:
-    """Bits per byte against megabytes, and against tokens generated per second; a named point for each model."""
-    charts = [
-        _points(models, [model.bytes / 1e6 for model in models], "Bits per byte and size", "megabytes of weights")
+def cost_cells(model: Compared) -> tuple[str, ...]:
+    """A model's row of the table of costs, as `COST_HEADER` has it."""
+    return (
+        model.name,
+        "–" if model.parameters is None else count(model.parameters),
+        _size(model.bytes),
+        _size(model.memory),
+        _shown(model.prefill, ",.0f"),
+        _shown(model.decode, ",.0f"),
+        "–" if model.training_tokens is None else count(model.training_tokens),
+        "–" if model.training_seconds is None else duration(model.training_seconds),
+    )
+
+
+def score_cells(name: str, task: TaskComparison, index: int) -> tuple[str, ...]:
+    """A model's row of the table of a task, as `SCORE_HEADER` has it."""
+    score, difference = task.scores[index], task.differences[index]
+    if score is None:
+        return name, "–", "", ""
+    shown = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+    if difference is None:
+        return name, shown, "", ""
+    form = "+.1%" if task.relative else "+.3f"
+    value, low, high = (_shown(one, form) for one in (difference.value, difference.low, difference.high))
+    mark = "*" if difference.significant else ""
+    return name, shown, f"{value} ({low} to {high})", f"{difference.corrected:.3f}{mark}"
+
+
+def task_heading(task: TaskComparison) -> str:
+    """What a task's table shows, in words."""
+    chance = "" if task.chance is None else f", chance {task.chance:.3f}"
+    less = "; less is better" if task.relative else ""
+    return f"{task.task}: {task.metric.replace('_', ' ')} on {task.items:,} items{chance}{less}"
+
+
+def _figures(charts: Sequence[Chart]) -> Figures:
+    return Figures([(chart.svg(), chart.description) for chart in charts])
+
+
+def _scores(comparison: Comparison, names: Sequence[str], charts: Figures) -> list[Block]:
+    if not comparison.tasks:
+        return []
+    tables = [
+        Table([score_cells(name, task, index) for index, name in enumerate(names)], SCORE_HEADER, task_heading(task))
+        for task in comparison.tasks
     ]
-    fast = [model for model in models if model.decode]
-    if fast:
-        speeds = [model.decode or 0.0 for model in fast]
-        charts.append(_points(fast, speeds, "Bits per byte and speed", "tokens generated per second"))
-    return charts
+    tested = significance(comparison)
+    return [charts, *tables, *([Paragraph(tested)] if tested else [])]
 
 
-def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title: str) -> Chart:
-    order = sorted(range(len(models)), key=lambda index: x[index])
+def _quality(comparison: Comparison, charts: Figures) -> list[Block]:
+    if not comparison.passages:
+        return []
+    return [charts, Table([cells(model) for model in comparison.models], HEADER), Paragraph(LEGEND)]
+
+
+def _samples(comparison: Comparison, names: Sequence[str]) -> Iterator[Block]:
+    settings = comparison.sampling
+    if comparison.samples:
+        drawn = f"temperature {settings.temperature}, seed {settings.seed}"
+        how = "the most probable tokens" if settings.greedy else drawn
+        yield Paragraph(f"The same prompts for all, {how}.")
+    for sample in comparison.samples:
+        yield SideBySide([Sample(name, text, sample.prompt) for name, text in zip(names, sample.texts, strict=True)])
+
+
+def _disagreements(task: TaskComparison, names: Sequence[str]) -> Iterator[Block]:
+    if len(names) < 2:
+        return
+    yield Paragraph(f"{task.task}: the outcomes of {task.disagreeing:,} of {task.items:,} items differ.")
+    if task.groups:
+        rows = [(group, *(_shown(value, ".3f") for value in values)) for group, values in task.groups]
+        yield Table(rows, ("part", *names), "The parts of the task where scores differ most")
+    if task.disagreements:
+        shown = [block for item in task.disagreements for block in _item(task, item, names)]
+        yield Folded(f"{len(task.disagreements)} items of {task.task} on which they differ most", shown)
+
+
+def _item(task: TaskComparison, item: Disagreement, names: Sequence[str]) -> Iterator[Block]:
+    group = f", {item.group}" if item.group else ""
+    yield Sample(f"{task.task}, {item.id}{group}", _cut(item.text))
     rows = [
-        {
-            "name": model.name,
-            "x": place,
-            "y": model.bits_per_byte,
-            "first": model is models[0],
-            # Names go to the left of points far to the right, and in turn above and below: few are cut off or meet.
-            "side": ("left" if place > 0.7 * max(x) else "right") + ("above", "below")[order.index(index) % 2],
-        }
-        for index, (model, place) in enumerate(zip(models, x, strict=True))
+        (name, _shown(value, ".3g"), _cut(answer))
+        for name, value, answer in zip(names, item.outcomes, item.answers, strict=True)
     ]
-    colour = {"condition": {"test": "datum.first", "value": ORANGE}, "value": BLUE}
-    points = {"mark": {"type": "circle", "size": 70, "opacity": 1}, "encoding": {"color": colour}}
-    named = [
-        {
-            "transform": [{"filter": f"datum.side == '{side}{height}'"}],
-            "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "fontSize": 11, "color": INK},
-            "encoding": {"text": {"field": "name", "type": "nominal"}},
-        }
-        for side, align, dx in (("left", "right", -6), ("right", "left", 6))
-        for height, dy in (("above", -8), ("below", 9))
-    ]
-    drawing = {
-        "data": {"values": rows},
-        "encoding": {
-            "x": along("x", x_title, {"zero": True, "padding": 24}, grid=False, tickCount=5),
-            "y": along(
-                "y", None, {"zero": False, "nice": False, "padding": 24}, format=",~r", tickCount=5, minExtent=44
-            ),
-        },
-        "layer": [points, *named],
-        "width": WIDTH,
-        "height": HEIGHT,
-        "title": title,
-    }
-    places = ", ".join(f"{row['name']} {row['y']:.4g} at {row['x']:.4g}" for row in rows)
-    return Chart(drawing, f"{title} ({x_title}): {places}.")
+    yield Table(rows, ("model", task.metric.replace("_", " "), "answer"))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_ITEM else f"{text[:LONGEST_ITEM]} …"
+
+
+def _size(number: int | None) -> str:
+    return "–" if number is None else size(number)
 
 
 def _shown(value: float | None, form: str) -> str:

@@ -18,8 +18,10 @@ from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.evaluation.runtimes.onnx_runtime import OnnxRuntime
 from tinyslm.evaluation.settings import EvaluationSettings
 from tinyslm.evaluation.tasks.loading import load_tasks
+from tinyslm.evaluation.tasks.task import Task
 from tinyslm.export.format import Source
-from tinyslm.export.opening import kind_of, limits_of, open_runtime
+from tinyslm.export.formats import find_format
+from tinyslm.export.opening import kind_of, limits_of, start
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import thread_count
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -57,16 +59,35 @@ def evaluate_tasks(
             def report(stage: str, done: int, total: int, name: str = task.name) -> None:
                 progress(f"{name}: {stage}", done, total)
 
-            score = run_task(subject, task, seeds=settings.seeds, progress=report)
-            known = texts if texts is not None else _training_texts(model)
-            scores.append(score if known is None else with_overlap(score, task, known))
+            scores.append(score_task(subject, model, task, settings.seeds, training=texts, progress=report))
     return scores
+
+
+def score_task(
+    subject: Subject,
+    model: str | Path,
+    task: Task,
+    seeds: int,
+    *,
+    training: Iterable[str] | None = None,
+    progress: Progress = lambda *_: None,
+) -> TaskScore:
+    """Score an opened model on one task. See `evaluate_tasks`."""
+    score = run_task(subject, task, seeds=seeds, progress=progress)
+    if training is None and not is_address(model):
+        training = training_texts(Path(model))
+    return score if training is None else with_overlap(score, task, training)
+
+
+def is_address(model: str | Path) -> bool:
+    """Whether a model is an endpoint, not a path."""
+    return str(model).startswith(("http://", "https://"))
 
 
 @contextmanager
 def open_subject(model: str | Path, settings: EvaluationSettings) -> Iterator[Subject]:
     """A model that tasks can be run on, until the block ends. See `evaluate_tasks`."""
-    if str(model).startswith(("http://", "https://")):
+    if is_address(model):
         url, _, name = str(model).partition("#")
         endpoint = Endpoint(url, name)
         yield Subject(f"{url}#{endpoint.model}", endpoint, endpoint, Reading((), ENDPOINT_ROOM))
@@ -90,15 +111,12 @@ def _open_local(path: Path, dtype: torch.dtype, threads: int) -> Iterator[Subjec
     elif kind == "onnx":
         tokenizer = Tokenizer.load(path)
         begin = tokenizer.start_ids or (tokenizer.eos_id,)
-        onnx = OnnxRuntime(path, has_template=tokenizer.chat_template is not None, threads=threads)
+        has_template = tokenizer.chat_template is not None
+        onnx = start(path, kind, lambda: OnnxRuntime(path, has_template=has_template, threads=threads))
         yield Subject(str(path), onnx, onnx, Reading(begin, limits_of(path, kind).context))
     else:
         from tinyslm.export.gguf.importing import read_source
 
         source: Source = read_source(path)
-        with open_runtime(path, source, dtype, threads) as opened:
+        with start(path, kind, lambda: find_format(kind).open(path, source, threads)) as opened:
             yield Subject(str(path), opened, opened, Reading(source.begin, min(limits_of(path, kind).context, 2047)))
-
-
-def _training_texts(model: str | Path) -> Iterator[str] | None:
-    return None if str(model).startswith(("http://", "https://")) else training_texts(Path(model))

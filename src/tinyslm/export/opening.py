@@ -1,33 +1,32 @@
 """What a path holds that can be compared: a model folder or an export, its size, and the program that runs it."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-import torch
 
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.core.printable import one_line
-from tinyslm.evaluation.protocols import Runtime
-from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.export.format import Source
 from tinyslm.export.formats import RUNTIMES, find_format, is_installed
 from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 
+Started = TypeVar("Started")
+
 
 @dataclass(frozen=True)
 class Weights:
-    """How large a model is: bytes of its weights as stored, and how many values they are."""
+    """How large a model is: bytes of its weights as stored, and how many values they are, if that is known."""
 
     bytes: int
-    values: int
+    values: int | None
 
     @property
-    def bits_per_weight(self) -> float:
+    def bits_per_weight(self) -> float | None:
         """Bits for each value, scales and the like included."""
-        return self.bytes * 8 / self.values
+        return None if self.values is None else self.bytes * 8 / self.values
 
 
 @dataclass(frozen=True)
@@ -72,36 +71,25 @@ def limits_of(path: Path, kind: str) -> Limits:
     return Limits(said.context_length, said.vocab_size)
 
 
-@contextmanager
-def open_runtime(path: Path, source: Source, dtype: torch.dtype, threads: int) -> Iterator[Runtime]:
-    """What runs a path's model, until the block ends. source: of the model folder, or of the one an export is of.
-
-    Raises `TinyslmError` for a damaged export.
-    """
-    kind = kind_of(path)
-    if kind == "folder":
-        yield ModelRuntime.open(path, dtype)
-        return
-    form = find_format(kind)
+def start(path: Path, kind: str, program: Callable[[], Started]) -> Started:
+    """What runs an export, or opens it. Raises `TinyslmError` where packages are missing, and for a damaged export."""
     if not is_installed(kind):
-        raise require_extra(form.extra, f"Running {path.name}")
-    with ExitStack() as stack:
-        try:
-            runtime = stack.enter_context(form.open(path, source, threads))
-        except TinyslmError:
-            raise
-        except Exception as error:  # of many kinds: from the reader, from protobuf, from the program
-            problem = f"{RUNTIMES[kind][0]} does not run {path}: {one_line(str(error), 200)}"
-            raise TinyslmError(problem, "Export the model again.") from None
-        yield runtime
+        raise require_extra(find_format(kind).extra, f"Running {path.name}")
+    try:
+        return program()
+    except TinyslmError:
+        raise
+    except Exception as error:  # of many kinds: from the reader, from protobuf, from the program
+        problem = f"{RUNTIMES[kind][0]} does not run {path}: {one_line(str(error), 200)}"
+        raise TinyslmError(problem, "Export the model again.") from None
 
 
-def weights_of(path: Path, source: Source) -> Weights:
-    """The size of what lies at a path; `source` as for `open_runtime`."""
-    if kind_of(path) == "gguf":
+def weights_of(path: Path, kind: str, values: int | None) -> Weights:
+    """The size of what lies at a path; values: how many weights it has, where a GGUF file does not say so."""
+    if kind == "gguf":
         from tinyslm.export.gguf.reader import Gguf
 
         places = Gguf(path).tensors.values()
         return Weights(sum(place.size for place in places), sum(int(np.prod(place.shape)) for place in places))
-    files = find_model(path).glob("*.safetensors") if kind_of(path) == "folder" else path.glob("*.onnx*")
-    return Weights(sum(file.stat().st_size for file in files), source.config.parameters)
+    files = find_model(path).glob("*.safetensors") if kind == "folder" else path.glob("*.onnx*")
+    return Weights(sum(file.stat().st_size for file in files), values)

@@ -36,6 +36,10 @@ class Pair:
         good, bad = (score.logprob for score in scores)
         return {"accuracy": 0.5 if good == bad else float(good > bad)}
 
+    def answer(self, scores: Sequence[ContinuationScore], _metric: str) -> str:
+        """See `ScoredExample`."""
+        return _preferred([score.logprob for score in scores], [self.good, self.bad])
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -67,11 +71,20 @@ class Choice:
 
     def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
         """See `ScoredExample`: the sums as they are, per token, and per byte."""
+        return {metric: _share(some, self.right) for metric, some in self._by_metric(scores).items()}
+
+    def answer(self, scores: Sequence[ContinuationScore], metric: str) -> str:
+        """See `ScoredExample`."""
+        return _preferred(self._by_metric(scores)[metric], [option.text.strip() for option in self.options])
+
+    def _by_metric(self, scores: Sequence[ContinuationScore]) -> dict[str, list[float]]:
+        """What the options are ranked by."""
         sums = [score.logprob for score in scores]
-        by_byte = [one / size for one, size in zip(sums, self.sizes, strict=True)]
-        by_token = [one / max(1, score.tokens) for one, score in zip(sums, scores, strict=True)]
-        shares = (_share(some, self.right) for some in (by_byte, sums, by_token))
-        return dict(zip(("per_byte", "raw", "per_token"), shares, strict=True))
+        return {
+            "per_byte": [one / size for one, size in zip(sums, self.sizes, strict=True)],
+            "raw": sums,
+            "per_token": [one / max(1, score.tokens) for one, score in zip(sums, scores, strict=True)],
+        }
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,11 @@ class LastWord:
         (score,) = scores
         return {"accuracy": float(score.greedy), "nats": -score.logprob}
 
+    def answer(self, scores: Sequence[ContinuationScore], _metric: str) -> str:
+        """See `ScoredExample`."""
+        first = "the most probable word" if scores[0].greedy else "not the most probable word"
+        return f"{self.word.strip()}: {first}, probability {math.exp(scores[0].logprob):.2%}"
+
 
 @dataclass(frozen=True)
 class Text:
@@ -115,6 +133,11 @@ class Text:
     def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
         """See `ScoredExample`."""
         return {"bits": -scores[0].logprob / math.log(2), "bytes": float(len(self.text.encode("utf-8", "replace")))}
+
+    def answer(self, scores: Sequence[ContinuationScore], _metric: str) -> str:
+        """See `ScoredExample`."""
+        found = self.outcome(scores)
+        return f"{found['bits'] / found['bytes']:.3f} bits per byte"
 
 
 def read_pair(row: Row, place: str, options: Mapping[str, Any]) -> Pair | None:
@@ -209,6 +232,12 @@ def _right_choice(answer: Any, choices: Sequence[str], place: str) -> int:
     if not 0 <= int(answer) < len(choices):
         raise mistake(place, f"its answer is {answer}, and its choices are numbered from 0 to {len(choices) - 1}")
     return int(answer)
+
+
+def _preferred(scores: Sequence[float], texts: Sequence[str]) -> str:
+    """The text with the highest score; all of them where several have it."""
+    best = max(scores)
+    return " = ".join(text for score, text in zip(scores, texts, strict=True) if score == best)
 
 
 def _share(scores: Sequence[float], right: int) -> float:

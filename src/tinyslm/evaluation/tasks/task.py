@@ -39,6 +39,9 @@ class ScoredExample(Example, Protocol):
     def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
         """The metrics, from the scores of `continuations`."""
 
+    def answer(self, scores: Sequence[ContinuationScore], metric: str) -> str:
+        """What the model prefers by this metric, in words."""
+
 
 class GeneratedExample(Example, Protocol):
     """An item that is scored by what the model writes."""

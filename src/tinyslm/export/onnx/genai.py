@@ -21,11 +21,21 @@ SAMPLING = ("do_sample", "temperature", "top_k", "top_p", "repetition_penalty")
 
 
 @dataclass(frozen=True)
+class DecoderEntry:
+    """The entry `decoder` in that of the model."""
+
+    head_size: PositiveInt
+    num_hidden_layers: PositiveInt
+    num_key_value_heads: PositiveInt
+
+
+@dataclass(frozen=True)
 class ModelEntry:
     """The entry `model` of `genai_config.json`."""
 
     context_length: PositiveInt
     vocab_size: PositiveInt
+    decoder: DecoderEntry
 
 
 @dataclass(frozen=True)
