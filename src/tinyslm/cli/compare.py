@@ -73,7 +73,9 @@ def compare(
         tell(comparison.as_json(items=False))
         return
     _print(comparison)
-    if page is not None:
+    if page is None:
+        _print_samples(comparison)
+    else:
         say(f"\nPage, pictures and items: {page}")
 
 
@@ -100,7 +102,7 @@ def _print(comparison: "Comparison") -> None:
         say(f"\n{fill(task_heading(task), 79)}")
         table([score_cells(name, task, index) for index, name in enumerate(names)], SCORE_HEADER)
         if len(names) > 1:
-            say(f"{task.disagreeing:,} items have different outcomes.")
+            say(f"Outcomes differ on {task.disagreeing:,} of {task.items:,} items.")
     if tested := significance(comparison):
         say("\n" + fill(tested, 79))
     if comparison.passages:
@@ -111,10 +113,15 @@ def _print(comparison: "Comparison") -> None:
         say()
         table([cost_cells(model) for model in comparison.models], COST_HEADER)
         say("\n" + fill(COST_LEGEND, 79))
-    for sample in comparison.samples:
-        for name, text in zip(names, sample.texts, strict=True):
-            say(f"\n{name}:\n{sample.prompt}{text}")
     if comparison.notes:
         say()
     for note in comparison.notes:
         say(fill(note, 79, subsequent_indent="  "))
+
+
+def _print_samples(comparison: "Comparison") -> None:
+    from tinyslm.core.console import say
+
+    for sample in comparison.samples:
+        for model, text in zip(comparison.models, sample.texts, strict=True):
+            say(f"\n{model.name}:\n{sample.prompt}{text}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ from tinyslm.evaluation.tasks.task import Task
 LEVEL = 0.05
 SHOWN_ITEMS = 8
 SHOWN_GROUPS = 8
+LEAST_IN_GROUP = 10
+"""Parts of a task with fewer items are not compared: their scores are mostly noise."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def compare_scores(task: Task, scores: Sequence[TaskScore | None]) -> TaskCompar
         differences=tuple(_difference(task, scores[0], score, first=index == 0) for index, score in enumerate(scores)),
         disagreeing=int((spread > 0).sum()),
         disagreements=tuple(disagreements),
-        groups=tuple(_groups(scores)),
+        groups=tuple(_groups(task, scores)),
     )
 
 
@@ -141,13 +144,15 @@ def _largest(spread: Array, count: int) -> list[int]:
     return [int(index) for index in order]
 
 
-def _groups(scores: Sequence[TaskScore | None]) -> list[tuple[str, tuple[float | None, ...]]]:
+def _groups(task: Task, scores: Sequence[TaskScore | None]) -> list[tuple[str, tuple[float | None, ...]]]:
     """The parts of the task where scores differ most, the most different first."""
-    names = next((list(score.groups) for score in scores if score is not None), [])
+    sizes = Counter(example.group for example in task.examples)
+    known = next((list(score.groups) for score in scores if score is not None), [])
+    names = [name for name in known if sizes[name] >= LEAST_IN_GROUP]
     rows = [(name, tuple(None if score is None else score.groups[name] for score in scores)) for name in names]
 
     def spread(row: tuple[str, tuple[float | None, ...]]) -> float:
-        known = [value for value in row[1] if value is not None]
-        return max(known) - min(known)
+        values = [value for value in row[1] if value is not None]
+        return max(values) - min(values)
 
     return sorted((row for row in rows if spread(row) > 0), key=lambda row: -spread(row))[:SHOWN_GROUPS]

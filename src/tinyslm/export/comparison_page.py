@@ -19,13 +19,14 @@ LEGEND = (
     "that, against the first. KL: nats, of the first from this one, where both have the same tokens. read/s, write/s: "
     "tokens per second."
 )
-COST_HEADER = ("model", "weights", "size", "memory", "read/s", "write/s", "trained on", "in")
+COST_HEADER = ("model", "weights", "size", "memory", "read/s", "write/s", "trained", "time")
 COST_LEGEND = (
     "size: of the weights as stored. memory: of the weights in use, and of the cache for "
     f"{CACHE_TOKENS:,} tokens, or for the whole context where that is shorter; computed, without the program itself. "
-    "read/s, write/s: tokens per second. trained on, in: tokens, and the time of the run, where they are known."
+    "read/s, write/s: tokens per second. trained, time: tokens that it was trained on, and how long that took."
 )
 SCORE_HEADER = ("model", "score (95 % interval)", "difference (95 % interval)", "p")
+NO_BREAK = "\N{NO-BREAK SPACE}"
 LONGEST_ITEM = 1200
 """Characters of an item, and of an answer, on the page."""
 
@@ -50,7 +51,7 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         write_atomic(out / "comparison.svg", whole.svg())
     write_json(out / "comparison.json", comparison.as_json())
     shown = [section for section in sections if section.blocks]
-    write_atomic(out / "comparison.html", page("Comparison", measured_on(comparison), shown))
+    write_atomic(out / "comparison.html", page("Comparison", " · ".join(names), shown))
     return out / "comparison.html"
 
 
@@ -61,17 +62,13 @@ def check_unused(out: Path) -> None:
 
 
 def measured_on(comparison: Comparison) -> str:
-    """What was scored, in words."""
-    parts = []
-    if comparison.passages:
-        parts.append(
-            f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in {comparison.passages} passages "
-            "from all over the text."
-        )
-    if comparison.tasks:
-        names = ", ".join(f"{task.task} ({task.items:,} items)" for task in comparison.tasks)
-        parts.append(f"{'Tasks' if len(comparison.tasks) > 1 else 'Task'}: {names}.")
-    return " ".join(parts)
+    """What text was scored, in words; "" where there was none."""
+    if not comparison.passages:
+        return ""
+    return (
+        f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in {comparison.passages} passages "
+        "from all over the text."
+    )
 
 
 def significance(comparison: Comparison) -> str:
@@ -123,7 +120,7 @@ def score_cells(name: str, task: TaskComparison, index: int) -> tuple[str, ...]:
     shown = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
     if difference is None:
         return name, shown, "", ""
-    form = "+.1%" if task.relative else "+.3f"
+    form = "+.2%" if task.relative else "+.3f"
     value, low, high = (_shown(one, form) for one in (difference.value, difference.low, difference.high))
     mark = "*" if difference.significant else ""
     return name, shown, f"{value} ({low} to {high})", f"{difference.corrected:.3f}{mark}"
@@ -143,10 +140,11 @@ def _figures(charts: Sequence[Chart]) -> Figures:
 def _scores(comparison: Comparison, names: Sequence[str], charts: Figures) -> list[Block]:
     if not comparison.tasks:
         return []
-    tables = [
-        Table([score_cells(name, task, index) for index, name in enumerate(names)], SCORE_HEADER, task_heading(task))
-        for task in comparison.tasks
-    ]
+    tables = []
+    for task in comparison.tasks:
+        rows = [score_cells(name, task, index) for index, name in enumerate(names)]
+        whole = [[cell.replace(" ", NO_BREAK) for cell in row] for row in rows]
+        tables.append(Table(whole, SCORE_HEADER, task_heading(task)))
     tested = significance(comparison)
     return [charts, *tables, *([Paragraph(tested)] if tested else [])]
 
@@ -154,7 +152,8 @@ def _scores(comparison: Comparison, names: Sequence[str], charts: Figures) -> li
 def _quality(comparison: Comparison, charts: Figures) -> list[Block]:
     if not comparison.passages:
         return []
-    return [charts, Table([cells(model) for model in comparison.models], HEADER), Paragraph(LEGEND)]
+    rows = [cells(model) for model in comparison.models]
+    return [Paragraph(measured_on(comparison)), charts, Table(rows, HEADER), Paragraph(LEGEND)]
 
 
 def _samples(comparison: Comparison, names: Sequence[str]) -> Iterator[Block]:
