@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyslm.evaluation.intervals import paired_change_intervals, ratio_interval
+from tinyslm.evaluation.intervals import holm, paired_change_intervals, ratio_interval
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -33,3 +33,9 @@ def test_one_example_has_no_width() -> None:
 def test_empty_documents_do_not_count() -> None:
     low, high = ratio_interval(np.array([0.0, 6.0]), np.array([0.0, 3.0]))
     assert (low, high) == pytest.approx((2.0, 2.0))
+
+
+def test_holms_correction() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []

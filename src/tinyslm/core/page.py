@@ -239,7 +239,7 @@ thead th { font-size: 0.85rem; }
 .bar i { display: block; height: 0.7rem; border-radius: 0.2rem; background: var(--faint); opacity: 0.45; }
 tr:first-child .bar i { background: var(--accent); opacity: 1; }
 .sample { margin: 1rem 0; }
-.beside > .sample { flex: 1 1 17rem; min-width: 0; margin: 0; }
+.beside > .sample { flex: 1 1 17rem; min-width: 0; margin: 0 0 1rem; }
 figcaption { color: var(--faint); font-size: 0.85rem; margin-bottom: 0.3rem; }
 pre {
   margin: 0; padding: 0.9rem 1.1rem; background: var(--sample); border: 1px solid var(--line); border-radius: 0.6rem;

@@ -1,17 +1,16 @@
 """The charts of a comparison: scores with their intervals, and quality against size and speed."""
 
-import json
 from collections.abc import Sequence
-from typing import Any, Literal
 
-from tinyslm.core.plots import BLUE, FAINT, HEIGHT, INK, ORANGE, WIDTH, Chart
+from tinyslm.core.plots import BLUE, FAINT, HEIGHT, INK, ORANGE, WIDTH, Chart, along
 from tinyslm.evaluation.differences import TaskComparison
 from tinyslm.export.comparing import Compared
 
 ROW_HEIGHT = 30
+NAME_CHARACTER = 8
 LONGEST_NAME = 130
 """Points; the rest of a model's name is not drawn."""
-_FIRST_ORANGE = "datum.first"
+FIRST_IN_ORANGE = {"condition": {"test": "datum.first", "value": ORANGE}, "value": BLUE}
 
 
 def draw_quality(models: Sequence[Compared]) -> list[Chart]:
@@ -34,41 +33,40 @@ def draw_scores(names: Sequence[str], tasks: Sequence[TaskComparison]) -> list[C
 
 
 def _dots(names: Sequence[str], task: TaskComparison) -> Chart:
-    import altair as alt
-
     rows = [
         {"name": name, "value": score.value, "low": score.low, "high": score.high, "first": index == 0}
         for index, (name, score) in enumerate(zip(names, task.scores, strict=True))
         if score is not None
     ]
-    base = alt.Chart(_inline(rows)).encode(
-        y=alt.Y(
-            "name:N",
-            sort=list(names),
-            title=None,
-            axis=alt.Axis(labelLimit=LONGEST_NAME, labelColor=INK, grid=False),
-        ),
-        color=alt.condition(_FIRST_ORANGE, alt.value(ORANGE), alt.value(BLUE)),
-    )
     x_title = f"{task.metric.replace('_', ' ')}{', less is better' if task.relative else ''}"
-    scale = alt.Scale(zero=False, nice=True, padding=8)
-    x = alt.X("value:Q", title=x_title, scale=scale, axis=alt.Axis(format=",~r", tickCount=5, gridDash=[1, 0]))
-    layers = [
-        base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=x_title, scale=scale), x2="high:Q"),
-        base.mark_circle(size=80, opacity=1).encode(x=x),
-    ]
-    if task.chance is not None:
-        chance = alt.Chart(_inline([{"value": task.chance}]))
-        layers.insert(0, chance.mark_rule(strokeDash=[4, 3], color=FAINT).encode(x=x))
-    drawing = alt.layer(*layers).properties(width=WIDTH - 60, height=ROW_HEIGHT * len(names), title=task.task)
+    scale = {"zero": False, "nice": True, "padding": 8}
+    extent = min(LONGEST_NAME, NAME_CHARACTER * max(map(len, names))) + 8  # the browser's font may be the wider one
+    name_axis = {"labelLimit": LONGEST_NAME, "labelColor": INK, "grid": False, "minExtent": extent}
+    y = {"field": "name", "type": "nominal", "sort": list(names), "title": None, "axis": name_axis}
+    interval = {
+        "mark": {"type": "rule", "strokeWidth": 2},
+        "encoding": {"x": along("low", x_title, scale, format=",~r", tickCount=5), "x2": {"field": "high"}},
+    }
+    dot = {"mark": {"type": "circle", "size": 80, "opacity": 1}, "encoding": {"x": along("value", x_title, scale)}}
+    shared = {"y": y, "color": FIRST_IN_ORANGE}
+    scores = {"data": {"values": rows}, "encoding": shared, "layer": [interval, dot]}
+    chance = {
+        "data": {"values": [{"chance": task.chance}]},
+        "mark": {"type": "rule", "strokeDash": [4, 3], "color": FAINT},
+        "encoding": {"x": along("chance", x_title, scale)},
+    }
+    drawing = {
+        "layer": [scores] if task.chance is None else [chance, scores],
+        "width": WIDTH - 60,
+        "height": ROW_HEIGHT * len(names),
+        "title": task.task,
+    }
     places = ", ".join(f"{row['name']} {row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})" for row in rows)
-    chance_text = "" if task.chance is None else f" Chance: {task.chance:.3f}."
-    return Chart(drawing, f"{task.task}, {x_title}, with 95 % intervals: {places}.{chance_text}")
+    guessing = "" if task.chance is None else f" Chance: {task.chance:.3f}."
+    return Chart(drawing, f"{task.task}, {x_title}, with 95 % intervals: {places}.{guessing}")
 
 
 def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title: str) -> Chart:
-    import altair as alt
-
     order = sorted(range(len(models)), key=lambda index: x[index])
     rows = [
         {
@@ -81,32 +79,28 @@ def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title:
         }
         for index, (model, place) in enumerate(zip(models, x, strict=True))
     ]
-    base = alt.Chart(_inline(rows)).encode(
-        x=alt.X("x:Q", title=x_title, scale=alt.Scale(zero=True, padding=24), axis=alt.Axis(grid=False, tickCount=5)),
-        y=alt.Y(
-            "y:Q",
-            title=None,
-            scale=alt.Scale(zero=False, nice=False, padding=24),
-            axis=alt.Axis(format=",~r", tickCount=5, minExtent=44),
-        ),
-    )
-    colour = alt.condition(_FIRST_ORANGE, alt.value(ORANGE), alt.value(BLUE))
-    points = base.mark_circle(size=70, opacity=1).encode(color=colour)
-    sides: list[tuple[str, Literal["left", "right"], int]] = [("left", "right", -6), ("right", "left", 6)]
+    points = {"mark": {"type": "circle", "size": 70, "opacity": 1}, "encoding": {"color": FIRST_IN_ORANGE}}
     named = [
-        base.transform_filter(f"datum.side == '{side}{height}'")
-        .mark_text(align=align, dx=dx, dy=dy, fontSize=11, color=INK)
-        .encode(text="name:N")
-        for side, align, dx in sides
+        {
+            "transform": [{"filter": f"datum.side == '{side}{height}'"}],
+            "mark": {"type": "text", "align": align, "dx": dx, "dy": dy, "fontSize": 11, "color": INK},
+            "encoding": {"text": {"field": "name", "type": "nominal"}},
+        }
+        for side, align, dx in (("left", "right", -6), ("right", "left", 6))
         for height, dy in (("above", -8), ("below", 9))
     ]
-    drawing = alt.layer(points, *named).properties(width=WIDTH, height=HEIGHT, title=title)
+    drawing = {
+        "data": {"values": rows},
+        "encoding": {
+            "x": along("x", x_title, {"zero": True, "padding": 24}, grid=False, tickCount=5),
+            "y": along(
+                "y", None, {"zero": False, "nice": False, "padding": 24}, format=",~r", tickCount=5, minExtent=44
+            ),
+        },
+        "layer": [points, *named],
+        "width": WIDTH,
+        "height": HEIGHT,
+        "title": title,
+    }
     places = ", ".join(f"{row['name']} {row['y']:.4g} at {row['x']:.4g}" for row in rows)
     return Chart(drawing, f"{title} ({x_title}): {places}.")
-
-
-def _inline(rows: Sequence[dict[str, Any]]) -> Any:
-    """Rows as one string: altair copies and checks every value it is given one by one."""
-    import altair as alt
-
-    return alt.InlineData(values=json.dumps(rows), format=alt.JsonDataFormat(type="json"))

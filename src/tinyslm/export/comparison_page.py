@@ -26,7 +26,7 @@ COST_LEGEND = (
     "read/s, write/s: tokens per second. trained, time: tokens that it was trained on, and how long that took."
 )
 SCORE_HEADER = ("model", "score (95 % interval)", "difference (95 % interval)", "p")
-NO_BREAK = "\N{NO-BREAK SPACE}"
+SCORE_COLUMNS = ("model", "score", "low", "high", "difference", "low", "high", "p", "*")
 LONGEST_ITEM = 1200
 """Characters of an item, and of an answer, on the page."""
 
@@ -114,16 +114,22 @@ def cost_cells(model: Compared) -> tuple[str, ...]:
 
 def score_cells(name: str, task: TaskComparison, index: int) -> tuple[str, ...]:
     """A model's row of the table of a task, as `SCORE_HEADER` has it."""
+    name, value, low, high, change, least, most, p, mark = _score_columns(name, task, index)
+    score = f"{value} ({low} to {high})" if low else value
+    return name, score, f"{change} ({least} to {most})" if change else "", f"{p}{mark}"
+
+
+def _score_columns(name: str, task: TaskComparison, index: int) -> tuple[str, ...]:
+    """The same in a column for each number."""
     score, difference = task.scores[index], task.differences[index]
     if score is None:
-        return name, "–", "", ""
-    shown = f"{score.value:.3f} ({score.low:.3f} to {score.high:.3f})"
+        return name, "–", *[""] * 7
+    shown = [f"{value:.3f}" for value in (score.value, score.low, score.high)]
     if difference is None:
-        return name, shown, "", ""
+        return name, *shown, *[""] * 5
     form = "+.2%" if task.relative else "+.3f"
-    value, low, high = (_shown(one, form) for one in (difference.value, difference.low, difference.high))
-    mark = "*" if difference.significant else ""
-    return name, shown, f"{value} ({low} to {high})", f"{difference.corrected:.3f}{mark}"
+    changes = [_shown(value, form) for value in (difference.value, difference.low, difference.high)]
+    return name, *shown, *changes, f"{difference.corrected:.3f}", "*" if difference.significant else ""
 
 
 def task_heading(task: TaskComparison) -> str:
@@ -142,9 +148,8 @@ def _scores(comparison: Comparison, names: Sequence[str], charts: Figures) -> li
         return []
     tables = []
     for task in comparison.tasks:
-        rows = [score_cells(name, task, index) for index, name in enumerate(names)]
-        whole = [[cell.replace(" ", NO_BREAK) for cell in row] for row in rows]
-        tables.append(Table(whole, SCORE_HEADER, task_heading(task)))
+        rows = [_score_columns(name, task, index) for index, name in enumerate(names)]
+        tables.append(Table(rows, SCORE_COLUMNS, task_heading(task)))
     tested = significance(comparison)
     return [charts, *tables, *([Paragraph(tested)] if tested else [])]
 
@@ -180,7 +185,7 @@ def _disagreements(task: TaskComparison, names: Sequence[str]) -> Iterator[Block
 
 def _item(task: TaskComparison, item: Disagreement, names: Sequence[str]) -> Iterator[Block]:
     group = f", {item.group}" if item.group else ""
-    yield Sample(f"{task.task}, {item.id}{group}", _cut(item.text))
+    yield Sample(f"{item.id}{group}", _cut(item.text))
     rows = [
         (name, _shown(value, ".3g"), _cut(answer))
         for name, value, answer in zip(names, item.outcomes, item.answers, strict=True)
