@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
 import torch
@@ -13,10 +15,12 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.loss import score_documents
 from tinyslm.export.comparing import compare_models
 from tinyslm.export.comparison_charts import draw_quality, draw_scores
-from tinyslm.export.comparison_page import cells, check_unused, write_comparison
+from tinyslm.export.comparison_page import cells, check_unused, cost_cells, task_heading, write_comparison
+from tinyslm.export.evaluating import evaluate_tasks
 from tinyslm.export.exporting import export_model
 from tinyslm.model.folder import load_model, load_tokenizer, save_model
 
+WORDS = ["dog", "cat", "bird", "tree", "river", "stone", "cloud", "king", "queen", "ship"]
 TEXTS = ["It was a dark and stormy night; the rain fell in torrents. " * 20, "Été 漢字 and other words. " * 40]
 
 
@@ -141,6 +145,114 @@ def test_exports_are_compared_with_their_model(folder, tmp_path):
     graph.write_bytes(graph.read_bytes()[:5000])
     with pytest.raises(TinyslmError, match="ONNX Runtime does not run"):
         compare_models([folder, made[1].path], TEXTS, tokens=64)
+
+
+@pytest.fixture
+def tasks(tmp_path) -> str:
+    """Pairs, and texts in bits per byte."""
+    pairs = [{"good": f"The {noun} runs.", "bad": f"The {noun}s runs.", "group": noun[:1]} for noun in WORDS]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    (tmp_path / "pairs.toml").write_text('kind = "pairs"\ndata = "pairs.jsonl"\n')
+    (tmp_path / "texts.jsonl").write_text("".join(json.dumps({"text": f"A <b>{word}</b>."}) + "\n" for word in WORDS))
+    (tmp_path / "texts.toml").write_text('kind = "bits_per_byte"\ndata = "texts.jsonl"\n')
+    return f"{tmp_path / 'pairs.toml'},{tmp_path / 'texts.toml'}"
+
+
+class TestTasks:
+    def test_scores_are_those_of_evaluate(self, folder, tasks):
+        found = compare_models([folder, folder], tasks=tasks, prompts=["The dog"])
+        alone = evaluate_tasks(folder, tasks)
+        for task, expected in zip(found.tasks, alone, strict=True):
+            for score in task.scores:
+                assert dataclasses.replace(score, seconds=0) == dataclasses.replace(expected, seconds=0)
+            assert (task.differences[1].value, task.differences[1].corrected, task.disagreeing) == (0, 1, 0)
+        assert [model.name for model in found.models] == [str(folder), f"{folder} (2)"]
+        assert found.comparisons == 2
+        assert (found.passages, found.models[0].bits_per_byte) == (0, None)
+        (sample,) = found.samples
+        assert sample.texts[0] == sample.texts[1] != ""
+
+    def test_an_export_needs_no_folder_before_it(self, folder, tasks, tmp_path):
+        made = export_model(folder, "gguf:f32", tmp_path, verify=False)
+        found = compare_models([made[0].path, folder], tasks=tasks)
+        assert [model.kind for model in found.models] == ["gguf", "folder"]
+        assert found.models[0].parameters > 0
+        assert found.models[0].memory == pytest.approx(found.models[1].memory, rel=0.02)
+        for task in found.tasks:
+            assert task.scores[0].value == pytest.approx(task.scores[1].value, abs=1e-3)
+
+    def test_memory_is_of_weights_and_cache(self, folder, tasks):
+        (model,) = compare_models([folder], tasks=tasks, prompts=()).models
+        config = load_model(folder).config
+        cache = 2 * config.depth * config.kv_heads * config.head_dim * min(1024, config.longest) * 4
+        assert model.memory == pytest.approx(config.parameters * 4 + cache, rel=0.001)
+
+    def test_training_is_known_of_runs(self, folder, tasks, tmp_path):
+        training = {"training_tokens": 5000, "training_seconds": 61.0}
+        save_model(load_model(folder), tmp_path / "trained", load_tokenizer(folder), training)
+        (model,) = compare_models([tmp_path / "trained"], tasks=tasks, prompts=()).models
+        assert (model.training_tokens, model.training_seconds) == (5000, 61.0)
+        assert cost_cells(model)[-2:] == ("5 k", "1:01")
+
+    def test_the_page_is_whole(self, folder, tasks, tmp_path):
+        other = write_small_model(tmp_path / "<other>", seed=1)
+        found = compare_models([folder, other], TEXTS, tasks, tokens=100)
+        page = write_comparison(found, tmp_path / "out").read_text()
+        for index, task in enumerate(found.tasks):
+            for cell in (f"{task.scores[1].value:.3f}", f"{task.differences[1].corrected:.3f}", task_heading(task)):
+                assert cell in page, index
+        assert "A &lt;b&gt;" in page
+        assert "<other>" not in page
+        assert "http:" not in re.sub(r'xmlns(:\w+)?="[^"]+"', "", page)
+        assert "2 comparisons (Holm)" in page
+        kept = json.loads((tmp_path / "out/comparison.json").read_text())
+        assert len(kept["tasks"][0]["scores"][0]["outcomes"]) == len(WORDS)
+        drawn = draw_scores(["small", "other"], found.tasks)
+        assert [re.findall(r">(small|other)</text>", chart.svg()) for chart in drawn] == [["small", "other"]] * 2
+        assert "Chance: 0.500" in drawn[0].description
+
+    def test_endpoints_have_what_they_can(self, folder, tasks, tmp_path, endpoint):
+        (tmp_path / "ask.jsonl").write_text('{"prompt": "Say Hi.", "answer": "Hi"}\n')
+        (tmp_path / "ask.toml").write_text('kind = "generation"\ndata = "ask.jsonl"\nmax_tokens = 4\n')
+        with_generation = f"{tasks},{tmp_path / 'ask.toml'}"
+        found = compare_models([folder, f"{endpoint}#theirs"], TEXTS, with_generation, tokens=50)
+        ours, theirs = found.models
+        assert (theirs.name, theirs.kind, theirs.bytes, theirs.bits_per_byte) == ("theirs", "endpoint", None, None)
+        assert theirs.decode > 0
+        assert ours.bits_per_byte > 0
+        assert [task.scores[1] is None for task in found.tasks] == [True, True, False]
+        assert (found.tasks[2].scores[1].value, found.tasks[2].differences[1].value) == (1, 1)
+        assert found.samples[0].texts[1] == "Hi"
+        assert any("gives no probabilities" in note for note in found.notes)
+        assert "–" in write_comparison(found, tmp_path / "out").read_text()
+        with pytest.raises(TinyslmError, match="gives no probabilities"):
+            compare_models([f"{endpoint}#theirs"], tasks=tasks)
+        with pytest.raises(TinyslmError, match="Endpoints are not compared on a text"):
+            compare_models([f"{endpoint}#theirs"], TEXTS)
+
+
+@pytest.fixture
+def endpoint():
+    """A server that says Hi, and no probabilities."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            answer = {"choices": [{"text": "Hi", "finish_reason": "stop"}], "usage": {"completion_tokens": 5}}
+            data = json.dumps(answer).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_): ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+        server.shutdown()
+        thread.join()
 
 
 def bytes_model(folder, seed=0, **shape):

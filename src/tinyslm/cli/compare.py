@@ -61,7 +61,7 @@ def compare(
     with working(f"Comparing {len(models)} models", json=json, unit="{:,.0f}".format) as progress:
         comparison = compare_models(
             models,
-            read_texts(text) or ([""] if text else ()),
+            read_texts(text),
             tasks,
             prompts=prompt or (None if out is not None or json else ()),
             tokens=tokens,

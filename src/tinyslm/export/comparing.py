@@ -137,10 +137,10 @@ def compare_models(
         with open_subject(place, settings) as subject:
             quality = None
             if text is not None and kind != ENDPOINT:
-                progress(f"{name}: the text", 0, 0)
+                progress(f"the text: {name}", 0, 0)
                 quality = text.measure(Path(place), cast("Runtime", subject.scorer))
             scores, problems = _scores(subject, place, name, loaded, settings, progress)
-            progress(f"{name}: speed and samples", 0, 0)
+            progress(f"speed and samples: {name}", 0, 0)
             parameters = text.parameters(Path(place)) if quality and text else None
             compared = _compared(name, kind, cost_of(subject, place, kind, passages, parameters), quality)
             found.append(_Found(compared, scores, _continued(subject, asked, sampling), problems))
@@ -188,7 +188,7 @@ def _scores(
     for task in tasks:
 
         def report(stage: str, done: int, total: int, task: str = task.name) -> None:
-            progress(f"{name}: {task}: {stage}", done, total)
+            progress(f"{task}: {stage}: {name}", done, total)
 
         try:
             score = score_task(subject, place, task, settings.seeds, progress=report)
