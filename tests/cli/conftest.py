@@ -39,11 +39,12 @@ def tinyslm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def machine_looked_at_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Plans made here measure this machine by two tiny models, for a moment."""
+    """Plans made here measure this machine by two tiny models, for a moment, and the text in fewer steps."""
     from brief_costs import brief_costs
-    from tinyslm.planning import planner
+    from tinyslm.planning import planner, probe
 
     monkeypatch.setattr(planner, "measure_costs", brief_costs)
+    monkeypatch.setattr(probe, "STEPS", 20)
 
 
 @pytest.fixture
