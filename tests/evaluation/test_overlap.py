@@ -11,7 +11,7 @@ import pytest
 from tinyslm.data.prepare import prepare
 from tinyslm.evaluation import overlap
 from tinyslm.evaluation.continuations import Reading
-from tinyslm.evaluation.overlap import overlapping, training_texts
+from tinyslm.evaluation.overlap import Overlap, overlapping, training_texts
 from tinyslm.evaluation.protocols import ContinuationScore
 from tinyslm.evaluation.running import Subject, run_task, with_overlap
 from tinyslm.evaluation.tasks.loading import load_tasks
@@ -113,14 +113,15 @@ def test_the_score_without_overlapping_items(tmp_path: Path) -> None:
     rows = [{"good": known, "bad": known + "x"}, {"good": f"{other} x", "bad": other}, {"good": "a", "bad": "bb"}]
     (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     (task,) = load_tasks(f"blimp={tmp_path / 'pairs.jsonl'}")
-    score = run_task(Subject("lengths", ByLength(), None, Reading((), 100)), task)
+    subject = Subject("lengths", ByLength(), None, Reading((), 100))
+    score = run_task(subject, task)
     assert score.value == pytest.approx(2 / 3)
-    found = with_overlap(score, task, [known]).overlap
-    assert found is not None
-    assert (found.found, found.checked, found.value_without) == (1, 2, 0.5)
-    everything = with_overlap(score, dataclasses.replace(task, examples=task.examples[:2]), [known, other + " x"])
-    assert everything.overlap is not None
-    assert everything.overlap.value_without is None
+    (short,) = load_tasks(f"blimp={tmp_path / 'pairs.jsonl'}", limit=1)
+    again = run_task(subject, short)
+    one, none, two = with_overlap([task, task, short], [score, None, again], iter([known]))
+    assert one == dataclasses.replace(score, overlap=Overlap(1, 2, 0.5))
+    assert none is None
+    assert two == dataclasses.replace(again, overlap=Overlap(1, 1, None)), "nothing is left without it"
 
 
 def test_the_texts_of_a_run_are_found_by_its_data_file(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ app.command("tinyslm.cli.agent:agent", help="Let a model do a task with tools.")
 app.command("tinyslm.cli.mcp:mcp", help="Be an MCP server: complete, chat, classify, extract.")
 app.command("tinyslm.cli.watch:watch", help="Answer the new files of a folder.")
 app.command("tinyslm.cli.look:look", help="Write a page that shows how a model reads a text.")
-app.command("tinyslm.cli.evaluate:evaluate", help="Score a model on tasks, or on text: loss, perplexity, bits per byte.")
+app.command(
+    "tinyslm.cli.evaluate:evaluate", help="Score a model on tasks, or on text: loss, perplexity, bits per byte."
+)
 app.command("tinyslm.cli.export:export", help="Write a model for other programs, and check it there.")
 app.command("tinyslm.cli.compare:compare", help="Compare models in size, quality and speed.")
 app.command("tinyslm.cli.quantize:quantize", help="Write a model in fewer bits, and say what that changed.")

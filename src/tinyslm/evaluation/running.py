@@ -122,9 +122,26 @@ def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress
     )
 
 
-def with_overlap(score: TaskScore, task: Task, training: Iterable[str]) -> TaskScore:
-    """The score with the overlap of the task's items with training texts."""
-    found, checked = overlapping([example.text for example in task.examples], training)
+def with_overlap(
+    tasks: Sequence[Task], scores: Sequence[TaskScore | None], training: Iterable[str]
+) -> list[TaskScore | None]:
+    """The scores, each with the overlap of its task's items with training texts, which are read once."""
+    scored = [task for task, score in zip(tasks, scores, strict=True) if score is not None]
+    texts = [example.text for task in scored for example in task.examples]
+    found, checked = overlapping(texts, training)
+    done = 0
+    finished: list[TaskScore | None] = []
+    for task, score in zip(tasks, scores, strict=True):
+        if score is None:
+            finished.append(score)
+            continue
+        mine = slice(done, done + len(task.examples))
+        done = mine.stop
+        finished.append(_with_overlap(task, score, found[mine], checked[mine]))
+    return finished
+
+
+def _with_overlap(task: Task, score: TaskScore, found: Array, checked: Array) -> TaskScore:
     without: float | None = None
     if not task.kind.ratio and not found.all():
         without = float(np.mean([one[score.metric] for one, hit in zip(score.outcomes, found, strict=True) if not hit]))

@@ -13,11 +13,11 @@ from tinyslm.core.plugins import load_plugins
 from tinyslm.evaluation.answers import answer_all
 from tinyslm.evaluation.differences import TaskComparison, compare_scores, corrected
 from tinyslm.evaluation.protocols import Runtime
-from tinyslm.evaluation.running import Subject, TaskScore
+from tinyslm.evaluation.running import Subject, TaskScore, run_task
 from tinyslm.evaluation.settings import EvaluationSettings
 from tinyslm.evaluation.tasks.loading import load_tasks
 from tinyslm.evaluation.tasks.task import Task
-from tinyslm.export.evaluating import is_address, open_subject, score_task
+from tinyslm.export.evaluating import check_overlap, is_address, open_subject
 from tinyslm.export.measuring import Cost, cost_of
 from tinyslm.export.opening import kind_of
 from tinyslm.export.text_quality import TextComparison, TextQuality
@@ -191,17 +191,18 @@ def _scores(
             progress(f"{task}: {stage}: {name}", done, total)
 
         try:
-            score = score_task(subject, place, task, settings.seeds, progress=report)
+            score = run_task(subject, task, seeds=settings.seeds, progress=report)
         except TinyslmError as error:
             problems.append(error)
             scores.append(None)
             notes.append(f"{name} has no score on {task.name}: {error.problem}")
         else:
             scores.append(score)
-            notes += [f"{name}, {task.name}: {note}" for note in _remarks(score)]
     if tasks and len(problems) == len(tasks):
         raise problems[0]
-    return tuple(scores), tuple(notes)
+    checked = check_overlap(place, tasks, scores)
+    notes += [f"{name}, {score.task}: {note}" for score in checked if score is not None for note in _remarks(score)]
+    return tuple(checked), tuple(notes)
 
 
 def _remarks(score: TaskScore) -> list[str]:

@@ -52,31 +52,26 @@ def evaluate_tasks(
     load_plugins(settings.plugin)
     loaded = load_tasks(tasks, limit=settings.limit or None)
     scores: list[TaskScore] = []
-    texts = None if training is None else list(training)
     with open_subject(model, settings) as subject:
         for task in loaded:
 
             def report(stage: str, done: int, total: int, name: str = task.name) -> None:
                 progress(f"{name}: {stage}", done, total)
 
-            scores.append(score_task(subject, model, task, settings.seeds, training=texts, progress=report))
-    return scores
+            scores.append(run_task(subject, task, seeds=settings.seeds, progress=report))
+    return [score for score in check_overlap(model, loaded, scores, training) if score is not None]
 
 
-def score_task(
-    subject: Subject,
+def check_overlap(
     model: str | Path,
-    task: Task,
-    seeds: int,
-    *,
+    tasks: Sequence[Task],
+    scores: Sequence[TaskScore | None],
     training: Iterable[str] | None = None,
-    progress: Progress = lambda *_: None,
-) -> TaskScore:
-    """Score an opened model on one task. See `evaluate_tasks`."""
-    score = run_task(subject, task, seeds=seeds, progress=progress)
+) -> Sequence[TaskScore | None]:
+    """The scores with the overlap of the tasks with the model's training data, where that is known."""
     if training is None and not is_address(model):
         training = training_texts(Path(model))
-    return score if training is None else with_overlap(score, task, training)
+    return scores if training is None else with_overlap(tasks, scores, training)
 
 
 def is_address(model: str | Path) -> bool:
