@@ -1,25 +1,50 @@
 """`tinyslm show`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 
-def show(path: Path, /, *, json: bool = False) -> None:
+def show(
+    path: Path,
+    /,
+    *others: Path,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    step: str = "",
+    loss: str = "",
+    json: bool = False,
+) -> None:
     """Explain a model folder (parameters and sizes), shards (what is in them), or a run folder (its curve so far).
+
+    Several run folders, and files with curves of other programs, are shown beside each other.
 
     Parameters
     ----------
     path
-        The folder to explain.
+        The folder to explain, or a file with a loss curve: CSV, JSON, JSON lines or a log, as nanoGPT, transformers
+        (trainer_state.json), litgpt, TensorBoard and Weights & Biases write them.
+    others
+        More run folders and files with curves.
+    out
+        A page to write with all curves in one chart.
+    step
+        The column of steps in the files, where it has another name than the usual ones.
+    loss
+        The column of losses in the files.
     json
         Print what is known as JSON.
     """
     from tinyslm.cli.telling import tell
     from tinyslm.core.errors import TinyslmError
     from tinyslm.data.shards import is_shards
+    from tinyslm.training.curves import is_curve
 
     has_config = (path / "config.json").is_file()
-    if has_config and (path / "checkpoints").is_dir():
+    if others or out is not None or is_curve(path):
+        _show_curves([path, *others], (step, loss), out, json=json)
+    elif has_config and (path / "checkpoints").is_dir():
         tell(_run(path)) if json else _show_run(path)
     elif has_config:
         tell(_model(path)) if json else _show_model(path)
@@ -27,9 +52,40 @@ def show(path: Path, /, *, json: bool = False) -> None:
         tell(_shards(path)) if json else _show_shards(path)
     else:
         raise TinyslmError(
-            f"{path} is no model folder, shards folder or run folder.",
+            f"{path} is no model folder, shards folder, run folder or curve.",
             "Give a folder that `tinyslm train` or `tinyslm data prepare` wrote, or one in the Hugging Face layout.",
         )
+
+
+def _show_curves(paths: Sequence[Path], columns: tuple[str, str], out: Path | None, *, json: bool) -> None:
+    """Curves beside each other: the training losses as curves, all in a table, and on a page."""
+    from dataclasses import asdict
+    from textwrap import fill
+
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say, table
+    from tinyslm.core.plots import terminal_curve
+    from tinyslm.training.curves import CAUTION, HEADER, common_axis, read_curves, table_rows, write_page
+
+    step, loss = columns
+    curves = read_curves(paths, step=step, loss=loss)
+    rows, axis = table_rows(curves), common_axis(curves)
+    if out is not None:
+        write_page(curves, out)
+    if json:
+        tell({"kind": "curves", "curves": [asdict(curve) for curve in curves], "page": out})
+        return
+    for curve in curves:
+        if not curve.validation and len(curve.losses) > 1:
+            x = curve.x[axis]
+            say(f"\n{curve.name}: training loss (nats per token)")
+            say(terminal_curve(curve.losses, height=7, x_labels=(f"{x[0]:,.0f} {axis}", f"{x[-1]:,.0f}")))
+    say()
+    table(rows, HEADER)
+    if len(paths) > 1:
+        say("\n" + fill(CAUTION, 79))
+    if out is not None:
+        say(f"\nPage: {out}")
 
 
 def _model(folder: Path) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 BLUE, ORANGE = "#3d7fd6", "#e07a2f"
+PALETTE = (BLUE, ORANGE, "#2a9d76", "#9160d1", "#cf4a63", "#a08a2c", "#3aa7bf", "#7d8691")
+"""Colours of lines; all can be read on white and on black."""
 INK, FAINT, GRID, PAPER = "#24292f", "#6b727b", "#e3e5e8", "#ffffff"
 FONT = "system-ui, Liberation Sans, Arial, Helvetica, sans-serif"
 WIDTH, HEIGHT = 380, 200
@@ -78,10 +80,12 @@ def line_chart(
     x_title: str,
     x_axis: Literal["zero", "log"] = "zero",
     y_axis: Literal["fit", "zero", "log"] = "fit",
-    legend: Literal["top", "bottom"] = "top",
+    legend: Literal["top", "bottom", "below"] = "top",
+    colours: Sequence[str] = PALETTE,
 ) -> Chart:
-    """One line for each of one or two series, with a legend at the right when there are two. Long series are thinned by
-    `thin`.
+    """One line for each series, at most as many as there are colours; long series are thinned by `thin`.
+
+    Where there are several, a legend at the right names them; "below" is for many, or long names.
 
     The y axis fits the values, starts at zero, or is logarithmic (then values that are not above zero are left out).
     The x axis starts at zero, or is logarithmic.
@@ -89,6 +93,8 @@ def line_chart(
     lines = [thin(one, above=0.0 if y_axis == "log" else -math.inf) for one in series]
     names = [one.name for one in lines]
     place = {"orient": "none", "legendX": WIDTH - 90, "legendY": 0 if legend == "top" else HEIGHT - 40, "title": None}
+    if legend == "below":
+        place = {"orient": "bottom", "direction": "vertical", "labelLimit": WIDTH, "title": None}
     x_scale = {"nice": False, "domainMin": 0} if x_axis == "zero" else {"type": "log", "nice": False, "padding": 8}
     y_scales: dict[str, Drawing] = {
         "fit": {"zero": False, "nice": False, "padding": 8},
@@ -101,7 +107,7 @@ def line_chart(
         "color": {
             "field": "name",
             "type": "nominal",
-            "scale": {"domain": names, "range": [BLUE, ORANGE][: len(names)]},
+            "scale": {"domain": names, "range": colours[: len(names)]},
             "legend": place if len(names) > 1 else None,
         },
     }
