@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyslm.evaluation.intervals import holm, paired_change_intervals, ratio_interval
+from tinyslm.evaluation.intervals import Estimate, holm, mean_estimate, paired_change_intervals, ratio_interval
 
 
 def test_an_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -23,6 +23,12 @@ def test_pairing_removes_what_makes_an_example_hard() -> None:
     same, (low, high) = paired_change_intervals(totals)
     assert same == (0.0, 0.0)
     assert 0.015 < low < 0.02 < high < 0.025
+
+
+@pytest.mark.parametrize(("count", "unseen"), [(1, 0.975), (16, 0.206), (1000, 0.0037)])
+def test_what_was_never_seen_may_still_happen(count: int, unseen: float) -> None:
+    assert mean_estimate(np.zeros(count)) == Estimate(0.0, 0.0, pytest.approx(unseen, abs=1e-4))
+    assert mean_estimate(np.ones(count)) == Estimate(1.0, pytest.approx(1 - unseen, abs=1e-4), 1.0)
 
 
 def test_one_example_has_no_width() -> None:

@@ -101,6 +101,17 @@ def test_the_size_of_chunks_does_not_matter(monkeypatch) -> None:
     assert whole.tolist() == [bool(number % 2) for number in range(len(items))]
 
 
+def test_the_labels_of_a_prompt_are_not_part_of_an_item(tmp_path: Path) -> None:
+    words = text_of(12).split()
+    question, right = " ".join(words[:10]), " ".join(words[10:])
+    row = {"goal": question, "sol1": text_of(2), "sol2": right, "label": 1}
+    (tmp_path / "piqa.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    (tmp_path / "gsm8k.jsonl").write_text(json.dumps({"question": question, "answer": "#### 1"}), encoding="utf-8")
+    for name in ("piqa", "gsm8k"):
+        (task,) = load_tasks(f"{name}={tmp_path / name}.jsonl")
+        assert hits(task.examples[0].text, f"{text_of(9)} {question}? {right}") == (True, True), name
+
+
 class ByLength:
     """A program that finds every text as probable as its length says."""
 

@@ -42,7 +42,16 @@ def ratio_interval(totals: Array, sizes: Array) -> tuple[float, float]:
 
 
 def mean_estimate(values: Array) -> Estimate:
-    """The mean of at least one value, `[examples]`."""
+    """The mean of at least one value, `[examples]`.
+
+    Resampling cannot show what no example has: where all are 0 or all are 1, the interval is that of a share which was
+    never or always observed (Clopper & Pearson, 1934).
+    """
+    unseen = 1 - 0.025 ** (1 / len(values))
+    if (values == 0).all():
+        return Estimate(0.0, 0.0, unseen)
+    if (values == 1).all():
+        return Estimate(1.0, 1 - unseen, 1.0)
     return Estimate(float(values.mean()), *_bounds(np.array([values[pick].mean() for pick in _draws(len(values))])))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.evaluation.graders import Grader, find_grader
-from tinyslm.evaluation.tasks.scored import fill, mistake, row_id
+from tinyslm.evaluation.tasks.scored import fill, mistake, row_id, without_labels
 from tinyslm.evaluation.tasks.task import Kind, Outcome, Row
 from tinyslm.inference.request import Completion, Piece
 from tinyslm.inference.tool_call_collector import ToolCallCollector
@@ -162,7 +162,7 @@ def check_messages(messages: Any, place: str) -> Sequence[Mapping[str, Any]]:
 
 def plain_prompt(asked: str | Sequence[Mapping[str, Any]]) -> str:
     """The words of a prompt."""
-    return asked if isinstance(asked, str) else "\n".join(str(one["content"]) for one in asked)
+    return without_labels(asked) if isinstance(asked, str) else "\n".join(str(one["content"]) for one in asked)
 
 
 def _plain(value: Any, text: Callable[[str], str] = lambda text: " ".join(text.casefold().split())) -> Any:

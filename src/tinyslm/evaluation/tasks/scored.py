@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.protocols import Continuation, ContinuationScore
 from tinyslm.evaluation.tasks.task import Kind, Outcome, Row
+
+_LABEL = re.compile(r"^(?:Question|Answer|Text):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Choice:
     def text(self) -> str:
         """See `Example`."""
         option = self.options[self.right]
-        return option.context + option.text
+        return without_labels(option.context + option.text)
 
     def continuations(self) -> Sequence[Continuation]:
         """See `ScoredExample`."""
@@ -199,6 +202,11 @@ def fill(template: str, row: Row, place: str) -> str:
         parts += [rest[:start], value if isinstance(value, str) else str(value)]
         rest = rest[end + 1 :]
     return "".join(parts) + rest
+
+
+def without_labels(prompt: str) -> str:
+    """A prompt's words without "Question:" and "Answer:", which are the task's and not the item's."""
+    return _LABEL.sub("", prompt)
 
 
 def text_field(row: Row, name: str, place: str, *, empty: bool = False) -> str:
