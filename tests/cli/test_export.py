@@ -99,8 +99,7 @@ def test_help_is_light(verb: str) -> None:
 
 
 def test_threads_are_those_that_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tinyslm.cli.export import thread_count
-    from tinyslm.hardware.limits import usable_cores
+    from tinyslm.hardware.limits import thread_count, usable_cores
 
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert (thread_count(0), thread_count(2)) == (3, 2)

@@ -14,7 +14,7 @@ from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
-import tinyslm.evaluation.lm_eval  # noqa: F401  (registers the model)
+import tinyslm.evaluation.lm_eval
 from tinyslm.evaluation.settings import EvaluationSettings
 from tinyslm.export.evaluating import evaluate_tasks
 from tinyslm.model.config import ModelConfig
@@ -22,7 +22,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
 from tinyslm.tokenizer.training import train_tokenizer
 
-WORDS = "the a cat dog girl boy sees likes house tree old green runs to and of with because book water".split()
+WORDS = ["the", "a", "cat", "dog", "girl", "sees", "likes", "house", "old", "runs", "to", "with", "because", "water"]
 ITEMS = 60
 
 

@@ -96,7 +96,7 @@ def evaluate(
             score = score_text(
                 find_model(Path(model)),
                 paths,
-                stride=evaluation.stride or None,
+                stride=evaluation.stride,
                 dtype=evaluation.dtype,
                 config=config,
                 notify=warn,

@@ -15,9 +15,6 @@ from tinyslm.core.config import Section
 if TYPE_CHECKING:
     from tinyslm.planning.train import Limits
 
-if TYPE_CHECKING:
-    from tinyslm.planning.train import Limits
-
 
 class TrainOptions(Section):
     """What is not a setting of the run, or short for one."""

@@ -17,9 +17,9 @@ class EvaluationSettings(Section):
     )
     dtype: str = Field(default="fp32", description="Number format to compute in: fp32, or bf16 (a little less exact).")
     threads: int = Field(default=0, ge=0, description="Threads; 0: as OMP_NUM_THREADS says, or all cores.")
-    stride: int = Field(
-        default=0,
-        description="Of long texts: how far windows move; 0: the model's context, which is fastest. Less gives each "
-        "token more to look back at.",
+    stride: int | None = Field(
+        default=None,
+        description="Of long texts: how far windows move; by default the model's context, which is fastest. Less gives "
+        "each token more to look back at.",
     )
     plugin: tuple[str, ...] = Field(default=(), description="A Python file that adds tasks, kinds or graders.")
