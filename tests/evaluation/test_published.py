@@ -1,6 +1,9 @@
 """Published benchmarks, in the form in which their authors publish them: rows of our own with their fields."""
 
+import copy
 import json
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -250,6 +253,59 @@ def test_bfcl_names_what_it_does_not_read(tmp_path: Path) -> None:
     assert "no answer to 'simple_1'" in wrong("bfcl", write(path, row))
     write(tmp_path / "possible_answer.json", {"id": "simple_1", "ground_truth": [WANTED]})
     assert load("bfcl", path).examples
+
+
+QUESTION = [[{"role": "user", "content": "Go."}]]
+PLAIN = {"name": "f", "parameters": {"type": "dict", "properties": {"x": {"type": "integer"}}, "required": ["x"]}}
+STEM = {"stem": "Q?", "choices": [{"text": "a", "label": "A"}, {"text": "b", "label": "B"}]}
+ROWS = {
+    "blimp": {"sentence_good": "a b", "sentence_bad": "b a"},
+    "arc_easy": {"question": STEM, "answerKey": "A"},
+    "arc_challenge": {"question": "Q?", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answerKey": "A"},
+    "hellaswag": {"activity_label": "X", "ctx_a": "A.", "ctx_b": "he", "endings": ["a", "b"], "label": "0"},
+    "piqa": {"goal": "g", "sol1": "a", "sol2": "b", "label": 0},
+    "copa": {"premise": "It fell.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 0},
+    "winogrande": {"sentence": "The _ is big.", "option1": "a", "option2": "b", "answer": "1"},
+    "lambada": {"text": "one two three"},
+    "gsm8k": {"question": "Q?", "answer": "#### 3"},
+    "ifeval": {"prompt": "p", "instruction_id_list": ["startend:end_checker"], "kwargs": [{"end_phrase": "x"}]},
+    "bfcl": {"id": "a_0", "question": QUESTION, "function": [PLAIN], "ground_truth": [{"f": {"x": [1]}}]},
+}
+OTHERS = (None, 3, "", [], [None], {"a": 1}, True)
+
+
+def places_in(value: object, above: tuple = ()) -> Iterator[tuple]:
+    """Where each value in a row stands."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+        yield (*above, key)
+        if isinstance(inner, dict | list):
+            yield from places_in(inner, (*above, key))
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_fields_that_are_missing_or_something_else_are_named(name: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", ROWS[name])
+    assert load(name, path).examples
+    refused = 0
+    for (*above, key), other in product(places_in(ROWS[name]), (*OTHERS, ...)):
+        row = inner = copy.deepcopy(ROWS[name])
+        for one in above:
+            inner = inner[one]
+        if other is ...:
+            del inner[key]
+        else:
+            inner[key] = other
+        write(path, row)
+        try:
+            (example,) = load(name, path).examples
+        except TinyslmError as error:
+            named, refused = "rows.jsonl" in str(error), refused + 1
+            assert named, (above, key, other)
+        else:
+            read = str([texts(example) if hasattr(example, "continuations") else example.prompt()])
+            assert "None" not in read, (above, key, other)
+            assert "{'a'" not in read, (above, key, other)
+    assert refused > 3
 
 
 def test_the_hub_gives_the_same_rows_as_files(monkeypatch, tmp_path: Path) -> None:

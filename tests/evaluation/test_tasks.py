@@ -137,7 +137,7 @@ def test_answers_are_graded_and_parts_are_metrics(tmp_path: Path) -> None:
     assert [one.prompt() for one in task.examples] == ["Say: One and one?", "Say: Two and two?"]
     score = answered(task, "It is 4.")
     assert (score.value, score.groups, score.answers) == (0.5, {"x": 0.0, "y": 1.0}, ("It is 4.",) * 2)
-    chat = task_of("generation", rows, tmp_path, prompt="{q}", chat=True)
+    chat = task_of("generation", rows, tmp_path, prompt="{q}", answer="a", chat=True)
     assert chat.examples[0].prompt() == [{"role": "user", "content": "One and one?"}]
 
 
@@ -173,6 +173,9 @@ def test_a_grader_in_a_file_beside_the_task(tmp_path: Path) -> None:
         ("generation", {"answer": "a"}, 'no field "prompt"'),
         ("generation", {"messages": []}, "messages"),
         ("generation", {"messages": [{"role": "user"}]}, "messages"),
+        ("generation", {"prompt": "Q"}, 'no "answer"'),
+        ("generation", {"prompt": ["Q"], "answer": "a"}, '"prompt" is not a text'),
+        ("tool_calls", {"tools": [], "calls": []}, 'no field "prompt"'),
         ("tool_calls", {"prompt": "Q", "tools": []}, 'lacks "tools" or "calls"'),
         ("tool_calls", {"prompt": "Q", "tools": [], "calls": ["f"]}, '{"name": ..., "arguments": {...}}'),
         (

@@ -39,7 +39,8 @@ class Grade:
 Grader = Callable[[Example, str], Grade]
 
 GRADERS: Registry[Grader] = Registry("grader")
-"""Graders by name. Each looks for the reference in the example's field "answer", unless it says otherwise."""
+"""Graders by name. Each takes any text as an answer, raises `TinyslmError` only for mistakes of the example, and looks
+for the reference in the example's field "answer", unless it says otherwise."""
 
 CODE_LIMITS = Limits(cpu_seconds=5, memory=1 << 30, wait_seconds=20, reply=1 << 20)
 

@@ -40,10 +40,10 @@ def instructions(example: Example, answer: str) -> Grade:
         )
     followed = []
     for name, arguments in zip(names, given, strict=True):
-        check = INSTRUCTIONS[name]
+        check = INSTRUCTIONS[str(name)]
         try:
             followed.append(bool(answer.strip()) and check(answer, arguments or {}))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise TinyslmError(
                 f"The arguments of {name} are not its own: {arguments!r:.100} ({error}).", "Correct the example."
             ) from None

@@ -79,7 +79,7 @@ def _schema(given: Any, place: str) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         raise mistake(place, f"it has a parameter that is no schema: {given!r:.60}")
     kind = given.get("type", "any")
-    if kind not in TYPES and kind != "any":
+    if not isinstance(kind, str) or (kind not in TYPES and kind != "any"):
         raise mistake(place, f"it has a parameter of the type {kind!r:.60}, which is none of Python's")
     found = {name: given[name] for name in ("description", "enum", "required") if name in given}
     if kind != "any":

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyslm.evaluation.graders import Grader, find_grader
-from tinyslm.evaluation.tasks.scored import fill, mistake, row_id, without_labels
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.graders import FileGrader, Grader, find_grader
+from tinyslm.evaluation.tasks.scored import fill, mistake, row_id, text_field, without_labels
 from tinyslm.evaluation.tasks.task import Kind, Outcome, Row
 from tinyslm.inference.request import Completion, Piece
 from tinyslm.inference.tool_call_collector import ToolCallCollector
@@ -111,10 +112,15 @@ class ToolCalls:
         return True
 
 
+PROBE = "{}"
+"""An answer that every grader takes to the reference of its example: a JSON object, Python code, and a text."""
+
+
 def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generation:
     """A row with a "prompt" or "messages", and what the grader needs, usually an "answer".
 
-    Options: "grader" (by default "exact"), "prompt": a text with {fields}, "answer": the name of the field.
+    An answer to each is graded before the model is asked, so that mistakes in rows are found early.
+    Options: "grader" (by default "exact"), "prompt": a text with {fields}, "answer": the name of the field, "chat".
     """
     grader = find_grader(str(options.get("grader", "exact")), Path(options.get("folder", ".")))
     graded = {**row, "answer": row[options["answer"]]} if options.get("answer") in row else row
@@ -124,6 +130,11 @@ def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generat
         asked = fill(str(options.get("prompt", "{prompt}")), row, place)
         if options.get("chat"):
             asked = [{"role": "user", "content": asked}]
+    if not isinstance(grader, FileGrader):
+        try:
+            grader(graded, PROBE)
+        except TinyslmError as error:
+            raise mistake(place, error.problem.removesuffix(".")) from None
     return Generation(row_id(row, place), str(row.get("group", "")), asked, graded, grader)
 
 
@@ -133,7 +144,7 @@ def read_tool_calls(row: Row, place: str, options: Mapping[str, Any]) -> ToolCal
     A call is {"name": ..., "arguments": {name: [accepted values]}}; an argument that may be left out accepts "".
     Option: "compare", of `COMPARISONS`.
     """
-    asked = row["messages"] if "messages" in row else [{"role": "user", "content": str(row.get("prompt", ""))}]
+    asked = row["messages"] if "messages" in row else [{"role": "user", "content": text_field(row, "prompt", place)}]
     tools, calls = row.get("tools"), row.get("calls")
     if not isinstance(tools, list) or not isinstance(calls, list):
         raise mistake(place, 'it lacks "tools" or "calls", which are lists')

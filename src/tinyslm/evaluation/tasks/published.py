@@ -13,7 +13,7 @@ from tinyslm.evaluation.tasks.benchmark import Benchmark, Rows
 from tinyslm.evaluation.tasks.bfcl import bfcl_rows
 from tinyslm.evaluation.tasks.files import files_in, lines_of, rows_of
 from tinyslm.evaluation.tasks.generated import GENERATION, TOOL_CALLS
-from tinyslm.evaluation.tasks.scored import CHOICE, LAST_WORD, PAIRS, mistake, text_field
+from tinyslm.evaluation.tasks.scored import CHOICE, LAST_WORD, PAIRS, mistake, text_field, texts_field
 from tinyslm.evaluation.tasks.task import Row
 from tinyslm.inference.settings import SamplingSettings
 
@@ -44,15 +44,16 @@ def blimp(row: Row, place: str) -> dict[str, Any]:
 
 def arc(row: Row, place: str) -> dict[str, Any]:
     """ARC (Clark et al., 2018), as published (a stem with labelled choices) or as on the hub."""
-    question: Any = row.get("question")
-    choices: Any = row.get("choices")
-    if isinstance(question, Mapping):
-        question, choices = str(question.get("stem")), question.get("choices")
-    if isinstance(choices, Mapping):
-        labels, texts = list(choices.get("label", ())), list(choices.get("text", ()))
+    asked = row.get("question")
+    if isinstance(asked, Mapping):
+        question, choices = text_field(asked, "stem", place), asked.get("choices")
     else:
-        labels = [one.get("label") for one in choices or () if isinstance(one, Mapping)]
-        texts = [one.get("text") for one in choices or () if isinstance(one, Mapping)]
+        question, choices = text_field(row, "question", place), row.get("choices")
+    if isinstance(choices, Mapping):
+        labels, texts = (texts_field(choices, name, place) for name in ("label", "text"))
+    else:
+        several = [one for one in choices if isinstance(one, Mapping)] if isinstance(choices, list) else []
+        labels, texts = ([text_field(one, name, place) for one in several] for name in ("label", "text"))
     if row.get("answerKey") not in labels:
         raise mistake(place, f"its answerKey is {row.get('answerKey')!r}, which is none of its labels")
     answer = labels.index(row["answerKey"])
@@ -61,12 +62,13 @@ def arc(row: Row, place: str) -> dict[str, Any]:
 
 def hellaswag(row: Row, place: str) -> dict[str, Any]:
     """HellaSwag (Zellers et al., 2019), cleaned as lm-eval does: brackets of wikiHow titles removed."""
-    second = str(row.get("ctx_b", ""))
-    context = str(row.get("ctx", ""))
     if "ctx_a" in row:
-        context = f"{row['ctx_a']} {second.capitalize()}"
-    prompt = _without_brackets(f"{row.get('activity_label')}: {context}")
-    endings = [_without_brackets(str(one)) for one in row.get("endings") or ()]
+        second = text_field(row, "ctx_b", place, empty=True)
+        context = f"{text_field(row, 'ctx_a', place, empty=True)} {second.capitalize()}"
+    else:
+        context = text_field(row, "ctx", place)
+    prompt = _without_brackets(f"{text_field(row, 'activity_label', place)}: {context}")
+    endings = [_without_brackets(one) for one in texts_field(row, "endings", place)]
     return {"prompt": prompt, "choices": endings, "answer": row.get("label"), "id": str(row.get("ind", place))}
 
 
@@ -75,8 +77,8 @@ def copa(row: Row, place: str) -> dict[str, Any]:
     if row.get("question") not in ("cause", "effect"):
         raise mistake(place, 'its "question" is neither "cause" nor "effect"')
     link = "because" if row["question"] == "cause" else "therefore"
-    choices = [text[:1].lower() + text[1:] for text in (str(row.get("choice1", "")), str(row.get("choice2", "")))]
-    premise = str(row.get("premise", "")).strip()
+    choices = [text[:1].lower() + text[1:] for text in (text_field(row, f"choice{number}", place) for number in (1, 2))]
+    premise = text_field(row, "premise", place).strip()
     return {
         "prompt": f"{premise[:-1] if premise.endswith('.') else premise} {link}",
         "choices": choices,
@@ -99,12 +101,12 @@ def piqa(path: Path) -> Rows:
 
 def winogrande(row: Row, place: str) -> dict[str, Any]:
     """Winogrande (Sakaguchi et al., 2019): the probability of what follows the gap, with each option in it."""
-    before, gap, after = str(row.get("sentence", "")).partition("_")
+    before, gap, after = text_field(row, "sentence", place).partition("_")
     if not gap or not after.strip():
         raise mistake(place, 'its "sentence" has no gap "_" with text after it')
     if str(row.get("answer")) not in ("1", "2"):
         raise mistake(place, f"its answer is {row.get('answer')!r}, and not 1 or 2")
-    options = [(f"{before}{row.get(name)}", after) for name in ("option1", "option2")]
+    options = [(before + text_field(row, name, place), after) for name in ("option1", "option2")]
     return {"options": options, "answer": int(str(row["answer"])) - 1, "id": str(row.get("qID", place))}
 
 
@@ -135,9 +137,11 @@ def ifeval(row: Row, place: str) -> dict[str, Any]:
     names, given = row.get("instruction_id_list"), row.get("kwargs")
     if not isinstance(names, list) or not isinstance(given, list) or len(names) != len(given) or not names:
         raise mistake(place, 'its "instruction_id_list" and "kwargs" are not lists of the same length')
-    if unknown := [name for name in names if name not in INSTRUCTIONS]:
+    if unknown := [name for name in names if not isinstance(name, str) or name not in INSTRUCTIONS]:
         close = did_you_mean(str(unknown[0]), INSTRUCTIONS)
         raise mistake(place, f"it has the unknown instruction {unknown[0]!r:.80} ({close})")
+    if not all(isinstance(one, Mapping) or one is None for one in given):
+        raise mistake(place, 'its "kwargs" are not a list of objects')
     known = [{name: value for name, value in (one or {}).items() if value is not None} for one in given]
     about = {"prompt": text_field(row, "prompt", place), "id": str(row.get("key", place))}
     return {**about, "instructions": names, "kwargs": known}

@@ -162,9 +162,7 @@ def read_choice(row: Row, place: str, options: Mapping[str, Any]) -> Choice:
         pairs = [(str(context), str(text)) for context, text in given]
     else:
         context = fill(options.get("prompt", "{prompt}"), row, place)
-        choices = row.get(options.get("choices", "choices"))
-        if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
-            raise mistake(place, f'its field "{options.get("choices", "choices")}" is not a list of texts')
+        choices = texts_field(row, options.get("choices", "choices"), place)
         pairs = [(context, text if not context or context[-1:].isspace() else f" {text}") for text in choices]
     if len(pairs) < 2:
         raise mistake(place, f"it has {len(pairs)} choices")
@@ -199,7 +197,9 @@ def fill(template: str, row: Row, place: str) -> str:
         if name not in row:
             raise mistake(place, f'it has no field "{name}"')
         value = row[name]
-        parts += [rest[:start], value if isinstance(value, str) else str(value)]
+        if not isinstance(value, str | int | float) or isinstance(value, bool):
+            raise mistake(place, f'its field "{name}" is not a text')
+        parts += [rest[:start], str(value)]
         rest = rest[end + 1 :]
     return "".join(parts) + rest
 
@@ -216,6 +216,14 @@ def text_field(row: Row, name: str, place: str, *, empty: bool = False) -> str:
         raise mistake(place, f'it has no field "{name}"' if value is None else f'its field "{name}" is not a text')
     if not value.strip() and not empty:
         raise mistake(place, f'its field "{name}" is empty')
+    return value
+
+
+def texts_field(row: Row, name: str, place: str) -> list[str]:
+    """A field that is a list of texts. Raises `TinyslmError` if it is missing, or something else."""
+    value = row.get(name)
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise mistake(place, f'its field "{name}" is not a list of texts')
     return value
 
 
