@@ -225,10 +225,20 @@ def test_a_users_grader_that_fails_is_a_failed_item_that_is_seen(tmp_path: Path)
 
 @pytest.mark.parametrize("value", ["2", "-0.1", "float('nan')", "'1'", "None", "{'points': 1}"])
 def test_a_users_grader_must_return_a_score(tmp_path: Path, value: str) -> None:
-    name = f"returns{abs(hash(value))}.py"  # the worker imports each file once
-    written(tmp_path, f"def grade(example, answer): return {value}", name)
+    written(tmp_path, f"def grade(example, answer): return {value}")
     with pytest.raises(TinyslmError, match="a score is a number from 0 to 1"):
-        find_grader(f"{name}:grade", tmp_path)({}, "a")
+        find_grader("mine.py:grade", tmp_path)({}, "a")
+
+
+def test_a_users_grader_that_is_edited_is_read_again(tmp_path: Path) -> None:
+    written(tmp_path, "def grade(example, answer): return 0")
+    grader = find_grader("mine.py:grade", tmp_path)
+    assert grader({}, "a").score == 0
+    path = written(tmp_path, "def grade(example, answer): return 1")
+    assert grader({}, "a").score == 1
+    path.unlink()
+    with pytest.raises(TinyslmError, match=r"Could not read .*mine\.py"):
+        grader({}, "a")
 
 
 def test_a_users_file_that_cannot_be_imported(tmp_path: Path) -> None:

@@ -149,7 +149,11 @@ class FileGrader:
     def __call__(self, example: Example, answer: str) -> Grade:
         """See `Grader`. A grader that fails, or takes too long, gives 0 and says why."""
         request = {"do": "file", "path": str(self.path), "function": self.function}
-        return _replied(_ask(request | {"example": dict(example), "answer": answer}))
+        try:
+            changed = self.path.stat().st_mtime_ns  # a file that is edited meanwhile is read again
+        except OSError as error:
+            raise TinyslmError(f"Could not read {self.path}: {error.strerror}.", "Restore the grader.") from None
+        return _replied(_ask(request | {"changed": changed, "example": dict(example), "answer": answer}))
 
 
 def references(example: Example) -> list[str]:

@@ -117,7 +117,7 @@ def _end_orphans() -> None:
 
 def _file(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        grade = _function(request["path"], request["function"])
+        grade = _function(request["path"], request["function"], request["changed"])
     except BaseException as error:
         return {"mistake": f"{request['path']} cannot be used as a grader: {type(error).__name__}: {error}"[:300]}
     try:
@@ -136,7 +136,7 @@ def _file(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @lru_cache
-def _function(path: str, name: str) -> Any:
+def _function(path: str, name: str, _changed: int) -> Any:
     spec = importlib.util.spec_from_file_location("users_grader", path)
     assert spec is not None
     assert spec.loader is not None
