@@ -1,5 +1,6 @@
 """`tinyslm compare`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,9 @@ from tinyslm.evaluation.settings import EvaluationSettings
 
 if TYPE_CHECKING:
     from tinyslm.export.comparing import Comparison
+
+LONGEST_NAME = 22
+"""Characters of a model's name in the terminal."""
 
 
 def compare(
@@ -97,7 +101,7 @@ def _print(comparison: "Comparison") -> None:
         task_heading,
     )
 
-    names = [model.name for model in comparison.models]
+    names = _short([model.name for model in comparison.models])
     for task in comparison.tasks:
         say(f"\n{fill(task_heading(task), 79)}")
         table([score_cells(name, task, index) for index, name in enumerate(names)], SCORE_HEADER)
@@ -111,12 +115,20 @@ def _print(comparison: "Comparison") -> None:
         say("\n" + fill(f"{measured_on(comparison)} {LEGEND}", 79))
     if comparison.tasks:
         say()
-        table([cost_cells(model) for model in comparison.models], COST_HEADER)
+        table(
+            [(name, *cost_cells(model)[1:]) for name, model in zip(names, comparison.models, strict=True)], COST_HEADER
+        )
         say("\n" + fill(COST_LEGEND, 79))
     if comparison.notes:
         say()
     for note in comparison.notes:
         say(fill(note, 79, subsequent_indent="  "))
+
+
+def _short(names: Sequence[str]) -> list[str]:
+    """Names of which long ones have lost their beginning, so that rows fit a terminal; unless two become the same."""
+    cut = [name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}" for name in names]
+    return cut if len(set(cut)) == len(cut) else list(names)
 
 
 def _print_samples(comparison: "Comparison") -> None:
