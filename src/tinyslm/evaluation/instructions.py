@@ -63,7 +63,7 @@ def _existence(answer: str, given: Arguments) -> bool:
 
 @INSTRUCTIONS.register("keywords:frequency")
 def _frequency(answer: str, given: Arguments) -> bool:
-    count = len(re.findall(re.escape(given["keyword"]), answer, re.IGNORECASE))
+    count = len(re.findall(re.escape(given["keyword"].strip()), answer, re.IGNORECASE))
     return _related(count, given["relation"], given["frequency"])
 
 
@@ -104,13 +104,14 @@ def _words(answer: str, given: Arguments) -> bool:
 
 @INSTRUCTIONS.register("length_constraints:nth_paragraph_first_word")
 def _first_word(answer: str, given: Arguments) -> bool:
-    """Paragraphs are separated by empty lines."""
-    parts = [part.strip() for part in answer.split("\n\n") if part.strip()]
-    place = given["nth_paragraph"]
-    if len(parts) != int(given["num_paragraphs"]) or not 1 <= place <= len(parts):
+    """Paragraphs are separated by empty lines; a second one of these in a row counts for the place, as published."""
+    parts = [part.strip() for part in answer.split("\n\n")]
+    place = int(given["nth_paragraph"])
+    count = sum(bool(part) for part in parts)
+    if count != int(given["num_paragraphs"]) or not 1 <= place <= count or not parts[place - 1]:
         return False
-    word = re.match(r"[^.,?!'\"]*", parts[place - 1].split()[0].lstrip("'\""))
-    return word is not None and word[0].lower() == str(given["first_word"]).lower()
+    word = re.split(r"[.,?!'\"]", parts[place - 1].split()[0].lstrip("'").lstrip('"'), maxsplit=1)[0]
+    return word.lower() == str(given["first_word"]).lower()
 
 
 @INSTRUCTIONS.register("detectable_content:number_placeholders")
@@ -127,8 +128,9 @@ def _postscript(answer: str, given: Arguments) -> bool:
 
 @INSTRUCTIONS.register("detectable_format:number_bullet_lists")
 def _bullets(answer: str, given: Arguments) -> bool:
-    bullets = re.findall(r"^\s*(?:\*[^*]|-).*$", answer, re.MULTILINE)
-    return len(bullets) == int(given["num_bullets"])
+    stars = re.findall(r"^\s*\*[^*].*$", answer, re.MULTILINE)
+    dashes = re.findall(r"^\s*-.*$", answer, re.MULTILINE)
+    return len(stars) + len(dashes) == int(given["num_bullets"])
 
 
 @INSTRUCTIONS.register("detectable_format:constrained_response")
@@ -145,7 +147,7 @@ def _highlights(answer: str, given: Arguments) -> bool:
 
 @INSTRUCTIONS.register("detectable_format:multiple_sections")
 def _sections(answer: str, given: Arguments) -> bool:
-    marks = re.findall(rf"\s?{re.escape(given['section_spliter'])}\s?\d+\s?", answer)
+    marks = re.findall(rf"\s?{re.escape(given['section_spliter'].strip())}\s?\d+\s?", answer)
     return len(marks) >= int(given["num_sections"])
 
 
