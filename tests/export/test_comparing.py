@@ -13,14 +13,17 @@ from own_runtime import write_small_model
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.loss import score_documents
+from tinyslm.evaluation.running import centred_mean
+from tinyslm.evaluation.settings import EvaluationSettings
 from tinyslm.export.comparing import compare_models
 from tinyslm.export.comparison_charts import draw_quality, draw_scores
-from tinyslm.export.comparison_page import cells, check_unused, cost_cells, task_heading, write_comparison
+from tinyslm.export.comparison_page import cells, check_unused, cost_cells, means, task_heading, write_comparison
 from tinyslm.export.evaluating import evaluate_tasks
 from tinyslm.export.exporting import export_model
 from tinyslm.model.folder import load_model, load_tokenizer, save_model
 
 WORDS = ["dog", "cat", "bird", "tree", "river", "stone", "cloud", "king", "queen", "ship"]
+FEW = EvaluationSettings(limit=5)
 TEXTS = ["It was a dark and stormy night; the rain fell in torrents. " * 20, "Été 漢字 and other words. " * 40]
 
 
@@ -211,6 +214,17 @@ class TestTasks:
         assert [re.findall(r">(small|other)</text>", chart.svg()) for chart in drawn] == [["small", "other"]] * 2
         assert "Chance: 0.500" in drawn[0].description
 
+    def test_the_mean_is_over_tasks_that_all_have_a_score_on(self, folder):
+        found = compare_models([folder, folder], tasks="grammar,everyday", prompts=(), settings=FEW)
+        alone = centred_mean([task.scores[0] for task in found.tasks])
+        assert (
+            f"Mean over 2 tasks, 0 at chance and 1 at best: {folder} {alone:.3f}, {folder} (2) {alone:.3f}."
+            == means(found)
+        )
+        first, second = found.tasks
+        without = dataclasses.replace(second, scores=(second.scores[0], None))
+        assert means(dataclasses.replace(found, tasks=(first, without))) == ""
+
     def test_endpoints_have_what_they_can(self, folder, tasks, tmp_path, endpoint):
         (tmp_path / "ask.jsonl").write_text('{"prompt": "Say Hi.", "answer": "Hi"}\n')
         (tmp_path / "ask.toml").write_text('kind = "generation"\ndata = "ask.jsonl"\nmax_tokens = 4\n')
@@ -225,6 +239,10 @@ class TestTasks:
         assert found.samples[0].texts[1] == "Hi"
         assert any("gives no probabilities" in note for note in found.notes)
         assert "–" in write_comparison(found, tmp_path / "out").read_text()
+        (tmp_path / "ask.toml").write_text('kind = "generation"\ndata = "ask.jsonl"\nchat = true\n')
+        chats = compare_models([f"{endpoint}/chats#theirs"], tasks=str(tmp_path / "ask.toml"))
+        assert (chats.tasks[0].scores[0].value, chats.samples[0].texts) == (1, ("",))
+        assert any("theirs continues no text" in note for note in chats.notes)
         with pytest.raises(TinyslmError, match="gives no probabilities"):
             compare_models([f"{endpoint}#theirs"], tasks=tasks)
         with pytest.raises(TinyslmError, match="Endpoints are not compared on a text"):
@@ -233,14 +251,15 @@ class TestTasks:
 
 @pytest.fixture
 def endpoint():
-    """A server that says Hi, and no probabilities."""
+    """A server that says Hi, and no probabilities; at /chats, only in conversations."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
-            answer = {"choices": [{"text": "Hi", "finish_reason": "stop"}], "usage": {"completion_tokens": 5}}
-            data = json.dumps(answer).encode()
-            self.send_response(200)
+            choice = {"text": "Hi", "message": {"content": "Hi"}, "finish_reason": "stop"}
+            data = json.dumps({"choices": [choice], "usage": {"completion_tokens": 5}}).encode()
+            chats = "/chats" in self.path
+            self.send_response(404 if chats and not self.path.endswith("/chat/completions") else 200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

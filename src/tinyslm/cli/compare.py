@@ -95,6 +95,7 @@ def _print(comparison: "Comparison") -> None:
         SCORE_HEADER,
         cells,
         cost_cells,
+        means,
         measured_on,
         score_cells,
         significance,
@@ -107,8 +108,8 @@ def _print(comparison: "Comparison") -> None:
         table([score_cells(name, task, index) for index, name in enumerate(names)], SCORE_HEADER)
         if len(names) > 1:
             say(f"Outcomes differ on {task.disagreeing:,} of {task.items:,} items.")
-    if tested := significance(comparison):
-        say("\n" + fill(tested, 79))
+    for text in filter(None, (means(comparison), significance(comparison))):
+        say("\n" + fill(text, 79))
     if comparison.passages:
         say()
         table([cells(model) for model in comparison.models], HEADER)

@@ -143,7 +143,8 @@ def compare_models(
             progress(f"speed and samples: {name}", 0, 0)
             parameters = text.parameters(Path(place)) if quality and text else None
             compared = _compared(name, kind, cost_of(subject, place, kind, passages, parameters), quality)
-            found.append(_Found(compared, scores, _continued(subject, asked, sampling), problems))
+            texts_after, silent = _continued(subject, name, asked, sampling)
+            found.append(_Found(compared, scores, texts_after, (*problems, *silent)))
     compared_tasks = [compare_scores(task, [one.scores[index] for one in found]) for index, task in enumerate(loaded)]
     return Comparison(
         models=tuple(one.compared for one in found),
@@ -221,12 +222,17 @@ def _compared(name: str, kind: str, cost: Cost, quality: TextQuality | None) -> 
     return Compared(name=name, kind=kind, **asdict(cost), **(asdict(quality) if quality else {}))
 
 
-def _continued(subject: Subject, prompts: Sequence[str], settings: SamplingSettings) -> tuple[str, ...]:
-    """What the model writes after each prompt."""
+def _continued(
+    subject: Subject, name: str, prompts: Sequence[str], settings: SamplingSettings
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the model writes after each prompt; and why it writes nothing, such as a server that only chats."""
     if subject.generator is None or not prompts:
-        return ("",) * len(prompts)
-    found = answer_all(subject.generator, subject.reading, [_Beginning(prompt) for prompt in prompts], settings)
-    return tuple(one.text for one in found.completions)
+        return ("",) * len(prompts), ()
+    try:
+        found = answer_all(subject.generator, subject.reading, [_Beginning(prompt) for prompt in prompts], settings)
+    except TinyslmError as error:
+        return ("",) * len(prompts), (f"{name} continues no text: {error.problem}",)
+    return tuple(one.text for one in found.completions), ()
 
 
 @dataclass(frozen=True)

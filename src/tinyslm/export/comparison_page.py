@@ -9,6 +9,7 @@ from tinyslm.core.page import Block, Figures, Folded, Paragraph, Sample, Section
 from tinyslm.core.plots import Chart, grid
 from tinyslm.core.quantities import count, duration, size
 from tinyslm.evaluation.differences import Disagreement, TaskComparison
+from tinyslm.evaluation.running import centred_mean
 from tinyslm.export.comparing import Compared, Comparison
 from tinyslm.export.comparison_charts import draw_quality, draw_scores
 from tinyslm.export.measuring import CACHE_TOKENS
@@ -84,6 +85,16 @@ def significance(comparison: Comparison) -> str:
     )
 
 
+def means(comparison: Comparison) -> str:
+    """Each model's mean over the tasks that all of them have a score on, in words; "" for fewer than two tasks."""
+    shared = [task.scores for task in comparison.tasks if task.chance is not None and None not in task.scores]
+    if len(shared) < 2:
+        return ""
+    values = (centred_mean([score for score in column if score is not None]) for column in zip(*shared, strict=True))
+    named = (f"{model.name} {_shown(value, '.3f')}" for model, value in zip(comparison.models, values, strict=True))
+    return f"Mean over {len(shared)} tasks, 0 at chance and 1 at best: {', '.join(named)}."
+
+
 def cells(model: Compared) -> tuple[str, ...]:
     """A model's row of the table on a text, as `HEADER` has it."""
     return (
@@ -150,8 +161,7 @@ def _scores(comparison: Comparison, names: Sequence[str], charts: Figures) -> li
     for task in comparison.tasks:
         rows = [_score_columns(name, task, index) for index, name in enumerate(names)]
         tables.append(Table(rows, SCORE_COLUMNS, task_heading(task)))
-    tested = significance(comparison)
-    return [charts, *tables, *([Paragraph(tested)] if tested else [])]
+    return [charts, *tables, *(Paragraph(text) for text in (means(comparison), significance(comparison)) if text)]
 
 
 def _quality(comparison: Comparison, charts: Figures) -> list[Block]:

@@ -8,6 +8,7 @@ from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, cast
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.protocols import Runtime, greedy
 from tinyslm.evaluation.running import Subject
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
@@ -117,5 +118,9 @@ def _speeds(subject: Subject, passages: Sequence[str]) -> tuple[float | None, fl
 
 
 def _endpoint_speed(endpoint: Endpoint, passages: Sequence[str]) -> float | None:
+    """Tokens per second, generating; `None` for a server that continues no texts."""
     settings = SamplingSettings(max_tokens=DECODED, temperature=0.0)
-    return tokens_per_second(lambda: endpoint.answer(passages[0][:64], settings)[0].tokens)
+    try:
+        return tokens_per_second(lambda: endpoint.answer(passages[0][:64], settings)[0].tokens)
+    except TinyslmError:
+        return None
