@@ -104,7 +104,7 @@ def _words(answer: str, given: Arguments) -> bool:
 
 @INSTRUCTIONS.register("length_constraints:nth_paragraph_first_word")
 def _first_word(answer: str, given: Arguments) -> bool:
-    """Paragraphs are separated by empty lines; a second one of these in a row counts for the place, as published."""
+    """Paragraphs are separated by empty lines. As published, the place counts empty ones, the number does not."""
     parts = [part.strip() for part in answer.split("\n\n")]
     place = int(given["nth_paragraph"])
     count = sum(bool(part) for part in parts)
