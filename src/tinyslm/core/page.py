@@ -222,7 +222,7 @@ figure { margin: 0; }
 .charts svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-size: 0.93rem; font-variant-numeric: tabular-nums; }
-caption { padding: 0 0 0.4rem; text-align: left; font-weight: 600; }
+caption { padding: 0 0 0.4rem; text-align: left; font-weight: 600; max-width: calc(100vw - 2.5rem); }
 th, td { padding: 0.4rem 1.75rem 0.4rem 0; border-bottom: 1px solid var(--line); text-align: left; }
 th, td { vertical-align: top; }
 td { min-width: 5rem; }
@@ -249,5 +249,9 @@ pre {
 pre b { color: var(--accent); font-weight: 600; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: var(--accent); }
+@media (max-width: 36rem) {
+  th, td { padding-right: 0.9rem; }
+  td { min-width: 3.2rem; }
+}
 @media print { body { max-width: none; padding: 0; } pre { max-height: none; } }
 """
