@@ -148,7 +148,7 @@ def test_work_off_a_terminal_says_one_line_for_each_quick_stage(capsys):
 def test_work_says_how_fast_it_is(capsys):
     clock = Clock()
     lines = Lines(clock)
-    progress = WorkProgress(lines, clock)
+    progress = WorkProgress(lines, clock=clock)
     progress("reading", 0, 100_000_000)
     clock.now = 11.0
     progress("reading", 22_000_000, 100_000_000)
