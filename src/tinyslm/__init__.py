@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
     from tinyslm.model.folder import load_model, load_tokenizer, save_model
+    from tinyslm.planning.finetune import finetune
     from tinyslm.planning.planner import make_plan
     from tinyslm.planning.train import resume, train
     from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -54,6 +55,7 @@ _PLACES = {
     "evaluate": "tinyslm.evaluation.score",
     "evaluate_tasks": "tinyslm.export.evaluating",
     "export_model": "tinyslm.export.exporting",
+    "finetune": "tinyslm.planning.finetune",
     "import_gguf": "tinyslm.export.gguf.importing",
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
@@ -88,6 +90,7 @@ __all__ = [
     "evaluate",
     "evaluate_tasks",
     "export_model",
+    "finetune",
     "import_gguf",
     "load_model",
     "load_tokenizer",

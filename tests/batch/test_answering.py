@@ -11,8 +11,8 @@ from tinyslm.batch import answering
 from tinyslm.batch.answering import READ_AHEAD, answer_rows, in_order
 from tinyslm.batch.generators import submit_request
 from tinyslm.batch.prompts import PromptTemplate
-from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Row
 from tinyslm.inference.generation import Generation
 from tinyslm.inference.request import Piece, Request
 from tinyslm.inference.settings import SamplingSettings

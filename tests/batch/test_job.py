@@ -11,9 +11,9 @@ import pytest
 from tinyslm.batch.job import BatchJob, journal_path, model_checksum, run_batch, stream_batch
 from tinyslm.batch.journal import Journal
 from tinyslm.batch.prompts import PromptTemplate
-from tinyslm.batch.rows import Rows
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.locks import only_writer
+from tinyslm.data.rows import Rows
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 

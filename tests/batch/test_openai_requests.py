@@ -6,8 +6,8 @@ import pytest
 
 from tinyslm.batch.job import BatchJob, _results, run_batch
 from tinyslm.batch.prompts import PromptTemplate
-from tinyslm.batch.rows import Rows
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Rows
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.serving.app import engine_app
 

@@ -3,8 +3,8 @@
 import pytest
 
 from tinyslm.batch.prompts import MissingColumn, PromptTemplate, RequestBuilder
-from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Row
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 

@@ -9,8 +9,8 @@ import pytest
 from tinyslm.agents.agent import Agent
 from tinyslm.batch.answering import answer_rows
 from tinyslm.batch.prompts import PromptTemplate
-from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Row
 from tinyslm.evaluation.continuations import Reading, score_continuations
 from tinyslm.evaluation.protocols import Continuation, ContinuationScore
 from tinyslm.evaluation.runtimes import endpoint as endpoint_module

@@ -10,7 +10,7 @@ from tokenizer_folders import with_fallback
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from tinyslm.batch.openai_requests import answer_requests
-from tinyslm.batch.rows import Row
+from tinyslm.data.rows import Row
 from tinyslm.inference.batching import EngineOptions
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar

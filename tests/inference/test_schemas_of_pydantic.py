@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field, StringConstraints, TypeAdapter
 
 from tinyslm.batch.generators import result_of
 from tinyslm.batch.openai_requests import answer_requests
-from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Row
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.json_schema import check_schema
 from tinyslm.inference.output_constraint import OutputConstraint, is_complete

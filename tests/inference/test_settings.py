@@ -7,8 +7,8 @@ import pytest
 
 from tinyslm.agents.agent import Agent
 from tinyslm.batch.prompts import PromptTemplate, RequestBuilder
-from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Row
 from tinyslm.inference.opening import open_engine
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings, read_default_sampling

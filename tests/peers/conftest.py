@@ -2,5 +2,14 @@
 
 from importlib.util import find_spec
 
+import pytest
+
 # `make test` has no peers; `make test-peers` fails when it finds no tests.
-collect_ignore_glob = [] if find_spec("lm_eval") else ["test_lm_eval.py"]
+_NEEDED = {"test_lm_eval.py": "lm_eval", "test_peft.py": "peft"}
+collect_ignore_glob = [file for file, package in _NEEDED.items() if find_spec(package) is None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Peers warn of each other's versions."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("default"))

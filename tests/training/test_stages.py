@@ -6,13 +6,15 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.conversations import Conversation
+from tinyslm.data.examples import prepare_examples
 from tinyslm.data.shards import Shards
 from tinyslm.model.folder import load_model
 from tinyslm.planning.train import resume, train
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.loop import StepSettings, accumulate
 from tinyslm.training.metrics import read_metrics
-from tinyslm.training.pipeline import Watch
+from tinyslm.training.pipeline import finish
 from tinyslm.training.run import Run
 from tinyslm.training.stages import STAGES, open_stage
 from tinyslm.training.world import World
@@ -28,19 +30,37 @@ def teacher(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
     return out / "model"
 
 
+@pytest.fixture(scope="module")
+def talks(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
+    """An examples folder with the shards' tokenizer."""
+    asked = [
+        [{"role": "user", "content": f"{n} + 1?"}, {"role": "assistant", "content": str(n + 1)}] for n in range(60)
+    ]
+    conversations = [Conversation(messages * (1 + number % 2), "") for number, messages in enumerate(asked)]
+    out = tmp_path_factory.mktemp("talks") / "talks"
+    return prepare_examples(iter(conversations), out, shards.tokenizer, context=128, valid_share=0.2).folder
+
+
 @pytest.fixture(params=list(STAGES))
 def settings(request: pytest.FixtureRequest, tiny_config, teacher: Path):
     """Settings of a short run of each stage."""
-    return tiny_config(train={"stage": request.param, "teacher": str(teacher), "validate_every": 4})
+    shape = {"context": 128} if request.param == "sft" else {}
+    return tiny_config(model=shape, train={"stage": request.param, "teacher": str(teacher), "validate_every": 4})
 
 
-def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(shards: Shards, settings) -> None:
-    stage, config = open_stage(shards.folder, settings, World())
+@pytest.fixture
+def data(settings, shards: Shards, talks: Path) -> Path:
+    """What the stage learns from."""
+    return talks if settings.train.stage == "sft" else shards.folder
+
+
+def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, settings) -> None:
+    stage, config = open_stage(data, settings, World())
     batch = stage.batches.next()
     gradients = []
     for micro_batch in (4, 1):
         torch.manual_seed(0)
-        model = Run._build(_folder(), shards.folder, config.model_copy(deep=True)).model.eval()
+        model = Run._build(_folder(), data, config.model_copy(deep=True)).model.eval()
         model.train = lambda mode=True, model=model: model  # type: ignore[method-assign]  # no dropout
         accumulate(model, stage.loss, batch, StepSettings(1, micro_batch, 0.0, torch.float32, lambda step: 1.0))
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -48,14 +68,14 @@ def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(shards: Shards,
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
-def test_a_run_of_a_stage_resumes_to_the_same_weights(tmp_path: Path, shards: Shards, settings) -> None:
+def test_a_run_of_a_stage_resumes_to_the_same_weights(tmp_path: Path, data: Path, settings) -> None:
     def stop(event: dict) -> None:
         if event["event"] == "checkpoint" and event["step"] == 5:
             raise Interrupted(5)
 
-    whole = train([shards.folder], tmp_path / "whole", settings=settings)
+    whole = finish(Run.start(tmp_path / "whole", data, settings))
     with pytest.raises(Interrupted):
-        train([shards.folder], tmp_path / "stopped", settings=settings, watch=Watch(event=stop))
+        finish(Run.start(tmp_path / "stopped", data, settings), stop)
     assert resume(tmp_path / "stopped")["step"] == whole["step"]
     models = [load_model(tmp_path / name / "model").state_dict() for name in ("whole", "stopped")]
     assert all(models[0][name].equal(models[1][name]) for name in models[0])

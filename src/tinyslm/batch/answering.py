@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from tinyslm.batch.generators import EndpointRows, EngineRows, Result, RowGenerator
 from tinyslm.batch.prompts import MissingColumn, PromptTemplate
-from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Row
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.output_constraint import OutputConstraint

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tinyslm.batch.prompts import PromptTemplate, RequestBuilder, RowReader, RowRequest
-from tinyslm.batch.rows import Row
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.rows import Row
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.generation import join_pieces
 from tinyslm.inference.output_constraint import OutputConstraint, is_complete

@@ -20,10 +20,10 @@ from tinyslm.batch.journal import Journal, Record
 from tinyslm.batch.openai_requests import answer_requests, is_openai_request, unique_ids
 from tinyslm.batch.output import check_suffix, write_results
 from tinyslm.batch.prompts import PromptTemplate
-from tinyslm.batch.rows import Row, Rows
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, sha256_json
+from tinyslm.data.rows import Row, Rows
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
 

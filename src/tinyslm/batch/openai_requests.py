@@ -20,8 +20,8 @@ import xxhash
 
 from tinyslm.batch.answering import RowResult, in_order
 from tinyslm.batch.generators import Result
-from tinyslm.batch.rows import Row
 from tinyslm.core.printable import one_line
+from tinyslm.data.rows import Row
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

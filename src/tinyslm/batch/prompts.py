@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from tinyslm.batch.rows import Row
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.data.rows import Row
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.output_constraint import OutputConstraint, read_schema
 from tinyslm.inference.request import Request

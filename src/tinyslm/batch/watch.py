@@ -20,10 +20,10 @@ from tinyslm.batch.generators import Result
 from tinyslm.batch.journal import Journal
 from tinyslm.batch.output import write_lines
 from tinyslm.batch.prompts import PromptTemplate
-from tinyslm.batch.rows import LONGEST_LINE, Row, Rows, kind_of
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import check_place, checksum_file, disk_error, sync_file, write_json
 from tinyslm.core.text_files import read_small_text
+from tinyslm.data.rows import LONGEST_LINE, Row, Rows, kind_of
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
 

@@ -25,6 +25,7 @@ tokenizer = App(name="tokenizer", help="Make tokenizers.")
 
 app.command("tinyslm.cli.quickstart:quickstart", help="Train a model on the Python standard library, in minutes.")
 app.command("tinyslm.cli.train:train", help="Train a model on your own text, or resume a run.")
+app.command("tinyslm.cli.finetune:finetune", help="Teach a model a job by examples.")
 app.command("tinyslm.cli.plan:plan", help="Say beforehand what a training would take and reach.")
 app.command("tinyslm.cli.generate:generate", help="Continue a prompt with a model.")
 app.command("tinyslm.cli.chat:chat", help="Talk with a model in the terminal.")

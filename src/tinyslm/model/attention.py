@@ -3,13 +3,14 @@
 Shape legend: b batch, t sequence, s sequence with the cached past, d dim, h heads, g kv_heads, k head_dim.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tinyslm.model.attention_context import AttentionContext
+from tinyslm.model.attention_context import AttentionContext, Span
 from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.kernels import heads
@@ -87,6 +88,8 @@ class Attention(nn.Module):
         if cache is not None:
             k_bgsk, v_bgsk = cache.extend(k_bgsk, v_bgsk)
         mask = attn.window_mask if self.windowed else attn.mask
+        if attn.spans and mask is None:
+            return packed_attention(q_bhtk, k_bgsk, v_bgsk, attn.spans, self.scale).transpose(1, 2)
         return attend(q_bhtk, k_bgsk, v_bgsk, mask, self.scale, self.config.attention_cap).transpose(1, 2)
 
     def _split(self, x_btd: Tensor) -> Tensor:
@@ -106,6 +109,20 @@ def attend(
         assert t == s, "a past needs a mask"
         return causal_attention(q_bhtk, k_bgsk, v_bgsk, scale)
     return F.scaled_dot_product_attention(q_bhtk, k_bgsk, v_bgsk, attn_mask=mask, scale=scale, enable_gqa=groups > 1)
+
+
+def packed_attention(q_bhtk: Tensor, k_bgtk: Tensor, v_bgtk: Tensor, spans: Sequence[Span], scale: float) -> Tensor:
+    """Causal attention within each example of packed rows, `[b, h, t, k]`; zeros for padding."""
+    rows: list[list[Tensor]] = [[] for _ in q_bhtk]
+    filled = [0] * len(rows)
+    for row, start, stop in spans:
+        mine = (slice(row, row + 1), slice(None), slice(start, stop))
+        rows[row].append(causal_attention(q_bhtk[mine], k_bgtk[mine], v_bgtk[mine], scale))
+        filled[row] = stop
+    for row, done in enumerate(filled):
+        if (rest := q_bhtk.shape[2] - done) or not rows[row]:
+            rows[row].append(q_bhtk.new_zeros(1, q_bhtk.shape[1], rest, q_bhtk.shape[3]))
+    return torch.cat([torch.cat(parts, 2) for parts in rows])
 
 
 def _capped(q_bhtk: Tensor, k_bgsk: Tensor, v_bgsk: Tensor, mask: Tensor | None, scale: float, cap: float) -> Tensor:

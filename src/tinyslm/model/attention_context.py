@@ -3,12 +3,16 @@
 Shape legend: b batch (1 where all sequences are alike), t new tokens, s cached and new tokens.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tinyslm.model.rotary import CosSin
+
+Span = tuple[int, int, int]
+"""A row, and the first token and the end of an example in it."""
 
 
 class AttentionContext(NamedTuple):
@@ -17,7 +21,8 @@ class AttentionContext(NamedTuple):
     positions_bt: counted from the first token that is not padding. mask: True where a token attends to another,
     `[b, 1, t, s]`; `None` for a plain causal mask. window_mask: the same in blocks with a sliding window. cos_sin,
     local_cos_sin: the rotations of queries and keys, in most blocks, and in windowed blocks with rotary frequencies of
-    their own; `None` without rotary positions.
+    their own; `None` without rotary positions. spans: of packed rows, the row, first token and end of each example:
+    attention without a mask stays within them.
     """
 
     positions_bt: Tensor
@@ -25,6 +30,7 @@ class AttentionContext(NamedTuple):
     window_mask: Tensor | None = None
     cos_sin: CosSin | None = None
     local_cos_sin: CosSin | None = None
+    spans: Sequence[Span] = ()
 
 
 def token_positions(length: int, padding_b: Tensor | None, device: torch.device) -> Tensor:
@@ -50,3 +56,38 @@ def causal_mask(length: int, window: int, padding_b: Tensor | None, device: torc
     if padding_b is not None:
         allowed = allowed & (keys_t >= padding_b[:, None, None, None]) | (keys_t == queries_t1)
     return allowed
+
+
+def spans_of(segments_bt: Tensor) -> list[Span]:
+    """The examples of packed rows; negative segments are padding, which belongs to none."""
+    found: list[Span] = []
+    for row, segments in enumerate(segments_bt.tolist()):
+        start = 0
+        for stop in range(1, len(segments) + 1):
+            if stop == len(segments) or segments[stop] != segments[start]:
+                if segments[start] >= 0:
+                    found.append((row, start, stop))
+                start = stop
+    return found
+
+
+def packed_positions(spans: Sequence[Span], shape: torch.Size, device: torch.device) -> Tensor:
+    """Positions `[b, t]` that begin anew with each example; padding has position 0."""
+    positions_bt = torch.zeros(shape, dtype=torch.int64)
+    for row, start, stop in spans:
+        positions_bt[row, start:stop] = torch.arange(stop - start)
+    return positions_bt.to(device)
+
+
+def packed_mask(segments_bt: Tensor, window: int) -> Tensor:
+    """Which tokens each one attends to, `[b, 1, t, t]`: those of its example up to itself; padding to itself alone.
+
+    window: how many tokens one attends to, itself included; 0 for all.
+    """
+    size = segments_bt.shape[1]
+    places_t = torch.arange(size, device=segments_bt.device)
+    allowed = (segments_bt[:, :, None] == segments_bt[:, None, :]) & (segments_bt >= 0)[:, :, None]
+    allowed &= places_t[None, :] <= places_t[:, None]
+    if window:
+        allowed &= places_t[None, :] > places_t[:, None] - window
+    return (allowed | torch.eye(size, dtype=torch.bool, device=segments_bt.device))[:, None]

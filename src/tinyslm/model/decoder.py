@@ -17,7 +17,14 @@ from torch.utils.checkpoint import checkpoint
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.attention import Attention, LayerCache
-from tinyslm.model.attention_context import AttentionContext, causal_mask, token_positions
+from tinyslm.model.attention_context import (
+    AttentionContext,
+    causal_mask,
+    packed_mask,
+    packed_positions,
+    spans_of,
+    token_positions,
+)
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.feed_forward import make_feed_forward
 from tinyslm.model.layers import Embedding, Linear
@@ -102,17 +109,16 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         self.norm = make_norm(config)
 
-    def forward(self, ids_bt: Tensor, padding_b: Tensor | None = None) -> Tensor:
+    def forward(self, ids_bt: Tensor, padding_b: Tensor | None = None, segments_bt: Tensor | None = None) -> Tensor:
         """Token ids to the vectors that the output projection reads, [b, t, d].
 
-        padding_b: how many tokens at the left of each sequence are only padding.
+        padding_b: how many tokens at the left of each sequence are only padding. segments_bt: which packed example
+        each token belongs to: they do not see each other, and each is computed as if it were alone; negative: padding.
         """
+        if segments_bt is not None:
+            return self.run(ids_bt, self._packed_context(segments_bt))
         length = ids_bt.shape[1]
-        if length > self.config.longest:
-            raise TinyslmError(
-                f"A sequence of {length} tokens does not fit this model's context of {self.config.longest}.",
-                "Shorten the text, or train a model with a larger context (--model.context).",
-            )
+        self._check_length(length)
         device = ids_bt.device
         longest = length
         if padding_b is not None and self.config.switch_length:
@@ -123,6 +129,17 @@ class Trunk(nn.Module):
         )
         return self.run(ids_bt, attn)
 
+    def _packed_context(self, segments_bt: Tensor) -> AttentionContext:
+        """The context of packed rows. Raises `TinyslmError` for an example that is longer than the model reads."""
+        spans = spans_of(segments_bt)
+        longest = max((stop - start for _, start, stop in spans), default=1)
+        self._check_length(longest)
+        positions_bt = packed_positions(spans, segments_bt.shape, segments_bt.device)
+        window = self.config.window
+        window_mask = packed_mask(segments_bt, window) if window else None
+        mask = packed_mask(segments_bt, 0) if self.config.attention_cap else None
+        return self.attention_context(positions_bt, mask, window_mask, longest)._replace(spans=spans)
+
     def attention_context(
         self, positions_bt: Tensor, mask: Tensor | None, window_mask: Tensor | None, length: int
     ) -> AttentionContext:
@@ -130,6 +147,13 @@ class Trunk(nn.Module):
         cos_sin = self.rotary(positions_bt, length) if self.rotary else None
         local_cos_sin = self.local_rotary(positions_bt, length) if self.local_rotary else None
         return AttentionContext(positions_bt, mask, window_mask, cos_sin, local_cos_sin)
+
+    def _check_length(self, length: int) -> None:
+        if length > self.config.longest:
+            raise TinyslmError(
+                f"A sequence of {length} tokens does not fit this model's context of {self.config.longest}.",
+                "Shorten the text, or train a model with a larger context (--model.context).",
+            )
 
     def run(self, ids_bt: Tensor, attn: AttentionContext, cache: Cache | None = None) -> Tensor:
         """`forward` where it is known what the tokens see; with a past, they are new tokens behind it."""

@@ -3,11 +3,25 @@
 Memory that nobody has written to costs nothing, so a `Decoder` that waits for its weights is nearly free.
 """
 
-from torch import nn
+from typing import Any
+
+from torch import Tensor, nn
 
 
 class Linear(nn.Linear):
-    """x W^T + b."""
+    """x W^T + b, and what an adapter adds to it (see `lora`)."""
+
+    adapter: Any
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        self.register_module("adapter", None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] to [..., out]."""
+        y = super().forward(x)
+        out: Tensor = y if self.adapter is None else self.adapter(x, y, self)
+        return out
 
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""

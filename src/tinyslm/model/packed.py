@@ -8,7 +8,7 @@ Shape legend: b rows of activations, o rows of a matrix (outputs), i its columns
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +84,7 @@ class PackedLinear(nn.Module):
     dropped again. In 4 bits the codes are held twice, the second time in the kernel's order.
     """
 
+    adapter: Any
     weight_packed: Tensor
     weight_scale: Tensor
     _kernel_codes: Tensor
@@ -97,6 +98,7 @@ class PackedLinear(nn.Module):
         self.register_buffer("weight_scale", weight.scale)
         self._most_rows = FEW_ROWS[self.bits] if self.bits == 4 or self.in_features % _KERNEL_COLUMNS == 0 else 0
         self.bias = None if bias is None else bias.requires_grad_(False)
+        self.register_module("adapter", None)
         if self.bits == 4:
             codes, scale = _for_kernel(weight)
             self.register_buffer("_kernel_codes", codes, persistent=False)
@@ -104,9 +106,19 @@ class PackedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., i] to [..., o]."""
+        y = self._product(x)
+        out: Tensor = y if self.adapter is None else self.adapter(x, y, self)
+        return out
+
+    def dense(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The matrix unpacked, `[o, i]`."""
+        return PackedTensor(self.weight_packed, self.weight_scale).dense(dtype)
+
+    def _product(self, x: Tensor) -> Tensor:
         rows = x.shape[:-1].numel()
-        if rows > self._most_rows or x.device.type != "cpu":
-            return F.linear(x, PackedTensor(self.weight_packed, self.weight_scale).dense(x.dtype), self.bias)
+        trains = torch.is_grad_enabled() and (x.requires_grad or self.adapter is not None)
+        if rows > self._most_rows or x.device.type != "cpu" or trains:
+            return F.linear(x, self.dense(x.dtype), self.bias)
         y = self._multiply(x.reshape(rows, -1).bfloat16()).to(x.dtype).view(*x.shape[:-1], -1)
         return y if self.bias is None else y + self.bias
 

@@ -39,6 +39,10 @@ _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 _REASONING = ("reasoning_content", "thinking", "reasoning")  # names of a message's reasoning in templates
 
 
+class TurnsDiffer(TinyslmError):
+    """The chat template writes a message otherwise once others follow it."""
+
+
 def encode_chat(
     tokenizer: Tokenizer,
     messages: Messages,
@@ -64,20 +68,24 @@ def encode_chat(
 
 
 def encode_chat_masked(
-    tokenizer: Tokenizer, messages: Messages, *, add_generation_prompt: bool = False
+    tokenizer: Tokenizer,
+    messages: Messages,
+    *,
+    add_generation_prompt: bool = False,
+    tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[list[int], list[bool]]:
     """Ids of a conversation, and for each whether it is the assistant's: of its contents or the token that ends them.
 
     These are the tokens that fine-tuning learns to predict. In ChatML, ids differ from those of `encode_chat` where
     the assistant's contents begin with a line end: they always begin with a token of their own.
 
-    Raises `TinyslmError` as `encode_chat` does, and when the assistant's part cannot be found: the template neither
-    marks it with `{% generation %}`, nor writes the same text before it with and without it.
+    Raises `TinyslmError` as `encode_chat` does, and `TurnsDiffer` when the assistant's part cannot be found: the
+    template neither marks it with `{% generation %}`, nor writes the same text before it with and without it.
     """
     template = _template(tokenizer)
     if template == CHATML and tokenizer.splits_alike:
         return _chatml(tokenizer, messages, add_generation_prompt=add_generation_prompt, masked=True)
-    chat = _Chat(tokenizer, template, messages, None, {})
+    chat = _Chat(tokenizer, template, messages, tools, {})
     text, spans = chat.text(len(messages), add_generation_prompt)
     if not _GENERATION.search(template):
         spans = chat.assistant_spans(text)
@@ -136,7 +144,7 @@ class _Chat:
             end = min((added.find(name) + len(name) for name in ends if name in added), default=len(added))
             end += len(before)
             if not after.startswith(before) or not text.startswith(after[:end]):
-                raise TinyslmError(
+                raise TurnsDiffer(
                     "The chat template does not show which tokens are the assistant's: its text up to message "
                     f"{number + 1} depends on later messages.",
                     "Use a template that marks them with {% generation %}, or one that writes each message by itself.",

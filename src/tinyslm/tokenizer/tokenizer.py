@@ -198,6 +198,10 @@ class Tokenizer:
             return self
         return _from_json(self._backend.to_str(), self.unk, {**self._settings, "adds_bos": False})
 
+    def with_template(self, template: str) -> Tokenizer:
+        """The same with another chat template."""
+        return _from_json(self._backend.to_str(), self.unk, {**self._settings, "chat_template": template})
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as JSON."""
         return _from_json, (self._backend.to_str(), self.unk, self._settings)

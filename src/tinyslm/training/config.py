@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from tinyslm.core.config import Section
 from tinyslm.data.config import DataConfig
 from tinyslm.model.config import ModelConfig
+from tinyslm.model.lora_config import LoraConfig
 from tinyslm.tokenizer.config import TokenizerConfig
 
 
@@ -61,12 +62,17 @@ class LoopConfig(Section):
         gt=0,
         description="Time for the whole run, from preparing the text to the report; 10 where nothing else is given.",
     )
-    stage: str = Field(default="pretrain", description="What is learned: pretrain (the next token), or distill.")
+    stage: str = Field(
+        default="pretrain", description="What is learned: pretrain (the next token), distill, or sft (answers)."
+    )
     start_from: str = Field(
         default="", description="A model folder to go on from, with its shape and tokenizer; none: a new model."
     )
     teacher: str = Field(default="", description="For distill: the model folder whose predictions are learned.")
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
+    row_tokens: int = Field(
+        default=0, ge=0, description="For sft: tokens of a row of packed conversations; 0: the model's context."
+    )
     micro_batch: int = Field(default=0, ge=0, description="Sequences computed at once; 0: the whole batch.")
     seed: int = Field(default=1, ge=0, description="Decides initial weights, dropout and the order of the data.")
     compile: Literal["auto", "on", "off"] = Field(
@@ -145,4 +151,16 @@ class RunConfig(Section):
     data: DataConfig = Field(default=DataConfig(), description="Reading, cleaning and splitting text.")
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="How weights follow gradients.")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
+    lora: LoraConfig = Field(default=LoraConfig(), description="Adapters, where only these are trained.")
     train: LoopConfig = Field(default=LoopConfig(), description="How long and with what batches to train.")
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens of each sequence of a batch, at most."""
+        return self.train.row_tokens or self.model.context
+
+    @model_validator(mode="after")
+    def _adapters_have_a_base(self) -> Self:
+        if self.lora.rank and not self.train.start_from:
+            raise ValueError("lora.rank needs a model to adapt: give its folder with --train.start_from")
+        return self

@@ -21,7 +21,6 @@ from tinyslm.hardware.allocator import keep_freed_memory, return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import save_model
 from tinyslm.training.checkpoint import (
     Progress,
     checkpoint_name,
@@ -55,7 +54,7 @@ from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.run_folder import RunFolder, circumstances
 from tinyslm.training.schedule import lr_scale
 from tinyslm.training.stage import Batch, Stage
-from tinyslm.training.stages import first_model, open_stage
+from tinyslm.training.stages import first_model, open_stage, save_result
 from tinyslm.training.world import World
 
 Event = dict[str, Any]
@@ -194,7 +193,7 @@ class Run:
     def timetable(self) -> Timetable:
         """How updates lie in the run: the plan, and its corrections so far."""
         train = self.config.train
-        given = train.steps or math.ceil(train.tokens / (train.batch * self.config.model.context))
+        given = train.steps or math.ceil(train.tokens / (train.batch * self.config.row_tokens))
         return Timetable(self.deadline.decisions.steps if self.deadline else given, self.progress.corrections)
 
     @property
@@ -367,7 +366,7 @@ class Run:
                 "training_seconds": round(self.progress.seconds, 1),
                 "parameters": self.config.model.parameters,
             }
-            save_model(self.model, self.folder.model, self.stage.tokenizer, training=result)
+            save_result(self.model, self.stage.tokenizer, self.config, self.folder, result)
             write_json(self.folder.result_file, result)
         result = self.world.decide(result)
         yield {"event": "end", "step": self.progress.step, "seconds": round(self.seconds, 3), "result": result}
@@ -379,7 +378,7 @@ class Run:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "stage": self.config.train.stage,
             "steps": self.steps,
-            "tokens_per_step": self.config.train.batch * self.config.model.context,
+            "tokens_per_step": self.config.train.batch * self.config.row_tokens,
             "parameters": self.config.model.parameters,
             "device": self.device.type,
             "dtype": str(self.dtype).removeprefix("torch."),

@@ -52,6 +52,7 @@ class RunFolder:
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.adapter = path / "adapter"
         self.report = path / "report.html"
         self.data = path / "data"
         self._leads = World.current().leads

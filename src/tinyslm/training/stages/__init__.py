@@ -1,7 +1,8 @@
 """The stages: kinds of training. Each is a value in `STAGES`, opened on a folder of data with the settings of a run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,16 +10,21 @@ from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.registry import Registry
 from tinyslm.model.decoder import Decoder, new_model
-from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config
+from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config, save_model
+from tinyslm.model.lora import add_adapters, merge_adapters, save_adapters
+from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
+from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stage import Stage
 from tinyslm.training.stages.distill import Distill
 from tinyslm.training.stages.pretrain import Pretrain
+from tinyslm.training.stages.sft import Sft
 from tinyslm.training.world import World
 
 STAGES: Registry[Callable[[Path, RunConfig, World], Stage]] = Registry("stage")
 STAGES.add("pretrain", Pretrain.open)
 STAGES.add("distill", Distill.open)
+STAGES.add("sft", Sft.open)
 
 
 def open_stage(data: Path, config: RunConfig, world: World) -> tuple[Stage, RunConfig]:
@@ -53,5 +59,17 @@ def first_model(config: RunConfig, device: torch.device) -> Decoder:
         model = load_model(find_model(Path(config.train.start_from)), device=device, dense=True)
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()  # they may be mapped from the file
+        if config.lora.rank:
+            add_adapters(model, config.lora)
         return model
     return new_model(config.model).to(device)
+
+
+def save_result(
+    model: Decoder, tokenizer: Tokenizer, config: RunConfig, folder: RunFolder, result: Mapping[str, Any]
+) -> None:
+    """Write a run's model folder; of a model with adapters these too, which are in the model's weights from then on."""
+    if config.lora.rank:
+        save_adapters(model, folder.adapter, config.lora, find_model(Path(config.train.start_from)))
+        merge_adapters(model)
+    save_model(model, folder.model, tokenizer, training=result)

@@ -8,9 +8,9 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from tinyslm.batch import rows as rows_module
-from tinyslm.batch.rows import Rows
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data import rows as rows_module
+from tinyslm.data.rows import Rows
 
 
 def read(path, kind=""):

@@ -1,0 +1,125 @@
+"""`tinyslm finetune`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from pydantic import Field
+
+from tinyslm.cli.options import SettingOptions
+from tinyslm.core.config import Section
+
+
+class FinetuneOptions(Section):
+    """How long to train, and what."""
+
+    minutes: float | None = Field(default=None, gt=0, description="How long the run may take, from start to report.")
+    epochs: float | None = Field(
+        default=None, gt=0, description="How often each conversation is read instead; 3 if neither is given."
+    )
+    full: bool = Field(default=False, description="Train all weights; by default only adapters (LoRA) are trained.")
+    rank: int | None = Field(default=None, gt=0, description="Rank of the adapters; short for --lora.rank.")
+    valid: tuple[str, ...] = Field(
+        default=(), description="Rows to validate on; by default a twentieth of the data, by its questions."
+    )
+    as_json: Annotated[bool, Parameter(name="--json")] = Field(
+        default=False, description="Print the result as JSON, and no progress."
+    )
+
+
+def finetune(
+    model: str,
+    /,
+    *data: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    map_: Annotated[tuple[str, ...], Parameter(name="--map")] = (),
+    options: Annotated[FinetuneOptions | None, Parameter(name="*")] = None,
+    settings: SettingOptions = (),
+) -> None:
+    """Teach a model a job by examples: conversations, or questions with answers.
+
+    Only the answers are learned. The loss on held-out answers is shown before and after. An interrupted run resumes
+    with `tinyslm train --resume RUN`.
+
+    Parameters
+    ----------
+    model
+        A model folder, or a run folder (its model is used).
+    data
+        Files of rows: JSON lines, JSON, CSV, parquet, or text blocks with two labels. Their form is recognised:
+        messages, ShareGPT, instruction and output, prompt and completion, question and answer.
+    out
+        The run folder to write: data, checkpoints, log, report, the adapter, and the model folder with it merged in.
+    map_
+        Names of the rows' fields, as prompt=NAME,answer=NAME; also system and context.
+    options
+        How long to train, and what.
+    settings
+        Any setting, as `--section.key value`, for instance `--lora.dora true`; `tinyslm config` lists them all.
+    """
+    from time import monotonic, process_time
+
+    began = monotonic() - process_time()
+
+    from tinyslm.cli.progress import stopping, watching
+    from tinyslm.cli.settings import nested
+    from tinyslm.core.errors import TinyslmError
+    from tinyslm.planning.finetune import Rows
+    from tinyslm.planning.finetune import finetune as finetune_model
+    from tinyslm.training.config import RunConfig
+
+    options = options or FinetuneOptions()
+    if not data:
+        raise TinyslmError("No examples were given.", "For instance: tinyslm finetune MODEL rows.jsonl --out runs/job")
+    given = nested(RunConfig, settings)
+    if options.full or options.rank:
+        given.setdefault("lora", {})["rank"] = 0 if options.full else options.rank
+    with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
+        result = finetune_model(
+            model,
+            Rows(data, options.valid, _fields(map_)),
+            out,
+            minutes=options.minutes,
+            epochs=options.epochs,
+            settings=given,
+            watch=watch,
+        )
+    if options.as_json:
+        from tinyslm.cli.telling import tell
+
+        tell({"run": out, "model": out / "model", "report": out / "report.html", "result": result})
+    else:
+        _say(out, result)
+
+
+def _fields(given: tuple[str, ...]) -> dict[str, str]:
+    """What `--map` says. Raises `TinyslmError` for other names, and without prompt and answer."""
+    from tinyslm.core.errors import TinyslmError, did_you_mean
+
+    allowed = ("prompt", "answer", "system", "context")
+    pairs = [item.partition("=") for one in given for item in one.split(",")]
+    for name, equals, field in pairs:
+        if not equals or not field or name not in allowed:
+            raise TinyslmError(f"--map {name}{equals}{field} names no field.", did_you_mean(name, allowed))
+    found = {name: field for name, _, field in pairs}
+    if found and not {"prompt", "answer"} <= found.keys():
+        raise TinyslmError("--map names no prompt and answer.", "For instance: --map prompt=Request,answer=Formula")
+    return found
+
+
+def _say(out: Path, result: Mapping[str, Any]) -> None:
+    """What came of the run, and what to do next."""
+    from tinyslm.cli.progress import command
+    from tinyslm.core.console import say
+
+    before = result["before"]
+    say(f"\nBefore:       loss {before['loss']:.4f} ({before['low']:.4f} to {before['high']:.4f}) on held-out answers")
+    say(
+        f"After:        loss {result['loss']:.4f} ({result['low']:.4f} to {result['high']:.4f}) "
+        f"over {result['conversations']:,} conversations"
+    )
+    say(f"Model folder: {out / 'model'}\nReport:       {out / 'report.html'}")
+    say(f"Try it:       {command()} chat {out}")

@@ -1,0 +1,268 @@
+"""Rows of people's data as conversations: what fine-tuning learns from.
+
+A row's form is recognised by its fields, or its fields are named with a map. A prompt and its answer become a
+conversation of two messages; a chosen and a rejected answer, one with both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.json_files import read_json
+from tinyslm.core.strict_json import JsonError, parse_json
+from tinyslm.core.text_files import read_small_text
+from tinyslm.data.rows import Rows
+
+Message = dict[str, Any]
+
+ROLES = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("user", "human", "prompter"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "chatgpt", "bot", "model"), "assistant"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython"), "tool"),
+}
+LISTS = ("messages", "conversations", "conversation", "dialogue", "dialog")
+PAIRS = (
+    ("instruction", "output"),
+    ("instruction", "response"),
+    ("prompt", "completion"),
+    ("prompt", "response"),
+    ("question", "answer"),
+    ("query", "response"),
+    ("input", "output"),
+)
+CONTEXTS = ("context", "input", "story")
+"""Fields that stand below the question, where there are any."""
+LABELS = re.compile(r"^([A-Za-z][\w -]{0,40}):[ \t]*", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """A conversation that ends with the assistant.
+
+    place: file and line, for messages. tools: what the assistant may call. rejected: of preferences, the answer that
+    should be less probable than the last message. row: all fields, for graders.
+    """
+
+    messages: Sequence[Message]
+    place: str
+    tools: Sequence[Mapping[str, Any]] = ()
+    rejected: Message | None = None
+    row: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+LARGEST_JSON = 1 << 28
+"""Bytes of a file that is read as a whole."""
+Skip = Callable[[str, str], None]
+"""Told the place of a row that cannot be used, and why."""
+
+
+def read_conversations(
+    paths: Sequence[str | Path], fields: Mapping[str, str] | None = None, skip: Skip | None = None
+) -> Iterator[Conversation]:
+    """Every conversation in files of JSON lines, JSON, CSV, parquet, or text blocks with two labels.
+
+    fields: the names of the fields for "prompt" and "answer", and perhaps "system" and "context". skip: gets rows that
+    cannot be used; without it they raise.
+
+    Raises `TinyslmError` for files that cannot be read.
+    """
+    for path in paths:
+        for place, row in _rows(Path(path)):
+            try:
+                yield conversation_of(row, place, fields)
+            except TinyslmError as error:
+                if skip is None:
+                    raise
+                skip(place, error.problem)
+
+
+def conversation_of(row: Mapping[str, Any], place: str, fields: Mapping[str, str] | None = None) -> Conversation:
+    """The conversation of a row. Raises `TinyslmError`, naming the place, for rows that have none."""
+    tools = _tools(row.get("tools"), place)
+    if fields:
+        made = _mapped(row, place, fields)
+    elif name := next((name for name in LISTS if isinstance(row.get(name), list)), None):
+        made = [_message(one, place) for one in row[name]]
+    elif "chosen" in row and "rejected" in row:
+        return _preference(row, place, tools)
+    else:
+        made = _pair(row, place)
+    if (
+        "system" in row
+        and isinstance(row["system"], str)
+        and row["system"]
+        and made[:1]
+        and made[0]["role"] != "system"
+    ):
+        made = [{"role": "system", "content": row["system"]}, *made]
+    return Conversation(_checked(made, place), place, tools, row=row)
+
+
+def _preference(row: Mapping[str, Any], place: str, tools: Sequence[Mapping[str, Any]]) -> Conversation:
+    """Two answers to one prompt, each a text or a whole conversation."""
+    sides = []
+    for name in ("chosen", "rejected"):
+        value = row[name]
+        if isinstance(value, str):
+            before = row.get("prompt", row.get("question"))
+            asked = [_message(one, place) for one in before] if isinstance(before, list) else [_user(before, place)]
+            sides.append([*asked, {"role": "assistant", "content": value}])
+        elif isinstance(value, list):
+            prompt = [_message(one, place) for one in row["prompt"]] if isinstance(row.get("prompt"), list) else []
+            sides.append([*prompt, *(_message(one, place) for one in value)])
+        else:
+            raise _mistake(place, f'its "{name}" is neither a text nor a list of messages')
+    chosen, rejected = (_checked(side, place) for side in sides)
+    if chosen[:-1] != rejected[:-1]:
+        raise _mistake(place, "its chosen and rejected answers have different conversations before them")
+    return Conversation(chosen, place, tools, rejected[-1], row)
+
+
+def _pair(row: Mapping[str, Any], place: str) -> list[Message]:
+    for question, answer in PAIRS:
+        if question in row and answer in row:
+            asked = _text(row, question, place)
+            below = [str(row[name]) for name in CONTEXTS if name != question and isinstance(row.get(name), str)]
+            content = "\n\n".join([asked, *(text for text in below if text.strip())])
+            return [{"role": "user", "content": content}, {"role": "assistant", "content": _text(row, answer, place)}]
+    names = ", ".join(list(row)[:20]) or "none"
+    raise _mistake(place, f"its form is not known; its fields are: {names}")
+
+
+def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str]) -> list[Message]:
+    for name in fields.values():
+        if name not in row:
+            raise TinyslmError(f'{place} has no field "{name}".', did_you_mean(name, map(str, row)))
+    content = _text(row, fields["prompt"], place)
+    if fields.get("context") and str(row[fields["context"]]).strip():
+        content += f"\n\n{row[fields['context']]}"
+    made = [{"role": "user", "content": content}, {"role": "assistant", "content": _text(row, fields["answer"], place)}]
+    return [{"role": "system", "content": str(row[fields["system"]])}, *made] if fields.get("system") else made
+
+
+def _message(given: Any, place: str) -> Message:
+    """A message in OpenAI's form, or in ShareGPT's: "from" and "value"."""
+    if not isinstance(given, Mapping):
+        raise _mistake(place, "a message is not an object")
+    role = ROLES.get(str(given.get("role", given.get("from"))).casefold())
+    if role is None:
+        raise _mistake(place, f"a message has the role {given.get('role', given.get('from'))!r}")
+    content = given.get("content", given.get("value"))
+    if isinstance(content, list):  # parts
+        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
+    calls = given.get("tool_calls")
+    if content is None and calls:
+        content = ""
+    if not isinstance(content, str):
+        raise _mistake(place, f"a message of the {role} has no text")
+    made: Message = {"role": role, "content": content}
+    if calls:
+        made["tool_calls"] = [_call(call, place) for call in calls]
+    return made | {key: given[key] for key in ("name", "tool_call_id") if isinstance(given.get(key), str)}
+
+
+def _call(given: Any, place: str) -> dict[str, Any]:
+    """A tool call, its arguments as an object: what chat templates read."""
+    function = given.get("function", given) if isinstance(given, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise _mistake(place, "a tool call has no name")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = parse_json(arguments)
+        except JsonError as error:
+            raise _mistake(place, f"the arguments of a tool call are not JSON: {error}") from None
+    return {"type": "function", "function": {"name": function["name"], "arguments": arguments}}
+
+
+def _tools(given: Any, place: str) -> Sequence[Mapping[str, Any]]:
+    if isinstance(given, str):  # as parquet files hold them
+        try:
+            given = json.loads(given)
+        except ValueError:
+            raise _mistake(place, 'its "tools" are not JSON') from None
+    if given is None:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(tool, Mapping) for tool in given):
+        raise _mistake(place, 'its "tools" are not a list of objects')
+    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in given]
+
+
+def _checked(messages: Sequence[Message], place: str) -> Sequence[Message]:
+    if not any(message["role"] == "assistant" for message in messages):
+        raise _mistake(place, "it has no message of the assistant")
+    while messages and messages[-1]["role"] != "assistant":
+        messages = messages[:-1]  # nothing is learned from what comes after
+    empty = [
+        one
+        for one in messages
+        if one["role"] == "assistant" and not one["content"].strip() and not one.get("tool_calls")
+    ]
+    if empty:
+        raise _mistake(place, "an answer is empty")
+    if messages[0]["role"] == "assistant":
+        raise _mistake(place, "it begins with the assistant")
+    return messages
+
+
+def _user(content: Any, place: str) -> Message:
+    if not isinstance(content, str) or not content.strip():
+        raise _mistake(place, 'it has no "prompt"')
+    return {"role": "user", "content": content}
+
+
+def _text(row: Mapping[str, Any], name: str, place: str) -> str:
+    value = row[name]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise _mistake(place, f'its "{name}" is {"empty" if isinstance(value, str) else "not a text"}')
+    return value
+
+
+def _mistake(place: str, what: str) -> TinyslmError:
+    return TinyslmError(f"{place} cannot be used: {what}.", "Correct or remove the row, or name its fields: --map")
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of a file, each with its place. Raises `TinyslmError`, naming the place of one that cannot be read."""
+    if path.suffix in (".txt", ".md"):
+        yield from _blocks(path)
+        return
+    if path.suffix == ".json":
+        values = read_json(path, list[dict[str, Any]], limit=LARGEST_JSON, remedy="Write one JSON object on each line.")
+        yield from ((f"{path.name}, item {number}", value) for number, value in enumerate(values, 1))
+        return
+    rows = Rows(str(path))
+    with closing(iter(rows)) as found:
+        for row in found:
+            place = f"{path.name}, row {row.number}"
+            if row.problem:
+                raise TinyslmError(f"{place} cannot be read: {row.problem}.", "Correct or remove it.")
+            yield place, row.values
+
+
+def _blocks(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Blocks of text with two labels each, such as "Instruction:" and "Formula:", the first of which begins a block."""
+    text = read_small_text(path, "the data", LARGEST_JSON)
+    found = list(LABELS.finditer(text))
+    labels = list(dict.fromkeys(match[1] for match in found))[:2]
+    if len(labels) < 2:
+        raise TinyslmError(f"{path} has no blocks with two labels.", 'Write lines "Question: ..." and "Answer: ...".')
+    found = [match for match in found if match[1] in labels]
+    asked, place = "", ""
+    for match, following in zip(found, [*found[1:], None], strict=True):
+        content = text[match.end() : following.start() if following else len(text)].strip()
+        if match[1] == labels[0]:
+            asked, place = content, f"{path.name}, line {text.count(chr(10), 0, match.start()) + 1}"
+        elif asked:
+            yield place, {"prompt": asked, "completion": content}
+            asked = ""

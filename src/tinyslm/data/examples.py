@@ -1,0 +1,309 @@
+"""Conversations as examples to learn from: ids, which of them are learned, packed into rows; kept in a folder.
+
+An examples folder holds, for each split (`train`, `valid`):
+
+    train.ids.bin      int32, the ids of all examples, one after another
+    train.learned.bin  uint8 for each of them: whether it is learned, that is, predicted by the model
+    train.offsets.npy  int64 [examples + 1]: where each example begins
+
+and `tokenizer/`, and `manifest.json` with counts, sources, and a hash of every file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import MANIFEST, atomic_folder, read_manifest, write_manifest
+from tinyslm.core.json_files import read_json
+from tinyslm.data.conversations import Conversation
+from tinyslm.tokenizer.chat import TurnsDiffer, encode_chat, encode_chat_masked
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+KIND = "conversations"
+SPLITS = ("train", "valid")
+IGNORE = -100
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Example:
+    """Ids of a conversation, and which of them are learned: the assistant's, with the token that ends each answer."""
+
+    ids: Ids
+    learned: NDArray[np.bool_]
+
+
+def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Example]:
+    """The ids that the model is later served, and the assistant's among them.
+
+    A single example; or, where the chat template writes a message otherwise once others follow it, one for each
+    message of the assistant, with what the model reads when it answers there. Raises `TinyslmError`.
+    """
+    tools = conversation.tools or None
+    try:
+        ids, learned = encode_chat_masked(tokenizer, conversation.messages, tools=tools)
+    except TurnsDiffer:
+        return [
+            _turn(conversation, number, tokenizer)
+            for number, message in enumerate(conversation.messages)
+            if message["role"] == "assistant"
+        ]
+    return [Example(np.array(ids, np.int64), np.array(learned, bool))]
+
+
+def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Example:
+    """One message of the assistant, after what the model reads when it writes it.
+
+    Some templates never write that again: they ask for a thought, or put the system's message before the last question.
+    There the message's text and an end token follow it.
+    """
+    before, tools = conversation.messages[:number], conversation.tools or None
+    asked = encode_chat(tokenizer, before, add_generation_prompt=True, tools=tools)
+    whole = encode_chat(tokenizer, conversation.messages[: number + 1], tools=tools)
+    if whole[: len(asked)] != asked:
+        message = conversation.messages[number]
+        if message.get("tool_calls"):
+            raise TinyslmError(
+                f"{conversation.place} cannot be used: the chat template does not show how the model writes its call.",
+                "Use a template that writes each message by itself.",
+            )
+        whole = [*asked, *tokenizer.encode(message["content"]), tokenizer.eos_id]
+    ends = (place for place in range(len(asked), len(whole)) if whole[place] in tokenizer.stop_ids)
+    ids = whole[: next(ends, len(whole) - 1) + 1]
+    learned = np.arange(len(ids)) >= len(asked)
+    return Example(np.array(ids, np.int64), learned)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What became of the conversations: examples of each split, and rows that were left out, by reason."""
+
+    folder: Path
+    train: int
+    valid: int
+    learned_tokens: int
+    tokens: int
+    longest: int
+    left_out: Mapping[str, int]
+
+
+def prepare_examples(
+    conversations: Iterator[Conversation],
+    out: Path,
+    tokenizer: Tokenizer,
+    *,
+    context: int,
+    valid_share: float = 0.05,
+    valid: Iterator[Conversation] | None = None,
+    left_out: Callable[[str, str], None] = lambda *_: None,
+) -> Prepared:
+    """Write an examples folder, whole or not at all.
+
+    context: longer conversations are left out, never cut. valid_share: of the conversations, chosen by a hash of their
+    first message, so that the same question never stands in both splits; `valid` gives others instead. left_out: gets
+    the place and the reason of each conversation that is not used.
+
+    Raises `TinyslmError` where nothing is left to learn.
+    """
+    reasons: dict[str, int] = {}
+
+    def usable(source: Iterator[Conversation]) -> Iterator[tuple[int, Example]]:
+        for conversation in source:
+            for example in examples_of(conversation, tokenizer):
+                if reason := _why_not(example, context):
+                    reasons[reason] = reasons.get(reason, 0) + 1
+                    left_out(conversation.place, reason)
+                else:
+                    yield _hash(conversation), example
+
+    found = list(usable(conversations))
+    if valid is None:
+        held_out = _lowest({number for number, _ in found}, valid_share)
+        parts = {name: [one for number, one in found if (number in held_out) == (name == "valid")] for name in SPLITS}
+    else:
+        parts = {"train": [example for _, example in found], "valid": [example for _, example in usable(valid)]}
+    if not parts["train"] or not parts["valid"]:
+        which = "to learn from" if not parts["train"] else "to validate on"
+        why = f" ({', '.join(f'{count}: {reason}' for reason, count in reasons.items())})" if reasons else ""
+        raise TinyslmError(f"There are no conversations {which}{why}.", "Give more rows, or a longer --model.context.")
+    with atomic_folder(out) as folder:
+        tokenizer.save(folder / "tokenizer")
+        counts = {name: _write(folder, name, examples) for name, examples in parts.items()}
+        about = {"kind": KIND, "version": 1, "splits": counts, "left_out": reasons, "context": context}
+        write_manifest(folder, about | {"tokenizer": {"sha256": tokenizer.sha256}})
+    every = [example for examples in parts.values() for example in examples]
+    return Prepared(
+        folder=out,
+        train=len(parts["train"]),
+        valid=len(parts["valid"]),
+        learned_tokens=sum(int(example.learned.sum()) for example in parts["train"]),
+        tokens=sum(len(example.ids) for example in parts["train"]),
+        longest=max(len(example.ids) for example in every),
+        left_out=reasons,
+    )
+
+
+def is_examples(folder: Path) -> bool:
+    """Whether a folder holds examples."""
+    return (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("kind") == KIND
+
+
+class Examples:
+    """One split of an examples folder, read as needed."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.split = split
+        self.offsets: NDArray[np.int64] = np.load(folder / f"{split}.offsets.npy", allow_pickle=False)
+        self._ids = np.memmap(folder / f"{split}.ids.bin", np.int32, "r")
+        self._learned = np.memmap(folder / f"{split}.learned.bin", np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, number: int) -> Example:
+        part = slice(self.offsets[number], self.offsets[number + 1])
+        return Example(self._ids[part].astype(np.int64), self._learned[part].astype(bool))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example."""
+        return np.diff(self.offsets)
+
+    @property
+    def learned_tokens(self) -> int:
+        """How many tokens are learned."""
+        return int(self._learned.sum())
+
+
+def open_examples(folder: Path, *, verify: bool = False) -> tuple[Examples, Examples, Tokenizer]:
+    """Both splits, and the tokenizer. Raises `TinyslmError` for another kind of folder, or a damaged one."""
+    if not is_examples(folder):
+        raise TinyslmError(f"{folder} holds no conversations.", "Make them with: tinyslm finetune")
+    read_manifest(folder, verify=verify)
+    return Examples(folder, "train"), Examples(folder, "valid"), Tokenizer.load(folder / "tokenizer")
+
+
+def packed_rows(lengths: Sequence[int] | NDArray[np.int64], context: int) -> list[list[int]]:
+    """Rows of examples, by their numbers in the order given: each example goes into the first of the open rows that
+    has room. A row has at most `context` tokens to read, one less than its examples have."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    first_open = 0
+    for number, length in enumerate(lengths):
+        needed = int(length) - 1
+        for row in range(first_open, len(rows)):
+            if room[row] >= needed:
+                rows[row].append(number)
+                room[row] -= needed
+                break
+        else:
+            rows.append([number])
+            room.append(context - needed)
+        while first_open < len(rows) - OPEN_ROWS:
+            first_open += 1
+    return rows
+
+
+OPEN_ROWS = 32
+"""Rows that are filled at the same time."""
+
+
+class RowLoader:
+    """Endless batches of packed rows, in an order that can be left and resumed anywhere.
+
+    In an epoch each example is given once; order and rows depend on the seed and the epoch alone. A batch that starts
+    at the end of an epoch goes on in the next.
+    """
+
+    def __init__(self, examples: Examples, *, context: int, batch: int, seed: int, rows: slice = slice(None)) -> None:
+        """batch: rows in one update. rows: which of them to read, where several processes share one."""
+        self._examples, self._context, self._batch, self._seed, self._rows = examples, context, batch, seed, rows
+        self._epoch = self._position = 0
+        self._packed: list[list[int]] = []
+        self._packed_epoch = -1
+
+    def next(self) -> list[list[Example]]:
+        """The examples of each row."""
+        chosen: list[list[Example]] = []
+        while len(chosen) < self._batch:
+            rows = self._epoch_rows()
+            chosen.append([self._examples[number] for number in rows[self._position]])
+            self._position += 1
+            if self._position == len(rows):
+                self._epoch, self._position = self._epoch + 1, 0
+        return chosen[self._rows]
+
+    @property
+    def rows_of_an_epoch(self) -> int:
+        """About how many rows there are."""
+        return len(self._epoch_rows())
+
+    def state(self) -> dict[str, Any]:
+        """Where the loader is, for JSON."""
+        return {"epoch": self._epoch, "position": self._position}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go to where another loader with the same examples, context and seed was."""
+        self._epoch, self._position = state["epoch"], state["position"]
+
+    def _epoch_rows(self) -> list[list[int]]:
+        if self._packed_epoch != self._epoch:
+            order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._examples))
+            packed = packed_rows(self._examples.lengths[order], self._context)
+            self._packed = [[int(order[place]) for place in row] for row in packed]
+            self._packed_epoch = self._epoch
+        return self._packed
+
+
+def arrays_of(rows: Sequence[Sequence[Example]]) -> tuple[Ids, Ids, Ids]:
+    """Inputs, targets and segments `[rows, t]` of packed rows.
+
+    Each example's tokens but the last are read, and each but the first are targets, `IGNORE` where not learned. The
+    segments count a row's examples from 0; -1: nothing.
+    """
+    size = max(sum(len(example.ids) - 1 for example in row) for row in rows)
+    inputs, targets, segments = (np.full((len(rows), size), value, np.int64) for value in (0, IGNORE, -1))
+    for index, row in enumerate(rows):
+        start = 0
+        for number, example in enumerate(row):
+            part = slice(start, start + len(example.ids) - 1)
+            inputs[index, part] = example.ids[:-1]
+            targets[index, part] = np.where(example.learned[1:], example.ids[1:], IGNORE)
+            segments[index, part] = number
+            start = part.stop
+    return inputs, targets, segments
+
+
+def _why_not(example: Example, context: int) -> str:
+    if len(example.ids) - 1 > context:
+        return f"longer than {context} tokens"
+    return "" if example.learned[1:].any() else "nothing to learn"
+
+
+def _hash(conversation: Conversation) -> int:
+    """A number for the first question."""
+    first = next((one["content"] for one in conversation.messages if one["role"] == "user"), "")
+    return xxhash.xxh3_64_intdigest(first.strip().encode("utf-8", "replace"))
+
+
+def _lowest(numbers: set[int], share: float) -> set[int]:
+    """A share of the numbers, at least one, where that leaves any."""
+    return set(sorted(numbers)[: max(1, round(share * len(numbers)))]) if len(numbers) > 1 else set()
+
+
+def _write(folder: Path, name: str, examples: Sequence[Example]) -> dict[str, int]:
+    ids = np.concatenate([example.ids for example in examples]).astype(np.int32)
+    learned = np.concatenate([example.learned for example in examples]).astype(np.uint8)
+    ids.tofile(folder / f"{name}.ids.bin")
+    learned.tofile(folder / f"{name}.learned.bin")
+    offsets = np.cumsum([0, *(len(example.ids) for example in examples)], dtype=np.int64)
+    np.save(folder / f"{name}.offsets.npy", offsets)
+    return {"examples": len(examples), "tokens": len(ids), "learned_tokens": int(learned.sum())}

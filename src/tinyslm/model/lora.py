@@ -1,0 +1,228 @@
+"""LoRA: small trainable updates of frozen linear layers (Hu et al., 2021), kept in PEFT's file format.
+
+A layer with an adapter computes W x + s B A x, with A `[rank, in]`, B `[out, rank]` and the scale s = alpha / rank, or
+alpha / sqrt(rank) where rank-stabilised (Kalajdzievski, 2023). DoRA (Liu et al., 2024) also learns the length of each
+row of W + s B A.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tinyslm.core.config import build_config
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import atomic_folder, write_json
+from tinyslm.core.json_files import read_json
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.families import FAMILIES
+from tinyslm.model.folder import to_outside
+from tinyslm.model.layers import Linear
+from tinyslm.model.lora_config import LoraConfig
+from tinyslm.model.packed import PackedLinear
+
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_PREFIX = "base_model.model."
+
+
+class Adapter(nn.Module):
+    """The update of one linear layer. `A` is `[rank, in]`, `B` `[out, rank]`; DoRA has the `length` of each row too."""
+
+    def __init__(self, linear: Linear | PackedLinear, config: LoraConfig) -> None:
+        super().__init__()
+        device = next(iter(linear.state_dict().values())).device
+        self.scale = config.scale
+        self.dropout = config.dropout
+        self.A = nn.Parameter(torch.empty(config.rank, linear.in_features, device=device))
+        self.B = nn.Parameter(torch.zeros(linear.out_features, config.rank, device=device))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
+        self.length = nn.Parameter(dense_weight(linear).float().norm(dim=1)) if config.dora else None
+
+    def forward(self, x: Tensor, y: Tensor, linear: Linear | PackedLinear) -> Tensor:
+        """What the layer gives, from its input `[..., in]` and its own output `[..., out]`."""
+        low = F.linear(F.dropout(x, self.dropout, self.training) if self.dropout else x, self.A.to(_like(x)))
+        update = F.linear(low, self.B.to(low.dtype)) * self.scale
+        if self.length is None:
+            return y + update
+        bias = 0 if linear.bias is None else linear.bias
+        with torch.no_grad():  # its gradient is left out, as in the paper (section 4.3)
+            length = (dense_weight(linear).float() + self.delta()).norm(dim=1)
+        out: Tensor = (y - bias + update) * (self.length / length).to(y.dtype) + bias
+        return out
+
+    def delta(self) -> Tensor:
+        """s B A, fp32 `[out, in]`."""
+        return self.scale * (self.B.float() @ self.A.float())
+
+    def merged(self, weight: Tensor) -> Tensor:
+        """The layer's weight with its update, fp32 `[out, in]`."""
+        whole = weight.float() + self.delta()
+        return whole if self.length is None else whole * (self.length / whole.norm(dim=1))[:, None]
+
+
+def add_adapters(model: Decoder, config: LoraConfig) -> None:
+    """Freeze a model, and give an adapter to each linear layer that `config` names.
+
+    Raises `TinyslmError` for names that no layer has.
+    """
+    model.requires_grad_(False)
+    layers = dict(_linears(model))
+    found = {name.rpartition(".")[2] for name in layers}
+    if wrong := [name for name in config.targets if name not in found]:
+        raise TinyslmError(f'The model has no linear layer "{wrong[0]}".', f"It has: {', '.join(sorted(found))}.")
+    for name, linear in layers.items():
+        if not config.targets or name.rpartition(".")[2] in config.targets:
+            linear.adapter = Adapter(linear, config)
+
+
+def has_adapters(model: Decoder) -> bool:
+    """Whether any layer has an adapter."""
+    return any(True for _ in _adapted(model))
+
+
+@torch.no_grad()
+def merge_adapters(model: Decoder) -> None:
+    """Put the adapters into the weights, and remove them. Packed layers become dense ones."""
+    for name, linear in list(_adapted(model)):
+        adapter: Any = linear.adapter
+        whole = adapter.merged(dense_weight(linear))
+        linear.adapter = None
+        if isinstance(linear, PackedLinear):
+            dense = Linear(linear.in_features, linear.out_features, bias=linear.bias is not None)
+            dense.weight, dense.bias = nn.Parameter(whole), linear.bias  # type: ignore[assignment]
+            parent, _, last = name.rpartition(".")
+            setattr(model.get_submodule(parent), last, dense)
+        else:
+            linear.weight.data = whole.to(linear.weight.dtype)
+    model.requires_grad_(True)
+
+
+def dense_weight(linear: Linear | PackedLinear) -> Tensor:
+    """A layer's weight, `[out, in]`, unpacked where it is packed."""
+    return linear.dense() if isinstance(linear, PackedLinear) else linear.weight.detach()
+
+
+def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) -> bool:
+    """Write the adapters as PEFT does, whole or not at all. False, and nothing written, where PEFT cannot have them:
+    for families whose files hold several of our matrices as one."""
+    names = _outside_names(model)
+    if any(f"{name}.weight" not in names for name, _ in _adapted(model)):
+        return False
+    tensors: dict[str, Tensor] = {}
+    for name, linear in _adapted(model):
+        adapter: Any = linear.adapter
+        outside = _PREFIX + names[f"{name}.weight"].removesuffix(".weight")
+        tensors[f"{outside}.lora_A.weight"] = adapter.A.detach().float().contiguous()
+        tensors[f"{outside}.lora_B.weight"] = adapter.B.detach().float().contiguous()
+        if adapter.length is not None:
+            tensors[f"{outside}.lora_magnitude_vector"] = adapter.length.detach().float().contiguous()
+    targets = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in tensors})
+    with atomic_folder(folder) as temporary:
+        save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
+        write_json(temporary / CONFIG, _peft_config(config, targets, base))
+    return True
+
+
+def load_adapters(model: Decoder, folder: Path) -> None:
+    """Give a model the adapters in a folder that PEFT or `save_adapters` wrote.
+
+    Raises `TinyslmError` for settings or tensors that are not known, and for adapters of another model.
+    """
+    given = read_json(folder / CONFIG, remedy="Give a folder with an adapter in PEFT's format.")
+    config = _from_peft(given, folder)
+    inside = {theirs: ours for ours, theirs in _outside_names(model).items()}
+    tensors = load_file(folder / WEIGHTS)
+    by_layer: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        layer, dot, part = key.removeprefix(_PREFIX).partition(".lora_")
+        ours = inside.get(f"{layer}.weight")
+        if not dot or ours is None or part not in _PARTS:
+            raise TinyslmError(f'{folder} has "{key}", which fits no layer of the model.', "Use its own base model.")
+        by_layer.setdefault(ours.removesuffix(".weight"), {})[_PARTS[part]] = tensor
+    add_adapters(model, config.model_copy(update={"targets": sorted({name.rpartition(".")[2] for name in by_layer})}))
+    for name, linear in _adapted(model):
+        parts, adapter = by_layer.pop(name, {}), linear.adapter
+        for part, parameter in adapter.named_parameters():
+            if part not in parts or parts[part].shape != parameter.shape:
+                raise TinyslmError(f"{folder} has no {part} that fits the layer {name}.", "Use its own base model.")
+            parameter.data = parts[part].to(parameter)
+
+
+_PARTS = {
+    "A.weight": "A",
+    "B.weight": "B",
+    "magnitude_vector": "length",
+    "magnitude_vector.weight": "length",
+}
+_IGNORED = {"base_model_name_or_path", "revision", "task_type", "inference_mode", "auto_mapping", "peft_version"}
+
+
+def _peft_config(config: LoraConfig, targets: Sequence[str], base: Path) -> dict[str, Any]:
+    return {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(base),
+        "r": config.rank,
+        "lora_alpha": config.alpha,
+        "lora_dropout": config.dropout,
+        "use_rslora": config.rank_stabilised,
+        "use_dora": config.dora,
+        "target_modules": list(targets),
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+    }
+
+
+def _from_peft(given: Mapping[str, Any], folder: Path) -> LoraConfig:
+    known = {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "peft_type", "bias"}
+    plain = {None, False, "none"}
+    odd = [
+        key for key, value in given.items()
+        if key not in known | _IGNORED and not (isinstance(value, list | dict) and not value)
+        and (isinstance(value, list | dict) or value not in plain) and key not in _HARMLESS
+    ]  # fmt: skip
+    if given.get("peft_type") != "LORA" or given.get("bias", "none") != "none" or odd:
+        what = f'"{odd[0]}": {given[odd[0]]!r}' if odd else f"the type {given.get('peft_type')} or biases"
+        raise TinyslmError(f"{folder} has an adapter with {what}, which is not supported.", "Merge it with PEFT first.")
+    values = {"rank": given["r"], "alpha": given["lora_alpha"], "dropout": given.get("lora_dropout", 0.0)}
+    values |= {"rank_stabilised": bool(given.get("use_rslora")), "dora": bool(given.get("use_dora"))}
+    return build_config(LoraConfig, values, origin=str(folder / CONFIG))
+
+
+_HARMLESS = {"init_lora_weights", "megatron_core", "qalora_group_size"}
+
+
+def _linears(model: Decoder) -> Iterator[tuple[str, Any]]:
+    """The linear layers of the blocks."""
+    for name, module in model.model.layers.named_modules():
+        if isinstance(module, Linear | PackedLinear):
+            yield f"model.layers.{name}", module
+
+
+def _adapted(model: Decoder) -> Iterator[tuple[str, Any]]:
+    return ((name, linear) for name, linear in _linears(model) if linear.adapter is not None)
+
+
+def _outside_names(model: Decoder) -> dict[str, str]:
+    """The names that linear layers' weights have in files, for those that are stored as they are."""
+    inside = {f"{name}.weight": torch.empty(linear.out_features, linear.in_features, device="meta")
+              for name, linear in _linears(model)}  # fmt: skip
+    others = {name: tensor.to("meta") for name, tensor in model.state_dict().items() if ".adapter." not in name}
+    if model.config.tied:
+        others.pop("lm_head.weight", None)
+    whole = {name: tensor for name, tensor in others.items() if ".weight_" not in name} | inside
+    outside = to_outside(FAMILIES[model.config.family], model.config, whole)
+    by_tensor = {id(tensor): name for name, tensor in outside.items()}
+    return {name: by_tensor[id(tensor)] for name, tensor in inside.items() if id(tensor) in by_tensor}
+
+
+def _like(x: Tensor) -> torch.dtype:
+    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype

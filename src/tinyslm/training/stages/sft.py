@@ -1,0 +1,144 @@
+"""Learn the assistant's messages of conversations: instruction tuning."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinyslm.data.examples import Example, Examples, RowLoader, arrays_of, open_examples, packed_rows
+from tinyslm.evaluation.intervals import ratio_interval
+from tinyslm.inference.engine import Engine
+from tinyslm.inference.request import Request
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.loss import IGNORE, loss_sum, token_losses
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.config import RunConfig
+from tinyslm.training.stage import Batch
+from tinyslm.training.world import World
+
+SAMPLE_TOKENS = 64
+VALIDATED_AT_ONCE = 2048
+"""Tokens."""
+
+
+class ConversationBatches:
+    """Packed rows of conversations as batches."""
+
+    def __init__(self, examples: Examples, *, context: int, batch: int, seed: int, world: World) -> None:
+        self.loader = RowLoader(examples, context=context, batch=batch, seed=seed, rows=world.share(batch))
+
+    def next(self) -> Batch:
+        """See `Batches.next`."""
+        return batch_of(self.loader.next())
+
+    def state(self) -> dict[str, Any]:
+        """See `Batches.state`."""
+        return self.loader.state()
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `Batches.restore`."""
+        self.loader.restore(state)
+
+
+class Sft:
+    """Cross-entropy of the assistant's tokens, in nats for each of them. A `Stage`."""
+
+    def __init__(
+        self, examples: Examples, held_out: Examples, tokenizer: Tokenizer, batches: ConversationBatches, context: int
+    ) -> None:
+        self.tokenizer, self.batches, self.context = tokenizer, batches, context
+        self._examples, self._held_out = examples, held_out
+
+    @classmethod
+    def open(cls, data: Path, config: RunConfig, world: World) -> Sft:
+        """The stage on an examples folder. Raises `TinyslmError` for another kind of folder."""
+        train, held_out, tokenizer = open_examples(data)
+        context, loop = config.row_tokens, config.train
+        batches = ConversationBatches(train, context=context, batch=loop.batch, seed=loop.seed, world=world)
+        return cls(train, held_out, tokenizer, batches, context)
+
+    @property
+    def held_out_tokens(self) -> int:
+        """See `Stage`."""
+        return int(self._held_out.lengths.sum())
+
+    def loss(self, model: Decoder, batch: Batch) -> tuple[Tensor, float, Mapping[str, float]]:
+        """The weight is the number of learned tokens; only these reach the output projection."""
+        hidden_btd = model.model(batch.inputs, segments_bt=batch.segments)
+        learned = batch.targets != IGNORE
+        return loss_sum(model, hidden_btd[learned], batch.targets[learned]), float(learned.sum()), {}
+
+    @torch.no_grad()
+    def validate(self, model: Decoder, dtype: torch.dtype, tokens: int) -> float:
+        """See `Stage.validate`; over conversations that are spread evenly."""
+        totals, weights = self._losses(model.eval(), dtype, self._spread(tokens), lambda: None)
+        return float(totals.sum() / weights.sum())
+
+    def in_units(self, loss: float, *, held_out: bool) -> Mapping[str, float]:  # noqa: ARG002
+        """A loss per learned token has no other unit."""
+        return {}
+
+    def sample(self, model: Decoder, seed: int) -> str:
+        """The answer to the first held-out conversation's first question."""
+        example = self._held_out[0]
+        prompt = tuple(example.ids[: int(np.argmax(example.learned))].tolist())
+        room = max(1, min(SAMPLE_TOKENS, model.config.longest - len(prompt) - 1))
+        settings = SamplingSettings(max_tokens=room, temperature=0.0, seed=seed)
+        return Engine(model, self.tokenizer).submit(Request(prompt, settings, continues=False)).whole()[0].text
+
+    def score(self, model: Decoder, tokens: int, check: Callable[[], None]) -> Mapping[str, Any]:
+        """Loss and perplexity of held-out answers, with a 95 % bootstrap interval of the loss over conversations."""
+        with torch.no_grad():
+            totals, weights = self._losses(model.eval(), torch.float32, self._spread(tokens), check)
+        loss = float(totals.sum() / weights.sum())
+        low, high = ratio_interval(totals, weights)
+        return {
+            "loss": loss,
+            "perplexity": math.exp(loss),
+            "low": low,
+            "high": high,
+            "conversations": len(totals),
+            "tokens": int(weights.sum()),
+        }
+
+    def _spread(self, tokens: int) -> list[int]:
+        """Held-out conversations of about so many tokens, from all over them."""
+        count = len(self._held_out)
+        share = min(1.0, tokens / max(1, self.held_out_tokens))
+        wanted = max(1, round(count * share))
+        return [index * count // wanted for index in range(wanted)]
+
+    def _losses(
+        self, model: Decoder, dtype: torch.dtype, numbers: Sequence[int], check: Callable[[], None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The summed loss of each conversation, and how many tokens it is of."""
+        examples = [self._held_out[number] for number in numbers]
+        totals, weights = np.zeros(len(numbers)), np.zeros(len(numbers))
+        packed = packed_rows([len(example.ids) for example in examples], self.context)
+        size = max(1, VALIDATED_AT_ONCE // self.context)
+        for part in (packed[start : start + size] for start in range(0, len(packed), size)):
+            check()
+            batch = batch_of([[examples[index] for index in row] for row in part]).to(model.device)
+            learned = batch.targets != IGNORE
+            with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
+                hidden_btd = model.model(batch.inputs, segments_bt=batch.segments)
+                losses = token_losses(model, hidden_btd[learned], batch.targets[learned])
+            owners = np.concatenate(
+                [np.repeat(index, examples[index].learned[1:].sum()) for row in part for index in row]
+            )
+            np.add.at(totals, owners, losses.double().cpu().numpy())
+            np.add.at(weights, owners, 1)
+        return totals, weights
+
+
+def batch_of(rows: Sequence[Sequence[Example]]) -> Batch:
+    """Packed rows as a batch."""
+    inputs, targets, segments = (torch.from_numpy(one) for one in arrays_of(rows))
+    return Batch(inputs, targets, segments)

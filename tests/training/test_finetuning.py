@@ -1,0 +1,111 @@
+"""Fine-tuning: only answers are learned, by adapters or by all weights; the result is a model folder like any other."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
+from tinyslm.inference.settings import SamplingSettings
+from tinyslm.model.folder import load_model
+from tinyslm.model.lora import load_adapters
+from tinyslm.planning.finetune import Rows, finetune
+from tinyslm.planning.train import resume, train
+from tinyslm.training.interrupt import Interrupted
+from tinyslm.training.metrics import read_metrics
+from tinyslm.training.pipeline import Watch
+
+COLOURS = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red"}
+FAST = {"optimizer": {"lr": 0.01}, "train": {"batch": 2, "steps": 40, "checkpoint_minutes": 1.0, "device": "cpu"}}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, shards) -> Path:
+    out = tmp_path_factory.mktemp("base") / "run"
+    shape = {"dim": 64, "heads": 2, "depth": 2, "context": 128, "dropout": 0.0}
+    train([shards.folder], out, settings={"model": shape, "train": {"steps": 40, "batch": 4, "device": "cpu"}})
+    return out / "model"
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    made = [{"question": f"{name}?", "answer": colour} for name, colour in COLOURS.items()]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made * 3))
+    return path
+
+
+def answer(model: Path, question: str) -> str:
+    runtime = ModelRuntime.open(model)
+    return runtime.generate(
+        [{"role": "user", "content": question}], SamplingSettings(max_tokens=8, temperature=0.0)
+    ).text
+
+
+@pytest.mark.parametrize("rank", [8, 0])
+def test_a_model_learns_to_answer(base: Path, rows: Path, tmp_path: Path, rank: int) -> None:
+    out = tmp_path / "run"
+    settings = {**FAST, "lora": {"rank": rank}}
+    result = finetune(base, Rows([rows], valid=[rows]), out, settings=settings)
+    if rank:  # the base knows no conversations, and adapters leave its tables as they are
+        assert result["high"] < 0.7 * result["before"]["low"]
+    else:
+        assert result["loss"] < 0.3 < 2 < result["before"]["loss"]
+        assert [answer(out / "model", f"{name}?") for name in COLOURS] == list(COLOURS.values())
+    assert (out / "adapter").exists() == bool(rank)
+    assert (out / "report.html").exists()
+    if rank:
+        model = load_model(base)
+        load_adapters(model, out / "adapter")
+        merged, ids = load_model(out / "model"), torch.arange(12)[None]
+        assert torch.allclose(model(ids), merged(ids), atol=1e-4)
+        assert not torch.allclose(load_model(base)(ids), merged(ids), atol=1e-2)
+        (checkpoint,) = list((out / "checkpoints").glob("step-*"))[-1:]
+        assert (checkpoint / "model.safetensors").stat().st_size < 0.5 * (base / "model.safetensors").stat().st_size
+
+
+def test_a_stopped_run_resumes_to_the_same_adapters(base: Path, rows: Path, tmp_path: Path) -> None:
+    settings = {
+        **FAST,
+        "train": {**FAST["train"], "steps": 6, "checkpoint_minutes": 0.0},
+        "lora": {"rank": 4, "dropout": 0.1},
+    }
+
+    def stop(event: dict) -> None:
+        if event["event"] == "checkpoint" and event["step"] == 3:
+            raise Interrupted(3)
+
+    finetune(base, [rows], tmp_path / "whole", settings=settings)
+    with pytest.raises(Interrupted):
+        finetune(base, [rows], tmp_path / "stopped", settings=settings, watch=Watch(event=stop))
+    resume(tmp_path / "stopped")
+    one, other = (load_model(tmp_path / name / "model").state_dict() for name in ("whole", "stopped"))
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_epochs_and_rows_follow_from_the_data(base: Path, rows: Path, tmp_path: Path) -> None:
+    settings = {"train": {"device": "cpu"}}
+    finetune(base, Rows([rows], valid=[rows]), tmp_path / "run", epochs=2, settings=settings)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
+    assert config["row_tokens"] == 128, "no longer than the base's context"
+    events = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    tokens = sum(row["tokens"] for row in events if row["event"] == "step")
+    assert config["steps"] >= 1
+    assert tokens > 0
+    assert "bits_per_byte" not in next(row for row in events if row["event"] == "validation")
+
+
+def test_what_cannot_be_done_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
+    with pytest.raises(TinyslmError, match="Both minutes and epochs"):
+        finetune(base, [rows], tmp_path / "run", minutes=1, epochs=1)
+    with pytest.raises(TinyslmError, match="no linear layer"):
+        finetune(base, [rows], tmp_path / "run", settings={**FAST, "lora": {"targets": ["c_attn"]}})
+    bare = tmp_path / "bare.jsonl"
+    bare.write_text('{"text": "x"}\n')
+    with pytest.raises(TinyslmError, match=r"bare\.jsonl, row 1 cannot be used"):
+        finetune(base, [bare], tmp_path / "other")
+    assert not (tmp_path / "other" / "config.json").exists()
+    with pytest.raises(TinyslmError, match=r"lora\.rank needs a model to adapt"):
+        train([rows], tmp_path / "x", settings={"lora": {"rank": 4}})
