@@ -5,8 +5,9 @@
     python benchmarks/all.py --page                   only write the page again
 
 Results go to benchmarks/results.json, each with its command, date and machine. Nothing else should be running.
-Benchmarks whose data or program is not given are left out. The training benchmarks store each run in
-`stories_runs.json` or `planner_runs.json`, and resume; delete these files to begin anew.
+Benchmarks whose data, model or program is not given are left out; "scoring" and "finetuning" need the packages of
+`make test-peers` (`.venv-peers/bin/python benchmarks/all.py --only scoring ...`). The training benchmarks store each
+run in `stories_runs.json` or `planner_runs.json`, and resume; delete these files to begin anew.
 """
 
 import json
@@ -43,6 +44,9 @@ BENCHMARKS = {
     "tool calls": "tool_calls.py",
     "server overhead": "server_overhead.py",
     "server load": "server_load.py --minutes 5",
+    "scoring": "scoring.py --data DATA/eval --full",
+    "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
+    "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
 LONG = {"planner", "planner search"}
 """Hours; run only when they are named."""
@@ -54,16 +58,17 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--data", type=Path, help="a folder with shakespeare/input.txt and stories/train.jsonl")
     options.add_argument("--llama-cpp", type=Path, help="llama-batched-bench, compiled for this processor")
+    options.add_argument("--model", type=Path, help="SmolLM2-135M-Instruct, as `tinyslm pull` writes it")
     options.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="run just these")
     options.add_argument("--page", action="store_true", help="run nothing, write the page")
     arguments = options.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    places = {"DATA": arguments.data, "PROGRAM": arguments.llama_cpp}
+    places = {"DATA": arguments.data, "PROGRAM": arguments.llama_cpp, "MODEL": arguments.model}
     chosen = arguments.only or [name for name in BENCHMARKS if name not in LONG]
     for name in [] if arguments.page else chosen:
         command = BENCHMARKS[name]
         if any(word in command and path is None for word, path in places.items()):
-            print(f"{name}: left out, it needs --{'data' if 'DATA' in command else 'llama-cpp'}")
+            print(f"{name}: left out, it needs a path for {command}")
             continue
         print(f"{name} ...", flush=True)
         results[place(name)] = {**run(command, places), "command": f"python benchmarks/{command}"}

@@ -245,6 +245,22 @@ def memory(result: Any) -> Rows:
     yield Row("preparing 1 GB of text, all processes", f"peak of {result['peak_mb']:,.0f} MB")
 
 
+def scoring(result: Any) -> Rows:
+    rates, full = result["pairs_per_second"], result["full"]
+    for name, ratio in result["ratios"].items():
+        peer = f"{rates[name]:,.0f}, {name}, transformers"
+        yield Row("minimal pairs scored, 10.9M parameters", f"{rates['tinyslm']:,.0f} pairs/s", peer, times(ratio))
+    yield Row(f"all {full['pairs']:,} pairs of BLiMP", f"{full['seconds']:,.0f} s")
+
+
+def finetuning(result: Any) -> Rows:
+    rates, memory, name = result["tokens_per_second"], result["peak_memory"], f"LoRA of SmolLM2-135M, {result['dtype']}"
+    ratio = result["ratios"]["tinyslm"]
+    yield Row(name, f"{rates['tinyslm']:,.0f} tokens/s", f"{rates['TRL']:,.0f}, TRL and peft", times(ratio))
+    ours, theirs = memory["tinyslm"], memory["TRL"]
+    yield Row(f"{name}: peak memory", f"{ours / 1e9:.1f} GB", f"{theirs / 1e9:.1f} GB", f"{ours / theirs:.2f}")
+
+
 AREAS = (
     Area(
         "Training",
@@ -279,6 +295,10 @@ AREAS = (
             "quantization": quantization,
             "quantization of SmolLM2": quantization,
         },
+    ),
+    Area(
+        "Fine-tuning and evaluation",
+        {"finetuning bf16": finetuning, "finetuning fp32": finetuning, "scoring": scoring},
     ),
     Area("Data", {"data": data, "memory": memory}),
 )
