@@ -5,7 +5,9 @@ Memory that nobody has written to costs nothing, so a `Decoder` that waits for i
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class Linear(nn.Linear):
@@ -19,7 +21,10 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] to [..., out]."""
-        y = super().forward(x)
+        weight = self.weight
+        if weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+            weight = weight.to(x.dtype)  # frozen weights may be kept in fewer bits than what is computed
+        y = F.linear(x, weight, self.bias)
         out: Tensor = y if self.adapter is None else self.adapter(x, y, self)
         return out
 

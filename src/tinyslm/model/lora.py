@@ -82,6 +82,20 @@ def add_adapters(model: Decoder, config: LoraConfig) -> None:
             linear.adapter = Adapter(linear, config)
 
 
+def narrow_frozen(model: Decoder, dtype: torch.dtype) -> None:
+    """Keep the frozen weights of adapted layers in the type that they are multiplied in: the products stay the same."""
+    for _, linear in _adapted(model):
+        if isinstance(linear, Linear):
+            linear.weight.data = linear.weight.data.to(dtype)
+
+
+def copy_adapters(source: Decoder, target: Decoder) -> None:
+    """Give the adapters of one model the values of another's."""
+    target.load_state_dict(
+        {name: tensor for name, tensor in source.state_dict().items() if ".adapter." in name}, strict=False
+    )
+
+
 def has_adapters(model: Decoder) -> bool:
     """Whether any layer has an adapter."""
     return any(True for _ in _adapted(model))

@@ -24,6 +24,8 @@ ROW_MULTIPLE, SHORTEST_ROW = 64, 256
 VALIDATED = 4_096
 """Held-out tokens of a validation on the way."""
 LENGTHS = {"steps", "tokens", "minutes"}
+AT_ONCE = 2048
+"""Tokens that are computed at once: what they leave for the backward pass takes most of the memory."""
 UPDATE_TOKENS = 2048
 """Tokens of an update, about."""
 SCORED, SCORED_PER_MINUTE = 20_000, 1_000
@@ -119,8 +121,12 @@ def _fitted(
     rows = RowLoader(open_examples(data)[0], context=chosen["row_tokens"], batch=1, seed=0).rows_of_an_epoch
     if "batch" not in fixed:
         chosen["batch"] = max(1, min(UPDATE_TOKENS // chosen["row_tokens"], rows))
+    batch = chosen.get("batch", config.train.batch)
+    if "micro_batch" not in fixed:
+        fitting = max(1, AT_ONCE // chosen["row_tokens"])
+        chosen["micro_batch"] = max(size for size in range(1, fitting + 1) if batch % size == 0)
     if not config.train.minutes and LENGTHS.isdisjoint(fixed):
-        chosen["steps"] = max(1, round((epochs or EPOCHS) * rows / chosen.get("batch", config.train.batch)))
+        chosen["steps"] = max(1, round((epochs or EPOCHS) * rows / batch))
     return build_config(RunConfig, merge(config.model_dump(), {"train": chosen}))
 
 

@@ -9,9 +9,11 @@ import torch
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.registry import Registry
+from tinyslm.hardware.allocator import return_freed_memory
+from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.decoder import Decoder, new_model
 from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config, save_model
-from tinyslm.model.lora import add_adapters, merge_adapters, save_adapters
+from tinyslm.model.lora import add_adapters, copy_adapters, merge_adapters, narrow_frozen, save_adapters
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.run_folder import RunFolder
@@ -61,6 +63,7 @@ def first_model(config: RunConfig, device: torch.device) -> Decoder:
             parameter.data = parameter.data.clone()  # they may be mapped from the file
         if config.lora.rank:
             add_adapters(model, config.lora)
+            narrow_frozen(model, pick_dtype(device, config.train.dtype))
         return model
     return new_model(config.model).to(device)
 
@@ -68,8 +71,14 @@ def first_model(config: RunConfig, device: torch.device) -> Decoder:
 def save_result(
     model: Decoder, tokenizer: Tokenizer, config: RunConfig, folder: RunFolder, result: Mapping[str, Any]
 ) -> None:
-    """Write a run's model folder; of a model with adapters these too, which are in the model's weights from then on."""
+    """Write a run's model folder; of a model with adapters these too, and the base with them in its weights."""
     if config.lora.rank:
-        save_adapters(model, folder.adapter, config.lora, find_model(Path(config.train.start_from)))
-        merge_adapters(model)
+        return_freed_memory()
+        base = find_model(Path(config.train.start_from))
+        save_adapters(model, folder.adapter, config.lora, base)
+        whole = load_model(base, device=model.device, dense=True)  # the frozen weights may be narrower than the base's
+        add_adapters(whole, config.lora)
+        copy_adapters(model, whole)
+        merge_adapters(whole)
+        model = whole
     save_model(model, folder.model, tokenizer, training=result)

@@ -1,0 +1,55 @@
+"""`tinyslm finetune`: what it prints, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+from the_command import Ended
+
+FAST = ["--train.steps", "2", "--train.device", "cpu"]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"ask": f"{n}?", "say": f"{n}!"}) + "\n" for n in range(8)))
+    return path
+
+
+@pytest.fixture
+def base(tinyslm, tmp_path: Path) -> Path:
+    """A model that reads enough for a conversation of bytes."""
+    text = tmp_path / "text.txt"
+    text.write_text("a few words of text, again and again. " * 100)
+    shape = ["--model.dim", "32", "--model.depth", "1", "--model.heads", "2", "--model.context", "128"]
+    done = tinyslm("train", text, "--out", "base", *shape, "--tokenizer.kind", "byte", "--train.steps", "1")
+    assert done.code == 0, done
+    return Path("base")
+
+
+def test_a_model_is_taught(tinyslm, base: Path, rows: Path) -> None:
+    done: Ended = tinyslm("finetune", base, rows, "--out", "run", "--map", "prompt=ask,answer=say", *FAST)
+    assert done.code == 0, done
+    assert "Before:       loss " in done.out
+    assert "After:        loss " in done.out
+    assert "Try it:       " in done.out
+    assert Path("run/adapter/adapter_model.safetensors").is_file()
+    assert tinyslm("generate", "run", "--prompt", "x", "--max-tokens", "2").code == 0
+    told = tinyslm("finetune", "run", rows, "--out", "again", "--map=prompt=ask,answer=say", "--full", "--json", *FAST)
+    assert json.loads(told.out)["result"]["conversations"] >= 1
+    assert not Path("again/adapter").exists()
+
+
+def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
+    assert "No examples were given." in tinyslm("finetune", base, "--out", "run").mistake()
+    assert "rows.jsonl, row 1 cannot be used: its form is not known; its fields are: ask, say" in (
+        tinyslm("finetune", base, rows, "--out", "run").mistake()
+    )
+    for given, words in (
+        ("prompt=ask", "--map names no prompt and answer"),
+        ("question=ask", "--map question=ask names no field"),
+        ("prompt=aks,answer=say", 'Did you mean "ask"?'),
+    ):
+        assert words in tinyslm("finetune", base, rows, "--out", "run", "--map", given).mistake()
+    assert "There is no" in tinyslm("finetune", "nowhere", rows, "--out", "run").mistake()
+    assert not Path("run/config.json").exists()
