@@ -23,7 +23,7 @@ def test_tasks(tinyslm, finished: Path) -> None:
     ended = tinyslm("compare", finished, "copied-model", "--limit", "20", "--prompt", "Once upon")
     assert (ended.code, ended.err) == (0, "")
     assert "grammar: accuracy on 20 items, chance 0.500" in ended.out
-    assert 'compared on the shipped set "grammar"' in ended.out
+    assert 'the built-in set "grammar"' in ended.out
     rows = [line for line in ended.out.splitlines() if line.startswith("copied-model") and "(" in line]
     assert rows[0].split()[-5:] == ["+0.000", "(+0.000", "to", "+0.000)", "1.000"]
     assert "Outcomes differ on 0 of 20 items." in ended.out
@@ -33,7 +33,7 @@ def test_tasks(tinyslm, finished: Path) -> None:
 
 
 def test_mistakes(tinyslm, finished: Path, texts: Path) -> None:
-    assert "Nothing to compare was given." in tinyslm("compare", "--text", texts).mistake()
+    assert "No models to compare were given." in tinyslm("compare", "--text", texts).mistake()
     empty = Path("empty.txt")
     empty.write_text("")
     assert "No text was found" in tinyslm("compare", finished, "--text", empty).mistake()

@@ -153,7 +153,7 @@ def test_prepared_folders(tmp_path: Path, tokenizer: Tokenizer) -> None:
     with pytest.raises(TinyslmError, match=r"no conversations to learn from \(39: longer than 9 tokens\)"):
         prepare_examples((one for one in talks() if one.place != "row 6"), tmp_path / "x", tokenizer, context=9)
     assert not (tmp_path / "x").exists()
-    with pytest.raises(TinyslmError, match="holds no conversations"):
+    with pytest.raises(TinyslmError, match="contains no prepared conversations"):
         open_examples(tmp_path)
 
 

@@ -58,7 +58,7 @@ def requests() -> list[Continuation]:
 @pytest.mark.parametrize("bos", [True, False])
 def test_batches_equal_one_by_one(family: str, bos: bool) -> None:
     runtime = runtime_of(family)
-    reading = runtime.reading if bos else Reading((), runtime.reading.room)
+    reading = runtime.reading if bos else Reading((), runtime.reading.max_length)
     together = score_continuations(runtime, reading, requests())
     alone = score_continuations(OneByOne(runtime), reading, requests())
     for one, other in zip(together, alone, strict=True):
@@ -96,7 +96,7 @@ def test_texts_that_take_other_rotary_factors_by_their_length() -> None:
 
 def test_greedy_is_what_the_model_would_write() -> None:
     runtime = runtime_of()
-    ids = [*runtime.reading.begin, *runtime.encode("def get")]
+    ids = [*runtime.reading.prefix, *runtime.encode("def get")]
     best = int(runtime.logprobs(ids, [len(ids) - 1])[0].argmax())
     asked = [TokenRequest(tuple(ids), (token,)) for token in (best, best ^ 1)]
     found = runtime.score_many(asked, lambda *_: None)
@@ -129,7 +129,7 @@ def test_what_is_no_probability_is_named(value: float) -> None:
 
             return ContinuationScore(value, 1, False)
 
-    with pytest.raises(TinyslmError, match=r"gives the log-probability .* to 'text'"):
+    with pytest.raises(TinyslmError, match=r"assigns the impossible log-probability .* to 'text'"):
         score_continuations(Broken(), Reading((), 8), [Continuation("", "text")])
 
 
@@ -137,7 +137,7 @@ def test_weights_that_are_not_numbers_are_named() -> None:
     runtime = runtime_of()
     with torch.no_grad():
         runtime.model.lm_head.weight[5] = float("nan")
-    with pytest.raises(TinyslmError, match="gives the log-probability nan"):
+    with pytest.raises(TinyslmError, match="assigns the impossible log-probability nan"):
         score_continuations(runtime, runtime.reading, [Continuation("def", " get")])
 
 

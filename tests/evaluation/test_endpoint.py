@@ -107,19 +107,19 @@ def test_the_tokens_of_a_continuation_are_scored(server) -> None:
     assert endpoint.score_text(asked) == ContinuationScore(-2.0, 2, greedy=True)
     assert (server.asked[0][1]["model"], server.asked[0][1]["echo"]) == ("named", True)
     assert not endpoint.score_text(asked).greedy, "not known"
-    with pytest.raises(TinyslmError, match="no probabilities"):
+    with pytest.raises(TinyslmError, match="does not return the probabilities"):
         endpoint.score_text(asked)
 
 
 @pytest.mark.parametrize(
     ("tokens", "logprobs", "words"),
     [
-        (["A", " cat", " barks", "!"], [None, -1.0, -1.0, -1.0], "another text"),
-        (["A", " dog", " barks", "!"], [None, -1.0, float("nan"), -1.0], "gives the log-probability nan"),
-        (["A", " dog", " barks", "!"], [None, -1.0, 2.0, -1.0], "gives the log-probability 2.0"),
-        (["A", " dog", " barks", "!"], [None, -1.0], "no probabilities"),
-        (["A", " dog", " barks", 7], [None, -1.0, -1.0, -1.0], "no probabilities"),
-        (["A", " dog", " barks", "!"], [None, -1.0, "high", -1.0], "no probabilities"),
+        (["A", " cat", " barks", "!"], [None, -1.0, -1.0, -1.0], "a different text"),
+        (["A", " dog", " barks", "!"], [None, -1.0, float("nan"), -1.0], "assigns the impossible log-probability nan"),
+        (["A", " dog", " barks", "!"], [None, -1.0, 2.0, -1.0], "assigns the impossible log-probability 2.0"),
+        (["A", " dog", " barks", "!"], [None, -1.0], "does not return the probabilities"),
+        (["A", " dog", " barks", 7], [None, -1.0, -1.0, -1.0], "does not return the probabilities"),
+        (["A", " dog", " barks", "!"], [None, -1.0, "high", -1.0], "does not return the probabilities"),
     ],
 )
 def test_servers_that_lie_about_probabilities_are_named(server, tokens, logprobs, words) -> None:

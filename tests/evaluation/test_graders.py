@@ -90,13 +90,13 @@ def test_code_and_json_in_answers() -> None:
 @pytest.mark.parametrize(
     ("grader", "example", "answer", "problem"),
     [
-        ("exact", {}, "x", 'no "answer"'),
+        ("exact", {}, "x", 'no field "answer"'),
         ("regex", {"pattern": "("}, "x", "not a regular expression"),
         ("numeric", {"answer": "many"}, "3", "no number"),
         ("json", {"answer": "{"}, "{}", "not JSON"),
         ("json", {"schema": {"type": "objekt"}}, "{}", "schema is not valid"),
         ("python", {"test": "assert ("}, "x", "not valid Python"),
-        ("instructions", {"instructions": ["punctuation:no_comma"], "kwargs": []}, "x", "one length"),
+        ("instructions", {"instructions": ["punctuation:no_comma"], "kwargs": []}, "x", "the same length"),
         ("instructions", {"instructions": ["startend:quote"], "kwargs": [{}]}, "x", "startend:quote"),
         ("instructions", {"instructions": ["startend:end_checker"], "kwargs": [{}]}, "x", "startend:end_checker"),
         ("instructions", {"instructions": ["keywords:frequency"], "kwargs": [OVER]}, "x", "the relation 'over'"),

@@ -142,7 +142,7 @@ def test_winogrande_scores_what_follows_the_option(tmp_path: Path) -> None:
     before = "The bag is too small for the ball because the"
     assert texts(one) == [(f"{before} ball", " is big."), (f"{before} bag", " is big.")]
     assert (one.right, task.metric, task.chance) == (1, "raw", 0.5)
-    assert "not 1 or 2" in wrong("winogrande", write(path, row | {"option2": "bag", "answer": ""}))
+    assert "neither 1 nor 2" in wrong("winogrande", write(path, row | {"option2": "bag", "answer": ""}))
     assert "gap" in wrong("winogrande", write(path, {"sentence": "No gap.", "answer": "1"}))
 
 
@@ -321,5 +321,5 @@ def test_the_hub_gives_the_same_rows_as_files(monkeypatch, tmp_path: Path) -> No
     assert [one.good for one in task.examples] == [" a is.", " b is."]
     assert asked == [("nyu-mll/blimp", "a", "train"), ("nyu-mll/blimp", "b", "train")]
     hub.load_dataset = lambda *_, **__: 1 / 0
-    with pytest.raises(TinyslmError, match=r"cannot be had from the hub"):
+    with pytest.raises(TinyslmError, match=r"Could not download .* from the hub"):
         load_tasks("copa")

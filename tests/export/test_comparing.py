@@ -93,11 +93,11 @@ def test_the_text_is_taken_from_all_over(folder):
 @pytest.mark.parametrize(
     ("paths", "texts", "problem"),
     [
-        ([], TEXTS, "Nothing to compare"),
-        (["FOLDER"], [" \n"], "No text"),
+        ([], TEXTS, "No models to compare"),
+        (["FOLDER"], [" \n"], "text to compare the models on is empty"),
         (["nowhere"], TEXTS, "There is no nowhere"),
         (["FOLDER/config.json"], TEXTS, "neither a model folder nor an export"),
-        (["made.gguf"], TEXTS, "no model folder stands before it"),
+        (["made.gguf"], TEXTS, "no model folder precedes it"),
     ],
 )
 def test_what_cannot_be_compared(folder, tmp_path, monkeypatch, paths, texts, problem):
@@ -218,8 +218,8 @@ class TestTasks:
         found = compare_models([folder, folder], tasks="grammar,everyday", prompts=(), settings=FEW)
         alone = centred_mean([task.scores[0] for task in found.tasks])
         assert (
-            f"Mean over 2 tasks, 0 at chance and 1 at best: {folder} {alone:.3f}, {folder} (2) {alone:.3f}."
-            == means(found)
+            "Mean over 2 tasks, rescaled so that chance is 0 and a perfect score is 1: "
+            f"{folder} {alone:.3f}, {folder} (2) {alone:.3f}." == means(found)
         )
         first, second = found.tasks
         without = dataclasses.replace(second, scores=(second.scores[0], None))
@@ -237,15 +237,15 @@ class TestTasks:
         assert [task.scores[1] is None for task in found.tasks] == [True, True, False]
         assert (found.tasks[2].scores[1].value, found.tasks[2].differences[1].value) == (1, 1)
         assert found.samples[0].texts[1] == "Hi"
-        assert any("gives no probabilities" in note for note in found.notes)
+        assert any("does not return the probabilities" in note for note in found.notes)
         assert "–" in write_comparison(found, tmp_path / "out").read_text()
         (tmp_path / "ask.toml").write_text('kind = "generation"\ndata = "ask.jsonl"\nchat = true\n')
         chats = compare_models([f"{endpoint}/chats#theirs"], tasks=str(tmp_path / "ask.toml"))
         assert (chats.tasks[0].scores[0].value, chats.samples[0].texts) == (1, ("",))
-        assert any("theirs continues no text" in note for note in chats.notes)
-        with pytest.raises(TinyslmError, match="gives no probabilities"):
+        assert any("theirs cannot continue text" in note for note in chats.notes)
+        with pytest.raises(TinyslmError, match="does not return the probabilities"):
             compare_models([f"{endpoint}#theirs"], tasks=tasks)
-        with pytest.raises(TinyslmError, match="Endpoints are not compared on a text"):
+        with pytest.raises(TinyslmError, match="Endpoints cannot be compared on a text"):
             compare_models([f"{endpoint}#theirs"], TEXTS)
 
 
@@ -298,7 +298,7 @@ def test_an_export_whose_context_is_cut_to_the_window_fits(tmp_path):
 def test_passages_fit_the_context_of_every_model(folder, tmp_path):
     found = compare_models([folder, bytes_model(tmp_path / "bytes", context=24)], TEXTS, tokens=100)
     assert found.utf8_bytes / found.passages < 24
-    with pytest.raises(TinyslmError, match="reads only 1 tokens, too few to compare"):
+    with pytest.raises(TinyslmError, match="has a context of only 1 tokens, too few to compare"):
         compare_models([folder, bytes_model(tmp_path / "none", context=1)], TEXTS)
 
 
@@ -312,7 +312,7 @@ def test_an_export_of_another_model_is_a_mistake(folder, tmp_path):
     other = bytes_model(tmp_path / "bytes")
     made = export_model(other, "gguf:f32,onnx:fp32", tmp_path, verify=False)
     for export in made:
-        with pytest.raises(TinyslmError, match="was not made from a model folder that stands before it"):
+        with pytest.raises(TinyslmError, match="was not made from a model folder that precedes it"):
             compare_models([folder, export.path], TEXTS, tokens=50)
     between = compare_models([other, folder, *(export.path for export in made)], TEXTS, tokens=50).models
     assert [model.mean_kl is None for model in between] == [False, True, False, False]

@@ -35,7 +35,7 @@ def adapted(**more) -> tuple[Decoder, LoraConfig]:
     model, config = decoder(), LoraConfig(rank=4, alpha=8, **more)
     add_adapters(model, config)
     for name, parameter in model.named_parameters():
-        if name.endswith(("adapter.B", "adapter.length")):
+        if name.endswith(("adapter.B", "adapter.magnitude")):
             parameter.data += 0.3 * torch.randn_like(parameter)
     return model, config
 

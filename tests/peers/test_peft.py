@@ -32,7 +32,7 @@ def test_peft_reads_ours(kind: str, base: Path, tmp_path: Path) -> None:
     model, config = load_model(base), LoraConfig(rank=4, alpha=8, **KINDS[kind])
     add_adapters(model, config)
     for name, parameter in model.named_parameters():
-        if name.endswith(("adapter.B", "adapter.length")):
+        if name.endswith(("adapter.B", "adapter.magnitude")):
             parameter.data += 0.2 * torch.randn_like(parameter)
     assert save_adapters(model, tmp_path / "adapter", config, base)
     theirs = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "adapter")

@@ -86,7 +86,7 @@ def test_over_tokens_where_all_know_them(write) -> None:
     other = write("other.csv", "step,loss\n1,3.5\n")
     assert common_axis(read_curves([ours, litgpt, other])) == "steps"
     only_tokens = write("tokens.csv", "tokens,loss\n1,3.5\n")
-    with pytest.raises(TinyslmError, match="others have only steps"):
+    with pytest.raises(TinyslmError, match="other curves have only steps"):
         common_axis(read_curves([only_tokens, other]))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tinyslm.export.comparing import Comparison
 
 LONGEST_NAME = 22
-"""Characters of a model's name in the terminal."""
+"""Maximum number of characters of a model's name in the terminal."""
 
 
 def compare(
@@ -25,29 +25,29 @@ def compare(
     evaluation: Annotated[EvaluationSettings | None, Parameter(name="*")] = None,
     json: bool = False,
 ) -> None:
-    """Compare models: scores on tasks and on text, size, memory, speed, samples, and where they disagree.
+    """Compare models: scores on tasks and on text, size, memory, speed, samples, and disagreements.
 
-    Differences are from the first model, on the same items.
+    Each model is compared with the first one, item by item.
 
     Parameters
     ----------
     models
-        Model folders, run folders, GGUF files, folders that `tinyslm export --to onnx` wrote, and servers that speak
-        OpenAI's API: http://127.0.0.1:8000/v1#MODEL
+        Model folders, run folders, GGUF files, folders that `tinyslm export --to onnx` wrote, and servers with an
+        OpenAI-compatible API: http://127.0.0.1:8000/v1#MODEL
     tasks
-        Tasks, as for `tinyslm evaluate`. Without tasks and text: the set "grammar", which is shipped.
+        Tasks, as for `tinyslm evaluate`. Without tasks and text: the built-in set "grammar".
     text
-        Text that none of them was trained on, as for `tinyslm train`; may be given several times. With it, an export
-        comes after the model folder that it was made from.
+        Text that no model was trained on, as for `tinyslm train`; may be given several times. With text, list each
+        export after the model folder that it was made from.
     prompt
-        A text that every model continues; may be given several times. By default, beginnings of the text or tasks.
+        A text that every model continues; may be given several times. By default, the first words of some items or
+        texts.
     out
-        A folder to write a page, pictures and JSON to: with samples, and the items on which they disagree.
+        A folder to write a page, images and JSON to, with samples and the items on which the models disagree.
     tokens
-        How many tokens of the text are scored; the default is 8,192, or 512 where there is a GGUF file, which takes
-        longer.
+        How many tokens of the text to score; the default is 8,192, or 512 if there is a GGUF file, which takes longer.
     evaluation
-        How tasks are run.
+        Settings of task evaluation.
     json
         Print the figures as JSON.
     """
@@ -59,7 +59,7 @@ def compare(
     from tinyslm.export.comparison_page import check_unused, write_comparison
 
     if tokens is not None and tokens < 1:
-        raise TinyslmError(f"{tokens} tokens cannot be scored.", "Give --tokens a number from 1 on.")
+        raise TinyslmError(f"{tokens} tokens cannot be scored.", "Give --tokens at least 1.")
     if out is not None:
         check_unused(out)
     with working(f"Comparing {len(models)} models", json=json, unit="{:,.0f}".format) as progress:
@@ -80,7 +80,7 @@ def compare(
     if page is None:
         _print_samples(comparison)
     else:
-        say(f"\nPage, pictures and items: {page}")
+        say(f"\nPage, images and items: {page}")
 
 
 def _print(comparison: "Comparison") -> None:
@@ -127,7 +127,7 @@ def _print(comparison: "Comparison") -> None:
 
 
 def _short(names: Sequence[str]) -> list[str]:
-    """Names of which long ones have lost their beginning, so that rows fit a terminal; unless two become the same."""
+    """Shorten long names from the left, so that rows fit a terminal; keep all names if two would become equal."""
     cut = [name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}" for name in names]
     return cut if len(set(cut)) == len(cut) else list(names)
 

@@ -32,22 +32,22 @@ def evaluate(
     ----------
     model
         A model folder, or a run folder (its model is used). With --tasks also a GGUF file, an ONNX folder, or a server
-        that speaks OpenAI's API: http://127.0.0.1:8000/v1#MODEL
+        with an OpenAI-compatible API: http://127.0.0.1:8000/v1#MODEL
     paths
         Text to score, as for `tinyslm train`; or one shards folder, whose validation documents are scored.
     tasks
-        Tasks, separated by commas: NAME (a set that is shipped, or a benchmark from the hub), NAME=FILE (a benchmark in
-        its published form), FILE.toml (your own). "list" shows the names.
+        Tasks, separated by commas: NAME (a built-in set, or a benchmark from the hub), NAME=FILE (a benchmark in its
+        published format), FILE.toml (your own task). "list" shows the names.
     training
-        Text that the model was trained on: items that it contains are counted. By default the data of the model's run.
+        Text that the model was trained on, to count the items that it contains. By default the data of the model's run.
     evaluation
-        How tasks are run.
+        Settings of task evaluation.
     out
-        A JSON file to write every score to, with what came of each item.
+        A JSON file to write all scores to, with the outcome of each item.
     json
         Print the scores as JSON.
     settings
-        A setting of the section `data`, as `--data.text_column NAME`.
+        A setting of the section `data`, for instance `--data.text_column NAME`.
     """
     from dataclasses import asdict
 
@@ -59,7 +59,7 @@ def evaluate(
     config = read_settings(RunConfig, None, settings).data
     evaluation = evaluation or EvaluationSettings()
     if tasks and paths:
-        raise TinyslmError("Both text and tasks were given.", "Evaluate one after the other.")
+        raise TinyslmError("Both text and tasks were given.", "Run the command once for each.")
     if tasks == ("list",):
         _list(evaluation.plugin)
     elif tasks:
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def _print(scores: Sequence["TaskScore"]) -> None:
-    """The table, and below it what has to be known to read it."""
+    """Print the table of scores, and remarks below it."""
     from textwrap import fill
 
     from tinyslm.core.console import say, table
@@ -136,7 +136,7 @@ def _print(scores: Sequence["TaskScore"]) -> None:
     say()
     table(rows, ("task", "metric", "score", "95 % interval", "chance", "above", "items", "in training", "time"))
     if len(scores) > 1 and (mean := centred_mean(scores)) is not None:
-        say(f"\nMean over tasks, 0 at chance and 1 at best: {mean:.4f}")
+        say(f"\nMean over tasks, rescaled so that chance is 0 and a perfect score is 1: {mean:.4f}")
     if remarks:
         say()
     for remark in remarks:
@@ -146,11 +146,11 @@ def _print(scores: Sequence["TaskScore"]) -> None:
 def _remarks(score: "TaskScore") -> list[str]:
     found = list(score.notes)
     if score.dropped:
-        found.append(f"{score.dropped:,} rows were left out: both texts are the same, or there is none.")
+        found.append(f"{score.dropped:,} rows were skipped: their two texts are equal, or their text is empty.")
     if score.truncated:
-        found.append(f"{score.truncated:,} items are longer than the context; their beginning was cut.")
+        found.append(f"{score.truncated:,} items are longer than the context and were cut on the left.")
     if score.overlap is not None and score.overlap.found and score.overlap.value_without is not None:
-        found.append(f"{score.overlap.value_without:.4f} without the items that are in the training data.")
+        found.append(f"the score without the items in the training data is {score.overlap.value_without:.4f}.")
     if score.seeds > 1:
         found.append(f"mean of {score.seeds} seeds, standard deviation {score.seed_spread:.4f}.")
     if score.above_chance is False:

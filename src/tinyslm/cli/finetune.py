@@ -14,16 +14,18 @@ from tinyslm.core.config import Section
 
 
 class FinetuneOptions(Section):
-    """How long to train, and what."""
+    """The length of the run, what to train, and what to validate on."""
 
-    minutes: float | None = Field(default=None, gt=0, description="How long the run may take, from start to report.")
+    minutes: float | None = Field(
+        default=None, gt=0, description="How many minutes the run may take, from start to report."
+    )
     epochs: float | None = Field(
-        default=None, gt=0, description="How often each conversation is read instead; 3 if neither is given."
+        default=None, gt=0, description="Passes over the conversations, instead of minutes; 3 if neither is given."
     )
     full: bool = Field(default=False, description="Train all weights; by default only adapters (LoRA) are trained.")
     rank: int | None = Field(default=None, gt=0, description="Rank of the adapters; short for --lora.rank.")
     valid: tuple[str, ...] = Field(
-        default=(), description="Rows to validate on; by default a twentieth of the data, by its questions."
+        default=(), description="Files of rows to validate on; by default 5 % of the data is held out."
     )
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
@@ -39,24 +41,24 @@ def finetune(
     options: Annotated[FinetuneOptions | None, Parameter(name="*")] = None,
     settings: SettingOptions = (),
 ) -> None:
-    """Teach a model a job by examples: conversations, or questions with answers.
+    """Teach a model a job from examples: conversations, or questions with answers.
 
-    Only the answers are learned. The loss on held-out answers is shown before and after. An interrupted run resumes
-    with `tinyslm train --resume RUN`.
+    The model learns only the answers. At the end, you see the loss on held-out answers before and after training. An
+    interrupted run resumes with `tinyslm train --resume RUN`.
 
     Parameters
     ----------
     model
         A model folder, or a run folder (its model is used).
     data
-        Files of rows: JSON lines, JSON, CSV, parquet, or text blocks with two labels. Their form is recognised:
-        messages, ShareGPT, instruction and output, prompt and completion, question and answer.
+        Files of rows: JSON lines, JSON, CSV, parquet, or text blocks with two labels. Detects these formats: messages,
+        ShareGPT, instruction and output, prompt and completion, question and answer.
     out
         The run folder to write: data, checkpoints, log, report, the adapter, and the model folder with it merged in.
     map_
         Names of the rows' fields, as prompt=NAME,answer=NAME; also system and context.
     options
-        How long to train, and what.
+        The length of the run, what to train, and what to validate on.
     settings
         Any setting, as `--section.key value`, for instance `--lora.dora true`; `tinyslm config` lists them all.
     """
@@ -96,22 +98,24 @@ def finetune(
 
 
 def _fields(given: tuple[str, ...]) -> dict[str, str]:
-    """What `--map` says. Raises `TinyslmError` for other names, and without prompt and answer."""
+    """Parse `--map`. Raises `TinyslmError` for unknown names, and if prompt or answer is missing."""
     from tinyslm.core.errors import TinyslmError, did_you_mean
 
     allowed = ("prompt", "answer", "system", "context")
     pairs = [item.partition("=") for one in given for item in one.split(",")]
     for name, equals, field in pairs:
         if not equals or not field or name not in allowed:
-            raise TinyslmError(f"--map {name}{equals}{field} names no field.", did_you_mean(name, allowed))
+            raise TinyslmError(f"--map {name}{equals}{field} is not valid.", did_you_mean(name, allowed))
     found = {name: field for name, _, field in pairs}
     if found and not {"prompt", "answer"} <= found.keys():
-        raise TinyslmError("--map names no prompt and answer.", "For instance: --map prompt=Request,answer=Formula")
+        raise TinyslmError(
+            "--map must name both prompt and answer.", "For instance: --map prompt=Request,answer=Formula"
+        )
     return found
 
 
 def _say(out: Path, result: Mapping[str, Any]) -> None:
-    """What came of the run, and what to do next."""
+    """Print the result of the run, and what to do next."""
     from tinyslm.cli.progress import command
     from tinyslm.core.console import say
 

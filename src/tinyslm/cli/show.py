@@ -18,21 +18,21 @@ def show(
 ) -> None:
     """Explain a model folder (parameters and sizes), shards (what is in them), or a run folder (its curve so far).
 
-    Several run folders, and files with curves of other programs, are shown beside each other.
+    With several run folders, or files with loss curves of other programs, compare the curves.
 
     Parameters
     ----------
     path
-        The folder to explain, or a file with a loss curve: CSV, JSON, JSON lines or a log, as nanoGPT, transformers
-        (trainer_state.json), litgpt, TensorBoard and Weights & Biases write them.
+        The folder to explain, or a file with a loss curve: CSV, JSON, JSON lines or a log, as written by nanoGPT,
+        transformers (trainer_state.json), litgpt, Lightning, TensorBoard and Weights & Biases.
     others
         More run folders and files with curves.
     out
-        A page to write with all curves in one chart.
+        An HTML page to write, with charts of all curves.
     step
-        The column of steps in the files, where it has another name than the usual ones.
+        The column of steps in the files, if it does not have a usual name.
     loss
-        The column of losses in the files.
+        The column of losses in the files, if it does not have a usual name.
     json
         Print what is known as JSON.
     """
@@ -52,13 +52,13 @@ def show(
         tell(_shards(path)) if json else _show_shards(path)
     else:
         raise TinyslmError(
-            f"{path} is no model folder, shards folder, run folder or curve.",
+            f"{path} is not a model folder, shards folder, run folder or file with a curve.",
             "Give a folder that `tinyslm train` or `tinyslm data prepare` wrote, or one in the Hugging Face layout.",
         )
 
 
 def _show_curves(paths: Sequence[Path], columns: tuple[str, str], out: Path | None, *, json: bool) -> None:
-    """Curves beside each other: the training losses as curves, all in a table, and on a page."""
+    """Print the training losses as curves and all curves in a table; optionally write a page."""
     from dataclasses import asdict
     from textwrap import fill
 

@@ -1,7 +1,7 @@
-"""Users' own code: a Python file given with `--plugin`, or the entry points "tinyslm.plugins" of installed packages.
+"""Load users' own code: Python files given with `--plugin`, and entry points "tinyslm.plugins" of installed packages.
 
-A plugin adds values to registries, for instance `BENCHMARKS.add("mine", Benchmark(...))`. It runs with the rights of
-the user who names it.
+A plugin adds values to registries, for instance `BENCHMARKS.add("mine", Benchmark(...))`. It runs in this process, with
+the user's permissions.
 """
 
 import importlib.util
@@ -16,7 +16,7 @@ GROUP = "tinyslm.plugins"
 
 
 def load_plugins(files: tuple[str, ...] = ()) -> None:
-    """Import the plugins of installed packages, and these files. Raises `TinyslmError` for those that fail."""
+    """Import the plugins of installed packages, then these files. Raises `TinyslmError` if one fails."""
     for point in entry_points(group=GROUP):
         try:
             point.load()
@@ -45,5 +45,5 @@ def _load_file(path: Path) -> None:
 
 def _failure(what: str, error: Exception) -> TinyslmError:
     return TinyslmError(
-        f"{what} failed: {type(error).__name__}: {one_line(str(error), 200)}", "Correct it, and try again."
+        f"{what} failed: {type(error).__name__}: {one_line(str(error), 200)}", "Correct the plugin, and try again."
     )

@@ -1,7 +1,7 @@
-"""Rows of people's data as conversations: what fine-tuning learns from.
+"""Read the rows of users' data as conversations for fine-tuning.
 
-A row's form is recognised by its fields, or its fields are named with a map. A prompt and its answer become a
-conversation of two messages; a chosen and a rejected answer, one with both.
+The names of a row's fields determine its format, unless a map names them. A prompt and its answer become a conversation
+of two messages; a preference becomes a conversation that ends with the chosen answer and keeps the rejected one.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ PAIRS = (
     ("input", "output"),
 )
 CONTEXTS = ("context", "input", "story")
-"""Fields that stand below the question, where there are any."""
+"""Optional fields whose text is appended to the question."""
 LABELS = re.compile(r"^([A-Za-z][\w -]{0,40}):[ \t]*", re.MULTILINE)
 
 
@@ -47,8 +47,8 @@ LABELS = re.compile(r"^([A-Za-z][\w -]{0,40}):[ \t]*", re.MULTILINE)
 class Conversation:
     """A conversation that ends with the assistant.
 
-    place: file and line, for messages. tools: what the assistant may call. rejected: of preferences, the answer that
-    should be less probable than the last message. row: all fields, for graders.
+    place: file and row, for error messages. tools: what the assistant may call. rejected: for preferences, the answer
+    that should be less probable than the last message. row: all fields, for graders.
     """
 
     messages: Sequence[Message]
@@ -59,9 +59,9 @@ class Conversation:
 
 
 LARGEST_JSON = 1 << 28
-"""Bytes of a file that is read as a whole."""
+"""Maximum size in bytes of a file that is read as a whole."""
 Skip = Callable[[str, str], None]
-"""Told the place of a row that cannot be used, and why."""
+"""Called with the location of a row that cannot be used, and the reason."""
 
 
 def read_conversations(
@@ -69,8 +69,8 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Every conversation in files of JSON lines, JSON, CSV, parquet, or text blocks with two labels.
 
-    fields: the names of the fields for "prompt" and "answer", and perhaps "system" and "context". skip: gets rows that
-    cannot be used; without it they raise.
+    fields: the names of the fields for "prompt" and "answer", and optionally "system" and "context". skip: called for
+    each row that cannot be used; without it, such a row raises `TinyslmError`.
 
     Raises `TinyslmError` for files that cannot be read.
     """
@@ -85,7 +85,7 @@ def read_conversations(
 
 
 def conversation_of(row: Mapping[str, Any], place: str, fields: Mapping[str, str] | None = None) -> Conversation:
-    """The conversation of a row. Raises `TinyslmError`, naming the place, for rows that have none."""
+    """Convert a row to a conversation. Raises `TinyslmError`, with the location, for rows that cannot be used."""
     tools = _tools(row.get("tools"), place)
     if fields:
         made = _mapped(row, place, fields)
@@ -122,7 +122,7 @@ def _preference(row: Mapping[str, Any], place: str, tools: Sequence[Mapping[str,
             raise _mistake(place, f'its "{name}" is neither a text nor a list of messages')
     chosen, rejected = (_checked(side, place) for side in sides)
     if chosen[:-1] != rejected[:-1]:
-        raise _mistake(place, "its chosen and rejected answers have different conversations before them")
+        raise _mistake(place, "its chosen and rejected answers follow different conversations")
     return Conversation(chosen, place, tools, rejected[-1], row)
 
 
@@ -134,7 +134,7 @@ def _pair(row: Mapping[str, Any], place: str) -> list[Message]:
             content = "\n\n".join([asked, *(text for text in below if text.strip())])
             return [{"role": "user", "content": content}, {"role": "assistant", "content": _text(row, answer, place)}]
     names = ", ".join(list(row)[:20]) or "none"
-    raise _mistake(place, f"its form is not known; its fields are: {names}")
+    raise _mistake(place, f"its format is unknown; its fields are: {names}")
 
 
 def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str]) -> list[Message]:
@@ -149,12 +149,12 @@ def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str]) -> li
 
 
 def _message(given: Any, place: str) -> Message:
-    """A message in OpenAI's form, or in ShareGPT's: "from" and "value"."""
+    """Convert a message from OpenAI's format, or from ShareGPT's with "from" and "value"."""
     if not isinstance(given, Mapping):
         raise _mistake(place, "a message is not an object")
     role = ROLES.get(str(given.get("role", given.get("from"))).casefold())
     if role is None:
-        raise _mistake(place, f"a message has the role {given.get('role', given.get('from'))!r}")
+        raise _mistake(place, f"a message has the unknown role {given.get('role', given.get('from'))!r}")
     content = given.get("content", given.get("value"))
     if isinstance(content, list):  # parts
         content = "".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
@@ -162,7 +162,7 @@ def _message(given: Any, place: str) -> Message:
     if content is None and calls:
         content = ""
     if not isinstance(content, str):
-        raise _mistake(place, f"a message of the {role} has no text")
+        raise _mistake(place, f"a message with the role {role} has no text")
     made: Message = {"role": role, "content": content}
     if calls:
         made["tool_calls"] = [_call(call, place) for call in calls]
@@ -170,7 +170,7 @@ def _message(given: Any, place: str) -> Message:
 
 
 def _call(given: Any, place: str) -> dict[str, Any]:
-    """A tool call, its arguments as an object: what chat templates read."""
+    """Convert a tool call to the form that chat templates read, with the arguments as an object."""
     function = given.get("function", given) if isinstance(given, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise _mistake(place, "a tool call has no name")
@@ -198,7 +198,7 @@ def _tools(given: Any, place: str) -> Sequence[Mapping[str, Any]]:
 
 def _checked(messages: Sequence[Message], place: str) -> Sequence[Message]:
     if not any(message["role"] == "assistant" for message in messages):
-        raise _mistake(place, "it has no message of the assistant")
+        raise _mistake(place, "it has no assistant message")
     while messages and messages[-1]["role"] != "assistant":
         messages = messages[:-1]  # nothing is learned from what comes after
     empty = [
@@ -209,7 +209,7 @@ def _checked(messages: Sequence[Message], place: str) -> Sequence[Message]:
     if empty:
         raise _mistake(place, "an answer is empty")
     if messages[0]["role"] == "assistant":
-        raise _mistake(place, "it begins with the assistant")
+        raise _mistake(place, "its first message is the assistant's")
     return messages
 
 
@@ -233,7 +233,7 @@ def _mistake(place: str, what: str) -> TinyslmError:
 
 
 def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a file, each with its place. Raises `TinyslmError`, naming the place of one that cannot be read."""
+    """The rows of a file, each with its location. Raises `TinyslmError`, with the location, for unreadable rows."""
     if path.suffix in (".txt", ".md"):
         yield from _blocks(path)
         return
@@ -246,12 +246,12 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for row in found:
             place = f"{path.name}, row {row.number}"
             if row.problem:
-                raise TinyslmError(f"{place} cannot be read: {row.problem}.", "Correct or remove it.")
+                raise TinyslmError(f"{place} cannot be read: {row.problem}.", "Correct or remove the row.")
             yield place, row.values
 
 
 def _blocks(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Blocks of text with two labels each, such as "Instruction:" and "Formula:", the first of which begins a block."""
+    """Rows from text blocks with two labels each, such as "Instruction:" and "Formula:"; the first starts a block."""
     text = read_small_text(path, "the data", LARGEST_JSON)
     found = list(LABELS.finditer(text))
     labels = list(dict.fromkeys(match[1] for match in found))[:2]

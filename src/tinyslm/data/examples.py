@@ -1,12 +1,12 @@
-"""Conversations as examples to learn from: ids, which of them are learned, packed into rows; kept in a folder.
+"""Tokenized conversations with a loss mask, stored in an examples folder and packed into rows.
 
 An examples folder holds, for each split (`train`, `valid`):
 
     train.ids.bin      int32, the ids of all examples, one after another
-    train.learned.bin  uint8 for each of them: whether it is learned, that is, predicted by the model
-    train.offsets.npy  int64 [examples + 1]: where each example begins
+    train.learned.bin  uint8, the loss mask: for each id, whether the model learns to predict it
+    train.offsets.npy  int64 [examples + 1], where each example begins
 
-and `tokenizer/`, and `manifest.json` with counts, sources, and a hash of every file.
+and also `tokenizer/`, and `manifest.json` with counts and a hash of every file.
 """
 
 from __future__ import annotations
@@ -35,17 +35,18 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Example:
-    """Ids of a conversation, and which of them are learned: the assistant's, with the token that ends each answer."""
+    """The ids of a conversation, and the loss mask: the assistant's tokens, with the one that ends each answer."""
 
     ids: Ids
     learned: NDArray[np.bool_]
 
 
 def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Example]:
-    """The ids that the model is later served, and the assistant's among them.
+    """Tokenize a conversation to the ids that the model is served later.
 
-    A single example; or, where the chat template writes a message otherwise once others follow it, one for each
-    message of the assistant, with what the model reads when it answers there. Raises `TinyslmError`.
+    Returns a single example; or, if the chat template renders a message differently once others follow it, one for
+    each assistant message, with exactly what the model reads when it writes this message. Raises `TinyslmError` for a
+    conversation that the chat template cannot render.
     """
     tools = conversation.tools or None
     try:
@@ -60,10 +61,10 @@ def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Exampl
 
 
 def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Example:
-    """One message of the assistant, after what the model reads when it writes it.
+    """One assistant message, after the prompt that the model reads when it writes this message.
 
-    Some templates never write that again: they ask for a thought, or put the system's message before the last question.
-    There the message's text and an end token follow it.
+    Some templates never repeat that prompt: they open a thought, or put the system message before the last question.
+    For these, the text of the message and an end token follow the prompt.
     """
     before, tools = conversation.messages[:number], conversation.tools or None
     asked = encode_chat(tokenizer, before, add_generation_prompt=True, tools=tools)
@@ -72,8 +73,8 @@ def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Exam
         message = conversation.messages[number]
         if message.get("tool_calls"):
             raise TinyslmError(
-                f"{conversation.place} cannot be used: the chat template does not show how the model writes its call.",
-                "Use a template that writes each message by itself.",
+                f"{conversation.place} cannot be used: the chat template does not show how to write a tool call.",
+                "Use a template that renders each message independently of the following ones.",
             )
         whole = [*asked, *tokenizer.encode(message["content"]), tokenizer.eos_id]
     ends = (place for place in range(len(asked), len(whole)) if whole[place] in tokenizer.stop_ids)
@@ -84,7 +85,7 @@ def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Exam
 
 @dataclass(frozen=True)
 class Prepared:
-    """What became of the conversations: examples of each split, and rows that were left out, by reason."""
+    """Statistics of prepared conversations: examples in each split, and how many were skipped, by reason."""
 
     folder: Path
     train: int
@@ -107,11 +108,11 @@ def prepare_examples(
 ) -> Prepared:
     """Write an examples folder, whole or not at all.
 
-    context: longer conversations are left out, never cut. valid_share: of the conversations, chosen by a hash of their
-    first message, so that the same question never stands in both splits; `valid` gives others instead. left_out: gets
-    the place and the reason of each conversation that is not used.
+    context: longer conversations are skipped, never truncated. valid_share: the share of conversations to validate on,
+    chosen by a hash of the first question, so that no question is in both splits; `valid` replaces them. left_out:
+    called with the location of each skipped conversation and the reason.
 
-    Raises `TinyslmError` where nothing is left to learn.
+    Raises `TinyslmError` if a split would be empty.
     """
     reasons: dict[str, int] = {}
 
@@ -186,14 +187,16 @@ class Examples:
 def open_examples(folder: Path, *, verify: bool = False) -> tuple[Examples, Examples, Tokenizer]:
     """Both splits, and the tokenizer. Raises `TinyslmError` for another kind of folder, or a damaged one."""
     if not is_examples(folder):
-        raise TinyslmError(f"{folder} holds no conversations.", "Make them with: tinyslm finetune")
+        raise TinyslmError(f"{folder} contains no prepared conversations.", "Prepare them with: tinyslm finetune")
     read_manifest(folder, verify=verify)
     return Examples(folder, "train"), Examples(folder, "valid"), Tokenizer.load(folder / "tokenizer")
 
 
 def packed_rows(lengths: Sequence[int] | NDArray[np.int64], context: int) -> list[list[int]]:
-    """Rows of examples, by their numbers in the order given: each example goes into the first of the open rows that
-    has room. A row has at most `context` tokens to read, one less than its examples have."""
+    """Pack examples into rows, first fit: each example goes into the first open row with enough space.
+
+    Returns the indices of each row's examples. A row has at most `context` input tokens; an example of n ids has n - 1.
+    """
     rows: list[list[int]] = []
     room: list[int] = []
     first_open = 0
@@ -213,25 +216,25 @@ def packed_rows(lengths: Sequence[int] | NDArray[np.int64], context: int) -> lis
 
 
 OPEN_ROWS = 32
-"""Rows that are filled at the same time."""
+"""How many rows are open at the same time."""
 
 
 class RowLoader:
-    """Endless batches of packed rows, in an order that can be left and resumed anywhere.
+    """Endless batches of packed rows that can resume from any position.
 
-    In an epoch each example is given once; order and rows depend on the seed and the epoch alone. A batch that starts
-    at the end of an epoch goes on in the next.
+    Each epoch contains every example once; order and packing depend only on the seed and the epoch. A batch may span
+    the end of an epoch.
     """
 
     def __init__(self, examples: Examples, *, context: int, batch: int, seed: int, rows: slice = slice(None)) -> None:
-        """batch: rows in one update. rows: which of them to read, where several processes share one."""
+        """batch: rows per update. rows: the slice of each batch that this process reads."""
         self._examples, self._context, self._batch, self._seed, self._rows = examples, context, batch, seed, rows
         self._epoch = self._position = 0
         self._packed: list[list[int]] = []
         self._packed_epoch = -1
 
     def next(self) -> list[list[Example]]:
-        """The examples of each row."""
+        """The next batch: the examples of each row."""
         chosen: list[list[Example]] = []
         while len(chosen) < self._batch:
             rows = self._epoch_rows()
@@ -243,15 +246,15 @@ class RowLoader:
 
     @property
     def rows_of_an_epoch(self) -> int:
-        """About how many rows there are."""
+        """The number of rows in the current epoch; it varies slightly between epochs."""
         return len(self._epoch_rows())
 
     def state(self) -> dict[str, Any]:
-        """Where the loader is, for JSON."""
+        """The position of the loader, as JSON values."""
         return {"epoch": self._epoch, "position": self._position}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go to where another loader with the same examples, context and seed was."""
+        """Continue from the state of a loader with the same examples, context and seed."""
         self._epoch, self._position = state["epoch"], state["position"]
 
     def _epoch_rows(self) -> list[list[int]]:
@@ -264,10 +267,10 @@ class RowLoader:
 
 
 def arrays_of(rows: Sequence[Sequence[Example]]) -> tuple[Ids, Ids, Ids]:
-    """Inputs, targets and segments `[rows, t]` of packed rows.
+    """Inputs, targets and segments of packed rows, each `[rows, t]`.
 
-    Each example's tokens but the last are read, and each but the first are targets, `IGNORE` where not learned. The
-    segments count a row's examples from 0; -1: nothing.
+    The inputs are all tokens of an example but the last; the targets are all but the first, and `IGNORE` where the
+    model learns nothing. Segments number the examples of a row from 0; -1 is padding.
     """
     size = max(sum(len(example.ids) - 1 for example in row) for row in rows)
     inputs, targets, segments = (np.full((len(rows), size), value, np.int64) for value in (0, IGNORE, -1))
@@ -289,13 +292,13 @@ def _why_not(example: Example, context: int) -> str:
 
 
 def _hash(conversation: Conversation) -> int:
-    """A number for the first question."""
+    """A hash of the first question."""
     first = next((one["content"] for one in conversation.messages if one["role"] == "user"), "")
     return xxhash.xxh3_64_intdigest(first.strip().encode("utf-8", "replace"))
 
 
 def _lowest(numbers: set[int], share: float) -> set[int]:
-    """A share of the numbers, at least one, where that leaves any."""
+    """The lowest numbers: the given share of them, at least one; none if there is only one number."""
     return set(sorted(numbers)[: max(1, round(share * len(numbers)))]) if len(numbers) > 1 else set()
 
 

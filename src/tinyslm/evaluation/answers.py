@@ -1,4 +1,4 @@
-"""What a model writes for many prompts: in one batch where its program can, else one after another."""
+"""Generate answers to many prompts: in batches where the runtime supports them, otherwise one by one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Messages = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A text to continue, or a conversation to answer with the tools that are offered."""
+class GenerationRequest:
+    """A text to continue, or a conversation to answer, with the tools that the model may call."""
 
     prompt: str | Messages
     tools: Messages = ()
@@ -26,7 +26,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answers:
-    """Completions in the order of the prompts. truncated: prompts whose beginning did not fit the context."""
+    """Completions in the order of the prompts. truncated: how many prompts were cut on the left to fit the context."""
 
     completions: Sequence[Completion]
     truncated: int = 0
@@ -35,12 +35,12 @@ class Answers:
 
 @runtime_checkable
 class BatchGenerator(Protocol):
-    """A `Generator` that answers many prompts together, and knows tools."""
+    """A `Generator` that answers many prompts in batches and supports tools."""
 
     def answer_many(
-        self, asked: Sequence[Asked], reading: Reading, settings: SamplingSettings, progress: Progress
+        self, asked: Sequence[GenerationRequest], reading: Reading, settings: SamplingSettings, progress: Progress
     ) -> Answers:
-        """The answers. Raises `TinyslmError` for what the model or the program does not have."""
+        """Answer all requests, in their order. Raises `TinyslmError` for features that the runtime does not support."""
 
 
 def answer_all(
@@ -50,14 +50,19 @@ def answer_all(
     settings: SamplingSettings,
     progress: Progress = lambda *_: None,
 ) -> Answers:
-    """Answers to the prompts of examples (`GeneratedExample`). Raises `TinyslmError` for what cannot be answered."""
-    asked = [Asked(example.prompt(), tuple(example.tools())) for example in examples]
+    """Answer the prompts of examples (`GeneratedExample`).
+
+    Raises `TinyslmError` for features that the generator does not support, such as tools.
+    """
+    asked = [GenerationRequest(example.prompt(), tuple(example.tools())) for example in examples]
     if isinstance(generator, BatchGenerator):
         return generator.answer_many(asked, reading, settings, progress)
     completions, truncated = [], 0
     for one in asked:
         if one.tools:
-            raise TinyslmError("No tools are taken here.", "Evaluate tool calls on a model folder or an endpoint.")
+            raise TinyslmError(
+                "This runtime does not support tool calls.", "Evaluate tool calls on a model folder or an endpoint."
+            )
         ids = encode_prompt(generator, reading, one.prompt)
         fitting = fit(ids, reading, settings.max_tokens)
         truncated += fitting != ids
@@ -67,22 +72,22 @@ def answer_all(
 
 
 def encode_prompt(scorer: Any, reading: Reading, prompt: str | Messages) -> tuple[int, ...]:
-    """The ids of a prompt. A conversation without a chat template becomes a text: its messages, and "Answer:"."""
+    """Encode a prompt. Without a chat template, a conversation becomes plain text: its messages, then "Answer:"."""
     if not isinstance(prompt, str):
         found = scorer.encode_chat(prompt)
         if found is not None:
             return tuple(found)
         prompt = plain_chat(prompt)
     encoder: Scorer = scorer
-    return (*reading.begin, *encoder.encode(prompt))
+    return (*reading.prefix, *encoder.encode(prompt))
 
 
 def plain_chat(messages: Messages) -> str:
-    """A conversation for a model that knows none."""
+    """A conversation as plain text, for a model without a chat template."""
     return "\n\n".join(str(one["content"]) for one in messages) + "\n\nAnswer:"
 
 
 def fit(ids: tuple[int, ...], reading: Reading, max_tokens: int) -> tuple[int, ...]:
-    """A prompt whose beginning is cut so that an answer fits: of `max_tokens`, or of half the context."""
-    room = max(reading.room - max_tokens, reading.room // 2, 1)
+    """Cut a prompt on the left, to leave room in the context for `max_tokens`, or at most for half the context."""
+    room = max(reading.max_length - max_tokens, reading.max_length // 2, 1)
     return ids if len(ids) <= room else ids[-room:]

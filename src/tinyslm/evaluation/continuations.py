@@ -1,7 +1,7 @@
-"""How probable a model finds texts after their contexts: what every task without generation is scored by.
+"""Log-probabilities of continuations given their contexts: the scores of every task that generates no text.
 
-A context is cut into tokens together with its continuation, as when it was written in one piece; a token over the
-border counts as the continuation's. Equal requests are computed once, so that equal texts always have equal scores.
+A context and its continuation are tokenized together, as one text; a token that spans the boundary counts as part of
+the continuation. Equal requests are computed once, so that equal texts always have equal scores.
 """
 
 import math
@@ -19,9 +19,9 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class TokenRequest:
-    """Ids to read, and the ids after them whose probability is asked for.
+    """Context ids to read, and the ids after them to score.
 
-    All but the last of both together fit the model's context; with no ids to read, the first is not scored.
+    All of these ids but the last fit the model's context. Without context ids, the first id is not scored.
     """
 
     read: tuple[int, ...]
@@ -37,23 +37,23 @@ class BatchScorer(Protocol):
     """A `Scorer` that computes many requests together."""
 
     def score_many(self, requests: Sequence[TokenRequest], progress: Progress) -> list[TokenScores]:
-        """The scores of all requests, in their order. They do not depend on what else is asked for."""
+        """Score all requests, in their order. A score does not depend on the other requests."""
 
 
 @runtime_checkable
 class TextScorer(Protocol):
-    """A program that scores texts without showing how it cuts them into tokens."""
+    """A runtime that scores texts but does not expose its tokenizer."""
 
     def score_text(self, request: Continuation) -> ContinuationScore:
-        """The score of one continuation. Raises `TinyslmError`."""
+        """Score one continuation. Raises `TinyslmError` if the runtime cannot."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a model reads texts: the ids before each of them, and how many tokens fit its context."""
+    """How a model reads texts: the `prefix` ids before each text, and the `max_length` of its context in tokens."""
 
-    begin: tuple[int, ...]
-    room: int
+    prefix: tuple[int, ...]
+    max_length: int
 
 
 def score_continuations(
@@ -64,10 +64,10 @@ def score_continuations(
 ) -> list[ContinuationScore]:
     """Score all requests, in their order.
 
-    A context that does not fit is cut from its left. A continuation that is longer than the model's context is scored
-    in windows, each of which goes on where the one before ended.
+    A context that does not fit is truncated on the left. A continuation that is longer than the model's context is
+    scored in consecutive windows.
 
-    Raises `TinyslmError` for a continuation without tokens, and where the model gives no numbers.
+    Raises `TinyslmError` for a continuation without tokens, and for log-probabilities that are NaN or positive.
     """
     distinct = list(dict.fromkeys(requests))
     if isinstance(scorer, TextScorer):
@@ -80,8 +80,8 @@ def score_continuations(
     for request, score in zip(distinct, scores, strict=True):
         if math.isnan(score.logprob) or score.logprob > 1e-3:
             raise TinyslmError(
-                f"The model gives the log-probability {score.logprob} to {request.text[:60]!r}.",
-                "Its weights or its program are broken: check it with `tinyslm show`, or export it again.",
+                f"The model assigns the impossible log-probability {score.logprob} to {request.text[:60]!r}.",
+                "Its weights or its runtime are faulty: inspect it with `tinyslm show`, or export it again.",
             )
     by_request = dict(zip(distinct, scores, strict=True))
     return [by_request[request] for request in requests]
@@ -94,11 +94,11 @@ def _score_by_tokens(
     spans: list[tuple[slice, int, int]] = []  # of the pieces; tokens scored, tokens cut
     for request in requests:
         ids, border = encode_pair(scorer, request)
-        excess = len(reading.begin) + len(ids) - 1 - reading.room
-        cut = max(0, min(excess, border if reading.begin else border - 1))
-        read, scored = (*reading.begin, *ids[cut:border]), ids[border:]
+        excess = len(reading.prefix) + len(ids) - 1 - reading.max_length
+        cut = max(0, min(excess, border if reading.prefix else border - 1))
+        read, scored = (*reading.prefix, *ids[cut:border]), ids[border:]
         first = len(pieces)
-        pieces += windows(read, scored, reading.room)
+        pieces += windows(read, scored, reading.max_length)
         spans.append((slice(first, len(pieces)), len(scored) if read else len(scored) - 1, cut))
     if isinstance(scorer, BatchScorer):
         found = scorer.score_many(pieces, progress)
@@ -114,7 +114,7 @@ def _score_by_tokens(
 
 
 def encode_pair(scorer: Scorer, request: Continuation) -> tuple[tuple[int, ...], int]:
-    """The ids of context and continuation, and how many of them are the context's alone.
+    """Tokenize context and continuation together; returns the ids and how many of them belong to the context alone.
 
     Raises `TinyslmError` for a continuation that has no tokens.
     """
@@ -126,25 +126,28 @@ def encode_pair(scorer: Scorer, request: Continuation) -> tuple[tuple[int, ...],
     if border == len(whole):
         raise TinyslmError(
             f"{request.text[:60]!r} has no tokens after {request.context[-60:]!r}.",
-            "Remove the item, or use a model whose tokenizer knows these characters.",
+            "Remove the item, or use a model whose tokenizer can encode these characters.",
         )
     return whole, border
 
 
-def windows(read: tuple[int, ...], scored: tuple[int, ...], room: int) -> list[TokenRequest]:
-    """Requests that score each of `scored` once; each reads at most `room` tokens, which `read` must leave room for."""
+def windows(read: tuple[int, ...], scored: tuple[int, ...], max_length: int) -> list[TokenRequest]:
+    """Split a request into windows of at most `max_length` input tokens that score each id of `scored` once.
+
+    `read` must be shorter than a window.
+    """
     ids, done = (*read, *scored), len(read)
     found: list[TokenRequest] = []
     while done < len(ids):
         start = done - 1 if found else 0
-        stop = min(len(ids), start + room + 1)
+        stop = min(len(ids), start + max_length + 1)
         found.append(TokenRequest(ids[start:done], ids[done:stop]))
         done = stop
     return found
 
 
 def _score_alone(scorer: Scorer, request: TokenRequest) -> TokenScores:
-    """A request of a program that gives the probabilities of all tokens at the asked positions."""
+    """Score one request with a runtime that returns log-probabilities over the vocabulary for each position."""
     ids, first = (*request.read, *request.scored), max(1, len(request.read))
     targets = list(ids[first:])
     if not targets:

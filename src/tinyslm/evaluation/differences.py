@@ -1,4 +1,4 @@
-"""Several models' scores on one task: paired differences from the first, and the items on which they disagree most."""
+"""Compare models on one task: paired differences from the first model, and the items on which they disagree most."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LEVEL = 0.05
 SHOWN_ITEMS = 8
 SHOWN_GROUPS = 8
 LEAST_IN_GROUP = 10
-"""Parts of a task with fewer items are not compared: their scores are mostly noise."""
+"""Groups with fewer items are not compared: their scores are mostly noise."""
 
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """A score's difference from the first model's on the same items, with its 95 % interval.
+    """The difference of a model's score from the first model's on the same items, with its 95 % interval.
 
-    Of a ratio, such as bits per byte, it is the relative change. p: of no difference, two-sided. corrected: p for all
-    comparisons that were made (Holm).
+    For a ratio, such as bits per byte, it is the relative change. p: the two-sided p-value of the hypothesis that there
+    is no difference. corrected: the p-value corrected for the number of comparisons (Holm).
     """
 
     value: float
@@ -35,13 +35,13 @@ class PairedDifference:
 
     @property
     def significant(self) -> bool:
-        """Whether it is more than noise, after the correction."""
+        """Whether the corrected p-value is below `LEVEL`."""
         return self.corrected < LEVEL
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An item with different outcomes. outcomes, answers: by model; `None` and "" where it has none."""
+    """An item on which the models' outcomes differ. outcomes, answers: by model; `None` and "" without a score."""
 
     id: str
     group: str
@@ -52,11 +52,11 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class TaskComparison:
-    """A task's scores by model, `None` for a model that it could not be run on.
+    """The scores of all models on one task; `None` for a model that could not run it.
 
-    relative: whether differences are relative changes; then less is better. disagreeing: items with different outcomes;
-    disagreements: some of those where they differ most. groups: the quoted metric by model, of those parts of the task
-    where it differs most.
+    relative: whether differences are relative changes; if so, lower is better. disagreeing: how many items have
+    different outcomes; disagreements: the items whose outcomes differ most. groups: the groups whose scores differ
+    most, each with the primary metric by model.
     """
 
     task: str
@@ -72,7 +72,7 @@ class TaskComparison:
 
 
 def compare_scores(task: Task, scores: Sequence[TaskScore | None]) -> TaskComparison:
-    """Compare the scores of several models on one task. Differences are not yet `corrected` for their number."""
+    """Compare the scores of several models on one task. `corrected` must still correct the p-values."""
     values = [None if score is None else _values(task, score) for score in scores]
     known = np.stack([value for value in values if value is not None]) if any(scores) else np.zeros((1, 0))
     spread = known.max(0) - known.min(0)
@@ -101,7 +101,7 @@ def compare_scores(task: Task, scores: Sequence[TaskScore | None]) -> TaskCompar
 
 
 def corrected(compared: Sequence[TaskComparison]) -> list[TaskComparison]:
-    """The same with every p corrected for how many there are on all tasks together."""
+    """The same comparisons, with p-values corrected for the number of comparisons over all tasks (Holm)."""
     ps = [one.p for task in compared for one in task.differences if one is not None]
     found = iter(holm(ps))
     return [
@@ -127,7 +127,7 @@ def _difference(task: Task, base: TaskScore | None, score: TaskScore | None, *, 
 
 
 def _values(task: Task, score: TaskScore) -> Array:
-    """The quoted metric by item."""
+    """The primary metric of each item."""
     if task.kind.ratio is None:
         return np.array([one.get(task.metric, 0.0) for one in score.outcomes])
     total, size = task.kind.ratio
@@ -135,7 +135,7 @@ def _values(task: Task, score: TaskScore) -> Array:
 
 
 def _largest(spread: Array, count: int) -> list[int]:
-    """Indices of the largest values above zero; from all over the task where many are equal."""
+    """Indices of the largest values above zero; of equal values, a selection spread evenly over the task."""
     order = np.argsort(-spread, kind="stable")[: (spread > 0).sum()]
     if len(order) > count:
         least = spread[order[count - 1]]
@@ -145,7 +145,7 @@ def _largest(spread: Array, count: int) -> list[int]:
 
 
 def _groups(task: Task, scores: Sequence[TaskScore | None]) -> list[tuple[str, tuple[float | None, ...]]]:
-    """The parts of the task where scores differ most, the most different first."""
+    """The groups whose scores differ most, in descending order of the difference."""
     sizes = Counter(example.group for example in task.examples)
     known = next((list(score.groups) for score in scores if score is not None), [])
     names = [name for name in known if sizes[name] >= LEAST_IN_GROUP]

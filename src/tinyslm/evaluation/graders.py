@@ -1,7 +1,7 @@
-"""Graders: how good an answer to an example is. Evaluation, rewards, filters and packs use the same ones.
+"""Graders score an answer to an example. Evaluation, rewards, filters and packs share them.
 
-A grader is a function `grade(example, answer) -> Grade`. Code from outside, whether a user's grader or an answer that
-is executed, runs in a worker process (`core/worker.py`) with limits on time, memory and output.
+A grader is a function `grade(example, answer) -> Grade`. Untrusted code, whether a user's grader or an answer that is
+executed, runs in a worker process (`core/worker.py`) with limits on time, memory and output.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from tinyslm.core.strict_json import JsonError, parse_json
 from tinyslm.core.worker import Limits, Worker, WorkerError
 
 Example = Mapping[str, Any]
-"""A row of a data file: what graders look up, by the names of its fields."""
+"""A row of a data file, by field name."""
 
 
 @dataclass(frozen=True)
 class Grade:
-    """score: from 0 (wrong) to 1 (right). parts: named shares of it; why: a reason in words, "" if none is needed."""
+    """score: from 0 (wrong) to 1 (right). parts: further named metrics. why: the reason in words, or ""."""
 
     score: float
     parts: Mapping[str, float] = field(default_factory=dict)
@@ -33,22 +33,22 @@ class Grade:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.score, int | float) and 0 <= self.score <= 1):
-            raise TinyslmError(f"A grader gave the score {self.score!r}.", "Return a number from 0 to 1.")
+            raise TinyslmError(f"A grader returned the score {self.score!r}.", "Return a number from 0 to 1.")
 
 
 Grader = Callable[[Example, str], Grade]
 
 GRADERS: Registry[Grader] = Registry("grader")
-"""Graders by name. Each takes any text as an answer, raises `TinyslmError` only for mistakes of the example, and looks
-for the reference in the example's field "answer", unless it says otherwise."""
+"""Graders by name. Each accepts any text as an answer, raises `TinyslmError` only for a faulty example, and reads the
+reference answer from the example's field "answer", unless it says otherwise."""
 
 CODE_LIMITS = Limits(cpu_seconds=5, memory=1 << 30, wait_seconds=20, reply=1 << 20)
 
 
 def find_grader(name: str, folder: Path | None = None) -> Grader:
-    """The grader of a name, or of `FILE.py:FUNCTION`, whose file is relative to `folder`.
+    """Find a grader by its name, or as `FILE.py:FUNCTION`, where the file is relative to `folder`.
 
-    Raises `TinyslmError` for unknown names and files without the function.
+    Raises `TinyslmError` for unknown names and for files that do not exist.
     """
     file, colon, function = name.rpartition(":")
     if not colon:
@@ -63,19 +63,19 @@ def find_grader(name: str, folder: Path | None = None) -> Grader:
 
 @GRADERS.register("exact")
 def exact(example: Example, answer: str) -> Grade:
-    """The answer is the reference, or one of a list of them, but for white space around it."""
+    """The answer equals the reference, or one of several references, ignoring surrounding white space."""
     return _right(answer.strip() in [text.strip() for text in references(example)])
 
 
 @GRADERS.register("normalized")
 def normalized(example: Example, answer: str) -> Grade:
-    """`exact` without regard to case, punctuation at the ends and the amount of white space."""
+    """Like `exact`, but ignores case, punctuation at the ends and the amount of white space."""
     return _right(_plain(answer) in [_plain(text) for text in references(example)])
 
 
 @GRADERS.register("contains")
 def contains(example: Example, answer: str) -> Grade:
-    """The answer contains the reference as whole words, without regard to case."""
+    """The answer contains the reference as whole words, ignoring case."""
     found = (rf"(?<!\w){re.escape(_plain(text))}(?!\w)" for text in references(example))
     return _right(any(re.search(pattern, _plain(answer)) for pattern in found))
 
@@ -95,7 +95,9 @@ def numeric(example: Example, answer: str) -> Grade:
     """
     wanted = [last_number(text) for text in references(example)]
     if None in wanted:
-        raise TinyslmError(f"An example's answer has no number: {example['answer']!r:.100}", "Correct the example.")
+        raise TinyslmError(
+            f"An example's answer contains no number: {example['answer']!r:.100}", "Correct the example."
+        )
     found = last_number(answer)
     if found is None:
         return Grade(0.0, why="no number")
@@ -110,8 +112,10 @@ def numeric(example: Example, answer: str) -> Grade:
 
 @GRADERS.register("json")
 def json_fields(example: Example, answer: str) -> Grade:
-    """The answer is a JSON object: valid by the example's "schema", where it has one; equal to "answer", where it has
-    one. The score is the share of fields that are right (F1 over fields and values), 0 for what is not valid."""
+    """The answer is a JSON object that fits the example's "schema" and equals its "answer", where the example has them.
+
+    The score is the F1 of fields and values, and 0 for invalid JSON.
+    """
     try:
         value = parse_json(first_json(answer).encode("utf-8", "replace"))
     except JsonError as error:
@@ -132,32 +136,35 @@ def json_fields(example: Example, answer: str) -> Grade:
 
 @GRADERS.register("python")
 def python(example: Example, answer: str) -> Grade:
-    """The answer's Python code passes the example's "test", a text of Python statements that is run after it.
+    """The answer's Python code passes the example's "test": Python statements that run after it.
 
-    "entry": code that stands before the answer, such as the header of a function that the model completes.
+    "entry" of the example: code that precedes the answer, such as the header of a function that the model completes.
     """
     code = str(example.get("entry", "")) + python_code(answer)
     return _replied(_ask({"do": "python", "code": code, "test": str(_need(example, "test"))}))
 
 
 class FileGrader:
-    """A function of a user's file as a grader, in the worker process. It may return a number or a dictionary."""
+    """A grader that calls a function in a user's file, in the worker process.
+
+    The function may return a number, a dictionary with "score", "parts" and "why", or a `Grade`.
+    """
 
     def __init__(self, path: Path, function: str) -> None:
         self.path, self.function = path, function
 
     def __call__(self, example: Example, answer: str) -> Grade:
-        """See `Grader`. A grader that fails, or takes too long, gives 0 and says why."""
+        """See `Grader`. If the function fails or takes too long, the score is 0 and `why` holds the reason."""
         request = {"do": "file", "path": str(self.path), "function": self.function}
         try:
-            changed = self.path.stat().st_mtime_ns  # a file that is edited meanwhile is read again
+            changed = self.path.stat().st_mtime_ns  # reload the file after an edit
         except OSError as error:
-            raise TinyslmError(f"Could not read {self.path}: {error.strerror}.", "Restore the grader.") from None
+            raise TinyslmError(f"Could not read {self.path}: {error.strerror}.", "Restore the grader's file.") from None
         return _replied(_ask(request | {"changed": changed, "example": dict(example), "answer": answer}))
 
 
 def references(example: Example) -> list[str]:
-    """The right answers: the example's "answer", one or several."""
+    """The reference answers: the example's "answer", a single value or a list."""
     wanted = _need(example, "answer")
     return [str(one) for one in wanted] if isinstance(wanted, list) else [str(wanted)]
 
@@ -172,7 +179,7 @@ _MARKED = re.compile(r"####|answer is|answer:", re.IGNORECASE)
 
 
 def last_number(text: str) -> float | None:
-    """The number that a text comes to: the first after its last "####" or "answer is", else the last one."""
+    """The final number of a text: the first after its last "####", "answer is" or "answer:", otherwise the last one."""
     marks = list(_MARKED.finditer(text))
     found = _NUMBER.search(text, marks[-1].end()) if marks else None
     if found is None:
@@ -185,7 +192,7 @@ def last_number(text: str) -> float | None:
 
 
 def first_json(answer: str) -> str:
-    """The first JSON object of an answer, which may stand in a fence or in other text; all of it if there is none."""
+    """The first JSON object in an answer, also inside a code fence or other text; the whole answer without one."""
     for brace in re.finditer("{", answer):
         try:
             _, end = json.JSONDecoder().raw_decode(answer, brace.start())
@@ -196,13 +203,13 @@ def first_json(answer: str) -> str:
 
 
 def python_code(answer: str) -> str:
-    """The first fenced block of an answer, or the whole answer."""
+    """The first fenced code block of an answer, or the whole answer."""
     fenced = re.search(r"```(?:python|py)?\s*\n(.*?)```", answer, re.DOTALL)
     return fenced[1] if fenced else answer
 
 
 def field_f1(wanted: Any, given: Any) -> float:
-    """F1 over the fields of two JSON values: (path, value) pairs; numbers equal as numbers, texts without case."""
+    """F1 over the (path, value) pairs of two JSON values; compares numbers by value and texts ignoring case."""
     ours, theirs = list(_leaves(wanted)), list(_leaves(given))
     left, right = list(theirs), 0
     for leaf in ours:
@@ -234,7 +241,9 @@ def _right(right: bool, why: str = "") -> Grade:
 
 def _need(example: Example, name: str) -> Any:
     if name not in example:
-        raise TinyslmError(f'An example has no "{name}".', "Its grader needs it: add it, or name another grader.")
+        raise TinyslmError(
+            f'An example has no field "{name}".', "The grader needs it: add the field, or choose another grader."
+        )
     return example[name]
 
 
@@ -246,7 +255,7 @@ def _schema_error(schema: Any, value: Any) -> str:
     except jsonschema.ValidationError as error:
         return str(error.message)[:200]
     except jsonschema.SchemaError as error:
-        raise TinyslmError(f"An example's schema is not valid: {error.message[:200]}", "Correct it.") from None
+        raise TinyslmError(f"An example's schema is not valid: {error.message[:200]}", "Correct the schema.") from None
     return ""
 
 
@@ -254,7 +263,7 @@ _worker = Worker("tinyslm.evaluation.grading:answer", CODE_LIMITS)
 
 
 def _ask(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The worker's reply; its death is a reply too: one failed item."""
+    """The worker's reply. If the worker dies, the item fails with the score 0."""
     try:
         return _worker.ask(request)
     except WorkerError as error:

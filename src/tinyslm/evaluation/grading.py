@@ -1,6 +1,6 @@
-"""In the worker process: regular expressions, executed answers and users' graders. Imports nothing heavy.
+"""Runs in the worker process: regular expressions, executed answers and users' graders. Imports nothing heavy.
 
-Each answer is executed in a process of its own, forked from the worker: what it changes or starts ends with it.
+Each answer executes in its own process, forked from the worker, so that nothing it changes or starts outlives it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any
 
 PASSED = "passed"
 LONGEST_RUN = 10.0
-"""Seconds of one answer, waiting included; the worker's own limits are on processor time and memory."""
+"""Wall-clock seconds for one answer; the worker's own limits are on processor time and memory."""
 
 PR_SET_CHILD_SUBREAPER = 36  # of prctl(2)
 MOST_ORPHANS = 1000
-"""Rounds of ending what an answer has started, as it may start more meanwhile."""
+"""How often to look for processes that an answer has started; it may start more while they are being killed."""
 
 
 def answer(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The grade of one request of `graders`: "score" with "why" and "parts"; or a "mistake" of the grader."""
+    """Grade one request of `graders`. Returns "score", "why" and "parts"; or "mistake" for an error of the grader."""
     return _KINDS[request["do"]](request)
 
 
@@ -59,9 +59,9 @@ def _python(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _execute(code: str, test: Any, pipe: int) -> None:
-    """In the child: run code and test, write how it went to the pipe, and end.
+    """In the child: run code and test, write the result to the pipe, and exit.
 
-    Open are the pipe alone and the null device: the code cannot send a reply in the worker's name.
+    Only the pipe and the null device stay open, so that the code cannot forge the worker's reply.
     """
     os.setsid()
     os.closerange(3, pipe)
@@ -78,7 +78,7 @@ def _execute(code: str, test: Any, pipe: int) -> None:
 
 
 def _ends_in_time(child: int) -> bool:
-    """Wait for the child, and end whatever it started. False if it had to be stopped."""
+    """Wait for the child and kill whatever it started. Returns False if the child had to be killed."""
     deadline, ended = time.monotonic() + LONGEST_RUN, False
     while not ended and time.monotonic() < deadline:
         ended = os.waitpid(child, os.WNOHANG)[0] == child
@@ -93,13 +93,13 @@ def _ends_in_time(child: int) -> bool:
 
 @lru_cache
 def _adopt_orphans() -> None:
-    """Become the parent of processes whose own parent has ended, where the system can do that (Linux)."""
+    """Become the parent of orphaned descendants, where the system supports it (Linux)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _end_orphans() -> None:
-    """End what an answer has started in sessions of their own."""
+    """Kill processes that an answer has started in other sessions."""
     for _ in range(MOST_ORPHANS):
         try:
             children = [

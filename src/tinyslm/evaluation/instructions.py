@@ -1,7 +1,7 @@
-"""Instructions that a program can check, after IFEval (Zhou et al., 2023, arXiv 2311.07911), and their grader.
+"""Verifiable instructions of IFEval (Zhou et al., 2023, arXiv 2311.07911), and their grader.
 
-Names, arguments and rules are the paper's, in its strict reading. Sentences and languages are told apart by rules of
-our own, so the counts of number_sentences and the languages can differ from the paper's in rare cases.
+Names, arguments and rules follow the paper's strict accuracy. Sentence splitting and language detection use our own
+rules, so number_sentences and response_language can differ from the paper's in rare cases.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Arguments = Mapping[str, Any]
 Check = Callable[[str, Arguments], bool]
 
 INSTRUCTIONS: Registry[Check] = Registry("instruction")
-"""Whether an answer follows an instruction with these arguments, by the instruction's published name."""
+"""By the instruction's published name: a function that returns whether an answer follows it with these arguments."""
 
 CONSTRAINED = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 _ABBREVIATIONS = re.compile(r"\b(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|fig|jr|sr|[a-z])\.$", re.IGNORECASE)
@@ -28,15 +28,15 @@ _ABBREVIATIONS = re.compile(r"\b(?:mr|mrs|ms|dr|prof|st|vs|etc|e\.g|i\.e|fig|jr|
 
 @GRADERS.register("instructions")
 def instructions(example: Example, answer: str) -> Grade:
-    """The answer follows all of the example's "instructions", whose arguments are in "kwargs", in the same order.
+    """The answer follows all of the example's "instructions"; "kwargs" lists their arguments in the same order.
 
-    Part "instruction": the share of them that it follows.
+    The part "instruction" is the share of instructions that the answer follows.
     """
     names, given = example.get("instructions"), example.get("kwargs")
     if not isinstance(names, list) or not isinstance(given, list) or len(names) != len(given) or not names:
         raise TinyslmError(
-            'An example\'s "instructions" and "kwargs" are not lists of one length.',
-            "Give each instruction's arguments.",
+            'An example\'s "instructions" and "kwargs" are not lists of the same length.',
+            "Give one object of arguments for each instruction.",
         )
     followed = []
     for name, arguments in zip(names, given, strict=True):
@@ -45,7 +45,7 @@ def instructions(example: Example, answer: str) -> Grade:
             followed.append(bool(answer.strip()) and check(answer, arguments or {}))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise TinyslmError(
-                f"The arguments of {name} are not its own: {arguments!r:.100} ({error}).", "Correct the example."
+                f"The arguments of {name} are not valid: {arguments!r:.100} ({error}).", "Correct the example."
             ) from None
     return Grade(float(all(followed)), {"instruction": sum(followed) / len(followed)})
 
@@ -91,7 +91,7 @@ def _sentences(answer: str, given: Arguments) -> bool:
 
 @INSTRUCTIONS.register("length_constraints:number_paragraphs")
 def _paragraphs(answer: str, given: Arguments) -> bool:
-    """Paragraphs are separated by ***; before the first and after the last, one may stand too."""
+    """Paragraphs are separated by ***; a separator may also precede the first and follow the last one."""
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", answer)]
     inner = parts[1 if not parts[0] else 0 : len(parts) - (not parts[-1])]
     return all(inner) and len(inner) == int(given["num_paragraphs"])
@@ -104,7 +104,7 @@ def _words(answer: str, given: Arguments) -> bool:
 
 @INSTRUCTIONS.register("length_constraints:nth_paragraph_first_word")
 def _first_word(answer: str, given: Arguments) -> bool:
-    """Paragraphs are separated by empty lines. As published, the place counts empty ones, the number does not."""
+    """Empty lines separate paragraphs. As published, nth_paragraph counts empty ones, num_paragraphs does not."""
     parts = [part.strip() for part in answer.split("\n\n")]
     place = int(given["nth_paragraph"])
     count = sum(bool(part) for part in parts)
@@ -212,7 +212,7 @@ def _no_comma(answer: str, _given: Arguments) -> bool:
 
 
 def count_sentences(text: str) -> int:
-    """Sentences of a text: each ends in a full stop, a question or exclamation mark before white space, or the text."""
+    """Count sentences: each ends at the end of the text, or at ".", "?" or "!" before white space."""
     count = start = 0
     for mark in re.finditer(r"[.!?…]+[\"'”’)\]]*(?=\s|$)|[。！？]", text):
         if not _ABBREVIATIONS.search(text[start : mark.end()]):

@@ -1,6 +1,6 @@
-"""How sure a measured mean is: percentile bootstrap intervals over examples (Efron, 1979), with a fixed seed.
+"""Confidence intervals of means: percentile bootstrap over examples (Efron, 1979), with a fixed seed.
 
-What is resampled are examples (documents, tasks' items), not tokens: tokens of one document are not independent.
+The bootstrap resamples examples (documents or items), not tokens: the tokens of one document are not independent.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A mean difference with its 95 % interval. p: how often resampling turns its sign, doubled (two-sided)."""
+    """A mean difference with its 95 % interval. p: twice the share of resamples with the opposite sign (two-sided)."""
 
     value: float
     low: float
@@ -35,17 +35,17 @@ class Difference:
 def ratio_interval(totals: Array, sizes: Array) -> tuple[float, float]:
     """95 % interval of `totals.sum() / sizes.sum()`, such as bits over bytes; both `[examples]`.
 
-    Sizes must not all be zero; a draw whose sizes are is left out.
+    Sizes must not all be zero; resamples whose sizes are all zero are skipped.
     """
     ratios = [totals[pick].sum() / sizes[pick].sum() for pick in _draws(len(totals)) if sizes[pick].any()]
     return _bounds(np.array(ratios))
 
 
 def mean_estimate(values: Array) -> Estimate:
-    """The mean of at least one value, `[examples]`.
+    """The mean of at least one value, `[examples]`, with its interval.
 
-    Resampling cannot show what no example has: where all are 0 or all are 1, the interval is that of a share which was
-    never or always observed (Clopper & Pearson, 1934).
+    The bootstrap interval of values that are all 0 or all 1 would be empty: they get the exact binomial interval
+    instead (Clopper & Pearson, 1934).
     """
     unseen = 1 - 0.025 ** (1 / len(values))
     if (values == 0).all():
@@ -56,7 +56,7 @@ def mean_estimate(values: Array) -> Estimate:
 
 
 def paired_difference(ours: Array, theirs: Array) -> Difference:
-    """The mean of `ours - theirs`, both `[examples]` of the same examples, which are resampled together."""
+    """The mean of `ours - theirs`, both `[examples]`, in the same order; pairs are resampled together."""
     change = ours - theirs
     means = np.array([change[pick].mean() for pick in _draws(len(change))])
     sides = min((means <= 0).mean(), (means >= 0).mean())
@@ -64,9 +64,9 @@ def paired_difference(ours: Array, theirs: Array) -> Difference:
 
 
 def paired_change_intervals(totals: Array) -> list[tuple[float, float]]:
-    """95 % intervals of the relative change of each column's sum from the first one's; totals: `[examples, columns]`.
+    """95 % intervals of the relative change of each column's sum from the first column's.
 
-    All columns are resampled alike, so that what makes an example hard cancels out.
+    totals: `[examples, columns]`. All columns use the same resamples, so that the difficulty of an example cancels out.
     """
     sums = np.array([totals[pick].sum(0) for pick in _draws(len(totals))])
     low, high = np.percentile(sums / sums[:, :1] - 1, [2.5, 97.5], axis=0)
@@ -74,7 +74,10 @@ def paired_change_intervals(totals: Array) -> list[tuple[float, float]]:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p-values corrected for how many there are (Holm, 1979): below 0.05, at most one set in twenty has a false one."""
+    """p-values corrected for multiple comparisons (Holm, 1979), in the order given.
+
+    Calling those below 0.05 significant keeps the probability of any false positive at 5 %.
+    """
     found, least = [1.0] * len(ps), 0.0
     for rank, index in enumerate(sorted(range(len(ps)), key=lambda index: ps[index])):
         least = max(least, min(1.0, (len(ps) - rank) * ps[index]))
@@ -88,6 +91,6 @@ def _bounds(means: Array) -> tuple[float, float]:
 
 
 def _draws(count: int) -> Iterator[NDArray[np.int64]]:
-    """Indices of `DRAWS` samples of as many examples as there are; one at a time, as there may be many examples."""
+    """Indices of `DRAWS` bootstrap resamples, yielded one at a time to save memory."""
     generator = np.random.default_rng(0)
     return (generator.integers(0, count, count) for _ in range(DRAWS))

@@ -1,4 +1,4 @@
-"""Which language a text is in, for the graders of instructions: by its script and its commonest words."""
+"""Language detection for the graders of instructions, by script and common words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SCRIPTS = {
     "GURMUKHI": "pa", "MALAYALAM": "ml", "HANGUL": "ko", "HIRAGANA": "ja", "KATAKANA": "ja", "CJK": "zh",
     "GREEK": "el", "HEBREW": "he",
 }  # fmt: skip
-"""Scripts of one language, by the first word of the Unicode names of their letters."""
+"""Languages with a script of their own, by the first word of the Unicode names of its letters."""
 
 WORDS = {
     "LATIN": {
@@ -44,13 +44,13 @@ WORDS = {
         "ne": "र छ को मा छन् हो पनि यो लाई गर्न भने थियो तर एक हुन् म हामी लागि",
     },
 }
-"""Common words of the languages that share a script."""
+"""Common words of languages that share a script."""
 
 LANGUAGES = frozenset(SCRIPTS.values()) | {name for words in WORDS.values() for name in words}
 
 
 def language_of(text: str) -> str | None:
-    """The ISO 639-1 code of a text's language, one of `LANGUAGES`; `None` where neither letters nor words tell."""
+    """The ISO 639-1 code of a text's language, one of `LANGUAGES`; `None` if it cannot be determined."""
     scripts = Counter(unicodedata.name(char, "").partition(" ")[0] for char in text if char.isalpha())
     if not scripts:
         return None

@@ -1,7 +1,8 @@
-"""Items of a task that stand in the training data: sequences of 13 words in common (as for GPT-3, arXiv 2005.14165).
+"""Detect items of a task that occur in the training data: they share 13 consecutive words (as in GPT-3,
+arXiv 2005.14165).
 
-Words are compared without regard to case and punctuation (straight or curly). An item of fewer words, but at least 8,
-must stand in the training data as a whole; shorter ones are not checked, as they say nothing.
+The comparison ignores case and punctuation (straight or curly). An item of 8 to 12 words counts if the training data
+contains all of it; shorter items are not checked, because a match would mean nothing.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,12 +23,12 @@ FILTER_BITS = 24
 _FILTER_SHIFT = np.uint64(64 - FILTER_BITS)
 _FACTOR = 0x9E3779B97F4A7C15
 _MARKS = tuple(mark.encode() for mark in "‘’‚“”„′«»–—…\u00a0")
-"""Marks and a space that are more than one byte long, and would be read as letters."""
+"""Punctuation marks and a space of more than one UTF-8 byte, which would otherwise be read as letters."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Items found in the training data, of those that were checked; and the score without them, if any are left."""
+    """How many of the checked items occur in the training data, and the score without them, if any items are left."""
 
     found: int
     checked: int
@@ -35,21 +36,21 @@ class Overlap:
 
 
 class _Table:
-    """Hashes of sequences with the numbers of the texts they are in, for fast look-up."""
+    """Hashes of word sequences and the indices of the texts that contain them, for fast lookup."""
 
     def __init__(self, hashes: Hashes, owners: NDArray[np.intp]) -> None:
         self.hashes, self.owners = hashes, owners
-        self._maybe = np.zeros(1 << FILTER_BITS, bool)  # by the highest bits of a hash: whether there may be such a one
+        self._maybe = np.zeros(1 << FILTER_BITS, bool)  # by the highest bits of a hash: whether the table may hold it
         self._maybe[hashes >> _FILTER_SHIFT] = True
 
     def owners_of(self, sequences: Hashes) -> NDArray[np.intp]:
-        """Numbers of the texts in which any of these sequences is."""
+        """Indices of the texts that contain any of these sequences."""
         likely = sequences[self._maybe[sequences >> _FILTER_SHIFT]]
         return self.owners[np.isin(self.hashes, likely)] if len(likely) else self.owners[:0]
 
 
 def overlapping(texts: Sequence[str], training: Iterable[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which texts overlap with the training texts, and which were checked at all; both `[texts]`."""
+    """Which texts overlap with the training texts, and which were long enough to check; both `[texts]`."""
     words, owners = _words(texts)
     counts = np.bincount(owners, minlength=len(texts))
     tables: dict[int, _Table] = {}
@@ -66,7 +67,7 @@ def overlapping(texts: Sequence[str], training: Iterable[str]) -> tuple[NDArray[
 
 
 def training_texts(model: Path) -> Iterator[str] | None:
-    """The documents that a run's model was trained on; `None` where the data is not known or no longer there.
+    """The documents that a run's model was trained on; `None` if the data is unknown or no longer exists.
 
     model: a run folder, or the model folder in one.
     """
@@ -97,7 +98,7 @@ def _chunks(training: Iterable[str]) -> Iterator[str]:
 
 
 def _words(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
-    """A hash for each word of the texts, without marks; and the number of the text it is in."""
+    """A hash of each word of the texts, without punctuation, and the index of its text."""
     encoded = [text.lower().encode("utf-8", "replace") for text in texts]
     for mark in _MARKS:
         encoded = [text.replace(mark, b" ") for text in encoded]
@@ -112,7 +113,7 @@ def _words(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
 
 
 def _sequences(words: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
-    """For each of the ascending `lengths`, a hash for every sequence of so many words, where there are so many."""
+    """For each of the ascending `lengths`, the hashes of all sequences of that many words."""
     total, done = np.zeros(len(words), np.uint64), 0
     for length in lengths:
         if length > len(words):

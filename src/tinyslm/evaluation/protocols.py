@@ -1,4 +1,4 @@
-"""What evaluation asks of a program that runs a model: probabilities of tokens, and answers to requests.
+"""What evaluation needs from a runtime: log-probabilities of tokens, and answers to requests.
 
 Shape legend: p positions.
 """
@@ -24,7 +24,7 @@ Prompt = Sequence[int] | Sequence[Message]
 
 @dataclass(frozen=True)
 class Continuation:
-    """A text whose probability after `context` is asked for; the context may be empty."""
+    """A text to score given `context`, which may be empty."""
 
     context: str
     text: str
@@ -32,10 +32,10 @@ class Continuation:
 
 @dataclass(frozen=True)
 class ContinuationScore:
-    """The natural logarithm of a continuation's probability.
+    """The log-probability of a continuation, in nats.
 
-    tokens: how many of its tokens were scored. greedy: whether each of them was the most probable one. cut: tokens of
-    the context that did not fit and were dropped from its left.
+    tokens: how many of its tokens were scored. greedy: whether each of them was the most probable one. cut: how many
+    tokens of the context were dropped on the left because they did not fit.
     """
 
     logprob: float
@@ -86,18 +86,21 @@ def prompt_ids(scorer: Scorer, prompt: Prompt) -> list[int]:
         return ids
     found = scorer.encode_chat([message for message in prompt if isinstance(message, Mapping)])
     if found is None:
-        raise TinyslmError("The model has no chat template.", "Give a text to continue instead of a conversation.")
+        raise TinyslmError("The model has no chat template.", "Give token ids to continue instead of a conversation.")
     return found
 
 
 def check_greedy(settings: SamplingSettings, program: str) -> None:
-    """Raise `TinyslmError` for settings that do more than take the most probable tokens."""
+    """Raise `TinyslmError` for sampling settings that are not plain greedy decoding."""
     if not settings.greedy or settings.stop or settings.repetition_penalty != 1 or settings.frequency_penalty:
-        raise TinyslmError(f"{program} takes only the most probable tokens here.", "Give the temperature 0 alone.")
+        raise TinyslmError(
+            f"{program} supports only greedy decoding here.",
+            "Set the temperature to 0, without stop texts and penalties.",
+        )
 
 
 def ended_by(tokens: Sequence[int], stops: Set[int], decode: Callable[[list[int]], str]) -> Completion:
-    """Generated tokens as an answer, which a last one among `stops` has ended."""
+    """Generated tokens as a completion; if the last token is among `stops`, it is removed and ends the answer."""
     ended = bool(tokens) and tokens[-1] in stops
     ids = list(tokens[:-1] if ended else tokens)
     return Completion(decode(ids), "stop" if ended else "length", len(tokens), tuple(ids))

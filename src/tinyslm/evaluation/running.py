@@ -1,4 +1,4 @@
-"""Running tasks on a model: scores with intervals, chance levels, and what stands behind each of them."""
+"""Run tasks on a model: scores with intervals, chance levels, and the outcome of every item."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Array = Any
 
 @dataclass(frozen=True)
 class Subject:
-    """A model that is evaluated.
+    """A model under evaluation.
 
-    scorer, generator: the program that runs it; `None` for what it cannot do. reading: how it reads texts.
+    scorer, generator: the runtime; `None` where it cannot score or generate. reading: how the model reads texts.
     """
 
     name: str
@@ -36,13 +36,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class TaskScore:
-    """What a model reached on a task.
+    """The score of a model on a task.
 
-    metric, value, low, high: the quoted metric, its mean and 95 % bootstrap interval over the items. chance: of a
-    guess; above_chance: whether the whole interval is above it; both `None` where there is no such level. metrics: all
-    of the kind. groups: the quoted metric by part of the task. dropped: rows that were left out. truncated: items whose
-    beginning did not fit the context. overlap: see `overlap`. tokens: scored or generated. seeds: how often each item
-    was answered; outcomes: by item, means over the seeds; answers: by item, what the model wrote or preferred.
+    metric, value, low, high: the primary metric, its mean and its 95 % bootstrap interval over the items. chance: the
+    expected score of guessing; above_chance: whether the whole interval is above it; both `None` for tasks without a
+    chance level. metrics: all metrics of the task. groups: the primary metric by group. dropped: how many rows were
+    skipped. truncated: how many items were cut on the left to fit the context. overlap: see `overlap`. tokens: scored
+    or generated. seeds: how often each item was answered; seed_spread: the standard deviation of the score over seeds.
+    outcomes: by item, means over the seeds. answers: by item, what the model wrote or preferred.
     """
 
     task: str
@@ -71,15 +72,15 @@ class TaskScore:
 
     @property
     def centred(self) -> float | None:
-        """The value with chance at 0 and a perfect score at 1; `None` where chance is not known."""
+        """The value rescaled so that chance is 0 and a perfect score is 1; `None` without a chance level."""
         return None if self.chance is None else (self.value - self.chance) / (1 - self.chance)
 
 
 def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress = lambda *_: None) -> TaskScore:
     """Score one model on one task.
 
-    seeds: how often each item is answered where answers are drawn, with the seeds from 0. Raises `TinyslmError` where
-    the model's program cannot do what the task needs.
+    seeds: how often each item is answered where answers are sampled, with the seeds 0, 1, and so on. Raises
+    `TinyslmError` if the runtime does not support what the task needs.
     """
     begun = time.perf_counter()
     rounds: list[list[Outcome]] = []
@@ -87,7 +88,7 @@ def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress
     notes: Sequence[str] = ()
     if task.kind.generates:
         if subject.generator is None:
-            raise TinyslmError(f"{subject.name} does not generate.", f"Leave out the task {task.name}.")
+            raise TinyslmError(f"{subject.name} cannot generate text.", f"Leave out the task {task.name}.")
         sampled = not task.sampling.greedy
         tokens = truncated = 0
         for seed in range(seeds if sampled else 1):
@@ -100,8 +101,8 @@ def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress
     else:
         if subject.scorer is None:
             raise TinyslmError(
-                f"{subject.name} gives no probabilities of texts.",
-                f"Leave out {task.name}, or use another model.",
+                f"{subject.name} does not report the probabilities of texts.",
+                f"Leave out the task {task.name}, or use another model.",
             )
         asked = [example.continuations() for example in task.examples]
         flat = [one for several in asked for one in several]
@@ -125,7 +126,7 @@ def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress
 def with_overlap(
     tasks: Sequence[Task], scores: Sequence[TaskScore | None], training: Iterable[str]
 ) -> list[TaskScore | None]:
-    """The scores, each with the overlap of its task's items with training texts, which are read once."""
+    """Add to each score the overlap of its task's items with the training texts, which are read once."""
     scored = [task for task, score in zip(tasks, scores, strict=True) if score is not None]
     texts = [example.text for task in scored for example in task.examples]
     found, checked = overlapping(texts, training)
@@ -149,7 +150,7 @@ def _with_overlap(task: Task, score: TaskScore, found: Array, checked: Array) ->
 
 
 def centred_mean(scores: Sequence[TaskScore]) -> float | None:
-    """The mean over tasks with a chance level of their scores, with chance at 0 and a perfect score at 1."""
+    """The mean of `TaskScore.centred` over the tasks with a chance level; `None` if there are none."""
     found = [score.centred for score in scores if score.centred is not None]
     return sum(found) / len(found) if found else None
 
@@ -192,7 +193,7 @@ def _summary(task: Task, rounds: Sequence[Sequence[Outcome]], **about: Any) -> T
 
 
 def _groups(task: Task, values: Mapping[str, Array]) -> dict[str, float]:
-    """The quoted metric's mean by group, where there are groups."""
+    """The mean of the primary metric by group; empty if there is only one group."""
     if task.metric not in values:
         return {}
     means, found = values[task.metric].mean(0), {}

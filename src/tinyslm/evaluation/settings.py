@@ -1,4 +1,4 @@
-"""How tasks are run. Imports nothing heavy: the command line reads it for its help."""
+"""Settings of task evaluation. Imports nothing heavy: the command line reads them for its help."""
 
 from typing import Literal
 
@@ -8,18 +8,24 @@ from tinyslm.core.config import Section
 
 
 class EvaluationSettings(Section):
-    """How tasks are run."""
+    """Settings of task evaluation."""
 
-    limit: int = Field(default=0, ge=0, description="At most so many examples of each task, from all over it; 0: all.")
-    seeds: int = Field(default=1, gt=0, description="How often each item is answered, where answers are drawn.")
-    bos: Literal["on", "off"] = Field(
-        default="on", description="Whether the token that stands before texts in training stands before them here."
+    limit: int = Field(
+        default=0, ge=0, description="Maximum number of examples per task, spread evenly over it; 0: all."
     )
-    dtype: str = Field(default="fp32", description="Number format to compute in: fp32, or bf16 (a little less exact).")
-    threads: int = Field(default=0, ge=0, description="Threads; 0: as OMP_NUM_THREADS says, or all cores.")
+    seeds: int = Field(default=1, gt=0, description="How often to answer each item, where answers are sampled.")
+    bos: Literal["on", "off"] = Field(
+        default="on", description="Whether to prefix each text with the token that precedes texts in training."
+    )
+    dtype: str = Field(
+        default="fp32", description="Number format of the computation: fp32, or bf16 (slightly less exact)."
+    )
+    threads: int = Field(
+        default=0, ge=0, description="Number of CPU threads; 0: the value of OMP_NUM_THREADS, or all cores."
+    )
     stride: int | None = Field(
         default=None,
-        description="Of long texts: how far windows move; by default the model's context, which is fastest. Less gives "
-        "each token more to look back at.",
+        description="For long texts: tokens by which the window advances; by default the model's context, which is "
+        "fastest. A smaller stride gives each token more context.",
     )
     plugin: tuple[str, ...] = Field(default=(), description="A Python file that adds tasks, kinds or graders.")

@@ -1,8 +1,8 @@
-"""Token sequences packed into rows in which what they share at their beginnings stands only once.
+"""Pack token sequences into rows that store common prefixes once.
 
-Sequences in lexicographic order differ from their neighbours as late as possible. A row holds several of them as a
-tree: each token attends to itself and its ancestors. Sentences that begin alike and answers to one question are then
-computed with their common beginning once, without padding. (Tree attention, as in SpecInfer, arXiv 2305.09781.)
+In lexicographic order, neighbouring sequences share the longest prefixes. A row holds several sequences as a tree:
+each token attends to itself and its ancestors. The model then computes the common prefix of similar sentences, or of
+the answers to one question, only once, without padding. (Tree attention, as in SpecInfer, arXiv 2305.09781.)
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 class Row:
     """Tokens of several sequences. Shape legend: t tokens of the row.
 
-    ids, positions, parents: of each token; a parent is an index into the row, -1 for a root. paths: by the number of a
-    sequence, the places of its tokens in the row.
+    ids, positions, parents: of each token; a parent is an index into the row, -1 for a root. paths: by the index of a
+    sequence, the indices of its tokens in the row.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -26,7 +26,7 @@ class Row:
     paths: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, number: int, sequence: Sequence[int], shared: list[int]) -> list[int]:
-        """Append what follows `shared`, the places of the sequence's first tokens; returns the places of all."""
+        """Append the tokens after the prefix, whose indices in the row are `shared`; returns the indices of all."""
         path = list(shared)
         for position in range(len(shared), len(sequence)):
             self.parents.append(path[-1] if path else -1)
@@ -37,7 +37,7 @@ class Row:
         return path
 
     def mask(self, size: int) -> NDArray[np.bool_]:
-        """Which tokens each one attends to, `[size, size]`; a place after the end attends to itself."""
+        """Which tokens each token attends to, `[size, size]`; padding attends only to itself."""
         mask_tt = np.eye(size, dtype=bool)
         for place, parent in enumerate(self.parents):
             if parent >= 0:
@@ -46,7 +46,7 @@ class Row:
 
 
 def pack(sequences: Sequence[Sequence[int]], size: int) -> Iterator[Row]:
-    """Rows of at most `size` tokens, or of one longer sequence, that hold every sequence once."""
+    """Pack each sequence once, into rows of at most `size` tokens; a longer sequence gets its own row."""
     row, last, last_path = Row(), (), []  # type: Row, Sequence[int], list[int]
     for number in sorted(range(len(sequences)), key=lambda one: tuple(sequences[one])):
         sequence = sequences[number]
@@ -61,7 +61,7 @@ def pack(sequences: Sequence[Sequence[int]], size: int) -> Iterator[Row]:
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many first elements are equal."""
+    """The length of the common prefix."""
     for place, (one, other) in enumerate(zip(a, b, strict=False)):
         if one != other:
             return place

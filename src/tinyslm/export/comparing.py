@@ -1,4 +1,4 @@
-"""Comparing models: their scores on tasks and on text, what they cost, what they write, and where they disagree."""
+"""Compare models: scores on tasks and on text, cost, samples, and disagreements."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from tinyslm.inference.settings import SamplingSettings
 DEFAULT_TASK = "grammar"
 ENDPOINT = "endpoint"
 PROMPTS, PROMPT_WORDS = 3, 8
-"""How many prompts are continued unless some are given, and of how many words they are."""
+"""By default, how many prompts the models continue, and the number of words in each."""
 DRAWN = SamplingSettings(temperature=0.8, max_tokens=48, seed=0)
 GREEDY = SamplingSettings(temperature=0.0, max_tokens=48)
 PASSAGES, PASSAGE_CHARACTERS = 16, 600
-"""What speed is measured on where no text is given, from the texts of the tasks."""
+"""The number and size of the passages, taken from the tasks, that measure speed if no text is given."""
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Compared(Cost):
-    """One model's figures; `None` for what is not known.
+class ComparedModel(Cost):
+    """The figures of one model; `None` for unknown ones.
 
-    kind: "folder", "gguf", "onnx" or "endpoint". Where there is a text: bits_per_byte on it; change: of that, as a
-    share, against the first model; mean_kl: nats, of the first model from this one, where both read the text as the
-    same tokens.
+    kind: "folder", "gguf", "onnx" or "endpoint". With a text: bits_per_byte on it; change: the relative change of
+    bits_per_byte from the first model; mean_kl: the mean KL divergence KL(first || this) in nats, if both models
+    tokenize the text alike.
     """
 
     name: str = ""
@@ -52,8 +52,8 @@ class Compared(Cost):
 
 
 @dataclass(frozen=True)
-class Continued:
-    """A prompt and what each model wrote after it, "" where it could not."""
+class PromptContinuations:
+    """A prompt and each model's continuation; "" for a model that could not continue it."""
 
     prompt: str
     texts: tuple[str, ...]
@@ -61,28 +61,28 @@ class Continued:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All models' figures.
+    """The figures of all models.
 
-    passages, tokens, utf8_bytes: of the text that all scored, in the first model's tokens; 0 where there was none.
-    sampling: how the continuations in `samples` were drawn. notes: what has to be known to read the figures.
+    passages, tokens, utf8_bytes: of the text that all models scored, in the first model's tokens; 0 without a text.
+    sampling: how the continuations in `samples` were generated. notes: remarks that the figures need.
     """
 
-    models: tuple[Compared, ...]
+    models: tuple[ComparedModel, ...]
     passages: int = 0
     tokens: int = 0
     utf8_bytes: int = 0
     tasks: tuple[TaskComparison, ...] = ()
-    samples: tuple[Continued, ...] = ()
+    samples: tuple[PromptContinuations, ...] = ()
     sampling: SamplingSettings = DRAWN
     notes: tuple[str, ...] = ()
 
     @property
     def comparisons(self) -> int:
-        """How many differences were tested, which their p-values are corrected for."""
+        """How many differences were tested; their p-values are corrected for this number."""
         return sum(one is not None for task in self.tasks for one in task.differences)
 
     def as_json(self, *, items: bool = True) -> dict[str, Any]:
-        """All of it as JSON values. items: with what came of every item of every task."""
+        """The comparison as JSON values. items: whether to include the outcome of every item."""
         found = {**asdict(self), "sampling": self.sampling.model_dump(mode="json"), "comparisons": self.comparisons}
         if not items:
             for score in (score for task in found["tasks"] for score in task["scores"] if score is not None):
@@ -93,9 +93,9 @@ class Comparison:
 
 @dataclass(frozen=True)
 class _Found:
-    """What one model gave."""
+    """The results of one model."""
 
-    compared: Compared
+    compared: ComparedModel
     scores: tuple[TaskScore | None, ...]
     texts: tuple[str, ...]
     notes: tuple[str, ...]
@@ -113,10 +113,10 @@ def compare_models(
 ) -> Comparison:
     """Compare model folders, run folders, GGUF files, ONNX folders and endpoints (`http://HOST:PORT/v1#MODEL`).
 
-    texts: that none of them was trained on. All models but endpoints score the same passages, from all over them: about
-    `tokens` tokens, by default 8,192, or 512 where there is a GGUF file. With a text, an export comes after the model
-    folder that it was made from. tasks: see `load_tasks`; by default, if there is no text, the set "grammar". prompts:
-    texts that every model continues; by default beginnings of the texts or of the tasks.
+    texts: text that no model was trained on. All models except endpoints score the same passages, spread evenly over
+    it: about `tokens` tokens, by default 8,192, or 512 if there is a GGUF file. With texts, list each export after the
+    model folder that it was made from. tasks: see `load_tasks`; by default, without texts, the set "grammar". prompts:
+    texts that every model continues; by default the first words of some texts or items.
 
     Raises `TinyslmError` for models, texts and tasks that cannot be used.
     """
@@ -153,7 +153,7 @@ def compare_models(
         utf8_bytes=text.utf8_bytes if text else 0,
         tasks=tuple(corrected(compared_tasks)),
         samples=tuple(
-            Continued(prompt, tuple(one.texts[index] for one in found)) for index, prompt in enumerate(asked)
+            PromptContinuations(prompt, tuple(one.texts[index] for one in found)) for index, prompt in enumerate(asked)
         ),
         sampling=sampling,
         notes=(*_notes(kinds, texts, tasks, sampling), *(note for one in found for note in one.notes)),
@@ -161,16 +161,16 @@ def compare_models(
 
 
 def _check(places: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """The kinds of the models."""
+    """The kinds of the models. Raises `TinyslmError` for inputs that cannot be compared."""
     if not places:
         raise TinyslmError(
-            "Nothing to compare was given.", "For instance: tinyslm compare MODEL MODEL2 --tasks grammar"
+            "No models to compare were given.", "For instance: tinyslm compare MODEL MODEL2 --tasks grammar"
         )
     kinds = [ENDPOINT if is_address(place) else kind_of(Path(place)) for place in places]
     if texts and not any(text.strip() for text in texts):
-        raise TinyslmError("No text to compare the models on was given.", "Give text that none was trained on.")
+        raise TinyslmError("The text to compare the models on is empty.", "Give text that no model was trained on.")
     if texts and set(kinds) == {ENDPOINT}:
-        raise TinyslmError("Endpoints are not compared on a text.", "Give --tasks instead, or a model folder as well.")
+        raise TinyslmError("Endpoints cannot be compared on a text.", "Give --tasks instead, or add a model folder.")
     return kinds
 
 
@@ -182,7 +182,7 @@ def _scores(
     settings: EvaluationSettings,
     progress: Progress,
 ) -> tuple[tuple[TaskScore | None, ...], tuple[str, ...]]:
-    """The model's scores, and why it has none on some tasks. Raises `TinyslmError` where it has none at all."""
+    """The model's scores, and notes on tasks that it could not run. Raises `TinyslmError` if it could run none."""
     scores: list[TaskScore | None] = []
     problems: list[TinyslmError] = []
     notes: list[str] = []
@@ -207,10 +207,10 @@ def _scores(
 
 
 def _remarks(score: TaskScore) -> list[str]:
-    """What speaks against taking the score as it is."""
+    """Reservations about a score."""
     found = list(score.notes)
     if score.truncated:
-        found.append(f"{score.truncated:,} items are longer than the context; their beginning was cut.")
+        found.append(f"{score.truncated:,} items are longer than the context and were cut on the left.")
     if score.overlap is not None and score.overlap.found:
         without = score.overlap.value_without
         rest = "" if without is None else f"; the score without them is {without:.4f}"
@@ -218,20 +218,20 @@ def _remarks(score: TaskScore) -> list[str]:
     return found
 
 
-def _compared(name: str, kind: str, cost: Cost, quality: TextQuality | None) -> Compared:
-    return Compared(name=name, kind=kind, **asdict(cost), **(asdict(quality) if quality else {}))
+def _compared(name: str, kind: str, cost: Cost, quality: TextQuality | None) -> ComparedModel:
+    return ComparedModel(name=name, kind=kind, **asdict(cost), **(asdict(quality) if quality else {}))
 
 
 def _continued(
     subject: Subject, name: str, prompts: Sequence[str], settings: SamplingSettings
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the model writes after each prompt; and why it writes nothing, such as a server that only chats."""
+    """The model's continuation of each prompt; and a note if it cannot continue text, such as a chat-only server."""
     if subject.generator is None or not prompts:
         return ("",) * len(prompts), ()
     try:
         found = answer_all(subject.generator, subject.reading, [_Beginning(prompt) for prompt in prompts], settings)
     except TinyslmError as error:
-        return ("",) * len(prompts), (f"{name} continues no text: {error.problem}",)
+        return ("",) * len(prompts), (f"{name} cannot continue text: {error.problem}",)
     return tuple(one.text for one in found.completions), ()
 
 
@@ -251,14 +251,14 @@ class _Beginning:
 
 
 def _passages(tasks: Sequence[Task]) -> list[str]:
-    """Passages of the tasks' texts, from all over them."""
+    """Passages spread evenly over the tasks' texts."""
     whole = "\n\n".join(example.text for task in tasks for example in task.examples)
     step = max(PASSAGE_CHARACTERS, len(whole) // PASSAGES)
     return [whole[start : start + PASSAGE_CHARACTERS] for start in range(0, len(whole), step)][:PASSAGES]
 
 
 def _beginnings(passages: Sequence[str], tasks: Sequence[Task]) -> list[str]:
-    """The first words of a few passages, or of a few items of the tasks."""
+    """The first words of a few items of the tasks, or else of a few passages."""
     texts = [example.text for task in tasks for example in task.examples] or list(passages)
     chosen = [texts[index * len(texts) // PROMPTS] for index in range(min(PROMPTS, len(texts)))]
     words = [text.split() for text in chosen]
@@ -268,18 +268,18 @@ def _beginnings(passages: Sequence[str], tasks: Sequence[Task]) -> list[str]:
 def _notes(kinds: Sequence[str], texts: Sequence[str], tasks: Sequence[str], sampling: SamplingSettings) -> list[str]:
     notes = []
     if not texts and not tasks:
-        notes.append(f'Neither a text nor tasks were given: compared on the shipped set "{DEFAULT_TASK}".')
+        notes.append(f'Without a text or tasks, models are compared on the built-in set "{DEFAULT_TASK}".')
     if texts and ENDPOINT in kinds:
         notes.append("Endpoints are not compared on the text.")
     if ENDPOINT in kinds:
-        notes.append("The speed of an endpoint is that of its answers, with the time on the way.")
+        notes.append("The speed of an endpoint includes the time on the network.")
     if sampling.greedy:
-        notes.append("Samples are the most probable tokens: ONNX Runtime draws no others here.")
+        notes.append("Samples use greedy decoding, because ONNX Runtime supports no other sampling here.")
     return notes
 
 
 def _names(places: Sequence[str]) -> list[str]:
-    """What each is called: its own name, that of the run for a run's `model` folder; whole paths where these meet."""
+    """Display names: the name of the folder, or of the run for its `model` folder; whole paths if names collide."""
     short = [_short(place) for place in places]
     names = short if len(set(short)) == len(short) else list(places)
     seen: Counter[str] = Counter()

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 from tinyslm.core.plots import BLUE, FAINT, HEIGHT, INK, ORANGE, WIDTH, Chart, along
 from tinyslm.evaluation.differences import TaskComparison
-from tinyslm.export.comparing import Compared
+from tinyslm.export.comparing import ComparedModel
 
 ROW_HEIGHT = 30
 NAME_CHARACTER = 8
 LONGEST_NAME = 130
-"""Points; the rest of a model's name is not drawn."""
+"""Maximum width of a model's name, in points; longer names are cut."""
 FIRST_IN_ORANGE = {"condition": {"test": "datum.first", "value": ORANGE}, "value": BLUE}
 
 
-def draw_quality(models: Sequence[Compared]) -> list[Chart]:
+def draw_quality(models: Sequence[ComparedModel]) -> list[Chart]:
     """Bits per byte against megabytes, and against tokens generated per second; a named point for each model."""
     sized = [model for model in models if model.bits_per_byte is not None and model.bytes]
     fast = [model for model in sized if model.decode]
@@ -38,7 +38,7 @@ def _dots(names: Sequence[str], task: TaskComparison) -> Chart:
         for index, (name, score) in enumerate(zip(names, task.scores, strict=True))
         if score is not None
     ]
-    x_title = f"{task.metric.replace('_', ' ')}{', less is better' if task.relative else ''}"
+    x_title = f"{task.metric.replace('_', ' ')}{', lower is better' if task.relative else ''}"
     scale = {"zero": False, "nice": True, "padding": 8}
     extent = min(LONGEST_NAME, NAME_CHARACTER * max(map(len, names))) + 8  # the browser's font may be the wider one
     name_axis = {"labelLimit": LONGEST_NAME, "labelColor": INK, "grid": False, "minExtent": extent}
@@ -66,7 +66,7 @@ def _dots(names: Sequence[str], task: TaskComparison) -> Chart:
     return Chart(drawing, f"{task.task}, {x_title}, with 95 % intervals: {places}.{guessing}")
 
 
-def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title: str) -> Chart:
+def _points(models: Sequence[ComparedModel], x: Sequence[float], title: str, x_title: str) -> Chart:
     order = sorted(range(len(models)), key=lambda index: x[index])
     rows = [
         {
@@ -74,7 +74,7 @@ def _points(models: Sequence[Compared], x: Sequence[float], title: str, x_title:
             "x": place,
             "y": model.bits_per_byte,
             "first": model is models[0],
-            # Names go to the left of points far to the right, and in turn above and below: few are cut off or meet.
+            # Names of points far to the right go to their left, and names alternate above and below, to avoid overlaps.
             "side": ("left" if place > 0.7 * max(x) else "right") + ("above", "below")[order.index(index) % 2],
         }
         for index, (model, place) in enumerate(zip(models, x, strict=True))

@@ -1,4 +1,4 @@
-"""A comparison as tables, a page, a picture and JSON."""
+"""Write a comparison as tables, a page, images and JSON."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,30 +10,30 @@ from tinyslm.core.plots import Chart, grid
 from tinyslm.core.quantities import count, duration, size
 from tinyslm.evaluation.differences import Disagreement, TaskComparison
 from tinyslm.evaluation.running import centred_mean
-from tinyslm.export.comparing import Compared, Comparison
+from tinyslm.export.comparing import ComparedModel, Comparison
 from tinyslm.export.comparison_charts import draw_quality, draw_scores
 from tinyslm.export.measuring import CACHE_TOKENS
 
 HEADER = ("model", "size", "bits/w", "bits/B", "change", "KL", "read/s", "write/s")
 LEGEND = (
-    "size: of the weights. bits/w: for each of them. bits/B: bits per byte of the text; less is better. change: of "
-    "that, against the first. KL: nats, of the first from this one, where both have the same tokens. read/s, write/s: "
-    "tokens per second."
+    "size: of the weights. bits/w: bits per weight. bits/B: bits per byte of the text; lower is better. change: of "
+    "bits/B from the first model. KL: mean KL divergence from the first model in nats, if the tokens are the same. "
+    "read/s, write/s: tokens per second."
 )
 COST_HEADER = ("model", "weights", "size", "memory", "read/s", "write/s", "trained", "time")
 COST_LEGEND = (
-    "size: of the weights as stored. memory: of the weights in use, and of the cache for "
-    f"{CACHE_TOKENS:,} tokens, or for the whole context where that is shorter; computed, without the program itself. "
-    "read/s, write/s: tokens per second. trained, time: tokens that it was trained on, and how long that took."
+    "size: of the weights as stored. memory: computed for the loaded weights and the KV cache of "
+    f"{CACHE_TOKENS:,} tokens, or of the whole context if that is shorter; excludes the program itself. "
+    "read/s, write/s: tokens per second. trained, time: tokens and duration of the training."
 )
 SCORE_HEADER = ("model", "score (95 % interval)", "difference (95 % interval)", "p")
 SCORE_COLUMNS = ("model", "score", "low", "high", "difference", "low", "high", "p", "*")
 LONGEST_ITEM = 1200
-"""Characters of an item, and of an answer, on the page."""
+"""Maximum number of characters of an item or an answer on the page."""
 
 
 def write_comparison(comparison: Comparison, out: Path) -> Path:
-    """Write `comparison.html`, `.png`, `.svg` and `.json` into a folder; gives the page's path."""
+    """Write `comparison.html`, `.png`, `.svg` and `.json` into a folder; returns the path of the page."""
     out.mkdir(parents=True, exist_ok=True)
     names = [model.name for model in comparison.models]
     scores, quality = draw_scores(names, comparison.tasks), draw_quality(comparison.models)
@@ -57,46 +57,46 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
 
 
 def check_unused(out: Path) -> None:
-    """Raise `TinyslmError` where a comparison, or no folder, is already."""
+    """Raise `TinyslmError` if the path already holds a comparison, or is not a folder."""
     if (out / "comparison.html").exists() or (out.exists() and not out.is_dir()):
         raise TinyslmError(f"{out} already holds a comparison or is a file.", "Give another folder with --out.")
 
 
 def measured_on(comparison: Comparison) -> str:
-    """What text was scored, in words; "" where there was none."""
+    """A sentence on the text that was scored; "" if there was none."""
     if not comparison.passages:
         return ""
     return (
         f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in {comparison.passages} passages "
-        "from all over the text."
+        "spread evenly over the text."
     )
 
 
 def significance(comparison: Comparison) -> str:
-    """What a difference's mark means, in words; "" where nothing was tested."""
+    """An explanation of differences, p-values and the star; "" if nothing was tested."""
     number = comparison.comparisons
     if not number:
         return ""
     corrected = "" if number == 1 else f", corrected for {number} comparisons (Holm)"
     first = comparison.models[0].name
     return (
-        f"Differences from {first} on the same items, with a 95 % interval (paired bootstrap). p: of a difference as "
-        f"large by chance{corrected}. *: below 0.05, more than noise."
+        f"Differences from {first} on the same items, with a 95 % interval (paired bootstrap). p: probability "
+        f"of a difference this large by chance{corrected}. *: p below 0.05, more than noise."
     )
 
 
 def means(comparison: Comparison) -> str:
-    """Each model's mean over the tasks that all of them have a score on, in words; "" for fewer than two tasks."""
+    """A sentence with each model's mean over the tasks that all models have a score on; "" for fewer than two tasks."""
     shared = [task.scores for task in comparison.tasks if task.chance is not None and None not in task.scores]
     if len(shared) < 2:
         return ""
     values = (centred_mean([score for score in column if score is not None]) for column in zip(*shared, strict=True))
     named = (f"{model.name} {_shown(value, '.3f')}" for model, value in zip(comparison.models, values, strict=True))
-    return f"Mean over {len(shared)} tasks, 0 at chance and 1 at best: {', '.join(named)}."
+    return f"Mean over {len(shared)} tasks, rescaled so that chance is 0 and a perfect score is 1: {', '.join(named)}."
 
 
-def cells(model: Compared) -> tuple[str, ...]:
-    """A model's row of the table on a text, as `HEADER` has it."""
+def cells(model: ComparedModel) -> tuple[str, ...]:
+    """A model's row in the table on the text, with the columns of `HEADER`."""
     return (
         model.name,
         _size(model.bytes),
@@ -109,8 +109,8 @@ def cells(model: Compared) -> tuple[str, ...]:
     )
 
 
-def cost_cells(model: Compared) -> tuple[str, ...]:
-    """A model's row of the table of costs, as `COST_HEADER` has it."""
+def cost_cells(model: ComparedModel) -> tuple[str, ...]:
+    """A model's row in the table of costs, with the columns of `COST_HEADER`."""
     return (
         model.name,
         "–" if model.parameters is None else count(model.parameters),
@@ -124,14 +124,14 @@ def cost_cells(model: Compared) -> tuple[str, ...]:
 
 
 def score_cells(name: str, task: TaskComparison, index: int) -> tuple[str, ...]:
-    """A model's row of the table of a task, as `SCORE_HEADER` has it."""
+    """A model's row in a task's table, with the columns of `SCORE_HEADER`."""
     name, value, low, high, change, least, most, p, mark = _score_columns(name, task, index)
     score = f"{value} ({low} to {high})" if low else value
     return name, score, f"{change} ({least} to {most})" if change else "", f"{p}{mark}"
 
 
 def _score_columns(name: str, task: TaskComparison, index: int) -> tuple[str, ...]:
-    """The same in a column for each number."""
+    """A model's row in a task's table, with the columns of `SCORE_COLUMNS`."""
     score, difference = task.scores[index], task.differences[index]
     if score is None:
         return name, "–", *[""] * 7
@@ -144,9 +144,9 @@ def _score_columns(name: str, task: TaskComparison, index: int) -> tuple[str, ..
 
 
 def task_heading(task: TaskComparison) -> str:
-    """What a task's table shows, in words."""
+    """The heading of a task's table."""
     chance = "" if task.chance is None else f", chance {task.chance:.3f}"
-    less = "; less is better" if task.relative else ""
+    less = "; lower is better" if task.relative else ""
     return f"{task.task}: {task.metric.replace('_', ' ')} on {task.items:,} items{chance}{less}"
 
 
@@ -175,8 +175,8 @@ def _samples(comparison: Comparison, names: Sequence[str]) -> Iterator[Block]:
     settings = comparison.sampling
     if comparison.samples:
         drawn = f"temperature {settings.temperature}, seed {settings.seed}"
-        how = "the most probable tokens" if settings.greedy else drawn
-        yield Paragraph(f"The same prompts for all, {how}.")
+        how = "greedy decoding" if settings.greedy else drawn
+        yield Paragraph(f"All models continue the same prompts: {how}.")
     for sample in comparison.samples:
         yield SideBySide([Sample(name, text, sample.prompt) for name, text in zip(names, sample.texts, strict=True)])
 
@@ -187,10 +187,10 @@ def _disagreements(task: TaskComparison, names: Sequence[str]) -> Iterator[Block
     yield Paragraph(f"{task.task}: the outcomes of {task.disagreeing:,} of {task.items:,} items differ.")
     if task.groups:
         rows = [(group, *(_shown(value, ".3f") for value in values)) for group, values in task.groups]
-        yield Table(rows, ("part", *names), "The parts of the task where scores differ most")
+        yield Table(rows, ("group", *names), "The groups whose scores differ most")
     if task.disagreements:
         shown = [block for item in task.disagreements for block in _item(task, item, names)]
-        yield Folded(f"{len(task.disagreements)} items of {task.task} on which they differ most", shown)
+        yield Folded(f"{len(task.disagreements)} items of {task.task} on which the models differ most", shown)
 
 
 def _item(task: TaskComparison, item: Disagreement, names: Sequence[str]) -> Iterator[Block]:
@@ -212,7 +212,7 @@ def _size(number: int | None) -> str:
 
 
 def _shown(value: float | None, form: str) -> str:
-    """A number, or a dash for none; what rounds to zero has no sign."""
+    """Format a number; `None` becomes a dash, and values that round to zero have no sign."""
     if value is None:
         return "–"
     text = format(value, form)

@@ -1,4 +1,4 @@
-"""Tasks on anything that runs a model: model folders, run folders, GGUF files, ONNX folders, and endpoints."""
+"""Run tasks on model folders, run folders, GGUF files, ONNX folders, and endpoints."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tinyslm.hardware.limits import thread_count
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 ENDPOINT_ROOM = 1 << 20
-"""Tokens that an endpoint reads, as far as is known: it refuses what is too long."""
+"""Assumed context of an endpoint, in tokens: its real limit is unknown, and the server rejects longer prompts."""
 
 Progress = Callable[[str, int, int], None]
 
@@ -43,8 +43,8 @@ def evaluate_tasks(
     """Score a model on tasks (see `load_tasks`).
 
     model: a model folder, run folder, GGUF file, ONNX folder, or the address of a server that speaks OpenAI's API,
-    `http://HOST:PORT/v1#MODEL`. training: texts to check the overlap with; by default those of the model's run, where
-    they are known.
+    `http://HOST:PORT/v1#MODEL`. training: texts to check the overlap with; by default the training data of the model's
+    run, if it is known.
 
     Raises `TinyslmError` for models and tasks that cannot be used.
     """
@@ -68,20 +68,20 @@ def check_overlap(
     scores: Sequence[TaskScore | None],
     training: Iterable[str] | None = None,
 ) -> Sequence[TaskScore | None]:
-    """The scores with the overlap of the tasks with the model's training data, where that is known."""
+    """Add to the scores the overlap of the tasks with the model's training data, if that is known."""
     if training is None and not is_address(model):
         training = training_texts(Path(model))
     return scores if training is None else with_overlap(tasks, scores, training)
 
 
 def is_address(model: str | Path) -> bool:
-    """Whether a model is an endpoint, not a path."""
+    """Whether a model is the address of an endpoint and not a path."""
     return str(model).startswith(("http://", "https://"))
 
 
 @contextmanager
 def open_subject(model: str | Path, settings: EvaluationSettings) -> Iterator[Subject]:
-    """A model that tasks can be run on, until the block ends. See `evaluate_tasks`."""
+    """Open a model to run tasks on; closes it when the block ends. See `evaluate_tasks`."""
     if is_address(model):
         url, _, name = str(model).partition("#")
         endpoint = Endpoint(url, name)
@@ -92,7 +92,7 @@ def open_subject(model: str | Path, settings: EvaluationSettings) -> Iterator[Su
     torch.set_num_threads(threads)
     try:
         with _open_local(Path(model), dtype, threads) as subject:
-            yield subject if settings.bos == "on" else replace(subject, reading=replace(subject.reading, begin=()))
+            yield subject if settings.bos == "on" else replace(subject, reading=replace(subject.reading, prefix=()))
     finally:
         torch.set_num_threads(before)
 

@@ -1,4 +1,4 @@
-"""What a model costs: its size, the memory it takes, how fast it reads and writes, and what its training took."""
+"""The cost of a model: size, memory, speed of prefill and decoding, and training."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import find_model, read_card
 
 DECODED = 32
-"""Tokens that are generated to measure how fast that goes."""
+"""Tokens to generate when measuring the speed of decoding."""
 CACHE_TOKENS = 1024
 READ_TOKENS = 128
 FEW_PASSAGES = 8
-"""Beginnings that are tried until a model does not end the text at once."""
+"""How many prompts to try until the model does not end the text immediately."""
 FP32 = 4
-"""Bytes of a value in the caches of llama.cpp and ONNX Runtime as they are run here."""
+"""Bytes per value in the KV caches of llama.cpp and ONNX Runtime, with the settings used here."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What is known of a model's cost; `None` for what is not.
+    """The cost of a model; `None` for unknown figures.
 
-    parameters: how many weights; bytes: these as stored; bits_per_weight: over all of them. memory: bytes of the
-    weights as they lie in memory and of the cache of `CACHE_TOKENS` tokens, or of the context where that is shorter.
-    prefill and decode: tokens per second, reading and generating. training_tokens, training_seconds: of its run.
+    parameters: the number of weights; bytes: their size as stored; bits_per_weight: the mean over all weights. memory:
+    bytes of the weights in memory and of the KV cache for `CACHE_TOKENS` tokens, or for the context if that is shorter.
+    prefill, decode: tokens per second, reading and generating. training_tokens, training_seconds: of its run.
     """
 
     parameters: int | None = None
@@ -51,13 +51,14 @@ class Cost:
 def cost_of(
     subject: Subject, place: str | Path, kind: str, passages: Sequence[str], parameters: int | None = None
 ) -> Cost:
-    """The cost of an opened model. passages: to measure its speed on. parameters: of an export, where they are known.
+    """Measure the cost of an opened model.
 
-    Of an endpoint, only the speed of generating is known, with the time on the way.
+    passages: the text to measure speed on. parameters: of an export, if known. For an endpoint, only the speed of
+    decoding is known; it includes the time on the network.
     """
     if isinstance(subject.generator, Endpoint):
         return Cost(decode=_endpoint_speed(subject.generator, passages))
-    path, tokens = Path(place), min(CACHE_TOKENS, subject.reading.room)
+    path, tokens = Path(place), min(CACHE_TOKENS, subject.reading.max_length)
     training: Mapping[str, Any] = {}
     if isinstance(subject.scorer, ModelRuntime):
         model = subject.scorer.model
@@ -82,7 +83,7 @@ def cost_of(
 
 
 def _exported_cache(path: Path, kind: str) -> int:
-    """Values that are kept of each token: keys and values of all blocks."""
+    """Values in the KV cache per token: keys and values of all blocks."""
     if kind == "gguf":
         from tinyslm.export.gguf.importing import read_source
 
@@ -99,11 +100,11 @@ def _cached_values(config: ModelConfig) -> int:
 
 def _speeds(subject: Subject, passages: Sequence[str]) -> tuple[float | None, float | None]:
     """Tokens per second, reading and generating."""
-    runtime, room = cast("Runtime", subject.scorer), subject.reading.room
+    runtime, room = cast("Runtime", subject.scorer), subject.reading.max_length
     ids = [found[: max(1, min(READ_TOKENS, room // 2))] for text in passages if (found := runtime.encode(text))]
     if not ids:
         return None, None
-    fresh = cycle(ids)  # a passage that was just read may be remembered
+    fresh = cycle(ids)  # a passage that was just read may be cached
 
     def read() -> int:
         passage = next(fresh)
@@ -118,7 +119,7 @@ def _speeds(subject: Subject, passages: Sequence[str]) -> tuple[float | None, fl
 
 
 def _endpoint_speed(endpoint: Endpoint, passages: Sequence[str]) -> float | None:
-    """Tokens per second, generating; `None` for a server that continues no texts."""
+    """Tokens per second of decoding; `None` for a server that cannot continue text."""
     settings = SamplingSettings(max_tokens=DECODED, temperature=0.0)
     try:
         return tokens_per_second(lambda: endpoint.answer(passages[0][:64], settings)[0].tokens)

@@ -1,4 +1,4 @@
-"""What attention needs besides the vectors: positions, masks and rotations.
+"""The inputs of attention besides the hidden states: positions, masks and rotations.
 
 Shape legend: b batch (1 where all sequences are alike), t new tokens, s cached and new tokens.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from tinyslm.model.rotary import CosSin
 
 Span = tuple[int, int, int]
-"""A row, and the first token and the end of an example in it."""
+"""One example in a packed batch: its row, its first token, and the end (exclusive)."""
 
 
 class AttentionContext(NamedTuple):
@@ -21,8 +21,8 @@ class AttentionContext(NamedTuple):
     positions_bt: counted from the first token that is not padding. mask: True where a token attends to another,
     `[b, 1, t, s]`; `None` for a plain causal mask. window_mask: the same in blocks with a sliding window. cos_sin,
     local_cos_sin: the rotations of queries and keys, in most blocks, and in windowed blocks with rotary frequencies of
-    their own; `None` without rotary positions. spans: of packed rows, the row, first token and end of each example:
-    attention without a mask stays within them.
+    their own; `None` without rotary positions. spans: the examples of packed rows; attention without a mask stays
+    within each of them.
     """
 
     positions_bt: Tensor
@@ -59,7 +59,7 @@ def causal_mask(length: int, window: int, padding_b: Tensor | None, device: torc
 
 
 def spans_of(segments_bt: Tensor) -> list[Span]:
-    """The examples of packed rows; negative segments are padding, which belongs to none."""
+    """The examples of packed rows. Negative segments are padding."""
     found: list[Span] = []
     for row, segments in enumerate(segments_bt.tolist()):
         start = 0
@@ -72,7 +72,7 @@ def spans_of(segments_bt: Tensor) -> list[Span]:
 
 
 def packed_positions(spans: Sequence[Span], shape: torch.Size, device: torch.device) -> Tensor:
-    """Positions `[b, t]` that begin anew with each example; padding has position 0."""
+    """Positions `[b, t]` that restart from 0 with each example; padding has position 0."""
     positions_bt = torch.zeros(shape, dtype=torch.int64)
     for row, start, stop in spans:
         positions_bt[row, start:stop] = torch.arange(stop - start)
@@ -80,7 +80,7 @@ def packed_positions(spans: Sequence[Span], shape: torch.Size, device: torch.dev
 
 
 def packed_mask(segments_bt: Tensor, window: int) -> Tensor:
-    """Which tokens each one attends to, `[b, 1, t, t]`: those of its example up to itself; padding to itself alone.
+    """Which tokens each one attends to, `[b, 1, t, t]`: its example up to itself; padding attends only to itself.
 
     window: how many tokens one attends to, itself included; 0 for all.
     """

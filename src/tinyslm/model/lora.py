@@ -1,7 +1,7 @@
-"""LoRA: small trainable updates of frozen linear layers (Hu et al., 2021), kept in PEFT's file format.
+"""LoRA: trainable low-rank updates of frozen linear layers (Hu et al., 2021), saved in PEFT's file format.
 
 A layer with an adapter computes W x + s B A x, with A `[rank, in]`, B `[out, rank]` and the scale s = alpha / rank, or
-alpha / sqrt(rank) where rank-stabilised (Kalajdzievski, 2023). DoRA (Liu et al., 2024) also learns the length of each
+alpha / sqrt(rank) if rank-stabilised (Kalajdzievski, 2023). DoRA (Liu et al., 2024) also learns the magnitude of each
 row of W + s B A.
 """
 
@@ -33,7 +33,7 @@ _PREFIX = "base_model.model."
 
 
 class Adapter(nn.Module):
-    """The update of one linear layer. `A` is `[rank, in]`, `B` `[out, rank]`; DoRA has the `length` of each row too."""
+    """The update of one linear layer: `A` `[rank, in]`, `B` `[out, rank]`, and for DoRA the `magnitude` `[out]`."""
 
     def __init__(self, linear: Linear | PackedLinear, config: LoraConfig) -> None:
         super().__init__()
@@ -43,32 +43,32 @@ class Adapter(nn.Module):
         self.A = nn.Parameter(torch.empty(config.rank, linear.in_features, device=device))
         self.B = nn.Parameter(torch.zeros(linear.out_features, config.rank, device=device))
         nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))
-        self.length = nn.Parameter(dense_weight(linear).float().norm(dim=1)) if config.dora else None
+        self.magnitude = nn.Parameter(dense_weight(linear).float().norm(dim=1)) if config.dora else None
 
     def forward(self, x: Tensor, y: Tensor, linear: Linear | PackedLinear) -> Tensor:
-        """What the layer gives, from its input `[..., in]` and its own output `[..., out]`."""
+        """The adapted output `[..., out]`, given the layer's input x `[..., in]` and its frozen output y."""
         low = F.linear(F.dropout(x, self.dropout, self.training) if self.dropout else x, self.A.to(_like(x)))
         update = F.linear(low, self.B.to(low.dtype)) * self.scale
-        if self.length is None:
+        if self.magnitude is None:
             return y + update
         bias = 0 if linear.bias is None else linear.bias
-        with torch.no_grad():  # its gradient is left out, as in the paper (section 4.3)
-            length = (dense_weight(linear).float() + self.delta()).norm(dim=1)
-        out: Tensor = (y - bias + update) * (self.length / length).to(y.dtype) + bias
+        with torch.no_grad():  # no gradient flows through the norm, as in the paper (section 4.3)
+            norm = (dense_weight(linear).float() + self.delta()).norm(dim=1)
+        out: Tensor = (y - bias + update) * (self.magnitude / norm).to(y.dtype) + bias
         return out
 
     def delta(self) -> Tensor:
-        """s B A, fp32 `[out, in]`."""
+        """The weight update s B A, fp32 `[out, in]`."""
         return self.scale * (self.B.float() @ self.A.float())
 
     def merged(self, weight: Tensor) -> Tensor:
         """The layer's weight with its update, fp32 `[out, in]`."""
         whole = weight.float() + self.delta()
-        return whole if self.length is None else whole * (self.length / whole.norm(dim=1))[:, None]
+        return whole if self.magnitude is None else whole * (self.magnitude / whole.norm(dim=1))[:, None]
 
 
 def add_adapters(model: Decoder, config: LoraConfig) -> None:
-    """Freeze a model, and give an adapter to each linear layer that `config` names.
+    """Freeze a model and add an adapter to each linear layer in `config.targets`, or to all layers if it is empty.
 
     Raises `TinyslmError` for names that no layer has.
     """
@@ -103,7 +103,7 @@ def has_adapters(model: Decoder) -> bool:
 
 @torch.no_grad()
 def merge_adapters(model: Decoder) -> None:
-    """Put the adapters into the weights, and remove them. Packed layers become dense ones."""
+    """Merge the adapters into the weights and remove them. Packed layers become dense."""
     for name, linear in list(_adapted(model)):
         adapter: Any = linear.adapter
         whole = adapter.merged(dense_weight(linear))
@@ -124,8 +124,11 @@ def dense_weight(linear: Linear | PackedLinear) -> Tensor:
 
 
 def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) -> bool:
-    """Write the adapters as PEFT does, whole or not at all. False, and nothing written, where PEFT cannot have them:
-    for families whose files hold several of our matrices as one."""
+    """Write the adapters in PEFT's format, whole or not at all.
+
+    Returns False and writes nothing for families whose files fuse several of our matrices into one: PEFT has no
+    adapters for parts of a matrix.
+    """
     names = _outside_names(model)
     if any(f"{name}.weight" not in names for name, _ in _adapted(model)):
         return False
@@ -135,8 +138,8 @@ def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) 
         outside = _PREFIX + names[f"{name}.weight"].removesuffix(".weight")
         tensors[f"{outside}.lora_A.weight"] = adapter.A.detach().float().contiguous()
         tensors[f"{outside}.lora_B.weight"] = adapter.B.detach().float().contiguous()
-        if adapter.length is not None:
-            tensors[f"{outside}.lora_magnitude_vector"] = adapter.length.detach().float().contiguous()
+        if adapter.magnitude is not None:
+            tensors[f"{outside}.lora_magnitude_vector"] = adapter.magnitude.detach().float().contiguous()
     targets = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in tensors})
     with atomic_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
@@ -145,9 +148,9 @@ def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) 
 
 
 def load_adapters(model: Decoder, folder: Path) -> None:
-    """Give a model the adapters in a folder that PEFT or `save_adapters` wrote.
+    """Add the adapters in a folder that PEFT or `save_adapters` wrote to a model.
 
-    Raises `TinyslmError` for settings or tensors that are not known, and for adapters of another model.
+    Raises `TinyslmError` for unsupported settings or tensors, and for adapters of another model.
     """
     given = read_json(folder / CONFIG, remedy="Give a folder with an adapter in PEFT's format.")
     config = _from_peft(given, folder)
@@ -158,22 +161,26 @@ def load_adapters(model: Decoder, folder: Path) -> None:
         layer, dot, part = key.removeprefix(_PREFIX).partition(".lora_")
         ours = inside.get(f"{layer}.weight")
         if not dot or ours is None or part not in _PARTS:
-            raise TinyslmError(f'{folder} has "{key}", which fits no layer of the model.', "Use its own base model.")
+            raise TinyslmError(
+                f'{folder} has "{key}", which fits no layer of the model.', "Use the adapter's own base model."
+            )
         by_layer.setdefault(ours.removesuffix(".weight"), {})[_PARTS[part]] = tensor
     add_adapters(model, config.model_copy(update={"targets": sorted({name.rpartition(".")[2] for name in by_layer})}))
     for name, linear in _adapted(model):
         parts, adapter = by_layer.pop(name, {}), linear.adapter
         for part, parameter in adapter.named_parameters():
             if part not in parts or parts[part].shape != parameter.shape:
-                raise TinyslmError(f"{folder} has no {part} that fits the layer {name}.", "Use its own base model.")
+                raise TinyslmError(
+                    f"{folder} has no {part} that fits the layer {name}.", "Use the adapter's own base model."
+                )
             parameter.data = parts[part].to(parameter)
 
 
 _PARTS = {
     "A.weight": "A",
     "B.weight": "B",
-    "magnitude_vector": "length",
-    "magnitude_vector.weight": "length",
+    "magnitude_vector": "magnitude",
+    "magnitude_vector.weight": "magnitude",
 }
 _IGNORED = {"base_model_name_or_path", "revision", "task_type", "inference_mode", "auto_mapping", "peft_version"}
 
@@ -205,7 +212,9 @@ def _from_peft(given: Mapping[str, Any], folder: Path) -> LoraConfig:
     ]  # fmt: skip
     if given.get("peft_type") != "LORA" or given.get("bias", "none") != "none" or odd:
         what = f'"{odd[0]}": {given[odd[0]]!r}' if odd else f"the type {given.get('peft_type')} or biases"
-        raise TinyslmError(f"{folder} has an adapter with {what}, which is not supported.", "Merge it with PEFT first.")
+        raise TinyslmError(
+            f"{folder} has an adapter with {what}, which is not supported.", "Merge it into its base model with PEFT."
+        )
     values = {"rank": given["r"], "alpha": given["lora_alpha"], "dropout": given.get("lora_dropout", 0.0)}
     values |= {"rank_stabilised": bool(given.get("use_rslora")), "dora": bool(given.get("use_dora"))}
     return build_config(LoraConfig, values, origin=str(folder / CONFIG))
@@ -215,7 +224,7 @@ _HARMLESS = {"init_lora_weights", "megatron_core", "qalora_group_size"}
 
 
 def _linears(model: Decoder) -> Iterator[tuple[str, Any]]:
-    """The linear layers of the blocks."""
+    """The linear layers of the blocks, by name."""
     for name, module in model.model.layers.named_modules():
         if isinstance(module, Linear | PackedLinear):
             yield f"model.layers.{name}", module
@@ -226,7 +235,7 @@ def _adapted(model: Decoder) -> Iterator[tuple[str, Any]]:
 
 
 def _outside_names(model: Decoder) -> dict[str, str]:
-    """The names that linear layers' weights have in files, for those that are stored as they are."""
+    """The names in weight files of the linear layers whose weights are stored unchanged."""
     inside = {f"{name}.weight": torch.empty(linear.out_features, linear.in_features, device="meta")
               for name, linear in _linears(model)}  # fmt: skip
     others = {name: tensor.to("meta") for name, tensor in model.state_dict().items() if ".adapter." not in name}

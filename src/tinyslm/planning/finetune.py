@@ -1,4 +1,4 @@
-"""`finetune`: from a model and rows of examples to a model that does a job, in one call."""
+"""`finetune`: fine-tune a model on rows of examples, in one call."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,26 +19,26 @@ from tinyslm.training.run import Run
 from tinyslm.training.run_folder import RunFolder
 
 EPOCHS = 3
-"""How often each conversation is read where neither a time nor a number of updates is given."""
+"""Epochs if neither a time nor a number of updates is given."""
 ROW_MULTIPLE, SHORTEST_ROW = 64, 256
 VALIDATED = 4_096
-"""Held-out tokens of a validation on the way."""
+"""Held-out tokens of each validation during training."""
 LENGTHS = {"steps", "tokens", "minutes"}
 AT_ONCE = 2048
 """Tokens that are computed at once: what they leave for the backward pass takes most of the memory."""
 UPDATE_TOKENS = 2048
-"""Tokens of an update, about."""
+"""Approximate number of tokens per update."""
 SCORED, SCORED_PER_MINUTE = 20_000, 1_000
-"""Held-out tokens that the model is scored on before and after: at most, and for each minute of the run."""
+"""Held-out tokens to score the model on, before and after: the maximum, and the number per minute of the run."""
 RATES = {"adapters": 1e-3, "all weights": 1e-4}
 """Peak learning rates of AdamW."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Files of rows, see `read_conversations`.
+    """Files of rows; see `read_conversations`.
 
-    valid: files to validate on; by default a twentieth of the rows. fields: the names of the rows' fields, where they
+    valid: files to validate on; by default 5 % of the rows are held out. fields: the names of the rows' fields, if they
     are not the usual ones.
     """
 
@@ -57,19 +57,20 @@ def finetune(
     settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Teach a model by conversations, in the run folder `out`; returns the result.
+    """Fine-tune a model on conversations, in the run folder `out`; returns the result.
 
-    model: a model folder or run folder. data: files of rows. minutes or epochs: how long; three epochs if neither is
-    given. settings: settings of the run that differ from the usual ones, nested; `{"lora": {"rank": 0}}` trains all
-    weights.
+    model: a model folder or run folder. data: files of rows. minutes or epochs: the length of the run; three epochs if
+    neither is given. settings: nested settings of the run that differ from the defaults; `{"lora": {"rank": 0}}` trains
+    all weights.
 
-    The result holds the loss on held-out answers, `before` (of the base) and after. Raises `TinyslmError` for rows, a
-    model or settings that cannot be used, and `Interrupted` after saving if the run is stopped by a signal.
+    The result contains the loss on held-out answers after the run and, in `before`, that of the base model. Raises
+    `TinyslmError` for rows, a model or settings that cannot be used, and `Interrupted`, after saving, if a signal stops
+    the run.
     """
     watch = watch or Watch()
     began = watch.began or time.monotonic()
     if minutes and epochs:
-        raise TinyslmError("Both minutes and epochs were given.", "Give one of them.")
+        raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")
     base = find_model(Path(model))
     tokenizer = _chat_tokenizer(load_tokenizer(base), base, watch.notify)
     folder = RunFolder(Path(out))
@@ -91,7 +92,7 @@ def finetune(
 
 
 def _settings(base: Path, minutes: float | None, given: Mapping[str, Any]) -> RunConfig:
-    """The usual settings, and those that were given. A number of updates is filled in when the data is known."""
+    """The default settings, overridden by those given. `_fitted` sets the number of updates once the data is known."""
     usual: dict[str, Any] = {
         "lora": {"rank": 16},
         "optimizer": {"name": "adamw", "weight_decay": 0.0, "beta2": 0.99},
@@ -113,7 +114,7 @@ def _settings(base: Path, minutes: float | None, given: Mapping[str, Any]) -> Ru
 def _fitted(
     config: RunConfig, prepared: Prepared, data: Path, epochs: float | None, given: Mapping[str, Any]
 ) -> RunConfig:
-    """The settings with rows and updates that suit the data."""
+    """The settings with a row length, a batch size and a number of updates that suit the data."""
     fixed, chosen = given.get("train", {}), dict[str, int]()
     longest = read_model_config(Path(config.train.start_from)).longest
     row = -(-max(SHORTEST_ROW, prepared.longest) // ROW_MULTIPLE) * ROW_MULTIPLE
@@ -153,21 +154,21 @@ def _prepare(
     )
     if places:
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
-        watch.notify(f"{len(places)} conversations are not used: {', '.join(places[:3])}{more}.")
+        watch.notify(f"{len(places)} conversations were skipped: {', '.join(places[:3])}{more}.")
     return prepared
 
 
 def _chat_tokenizer(tokenizer: Tokenizer, base: Path, notify: Callable[[str], None]) -> Tokenizer:
-    """The tokenizer with a chat template: its own, or ChatML where it has the tokens for it.
+    """The tokenizer with a chat template: its own, or ChatML if its vocabulary has the ChatML tokens.
 
     Raises `TinyslmError` for a tokenizer with neither.
     """
     if tokenizer.chat_template is not None:
         return tokenizer
     if {"<|im_start|>", "<|im_end|>"} <= tokenizer.special_ids.keys():
-        notify(f"{base} has no chat template; ChatML is used and saved with the model.")
+        notify(f"{base} has no chat template; the run uses ChatML and saves it with the model.")
         return tokenizer.with_template(CHATML)
     raise TinyslmError(
-        f"The model in {base} has no chat template, and its tokenizer no tokens for one.",
+        f"The model in {base} has no chat template, and its tokenizer has no ChatML tokens.",
         "Use a model that tinyslm trained, or a chat model.",
     )

@@ -1,7 +1,7 @@
-"""Loss curves of any training loop, to stand beside ours: CSV, JSON, JSON lines, and the lines that nanoGPT prints.
+"""Read and plot loss curves of other training programs together with ours.
 
-Read as nanoGPT, transformers (`trainer_state.json`), litgpt and Lightning (`metrics.csv`), TensorBoard and Weights &
-Biases (their CSV exports) write them.
+Supports the files of nanoGPT (its printed log), transformers (`trainer_state.json`), litgpt and Lightning
+(`metrics.csv`), TensorBoard and Weights & Biases (their CSV exports), and other CSV, JSON and JSON lines files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STEPS = ("step", "global_step", "trainer_global_step", "iter", "iteration", "ite
 TOKENS = ("tokens", "total_tokens", "tokens_seen", "num_input_tokens_seen")
 TRAINING = ("loss", "train_loss", "training_loss", "value")
 VALIDATION = ("val_loss", "eval_loss", "valid_loss", "validation_loss")
-"""Usual names of columns, as `_plain` writes them, the likeliest first. TensorBoard calls what it exports "Value"."""
+"""Usual column names, normalized by `_plain`, the most likely first. TensorBoard exports call the column "Value"."""
 METRICS = "metrics.jsonl"
 LARGEST_FILE = 1 << 28  # bytes
 SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".log", ".txt")
@@ -45,8 +45,8 @@ Row = Mapping[str, Any]
 class Curve:
     """A loss in nats per token, in the order of steps.
 
-    x: by "steps" and "tokens", as far as they are known, where each loss was measured. missing: how many losses were
-    not finite and are left out.
+    x: for "steps" and "tokens", if known, where each loss was measured. missing: how many losses were dropped because
+    they were not finite.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Curve:
 
     @property
     def label(self) -> str:
-        """The name, and what was measured on."""
+        """The name, marked for a validation loss."""
         return f"{self.name}, validation" if self.validation else self.name
 
 
@@ -67,13 +67,13 @@ def is_curve(path: Path) -> bool:
 
 
 def read_curves(paths: Sequence[Path], *, step: str = "", loss: str = "") -> list[Curve]:
-    """The curves of run folders and files: of training, and of validation where there is one.
+    """Read the training and validation curves of run folders and files.
 
-    step, loss: names of columns in the files, where they have others than the usual ones. Raises `TinyslmError` for
-    paths without a curve.
+    step, loss: the columns of the files, if they do not have the usual names. Raises `TinyslmError` for paths without a
+    curve.
     """
     if len(paths) > len(PALETTE):
-        raise TinyslmError(f"These are {len(paths)} runs and files.", f"Show at most {len(PALETTE)} at once.")
+        raise TinyslmError(f"{len(paths)} curves are too many to show.", f"Give at most {len(PALETTE)} runs and files.")
     names = [path.name for path in paths]
     rows = [None if path.is_dir() or path.name == METRICS else _rows(path) for path in paths]
     columns = {column for some in rows for row in some or () for column in row}
@@ -91,9 +91,9 @@ def read_curves(paths: Sequence[Path], *, step: str = "", loss: str = "") -> lis
 
 
 def draw(curves: Sequence[Curve]) -> list[Chart]:
-    """The training losses in one chart, the validation losses in another, over what all curves know.
+    """Plot the training losses in one chart and the validation losses in another, over their common axis.
 
-    Raises `TinyslmError` where some know only steps, and others only tokens.
+    Raises `TinyslmError` if some curves have only steps and others only tokens.
     """
     axis, charts = common_axis(curves), []
     colours = dict(zip(dict.fromkeys(one.name for one in curves), PALETTE, strict=False))
@@ -106,12 +106,12 @@ def draw(curves: Sequence[Curve]) -> list[Chart]:
 
 
 def common_axis(curves: Sequence[Curve]) -> str:
-    """ "tokens" where all curves know them, as batches may differ; else "steps"."""
+    """Choose "tokens" if all curves have them, because batch sizes may differ; otherwise "steps"."""
     for axis in ("tokens", "steps"):
         if all(axis in one.x for one in curves):
             return axis
     without = next(one for one in curves if "steps" not in one.x)
-    raise TinyslmError(f"{without.name} has tokens, and others have only steps.", "Show it alone.")
+    raise TinyslmError(f"{without.name} has only tokens, but other curves have only steps.", "Show it separately.")
 
 
 def write_page(curves: Sequence[Curve], out: Path) -> None:
@@ -123,7 +123,7 @@ def write_page(curves: Sequence[Curve], out: Path) -> None:
 
 
 def table_rows(curves: Sequence[Curve]) -> list[tuple[str, ...]]:
-    """A row for each curve, as `HEADER` has it."""
+    """A row for each curve, with the columns of `HEADER`."""
     axis, rows = common_axis(curves), []
     for one in curves:
         x = one.x[axis]
@@ -143,7 +143,7 @@ def _of_run(log: Path, name: str) -> list[Curve]:
         points = [(row["step"], per_step and row["step"] * per_step, row.get("loss")) for row in rows if "step" in row]
         found += _curve(name, validation, points)
     if not found:
-        raise TinyslmError(f"{log} has no losses yet.", "Show it when the run has made its first steps.")
+        raise TinyslmError(f"{log} has no losses yet.", "Try again after the run's first steps.")
     return found
 
 
@@ -165,12 +165,12 @@ def _of_file(path: Path, name: str, rows: Sequence[Row], asked: tuple[str, str])
         points = [(row.get(steps), row.get(tokens), row[column]) for row in rows if row.get(column) not in (None, "")]
         found += _curve(name, validation, points if column else [])
     if not found:
-        raise TinyslmError(f"{path} has no row with both a step and a loss.", "Give the log of a run that has begun.")
+        raise TinyslmError(f"{path} has no row with both a step and a loss.", "Give the log of a run that has started.")
     return found
 
 
 def _curve(name: str, validation: bool, points: Iterable[tuple[Any, Any, Any]]) -> list[Curve]:
-    """A curve through (step, tokens, loss), if there is any; of two losses at one step, the later one counts."""
+    """A curve through points (step, tokens, loss), or none. Of several losses at one step, the last one counts."""
     by_place: dict[tuple[float | None, float | None], float] = {}
     missing = 0
     for step, tokens, loss in points:
@@ -196,12 +196,14 @@ def _rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a file. Raises `TinyslmError` if it cannot be read."""
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise TinyslmError(f"{path} has more than {size(LARGEST_FILE)}.", "Give a file with fewer rows.")
+            raise TinyslmError(f"{path} is larger than {size(LARGEST_FILE)}.", "Give a file with fewer rows.")
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise TinyslmError(f"Could not read {path}: {error.strerror}.", "Give a run folder or a file.") from None
     except UnicodeDecodeError:
-        raise TinyslmError(f"{path} is not a text file.", f"Give a file of these: {', '.join(SUFFIXES)}") from None
+        raise TinyslmError(
+            f"{path} is not a text file.", f"Give a file of one of these types: {', '.join(SUFFIXES)}"
+        ) from None
     if path.suffix in (".csv", ".tsv"):
         delimiter = "\t" if path.suffix == ".tsv" else ","
         try:
@@ -214,7 +216,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
-    """Rows of JSON lines, of an array, or of transformers' `log_history`; NaN is read as Python writes it."""
+    """Rows of JSON lines, of an array, or of transformers' `log_history`; accepts NaN as Python writes it."""
     try:
         if path.suffix == ".jsonl":
             lines = text.splitlines(keepends=True)
@@ -231,26 +233,26 @@ def _json_rows(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _printed(line: str) -> dict[str, str]:
-    """What a line like `iter 10: loss 3.1, time 5 ms` or `step 250: train loss 2.5, val loss 2.6` says."""
+    """Parse a line such as `iter 10: loss 3.1, time 5 ms` or `step 250: train loss 2.5, val loss 2.6`."""
     step = re.search(r"\b(?:iter|step)\w*[ :=]+(\d+)", line)
     losses = re.findall(r"\b((?:train|val|eval)?\w*[ _]?loss)[ :=]+([-+.\dinfa]+)", line)
     return {"step": step[1], **{_plain(name): value for name, value in losses}} if step and losses else {}
 
 
 def _named(columns: Sequence[str], usual: Sequence[str], rows: Sequence[Row]) -> str:
-    """The column with the likeliest of these names that has values; "" if there is none."""
+    """The first column with one of these names that has values; "" if there is none."""
     by_name = {_plain(column): column for column in reversed(columns)}
     filled = (by_name[name] for name in usual if name in by_name)
     return next((column for column in filled if any(row.get(column) not in (None, "") for row in rows)), "")
 
 
 def _plain(column: str) -> str:
-    """A column's name in small letters with underscores, without the run that Weights & Biases puts before it."""
+    """Normalize a column name: lower case, underscores, and without the run name that Weights & Biases prepends."""
     return re.sub(r"[\W_]+", "_", column.rpartition(" - ")[2].strip().lower())
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, also as text."""
+    """Convert a value, also a string, to a finite number; `None` if it is not one."""
     try:
         number = float(value)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""A server that speaks OpenAI's API, such as llama.cpp's, vLLM, Ollama or `tinyslm serve`, as a `Generator`."""
+"""A server with an OpenAI-compatible API (llama.cpp, vLLM, Ollama, `tinyslm serve`) as a runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.answers import Answers, Asked, Progress
+from tinyslm.evaluation.answers import Answers, GenerationRequest, Progress
 from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.protocols import Continuation, ContinuationScore, Message, Prompt
 from tinyslm.inference.call_stream import CLOSE, OPEN
@@ -31,13 +31,14 @@ FINISHES: Mapping[str | None, Finish] = {"length": "length", "content_filter": "
 
 
 AT_ONCE = 8
-"""Requests that the server has at a time."""
+"""Concurrent requests."""
 RETRIES, RETRY_SECONDS, LONGEST_WAIT = 6, 1.0, 60.0
-"""Attempts at a busy server, and the wait before the second one, which doubles with each, if the server says none."""
+"""Attempts while the server is busy; the first wait, which doubles each time unless the server says how long to wait;
+and the longest wait."""
 
 
 class EndpointBusy(TinyslmError):
-    """The server has too much to do now. after: the seconds that it asks to wait, if it does."""
+    """The server is overloaded. after: the seconds that it asks to wait, or `None`."""
 
     after: float | None = None
 
@@ -71,10 +72,10 @@ class Endpoint:
         schema: Mapping[str, Any] | None = None,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> tuple[Completion, Usage]:
-        """The same with the number of tokens read, also for a text to continue. schema: what the answer must satisfy.
-        tools: that it may call; calls stand in the text.
+        """Like `generate`, with the token usage; also accepts a text to continue. schema: a JSON schema of the answer.
+        tools: what the model may call; the text of the completion contains the calls.
 
-        Raises `TinyslmError`; `EndpointBusy` if the server stays busy.
+        Raises `TinyslmError` if the request fails, and `EndpointBusy` if the server stays busy.
         """
         body = sampling(settings)
         if schema is not None:
@@ -91,9 +92,9 @@ class Endpoint:
         return Completion(text or "", finish, usage.generated_tokens), usage
 
     def answer_many(
-        self, asked: Sequence[Asked], _reading: Reading, settings: SamplingSettings, progress: Progress
+        self, asked: Sequence[GenerationRequest], _reading: Reading, settings: SamplingSettings, progress: Progress
     ) -> Answers:
-        """See `BatchGenerator`: several at a time. The server says how long a prompt may be."""
+        """See `BatchGenerator`: sends `AT_ONCE` requests at a time. The server enforces the length of prompts."""
         found: list[Completion] = []
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for completion, _ in pool.map(lambda one: self.answer(one.prompt, settings, tools=one.tools), asked):
@@ -102,10 +103,10 @@ class Endpoint:
         return Answers(found)
 
     def score_text(self, request: Continuation) -> ContinuationScore:
-        """See `TextScorer`. A token over the border counts as the continuation's.
+        """See `TextScorer`. A token that spans the boundary counts as part of the continuation.
 
-        Raises `TinyslmError` for servers that do not score prompts (`echo` with `logprobs`), and for an answer whose
-        tokens are not the text.
+        Raises `TinyslmError` for servers that do not score prompts (`echo` with `logprobs`), and if the tokens of the
+        response do not spell the text.
         """
         text, whole = request.context, request.context + request.text
         body = {"prompt": whole, "max_tokens": 1, "temperature": 0, "logprobs": 1, "echo": True}
@@ -115,7 +116,9 @@ class Endpoint:
         try:
             tokens, given, best = scores["tokens"], scores["token_logprobs"], scores.get("top_logprobs") or []
             if not "".join(tokens).startswith(whole):
-                raise TinyslmError(f"{self.name} scores another text than it was given.", "Use another server.")
+                raise TinyslmError(
+                    f"{self.name} scores a different text from the one it was given.", "Use another server."
+                )
             for index, (token, logprob) in enumerate(zip(tokens, given, strict=True)):
                 at += len(token)
                 if len(text) < at <= len(whole) and logprob is not None:  # the first token of all has none
@@ -126,8 +129,8 @@ class Endpoint:
             logprobs = []
         if not logprobs:
             raise TinyslmError(
-                f"{self.name} gives no probabilities of a prompt's tokens.",
-                "Use a server that takes `echo` with `logprobs`, such as vLLM.",
+                f"{self.name} does not return the probabilities of a prompt's tokens.",
+                "Use a server that supports `echo` with `logprobs`, such as vLLM.",
             )
         return ContinuationScore(math.fsum(logprobs), len(logprobs), greedy)
 

@@ -1,6 +1,6 @@
-"""A model of our own, packed or not: scored by its modules, and generating in our engine.
+"""A `Decoder`, quantized or not, as a runtime: its modules score texts, and the engine generates.
 
-Shape legend: r rows, t tokens of a row, n places whose next token is scored, c of them at once, v vocab_size.
+Shape legend: r rows, t tokens of a row, n positions whose next token is scored, c of them at once, v vocab_size.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinyslm.evaluation.answers import Answers, Asked, fit, plain_chat
+from tinyslm.evaluation.answers import Answers, GenerationRequest, fit, plain_chat
 from tinyslm.evaluation.continuations import Progress, Reading, TokenRequest, TokenScores
 from tinyslm.evaluation.protocols import Array, Message, Prompt, prompt_ids
 from tinyslm.evaluation.token_trees import Row, pack
@@ -31,7 +31,7 @@ ROW_TOKENS = 256
 TOKENS_AT_ONCE = 4096
 LOGITS_AT_ONCE = 2**24
 SUBMITTED = 64
-"""Prompts that the engine has at a time."""
+"""Prompts that are submitted to the engine at a time."""
 
 
 class ModelRuntime:
@@ -50,12 +50,12 @@ class ModelRuntime:
 
     @property
     def reading(self) -> Reading:
-        """How the model reads texts: as it was trained on them, after the end of the text before."""
+        """How the model reads texts: as in training, after the token that ends the previous text."""
         return Reading(self.tokenizer.start_ids or (self.tokenizer.eos_id,), self.model.config.longest)
 
     @cached_property
     def engine(self) -> Engine:
-        """What generates."""
+        """The engine that generates."""
         return Engine(self.model, self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
@@ -76,7 +76,7 @@ class ModelRuntime:
         return found
 
     def score_many(self, requests: Sequence[TokenRequest], progress: Progress) -> list[TokenScores]:
-        """See `BatchScorer`: what requests share at their beginnings is computed once."""
+        """See `BatchScorer`: computes common prefixes of requests once."""
         found: list[TokenScores] = [(0.0, True)] * len(requests)
         switch = self.model.config.switch_length  # texts of more tokens have other rotary frequencies
         numbers = sorted(range(len(requests)), key=lambda number: _inputs(requests[number]) > switch > 0)
@@ -95,7 +95,7 @@ class ModelRuntime:
     def _score_rows(
         self, rows: Sequence[Row], requests: Sequence[TokenRequest], length: int
     ) -> Iterator[tuple[int, TokenScores]]:
-        """The scores of the requests whose tokens the rows hold; length: of the longest, in tokens."""
+        """Score the requests in these rows. length: tokens of the longest request."""
         size = max(len(row.ids) for row in rows)
         places: list[int] = []
         targets: list[int] = []
@@ -117,7 +117,7 @@ class ModelRuntime:
             yield number, (float(logprobs[part].sum()), bool(best[part].all()))
 
     def _hidden(self, rows: Sequence[Row], size: int, length: int) -> Tensor:
-        """What the output projection reads, `[r, t, d]`."""
+        """The hidden states before the output projection, `[r, t, d]`."""
         device, window = self.model.device, self.model.config.window
         ids_rt, positions_rt = np.zeros((2, len(rows), size), np.int64)
         masks_rtt = np.empty((len(rows), size, size), dtype=bool)
@@ -132,7 +132,7 @@ class ModelRuntime:
         return trunk.run(torch.from_numpy(ids_rt).to(device), trunk.attention_context(positions, mask, near, length))
 
     def _target_logprobs(self, hidden: Tensor, places_n: Array, targets_n: Array) -> tuple[Array, Array]:
-        """Log-probabilities of the targets at places, fp64 `[n]`, from fp32 logits; whether none is more probable."""
+        """Log-probabilities of the targets, fp64 `[n]`, from fp32 logits; and whether each is the most probable."""
         needed, which_n = np.unique(places_n, return_inverse=True)
         order = np.argsort(which_n, kind="stable")
         logprobs_n, best_n = np.empty(len(places_n)), np.empty(len(places_n), dtype=bool)
@@ -153,9 +153,9 @@ class ModelRuntime:
         return self.engine.submit(Request(tuple(prompt_ids(self, prompt)), settings)).whole()[0]
 
     def answer_many(
-        self, asked: Sequence[Asked], reading: Reading, settings: SamplingSettings, progress: Progress
+        self, asked: Sequence[GenerationRequest], reading: Reading, settings: SamplingSettings, progress: Progress
     ) -> Answers:
-        """See `BatchGenerator`; calls of tools are held to the tools' schemas."""
+        """See `BatchGenerator`; tool calls are constrained to the tools' schemas."""
         found: list[Completion] = []
         truncated, notes = 0, set()
         grammars: dict[int, Grammar | None] = {}
@@ -178,23 +178,26 @@ class ModelRuntime:
                 progress("answering", len(found), len(asked))
         return Answers(found, truncated, tuple(sorted(notes - {""})))
 
-    def _prompt(self, asked: Asked, reading: Reading) -> tuple[tuple[int, ...], str]:
-        """The ids of a prompt, and a note where the model has no chat template for a conversation."""
+    def _prompt(self, asked: GenerationRequest, reading: Reading) -> tuple[tuple[int, ...], str]:
+        """The ids of a prompt, and a note if it is a conversation and the model has no chat template."""
         if isinstance(asked.prompt, str):
-            return (*reading.begin, *self.encode(asked.prompt)), ""
+            return (*reading.prefix, *self.encode(asked.prompt)), ""
         if self.tokenizer.chat_template is None and MESSAGE_START not in self.tokenizer.special_ids:
             text = plain_chat(asked.prompt)
-            return (*reading.begin, *self.encode(text)), "no chat template: conversations were read as text"
+            return (
+                *reading.prefix,
+                *self.encode(text),
+            ), "the model has no chat template: conversations were given to it as plain text"
         return self.engine.chat_ids(asked.prompt, asked.tools), ""
 
 
 def _inputs(request: TokenRequest) -> int:
-    """Tokens that the model reads."""
+    """The number of tokens that the model reads."""
     return len(request.read) + len(request.scored) - 1
 
 
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Rows that are computed together, which all have the size of the longest."""
+    """Group rows into batches; each batch is padded to its longest row."""
     batch: list[Row] = []
     for row in rows:
         size = max(len(one.ids) for one in (row, *batch))

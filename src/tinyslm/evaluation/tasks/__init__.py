@@ -1,4 +1,4 @@
-"""Tasks: kinds of them, readers of published benchmarks, and small sets that are shipped.
+"""Tasks: their kinds, readers of published benchmarks, and small built-in sets.
 
-A new kind, benchmark or set is a value in a registry; `--plugin FILE.py` adds more.
+Each kind, benchmark or set is a value in a registry; `--plugin FILE.py` adds more.
 """

@@ -1,4 +1,4 @@
-"""What a published benchmark or a shipped set is."""
+"""The description of a published benchmark or a built-in set."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tinyslm.evaluation.tasks.task import Kind, Row
 from tinyslm.inference.settings import SamplingSettings
 
 Rows = Iterator[tuple[str, Row]]
-"""Rows, each with its place for messages."""
+"""Rows, each with its location for error messages."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A published benchmark, or a set that is shipped.
+    """A published benchmark, or a built-in set.
 
-    rows: from a file in the published form to rows of `kind`, each with its place. hub: dataset, configuration and
-    split on the Hugging Face hub, or nothing. file: of the set in the package, or "". metric: the one that is quoted;
-    by default the kind's first. sampling: how answers are drawn.
+    rows: converts a file in the published format to rows of `kind`, each with its location. hub: dataset, configuration
+    and split on the Hugging Face hub, or `None`. file: the name of the built-in set's file, or "". options: options of
+    the kind's `read`. metric: the primary metric; by default the kind's first. sampling: how answers are generated.
     """
 
     kind: Kind

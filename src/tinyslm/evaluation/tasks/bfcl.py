@@ -1,6 +1,6 @@
-"""The Berkeley Function Calling Leaderboard (Patil et al., 2025), whose answers stand in files of their own.
+"""Read the Berkeley Function Calling Leaderboard (Patil et al., 2025), whose answers are in separate files.
 
-Read are its questions of one turn: simple, multiple, parallel, and irrelevance, whose right answer is no call.
+Supports its single-turn questions: simple, multiple, parallel, and irrelevance, where the right answer is no call.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ TYPES = {
     "number": "number", "boolean": "boolean", "array": "array", "list": "array", "tuple": "array",
 }  # fmt: skip
 MOST_ALTERNATIVES = 10_000
-"""Accepted values of one argument, where an object has several accepted values for several of its fields."""
+"""Maximum number of accepted values of one argument, after expanding objects whose fields accept several values."""
 
 
 def bfcl_rows(path: Path) -> Rows:
     """Rows of the kind tool_calls, from the questions in `path` and their answers.
 
-    The answers are in a file of the same name in the folder `possible_answer` beside it, or in `possible_answer.json`
-    beside it; a question may also have its "ground_truth". Raises `TinyslmError`.
+    The answers are in a file of the same name in the folder `possible_answer` next to it, in `possible_answer.json`
+    next to it, or in the question's own "ground_truth". Raises `TinyslmError` for questions without a valid answer.
     """
     file = path.parent / ANSWERS / path.name
     if not file.is_file():
@@ -51,18 +51,18 @@ def bfcl_rows(path: Path) -> Rows:
 
 
 def tool_name(name: str) -> str:
-    """A function's name as a tool's: OpenAI's names have no dots."""
+    """A function's name as a tool name: the OpenAI API does not allow dots."""
     return name.replace(".", "_")
 
 
 def _messages(row: Row, place: str) -> Any:
-    """The one turn of a question, which is a text, a list of messages, or a list of turns."""
+    """The messages of a question, which is a text, a list of messages, or a list with one turn."""
     question = row.get("question")
     if isinstance(question, str):
         return [{"role": "user", "content": question}]
     if isinstance(question, list) and question and isinstance(question[0], list):
         if len(question) > 1:
-            raise mistake(place, f"it has {len(question)} turns, and only questions of one turn are read")
+            raise mistake(place, f"it has {len(question)} turns, but only single-turn questions are supported")
         return question[0]
     return question
 
@@ -75,12 +75,12 @@ def _tool(function: Any, place: str) -> dict[str, Any]:
 
 
 def _schema(given: Any, place: str) -> dict[str, Any]:
-    """A parameter's JSON schema. Types have Python's names; what else is said of them is for people."""
+    """Convert a parameter with Python type names to JSON Schema; other keywords are dropped."""
     if not isinstance(given, Mapping):
-        raise mistake(place, f"it has a parameter that is no schema: {given!r:.60}")
+        raise mistake(place, f"it has a parameter that is not a schema: {given!r:.60}")
     kind = given.get("type", "any")
     if not isinstance(kind, str) or (kind not in TYPES and kind != "any"):
-        raise mistake(place, f"it has a parameter of the type {kind!r:.60}, which is none of Python's")
+        raise mistake(place, f"it has a parameter of the unknown type {kind!r:.60}")
     found = {name: given[name] for name in ("description", "enum", "required") if name in given}
     if kind != "any":
         found["type"] = TYPES[kind]
@@ -92,7 +92,7 @@ def _schema(given: Any, place: str) -> dict[str, Any]:
 
 
 def _call(given: Any, place: str) -> dict[str, Any]:
-    """A call, from {name: {argument: [accepted values]}}."""
+    """Convert a call from the form {name: {argument: [accepted values]}}."""
     if not isinstance(given, Mapping) or len(given) != 1:
         raise mistake(place, "its answer is not a list of calls {name: {argument: [accepted values]}}")
     ((name, arguments),) = given.items()
@@ -103,7 +103,7 @@ def _call(given: Any, place: str) -> dict[str, Any]:
 
 
 def _values(value: Any, place: str) -> Sequence[Any]:
-    """What a value stands for: an object has lists of accepted values for its fields, "" where one may be left out."""
+    """Expand an accepted value: the fields of an object are lists of accepted values, with "" for an optional field."""
     if isinstance(value, Mapping):
         fields = [
             [(name, one) for accepted in values for one in _values(accepted, place)]

@@ -1,4 +1,4 @@
-"""Rows of task files: JSON lines, JSON arrays, parquet."""
+"""Read the rows of task files: JSON lines, JSON arrays, parquet."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LONGEST_LINE = 1 << 24
 
 
 def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The rows of a file, each with its place for messages, such as `mine.jsonl, line 3`.
+    """The rows of a file, each with its location for error messages, such as `mine.jsonl, line 3`.
 
-    Raises `TinyslmError` for files that cannot be read, and naming the line that is not a JSON object.
+    Raises `TinyslmError` for files that cannot be read, and for a line that is not a JSON object, with its location.
     """
     _check(path)
     if path.suffix == ".parquet":
@@ -31,36 +31,36 @@ def rows_of(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             return
         for number, line in enumerate(file, 1):
             if len(line) > LONGEST_LINE:
-                raise TinyslmError(f"{path}, line {number} has {size(len(line))}.", "Remove the line.")
+                raise TinyslmError(f"{path}, line {number} is too long: {size(len(line))}.", "Remove the line.")
             if line.strip(b"\xef\xbb\xbf \t\r\n"):
                 place = f"{path.name}, line {number}"
                 yield place, _object(place, line.removeprefix(b"\xef\xbb\xbf"))
 
 
 def lines_of(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a text file that are not empty, each with its place for messages. Raises `TinyslmError`."""
+    """The non-empty lines of a text file, each with its location for error messages. Raises `TinyslmError`."""
     _check(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise TinyslmError(f"{path} is not UTF-8 text: {error.reason}.", "Convert the file.") from None
+        raise TinyslmError(f"{path} is not UTF-8 text: {error.reason}.", "Convert it to UTF-8.") from None
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield f"{path.name}, line {number}", line.strip()
 
 
 def files_in(path: Path, suffix: str) -> list[Path]:
-    """The files of a folder whose names end in `suffix`, in the order of their names; or the one file that it is."""
+    """The files in a folder whose names end in `suffix`, sorted by name; for a file, the file itself."""
     if not path.is_dir():
         return [path]
     found = sorted(file for file in path.iterdir() if file.suffix == suffix)
     if not found:
-        raise TinyslmError(f"{path} has no files that end in {suffix}.", "Check the path of the task's files.")
+        raise TinyslmError(f"{path} contains no {suffix} files.", "Check the path of the task's files.")
     return found
 
 
 def _check(path: Path) -> None:
-    """Raise `TinyslmError` for what is no file, or too large a one."""
+    """Raise `TinyslmError` if the path is not a file, or the file is too large."""
     try:
         about = path.stat()
     except OSError as error:
@@ -68,7 +68,9 @@ def _check(path: Path) -> None:
     if not path.is_file():
         raise TinyslmError(f"{path} is not a file.", "Give a file of examples: JSON lines, JSON or parquet.")
     if about.st_size > LARGEST_FILE:
-        raise TinyslmError(f"{path} has {size(about.st_size)}.", f"Give at most {size(LARGEST_FILE)} of examples.")
+        raise TinyslmError(
+            f"{path} is too large: {size(about.st_size)}.", f"Give a file of at most {size(LARGEST_FILE)}."
+        )
 
 
 def _object(place: str, line: bytes) -> dict[str, Any]:
@@ -106,4 +108,4 @@ def _parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 number += 1
                 yield f"{path.name}, row {number}", row
     except pyarrow.ArrowException as error:
-        raise TinyslmError(f"{path} is not a parquet file: {error}", "Get the file again.") from None
+        raise TinyslmError(f"{path} is not a valid parquet file: {error}", "Download the file again.") from None

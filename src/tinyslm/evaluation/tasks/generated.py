@@ -1,4 +1,4 @@
-"""Kinds of task that are scored by what the model writes: answers with a grader, and tool calls."""
+"""Kinds of task that score what the model writes: graded answers and tool calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tinyslm.inference.tool_call_collector import ToolCallCollector
 
 @dataclass(frozen=True)
 class Generation:
-    """A prompt whose answer is graded. score: what the grader gives; other metrics: the grade's parts."""
+    """A prompt whose answer a grader scores. Metrics: "score", and the parts of the grade."""
 
     id: str
     group: str
@@ -49,11 +49,11 @@ class Generation:
 
 @dataclass(frozen=True)
 class ToolCalls:
-    """A request with tools, and the calls that a person would accept.
+    """A request with tools, and the accepted calls.
 
-    accepted: for each call, its name and for each argument the values that are right. right_name: just the tools that
-    are wanted are called, in any order; right_call: with accepted arguments too. No calls are right where none is
-    wanted. plain: a value without differences that do not count.
+    accepted: for each expected call, its name and the accepted values of each argument; empty if the model should call
+    no tool. plain: normalizes a value before the comparison. Metrics: "right_name": the model calls exactly the
+    expected tools, in any order; "right_call": with accepted arguments too; "called": it calls any tool.
     """
 
     id: str
@@ -90,7 +90,7 @@ class ToolCalls:
         }
 
     def _accepts(self, calls: Sequence[tuple[str, Any]]) -> bool:
-        """Whether each call is accepted by a wanted one of its own."""
+        """Whether the calls match the expected calls one to one."""
         left = list(self.accepted)
         for name, given in calls:
             match = next((one for one in left if one[0] == name and self._fits(given, one[1])), None)
@@ -100,7 +100,7 @@ class ToolCalls:
         return not left
 
     def _fits(self, given: Any, wanted: Mapping[str, Sequence[Any]]) -> bool:
-        """Whether arguments are accepted."""
+        """Whether all arguments have accepted values."""
         if not isinstance(given, dict) or not given.keys() <= wanted.keys():
             return False
         for name, values in wanted.items():
@@ -113,14 +113,15 @@ class ToolCalls:
 
 
 PROBE = "{}"
-"""An answer that every grader takes to the reference of its example: a JSON object, Python code, and a text."""
+"""An answer that every grader compares with the reference: it is valid as a JSON object, as Python code and as text."""
 
 
 def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generation:
-    """A row with a "prompt" or "messages", and what the grader needs, usually an "answer".
+    """Read a row with a "prompt" or "messages", and the fields that the grader needs, usually an "answer".
 
-    An answer to each is graded before the model is asked, so that mistakes in rows are found early.
-    Options: "grader" (by default "exact"), "prompt": a text with {fields}, "answer": the name of the field, "chat".
+    The grader is tried on a probe answer first, so that faulty rows are found before the model runs.
+    Options: "grader" (by default "exact"); "prompt", a template with {fields}; "answer", the name of the field; "chat",
+    whether the prompt is a user message. Raises `TinyslmError` for rows that cannot be used.
     """
     grader = find_grader(str(options.get("grader", "exact")), Path(options.get("folder", ".")))
     graded = {**row, "answer": row[options["answer"]]} if options.get("answer") in row else row
@@ -139,15 +140,15 @@ def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generat
 
 
 def read_tool_calls(row: Row, place: str, options: Mapping[str, Any]) -> ToolCalls:
-    """A row with a "prompt" or "messages", "tools" in OpenAI's form, and "calls".
+    """Read a row with a "prompt" or "messages", "tools" in OpenAI's format, and "calls".
 
-    A call is {"name": ..., "arguments": {name: [accepted values]}}; an argument that may be left out accepts "".
-    Option: "compare", of `COMPARISONS`.
+    A call is {"name": ..., "arguments": {name: [accepted values]}}; an optional argument accepts "" or null.
+    Option: "compare", a name in `COMPARISONS`. Raises `TinyslmError` for rows that cannot be used.
     """
     asked = row["messages"] if "messages" in row else [{"role": "user", "content": text_field(row, "prompt", place)}]
     tools, calls = row.get("tools"), row.get("calls")
     if not isinstance(tools, list) or not isinstance(calls, list):
-        raise mistake(place, 'it lacks "tools" or "calls", which are lists')
+        raise mistake(place, 'its "tools" or "calls" are missing or not a list')
     try:
         accepted = [(str(call["name"]), dict(call["arguments"])) for call in calls]
     except (KeyError, TypeError, ValueError):
@@ -160,7 +161,7 @@ def read_tool_calls(row: Row, place: str, options: Mapping[str, Any]) -> ToolCal
 
 
 def check_messages(messages: Any, place: str) -> Sequence[Mapping[str, Any]]:
-    """A conversation. Raises `TinyslmError` if it is none."""
+    """Check the messages of a conversation. Raises `TinyslmError` if they are not valid."""
     fine = isinstance(messages, list) and messages and all(
         isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
         for one in messages
@@ -172,12 +173,12 @@ def check_messages(messages: Any, place: str) -> Sequence[Mapping[str, Any]]:
 
 
 def plain_prompt(asked: str | Sequence[Mapping[str, Any]]) -> str:
-    """The words of a prompt."""
+    """A prompt as plain text, without the task's labels."""
     return without_labels(asked) if isinstance(asked, str) else "\n".join(str(one["content"]) for one in asked)
 
 
 def _plain(value: Any, text: Callable[[str], str] = lambda text: " ".join(text.casefold().split())) -> Any:
-    """The value without differences that nobody minds: in texts, case and white space around and between words."""
+    """Normalize a value for comparison: in texts, ignore case and the amount of white space."""
     if isinstance(value, str):
         return text(value)
     if isinstance(value, dict):
@@ -188,7 +189,7 @@ def _plain(value: Any, text: Callable[[str], str] = lambda text: " ".join(text.c
 
 
 def _loose(value: Any) -> Any:
-    """The same, in texts also without the marks and spaces that BFCL does not compare."""
+    """Normalize as BFCL does: ignore case, spaces and some punctuation in texts."""
     return _plain(value, lambda text: re.sub(r"[ ,./_*^-]", "", text).lower().replace("'", '"'))
 
 

@@ -1,4 +1,4 @@
-"""Tasks by name: published benchmarks from their files, shipped sets, and tasks of one's own."""
+"""Load tasks by name: published benchmarks, built-in sets, and users' own tasks."""
 
 from __future__ import annotations
 
@@ -25,36 +25,37 @@ for _kind in (PAIRS, CHOICE, LAST_WORD, BITS_PER_BYTE, GENERATION, TOOL_CALLS):
     KINDS.add(_kind.name, _kind)
 
 BENCHMARKS: Registry[Benchmark] = Registry("task")
-"""Published benchmarks, and the small sets that are shipped."""
+"""Published benchmarks and built-in sets."""
 for _name, _benchmark in {**SHIPPED, **PUBLISHED}.items():
     BENCHMARKS.add(_name, _benchmark)
 
 
 class TaskFile(Section):
-    """A task of one's own: a TOML file next to its data."""
+    """A user's own task: a TOML file next to its data."""
 
-    name: str = Field(default="", description="What the task is called; by default the file's name.")
+    name: str = Field(default="", description="Name of the task; by default the file's name.")
     kind: str = Field(description="pairs, choice, last_word, bits_per_byte, generation or tool_calls.")
     data: str = Field(description="The file of examples, relative to this file: JSON lines, JSON or parquet.")
-    prompt: str = Field(default="", description="What the model reads, with {fields} of the row.")
+    prompt: str = Field(default="", description="Template of the prompt, with {fields} of the row.")
     choices: str = Field(default="choices", description="The field with the choices.")
     answer: str = Field(default="answer", description="The field with the right answer.")
     text: str = Field(default="text", description="The field with the text.")
     good: str = Field(default="good", description="The field with the sentence that should be more probable.")
     bad: str = Field(default="bad", description="The field with the other sentence.")
     grader: str = Field(default="exact", description="A grader's name, or FILE.py:FUNCTION next to this file.")
-    metric: str = Field(default="", description="The metric that is quoted; by default the kind's first.")
-    chat: bool = Field(default=False, description="Ask the prompt as a message of a conversation.")
-    max_tokens: int = Field(default=256, gt=0, description="Most tokens of an answer.")
-    temperature: float = Field(default=0.0, ge=0, description="0: always the likeliest token.")
+    metric: str = Field(default="", description="The primary metric; by default the kind's first.")
+    chat: bool = Field(default=False, description="Send the prompt as a user message of a conversation.")
+    max_tokens: int = Field(default=256, gt=0, description="Maximum number of tokens in an answer.")
+    temperature: float = Field(default=0.0, ge=0, description="Sampling temperature; 0: greedy decoding.")
     stop: tuple[str, ...] = Field(default=(), description="Texts that end an answer.")
 
 
 def load_tasks(names: str | Sequence[str], *, limit: int | None = None) -> list[Task]:
-    """Tasks of names: `blimp=FILE` (a benchmark in its published form), `FILE.toml` (one's own), `NAME` (a shipped
-    set, or a benchmark from the hub). Several may stand in one text, separated by commas.
+    """Load tasks by name: `NAME=FILE` (a benchmark in its published format), `FILE.toml` (a task of your own), or
+    `NAME` (a built-in set, or a benchmark from the hub). A string may hold several names, separated by commas.
 
-    limit: at most so many examples of each, from all over the file. Raises `TinyslmError`.
+    limit: the maximum number of examples per task, spread evenly over its file. Raises `TinyslmError` for unknown
+    names, and for files or rows that cannot be used.
     """
     wanted = [names] if isinstance(names, str) else list(names)
     found = [_load(name.strip(), limit) for one in wanted for name in one.split(",") if name.strip()]
@@ -64,7 +65,7 @@ def load_tasks(names: str | Sequence[str], *, limit: int | None = None) -> list[
     for task in found:
         by_name[task.name] = by_name.get(task.name, 0) + 1
     if twice := [name for name, count in by_name.items() if count > 1]:
-        raise TinyslmError(f'Two tasks are called "{twice[0]}".', "Give each a name of its own.")
+        raise TinyslmError(f'Two tasks have the name "{twice[0]}".', "Give each task a different name.")
     return found
 
 
@@ -73,14 +74,14 @@ def _load(name: str, limit: int | None) -> Task:
         return _own(Path(name), limit)
     benchmark, equals, file = name.partition("=")
     if not equals and benchmark not in BENCHMARKS and name.endswith((".jsonl", ".json", ".parquet")):
-        raise TinyslmError(f"{name} is not a task.", f"Name its form, as in blimp={name}, or write a TOML file.")
+        raise TinyslmError(f"{name} is not a task.", f"Name its benchmark, as in blimp={name}, or write a TOML file.")
     chosen = BENCHMARKS[benchmark]
     if equals:
         return make_task(benchmark, chosen.kind, chosen.rows(Path(file)), chosen, limit, source=file)
     if chosen.file:
         return make_task(benchmark, chosen.kind, rows_of(SETS / chosen.file), chosen, limit, source="shipped")
     if chosen.hub is None:
-        raise TinyslmError(f"{benchmark} is read from a file.", f"Give it: {benchmark}=FILE")
+        raise TinyslmError(f"{benchmark} is not on the hub.", f"Give its file: {benchmark}=FILE")
     from tinyslm.evaluation.tasks.hub import download
 
     with download(benchmark, chosen.hub) as path:
@@ -88,12 +89,12 @@ def _load(name: str, limit: int | None) -> Task:
 
 
 def make_task(name: str, kind: Kind, rows: Rows, about: Benchmark, limit: int | None, *, source: str) -> Task:
-    """A task from rows. Raises `TinyslmError` for rows that cannot be used, and where there are none."""
+    """Make a task from rows. Raises `TinyslmError` for rows that cannot be used, and if no row is left."""
     chosen = _spread(list(rows), limit)
     examples = [kind.read(row, place, about.options) for place, row in chosen]
     kept = [one for one in examples if one is not None]
     if not kept:
-        left_out = f" ({len(examples)} were left out)" if examples else ""
+        left_out = f" ({len(examples)} rows were skipped)" if examples else ""
         raise TinyslmError(f"The task {name} has no examples{left_out}.", f"Check its file: {source}")
     metric = about.metric or kind.metrics[0]
     if not kind.generates and metric not in kind.metrics:
@@ -116,7 +117,7 @@ def _own(path: Path, limit: int | None) -> Task:
 
 
 def _spread(rows: list[tuple[str, Row]], limit: int | None) -> list[tuple[str, Row]]:
-    """At most `limit` rows, from all over the file."""
+    """At most `limit` rows, spread evenly over the file."""
     if limit is None or len(rows) <= limit:
         return rows
     return [rows[index * len(rows) // limit] for index in range(limit)]

@@ -1,4 +1,4 @@
-"""Published benchmarks, read in the form in which their authors publish them."""
+"""Published benchmarks, read in the format in which their authors publish them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tinyslm.evaluation.tasks.task import Row
 from tinyslm.inference.settings import SamplingSettings
 
 Change = Callable[[Row, str], dict[str, Any]]
-"""A row in the published form and its place to a row of the kind."""
+"""Converts a row in the published format, given with its location, to a row of the task's kind."""
 
 
 def read_with(change: Change) -> Callable[[Path], Rows]:
-    """A reader of a file whose rows are changed one by one, or of a folder of such files."""
+    """A reader of one file, or of a folder of `.jsonl` files, that converts each row."""
 
     def read(path: Path) -> Rows:
         for file in files_in(path, ".jsonl"):
@@ -35,7 +35,7 @@ def read_with(change: Change) -> Callable[[Path], Rows]:
 def blimp(row: Row, place: str) -> dict[str, Any]:
     """BLiMP (Warstadt et al., 2020), as published or with the fields good, bad and paradigm.
 
-    Sentences begin with a space, as inside of texts, and as in lm-eval, whose figures are those that are published.
+    Each sentence starts with a space, as within a text and as in lm-eval.
     """
     good, bad = (row.get(f"sentence_{name}", row.get(name)) for name in ("good", "bad"))
     good, bad = (f" {one}" if isinstance(one, str) else one for one in (good, bad))
@@ -55,13 +55,13 @@ def arc(row: Row, place: str) -> dict[str, Any]:
         several = [one for one in choices if isinstance(one, Mapping)] if isinstance(choices, list) else []
         labels, texts = ([text_field(one, name, place) for one in several] for name in ("label", "text"))
     if row.get("answerKey") not in labels:
-        raise mistake(place, f"its answerKey is {row.get('answerKey')!r}, which is none of its labels")
+        raise mistake(place, f"its answerKey {row.get('answerKey')!r} is not one of its labels")
     answer = labels.index(row["answerKey"])
     return {"prompt": f"Question: {question}\nAnswer:", "choices": texts, "answer": answer, "id": row.get("id", place)}
 
 
 def hellaswag(row: Row, place: str) -> dict[str, Any]:
-    """HellaSwag (Zellers et al., 2019), cleaned as lm-eval does: brackets of wikiHow titles removed."""
+    """HellaSwag (Zellers et al., 2019), cleaned as in lm-eval: removes the bracketed markers of wikiHow texts."""
     if "ctx_a" in row:
         second = text_field(row, "ctx_b", place, empty=True)
         context = f"{text_field(row, 'ctx_a', place, empty=True)} {second.capitalize()}"
@@ -73,7 +73,7 @@ def hellaswag(row: Row, place: str) -> dict[str, Any]:
 
 
 def copa(row: Row, place: str) -> dict[str, Any]:
-    """COPA (Roemmele et al., 2011), in the form of SuperGLUE."""
+    """COPA (Roemmele et al., 2011), in the format of SuperGLUE."""
     if row.get("question") not in ("cause", "effect"):
         raise mistake(place, 'its "question" is neither "cause" nor "effect"')
     link = "because" if row["question"] == "cause" else "therefore"
@@ -88,7 +88,7 @@ def copa(row: Row, place: str) -> dict[str, Any]:
 
 
 def piqa(path: Path) -> Rows:
-    """PIQA (Bisk et al., 2020): the label in the row, or in the file of labels beside it (`valid-labels.lst`)."""
+    """PIQA (Bisk et al., 2020), with labels in the rows, or in the file of labels next to it (`valid-labels.lst`)."""
     file = path.with_name(f"{path.stem}-labels.lst")
     labels = [line for _, line in lines_of(file)] if file.is_file() else []
     for number, (place, row) in enumerate(rows_of(path)):
@@ -100,31 +100,31 @@ def piqa(path: Path) -> Rows:
 
 
 def winogrande(row: Row, place: str) -> dict[str, Any]:
-    """Winogrande (Sakaguchi et al., 2019): the probability of what follows the gap, with each option in it."""
+    """Winogrande (Sakaguchi et al., 2019): scores the text after the gap, with each option filled in."""
     before, gap, after = text_field(row, "sentence", place).partition("_")
     if not gap or not after.strip():
         raise mistake(place, 'its "sentence" has no gap "_" with text after it')
     if str(row.get("answer")) not in ("1", "2"):
-        raise mistake(place, f"its answer is {row.get('answer')!r}, and not 1 or 2")
+        raise mistake(place, f"its answer {row.get('answer')!r} is neither 1 nor 2")
     options = [(before + text_field(row, name, place), after) for name in ("option1", "option2")]
     return {"options": options, "answer": int(str(row["answer"])) - 1, "id": str(row.get("qID", place))}
 
 
 def zorro(path: Path) -> Rows:
-    """Zorro (Huebner et al., 2021): a text file for each paradigm, or a folder of them.
+    """Zorro (Huebner et al., 2021): one text file per paradigm, or a folder of them.
 
     Lines 1, 3, ... are ungrammatical; the line after each is its grammatical counterpart.
     """
     for file in files_in(path, ".txt"):
         lines = list(lines_of(file))
         if len(lines) % 2:
-            raise mistake(lines[-1][0], "it is the first line of a pair without a second")
+            raise mistake(lines[-1][0], "its pair has no second line")
         for (_, bad), (place, good) in zip(lines[::2], lines[1::2], strict=True):
             yield place, {"good": good, "bad": bad, "group": file.stem}
 
 
 def lambada(path: Path) -> Rows:
-    """LAMBADA (Paperno et al., 2016): a passage on each line of a text file, or rows with a "text"."""
+    """LAMBADA (Paperno et al., 2016): a text file with one passage per line, or rows with a "text"."""
     if path.suffix != ".txt":
         yield from rows_of(path)
         return
@@ -133,7 +133,7 @@ def lambada(path: Path) -> Rows:
 
 
 def ifeval(row: Row, place: str) -> dict[str, Any]:
-    """IFEval (Zhou et al., 2023). On the hub, every instruction has all fields, most of them null."""
+    """IFEval (Zhou et al., 2023). On the hub, the kwargs of each instruction have all fields, most of them null."""
     names, given = row.get("instruction_id_list"), row.get("kwargs")
     if not isinstance(names, list) or not isinstance(given, list) or len(names) != len(given) or not names:
         raise mistake(place, 'its "instruction_id_list" and "kwargs" are not lists of the same length')
@@ -148,7 +148,7 @@ def ifeval(row: Row, place: str) -> dict[str, Any]:
 
 
 def prepared(change: Change) -> Change:
-    """`change`, or rows with a "query", "choices" and "gold", which are ready."""
+    """`change`, except that rows with "query", "choices" and "gold" are used directly."""
 
     def read(row: Row, place: str) -> dict[str, Any]:
         if "query" in row and "choices" in row and "gold" in row:
@@ -160,7 +160,7 @@ def prepared(change: Change) -> Change:
 
 
 def _without_brackets(text: str) -> str:
-    """WikiHow's titles as sentences, without what stands in brackets."""
+    """Turn wikiHow titles into sentences and remove the other bracketed markers."""
     text = re.sub(r"\[.*?\]", "", text.strip().replace(" [title]", ". "))
     return text.replace("  ", " ")
 
@@ -176,16 +176,16 @@ PUBLISHED: dict[str, Benchmark] = {
         ("nyu-mll/blimp", "*", "train"),
         about="English grammar: 67 kinds of minimal pairs",
     ),
-    "zorro": Benchmark(PAIRS, zorro, about="grammar in the words of children: 23 kinds of minimal pairs"),
+    "zorro": Benchmark(PAIRS, zorro, about="grammar with children's vocabulary: 23 kinds of minimal pairs"),
     "arc_easy": _arc("ARC-Easy", "easy school science"),
-    "arc_challenge": _arc("ARC-Challenge", "school science that word statistics do not answer"),
+    "arc_challenge": _arc("ARC-Challenge", "school science that word co-occurrence cannot answer"),
     "hellaswag": Benchmark(
         CHOICE,
         read_with(prepared(hellaswag)),
         ("Rowan/hellaswag", "default", "validation"),
-        about="which ending follows",
+        about="the most plausible ending",
     ),
-    "piqa": Benchmark(CHOICE, piqa, ("baber/piqa", "default", "validation"), about="what works in the physical world"),
+    "piqa": Benchmark(CHOICE, piqa, ("baber/piqa", "default", "validation"), about="physical common sense"),
     "copa": Benchmark(
         CHOICE,
         read_with(prepared(copa)),
@@ -198,7 +198,7 @@ PUBLISHED: dict[str, Benchmark] = {
         read_with(winogrande),
         ("allenai/winogrande", "winogrande_xl", "validation"),
         metric="raw",
-        about="what a pronoun refers to",
+        about="pronoun resolution with common sense",
     ),
     "lambada": Benchmark(
         LAST_WORD, lambada, ("EleutherAI/lambada_openai", "default", "test"), about="the last word of a passage"
@@ -208,7 +208,7 @@ PUBLISHED: dict[str, Benchmark] = {
         hub=("openai/gsm8k", "main", "test"),
         options={"grader": "numeric", "prompt": "Question: {question}\nAnswer:"},
         sampling=SamplingSettings(temperature=0.0, max_tokens=320, stop=("Question:",)),
-        about="grade-school arithmetic in words",
+        about="grade-school math word problems",
     ),
     "ifeval": Benchmark(
         GENERATION,

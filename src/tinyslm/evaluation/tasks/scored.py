@@ -1,4 +1,4 @@
-"""Kinds of task that are scored by the probabilities of texts: pairs, multiple choice, last words, bits per byte."""
+"""Kinds of task that score the probabilities of texts: pairs, multiple choice, last words, bits per byte."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Pair:
 
 @dataclass(frozen=True)
 class Choice:
-    """A question with several answers, each of which is scored after its context.
+    """A question with several answers, each scored after its context.
 
-    sizes: bytes of each answer, without the space before it.
+    sizes: the bytes of each answer, without surrounding white space. right: the index of the right answer.
     """
 
     id: str
@@ -73,7 +73,7 @@ class Choice:
         return self.options
 
     def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
-        """See `ScoredExample`: the sums as they are, per token, and per byte."""
+        """See `ScoredExample`: the accuracy by log-probability per byte, in total ("raw"), and per token."""
         return {metric: _share(some, self.right) for metric, some in self._by_metric(scores).items()}
 
     def answer(self, scores: Sequence[ContinuationScore], metric: str) -> str:
@@ -81,7 +81,7 @@ class Choice:
         return _preferred(self._by_metric(scores)[metric], [option.text.strip() for option in self.options])
 
     def _by_metric(self, scores: Sequence[ContinuationScore]) -> dict[str, list[float]]:
-        """What the options are ranked by."""
+        """For each metric, the scores that rank the options."""
         sums = [score.logprob for score in scores]
         return {
             "per_byte": [one / size for one, size in zip(sums, self.sizes, strict=True)],
@@ -92,7 +92,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class LastWord:
-    """A passage whose last word is to be predicted. accuracy: it is what the model would write."""
+    """A passage whose last word the model predicts.
+
+    Metrics: "accuracy": greedy decoding would write the word; "nats": the negative log-probability of the word.
+    """
 
     id: str
     group: str
@@ -110,7 +113,7 @@ class LastWord:
         return (Continuation(self.context, self.word),)
 
     def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
-        """See `ScoredExample`; nats: of the word."""
+        """See `ScoredExample`."""
         (score,) = scores
         return {"accuracy": float(score.greedy), "nats": -score.logprob}
 
@@ -144,16 +147,17 @@ class Text:
 
 
 def read_pair(row: Row, place: str, options: Mapping[str, Any]) -> Pair | None:
-    """A row with the fields "good" and "bad", and perhaps "group". Identical sentences are left out."""
+    """Read a row with the fields "good" and "bad", and optionally "group". Skips rows with identical sentences."""
     good, bad = (text_field(row, options.get(name, name), place) for name in ("good", "bad"))
     return None if good == bad else Pair(row_id(row, place), str(row.get("group", "")), good, bad)
 
 
 def read_choice(row: Row, place: str, options: Mapping[str, Any]) -> Choice:
-    """A row with "prompt", "choices" and "answer": a number from 0, or the text of the right choice.
+    """Read a row with "prompt", "choices" and "answer": the index of the right choice, from 0, or its text.
 
-    The options "prompt" (a text with {fields}), "choices" and "answer" name others. Choices follow the prompt after a
-    space. Instead of them, "options" may be pairs of a context and a text to score after it.
+    The option "prompt" is a template with {fields}; the options "choices" and "answer" name other fields. Each choice
+    follows the prompt after a space. Instead of these fields, a row may have "options": pairs of a context and a text
+    to score after it.
     """
     if "options" in row:
         given = row["options"]
@@ -175,7 +179,7 @@ def read_choice(row: Row, place: str, options: Mapping[str, Any]) -> Choice:
 
 
 def read_last_word(row: Row, place: str, options: Mapping[str, Any]) -> LastWord:
-    """A row with a "text" of several words."""
+    """Read a row with a "text" of several words."""
     text = text_field(row, options.get("text", "text"), place).rstrip()
     context, space, word = text.rpartition(" ")
     if not context.strip() or not word:
@@ -184,13 +188,13 @@ def read_last_word(row: Row, place: str, options: Mapping[str, Any]) -> LastWord
 
 
 def read_text(row: Row, place: str, options: Mapping[str, Any]) -> Text | None:
-    """A row with a "text"; empty ones are left out."""
+    """Read a row with a "text". Skips empty texts."""
     text = text_field(row, options.get("text", "text"), place, empty=True)
     return Text(row_id(row, place), str(row.get("group", "")), text) if text else None
 
 
 def fill(template: str, row: Row, place: str) -> str:
-    """A text with `{field}` replaced by the row's fields. Nothing else of Python's formatting is understood."""
+    """Replace each `{field}` in a template with the row's field. Supports no other syntax of Python's `str.format`."""
     parts, rest = [], template
     while (start := rest.find("{")) >= 0 and (end := rest.find("}", start)) > 0:
         name = rest[start + 1 : end]
@@ -205,12 +209,12 @@ def fill(template: str, row: Row, place: str) -> str:
 
 
 def without_labels(prompt: str) -> str:
-    """A prompt's words without "Question:" and "Answer:", which are the task's and not the item's."""
+    """A prompt without "Question:" and "Answer:", which belong to the task and not to the item."""
     return _LABEL.sub("", prompt)
 
 
 def text_field(row: Row, name: str, place: str, *, empty: bool = False) -> str:
-    """A field that is a text. Raises `TinyslmError` if it is missing, or empty where that is not allowed."""
+    """A field that holds a string. Raises `TinyslmError` if it is missing, or empty without `empty=True`."""
     value = row.get(name)
     if not isinstance(value, str):
         raise mistake(place, f'it has no field "{name}"' if value is None else f'its field "{name}" is not a text')
@@ -220,7 +224,7 @@ def text_field(row: Row, name: str, place: str, *, empty: bool = False) -> str:
 
 
 def texts_field(row: Row, name: str, place: str) -> list[str]:
-    """A field that is a list of texts. Raises `TinyslmError` if it is missing, or something else."""
+    """A field that holds a list of strings. Raises `TinyslmError` if it does not."""
     value = row.get(name)
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise mistake(place, f'its field "{name}" is not a list of texts')
@@ -228,13 +232,15 @@ def texts_field(row: Row, name: str, place: str) -> list[str]:
 
 
 def row_id(row: Row, place: str) -> str:
-    """The row's own id, or its place."""
+    """The row's own id, or its location."""
     return str(row.get("id", place))
 
 
 def mistake(place: str, what: str) -> TinyslmError:
     """The error for a row that cannot be used."""
-    return TinyslmError(f"{place} cannot be used: {what}.", "Correct or remove it, or name its fields in the task.")
+    return TinyslmError(
+        f"{place} cannot be used: {what}.", "Correct or remove it, or name its fields in the task's TOML file."
+    )
 
 
 def _right_choice(answer: Any, choices: Sequence[str], place: str) -> int:
@@ -242,22 +248,22 @@ def _right_choice(answer: Any, choices: Sequence[str], place: str) -> int:
     if isinstance(answer, str) and answer.strip() in choices:
         return choices.index(answer.strip())
     if isinstance(answer, str) and not answer.isdecimal():
-        raise mistake(place, f"its answer {answer!r:.60} is none of its choices")
+        raise mistake(place, f"its answer {answer!r:.60} is not one of its choices")
     if isinstance(answer, bool) or not isinstance(answer, int | str):
-        raise mistake(place, f"its answer is {answer!r:.60}, which is no number of a choice")
+        raise mistake(place, f"its answer {answer!r:.60} is not the number of a choice")
     if not 0 <= int(answer) < len(choices):
-        raise mistake(place, f"its answer is {answer}, and its choices are numbered from 0 to {len(choices) - 1}")
+        raise mistake(place, f"its answer is {answer}, but its choices are numbered from 0 to {len(choices) - 1}")
     return int(answer)
 
 
 def _preferred(scores: Sequence[float], texts: Sequence[str]) -> str:
-    """The text with the highest score; all of them where several have it."""
+    """The text with the highest score; all texts that tie for it."""
     best = max(scores)
     return " = ".join(text for score, text in zip(scores, texts, strict=True) if score == best)
 
 
 def _share(scores: Sequence[float], right: int) -> float:
-    """1 if the right choice alone has the highest score; a share of it if others have the same; else 0."""
+    """1 if only the right choice has the highest score, 1 / n if n choices tie for it, otherwise 0."""
     best = max(scores)
     return (scores[right] == best) / sum(score == best for score in scores)
 

@@ -1,6 +1,6 @@
-"""Small sets of our own, shipped so that everything can be tried offline.
+"""Small built-in sets, so that every kind of task works offline.
 
-They are too small to rank models by, and their texts are public: they show whether a model can do a thing at all.
+They are too small to rank models, and their texts are public: they show whether a model has a capability at all.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHIPPED: dict[str, Benchmark] = {
         CHOICE,
         file="everyday.jsonl",
         options={"prompt": "Question: {question}\nAnswer:"},
-        about="what a child knows of home, food, animals, numbers",
+        about="what a child knows about home, food, animals, numbers",
     ),
     "last_words": Benchmark(LAST_WORD, file="last_words.jsonl", about="the last word of a passage that determines it"),
     "texts": Benchmark(BITS_PER_BYTE, file="texts.jsonl", about="prose, code, and numbers"),
@@ -64,4 +64,4 @@ SHIPPED: dict[str, Benchmark] = {
         about="which of four tools to call, and with which arguments",
     ),
 }
-"""The sets by name."""
+"""The built-in sets by name."""

@@ -1,4 +1,4 @@
-"""Tasks: examples, how an answer is scored, and what chance would reach."""
+"""Tasks: examples, how an answer is scored, and the chance level."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from tinyslm.inference.settings import SamplingSettings
 
 Row = Mapping[str, Any]
 Outcome = Mapping[str, float]
-"""What came of one example: numbers by the names of metrics."""
+"""The metrics of one example, by name."""
 
 
 class Example(Protocol):
     """One item of a task.
 
-    Attributes: `id`; `group`: a part of the task that is reported on its own, or ""; `text`: what must not be in the
-    training data; `chance`: the expected metric of a guess.
+    Attributes: `id`; `group`: a subset of the task that is reported separately, or ""; `text`: what the training data
+    must not contain; `chance`: the expected metric of guessing.
     """
 
     id: str
@@ -31,26 +31,26 @@ class Example(Protocol):
 
 
 class ScoredExample(Example, Protocol):
-    """An item that is scored by the probabilities of texts."""
+    """An item whose score depends on the probabilities of texts."""
 
     def continuations(self) -> Sequence[Continuation]:
         """The texts to score."""
 
     def outcome(self, scores: Sequence[ContinuationScore]) -> Outcome:
-        """The metrics, from the scores of `continuations`."""
+        """The metrics, given the scores of `continuations`."""
 
     def answer(self, scores: Sequence[ContinuationScore], metric: str) -> str:
-        """What the model prefers by this metric, in words."""
+        """The model's preference by this metric, as text for reports."""
 
 
 class GeneratedExample(Example, Protocol):
-    """An item that is scored by what the model writes."""
+    """An item whose score depends on what the model writes."""
 
     def prompt(self) -> str | Sequence[Mapping[str, Any]]:
         """A text to continue, or a conversation to answer."""
 
     def tools(self) -> Sequence[Mapping[str, Any]]:
-        """The tools that are offered with it."""
+        """The tools that the model may call."""
 
     def outcome(self, answer: Completion) -> Outcome:
         """The metrics of an answer."""
@@ -60,9 +60,10 @@ class GeneratedExample(Example, Protocol):
 class Kind:
     """A kind of task.
 
-    read: a row of a data file, its place for messages, and the task's options to an example; `None` for a row that is
-    left out and counted. generates: whether the model writes. metrics: their names, the one that is quoted first.
-    ratio: that metric is the sum of the first name over the sum of the second, as bits over bytes; less is better.
+    read: converts a row of a data file, its location for error messages, and the task's options to an example; returns
+    `None` for a row to skip and count. generates: whether the model generates text. metrics: their names, the primary
+    one first. ratio: the primary metric is the sum of the first outcome divided by the sum of the second, such as bits
+    by bytes; lower is better.
     """
 
     name: str
@@ -76,8 +77,8 @@ class Kind:
 class Task:
     """Examples of one kind.
 
-    metric: the one that is quoted. sampling: how answers are drawn; greedy by default. dropped: rows that were left
-    out. source: where the examples come from.
+    metric: the primary metric. sampling: how answers are generated; greedy by default. dropped: how many rows were
+    skipped. source: where the examples come from.
     """
 
     name: str
@@ -90,7 +91,7 @@ class Task:
 
     @property
     def chance(self) -> float | None:
-        """The mean metric of guesses; `None` where there is no such level."""
+        """The expected metric of guessing, as a mean over the examples; `None` for a ratio, which has none."""
         if self.kind.ratio or not self.examples:
             return None
         return float(sum(example.chance for example in self.examples) / len(self.examples))

@@ -1,4 +1,4 @@
-"""Learn the assistant's messages of conversations: instruction tuning."""
+"""The stage sft, supervised fine-tuning: learn the assistant's messages of conversations."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tinyslm.training.world import World
 
 SAMPLE_TOKENS = 64
 VALIDATED_AT_ONCE = 2048
-"""Tokens."""
+"""Tokens per forward pass of a validation."""
 
 
 class ConversationBatches:
-    """Packed rows of conversations as batches."""
+    """Batches of packed conversations."""
 
     def __init__(self, examples: Examples, *, context: int, batch: int, seed: int, world: World) -> None:
         self.loader = RowLoader(examples, context=context, batch=batch, seed=seed, rows=world.share(batch))
@@ -48,7 +48,7 @@ class ConversationBatches:
 
 
 class Sft:
-    """Cross-entropy of the assistant's tokens, in nats for each of them. A `Stage`."""
+    """A `Stage` whose loss is the cross-entropy of the assistant's tokens, in nats per token."""
 
     def __init__(
         self, examples: Examples, held_out: Examples, tokenizer: Tokenizer, batches: ConversationBatches, context: int
@@ -58,7 +58,7 @@ class Sft:
 
     @classmethod
     def open(cls, data: Path, config: RunConfig, world: World) -> Sft:
-        """The stage on an examples folder. Raises `TinyslmError` for another kind of folder."""
+        """Open the stage on an examples folder. Raises `TinyslmError` for another kind of folder."""
         train, held_out, tokenizer = open_examples(data)
         context, loop = config.row_tokens, config.train
         batches = ConversationBatches(train, context=context, batch=loop.batch, seed=loop.seed, world=world)
@@ -77,7 +77,7 @@ class Sft:
 
     @torch.no_grad()
     def validate(self, model: Decoder, dtype: torch.dtype, tokens: int) -> float:
-        """See `Stage.validate`; over conversations that are spread evenly."""
+        """See `Stage.validate`; uses conversations spread evenly over the held-out ones."""
         totals, weights = self._losses(model.eval(), dtype, self._spread(tokens), lambda: None)
         return float(totals.sum() / weights.sum())
 
@@ -86,7 +86,7 @@ class Sft:
         return {}
 
     def sample(self, model: Decoder, seed: int) -> str:
-        """The answer to the first held-out conversation's first question."""
+        """The model's answer to the first question of the first held-out conversation."""
         example = self._held_out[0]
         prompt = tuple(example.ids[: int(np.argmax(example.learned))].tolist())
         room = max(1, min(SAMPLE_TOKENS, model.config.longest - len(prompt) - 1))
@@ -109,7 +109,7 @@ class Sft:
         }
 
     def _spread(self, tokens: int) -> list[int]:
-        """Held-out conversations of about so many tokens, from all over them."""
+        """Indices of held-out conversations with about `tokens` tokens in total, spread evenly over all of them."""
         count = len(self._held_out)
         share = min(1.0, tokens / max(1, self.held_out_tokens))
         wanted = max(1, round(count * share))
@@ -118,7 +118,7 @@ class Sft:
     def _losses(
         self, model: Decoder, dtype: torch.dtype, numbers: Sequence[int], check: Callable[[], None]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The summed loss of each conversation, and how many tokens it is of."""
+        """The summed loss of each conversation, and its number of learned tokens."""
         examples = [self._held_out[number] for number in numbers]
         totals, weights = np.zeros(len(numbers)), np.zeros(len(numbers))
         packed = packed_rows([len(example.ids) for example in examples], self.context)
