@@ -35,6 +35,7 @@ def test_a_model_is_taught(tinyslm, base: Path, rows: Path) -> None:
     assert "Try it:       " in done.out
     assert Path("run/adapter/adapter_model.safetensors").is_file()
     assert tinyslm("generate", "run", "--prompt", "x", "--max-tokens", "2").code == 0
+    assert "Result: loss " in tinyslm("show", "run").out
     told = tinyslm("finetune", "run", rows, "--out", "again", "--map=prompt=ask,answer=say", "--full", "--json", *FAST)
     assert json.loads(told.out)["result"]["conversations"] >= 1
     assert not Path("again/adapter").exists()

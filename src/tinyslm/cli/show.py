@@ -243,15 +243,27 @@ def _show_run(folder: Path) -> None:
     if len(steps) > 1:
         say("\nTraining loss (nats per token)")
         say(terminal_curve([event["loss"] for event in steps], x_labels=(f"step {steps[0]['step']:,}", f"{done:,}")))
+    looked = [event for event in events if event["event"] == "validation" and event["loss"] is not None]
+    of_text = all("bits_per_byte" in event for event in looked)
     rows = [
-        (f"{event['step']:,}", f"{event['loss']:.4f}", f"{event['bits_per_byte']:.4f}", duration(event["seconds"]))
-        for event in events
-        if event["event"] == "validation" and event["loss"] is not None
+        (
+            f"{event['step']:,}",
+            f"{event['loss']:.4f}",
+            *([f"{event['bits_per_byte']:.4f}"] if of_text else []),
+            duration(event["seconds"]),
+        )
+        for event in looked
     ]
     if rows:
         say()
-        table(rows, header=("step", "validation loss", "bits per byte", "time"))
+        table(rows, header=("step", "validation loss", *(["bits per byte"] if of_text else []), "time"))
     if end:
         result = end["result"]
-        say(f"\nResult: {result['bits_per_byte']:.4f} bits per byte ({describe_interval(result)}).")
+        if "bits_per_byte" in result:
+            say(f"\nResult: {result['bits_per_byte']:.4f} bits per byte ({describe_interval(result)}).")
+        else:
+            say(
+                f"\nResult: loss {result['loss']:.4f} on held-out answers (95 % interval {result['low']:.4f} to "
+                f"{result['high']:.4f} over {result['conversations']:,} conversations)."
+            )
         say(f"Model folder: {folder / 'model'}\nReport:       {folder / 'report.html'}")

@@ -274,4 +274,7 @@ def _ask(request: Mapping[str, Any]) -> Mapping[str, Any]:
 def _replied(reply: Mapping[str, Any]) -> Grade:
     if "mistake" in reply:  # of the grader itself, not of the answer
         raise TinyslmError(str(reply["mistake"]), "Correct the grader, and try again.")
-    return Grade(float(reply["score"]), dict(reply.get("parts") or {}), str(reply.get("why") or ""))
+    parts = reply.get("parts") or {}
+    if not isinstance(parts, Mapping) or not all(isinstance(value, int | float) for value in parts.values()):
+        raise TinyslmError(f"A grader gave the parts {parts!r:.100}.", "Return numbers by their names.")
+    return Grade(float(reply["score"]), dict(parts), str(reply.get("why") or ""))

@@ -69,6 +69,9 @@ def finetune(
     """
     watch = watch or Watch()
     began = watch.began or time.monotonic()
+    rows = data if isinstance(data, Rows) else Rows(data)
+    if rows.fields and not {"prompt", "answer"} <= rows.fields.keys():
+        raise TinyslmError("The fields of the prompt and the answer were not both named.", "Name both of them.")
     if minutes and epochs:
         raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")
     base = find_model(Path(model))
@@ -79,7 +82,6 @@ def finetune(
     with folder.lock:
         folder.check_unused()
         watch.event({"event": "preparing"})
-        rows = data if isinstance(data, Rows) else Rows(data)
         prepared = _prepare(folder.data, tokenizer, config, rows, watch)
         config = _fitted(config, prepared, folder.data, epochs, given=settings or {})
         run = Run.start(folder, folder.data, config, spent=time.monotonic() - began)

@@ -3,6 +3,7 @@
 Shape legend: r rows, t tokens of a row, n positions whose next token is scored, c of them at once, v vocab_size.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby, pairwise
@@ -158,7 +159,7 @@ class ModelRuntime:
         """See `BatchGenerator`; tool calls are constrained to the tools' schemas."""
         found: list[Completion] = []
         truncated, notes = 0, set()
-        grammars: dict[int, Grammar | None] = {}
+        grammars: dict[str, Grammar | None] = {}  # by the tools: making one takes longer than a short answer
         for start in range(0, len(asked), SUBMITTED):
             generations = []
             for one in asked[start : start + SUBMITTED]:
@@ -166,12 +167,12 @@ class ModelRuntime:
                 fitting = fit(ids, reading, settings.max_tokens)
                 truncated += fitting != ids
                 notes.add(note)
-                if id(one.tools) not in grammars:
-                    grammars[id(one.tools)] = (
+                key = json.dumps(one.tools)
+                if key not in grammars:
+                    grammars[key] = (
                         tools_grammar(one.tools, "auto", parallel=True, tokenizer=self.tokenizer) if one.tools else None
                     )
-                grammar = grammars[id(one.tools)]
-                request = Request(fitting, settings, grammar=grammar, continues=isinstance(one.prompt, str))
+                request = Request(fitting, settings, grammar=grammars[key], continues=isinstance(one.prompt, str))
                 generations.append(self.engine.submit(request))
             for generation in generations:
                 found += generation.whole()
