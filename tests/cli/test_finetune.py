@@ -43,7 +43,7 @@ def test_a_model_is_taught(tinyslm, base: Path, rows: Path) -> None:
 
 def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
     assert "No examples were given." in tinyslm("finetune", base, "--out", "run").mistake()
-    assert "rows.jsonl, row 1 cannot be used: its form is not known; its fields are: ask, say" in (
+    assert "rows.jsonl, row 1 cannot be used: its format is unknown; its fields are: ask, say" in (
         tinyslm("finetune", base, rows, "--out", "run").mistake()
     )
     for given, words in (
