@@ -47,8 +47,8 @@ def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
         tinyslm("finetune", base, rows, "--out", "run").mistake()
     )
     for given, words in (
-        ("prompt=ask", "--map names no prompt and answer"),
-        ("question=ask", "--map question=ask names no field"),
+        ("prompt=ask", "--map must name both prompt and answer"),
+        ("question=ask", "--map question=ask is not valid"),
         ("prompt=aks,answer=say", 'Did you mean "ask"?'),
     ):
         assert words in tinyslm("finetune", base, rows, "--out", "run", "--map", given).mistake()

@@ -102,7 +102,7 @@ def _settings(base: Path, minutes: float | None, given: Mapping[str, Any]) -> Ru
         "train": {"stage": "sft", "start_from": str(base), "validation_tokens": VALIDATED},
     }
     scored = SCORED if minutes is None else min(SCORED, int(SCORED_PER_MINUTE * minutes) + 1_000)
-    usual["train"] |= {"score_tokens": scored, "compile": "off"}
+    usual["train"] |= {"score_tokens": scored, "compile": "off", "log_every": 1}
     length = {"train": {"minutes": minutes}} if minutes else {"train": {"steps": 1}}
     if not LENGTHS.isdisjoint(given.get("train", {})):
         length = {}
