@@ -268,6 +268,9 @@ def test_what_cannot_be_scored(tinyslm, texts: Path, finished: Path) -> None:
         said = tinyslm("evaluate", finished, texts, "--stride", stride).mistake()
         assert f"A stride of {stride} does not suit a context of 32. Give a stride from 1 to 32." in said
     assert "No text to score was given." in tinyslm("evaluate", finished).mistake()
+    assert "--out and --training are for tasks" in tinyslm("evaluate", finished, texts, "--out", "x.json").mistake()
+    assert "--stride is for text" in tinyslm("evaluate", finished, "--tasks", "grammar", "--stride", "3").mistake()
+    assert "Both" in tinyslm("evaluate", finished, texts, "--tasks", "grammar").mistake()
     assert "Unknown number format" in tinyslm("evaluate", finished, texts, "--dtype", "int3").mistake()
 
 

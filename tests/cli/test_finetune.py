@@ -52,5 +52,9 @@ def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
         ("prompt=aks,answer=say", 'Did you mean "ask"?'),
     ):
         assert words in tinyslm("finetune", base, rows, "--out", "run", "--map", given).mistake()
+    assert (
+        "--full trains all weights"
+        in tinyslm("finetune", base, rows, "--out", "run", "--full", "--rank", "4").mistake()
+    )
     assert "There is no" in tinyslm("finetune", "nowhere", rows, "--out", "run").mistake()
     assert not Path("run/config.json").exists()

@@ -60,6 +60,10 @@ def evaluate(
     evaluation = evaluation or EvaluationSettings()
     if tasks and paths:
         raise TinyslmError("Both text and tasks were given.", "Run the command once for each.")
+    if tasks and evaluation.stride is not None:
+        raise TinyslmError("--stride is for text, and tasks were given.", "Leave it out.")
+    if not tasks and (out is not None or training):
+        raise TinyslmError("--out and --training are for tasks, and none were given.", "Name tasks with --tasks.")
     if tasks == ("list",):
         _list(evaluation.plugin)
     elif tasks:

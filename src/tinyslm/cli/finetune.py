@@ -76,6 +76,8 @@ def finetune(
     options = options or FinetuneOptions()
     if not data:
         raise TinyslmError("No examples were given.", "For instance: tinyslm finetune MODEL rows.jsonl --out runs/job")
+    if options.full and options.rank:
+        raise TinyslmError("--full trains all weights, and --rank is for adapters.", "Give one of them.")
     given = nested(RunConfig, settings)
     if options.full or options.rank:
         given.setdefault("lora", {})["rank"] = 0 if options.full else options.rank
