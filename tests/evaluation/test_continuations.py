@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.answers import fit
 from tinyslm.evaluation.continuations import Reading, TokenRequest, encode_pair, score_continuations, windows
 from tinyslm.evaluation.protocols import Continuation
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
@@ -162,3 +163,11 @@ def test_rows_hold_shared_beginnings_once() -> None:
         seen = np.flatnonzero(row.mask(8)[places[-1]])
         assert sorted(places) == seen.tolist(), "a token attends to itself and what stands before it, and to no more"
     assert sorted(number for row in pack(sequences, 4) for number in row.paths) == [0, 1, 2, 3, 4]
+
+
+def test_a_long_prompt_keeps_what_begins_every_text() -> None:
+    reading = Reading((7,), 8)
+    assert fit((7, 1, 2, 3), reading, 4) == (7, 1, 2, 3)
+    assert fit((7, 1, 2, 3, 4, 5), reading, 4) == (7, 3, 4, 5)
+    assert fit((1, 2, 3, 4, 5, 6), reading, 4) == (3, 4, 5, 6)
+    assert fit((7, *range(20)), reading, 100) == (7, 17, 18, 19), "half of the context is for the prompt"

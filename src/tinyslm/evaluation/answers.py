@@ -90,4 +90,7 @@ def plain_chat(messages: Messages) -> str:
 def fit(ids: tuple[int, ...], reading: Reading, max_tokens: int) -> tuple[int, ...]:
     """Cut a prompt on the left, to leave room in the context for `max_tokens`, or at most for half the context."""
     room = max(reading.max_length - max_tokens, reading.max_length // 2, 1)
-    return ids if len(ids) <= room else ids[-room:]
+    if len(ids) <= room:
+        return ids
+    start = len(reading.prefix) if ids[: len(reading.prefix)] == reading.prefix and len(reading.prefix) < room else 0
+    return (*ids[:start], *ids[start - room :])
