@@ -196,3 +196,14 @@ def test_a_finished_run_is_not_trained_again(tinyslm, finished: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert "has finished" in ended.out
     assert times(finished) == before
+
+
+def test_tasks_are_scored(tinyslm, finished: Path) -> None:
+    asked = ["evaluate", finished, "--tasks", "grammar,arithmetic", "--limit", "3"]
+    done = tinyslm(*asked, "--out", "scores.json")
+    assert done.code == 0
+    assert {"grammar", "arithmetic", "accuracy", "score"} <= set(done.out.split())
+    written = json.loads(Path("scores.json").read_text())["scores"]
+    assert [len(score["outcomes"]) for score in written] == [3, 3]
+    printed = json.loads(tinyslm(*asked, "--json").out)
+    assert [score["value"] for score in printed] == [score["value"] for score in written]

@@ -67,29 +67,7 @@ def evaluate(
     if tasks == ("list",):
         _list(evaluation.plugin)
     elif tasks:
-        from tinyslm.core.console import say
-        from tinyslm.core.files import write_json
-        from tinyslm.export.evaluating import evaluate_tasks
-
-        with working(f"Evaluating {model}", json=json, unit="{:,.0f}".format) as progress:
-            scores = evaluate_tasks(
-                model,
-                tasks,
-                settings=evaluation,
-                training=_texts(training),
-                progress=progress,
-            )
-        if out is not None:
-            write_json(
-                out,
-                {"model": model, "settings": evaluation.model_dump(), "scores": [asdict(score) for score in scores]},
-            )
-        if json:
-            tell([asdict(score) | {"ids": None, "outcomes": None, "answers": None} for score in scores])
-            return
-        _print(scores)
-        if out is not None:
-            say(f"\nScores and items: {out}")
+        _score_tasks(model, tasks, evaluation, _texts(training), out, json=json)
     else:
         from tinyslm.cli.train import describe_score
         from tinyslm.core.console import say, warn
@@ -107,6 +85,36 @@ def evaluate(
                 progress=progress,
             )
         say(describe_score(asdict(score))) if not json else tell(asdict(score))
+
+
+def _score_tasks(
+    model: str,
+    tasks: tuple[str, ...],
+    evaluation: EvaluationSettings,
+    training: list[str] | None,
+    out: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Run tasks, and print their scores or write them."""
+    from dataclasses import asdict
+
+    from tinyslm.cli.telling import tell, working
+    from tinyslm.core.console import say
+    from tinyslm.core.files import write_json
+    from tinyslm.export.evaluating import evaluate_tasks
+
+    with working(f"Evaluating {model}", json=json, unit="{:,.0f}".format) as progress:
+        scores = evaluate_tasks(model, tasks, settings=evaluation, training=training, progress=progress)
+    if out is not None:
+        written = [asdict(score) for score in scores]
+        write_json(out, {"model": model, "settings": evaluation.model_dump(), "scores": written})
+    if json:
+        tell([asdict(score) | {"ids": None, "outcomes": None, "answers": None} for score in scores])
+        return
+    _print(scores)
+    if out is not None:
+        say(f"\nScores and items: {out}")
 
 
 def _print(scores: Sequence["TaskScore"]) -> None:

@@ -121,11 +121,15 @@ def _say(out: Path, result: Mapping[str, Any]) -> None:
     from tinyslm.cli.progress import command
     from tinyslm.core.console import say
 
-    before = result["before"]
-    say(f"\nBefore:       loss {before['loss']:.4f} ({before['low']:.4f} to {before['high']:.4f}) on held-out answers")
-    say(
-        f"After:        loss {result['loss']:.4f} ({result['low']:.4f} to {result['high']:.4f}) "
-        f"over {result['conversations']:,} conversations"
-    )
+    say(f"\nBefore:       {_loss(result['before'])} on held-out answers")
+    say(f"After:        {_loss(result)} on {result['conversations']:,} of them")
     say(f"Model folder: {out / 'model'}\nReport:       {out / 'report.html'}")
     say(f"Try it:       {command()} chat {out}")
+
+
+def _loss(score: Mapping[str, Any]) -> str:
+    """The loss with its interval, which a single conversation does not have."""
+    interval = (
+        f"({score['low']:.4f} to {score['high']:.4f})" if score["conversations"] > 1 else "(no interval: only one)"
+    )
+    return f"loss {score['loss']:.4f} {interval}"

@@ -1,4 +1,4 @@
-"""What the command line may hold beside the options that a verb names: `--section.key value`, and `-`.
+"""What a command line may contain in addition to the options of a verb: `--section.key value`, and `-`.
 
 An option with a dot is a setting, whatever the verb's own options are called (`--tokenizer FOLDER` and
 `--tokenizer.kind char` are different things). So these options are gathered before the command line is parsed, each

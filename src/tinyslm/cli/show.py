@@ -196,7 +196,7 @@ def _show_scores(folder: Path, *, quantized: bool) -> None:
 
 
 def _quantization_report(folder: Path) -> Any:
-    """What `tinyslm quantize` wrote beside the weights; empty where it is not there."""
+    """The record that `tinyslm quantize` wrote with the weights; empty if there is none."""
     from tinyslm.core.json_files import read_json
 
     report = folder / "quantization.json"

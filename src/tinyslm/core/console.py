@@ -174,9 +174,9 @@ class RowProgress:
 
 
 class Display(Protocol):
-    """Shows how far named tasks are: a share between 0 and 1 (None: unknown), and text beside and below it."""
+    """Shows the progress of named tasks: a share between 0 and 1 (None: unknown), and details on its line and below."""
 
-    def show(self, task: str, share: float | None, beside: str, below: str = "") -> None:
+    def show(self, task: str, share: float | None, details: str, below: str = "") -> None:
         """Show the newest state of a task."""
 
     def close(self) -> None:
@@ -191,9 +191,9 @@ class Lines:
         self._said_at: dict[str, float] = {}
         self._waiting: dict[str, str] = {}
 
-    def show(self, task: str, share: float | None, beside: str, below: str = "") -> None:
+    def show(self, task: str, share: float | None, details: str, below: str = "") -> None:
         percent = "" if share is None else f"{min(1.0, share):.0%}"
-        figures = "  ".join(part for part in (percent, below, beside) if part)
+        figures = "  ".join(part for part in (percent, below, details) if part)
         new = task not in self._said_at
         if new:
             self.close()
@@ -228,10 +228,10 @@ class Bars:
         self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._frame)
         self._live.start()
 
-    def show(self, task: str, share: float | None, beside: str, below: str = "") -> None:
+    def show(self, task: str, share: float | None, details: str, below: str = "") -> None:
         if task not in self._tasks:
             self._finish_unmeasured()
-        self._tasks[task] = (share, beside)
+        self._tasks[task] = (share, details)
         self._below = below
         if time.monotonic() - self._drawn_at >= SECONDS_BETWEEN_FRAMES:
             self._live.refresh()
@@ -243,7 +243,9 @@ class Bars:
 
     def _finish_unmeasured(self) -> None:
         """Tasks of unknown size are over when the next one begins."""
-        self._tasks = {task: (1.0 if share is None else share, beside) for task, (share, beside) in self._tasks.items()}
+        self._tasks = {
+            task: (1.0 if share is None else share, details) for task, (share, details) in self._tasks.items()
+        }
 
     def _frame(self) -> "RenderableType":
         from rich.console import Group
@@ -255,10 +257,10 @@ class Bars:
         grid.width = min(WIDEST, self._console.width)
         for ratio in (None, 1, None, None):
             grid.add_column(no_wrap=True, ratio=ratio)
-        for task, (share, beside) in self._tasks.items():
+        for task, (share, details) in self._tasks.items():
             bar = ProgressBar(total=1.0, completed=share or 0.0, pulse=share is None, complete_style="cyan")
             percent = "" if share is None else f"{min(1.0, share):.0%}"
-            grid.add_row(Text(printable(task)), bar, Text(percent, justify="right"), Text(printable(beside)))
+            grid.add_row(Text(printable(task)), bar, Text(percent, justify="right"), Text(printable(details)))
         return Group(grid, Text(self._below, style="dim", no_wrap=True, overflow="ellipsis")) if self._below else grid
 
 
