@@ -47,7 +47,7 @@ class RandomText(Distill):
         self.context, self.batches = 32, self
         self._held_out_windows, self._generator = windows(held_out), torch.Generator().manual_seed(0)
 
-    def next(self) -> Batch:
+    def next(self, _model: Decoder) -> Batch:
         return Batch.of_windows(torch.randint(320, (8, 33), generator=self._generator))
 
     def _windows(self, _model: Decoder, _tokens: int) -> Tensor:

@@ -11,7 +11,8 @@ from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.folder import load_model
 from tinyslm.model.lora import load_adapters
-from tinyslm.planning.finetune import Rows, finetune
+from tinyslm.planning.finetune import finetune
+from tinyslm.planning.methods.method import ExampleFiles
 from tinyslm.planning.train import resume, train
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.metrics import read_metrics
@@ -48,7 +49,7 @@ def answer(model: Path, question: str) -> str:
 def test_a_model_learns_to_answer(base: Path, rows: Path, tmp_path: Path, rank: int) -> None:
     out = tmp_path / "run"
     settings = {**FAST, "lora": {"rank": rank}}
-    result = finetune(base, Rows([rows], valid=[rows]), out, settings=settings)
+    result = finetune(base, ExampleFiles([rows], valid=[rows]), out, settings=settings)
     if rank:  # the base knows no conversations, and adapters leave its tables as they are
         assert result["high"] < 0.7 * result["before"]["low"]
     else:
@@ -87,7 +88,7 @@ def test_a_stopped_run_resumes_to_the_same_adapters(base: Path, rows: Path, tmp_
 
 def test_epochs_and_rows_follow_from_the_data(base: Path, rows: Path, tmp_path: Path) -> None:
     settings = {"train": {"device": "cpu"}}
-    finetune(base, Rows([rows], valid=[rows]), tmp_path / "run", epochs=2, settings=settings)
+    finetune(base, ExampleFiles([rows], valid=[rows], epochs=2), tmp_path / "run", settings=settings)
     config = json.loads((tmp_path / "run" / "config.json").read_text())["train"]
     assert config["row_tokens"] == 128, "no longer than the base's context"
     events = read_metrics(tmp_path / "run" / "metrics.jsonl")
@@ -99,7 +100,7 @@ def test_epochs_and_rows_follow_from_the_data(base: Path, rows: Path, tmp_path: 
 
 def test_what_cannot_be_done_is_refused(base: Path, rows: Path, tmp_path: Path) -> None:
     with pytest.raises(TinyslmError, match="Both minutes and epochs"):
-        finetune(base, [rows], tmp_path / "run", minutes=1, epochs=1)
+        finetune(base, ExampleFiles([rows], epochs=1), tmp_path / "run", minutes=1)
     with pytest.raises(TinyslmError, match="no linear layer"):
         finetune(base, [rows], tmp_path / "run", settings={**FAST, "lora": {"targets": ["c_attn"]}})
     bare = tmp_path / "bare.jsonl"

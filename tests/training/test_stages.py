@@ -16,7 +16,7 @@ from tinyslm.training.loop import StepSettings, accumulate
 from tinyslm.training.metrics import read_metrics
 from tinyslm.training.pipeline import finish
 from tinyslm.training.run import Run
-from tinyslm.training.stages import STAGES, open_stage
+from tinyslm.training.stages import STAGES, first_model, open_stage
 from tinyslm.training.world import World
 
 
@@ -56,7 +56,7 @@ def data(settings, shards: Shards, talks: Path) -> Path:
 
 def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, settings) -> None:
     stage, config = open_stage(data, settings, World())
-    batch = stage.batches.next()
+    batch = stage.batches.next(first_model(config, torch.device("cpu")))
     gradients = []
     for micro_batch in (4, 1):
         torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_frozen_weights_are_neither_optimized_nor_saved(tmp_path: Path, shards: 
     run = Run._build(_folder(), shards.folder, tiny_config())
     frozen = run.model.model.layers[0].requires_grad_(False)
     optimizers = Optimizers(run.model, run.config.optimizer)
-    accumulate(run.model, run.stage.loss, run.stage.batches.next(), run._step_settings())
+    accumulate(run.model, run.stage.loss, run.stage.batches.next(run.model), run._step_settings())
     before = [parameter.clone() for parameter in frozen.parameters()]
     optimizers.step(1.0)
     assert all(old.equal(new) for old, new in zip(before, frozen.parameters(), strict=True))

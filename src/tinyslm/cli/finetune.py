@@ -22,6 +22,7 @@ class FinetuneOptions(Section):
     epochs: float | None = Field(
         default=None, gt=0, description="Passes over the conversations, instead of minutes; 3 if neither is given."
     )
+    method: str = Field(default="sft", description="How the model learns: sft (from answers).")
     full: bool = Field(default=False, description="Train all weights; by default only adapters (LoRA) are trained.")
     rank: int | None = Field(default=None, gt=0, description="Rank of the adapters; short for --lora.rank.")
     valid: tuple[str, ...] = Field(
@@ -69,8 +70,8 @@ def finetune(
     from tinyslm.cli.progress import stopping, watching
     from tinyslm.cli.settings import nested
     from tinyslm.core.errors import TinyslmError
-    from tinyslm.planning.finetune import Rows
     from tinyslm.planning.finetune import finetune as finetune_model
+    from tinyslm.planning.methods.method import ExampleFiles
     from tinyslm.training.config import RunConfig
 
     options = options or FinetuneOptions()
@@ -84,10 +85,10 @@ def finetune(
     with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
         result = finetune_model(
             model,
-            Rows(data, options.valid, _fields(map_)),
+            ExampleFiles(data, options.valid, _fields(map_), options.epochs),
             out,
+            method=options.method,
             minutes=options.minutes,
-            epochs=options.epochs,
             settings=given,
             watch=watch,
         )

@@ -97,7 +97,7 @@ def repair(
         lr_scale=lambda step: _share(clock.position(step), settings.warmup),
     )
     with stop_requests() as stop:
-        for report in train_steps(student, stage.loss, stage.batches.next, weights, loop):
+        for report in train_steps(student, stage.loss, lambda: stage.batches.next(student), weights, loop):
             steps, seen = report.step, seen + int(report.weight)
             position = 1.0 if stop.requested else clock.position(steps)
             progress(position, seen)

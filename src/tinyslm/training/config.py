@@ -69,6 +69,10 @@ class LoopConfig(Section):
         default="", description="A model folder to go on from, with its shape and tokenizer; none: a new model."
     )
     teacher: str = Field(default="", description="For distill: the model folder whose predictions are learned.")
+    grader: str = Field(
+        default="",
+        description="Scores answers from 0 to 1, as the reward of grpo: the name of a grader, or FILE.py:FUNCTION.",
+    )
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
     row_tokens: int = Field(
         default=0, ge=0, description="For sft: tokens of a row of packed conversations; 0: the model's context."

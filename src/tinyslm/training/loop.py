@@ -97,7 +97,8 @@ def accumulate(
 ) -> tuple[float, float, int, dict[str, float]]:
     """Add up the gradients of a batch's summed loss, over its micro-batches and all processes.
 
-    Returns the mean loss, its weight, the tokens read, and each of the loss's metrics as its mean by weight.
+    Returns the mean loss, its weight, the tokens read, and the metrics: those of the loss as means by weight, and those
+    of the batch.
     """
     world = world or World()
     loss_sum, weight, sums = 0.0, 0.0, dict[str, float]()
@@ -111,8 +112,11 @@ def accumulate(
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + value * part_weight
     world.sum_gradients(model)
-    loss_sum, weight, tokens, *totals = world.total([loss_sum, weight, batch.inputs.numel(), *sums.values()])
+    values = [loss_sum, weight, batch.inputs.numel(), *sums.values()]
+    loss_sum, weight, tokens, *totals = world.total(values)
     means = {name: total / weight for name, total in zip(sums, totals, strict=True)}
+    shares = world.total(batch.metrics.values())
+    means |= {name: total / world.size for name, total in zip(batch.metrics, shares, strict=True)}
     return loss_sum / weight, weight, int(tokens), means
 
 

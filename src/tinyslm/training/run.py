@@ -293,7 +293,7 @@ class Run:
             return self.world.decide(self.stage.validate(self.model, self.dtype, tokens) if self.world.leads else 0.0)
 
     def _next_batch(self) -> Batch:
-        return self.stage.batches.next().to(self.device)
+        return self.stage.batches.next(self.model).to(self.device)
 
     def _advance(self, report: StepReport) -> None:
         """Take an update into the progress, the place in the data after its batch included."""

@@ -21,13 +21,15 @@ class Batch:
     """What one update learns from.
 
     inputs: token ids `[batch, seq]`. targets: the next ids, `IGNORE` where nothing is learned. segments: which packed
-    example each token belongs to, or None where every row is one. extra: tensors with a row for each sequence.
+    example each token belongs to, or None where every row is one. extra: tensors with a row for each sequence. metrics:
+    figures about the whole batch for the log, such as the mean reward.
     """
 
     inputs: Tensor
     targets: Tensor
     segments: Tensor | None = None
     extra: Mapping[str, Tensor] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of_windows(cls, windows: Tensor) -> "Batch":
@@ -55,7 +57,7 @@ class Batch:
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         segments = None if self.segments is None else change(self.segments)
         extra = {name: change(tensor) for name, tensor in self.extra.items()}
-        return Batch(change(self.inputs), change(self.targets), segments, extra)
+        return Batch(change(self.inputs), change(self.targets), segments, extra, self.metrics)
 
 
 Loss = Callable[[Decoder, Batch], tuple[Tensor, float, Mapping[str, float]]]
@@ -68,8 +70,11 @@ An update follows the loss divided by the total weight of the whole batch, over 
 class Batches(Protocol):
     """An endless source of batches, whose place can be saved and restored in mid-epoch."""
 
-    def next(self) -> Batch:
-        """The next batch; with several processes, this process's share of it."""
+    def next(self, model: Decoder) -> Batch:
+        """The next batch; with several processes, this process's share of it.
+
+        model: the model as it is now, for batches that depend on it.
+        """
 
     def state(self) -> dict[str, Any]:
         """The place, for JSON; the same in every process."""

@@ -32,7 +32,7 @@ class WindowBatches:
         """batch: windows in one update, of all processes together. Raises `TinyslmError` for too little text."""
         self._loader = Loader(split, context=context, batch=batch, seed=seed, rows=world.share(batch))
 
-    def next(self) -> Batch:
+    def next(self, model: Decoder) -> Batch:  # noqa: ARG002
         """See `Batches.next`."""
         return Batch.of_windows(torch.from_numpy(self._loader.next()))
 

@@ -34,7 +34,7 @@ class ConversationBatches:
     def __init__(self, examples: Examples, *, context: int, batch: int, seed: int, world: World) -> None:
         self.loader = RowLoader(examples, context=context, batch=batch, seed=seed, rows=world.share(batch))
 
-    def next(self) -> Batch:
+    def next(self, model: Decoder) -> Batch:  # noqa: ARG002
         """See `Batches.next`."""
         return batch_of(self.loader.next())
 

@@ -1,0 +1,66 @@
+"""Supervised fine-tuning: learn the answers of conversations."""
+
+from pathlib import Path
+
+from tinyslm.core.config import build_config, merge
+from tinyslm.data.conversations import read_conversations
+from tinyslm.data.examples import RowLoader, open_examples, prepare_examples
+from tinyslm.model.folder import read_model_config
+from tinyslm.planning.methods.method import Job, Method, Prepared
+from tinyslm.training.config import RunConfig
+
+EPOCHS = 3
+"""Epochs if neither a time nor a number of updates is given."""
+ROW_MULTIPLE, SHORTEST_ROW = 64, 256
+AT_ONCE = 2048
+"""Tokens that are computed at once: what they leave for the backward pass takes most of the memory."""
+UPDATE_TOKENS = 2048
+"""Approximate number of tokens per update."""
+
+
+def prepare(job: Job) -> Prepared:
+    """Tokenize the conversations, and fit row length, batch size and number of updates to them."""
+    longest = read_model_config(job.base).longest
+    skipped: list[str] = []
+    prepared = prepare_examples(
+        read_conversations(job.files.paths, job.files.fields),
+        job.out,
+        job.tokenizer,
+        context=job.config.train.row_tokens or longest,
+        valid=read_conversations(job.files.valid, job.files.fields) if job.files.valid else None,
+        left_out=lambda place, reason: skipped.append(f"{place} ({reason})"),
+    )
+    report_skipped(job, skipped)
+    row = -(-max(SHORTEST_ROW, prepared.longest) // ROW_MULTIPLE) * ROW_MULTIPLE
+    return Prepared(fitted(job, job.config.train.row_tokens or min(row, longest)), prepared.left_out)
+
+
+def report_skipped(job: Job, places: list[str]) -> None:
+    """Say how many examples were skipped, and which."""
+    if places:
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        job.watch.notify(f"{len(places)} conversations were skipped: {', '.join(places[:3])}{more}.")
+
+
+def fitted(job: Job, row_tokens: int) -> RunConfig:
+    """The settings with this row length, and with batch sizes and a number of updates that suit the prepared data."""
+    config, fixed = job.config, job.given.get("train", {})
+    chosen = {"row_tokens": row_tokens}
+    rows = rows_of_an_epoch(job.out, row_tokens)
+    if "batch" not in fixed:
+        chosen["batch"] = max(1, min(UPDATE_TOKENS // row_tokens, rows))
+    batch = chosen.get("batch", config.train.batch)
+    if "micro_batch" not in fixed:
+        fitting = max(1, AT_ONCE // row_tokens)
+        chosen["micro_batch"] = max(size for size in range(1, fitting + 1) if batch % size == 0)
+    if job.open_length:
+        chosen["steps"] = max(1, round((job.files.epochs or EPOCHS) * rows / batch))
+    return build_config(RunConfig, merge(config.model_dump(), {"train": chosen}))
+
+
+def rows_of_an_epoch(data: Path, row_tokens: int) -> int:
+    """Packed rows of the first epoch of an examples folder."""
+    return RowLoader(open_examples(data)[0], context=row_tokens, batch=1, seed=0).rows_of_an_epoch
+
+
+SFT = Method("sft", rates=(1e-3, 1e-4), prepare=prepare)
