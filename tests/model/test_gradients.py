@@ -10,7 +10,7 @@ from tinyslm.model.causal import causal_attention
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder, shaped
 from tinyslm.model.kernels import library
-from tinyslm.model.loss import IGNORE, loss_sum, token_losses
+from tinyslm.model.loss import IGNORE, log_probs, loss_sum, token_losses
 from tinyslm.model.norm import RMSNorm
 from tinyslm.model.rotary import Rotary, apply_rotary
 
@@ -149,17 +149,16 @@ def head_only(dim: int, vocab_size: int, **settings: object) -> Decoder:
     return Decoder(ModelConfig(dim=dim, heads=1, depth=1, vocab_size=vocab_size, **settings))
 
 
+HEADS = {
+    "plain": {},
+    "divided": {"family": "granite", "logit_divisor": 3.0, "tied": False},
+    "capped": {"family": "gemma3", "logit_cap": 2.0},
+    "with a bias": {"family": "phi"},
+}
+
+
 @pytest.mark.parametrize("rows", [1000, 32, 1], ids=["one chunk", "three chunks", "a chunk for each position"])
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"family": "granite", "logit_divisor": 3.0, "tied": False},
-        {"family": "gemma3", "logit_cap": 2.0},
-        {"family": "phi"},
-    ],
-    ids=["plain", "divided", "capped", "with a bias"],
-)
+@pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
 def test_the_loss_and_its_gradients_equal_cross_entropy(settings: dict, rows: int, monkeypatch) -> None:
     torch.manual_seed(0)
     n, dim, vocab_size = 80, 4, 11
@@ -185,6 +184,29 @@ def test_the_loss_and_its_gradients_equal_cross_entropy(settings: dict, rows: in
         losses = token_losses(model, hidden, targets)
     close(losses, plain, 1e-5)
     assert losses[[0, 17, n - 1]].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("settings", HEADS.values(), ids=HEADS)
+def test_log_probs_equal_their_definition(settings: dict, monkeypatch: pytest.MonkeyPatch, *, frozen: bool) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr("tinyslm.model.loss.chunk_rows", lambda _: 7)
+    model = head_only(4, 11, **settings)
+    for parameter in model.lm_head.parameters():
+        torch.nn.init.normal_(parameter)
+    model.lm_head.requires_grad_(not frozen)
+    hidden, targets, towards = torch.randn(20, 4, requires_grad=True), torch.randint(0, 11, (20,)), torch.randn(20)
+    exact, head = hidden.detach().double().requires_grad_(), deepcopy(model.lm_head).double()
+    plain = shaped(head(exact), model.config).log_softmax(-1).gather(1, targets[:, None]).squeeze(1)
+    (plain * towards).sum().backward()
+    found = log_probs(model, hidden, targets)
+    (found * towards).sum().backward()
+    close(found, plain, 1e-6)
+    close(hidden.grad, exact.grad, 1e-5)
+    if frozen:
+        assert all(parameter.grad is None for parameter in model.lm_head.parameters())
+    else:
+        close(model.lm_head.weight.grad, head.weight.grad, 1e-5)
 
 
 def test_the_loss_under_autocast_keeps_its_softmax_in_fp32() -> None:
