@@ -95,6 +95,8 @@ def test_end_tokens_end_a_text_and_are_not_part_of_it(make_engine, monkeypatch, 
     script(engine, monkeypatch, [*engine.tokenizer.encode("Hello"), engine.tokenizer.special_ids[end]])
     (found,) = engine.complete("", SamplingSettings(max_tokens=50))
     assert (found.text, found.finish, found.tokens) == ("Hello", "stop", 6)
+    assert found.end == engine.tokenizer.special_ids[end]
+    assert found.end not in found.ids
 
 
 def test_max_tokens_ends_a_text(make_engine, monkeypatch) -> None:

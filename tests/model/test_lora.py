@@ -11,7 +11,15 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.layers import Linear
-from tinyslm.model.lora import add_adapters, has_adapters, load_adapters, merge_adapters, save_adapters
+from tinyslm.model.lora import (
+    add_adapters,
+    has_adapters,
+    load_adapters,
+    merge_adapters,
+    merged_copy,
+    save_adapters,
+    without_adapters,
+)
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.model.packed import PackedLinear, pack
 
@@ -61,6 +69,17 @@ def test_merged_equals_unmerged(kind: str) -> None:
     assert not has_adapters(model)
     assert torch.allclose(model(IDS), before, atol=1e-5)
     assert set(model.state_dict()) == set(decoder().state_dict())
+
+
+def test_a_merged_copy_and_the_base_leave_the_model_as_it_is() -> None:
+    model, _ = adapted()
+    before = model(IDS)
+    assert torch.allclose(merged_copy(model, torch.float32)(IDS), before, atol=1e-5)
+    with pytest.raises(KeyboardInterrupt), without_adapters(model):
+        assert torch.equal(model(IDS), decoder()(IDS))
+        raise KeyboardInterrupt
+    assert torch.equal(model(IDS), before)
+    assert any(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)

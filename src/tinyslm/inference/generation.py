@@ -103,6 +103,7 @@ def join_pieces(pieces: Iterable[Piece], n: int = 1) -> list[Completion]:
             sample[-1].tokens if sample else 0,
             tuple(token for piece in sample for token in piece.ids),
             tuple(score for piece in sample for score in piece.scores),
+            sample[-1].end if sample else None,
         )
         for sample in samples
     ]

@@ -62,7 +62,7 @@ class Piece:
     grammar allows), "length" (`max_tokens`, or a full context), "cancelled", "invalid" (a complete document that
     repeats items, although its JSON schema says `uniqueItems`), or "" until it ends. ids: of the tokens that came
     with this piece; scores: theirs, where asked for. The first token of a healed text may begin with the end of the
-    prompt, which `text` does not repeat.
+    prompt, which `text` does not repeat. end: the id of the end token that the model wrote, which `ids` leaves out.
     """
 
     sample: int
@@ -71,17 +71,19 @@ class Piece:
     finish: Finish
     ids: tuple[int, ...] = ()
     scores: tuple[TokenScore, ...] = ()
+    end: int | None = None
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole generated text: why it ended, and how many tokens were generated for it."""
+    """A whole generated text: why it ended, how many tokens were generated for it, and the end token, if any."""
 
     text: str
     finish: Finish
     tokens: int
     ids: tuple[int, ...] = ()
     scores: tuple[TokenScore, ...] = ()
+    end: int | None = None
 
 
 @dataclass

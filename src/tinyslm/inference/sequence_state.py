@@ -49,6 +49,7 @@ class SequenceState:
         self.counted = False
         self.error: Exception | None = None
         self.new_ids: list[int] = []
+        self.end_id: int | None = None
         self.healing: Healing | None = None
         self.echoed = 0
         self._tokenizer = tokenizer
@@ -158,7 +159,7 @@ class SequenceState:
         self.generated += 1
         self.generation.usage.generated_tokens += 1
         if token in self._tokenizer.stop_ids:
-            self.finish = "stop"
+            self.finish, self.end_id = "stop", token
             return
         self.new_ids.append(token)
         self._counts[token] += 1
@@ -204,7 +205,7 @@ class SequenceState:
         scores, self._scores = tuple(self._scores), []
         ids, self.new_ids, self.echoed = tuple(self.new_ids[self.echoed :]), [], 0
         if ids or text or self.finish:
-            self.generation.push(Piece(self.number, text, self.generated, self.finish, ids, scores))
+            self.generation.push(Piece(self.number, text, self.generated, self.finish, ids, scores, self.end_id))
 
 
 def likeliest(values_v: NDArray[np.float64], count: int) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +101,26 @@ def copy_adapters(source: Decoder, target: Decoder) -> None:
 def has_adapters(model: Decoder) -> bool:
     """Whether any layer has an adapter."""
     return any(True for _ in _adapted(model))
+
+
+@contextmanager
+def without_adapters(model: Decoder) -> Iterator[None]:
+    """The model computes as its base while this lasts."""
+    adapted = [(linear, linear.adapter) for _, linear in _adapted(model)]
+    try:
+        for linear, _ in adapted:
+            linear.adapter = None
+        yield
+    finally:
+        for linear, adapter in adapted:
+            linear.adapter = adapter
+
+
+def merged_copy(model: Decoder, dtype: torch.dtype) -> Decoder:
+    """A copy for generating, with the adapters merged into its weights."""
+    copied = deepcopy(model)
+    merge_adapters(copied)
+    return copied.to(dtype).eval().requires_grad_(False)
 
 
 @torch.no_grad()
