@@ -4,12 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import TINY
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.conversations import Conversation
 from tinyslm.data.examples import prepare_examples
+from tinyslm.data.preferences import prepare_preferences
 from tinyslm.data.shards import Shards
-from tinyslm.model.folder import load_model
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import load_model, save_model
 from tinyslm.planning.train import resume, train
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.loop import StepSettings, accumulate
@@ -23,8 +27,6 @@ from tinyslm.training.world import World
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
     """A model folder with the shards' tokenizer."""
-    from tiny_run import TINY
-
     out = tmp_path_factory.mktemp("teacher") / "run"
     train([shards.folder], out, settings=TINY)
     return out / "model"
@@ -41,17 +43,40 @@ def talks(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
     return prepare_examples(iter(conversations), out, shards.tokenizer, context=128, valid_share=0.2).folder
 
 
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
+    """A folder of preferences with the shards' tokenizer."""
+    answers = [{"role": "assistant", "content": text} for text in ("yes", "no")]
+    conversations = (
+        Conversation([{"role": "user", "content": f"{n}?"}, answers[0]], "", rejected=answers[1]) for n in range(60)
+    )
+    out = tmp_path_factory.mktemp("pairs") / "pairs"
+    return prepare_preferences(conversations, out, shards.tokenizer, context=128, valid_share=0.2).folder
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
+    """An untrained model folder that reads conversations."""
+    shape = ModelConfig(vocab_size=shards.tokenizer.vocab_size, **{**TINY["model"], "context": 128})
+    folder = tmp_path_factory.mktemp("base") / "model"
+    save_model(Decoder(shape), folder, shards.tokenizer)
+    return folder
+
+
 @pytest.fixture(params=list(STAGES))
-def settings(request: pytest.FixtureRequest, tiny_config, teacher: Path):
+def settings(request: pytest.FixtureRequest, tiny_config, teacher: Path, base: Path):
     """Settings of a short run of each stage."""
     shape = {"context": 128} if request.param == "sft" else {}
-    return tiny_config(model=shape, train={"stage": request.param, "teacher": str(teacher), "validate_every": 4})
+    train = {"stage": request.param, "teacher": str(teacher), "validate_every": 4}
+    if request.param == "dpo":
+        train |= {"start_from": str(base), "row_tokens": 140}
+    return tiny_config(model=shape, train=train)
 
 
 @pytest.fixture
-def data(settings, shards: Shards, talks: Path) -> Path:
+def data(settings, shards: Shards, talks: Path, pairs: Path) -> Path:
     """What the stage learns from."""
-    return talks if settings.train.stage == "sft" else shards.folder
+    return {"sft": talks, "dpo": pairs}.get(settings.train.stage, shards.folder)
 
 
 def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, settings) -> None:

@@ -22,7 +22,9 @@ class FinetuneOptions(Section):
     epochs: float | None = Field(
         default=None, gt=0, description="Passes over the conversations, instead of minutes; 3 if neither is given."
     )
-    method: str = Field(default="sft", description="How the model learns: sft (from answers).")
+    method: str = Field(
+        default="sft", description="How the model learns: sft (from answers), or dpo (from pairs of answers)."
+    )
     full: bool = Field(default=False, description="Train all weights; by default only adapters (LoRA) are trained.")
     rank: int | None = Field(default=None, gt=0, description="Rank of the adapters; short for --lora.rank.")
     valid: tuple[str, ...] = Field(

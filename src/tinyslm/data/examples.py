@@ -6,7 +6,8 @@ An examples folder holds, for each split (`train`, `valid`):
     train.learned.bin  uint8, the loss mask: for each id, whether the model learns to predict it
     train.offsets.npy  int64 [examples + 1], where each example begins
 
-and also `tokenizer/`, and `manifest.json` with counts and a hash of every file.
+and also `tokenizer/`, and `manifest.json` with counts and a hash of every file. Folders of preferences have the same
+files, in which each chosen answer is followed by the rejected one (`data/preferences.py`).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ KIND = "conversations"
 SPLITS = ("train", "valid")
 IGNORE = -100
 Ids = NDArray[np.int64]
+Group = tuple["Example", ...]
+"""Examples that stay together: in one split, one after another, and in one row."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,10 @@ def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Exam
 
 @dataclass(frozen=True)
 class Prepared:
-    """Statistics of prepared conversations: examples in each split, and how many were skipped, by reason."""
+    """Statistics of prepared conversations: how many are in each split, and how many were skipped, by reason.
+
+    longest: the most tokens of one conversation; for preferences, of both answers together, each with its prompt.
+    """
 
     folder: Path
     train: int
@@ -114,54 +120,94 @@ def prepare_examples(
 
     Raises `TinyslmError` if a split would be empty.
     """
+
+    def tokenize(conversation: Conversation) -> list[Group]:
+        return [(example,) for example in examples_of(conversation, tokenizer)]
+
+    splits = tokenize_splits(
+        tokenize, conversations, valid, context=context, valid_share=valid_share, left_out=left_out
+    )
+    return write_splits(splits, out, tokenizer, kind=KIND)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Tokenized conversations, and how many were skipped, by reason. context: the longest allowed, in tokens."""
+
+    train: Sequence[Group]
+    valid: Sequence[Group]
+    left_out: Mapping[str, int]
+    context: int
+
+
+def tokenize_splits(
+    tokenize: Callable[[Conversation], list[Group]],
+    conversations: Iterator[Conversation],
+    valid: Iterator[Conversation] | None,
+    *,
+    context: int,
+    valid_share: float,
+    left_out: Callable[[str, str], None],
+) -> Splits:
+    """Tokenize conversations and divide them into splits; see `prepare_examples`.
+
+    tokenize: a conversation to groups of examples; a group with an example that cannot be used is skipped.
+    """
     reasons: dict[str, int] = {}
 
-    def usable(source: Iterator[Conversation]) -> Iterator[tuple[int, Example]]:
+    def usable(source: Iterator[Conversation]) -> Iterator[tuple[int, Group]]:
         for conversation in source:
-            for example in examples_of(conversation, tokenizer):
-                if reason := _why_not(example, context):
+            for group in tokenize(conversation):
+                if reason := _why_not(group, context):
                     reasons[reason] = reasons.get(reason, 0) + 1
                     left_out(conversation.place, reason)
                 else:
-                    yield _hash(conversation), example
+                    yield _hash(conversation), group
 
     found = list(usable(conversations))
     if valid is None:
         held_out = _lowest({number for number, _ in found}, valid_share)
-        parts = {name: [one for number, one in found if (number in held_out) == (name == "valid")] for name in SPLITS}
+        parts = [[one for number, one in found if (number in held_out) == held] for held in (False, True)]
     else:
-        parts = {"train": [example for _, example in found], "valid": [example for _, example in usable(valid)]}
-    if not parts["train"] or not parts["valid"]:
-        which = "to learn from" if not parts["train"] else "to validate on"
+        parts = [[group for _, group in found], [group for _, group in usable(valid)]]
+    if not all(parts):
+        which = "to learn from" if not parts[0] else "to validate on"
         why = f" ({', '.join(f'{count}: {reason}' for reason, count in reasons.items())})" if reasons else ""
         raise TinyslmError(f"There are no conversations {which}{why}.", "Give more rows, or a longer --model.context.")
+    return Splits(parts[0], parts[1], reasons, context)
+
+
+def write_splits(splits: Splits, out: Path, tokenizer: Tokenizer, *, kind: str) -> Prepared:
+    """Write an examples folder of this kind, whole or not at all."""
+    parts = {"train": splits.train, "valid": splits.valid}
     with atomic_folder(out) as folder:
         tokenizer.save(folder / "tokenizer")
-        counts = {name: _write(folder, name, examples) for name, examples in parts.items()}
-        about = {"kind": KIND, "version": 1, "splits": counts, "left_out": reasons, "context": context}
+        counts = {name: _write(folder, name, [one for group in groups for one in group])
+                  for name, groups in parts.items()}  # fmt: skip
+        about = {"kind": kind, "version": 1, "splits": counts, "left_out": splits.left_out, "context": splits.context}
+        about["together"] = len(splits.train[0])
         write_manifest(folder, about | {"tokenizer": {"sha256": tokenizer.sha256}})
-    every = [example for examples in parts.values() for example in examples]
     return Prepared(
         folder=out,
-        train=len(parts["train"]),
-        valid=len(parts["valid"]),
-        learned_tokens=sum(int(example.learned.sum()) for example in parts["train"]),
-        tokens=sum(len(example.ids) for example in parts["train"]),
-        longest=max(len(example.ids) for example in every),
-        left_out=reasons,
+        train=len(splits.train),
+        valid=len(splits.valid),
+        learned_tokens=counts["train"]["learned_tokens"],
+        tokens=counts["train"]["tokens"],
+        longest=max(sum(len(one.ids) for one in group) for groups in parts.values() for group in groups),
+        left_out=splits.left_out,
     )
 
 
-def is_examples(folder: Path) -> bool:
-    """Whether a folder holds examples."""
-    return (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("kind") == KIND
+def is_examples(folder: Path, kind: str = KIND) -> bool:
+    """Whether a folder holds examples of this kind."""
+    return (folder / MANIFEST).is_file() and read_json(folder / MANIFEST).get("kind") == kind
 
 
 class Examples:
-    """One split of an examples folder, read as needed."""
+    """One split of an examples folder, read as needed. together: how many consecutive examples form a group."""
 
-    def __init__(self, folder: Path, split: str) -> None:
-        self.split = split
+    def __init__(self, folder: Path, split: str, together: int = 1) -> None:
+        self.split, self.together = split, together
         self.offsets: NDArray[np.int64] = np.load(folder / f"{split}.offsets.npy", allow_pickle=False)
         self._ids = np.memmap(folder / f"{split}.ids.bin", np.int32, "r")
         self._learned = np.memmap(folder / f"{split}.learned.bin", np.uint8, "r")
@@ -179,29 +225,45 @@ class Examples:
         return np.diff(self.offsets)
 
     @property
+    def groups(self) -> int:
+        """How many groups there are."""
+        return len(self) // self.together
+
+    @property
+    def group_inputs(self) -> NDArray[np.int64]:
+        """Input tokens of each group: all tokens of its examples, without the last of each."""
+        inputs: NDArray[np.int64] = (self.lengths - 1).reshape(-1, self.together).sum(1)
+        return inputs
+
+    def group(self, number: int) -> Group:
+        """The examples of a group."""
+        return tuple(self[self.together * number + index] for index in range(self.together))
+
+    @property
     def learned_tokens(self) -> int:
         """How many tokens are learned."""
         return int(self._learned.sum())
 
 
-def open_examples(folder: Path, *, verify: bool = False) -> tuple[Examples, Examples, Tokenizer]:
+def open_examples(folder: Path, *, verify: bool = False, kind: str = KIND) -> tuple[Examples, Examples, Tokenizer]:
     """Both splits, and the tokenizer. Raises `TinyslmError` for another kind of folder, or a damaged one."""
-    if not is_examples(folder):
-        raise TinyslmError(f"{folder} contains no prepared conversations.", "Prepare them with: tinyslm finetune")
-    read_manifest(folder, verify=verify)
-    return Examples(folder, "train"), Examples(folder, "valid"), Tokenizer.load(folder / "tokenizer")
+    if not is_examples(folder, kind):
+        raise TinyslmError(f"{folder} contains no prepared {kind}.", "Prepare them with: tinyslm finetune")
+    together = read_manifest(folder, verify=verify).get("together", 1)
+    train, valid = (Examples(folder, split, together) for split in SPLITS)
+    return train, valid, Tokenizer.load(folder / "tokenizer")
 
 
-def packed_rows(lengths: Sequence[int] | NDArray[np.int64], context: int) -> list[list[int]]:
-    """Pack examples into rows, first fit: each example goes into the first open row with enough space.
+def packed_rows(inputs: Sequence[int] | NDArray[np.int64], context: int) -> list[list[int]]:
+    """Pack groups of examples into rows, first fit: each goes into the first open row with enough space.
 
-    Returns the indices of each row's examples. A row has at most `context` input tokens; an example of n ids has n - 1.
+    inputs: input tokens of each group; an example of n ids has n - 1. Returns the indices of each row's groups. A row
+    has at most `context` input tokens.
     """
     rows: list[list[int]] = []
     room: list[int] = []
     first_open = 0
-    for number, length in enumerate(lengths):
-        needed = int(length) - 1
+    for number, needed in enumerate(map(int, inputs)):
         for row in range(first_open, len(rows)):
             if room[row] >= needed:
                 rows[row].append(number)
@@ -222,8 +284,8 @@ OPEN_ROWS = 32
 class RowLoader:
     """Endless batches of packed rows that can resume from any position.
 
-    Each epoch contains every example once; order and packing depend only on the seed and the epoch. A batch may span
-    the end of an epoch.
+    Each epoch contains every group of examples once; order and packing depend only on the seed and the epoch. A batch
+    may span the end of an epoch.
     """
 
     def __init__(self, examples: Examples, *, context: int, batch: int, seed: int, rows: slice = slice(None)) -> None:
@@ -238,7 +300,7 @@ class RowLoader:
         chosen: list[list[Example]] = []
         while len(chosen) < self._batch:
             rows = self._epoch_rows()
-            chosen.append([self._examples[number] for number in rows[self._position]])
+            chosen.append([one for number in rows[self._position] for one in self._examples.group(number)])
             self._position += 1
             if self._position == len(rows):
                 self._epoch, self._position = self._epoch + 1, 0
@@ -259,8 +321,8 @@ class RowLoader:
 
     def _epoch_rows(self) -> list[list[int]]:
         if self._packed_epoch != self._epoch:
-            order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._examples))
-            packed = packed_rows(self._examples.lengths[order], self._context)
+            order = np.random.default_rng([self._seed, self._epoch]).permutation(self._examples.groups)
+            packed = packed_rows(self._examples.group_inputs[order], self._context)
             self._packed = [[int(order[place]) for place in row] for row in packed]
             self._packed_epoch = self._epoch
         return self._packed
@@ -285,10 +347,13 @@ def arrays_of(rows: Sequence[Sequence[Example]]) -> tuple[Ids, Ids, Ids]:
     return inputs, targets, segments
 
 
-def _why_not(example: Example, context: int) -> str:
-    if len(example.ids) - 1 > context:
+def _why_not(group: Group, context: int) -> str:
+    if any(len(example.ids) - 1 > context for example in group):
         return f"longer than {context} tokens"
-    return "" if example.learned[1:].any() else "nothing to learn"
+    if not all(example.learned[1:].any() for example in group):
+        return "nothing to learn"
+    same = len(group) > 1 and all(np.array_equal(example.ids, group[0].ids) for example in group)
+    return "equal answers" if same else ""
 
 
 def _hash(conversation: Conversation) -> int:

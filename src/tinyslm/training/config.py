@@ -10,6 +10,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.training.stage_config import DpoConfig
 
 
 class OptimizerConfig(Section):
@@ -63,7 +64,8 @@ class LoopConfig(Section):
         description="Time for the whole run, from preparing the text to the report; 10 where nothing else is given.",
     )
     stage: str = Field(
-        default="pretrain", description="What is learned: pretrain (the next token), distill, or sft (answers)."
+        default="pretrain",
+        description="What is learned: pretrain (the next token), distill, sft (answers), or dpo (preferences).",
     )
     start_from: str = Field(
         default="", description="A model folder to go on from, with its shape and tokenizer; none: a new model."
@@ -75,7 +77,7 @@ class LoopConfig(Section):
     )
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
     row_tokens: int = Field(
-        default=0, ge=0, description="For sft: tokens of a row of packed conversations; 0: the model's context."
+        default=0, ge=0, description="Tokens of a row of packed conversations or pairs; 0: the model's context."
     )
     micro_batch: int = Field(default=0, ge=0, description="Sequences computed at once; 0: the whole batch.")
     seed: int = Field(default=1, ge=0, description="Decides initial weights, dropout and the order of the data.")
@@ -156,12 +158,19 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="How weights follow gradients.")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapters, where only these are trained.")
+    dpo: DpoConfig = Field(default=DpoConfig(), description="The stage dpo: learning from preferences.")
     train: LoopConfig = Field(default=LoopConfig(), description="How long and with what batches to train.")
 
     @property
     def row_tokens(self) -> int:
         """Tokens of each sequence of a batch, at most."""
         return self.train.row_tokens or self.model.context
+
+    @model_validator(mode="after")
+    def _preferences_have_a_reference(self) -> Self:
+        if self.train.stage == "dpo" and not self.train.start_from:
+            raise ValueError("the stage dpo needs a model to start from: give its folder with --train.start_from")
+        return self
 
     @model_validator(mode="after")
     def _adapters_have_a_base(self) -> Self:

@@ -1,8 +1,10 @@
 """The methods of `finetune`, by name."""
 
 from tinyslm.core.registry import Registry
+from tinyslm.planning.methods.dpo import DPO
 from tinyslm.planning.methods.method import Method
 from tinyslm.planning.methods.sft import SFT
 
 METHODS: Registry[Method] = Registry("method")
 METHODS.add("sft", SFT)
+METHODS.add("dpo", DPO)

@@ -19,6 +19,7 @@ from tinyslm.training.config import RunConfig
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stage import Stage
 from tinyslm.training.stages.distill import Distill
+from tinyslm.training.stages.dpo import Dpo
 from tinyslm.training.stages.pretrain import Pretrain
 from tinyslm.training.stages.sft import Sft
 from tinyslm.training.world import World
@@ -27,6 +28,7 @@ STAGES: Registry[Callable[[Path, RunConfig, World], Stage]] = Registry("stage")
 STAGES.add("pretrain", Pretrain.open)
 STAGES.add("distill", Distill.open)
 STAGES.add("sft", Sft.open)
+STAGES.add("dpo", Dpo.open)
 
 
 def open_stage(data: Path, config: RunConfig, world: World) -> tuple[Stage, RunConfig]:

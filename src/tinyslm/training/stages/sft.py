@@ -87,11 +87,7 @@ class Sft:
 
     def sample(self, model: Decoder, seed: int) -> str:
         """The model's answer to the first question of the first held-out conversation."""
-        example = self._held_out[0]
-        prompt = tuple(example.ids[: int(np.argmax(example.learned))].tolist())
-        room = max(1, min(SAMPLE_TOKENS, model.config.longest - len(prompt) - 1))
-        settings = SamplingSettings(max_tokens=room, temperature=0.0, seed=seed)
-        return Engine(model, self.tokenizer).submit(Request(prompt, settings, continues=False)).whole()[0].text
+        return answer(model, self.tokenizer, self._held_out[0], seed)
 
     def score(self, model: Decoder, tokens: int, check: Callable[[], None]) -> Mapping[str, Any]:
         """Loss and perplexity of held-out answers, with a 95 % bootstrap interval of the loss over conversations."""
@@ -109,11 +105,8 @@ class Sft:
         }
 
     def _spread(self, tokens: int) -> list[int]:
-        """Indices of held-out conversations with about `tokens` tokens in total, spread evenly over all of them."""
-        count = len(self._held_out)
-        share = min(1.0, tokens / max(1, self.held_out_tokens))
-        wanted = max(1, round(count * share))
-        return [index * count // wanted for index in range(wanted)]
+        """Indices of held-out conversations with about `tokens` tokens in total."""
+        return spread(len(self._held_out), tokens / max(1, self.held_out_tokens))
 
     def _losses(
         self, model: Decoder, dtype: torch.dtype, numbers: Sequence[int], check: Callable[[], None]
@@ -121,7 +114,7 @@ class Sft:
         """The summed loss of each conversation, and its number of learned tokens."""
         examples = [self._held_out[number] for number in numbers]
         totals, weights = np.zeros(len(numbers)), np.zeros(len(numbers))
-        packed = packed_rows([len(example.ids) for example in examples], self.context)
+        packed = packed_rows([len(example.ids) - 1 for example in examples], self.context)
         size = max(1, VALIDATED_AT_ONCE // self.context)
         for part in (packed[start : start + size] for start in range(0, len(packed), size)):
             check()
@@ -136,6 +129,20 @@ class Sft:
             np.add.at(totals, owners, losses.double().cpu().numpy())
             np.add.at(weights, owners, 1)
         return totals, weights
+
+
+def spread(count: int, share: float) -> list[int]:
+    """Indices of this share of `count` items, at least one and at most all, spread evenly."""
+    wanted = max(1, round(count * min(1.0, share)))
+    return [index * count // wanted for index in range(wanted)]
+
+
+def answer(model: Decoder, tokenizer: Tokenizer, example: Example, seed: int) -> str:
+    """The model's own most probable answer to the prompt of an example."""
+    prompt = tuple(example.ids[: int(np.argmax(example.learned))].tolist())
+    room = max(1, min(SAMPLE_TOKENS, model.config.longest - len(prompt) - 1))
+    settings = SamplingSettings(max_tokens=room, temperature=0.0, seed=seed)
+    return Engine(model, tokenizer).submit(Request(prompt, settings, continues=False)).whole()[0].text
 
 
 def batch_of(rows: Sequence[Sequence[Example]]) -> Batch:

@@ -1,0 +1,24 @@
+"""The settings of single stages. Imports no torch."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from tinyslm.core.config import Section
+
+
+class DpoConfig(Section):
+    """Learning from preferences (DPO)."""
+
+    loss: Literal["sigmoid", "ipo", "sigmoid_norm"] = Field(
+        default="sigmoid",
+        description="sigmoid: DPO; ipo: a squared loss with a target for the margin; sigmoid_norm: DPO per token.",
+    )
+    beta: float = Field(
+        default=0.0,
+        ge=0,
+        description="How strongly the model is held to the base; 0: 0.1 for sigmoid and ipo, 5 for sigmoid_norm.",
+    )
+    rpo_alpha: float = Field(
+        default=0.0, ge=0, description="Weight of an added cross-entropy of the chosen answers, per token; 0: none."
+    )
