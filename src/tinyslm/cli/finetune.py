@@ -55,7 +55,8 @@ def finetune(
         A model folder, or a run folder (its model is used).
     data
         Files of rows: JSON lines, JSON, CSV, parquet, or text blocks with two labels. Detects these formats: messages,
-        ShareGPT, instruction and output, prompt and completion, question and answer.
+        ShareGPT, instruction and output, prompt and completion, question and answer; for dpo: prompt, chosen and
+        rejected.
     out
         The run folder to write: data, checkpoints, log, report, the adapter, and the model folder with it merged in.
     map_
@@ -131,8 +132,9 @@ def _say(out: Path, result: Mapping[str, Any]) -> None:
 
 
 def _loss(score: Mapping[str, Any]) -> str:
-    """The loss with its interval, which a single conversation does not have."""
+    """The loss with its interval, which a single conversation does not have; for preferences, also the accuracy."""
     interval = (
         f"({score['low']:.4f} to {score['high']:.4f})" if score["conversations"] > 1 else "(no interval: only one)"
     )
-    return f"loss {score['loss']:.4f} {interval}"
+    preferred = f", the chosen answer preferred in {score['accuracy']:.0%}" if "accuracy" in score else ""
+    return f"loss {score['loss']:.4f} {interval}{preferred}"

@@ -31,6 +31,8 @@ Curve = tuple[str, str, Literal["fit", "zero"]]
 CURVES: tuple[Curve, ...] = (
     ("loss", "Loss (nats per token)", "fit"),
     ("bits_per_byte", "Bits per byte", "fit"),
+    ("rewards/margins", "Reward margin", "zero"),
+    ("rewards/accuracies", "Share of pairs in which the chosen answer has the higher reward", "zero"),
     ("learning_rate", "Learning rate", "zero"),
     ("gradient_norm", "Gradient norm", "zero"),
     ("tokens_per_second", "Tokens per second", "zero"),

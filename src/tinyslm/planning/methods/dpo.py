@@ -1,17 +1,23 @@
 """Learning from preferences (DPO): make chosen answers more probable than rejected ones."""
 
+from tinyslm.core.errors import TinyslmError
 from tinyslm.data.conversations import read_conversations
 from tinyslm.data.examples import RowLoader, open_examples
 from tinyslm.data.preferences import KIND, prepare_preferences
 from tinyslm.model.folder import read_model_config
 from tinyslm.planning.methods.method import Job, Method, Prepared
-from tinyslm.planning.methods.sft import Size, fitted, report_skipped, row_of
+from tinyslm.planning.methods.sft import fitted, report_skipped, row_of
 
-SIZE = Size(epochs=1, update_tokens=4096)
+EPOCHS = 1.0
+"""Fewer than for examples: the same pairs again mostly teach what is special about these pairs."""
 
 
 def prepare(job: Job) -> Prepared:
     """Tokenize the pairs, and fit row length, batch size and number of updates to them."""
+    if job.files.fields:
+        raise TinyslmError(
+            "Names of fields do not go with the method dpo.", 'Name the fields "prompt", "chosen" and "rejected".'
+        )
     skipped: list[str] = []
     prepared = prepare_preferences(
         read_conversations(job.files.paths),
@@ -24,7 +30,7 @@ def prepare(job: Job) -> Prepared:
     report_skipped(job, skipped)
     row = job.config.train.row_tokens or row_of(prepared.longest)
     loader = RowLoader(open_examples(job.out, kind=KIND)[0], context=row, batch=1, seed=0)
-    return Prepared(fitted(job, row, loader.rows_of_an_epoch, SIZE), prepared.left_out)
+    return Prepared(fitted(job, row, loader.rows_of_an_epoch, EPOCHS), prepared.left_out)
 
 
 DPO = Method("dpo", rates=(5e-5, 2e-6), prepare=prepare)

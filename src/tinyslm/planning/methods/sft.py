@@ -1,6 +1,5 @@
 """Supervised fine-tuning: learn the answers of conversations."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from tinyslm.core.config import build_config, merge
@@ -10,17 +9,13 @@ from tinyslm.model.folder import read_model_config
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.training.config import RunConfig
 
+EPOCHS = 3.0
+"""Epochs if neither a time nor a number of updates is given."""
 ROW_MULTIPLE, SHORTEST_ROW = 64, 256
 AT_ONCE = 2048
 """Tokens that are computed at once: what they leave for the backward pass takes most of the memory."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """The usual size of a run: epochs if neither a time nor a number of updates is given; tokens per update, about."""
-
-    epochs: float = 3.0
-    update_tokens: int = 2048
+UPDATE_TOKENS = 2048
+"""Approximate number of tokens per update."""
 
 
 def prepare(job: Job) -> Prepared:
@@ -52,18 +47,18 @@ def report_skipped(job: Job, places: list[str]) -> None:
         job.watch.notify(f"{len(places)} conversations were skipped: {', '.join(places[:3])}{more}.")
 
 
-def fitted(job: Job, row_tokens: int, rows: int, size: Size = Size()) -> RunConfig:
+def fitted(job: Job, row_tokens: int, rows: int, epochs: float = EPOCHS) -> RunConfig:
     """The settings with this row length, and with batch sizes and a number of updates that suit `rows` an epoch."""
     config, fixed = job.config, job.given.get("train", {})
     chosen = {"row_tokens": row_tokens}
     if "batch" not in fixed:
-        chosen["batch"] = max(1, min(size.update_tokens // row_tokens, rows))
+        chosen["batch"] = max(1, min(UPDATE_TOKENS // row_tokens, rows))
     batch = chosen.get("batch", config.train.batch)
     if "micro_batch" not in fixed:
         fitting = max(1, AT_ONCE // row_tokens)
         chosen["micro_batch"] = max(size for size in range(1, fitting + 1) if batch % size == 0)
     if job.open_length:
-        chosen["steps"] = max(1, round((job.files.epochs or size.epochs) * rows / batch))
+        chosen["steps"] = max(1, round((job.files.epochs or epochs) * rows / batch))
     return build_config(RunConfig, merge(config.model_dump(), {"train": chosen}))
 
 

@@ -91,19 +91,19 @@ class PairBatches:
     """Batches of packed pairs, with the reference's log-probabilities."""
 
     def __init__(self, loader: RowLoader, reference: Reference) -> None:
-        self._loader, self._reference = loader, reference
+        self.loader, self.reference = loader, reference
 
     def next(self, model: Decoder) -> Batch:
         """See `Batches.next`."""
-        return self._reference.batch(model, batch_of(self._loader.next()))
+        return self.reference.batch(model, batch_of(self.loader.next()))
 
     def state(self) -> dict[str, Any]:
         """See `Batches.state`."""
-        return self._loader.state()
+        return self.loader.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Batches.restore`."""
-        self._loader.restore(state)
+        self.loader.restore(state)
 
 
 class Dpo:
@@ -114,12 +114,11 @@ class Dpo:
         held_out: Examples,
         tokenizer: Tokenizer,
         batches: PairBatches,
-        reference: Reference,
         context: int,
         settings: DpoConfig,
     ) -> None:
         self.tokenizer, self.batches, self.context, self.settings = tokenizer, batches, context, settings
-        self._held_out, self._reference = held_out, reference
+        self._held_out = held_out
         self._loss = LOSSES[settings.loss]
         self._beta = settings.beta or self._loss.beta
         self._validated: dict[tuple[torch.dtype, int], list[Batch]] = {}
@@ -134,7 +133,7 @@ class Dpo:
             frozen = load_model(find_model(Path(loop.start_from)), device=device, dense=True)
         reference = Reference(frozen, pick_dtype(device, loop.dtype))
         loader = RowLoader(train, context=context, batch=loop.batch, seed=loop.seed, rows=world.share(loop.batch))
-        return cls(held_out, tokenizer, PairBatches(loader, reference), reference, context, config.dpo)
+        return cls(held_out, tokenizer, PairBatches(loader, reference), context, config.dpo)
 
     @property
     def held_out_tokens(self) -> int:
@@ -209,7 +208,7 @@ class Dpo:
         rows = [] if batches else self._held_out_rows(tokens)
         for part in rows:
             check()
-            batches.append(self._reference.batch(model, batch_of(part), dtype))
+            batches.append(self.batches.reference.batch(model, batch_of(part), dtype))
         found = []
         for batch in batches:
             check()
