@@ -29,8 +29,8 @@ from tinyslm.evaluation.intervals import mean_estimate
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model
-from tinyslm.model.lora import adapters_off
-from tinyslm.model.loss import IGNORE, token_losses
+from tinyslm.model.lora import without_adapters
+from tinyslm.model.loss import IGNORE, log_probs, token_losses
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.stage import Batch
@@ -78,7 +78,7 @@ class Reference:
         training = model.training
         try:
             with (
-                adapters_off(model) if self._model is None else nullcontext(),
+                without_adapters(model) if self._model is None else nullcontext(),
                 torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32),
             ):
                 sums, _ = segment_log_probs(self._model or model.eval(), batch, segments)
@@ -234,12 +234,14 @@ def segment_log_probs(model: Decoder, batch: Batch, segments: int) -> tuple[Tens
     assert batch.segments is not None, "pairs are packed"
     hidden_btd = model.model(batch.inputs, segments_bt=batch.segments)
     learned = batch.targets != IGNORE
-    losses_n = token_losses(model, hidden_btd[learned], batch.targets[learned])
+    hidden_nd, targets_n = hidden_btd[learned], batch.targets[learned]
+    graded = torch.is_grad_enabled()
+    found_n = log_probs(model, hidden_nd, targets_n) if graded else -token_losses(model, hidden_nd, targets_n)
     rows = torch.arange(len(batch), device=learned.device)[:, None] * segments
     owners = (rows + batch.segments)[learned]
     counts = torch.bincount(owners, minlength=len(batch) * segments)
-    sums = torch.stack([part.sum() for part in losses_n.split(counts.tolist())])
-    return -sums.view(-1, segments), counts.view(-1, segments)
+    sums = torch.stack([part.sum() for part in found_n.split(counts.tolist())])
+    return sums.view(-1, segments), counts.view(-1, segments)
 
 
 def _won(margins: Tensor) -> Tensor:
