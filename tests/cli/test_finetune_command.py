@@ -32,6 +32,8 @@ def test_a_model_is_taught(tinyslm, base: Path, rows: Path) -> None:
     assert done.code == 0, done
     assert "Before:       loss " in done.out
     assert "After:        loss " in done.out
+    assert "Question:     " in done.out
+    assert "Verdict:      " in done.out
     assert "Try it:       " in done.out
     assert Path("run/adapter/adapter_model.safetensors").is_file()
     assert tinyslm("generate", "run", "--prompt", "x", "--max-tokens", "2").code == 0

@@ -12,6 +12,7 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.folder import load_model
 from tinyslm.model.lora import load_adapters
 from tinyslm.planning.finetune import finetune
+from tinyslm.planning.judging import read_outcomes
 from tinyslm.planning.methods.method import ExampleFiles
 from tinyslm.planning.train import resume, train
 from tinyslm.training.interrupt import Interrupted
@@ -50,6 +51,9 @@ def test_a_model_learns_to_answer(base: Path, rows: Path, tmp_path: Path, rank: 
     out = tmp_path / "run"
     settings = {**FAST, "lora": {"rank": rank}}
     result = finetune(base, ExampleFiles([rows], valid=[rows]), out, settings=settings)
+    assert result["verdict"]["better"]
+    assert result["verdict"]["gain"]["change"] == pytest.approx(result["loss"] - result["before"]["loss"])
+    assert result["verdict"]["general"]["texts"] > 10
     if rank:  # the base knows no conversations, and adapters leave its tables as they are
         assert result["high"] < 0.7 * result["before"]["low"]
     else:
@@ -78,12 +82,33 @@ def test_a_stopped_run_resumes_to_the_same_adapters(base: Path, rows: Path, tmp_
         if event["event"] == "checkpoint" and event["step"] == 3:
             raise Interrupted(3)
 
-    finetune(base, [rows], tmp_path / "whole", settings=settings)
+    whole = finetune(base, [rows], tmp_path / "whole", settings=settings)
     with pytest.raises(Interrupted):
         finetune(base, [rows], tmp_path / "stopped", settings=settings, watch=Watch(event=stop))
-    resume(tmp_path / "stopped")
+    resumed = resume(tmp_path / "stopped")
+    assert resumed["verdict"] == whole["verdict"], "the base is measured once"
     one, other = (load_model(tmp_path / name / "model").state_dict() for name in ("whole", "stopped"))
     assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_graded_answers_and_general_text_of_the_user(base: Path, rows: Path, tmp_path: Path) -> None:
+    text = tmp_path / "general.txt"
+    text.write_text("Some words that are not about colours. " * 20)
+    settings = {**FAST, "lora": {"rank": 0}, "verdict": {"general": [str(text)], "questions": 20}}
+    settings["train"] = {**FAST["train"], "grader": "exact"}
+    out = tmp_path / "run"
+    verdict = finetune(base, ExampleFiles([rows], valid=[rows]), out, settings=settings)["verdict"]
+    assert verdict["gain"] == {**verdict["gain"], "unit": "score", "before": 0.0, "after": 1.0, "examples": 15}
+    assert verdict["loss"]["unit"] == "nats per token"
+    assert verdict["general"]["texts"] == 1
+    before, after = read_outcomes(out)
+    assert {one.question: one.reference for one in after.answers} == {f"{name}?": COLOURS[name] for name in COLOURS}
+    assert [one.answer for one in after.answers] == [one.reference for one in before.answers]
+    report = (out / "report.html").read_text()
+    assert "Better on the task (+1.00 score" in report
+    assert "after: score 1" in report
+    with pytest.raises(TinyslmError, match='Unknown grader "exakt"'):
+        finetune(base, [rows], tmp_path / "x", settings={"train": {"grader": "exakt"}})
 
 
 def test_epochs_and_rows_follow_from_the_data(base: Path, rows: Path, tmp_path: Path) -> None:

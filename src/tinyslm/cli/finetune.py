@@ -12,6 +12,8 @@ from pydantic import Field
 from tinyslm.cli.options import SettingOptions
 from tinyslm.core.config import Section
 
+SAMPLES, WIDTH = 2, 90
+
 
 class FinetuneOptions(Section):
     """The length of the run, what to train, and what to validate on."""
@@ -127,8 +129,29 @@ def _say(out: Path, result: Mapping[str, Any]) -> None:
 
     say(f"\nBefore:       {_loss(result['before'])} on held-out answers")
     say(f"After:        {_loss(result)} on {result['conversations']:,} of them")
+    _say_verdict(out, result.get("verdict"))
     say(f"Model folder: {out / 'model'}\nReport:       {out / 'report.html'}")
     say(f"Try it:       {command()} chat {out}")
+
+
+def _say_verdict(out: Path, verdict: Mapping[str, Any] | None) -> None:
+    """Print a few answers before and after, and the verdict."""
+    from textwrap import fill
+
+    from tinyslm.core.console import say
+    from tinyslm.core.printable import one_line
+    from tinyslm.evaluation.verdict import Outcome, samples
+    from tinyslm.planning.judging import read_outcomes
+
+    if not verdict:
+        return
+    outcomes: tuple[Outcome, Outcome] | None = read_outcomes(out)
+    for one in samples(*outcomes, SAMPLES) if outcomes else []:
+        say(f"\nQuestion:     {one_line(one['question'], WIDTH)}")
+        for name, text in (("wanted", "reference"), ("before", "before"), ("after", "after")):
+            say(f"  {name + ':':12}{one_line(one[text], WIDTH)}")
+    words = fill(verdict["words"], WIDTH + 14, initial_indent="Verdict:      ", subsequent_indent=" " * 14)
+    say(f"\n{words}")
 
 
 def _loss(score: Mapping[str, Any]) -> str:

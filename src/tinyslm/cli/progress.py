@@ -101,6 +101,8 @@ class _Shown:
                 self._stack.close()
             case "finished":
                 say(f"The run in {event['path']} has finished: its model is {event['model']}.")
+            case "measuring":
+                say("Measuring the model before training ...")
             case "comparing":
                 say("\nComparing with what needs no model ...")
             case _:

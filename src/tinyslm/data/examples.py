@@ -6,14 +6,17 @@ An examples folder holds, for each split (`train`, `valid`):
     train.learned.bin  uint8, the loss mask: for each id, whether the model learns to predict it
     train.offsets.npy  int64 [examples + 1], where each example begins
 
-and also `tokenizer/`, and `manifest.json` with counts and a hash of every file. Folders of preferences have the same
-files, in which each chosen answer is followed by the rejected one (`data/preferences.py`).
+and also `valid.origins.jsonl` (the rows that the held-out examples are from), `tokenizer/`, and `manifest.json` with
+counts and a hash of every file. Folders of preferences have the same files, in which each chosen answer is followed by
+the rejected one (`data/preferences.py`).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 
 KIND = "conversations"
 SPLITS = ("train", "valid")
+ORIGINS = "valid.origins.jsonl"
 IGNORE = -100
 Ids = NDArray[np.int64]
 Group = tuple["Example", ...]
@@ -42,6 +46,8 @@ class Example:
 
     ids: Ids
     learned: NDArray[np.bool_]
+    origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """"row": the fields that graders read, the reference in "answer"; "asked": the last question. Only in memory."""
 
 
 def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Example]:
@@ -60,7 +66,14 @@ def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Exampl
             for number, message in enumerate(conversation.messages)
             if message["role"] == "assistant"
         ]
-    return [Example(np.array(ids, np.int64), np.array(learned, bool))]
+    return [Example(np.array(ids, np.int64), np.array(learned, bool), _origin(conversation))]
+
+
+def _origin(conversation: Conversation, answer: int = -1) -> Mapping[str, Any]:
+    """See `Example`. answer: the number of the message that is the reference, unless the row has an "answer"."""
+    messages = conversation.messages[:answer]
+    asked = next((one["content"] for one in reversed(messages) if one["role"] == "user"), "")
+    return {"asked": asked, "row": {"answer": conversation.messages[answer]["content"], **conversation.row}}
 
 
 def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Example:
@@ -83,7 +96,7 @@ def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Exam
     ends = (place for place in range(len(asked), len(whole)) if whole[place] in tokenizer.stop_ids)
     ids = whole[: next(ends, len(whole) - 1) + 1]
     learned = np.arange(len(ids)) >= len(asked)
-    return Example(np.array(ids, np.int64), learned)
+    return Example(np.array(ids, np.int64), learned, _origin(conversation, number))
 
 
 @dataclass(frozen=True)
@@ -208,6 +221,7 @@ class Examples:
 
     def __init__(self, folder: Path, split: str, together: int = 1) -> None:
         self.split, self.together = split, together
+        self._folder = folder
         self.offsets: NDArray[np.int64] = np.load(folder / f"{split}.offsets.npy", allow_pickle=False)
         self._ids = np.memmap(folder / f"{split}.ids.bin", np.int32, "r")
         self._learned = np.memmap(folder / f"{split}.learned.bin", np.uint8, "r")
@@ -218,6 +232,14 @@ class Examples:
     def __getitem__(self, number: int) -> Example:
         part = slice(self.offsets[number], self.offsets[number + 1])
         return Example(self._ids[part].astype(np.int64), self._learned[part].astype(bool))
+
+    @cached_property
+    def origins(self) -> Sequence[Mapping[str, Any]]:
+        """The `origin` of each held-out example; empty for the other split."""
+        file = self._folder / ORIGINS
+        if self.split != "valid" or not file.is_file():
+            return ()
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -374,4 +396,7 @@ def _write(folder: Path, name: str, examples: Sequence[Example]) -> dict[str, in
     learned.tofile(folder / f"{name}.learned.bin")
     offsets = np.cumsum([0, *(len(example.ids) for example in examples)], dtype=np.int64)
     np.save(folder / f"{name}.offsets.npy", offsets)
+    if name == "valid":
+        lines = [json.dumps(dict(example.origin), default=str) + "\n" for example in examples]
+        (folder / ORIGINS).write_text("".join(lines), encoding="utf-8")
     return {"examples": len(examples), "tokens": len(ids), "learned_tokens": int(learned.sum())}

@@ -63,6 +63,18 @@ def paired_difference(ours: Array, theirs: Array) -> Difference:
     return Difference(float(change.mean()), *_bounds(means), p=float(min(1.0, max(2 * sides, 1 / DRAWS))))
 
 
+def paired_ratio_difference(ours: Array, theirs: Array, sizes: Array) -> Difference:
+    """`(ours.sum() - theirs.sum()) / sizes.sum()`, such as a difference of losses per token; all `[examples]`.
+
+    Sizes must not all be zero; resamples whose sizes are all zero are skipped.
+    """
+    change = ours - theirs
+    ratios = np.array([change[pick].sum() / sizes[pick].sum() for pick in _draws(len(change)) if sizes[pick].any()])
+    sides = min((ratios <= 0).mean(), (ratios >= 0).mean())
+    p = float(min(1.0, max(2 * sides, 1 / DRAWS)))
+    return Difference(float(change.sum() / sizes.sum()), *_bounds(ratios), p=p)
+
+
 def paired_change_intervals(totals: Array) -> list[tuple[float, float]]:
     """95 % intervals of the relative change of each column's sum from the first column's.
 

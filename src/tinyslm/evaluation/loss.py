@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.intervals import ratio_interval
@@ -80,6 +81,26 @@ def score_documents(
         for window, loss in zip(batch, _window_losses(model, batch, end_id, dtype), strict=True):
             nats[window.document] += loss
     return _summary(np.array(nats), np.array(tokens), np.array(sizes))
+
+
+def document_bits(
+    model: Decoder, documents: Sequence[tuple[Sequence[int], int]], *, start_id: int, dtype: torch.dtype
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Bits and UTF-8 bytes of each document, both `[documents]`; documents as in `score_documents`.
+
+    start_id: read before each document. Unlike in `score_documents`, the end of a document is not predicted: chat
+    models are never shown where plain text ends.
+    """
+    nats = np.zeros(len(documents))
+    windows = (
+        window
+        for index, (ids, _) in enumerate(documents)
+        for window in _windows(index, [start_id, *ids[:-1]], list(ids), model.config.context, model.config.context)
+    )
+    for batch in _batches(windows, model.config.context):
+        for window, loss in zip(batch, _window_losses(model, batch, start_id, dtype), strict=True):
+            nats[window.document] += loss
+    return nats / math.log(2), np.array([float(size) for _, size in documents])
 
 
 def mean_loss(model: Decoder, windows: torch.Tensor, dtype: torch.dtype) -> float:

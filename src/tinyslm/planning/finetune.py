@@ -7,7 +7,9 @@ from typing import Any
 
 from tinyslm.core.config import build_config, merge, override
 from tinyslm.core.errors import TinyslmError
+from tinyslm.hardware.device import pick_device
 from tinyslm.model.folder import find_model, load_tokenizer
+from tinyslm.planning.judging import Before, Measurement, judged
 from tinyslm.planning.methods import METHODS
 from tinyslm.planning.methods.method import LENGTHS, ExampleFiles, Job, Method
 from tinyslm.tokenizer.chat import CHATML
@@ -16,6 +18,8 @@ from tinyslm.training.config import RunConfig
 from tinyslm.training.pipeline import Watch, check_config, finish
 from tinyslm.training.run import Run
 from tinyslm.training.run_folder import RunFolder
+from tinyslm.training.stages import first_model, open_stage
+from tinyslm.training.world import World
 
 VALIDATED = 4_096
 """Held-out tokens of each validation during training."""
@@ -39,7 +43,8 @@ def finetune(
     run; three epochs if neither it nor another length is given. settings: nested settings of the run that differ from
     the defaults; `{"lora": {"rank": 0}}` trains all weights.
 
-    The result contains the score on held-out examples after the run and, in `before`, that of the base model. Raises
+    The result contains the score on held-out examples after the run, that of the base model in `before`, and in
+    `verdict` what changed: `gain` on the examples, `general` text, `better`, and all in `words`. Raises
     `TinyslmError` for examples, a model or settings that cannot be used, and `Interrupted`, after saving, if a signal
     stops the run.
     """
@@ -56,17 +61,24 @@ def finetune(
     folder = RunFolder(Path(out))
     config = _settings(how, base, minutes, given)
     check_config(folder.path, config)
+    measurement = Measurement.of(config)
     with folder.lock:
         folder.check_unused()
         watch.event({"event": "preparing"})
         prepared = how.prepare(Job(base, tokenizer, config, files, folder.data, given, watch))
+        _measure_base(measurement, folder, prepared.config, watch)
         run = Run.start(folder, folder.data, prepared.config, spent=time.monotonic() - began)
-    try:
-        before = dict(run.stage.score(run.model, run.score_tokens, lambda: None))
-    except BaseException:
-        run.close()
-        raise
-    return finish(run, watch.event, {"before": before, "conversations_left_out": dict(prepared.left_out)})
+    return finish(judged(run), watch.event, {"conversations_left_out": dict(prepared.left_out)})
+
+
+def _measure_base(measurement: Measurement, folder: RunFolder, config: RunConfig, watch: Watch) -> None:
+    """Measure the base, for the verdict, and store that in the run folder."""
+    if not World.current().leads:
+        return
+    watch.event({"event": "measuring"})
+    stage, config = open_stage(folder.data, config, World())
+    model = first_model(config, pick_device(config.train.device))
+    Before.take(measurement, model, stage, config).write(folder.path)
 
 
 def _settings(method: Method, base: Path, minutes: float | None, given: Mapping[str, Any]) -> RunConfig:

@@ -14,6 +14,7 @@ from tinyslm.data.shards import is_shards
 from tinyslm.data.text import Inputs, Text, reading
 from tinyslm.planning.choice import Budget
 from tinyslm.planning.cost import SECONDS
+from tinyslm.planning.judging import judged
 from tinyslm.planning.plan import FILE, Plan, plan_of, read_plan
 from tinyslm.planning.planner import Planner
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -82,7 +83,7 @@ def resume(out: str | Path, *, settings: Mapping[str, Any] | None = None, watch:
     changed = settings if isinstance(settings, RunConfig) else None
     if settings and changed is None:
         changed = build_config(RunConfig, override(RunConfig, read_json(folder.config_file), settings))
-    return _finished(Run.resume(folder.path, changed, watch.notify), watch)
+    return _finished(judged(Run.resume(folder.path, changed, watch.notify)), watch)
 
 
 @dataclass

@@ -10,7 +10,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.training.stage_config import DpoConfig
+from tinyslm.training.stage_config import DpoConfig, ReplayConfig, VerdictConfig
 
 
 class OptimizerConfig(Section):
@@ -73,7 +73,8 @@ class LoopConfig(Section):
     teacher: str = Field(default="", description="For distill: the model folder whose predictions are learned.")
     grader: str = Field(
         default="",
-        description="Scores answers from 0 to 1, as the reward of grpo: the name of a grader, or FILE.py:FUNCTION.",
+        description="Scores answers from 0 to 1, for the verdict and as the reward of grpo: the name of a grader, or "
+        "FILE.py:FUNCTION.",
     )
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
     row_tokens: int = Field(
@@ -159,6 +160,8 @@ class RunConfig(Section):
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapters, where only these are trained.")
     dpo: DpoConfig = Field(default=DpoConfig(), description="The stage dpo: learning from preferences.")
+    replay: ReplayConfig = Field(default=ReplayConfig(), description="General text among the examples.")
+    verdict: VerdictConfig = Field(default=VerdictConfig(), description="What fine-tuning is judged by.")
     train: LoopConfig = Field(default=LoopConfig(), description="How long and with what batches to train.")
 
     @property

@@ -26,6 +26,7 @@ from tinyslm.core.page import (
 from tinyslm.core.plots import Chart, Series, grid, line_chart
 from tinyslm.core.quantities import count, duration, size
 from tinyslm.training.metrics import planned_steps, read_metrics
+from tinyslm.training.verdict_section import AFTER_FILE, BEFORE_FILE, verdict_blocks
 
 Curve = tuple[str, str, Literal["fit", "zero"]]
 CURVES: tuple[Curve, ...] = (
@@ -56,6 +57,7 @@ def write_report(run: Path) -> Path:
     charts = draw_curves(events)
     result = {**(_first(events, "end").get("result") or {}), **_read(run / "result.json")}
     sections = [
+        Section("Verdict", verdict_blocks(result, _read(run / BEFORE_FILE), _read(run / AFTER_FILE))),
         Section("Result", [*_result(result), *_skipped(events)]),
         Section("Curves", [Figures([(chart.svg(), chart.description) for chart in charts])] if charts else []),
         Section("Samples", _samples(events)),
@@ -129,6 +131,7 @@ def _key_figures(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any])
 def _result(result: Mapping[str, Any]) -> list[Block]:
     """The result of the run, with baselines where it has them."""
     blocks: list[Block] = []
+    result = {key: value for key, value in result.items() if key != "verdict"}
     bits, baselines = _number(result.get("bits_per_byte")), result.get("baselines")
     if isinstance(baselines, Mapping) and bits is not None:
         compared = {"this model": bits, **{name: _number(value) for name, value in baselines.items()}}

@@ -53,7 +53,7 @@ from tinyslm.training.metrics import Meter
 from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.run_folder import RunFolder, circumstances
 from tinyslm.training.schedule import lr_scale
-from tinyslm.training.stage import Batch, Stage
+from tinyslm.training.stage import Batch, Stage, result_of
 from tinyslm.training.stages import first_model, open_stage, save_result
 from tinyslm.training.world import World
 
@@ -360,7 +360,7 @@ class Run:
             with uncompiled():
                 score = self.stage.score(self.model, self.score_tokens, check)
             result = {
-                **score,
+                **result_of(score),
                 "step": step,
                 "training_tokens": self.progress.tokens,
                 "training_seconds": round(self.progress.seconds, 1),

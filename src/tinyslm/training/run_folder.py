@@ -17,6 +17,7 @@ from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
 from tinyslm.training.checkpoint import best_name
 from tinyslm.training.config import RunConfig
+from tinyslm.training.verdict_section import BEFORE_FILE
 from tinyslm.training.world import World
 
 LIBRARIES = ("tinyslm", "torch", "numpy", "tokenizers", "tiktoken", "safetensors")
@@ -38,8 +39,9 @@ class RunFolder:
 
     `config.json`: the resolved settings. `data.json`: which data, and the hash of its manifest. `versions.json`.
     `deadline.json`: what a run with a given time has decided about its number of updates. `metrics.jsonl`: the log.
-    `checkpoints/`. At the end `result.json`, `model/`, `report.html` and `report.png`. With several processes, only the
-    first one checks, locks and writes.
+    `checkpoints/`. `before.json`, `after.json`: what was measured of a model before and after fine-tuning. At the end
+    `result.json`, `model/`, `report.html` and `report.png`. With several processes, only the first one checks, locks
+    and writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -101,6 +103,7 @@ class RunFolder:
             )
         # A run that was killed before it wrote its settings had not begun: what it left is not in the way.
         ours = {self.data, self.data_file, self.versions_file, self.deadline_file, self.checkpoints}
+        ours.add(self.path / BEFORE_FILE)
         others = [entry.name for entry in self.path.iterdir() if entry not in ours] if self.path.is_dir() else []
         others = [name for name in others if not name.startswith(".")]
         if others or self.path.is_file():

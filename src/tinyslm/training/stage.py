@@ -3,10 +3,10 @@
 The loop, the run and the deadline know nothing else of what is learned. Stages are registered in `stages/`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -109,4 +109,37 @@ class Stage(Protocol):
         """A short text that shows what the model has learned; the same for equal weights and seed."""
 
     def score(self, model: Decoder, tokens: int, check: Callable[[], None]) -> Mapping[str, Any]:
-        """The final score over about so many held-out tokens. `check` is called often, and may raise to stop it."""
+        """The final score over about so many held-out tokens. `check` is called often, and may raise to stop it.
+
+        `PER_EXAMPLE` in it, if present, is no part of a run's result: `{"losses": [...], "weights": [...]}`, of each
+        held-out example in a fixed order, to compare two models on the same examples.
+        """
+
+
+PER_EXAMPLE = "per_example"
+
+
+def result_of(score: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's score without what belongs to single examples."""
+    return {name: value for name, value in score.items() if name != PER_EXAMPLE}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A held-out question. prompt: its ids, up to where the answer begins. row: the fields that graders read.
+
+    text, reference: the last message before the answer, and the answer, as text.
+    """
+
+    prompt: tuple[int, ...]
+    row: Mapping[str, Any]
+    text: str
+    reference: str
+
+
+@runtime_checkable
+class Asking(Protocol):
+    """A `Stage` with held-out questions that a model can answer."""
+
+    def questions(self, count: int) -> Sequence[Question]:
+        """At most `count` held-out questions, spread evenly; the same ones for the same count."""

@@ -22,3 +22,26 @@ class DpoConfig(Section):
     rpo_alpha: float = Field(
         default=0.0, ge=0, description="Weight of an added cross-entropy of the chosen answers, per token; 0: none."
     )
+
+
+class ReplayConfig(Section):
+    """General text among the examples of fine-tuning, against forgetting."""
+
+    share: float = Field(
+        default=0.0, ge=0, le=0.9, description="Share of the rows of the batches that are general text, for sft."
+    )
+    text: tuple[str, ...] = Field(
+        default=(),
+        description="Files of general text; by default the documentation in the Python standard library.",
+    )
+
+
+class VerdictConfig(Section):
+    """What a fine-tuned model is compared with its base on."""
+
+    general: tuple[str, ...] = Field(
+        default=(), description="Files of general text that the model should not get worse at; by default a short set."
+    )
+    questions: int = Field(
+        default=64, gt=0, description="Held-out questions that both models answer, if `train.grader` is set, at most."
+    )

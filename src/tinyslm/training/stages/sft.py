@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tinyslm.data.examples import Example, Examples, RowLoader, arrays_of, open_examples, packed_rows
 from tinyslm.evaluation.intervals import ratio_interval
+from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.request import Request
 from tinyslm.inference.settings import SamplingSettings
@@ -20,10 +21,11 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, loss_sum, token_losses
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
-from tinyslm.training.stage import Batch
+from tinyslm.training.stage import PER_EXAMPLE, Batch, Question
 from tinyslm.training.world import World
 
 SAMPLE_TOKENS = 64
+LARGEST_EXPONENT = 700.0
 VALIDATED_AT_ONCE = 2048
 """Tokens per forward pass of a validation."""
 
@@ -55,6 +57,7 @@ class Sft:
     ) -> None:
         self.tokenizer, self.batches, self.context = tokenizer, batches, context
         self._examples, self._held_out = examples, held_out
+        self._dtype = torch.float32
 
     @classmethod
     def open(cls, data: Path, config: RunConfig, world: World) -> Sft:
@@ -62,7 +65,9 @@ class Sft:
         train, held_out, tokenizer = open_examples(data)
         context, loop = config.row_tokens, config.train
         batches = ConversationBatches(train, context=context, batch=loop.batch, seed=loop.seed, world=world)
-        return cls(train, held_out, tokenizer, batches, context)
+        stage = cls(train, held_out, tokenizer, batches, context)
+        stage._dtype = pick_dtype(pick_device(loop.device), loop.dtype)
+        return stage
 
     @property
     def held_out_tokens(self) -> int:
@@ -90,19 +95,36 @@ class Sft:
         return answer(model, self.tokenizer, self._held_out[0], seed)
 
     def score(self, model: Decoder, tokens: int, check: Callable[[], None]) -> Mapping[str, Any]:
-        """Loss and perplexity of held-out answers, with a 95 % bootstrap interval of the loss over conversations."""
+        """Loss and perplexity of held-out answers, with a 95 % bootstrap interval of the loss over conversations.
+
+        In the number format of the run.
+        """
         with torch.no_grad():
-            totals, weights = self._losses(model.eval(), torch.float32, self._spread(tokens), check)
+            totals, weights = self._losses(model.eval(), self._dtype, self._spread(tokens), check)
         loss = float(totals.sum() / weights.sum())
         low, high = ratio_interval(totals, weights)
         return {
             "loss": loss,
-            "perplexity": math.exp(loss),
+            "perplexity": math.exp(min(loss, LARGEST_EXPONENT)),
             "low": low,
             "high": high,
             "conversations": len(totals),
             "tokens": int(weights.sum()),
+            PER_EXAMPLE: {"losses": totals.tolist(), "weights": weights.tolist()},
         }
+
+    def questions(self, count: int) -> list[Question]:
+        """See `Asking`; what precedes the last answer of a conversation is the prompt."""
+        origins, total = self._held_out.origins, len(self._held_out)
+        count = min(count, len(origins))
+        asked = []
+        for number in (index * total // count for index in range(count)):
+            example, origin = self._held_out[number], origins[number]
+            begins = np.flatnonzero(np.diff(example.learned.astype(int), prepend=0) == 1)
+            prompt, answer = example.ids[: begins[-1]].tolist(), example.ids[begins[-1] :].tolist()
+            reference = self.tokenizer.decode([one for one in answer if one not in self.tokenizer.stop_ids]).strip()
+            asked.append(Question(tuple(prompt), origin["row"], origin["asked"], reference))
+        return asked
 
     def _spread(self, tokens: int) -> list[int]:
         """Indices of held-out conversations with about `tokens` tokens in total."""
