@@ -1,7 +1,6 @@
 """The verdict on a fine-tuning run, as a section of its report."""
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
 from tinyslm.core.page import Block, Folded, Paragraph, Sample, SideBySide, Table
@@ -30,10 +29,10 @@ def verdict_blocks(result: Mapping[str, Any], before: Mapping[str, Any], after: 
     if rows:
         header = ("measured", "before", "after", "change", "95 % interval", "on", "verdict")
         blocks.append(Table(rows, header))
-    answers = [_answers(*pair) for pair in _pairs(before, after)]
-    blocks += islice(answers, SHOWN)
-    if more := answers[SHOWN:FOLDED]:
-        blocks.append(Folded(f"{len(more)} more answers", more))
+    pairs = _pairs(before, after)
+    blocks += [block for pair in pairs[:SHOWN] for block in _answers(*pair)]
+    if more := pairs[SHOWN:FOLDED]:
+        blocks.append(Folded(f"{len(more)} more answers", [block for pair in more for block in _answers(*pair)]))
     return blocks
 
 
@@ -56,15 +55,13 @@ def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Ma
     return sorted(pairs, key=lambda pair: -abs((pair[1].get("score") or 0) - (pair[0].get("score") or 0)))
 
 
-def _answers(before: Mapping[str, Any], after: Mapping[str, Any]) -> Block:
+def _answers(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Block]:
     def label(name: str, answer: Mapping[str, Any]) -> str:
         return name if answer.get("score") is None else f"{name}: score {answer['score']:.3g}"
 
-    return SideBySide(
-        [
-            Sample("question", str(before["question"])),
-            Sample("wanted", str(before["reference"])),
-            Sample(label("before", before), str(before["answer"])),
-            Sample(label("after", after), str(after["answer"])),
-        ]
-    )
+    answers = [
+        Sample("wanted", str(before["reference"])),
+        Sample(label("before", before), str(before["answer"])),
+        Sample(label("after", after), str(after["answer"])),
+    ]
+    return [Sample("question", str(before["question"])), SideBySide(answers)]
