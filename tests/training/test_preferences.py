@@ -183,6 +183,8 @@ def test_a_model_learns_to_prefer(base: Path, rows: Path, tmp_path: Path, rank: 
     result = finetune(base, ExampleFiles([rows], valid=[rows]), tmp_path / "run", method="dpo", settings=settings)
     assert result["before"]["accuracy"] == 0.5
     assert result["accuracy"] == 1.0
+    assert result["verdict"]["better"]
+    assert result["verdict"]["gain"]["unit"] == "loss per pair"
     assert result["loss"] < 0.5 < result["before"]["loss"] == pytest.approx(math.log(2), rel=1e-5)
     steps = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["event"] == "step"]
     assert steps[-1]["rewards/margins"] > steps[0]["rewards/margins"]

@@ -39,8 +39,8 @@ class Answered:
 class Outcome:
     """What was measured of one model.
 
-    score: the stage's. losses, weights: of each held-out example; empty if the stage has none. bits, sizes: of each
-    general text, in bits and bytes.
+    score: the stage's. losses, weights: of each held-out example; empty if the stage has none. unit: of the losses
+    divided by the weights. bits, sizes: of each general text, in bits and bytes.
     """
 
     score: dict[str, Any]
@@ -49,6 +49,7 @@ class Outcome:
     bits: list[float] = field(default_factory=list)
     sizes: list[float] = field(default_factory=list)
     answers: list[Answered] = field(default_factory=list)
+    unit: str = "nats per token"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class NoiseFloor:
 class Gain:
     """The change of one figure on the same held-out examples, with its 95 % interval.
 
-    unit: what `change` is in: "nats per token" (less is better) or "score" (more is better).
+    unit: what `change` is in: "score" (of a grader: more is better), or that of a loss, such as "nats per token".
     """
 
     unit: str
@@ -184,7 +185,7 @@ def _loss(before: Outcome, after: Outcome, floor: NoiseFloor) -> Gain | None:
     ours, theirs, sizes = (np.array(values) for values in (after.losses, before.losses, before.weights))
     found = paired_ratio_difference(ours, theirs, sizes)
     return Gain(
-        unit="nats per token",
+        unit=after.unit,
         before=float(theirs.sum() / sizes.sum()),
         after=float(ours.sum() / sizes.sum()),
         change=found.value,

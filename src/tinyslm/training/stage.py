@@ -111,8 +111,9 @@ class Stage(Protocol):
     def score(self, model: Decoder, tokens: int, check: Callable[[], None]) -> Mapping[str, Any]:
         """The final score over about so many held-out tokens. `check` is called often, and may raise to stop it.
 
-        `PER_EXAMPLE` in it, if present, is no part of a run's result: `{"losses": [...], "weights": [...]}`, of each
-        held-out example in a fixed order, to compare two models on the same examples.
+        `PER_EXAMPLE` in it, if present, is no part of a run's result: `{"losses": [...], "weights": [...]}` of each
+        held-out example in a fixed order, to compare two models on the same examples, and optionally the "unit" of the
+        losses over the weights, if it is not nats per token.
         """
 
 

@@ -11,7 +11,7 @@ SHOWN, FOLDED = 3, 30
 """Questions with both answers: shown at once, and folded below them at most."""
 TITLES = {
     "gain": "task",
-    "loss": "loss on held-out answers (nats per token)",
+    "loss": "loss on held-out examples",
     "general": "general text (bits per byte)",
 }
 
@@ -24,8 +24,8 @@ def verdict_blocks(result: Mapping[str, Any], before: Mapping[str, Any], after: 
     words = str(verdict.get("words", ""))
     blocks: list[Block] = [Paragraph(f"{words[:1].upper()}{words[1:]}.")]
     rows = [_row(TITLES[name], part) for name in TITLES if isinstance(part := verdict.get(name), Mapping)]
-    if len(rows) > 1 and rows[0][1:] == rows[1][1:]:
-        del rows[0]  # without a grader, the gain is that of the loss
+    if verdict.get("gain") == verdict.get("loss"):
+        rows = rows[1:]  # without a grader, the gain is that of the loss
     if rows:
         header = ("measured", "before", "after", "change", "95 % interval", "on", "verdict")
         blocks.append(Table(rows, header))
@@ -45,6 +45,8 @@ def _row(title: str, part: Mapping[str, Any]) -> tuple[str, ...]:
 
     on = f"{part['texts']} texts" if relative else f"{part['examples']} examples"
     effect = "within the noise" if part["effect"] == "noise" else part["effect"]
+    if unit := part.get("unit") if part.get("unit") != "score" else "":
+        title = f"{title} ({unit})"
     interval = f"{shown(part['low'])} to {shown(part['high'])}"
     return (title, f"{part['before']:.3f}", f"{part['after']:.3f}", shown(part["change"]), interval, on, effect)
 

@@ -33,9 +33,9 @@ from tinyslm.model.lora import without_adapters
 from tinyslm.model.loss import IGNORE, log_probs, token_losses
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
-from tinyslm.training.stage import Batch
+from tinyslm.training.stage import PER_EXAMPLE, Batch, Question
 from tinyslm.training.stage_config import DpoConfig
-from tinyslm.training.stages.sft import VALIDATED_AT_ONCE, answer, batch_of, spread
+from tinyslm.training.stages.sft import VALIDATED_AT_ONCE, answer, batch_of, held_out_questions, spread
 from tinyslm.training.world import World
 
 REFERENCE = "reference"
@@ -197,7 +197,12 @@ class Dpo:
             "accuracy_high": accuracy.high,
             "margin": float(margins.mean()),
             "conversations": len(losses),
+            PER_EXAMPLE: {"losses": losses.tolist(), "weights": [1.0] * len(losses), "unit": "loss per pair"},
         }
+
+    def questions(self, count: int) -> list[Question]:
+        """See `Asking`; the reference is the chosen answer."""
+        return held_out_questions(self._held_out, self.tokenizer, count)
 
     def _held_out_losses(
         self, model: Decoder, dtype: torch.dtype, tokens: int, check: Callable[[], None]

@@ -114,17 +114,8 @@ class Sft:
         }
 
     def questions(self, count: int) -> list[Question]:
-        """See `Asking`; what precedes the last answer of a conversation is the prompt."""
-        origins, total = self._held_out.origins, len(self._held_out)
-        count = min(count, len(origins))
-        asked = []
-        for number in (index * total // count for index in range(count)):
-            example, origin = self._held_out[number], origins[number]
-            begins = np.flatnonzero(np.diff(example.learned.astype(int), prepend=0) == 1)
-            prompt, answer = example.ids[: begins[-1]].tolist(), example.ids[begins[-1] :].tolist()
-            reference = self.tokenizer.decode([one for one in answer if one not in self.tokenizer.stop_ids]).strip()
-            asked.append(Question(tuple(prompt), origin["row"], origin["asked"], reference))
-        return asked
+        """See `Asking`."""
+        return held_out_questions(self._held_out, self.tokenizer, count)
 
     def _spread(self, tokens: int) -> list[int]:
         """Indices of held-out conversations with about `tokens` tokens in total."""
@@ -165,6 +156,21 @@ def answer(model: Decoder, tokenizer: Tokenizer, example: Example, seed: int) ->
     room = max(1, min(SAMPLE_TOKENS, model.config.longest - len(prompt) - 1))
     settings = SamplingSettings(max_tokens=room, temperature=0.0, seed=seed)
     return Engine(model, tokenizer).submit(Request(prompt, settings, continues=False)).whole()[0].text
+
+
+def held_out_questions(held_out: Examples, tokenizer: Tokenizer, count: int) -> list[Question]:
+    """At most `count` questions of held-out groups, spread evenly; the prompt is what precedes the last answer."""
+    if not held_out.origins:
+        return []
+    asked = []
+    for number in spread(held_out.groups, count / held_out.groups):
+        index = number * held_out.together
+        example, origin = held_out[index], held_out.origins[index]
+        begin = int(np.flatnonzero(np.diff(example.learned.astype(int), prepend=0) == 1)[-1])
+        prompt, ids = example.ids[:begin].tolist(), example.ids[begin:].tolist()
+        reference = tokenizer.decode([one for one in ids if one not in tokenizer.stop_ids]).strip()
+        asked.append(Question(tuple(prompt), origin["row"], origin["asked"], reference))
+    return asked
 
 
 def batch_of(rows: Sequence[Sequence[Example]]) -> Batch:
