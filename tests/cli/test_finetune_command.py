@@ -43,6 +43,19 @@ def test_a_model_is_taught(tinyslm, base: Path, rows: Path) -> None:
     assert not Path("again/adapter").exists()
 
 
+def test_a_gain_can_be_required(tinyslm, base: Path, rows: Path) -> None:
+    shared = (base, rows, "--map", "prompt=ask,answer=say", "--require-gain", "--train.device", "cpu")
+    none = tinyslm("finetune", *shared, "--out", "none", "--train.steps", "1", "--optimizer.lr", "1e-12")
+    assert none.code == 3, none
+    assert "no better on the task" in none.out
+    assert Path("none/model/model.safetensors").is_file()
+    learned = ("--full", "--replay", "0.3", "--optimizer.lr", "0.003", "--valid", rows)
+    gain = tinyslm("finetune", *shared, "--out", "gain", "--train.steps", "30", *learned)
+    assert gain.code == 0, gain
+    assert "better on the task" in gain.out
+    assert "with 30 % replay" in gain.out
+
+
 def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
     assert "No examples were given." in tinyslm("finetune", base, "--out", "run").mistake()
     assert "rows.jsonl, row 1 cannot be used: its format is unknown; its fields are: ask, say" in (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,8 @@ from tinyslm.cli.options import SettingOptions
 from tinyslm.core.config import Section
 
 SAMPLES, WIDTH = 2, 90
+NO_GAIN = 3
+"""The exit code if `--require-gain` is not met."""
 
 
 class FinetuneOptions(Section):
@@ -31,6 +34,19 @@ class FinetuneOptions(Section):
     rank: int | None = Field(default=None, gt=0, description="Rank of the adapters; short for --lora.rank.")
     valid: tuple[str, ...] = Field(
         default=(), description="Files of rows to validate on; by default 5 % of the data is held out."
+    )
+    general: tuple[str, ...] = Field(
+        default=(), description="Files of general text to compare with the base on; by default a short set."
+    )
+    replay: float | None = Field(
+        default=None, ge=0, le=0.9, description="Share of general text in the batches, against forgetting, such as 0.1."
+    )
+    replay_text: tuple[str, ...] = Field(
+        default=(), description="Files of that general text; by default Python's documentation."
+    )
+    require_gain: bool = Field(
+        default=False,
+        description="Exit with code 3 unless the model is better, beyond the noise, and no worse on general text.",
     )
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
@@ -74,6 +90,7 @@ def finetune(
 
     from tinyslm.cli.progress import stopping, watching
     from tinyslm.cli.settings import nested
+    from tinyslm.core.config import merge
     from tinyslm.core.errors import TinyslmError
     from tinyslm.planning.finetune import finetune as finetune_model
     from tinyslm.planning.methods.method import ExampleFiles
@@ -87,6 +104,7 @@ def finetune(
     given = nested(RunConfig, settings)
     if options.full or options.rank:
         given.setdefault("lora", {})["rank"] = 0 if options.full else options.rank
+    given = merge(_of_options(options), given)
     with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
         result = finetune_model(
             model,
@@ -103,6 +121,16 @@ def finetune(
         tell({"run": out, "model": out / "model", "report": out / "report.html", "result": result})
     else:
         _say(out, result)
+    if options.require_gain and not result["verdict"]["passes"]:
+        sys.exit(NO_GAIN)
+
+
+def _of_options(options: FinetuneOptions) -> dict[str, Any]:
+    """The settings that have an option of their own."""
+    replay = {"share": options.replay} if options.replay is not None else {}
+    text = {"text": options.replay_text} if options.replay_text else {}
+    general = {"general": options.general} if options.general else {}
+    return {name: values for name, values in (("replay", replay | text), ("verdict", general)) if values}
 
 
 def _fields(given: tuple[str, ...]) -> dict[str, str]:

@@ -317,10 +317,10 @@ class RowLoader:
         self._packed: list[list[int]] = []
         self._packed_epoch = -1
 
-    def next(self) -> list[list[Example]]:
-        """The next batch: the examples of each row."""
+    def next(self, count: int | None = None) -> list[list[Example]]:
+        """The next batch, or the next `count` rows: the examples of each row."""
         chosen: list[list[Example]] = []
-        while len(chosen) < self._batch:
+        while len(chosen) < (self._batch if count is None else count):
             rows = self._epoch_rows()
             chosen.append([one for number in rows[self._position] for one in self._examples.group(number)])
             self._position += 1

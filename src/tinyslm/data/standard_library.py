@@ -1,4 +1,4 @@
-"""Text that every machine has: the source of the Python standard library."""
+"""Text that every machine has: the source and the documentation of the Python standard library."""
 
 import sysconfig
 from pathlib import Path
@@ -12,3 +12,15 @@ def standard_library() -> list[str]:
     root = Path(sysconfig.get_paths()["stdlib"])
     files = (path for path in root.rglob("*.py") if LEFT_OUT.isdisjoint(path.relative_to(root).parts))
     return [str(path) for path in sorted(files) if path.stat().st_size]
+
+
+def documentation() -> list[str]:
+    """Chapters of Python's language reference, as `help` shows them: 0.5 MB of English with some code.
+
+    Empty where Python was installed without them.
+    """
+    try:
+        from pydoc_data.topics import topics
+    except ImportError:
+        return []
+    return list(topics.values())

@@ -176,6 +176,12 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _replay_is_for_sft(self) -> Self:
+        if self.replay.share and self.train.stage != "sft":
+            raise ValueError(f"replay.share is for the stage sft, not for {self.train.stage}")
+        return self
+
+    @model_validator(mode="after")
     def _adapters_have_a_base(self) -> Self:
         if self.lora.rank and not self.train.start_from:
             raise ValueError("lora.rank needs a model to adapt: give its folder with --train.start_from")

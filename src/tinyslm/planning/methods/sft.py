@@ -1,13 +1,19 @@
 """Supervised fine-tuning: learn the answers of conversations."""
 
+import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tinyslm.core.config import build_config, merge
+from tinyslm.core.errors import TinyslmError
 from tinyslm.data.conversations import read_conversations
 from tinyslm.data.examples import RowLoader, open_examples, prepare_examples
+from tinyslm.data.prepare import prepare as prepare_text
+from tinyslm.data.standard_library import documentation
 from tinyslm.model.folder import read_model_config
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.training.config import RunConfig
+from tinyslm.training.replay import FOLDER
 
 EPOCHS = 3.0
 """Epochs if neither a time nor a number of updates is given."""
@@ -31,8 +37,26 @@ def prepare(job: Job) -> Prepared:
         left_out=lambda place, reason: skipped.append(f"{place} ({reason})"),
     )
     report_skipped(job, skipped)
+    if job.config.replay.share:
+        prepare_replay(job)
     row = job.config.train.row_tokens or min(row_of(prepared.longest), longest)
-    return Prepared(fitted(job, row, rows_of_an_epoch(job.out, row)), prepared.left_out)
+    rows = round(rows_of_an_epoch(job.out, row) / (1 - job.config.replay.share))
+    return Prepared(fitted(job, row, rows), prepared.left_out)
+
+
+def prepare_replay(job: Job) -> None:
+    """Write the shards of the general text that is learned among the examples."""
+    with TemporaryDirectory() as folder:
+        paths = list(job.config.replay.text)
+        if not paths:
+            texts = documentation()
+            if not texts:
+                raise TinyslmError(
+                    "This Python has no documentation to replay.", "Give general text: --replay-text FILE"
+                )
+            paths = [str(Path(folder) / "documentation.jsonl")]
+            Path(paths[0]).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+        prepare_text(paths, job.out / FOLDER, tokenizer=job.tokenizer, notify=job.watch.notify)
 
 
 def row_of(tokens: int) -> int:

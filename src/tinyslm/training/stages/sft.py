@@ -21,6 +21,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, loss_sum, token_losses
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
+from tinyslm.training.replay import FOLDER, Replay
 from tinyslm.training.stage import PER_EXAMPLE, Batch, Question
 from tinyslm.training.world import World
 
@@ -31,22 +32,35 @@ VALIDATED_AT_ONCE = 2048
 
 
 class ConversationBatches:
-    """Batches of packed conversations."""
+    """Batches of packed conversations, perhaps with rows of general text."""
 
-    def __init__(self, examples: Examples, *, context: int, batch: int, seed: int, world: World) -> None:
-        self.loader = RowLoader(examples, context=context, batch=batch, seed=seed, rows=world.share(batch))
+    def __init__(
+        self,
+        examples: Examples,
+        *,
+        context: int,
+        batch: int,
+        seed: int,
+        world: World,
+        replay: Replay | None = None,
+    ) -> None:
+        self.loader = RowLoader(examples, context=context, batch=batch, seed=seed)
+        self._batch, self._rows, self._replay = batch, world.share(batch), replay
 
     def next(self, model: Decoder) -> Batch:  # noqa: ARG002
         """See `Batches.next`."""
-        return batch_of(self.loader.next())
+        replayed = self._replay.next() if self._replay else []
+        return batch_of([*self.loader.next(self._batch - len(replayed)), *replayed][self._rows])
 
     def state(self) -> dict[str, Any]:
         """See `Batches.state`."""
-        return self.loader.state()
+        return self.loader.state() | ({FOLDER: self._replay.state()} if self._replay else {})
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Batches.restore`."""
         self.loader.restore(state)
+        if self._replay:
+            self._replay.restore(state[FOLDER])
 
 
 class Sft:
@@ -64,7 +78,9 @@ class Sft:
         """Open the stage on an examples folder. Raises `TinyslmError` for another kind of folder."""
         train, held_out, tokenizer = open_examples(data)
         context, loop = config.row_tokens, config.train
-        batches = ConversationBatches(train, context=context, batch=loop.batch, seed=loop.seed, world=world)
+        shape: dict[str, int] = {"context": context, "batch": loop.batch, "seed": loop.seed}
+        replay = Replay(data, share=config.replay.share, **shape) if config.replay.share else None
+        batches = ConversationBatches(train, world=world, replay=replay, **shape)
         stage = cls(train, held_out, tokenizer, batches, context)
         stage._dtype = pick_dtype(pick_device(loop.device), loop.dtype)
         return stage
