@@ -62,7 +62,7 @@ def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
         tinyslm("finetune", base, rows, "--out", "run").mistake()
     )
     for given, words in (
-        ("prompt=ask", "--map must name both prompt and answer"),
+        ("prompt=ask", "The fields of prompt and answer were not all named"),
         ("question=ask", "--map question=ask is not valid"),
         ("prompt=aks,answer=say", 'Did you mean "ask"?'),
     ):

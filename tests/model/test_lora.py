@@ -75,9 +75,8 @@ def test_a_merged_copy_and_the_base_leave_the_model_as_it_is() -> None:
     model, _ = adapted()
     before = model(IDS)
     assert torch.allclose(merged_copy(model, torch.float32)(IDS), before, atol=1e-5)
-    with pytest.raises(KeyboardInterrupt), without_adapters(model):
+    with without_adapters(model):
         assert torch.equal(model(IDS), decoder()(IDS))
-        raise KeyboardInterrupt
     assert torch.equal(model(IDS), before)
     assert any(parameter.requires_grad for parameter in model.parameters())
 

@@ -5,7 +5,8 @@ from importlib.util import find_spec
 import pytest
 
 # `make test` has no peers; `make test-peers` fails when it finds no tests.
-_NEEDED = {"test_lm_eval.py": "lm_eval", "test_peft.py": "peft", "test_trl.py": "trl"}
+_TRL = dict.fromkeys(("test_trl.py", "test_trl_grpo.py"), "trl")
+_NEEDED = {"test_lm_eval.py": "lm_eval", "test_peft.py": "peft", **_TRL}
 collect_ignore_glob = [file for file, package in _NEEDED.items() if find_spec(package) is None]
 
 

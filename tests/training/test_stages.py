@@ -10,6 +10,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.data.conversations import Conversation
 from tinyslm.data.examples import prepare_examples
 from tinyslm.data.preferences import prepare_preferences
+from tinyslm.data.prompts import prepare_prompts
 from tinyslm.data.shards import Shards
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -63,20 +64,32 @@ def base(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
+    """A prompts folder with the shards' tokenizer, beside a grader that even random answers please sometimes."""
+    folder = tmp_path_factory.mktemp("asked")
+    (folder / "grader.py").write_text("def grade(example, answer):\n    return sum(map(ord, answer)) % 10 / 10\n")
+    asked = (Conversation([{"role": "user", "content": f"{n} + 1?"}], "") for n in range(20))
+    prepare_prompts(asked, folder / "prompts", shards.tokenizer, longest=100, valid_share=0.2)
+    return folder / "prompts"
+
+
 @pytest.fixture(params=list(STAGES))
-def settings(request: pytest.FixtureRequest, tiny_config, teacher: Path, base: Path):
+def settings(request: pytest.FixtureRequest, tiny_config, teacher: Path, base: Path, asked: Path):
     """Settings of a short run of each stage."""
-    shape = {"context": 128} if request.param == "sft" else {}
+    shape = {"context": 128} if request.param in ("sft", "grpo") else {}
     train = {"stage": request.param, "teacher": str(teacher), "validate_every": 4}
     if request.param == "dpo":
         train |= {"start_from": str(base), "row_tokens": 140}
-    return tiny_config(model=shape, train=train)
+    if request.param == "grpo":
+        train |= {"grader": f"{asked.parent / 'grader.py'}:grade", "validation_tokens": 256}
+    return tiny_config(model=shape, grpo={"prompts": 2, "group": 4, "max_tokens": 8, "updates": 2}, train=train)
 
 
 @pytest.fixture
-def data(settings, shards: Shards, talks: Path, pairs: Path) -> Path:
+def data(settings, shards: Shards, talks: Path, pairs: Path, asked: Path) -> Path:
     """What the stage learns from."""
-    return {"sft": talks, "dpo": pairs}.get(settings.train.stage, shards.folder)
+    return {"sft": talks, "dpo": pairs, "grpo": asked}.get(settings.train.stage, shards.folder)
 
 
 def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, settings) -> None:

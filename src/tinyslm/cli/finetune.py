@@ -28,7 +28,11 @@ class FinetuneOptions(Section):
         default=None, gt=0, description="Passes over the conversations, instead of minutes; 3 if neither is given."
     )
     method: str = Field(
-        default="sft", description="How the model learns: sft (from answers), or dpo (from pairs of answers)."
+        default="sft",
+        description="How the model learns: sft (from answers), dpo (from pairs of answers) or grpo (from rewards).",
+    )
+    grader: str | None = Field(
+        default=None, description="Scores answers: the name of a grader, or FILE.py:FUNCTION; short for --train.grader."
     )
     full: bool = Field(default=False, description="Train all weights; by default only adapters (LoRA) are trained.")
     rank: int | None = Field(default=None, gt=0, description="Rank of the adapters; short for --lora.rank.")
@@ -58,6 +62,7 @@ def finetune(
     /,
     *data: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    prompts: tuple[str, ...] = (),
     map_: Annotated[tuple[str, ...], Parameter(name="--map")] = (),
     options: Annotated[FinetuneOptions | None, Parameter(name="*")] = None,
     settings: SettingOptions = (),
@@ -77,6 +82,8 @@ def finetune(
         rejected.
     out
         The run folder to write: data, checkpoints, log, report, the adapter, and the model folder with it merged in.
+    prompts
+        Files of prompts for grpo: the same formats, in which answers may be missing.
     map_
         Names of the rows' fields, as prompt=NAME,answer=NAME; also system and context.
     options
@@ -97,11 +104,14 @@ def finetune(
     from tinyslm.training.config import RunConfig
 
     options = options or FinetuneOptions()
+    data = (*data, *prompts)
     if not data:
         raise TinyslmError("No examples were given.", "For instance: tinyslm finetune MODEL rows.jsonl --out runs/job")
     if options.full and options.rank:
         raise TinyslmError("--full trains all weights, and --rank is for adapters.", "Give one of them.")
     given = nested(RunConfig, settings)
+    if options.grader:
+        given.setdefault("train", {})["grader"] = options.grader
     if options.full or options.rank:
         given.setdefault("lora", {})["rank"] = 0 if options.full else options.rank
     given = merge(_of_options(options), given)
@@ -134,7 +144,7 @@ def _of_options(options: FinetuneOptions) -> dict[str, Any]:
 
 
 def _fields(given: tuple[str, ...]) -> dict[str, str]:
-    """Parse `--map`. Raises `TinyslmError` for unknown names, and if prompt or answer is missing."""
+    """Parse `--map`. Raises `TinyslmError` for unknown names."""
     from tinyslm.core.errors import TinyslmError, did_you_mean
 
     allowed = ("prompt", "answer", "system", "context")
@@ -142,12 +152,7 @@ def _fields(given: tuple[str, ...]) -> dict[str, str]:
     for name, equals, field in pairs:
         if not equals or not field or name not in allowed:
             raise TinyslmError(f"--map {name}{equals}{field} is not valid.", did_you_mean(name, allowed))
-    found = {name: field for name, _, field in pairs}
-    if found and not {"prompt", "answer"} <= found.keys():
-        raise TinyslmError(
-            "--map must name both prompt and answer.", "For instance: --map prompt=Request,answer=Formula"
-        )
-    return found
+    return {name: field for name, _, field in pairs}
 
 
 def _say(out: Path, result: Mapping[str, Any]) -> None:

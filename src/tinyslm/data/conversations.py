@@ -45,7 +45,7 @@ LABELS = re.compile(r"^([A-Za-z][\w -]{0,40}):[ \t]*", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation that ends with the assistant.
+    """A conversation that ends with the assistant; one that is only a prompt may end with the user.
 
     place: file and row, for error messages. tools: what the assistant may call. rejected: for preferences, the answer
     that should be less probable than the last message. row: all fields, for graders.
@@ -65,36 +65,43 @@ Skip = Callable[[str, str], None]
 
 
 def read_conversations(
-    paths: Sequence[str | Path], fields: Mapping[str, str] | None = None, skip: Skip | None = None
+    paths: Sequence[str | Path],
+    fields: Mapping[str, str] | None = None,
+    skip: Skip | None = None,
+    *,
+    answered: bool = True,
 ) -> Iterator[Conversation]:
     """Every conversation in files of JSON lines, JSON, CSV, parquet, or text blocks with two labels.
 
     fields: the names of the fields for "prompt" and "answer", and optionally "system" and "context". skip: called for
-    each row that cannot be used; without it, such a row raises `TinyslmError`.
+    each row that cannot be used; without it, such a row raises `TinyslmError`. answered: whether each conversation must
+    end with the assistant; otherwise rows need no answer.
 
     Raises `TinyslmError` for files that cannot be read.
     """
     for path in paths:
         for place, row in _rows(Path(path)):
             try:
-                yield conversation_of(row, place, fields)
+                yield conversation_of(row, place, fields, answered=answered)
             except TinyslmError as error:
                 if skip is None:
                     raise
                 skip(place, error.problem)
 
 
-def conversation_of(row: Mapping[str, Any], place: str, fields: Mapping[str, str] | None = None) -> Conversation:
+def conversation_of(
+    row: Mapping[str, Any], place: str, fields: Mapping[str, str] | None = None, *, answered: bool = True
+) -> Conversation:
     """Convert a row to a conversation. Raises `TinyslmError`, with the location, for rows that cannot be used."""
     tools = _tools(row.get("tools"), place)
     if fields:
-        made = _mapped(row, place, fields)
+        made = _mapped(row, place, fields, answered)
     elif name := next((name for name in LISTS if isinstance(row.get(name), list)), None):
         made = [_message(one, place) for one in row[name]]
     elif "chosen" in row and "rejected" in row:
         return _preference(row, place, tools)
     else:
-        made = _pair(row, place)
+        made = _pair(row, place, answered)
     if (
         "system" in row
         and isinstance(row["system"], str)
@@ -103,7 +110,7 @@ def conversation_of(row: Mapping[str, Any], place: str, fields: Mapping[str, str
         and made[0]["role"] != "system"
     ):
         made = [{"role": "system", "content": row["system"]}, *made]
-    return Conversation(_checked(made, place), place, tools, row=row)
+    return Conversation(_checked(made, place, answered), place, tools, row=row)
 
 
 def _preference(row: Mapping[str, Any], place: str, tools: Sequence[Mapping[str, Any]]) -> Conversation:
@@ -126,25 +133,28 @@ def _preference(row: Mapping[str, Any], place: str, tools: Sequence[Mapping[str,
     return Conversation(chosen, place, tools, rejected[-1], row)
 
 
-def _pair(row: Mapping[str, Any], place: str) -> list[Message]:
-    for question, answer in PAIRS:
-        if question in row and answer in row:
+def _pair(row: Mapping[str, Any], place: str, answered: bool) -> list[Message]:
+    for question, answer in PAIRS if answered else sorted(PAIRS, key=lambda pair: pair[1] not in row):
+        if question in row and (answer in row or not answered):
             asked = _text(row, question, place)
             below = [str(row[name]) for name in CONTEXTS if name != question and isinstance(row.get(name), str)]
             content = "\n\n".join([asked, *(text for text in below if text.strip())])
-            return [{"role": "user", "content": content}, {"role": "assistant", "content": _text(row, answer, place)}]
+            made = [{"role": "user", "content": content}]
+            return [*made, {"role": "assistant", "content": _text(row, answer, place)}] if answer in row else made
     names = ", ".join(list(row)[:20]) or "none"
     raise _mistake(place, f"its format is unknown; its fields are: {names}")
 
 
-def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str]) -> list[Message]:
+def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str], answered: bool) -> list[Message]:
     for name in fields.values():
         if name not in row:
             raise TinyslmError(f'{place} has no field "{name}".', did_you_mean(name, map(str, row)))
     content = _text(row, fields["prompt"], place)
     if fields.get("context") and str(row[fields["context"]]).strip():
         content += f"\n\n{row[fields['context']]}"
-    made = [{"role": "user", "content": content}, {"role": "assistant", "content": _text(row, fields["answer"], place)}]
+    made = [{"role": "user", "content": content}]
+    if answered or "answer" in fields:
+        made.append({"role": "assistant", "content": _text(row, fields["answer"], place)})
     return [{"role": "system", "content": str(row[fields["system"]])}, *made] if fields.get("system") else made
 
 
@@ -196,10 +206,11 @@ def _tools(given: Any, place: str) -> Sequence[Mapping[str, Any]]:
     return [tool if "function" in tool else {"type": "function", "function": tool} for tool in given]
 
 
-def _checked(messages: Sequence[Message], place: str) -> Sequence[Message]:
-    if not any(message["role"] == "assistant" for message in messages):
-        raise _mistake(place, "it has no assistant message")
-    while messages and messages[-1]["role"] != "assistant":
+def _checked(messages: Sequence[Message], place: str, answered: bool = True) -> Sequence[Message]:
+    needed = "assistant" if answered else "user"
+    if not any(message["role"] == needed for message in messages):
+        raise _mistake(place, f"it has no {needed} message")
+    while answered and messages[-1]["role"] != "assistant":
         messages = messages[:-1]  # nothing is learned from what comes after
     empty = [
         one

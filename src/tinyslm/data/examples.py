@@ -175,11 +175,11 @@ def tokenize_splits(
                     reasons[reason] = reasons.get(reason, 0) + 1
                     left_out(conversation.place, reason)
                 else:
-                    yield _hash(conversation), group
+                    yield question_hash(conversation), group
 
     found = list(usable(conversations))
     if valid is None:
-        held_out = _lowest({number for number, _ in found}, valid_share)
+        held_out = held_out_numbers({number for number, _ in found}, valid_share)
         parts = [[one for number, one in found if (number in held_out) == held] for held in (False, True)]
     else:
         parts = [[group for _, group in found], [group for _, group in usable(valid)]]
@@ -378,13 +378,13 @@ def _why_not(group: Group, context: int) -> str:
     return "equal answers" if same else ""
 
 
-def _hash(conversation: Conversation) -> int:
+def question_hash(conversation: Conversation) -> int:
     """A hash of the first question."""
     first = next((one["content"] for one in conversation.messages if one["role"] == "user"), "")
     return xxhash.xxh3_64_intdigest(first.strip().encode("utf-8", "replace"))
 
 
-def _lowest(numbers: set[int], share: float) -> set[int]:
+def held_out_numbers(numbers: set[int], share: float) -> set[int]:
     """The lowest numbers: the given share of them, at least one; none if there is only one number."""
     return set(sorted(numbers)[: max(1, round(share * len(numbers)))]) if len(numbers) > 1 else set()
 

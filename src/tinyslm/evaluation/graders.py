@@ -42,6 +42,9 @@ GRADERS: Registry[Grader] = Registry("grader")
 """Graders by name. Each accepts any text as an answer, raises `TinyslmError` only for a faulty example, and reads the
 reference answer from the example's field "answer", unless it says otherwise."""
 
+FAILED = "grader_failed"
+"""The part of a grade which says that the grader failed, and not the answer."""
+
 CODE_LIMITS = Limits(cpu_seconds=5, memory=1 << 30, wait_seconds=20, reply=1 << 20)
 
 
@@ -160,7 +163,8 @@ class FileGrader:
             changed = self.path.stat().st_mtime_ns  # reload the file after an edit
         except OSError as error:
             raise TinyslmError(f"Could not read {self.path}: {error.strerror}.", "Restore the grader's file.") from None
-        return _replied(_ask(request | {"changed": changed, "example": dict(example), "answer": answer}))
+        reply = _ask(request | {"changed": changed, "example": dict(example), "answer": answer}, parts={FAILED: 1.0})
+        return _replied(reply)
 
 
 def references(example: Example) -> list[str]:
@@ -262,13 +266,13 @@ def _schema_error(schema: Any, value: Any) -> str:
 _worker = Worker("tinyslm.evaluation.grading:answer", CODE_LIMITS)
 
 
-def _ask(request: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The worker's reply. If the worker dies, the item fails with the score 0."""
+def _ask(request: Mapping[str, Any], parts: Mapping[str, float] | None = None) -> Mapping[str, Any]:
+    """The worker's reply. If the worker dies, the item fails with the score 0 and these parts."""
     try:
         return _worker.ask(request)
     except WorkerError as error:
         words = {"time": "it took too long", "memory": "it took too much memory", "reply": "its result is too long"}
-        return {"score": 0.0, "why": words.get(error.kind, "it ended the process")}
+        return {"score": 0.0, "parts": parts, "why": words.get(error.kind, "it ended the process")}
 
 
 def _replied(reply: Mapping[str, Any]) -> Grade:

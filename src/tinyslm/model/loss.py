@@ -33,8 +33,8 @@ def token_losses(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor
     return torch.cat(losses)
 
 
-def log_probs(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:
-    """The log-probability of each target, fp32 `[n]`; every target counts. Differentiable.
+def log_probs(model: Decoder, hidden_nd: Tensor, targets_n: Tensor, temperature: float = 1.0) -> Tensor:
+    """The log-probability of each target at a temperature, fp32 `[n]`; every target counts. Differentiable.
 
     The gradient of a position's log-probability with respect to its hidden state is kept, and not its logits: they are
     computed again only where the output projection is trained.
@@ -42,20 +42,20 @@ def log_probs(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:
     config = model.config
     if config.head_bias or config.logit_cap:
         parts = [
-            checkpoint(_chunk_log_probs, model, hidden_cd, targets_c, use_reentrant=False)
+            checkpoint(_chunk_log_probs, model, hidden_cd, targets_c, temperature, use_reentrant=False)
             for hidden_cd, targets_c in _chunks(hidden_nd, targets_n, config.vocab_size)
         ]
         return torch.cat(parts)
     if torch.is_autocast_enabled(hidden_nd.device.type):
         hidden_nd = hidden_nd.to(torch.get_autocast_dtype(hidden_nd.device.type))
-    if config.logit_divisor != 1:
-        hidden_nd = hidden_nd / config.logit_divisor
+    if config.logit_divisor * temperature != 1:
+        hidden_nd = hidden_nd / (config.logit_divisor * temperature)
     found: Tensor = HeadLogProbs.apply(hidden_nd, model.lm_head.weight, targets_n)  # type: ignore[no-untyped-call]
     return found
 
 
-def _chunk_log_probs(model: Decoder, hidden_cd: Tensor, targets_c: Tensor) -> Tensor:
-    return -F.cross_entropy(model.logits(hidden_cd).float(), targets_c, reduction="none")
+def _chunk_log_probs(model: Decoder, hidden_cd: Tensor, targets_c: Tensor, temperature: float) -> Tensor:
+    return -F.cross_entropy(model.logits(hidden_cd).float() / temperature, targets_c, reduction="none")
 
 
 def loss_sum(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:

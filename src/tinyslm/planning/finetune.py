@@ -51,11 +51,14 @@ def finetune(
     watch = watch or Watch()
     began = watch.began or time.monotonic()
     files = data if isinstance(data, ExampleFiles) else ExampleFiles(data)
-    if files.fields and not {"prompt", "answer"} <= files.fields.keys():
-        raise TinyslmError("The fields of the prompt and the answer were not both named.", "Name both of them.")
+    how, given = METHODS[method], settings or {}
+    if files.fields and not how.needed <= files.fields.keys():
+        raise TinyslmError(
+            f"The fields of {' and '.join(sorted(how.needed, reverse=True))} were not all named.",
+            "For instance: --map prompt=Request,answer=Formula",
+        )
     if minutes and files.epochs:
         raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")
-    how, given = METHODS[method], settings or {}
     base = find_model(Path(model))
     tokenizer = _chat_tokenizer(load_tokenizer(base), base, watch.notify)
     folder = RunFolder(Path(out))

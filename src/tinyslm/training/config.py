@@ -10,7 +10,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.training.stage_config import DpoConfig, ReplayConfig, VerdictConfig
+from tinyslm.training.stage_config import DpoConfig, GrpoConfig, ReplayConfig, VerdictConfig
 
 
 class OptimizerConfig(Section):
@@ -139,6 +139,8 @@ class LoopConfig(Section):
     def _teacher_given(self) -> Self:
         if self.stage == "distill" and not self.teacher:
             raise ValueError("the stage distill needs a teacher: give a model folder with --train.teacher")
+        if self.stage == "grpo" and not self.grader:
+            raise ValueError("the stage grpo needs a grader: give its name or FILE.py:FUNCTION with --train.grader")
         return self
 
     @model_validator(mode="after")
@@ -162,6 +164,7 @@ class RunConfig(Section):
     dpo: DpoConfig = Field(default=DpoConfig(), description="The stage dpo: learning from preferences.")
     replay: ReplayConfig = Field(default=ReplayConfig(), description="General text among the examples.")
     verdict: VerdictConfig = Field(default=VerdictConfig(), description="What fine-tuning is judged by.")
+    grpo: GrpoConfig = Field(default=GrpoConfig(), description="How grpo samples answers and learns from rewards.")
     train: LoopConfig = Field(default=LoopConfig(), description="How long and with what batches to train.")
 
     @property
@@ -182,7 +185,9 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _adapters_have_a_base(self) -> Self:
+    def _base_is_given(self) -> Self:
         if self.lora.rank and not self.train.start_from:
             raise ValueError("lora.rank needs a model to adapt: give its folder with --train.start_from")
+        if self.grpo.kl and not self.train.start_from:
+            raise ValueError("grpo.kl needs a model to stay near: give its folder with --train.start_from")
         return self

@@ -251,11 +251,12 @@ class Run:
             meter.add(report.loss)
         if report.step % train.log_every == 0 or last:
             yield self._step_event(report, meter)
+        for text in self.stage.warnings(report.metrics):
+            yield {"event": "warning", "step": report.step, "text": text}
         if last or self._comes_to(report.step, train.validate_every, VALIDATIONS):
             yield self._validate()
         if self._comes_to(report.step, train.sample_every, SAMPLES):
-            text = self._timed("sample", self.sample)
-            yield {"event": "sample", "step": report.step, "prompt": "", "text": text}
+            yield {"event": "sample", "step": report.step, "prompt": "", "text": self._timed("sample", self.sample)}
 
     def _comes_to(self, step: int, every: int, points: int) -> bool:
         """Whether something is due after `step` that is done every so many steps, or at evenly spread points."""

@@ -105,6 +105,9 @@ class Stage(Protocol):
     def in_units(self, loss: float, *, held_out: bool) -> Mapping[str, float]:
         """The same loss in the units of this stage, as further fields of the log's rows."""
 
+    def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        """What the metrics of one more update say is going wrong, in words; each warning is given once."""
+
     def sample(self, model: Decoder, seed: int) -> str:
         """A short text that shows what the model has learned; the same for equal weights and seed."""
 

@@ -45,3 +45,39 @@ class VerdictConfig(Section):
     questions: int = Field(
         default=64, gt=0, description="Held-out questions that both models answer, if `train.grader` is set, at most."
     )
+
+
+class GrpoConfig(Section):
+    """How grpo samples answers and learns from their rewards."""
+
+    loss: Literal["grpo", "dr_grpo", "dapo"] = Field(
+        default="dapo",
+        description="What the loss is a mean over: dapo: tokens; grpo: answers, each a mean over its tokens; dr_grpo: "
+        "answers, each a sum over its tokens divided by max_tokens, with rewards that are not scaled.",
+    )
+    prompts: int = Field(default=4, gt=0, description="Prompts that are answered at a time.")
+    group: int = Field(default=8, gt=1, description="Answers to each prompt; their rewards are compared.")
+    updates: int = Field(default=1, gt=0, description="Updates from the answers that are sampled at a time.")
+    max_tokens: int = Field(default=128, gt=0, description="Tokens of an answer, at most.")
+    temperature: float = Field(default=1.0, gt=0, description="Temperature at which answers are sampled.")
+    scale_rewards: Literal["auto", "group", "none"] = Field(
+        default="auto",
+        description="group: divide by the standard deviation in the group; none: do not; auto: none for dr_grpo.",
+    )
+    importance: Literal["token", "sequence"] = Field(
+        default="token", description="Compare new and old probabilities of each token, or of whole answers (GSPO)."
+    )
+    clip_low: float = Field(default=0.2, gt=0, lt=1, description="How far a probability ratio may fall below 1.")
+    clip_high: float = Field(default=0.28, gt=0, description="How far a probability ratio may rise above 1.")
+    kl: float = Field(default=0.0, ge=0, description="Weight of the divergence from the model at the start; 0: none.")
+    skip_truncated: bool = Field(
+        default=False, description="Do not learn from answers that reached max_tokens without ending."
+    )
+    grammar: str = Field(
+        default="", description="A file that every answer must fit: a JSON schema (.json) or a Lark grammar (.lark)."
+    )
+
+    @property
+    def scaled(self) -> bool:
+        """Whether rewards are divided by their standard deviation in the group."""
+        return self.scale_rewards == "group" or (self.scale_rewards == "auto" and self.loss != "dr_grpo")

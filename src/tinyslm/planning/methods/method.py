@@ -61,10 +61,11 @@ class Method:
     """stage: the name in `STAGES`. settings: the usual ones, where they differ from those of the other methods.
 
     rates: the usual peak learning rates for adapters and for all weights. prepare: writes the data folder, whole or not
-    at all, and raises `TinyslmError` for examples that cannot be used.
+    at all, and raises `TinyslmError` for examples that cannot be used. needed: the fields that a map must name.
     """
 
     stage: str
     rates: tuple[float, float]
     prepare: Callable[[Job], Prepared]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    needed: frozenset[str] = frozenset({"prompt", "answer"})

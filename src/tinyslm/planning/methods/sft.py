@@ -79,11 +79,15 @@ def fitted(job: Job, row_tokens: int, rows: int, epochs: float = EPOCHS) -> RunC
         chosen["batch"] = max(1, min(UPDATE_TOKENS // row_tokens, rows))
     batch = chosen.get("batch", config.train.batch)
     if "micro_batch" not in fixed:
-        fitting = max(1, AT_ONCE // row_tokens)
-        chosen["micro_batch"] = max(size for size in range(1, fitting + 1) if batch % size == 0)
+        chosen["micro_batch"] = rows_at_once(batch, row_tokens)
     if job.open_length:
         chosen["steps"] = max(1, round((job.files.epochs or epochs) * rows / batch))
     return build_config(RunConfig, merge(config.model_dump(), {"train": chosen}))
+
+
+def rows_at_once(batch: int, row_tokens: int) -> int:
+    """The largest part of a batch that divides it and has at most `AT_ONCE` tokens, but at least one row."""
+    return max(size for size in range(1, max(1, AT_ONCE // row_tokens) + 1) if batch % size == 0)
 
 
 def rows_of_an_epoch(data: Path, row_tokens: int) -> int:

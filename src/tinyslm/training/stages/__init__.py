@@ -20,6 +20,7 @@ from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stage import Stage
 from tinyslm.training.stages.distill import Distill
 from tinyslm.training.stages.dpo import Dpo
+from tinyslm.training.stages.grpo import Grpo
 from tinyslm.training.stages.pretrain import Pretrain
 from tinyslm.training.stages.sft import Sft
 from tinyslm.training.world import World
@@ -29,6 +30,7 @@ STAGES.add("pretrain", Pretrain.open)
 STAGES.add("distill", Distill.open)
 STAGES.add("sft", Sft.open)
 STAGES.add("dpo", Dpo.open)
+STAGES.add("grpo", Grpo.open)
 
 
 def open_stage(data: Path, config: RunConfig, world: World) -> tuple[Stage, RunConfig]:

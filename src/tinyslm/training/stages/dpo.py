@@ -175,6 +175,10 @@ class Dpo:
         """A loss per pair has no other unit."""
         return {}
 
+    def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:  # noqa: ARG002
+        """There are none."""
+        return ()
+
     def sample(self, model: Decoder, seed: int) -> str:
         """The model's answer to the first held-out prompt."""
         return answer(model, self.tokenizer, self._held_out[0], seed)

@@ -1,7 +1,7 @@
 """Predict each next token of a text."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,10 @@ class Pretrain:
         """Bits per byte of the text."""
         split = self._held_out if held_out else self._train
         return {"bits_per_byte": loss / math.log(2) * split.tokens / split.utf8_bytes}
+
+    def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:  # noqa: ARG002
+        """There are none."""
+        return ()
 
     def sample(self, model: Decoder, seed: int) -> str:
         """See `Stage.sample`."""

@@ -106,6 +106,10 @@ class Sft:
         """A loss per learned token has no other unit."""
         return {}
 
+    def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:  # noqa: ARG002
+        """There are none."""
+        return ()
+
     def sample(self, model: Decoder, seed: int) -> str:
         """The model's answer to the first question of the first held-out conversation."""
         return answer(model, self.tokenizer, self._held_out[0], seed)

@@ -1,0 +1,55 @@
+"""Reinforcement learning from rewards: answer prompts, and learn from what a grader says."""
+
+from tinyslm.core.config import build_config, merge
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.conversations import read_conversations
+from tinyslm.data.prompts import prepare_prompts
+from tinyslm.evaluation.graders import find_grader
+from tinyslm.model.folder import read_model_config
+from tinyslm.planning.methods.method import Job, Method, Prepared
+from tinyslm.planning.methods.sft import EPOCHS, ROW_MULTIPLE, report_skipped, rows_at_once
+from tinyslm.training.config import RunConfig
+
+
+def prepare(job: Job) -> Prepared:
+    """Tokenize the prompts, and fit row length and batch sizes to them.
+
+    Raises `TinyslmError` for a grader that does not exist, and if the context leaves no room for a prompt.
+    """
+    config, settings, longest = job.config, job.config.grpo, read_model_config(job.base).longest
+    find_grader(config.train.grader)
+    room = (config.train.row_tokens or longest) - settings.max_tokens
+    if room < 1:
+        raise TinyslmError(
+            f"The model reads {longest} tokens, and answers may have {settings.max_tokens}.",
+            "Leave room for the prompts: --grpo.max-tokens",
+        )
+    files, skipped = job.files, dict[str, int]()
+    places: list[str] = []
+
+    def skip(place: str, reason: str) -> None:
+        places.append(f"{place} ({reason})")
+        skipped[reason] = skipped.get(reason, 0) + 1
+
+    parts = prepare_prompts(
+        read_conversations(files.paths, files.fields, answered=False),
+        job.out,
+        job.tokenizer,
+        longest=room,
+        valid=read_conversations(files.valid, files.fields, answered=False) if files.valid else None,
+        left_out=skip,
+    )
+    report_skipped(job, places)
+    needed = max(len(prompt.ids) for prompts in parts.values() for prompt in prompts) + settings.max_tokens
+    row = config.train.row_tokens or min(longest, -(-needed // ROW_MULTIPLE) * ROW_MULTIPLE)
+    answers = max(1, settings.prompts * settings.group // settings.updates)
+    chosen = {"row_tokens": row, "batch": answers}
+    if "micro_batch" not in job.given.get("train", {}):
+        chosen["micro_batch"] = rows_at_once(answers, row)
+    if job.open_length:
+        rounds = (files.epochs or EPOCHS) * len(parts["train"]) / settings.prompts
+        chosen["steps"] = max(1, round(rounds * settings.updates))
+    return Prepared(build_config(RunConfig, merge(config.model_dump(), {"train": chosen})), skipped)
+
+
+GRPO = Method("grpo", rates=(2e-5, 1e-6), prepare=prepare, needed=frozenset({"prompt"}))
