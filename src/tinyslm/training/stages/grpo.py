@@ -30,9 +30,9 @@ from tinyslm.model.loss import IGNORE, log_probs
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.alarms import Alarms
 from tinyslm.training.config import RunConfig
-from tinyslm.training.stage_config import GrpoConfig
 from tinyslm.training.rollouts import Sampler, advantages, grade_all, learned_ids, plain_sampling, read_grammar
 from tinyslm.training.stage import Batch
+from tinyslm.training.stage_config import GrpoConfig
 from tinyslm.training.world import World
 
 SCORED_AT_ONCE = 2048
