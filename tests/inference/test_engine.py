@@ -12,6 +12,8 @@ from tinyslm.inference.scheduler import Limits
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.torch_runner import TorchRunner
 from tinyslm.model.folder import save_model
+from tinyslm.model.lora import add_adapters, has_adapters
+from tinyslm.model.lora_config import LoraConfig
 
 FAMILIES = ["qwen3", "llama", "gpt2", "tinyslm"]
 
@@ -179,3 +181,16 @@ def test_dropout_is_off_while_generating(make_engine) -> None:
     engine.model.train()
     settings = SamplingSettings(max_tokens=10, seed=1)
     assert engine.complete("a", settings) == engine.complete("a", settings)
+
+
+def test_adapters_take_part(make_engine) -> None:
+    """The compiled step knows only weights: adapters are merged into a copy first, the model stays as it is."""
+    model, tokenizer = make_engine().model, make_engine().tokenizer
+    add_adapters(model, LoraConfig(rank=2))
+    for name, parameter in model.named_parameters():
+        if name.endswith("adapter.B"):
+            torch.nn.init.normal_(parameter, std=0.5)
+    engine, ids = Engine(model, tokenizer), torch.randint(0, 256, (1, 12))
+    with torch.inference_mode():
+        torch.testing.assert_close(logits_of(engine._batch.runner, ids, [12]), model(ids), atol=1e-4, rtol=1e-3)
+    assert has_adapters(model)

@@ -27,11 +27,12 @@ KIND = "prompts"
 class Prompt:
     """The ids of a conversation up to where the assistant answers, and the fields that a grader needs.
 
-    If the data has a reference answer, it is `example["answer"]`.
+    If the data has a reference answer, it is `example["answer"]`. text: the last message.
     """
 
     ids: tuple[int, ...]
     example: Mapping[str, Any]
+    text: str = ""
 
 
 def prompt_of(conversation: Conversation, tokenizer: Tokenizer) -> Prompt:
@@ -40,7 +41,7 @@ def prompt_of(conversation: Conversation, tokenizer: Tokenizer) -> Prompt:
     if messages[-1]["role"] == "assistant":
         example.setdefault("answer", messages.pop()["content"])
     ids = encode_chat(tokenizer, messages, add_generation_prompt=True, tools=conversation.tools or None)
-    return Prompt(tuple(ids), example)
+    return Prompt(tuple(ids), example, messages[-1]["content"])
 
 
 def prepare_prompts(
@@ -81,7 +82,9 @@ def prepare_prompts(
     with atomic_folder(out) as folder:
         tokenizer.save(folder / "tokenizer")
         for name, prompts in parts.items():
-            lines = (json.dumps({"ids": one.ids, "example": one.example}, default=str) for one in prompts)
+            lines = (
+                json.dumps({"ids": one.ids, "example": one.example, "text": one.text}, default=str) for one in prompts
+            )
             (folder / f"{name}.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         counts = {name: {"prompts": len(prompts)} for name, prompts in parts.items()}
         about = {"kind": KIND, "version": 1, "splits": counts, "tokenizer": {"sha256": tokenizer.sha256}}
@@ -100,4 +103,4 @@ def open_prompts(folder: Path) -> tuple[Sequence[Prompt], Sequence[Prompt], Toke
 
 def _read(path: Path) -> list[Prompt]:
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [Prompt(tuple(row["ids"]), row["example"]) for row in rows]
+    return [Prompt(tuple(row["ids"]), row["example"], row["text"]) for row in rows]

@@ -25,6 +25,7 @@ from tinyslm.inference.speculation import Guesser, LookUp
 from tinyslm.inference.tool_calls import with_tools
 from tinyslm.inference.tool_grammar import reads_tools
 from tinyslm.model.decoder import Decoder
+from tinyslm.model.lora import has_adapters, merged_copy
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -77,7 +78,9 @@ class Engine:
         self._install(model)
 
     def _install(self, model: Decoder) -> None:
-        """Compute with this model from now on, with an empty cache."""
+        """Compute with this model from now on, its adapters merged, with an empty cache."""
+        if has_adapters(model):
+            model = merged_copy(model, model.dtype)
         self._batch = ContinuousBatch(model, self._options, self._make_runner, self._guesser)
         self.model, self.name = model, self._batch.runner.name
 

@@ -27,6 +27,7 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
+from tinyslm.training.rollouts import grade_all
 from tinyslm.training.run import Run
 from tinyslm.training.stage import PER_EXAMPLE, Asking, Batch, Batches, Question, Stage, result_of
 from tinyslm.training.verdict_section import AFTER_FILE, BEFORE_FILE
@@ -80,9 +81,12 @@ class Measurement:
         grader = find_grader(grader_name) if grader_name else None
         asked = stage.questions(self.questions)[: self.answered]
         answers = _answered(engine, asked, seconds if self.answered is None else math.inf, check)
+        asked = asked[: len(answers)]
+        rows = ((one.row, answer) for one, answer in zip(asked, answers, strict=True))
+        scores = [grade.score for grade in grade_all(grader, rows)] if grader else [None] * len(asked)
         return [
-            Answered(one.text, one.reference, answer, grader(one.row, answer).score if grader else None)
-            for one, answer in zip(asked, answers, strict=False)
+            Answered(one.text, one.reference, answer, score)
+            for one, answer, score in zip(asked, answers, scores, strict=True)
         ]
 
 
@@ -105,7 +109,7 @@ def _answered(engine: Engine, asked: Sequence[Question], seconds: float, check: 
 
 
 def _greedy(context: int, question: Question, limit: int) -> SamplingSettings:
-    room = max(1, min(limit, context - len(question.prompt) - 1))
+    room = max(1, min(question.max_tokens or limit, context - len(question.prompt) - 1))
     return SamplingSettings(max_tokens=room, temperature=0.0)
 
 
@@ -173,6 +177,10 @@ class Judged:
     def in_units(self, loss: float, *, held_out: bool) -> Mapping[str, float]:
         """See `Stage`."""
         return self._stage.in_units(loss, held_out=held_out)
+
+    def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:
+        """See `Stage`."""
+        return self._stage.warnings(metrics)
 
     def sample(self, model: Decoder, seed: int) -> str:
         """See `Stage`."""

@@ -132,13 +132,15 @@ def result_of(score: Mapping[str, Any]) -> dict[str, Any]:
 class Question:
     """A held-out question. prompt: its ids, up to where the answer begins. row: the fields that graders read.
 
-    text, reference: the last message before the answer, and the answer, as text.
+    text, reference: the last message before the answer, and the answer, as text. max_tokens: of an answer; 0: it
+    follows from the references.
     """
 
     prompt: tuple[int, ...]
     row: Mapping[str, Any]
     text: str
     reference: str
+    max_tokens: int = 0
 
 
 @runtime_checkable

@@ -31,7 +31,7 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.alarms import Alarms
 from tinyslm.training.config import RunConfig
 from tinyslm.training.rollouts import Sampler, advantages, grade_all, learned_ids, plain_sampling, read_grammar
-from tinyslm.training.stage import Batch
+from tinyslm.training.stage import Batch, Question
 from tinyslm.training.stage_config import GrpoConfig
 from tinyslm.training.world import World
 
@@ -263,15 +263,27 @@ class Grpo:
             "prompts": len(scores),
         }
 
+    def questions(self, count: int) -> list[Question]:
+        """See `Asking`."""
+        most = self._settings.max_tokens
+        return [
+            Question(one.ids, one.example, one.text, str(one.example.get("answer", "")), most)
+            for one in self._spread(count)
+        ]
+
     def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:
         """See `Stage.warnings`."""
         return self._alarms.after(metrics)
 
     def _grades(self, model: Decoder, tokens: int) -> list[Grade]:
-        count = max(1, min(len(self._held_out), tokens // self._config.row_tokens))
-        prompts = [self._held_out[index * len(self._held_out) // count] for index in range(count)]
+        prompts = self._spread(max(1, tokens // self._config.row_tokens))
         answers = zip(prompts, self._answers(model, prompts), strict=True)
         return grade_all(self._grader, ((prompt.example, answer.text) for prompt, answer in answers))
+
+    def _spread(self, count: int) -> list[Prompt]:
+        """So many held-out prompts at most, spread evenly over all."""
+        count = min(count, len(self._held_out))
+        return [self._held_out[index * len(self._held_out) // count] for index in range(count)]
 
     def _answers(self, model: Decoder, prompts: Sequence[Prompt]) -> list[Completion]:
         """A greedy answer to each prompt."""
