@@ -15,9 +15,8 @@ from statistics import mean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from harness import finish, parser
-
 import tinyslm
+from harness import finish, parser
 from tinyslm.evaluation.verdict import FLOOR_FILE
 
 
