@@ -118,7 +118,7 @@ def finetune(
     with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
         result = finetune_model(
             model,
-            ExampleFiles(data, options.valid, _fields(map_), options.epochs),
+            ExampleFiles(data, options.valid, fields_of(map_), options.epochs),
             out,
             method=options.method,
             minutes=options.minutes,
@@ -143,7 +143,7 @@ def _of_options(options: FinetuneOptions) -> dict[str, Any]:
     return {name: values for name, values in (("replay", replay | text), ("verdict", general)) if values}
 
 
-def _fields(given: tuple[str, ...]) -> dict[str, str]:
+def fields_of(given: tuple[str, ...]) -> dict[str, str]:
     """Parse `--map`. Raises `TinyslmError` for unknown names."""
     from tinyslm.core.errors import TinyslmError, did_you_mean
 

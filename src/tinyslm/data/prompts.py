@@ -37,11 +37,17 @@ class Prompt:
 
 def prompt_of(conversation: Conversation, tokenizer: Tokenizer) -> Prompt:
     """The prompt for the last answer of a conversation, or for its next one if it ends with the user."""
-    messages, example = list(conversation.messages), dict(conversation.row)
+    messages = list(conversation.messages)
     if messages[-1]["role"] == "assistant":
-        example.setdefault("answer", messages.pop()["content"])
+        messages.pop()
     ids = encode_chat(tokenizer, messages, add_generation_prompt=True, tools=conversation.tools or None)
-    return Prompt(tuple(ids), example, messages[-1]["content"])
+    return Prompt(tuple(ids), graded_fields(conversation), messages[-1]["content"])
+
+
+def graded_fields(conversation: Conversation) -> dict[str, Any]:
+    """What a grader gets of a conversation: the fields of its row, and as "answer" its last answer, if it has one."""
+    example, last = dict(conversation.row), conversation.messages[-1]
+    return {"answer": last["content"], **example} if last["role"] == "assistant" else example
 
 
 def prepare_prompts(
