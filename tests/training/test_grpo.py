@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.examples import open_examples
 from tinyslm.planning.finetune import finetune
 from tinyslm.planning.methods.method import ExampleFiles
 from tinyslm.training import rollouts
@@ -144,3 +145,24 @@ def test_an_alarm_is_given_once(before: dict, after: dict, words: str) -> None:
     given = [text for _ in range(10) for text in alarms.after(calm | before | after)]
     assert len(given) == 1
     assert words in given[0]
+
+
+def test_rejection_sampling_learns_the_best_answers(folder: Path, tmp_path: Path) -> None:
+    """The accepted answers are all that the model learns; the rows' other fields reach the grader."""
+    settings = {"rejection": {"least_score": 0.1}, "grpo": {"group": 32, "max_tokens": 24}}
+    settings |= {"train": {"grader": f"{folder / 'graders.py'}:vowels", "device": "cpu", "steps": 10}}
+    said: list[str] = []
+    files = ExampleFiles([folder / "asks.jsonl"], valid=[folder / "asks.jsonl"])
+    out, watch = tmp_path / "run", Watch(notify=said.append)
+    result = finetune(
+        folder / "base", files, out, method="rejection", settings={**settings, "lora": {"rank": 0}}, watch=watch
+    )
+    assert "of 12 prompts got an answer to learn" in said[0]
+    assert result["loss"] < result["before"]["loss"]
+    train, _, tokenizer = open_examples(out / "data")
+    for example in train:
+        answer = tokenizer.decode(example.ids[example.learned].tolist()[:-1])
+        assert sum(one in "aeiou" for one in answer) / max(8, len(answer)) >= 0.1
+    strict = {**settings, "rejection": {"least_score": 1.0}}
+    with pytest.raises(TinyslmError, match=r"No answer scored 1 or more; the best scored 0\.\d\d"):
+        finetune(folder / "base", files, tmp_path / "other", method="rejection", settings=strict)

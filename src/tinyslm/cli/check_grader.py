@@ -39,6 +39,7 @@ def check_grader(
     json
         Print the report as JSON.
     """
+    from dataclasses import asdict
     from itertools import islice
 
     from tinyslm.cli.finetune import fields_of
@@ -56,7 +57,7 @@ def check_grader(
     with working("Trying the grader", json=json):
         report = check(found, [graded_fields(one) for one in islice(conversations, limit)])
     if json:
-        tell({"tried": list(report.tried), "problems": list(report.problems)})
+        tell(asdict(report))
     else:
         _say(report)
     if any(problem.severity == "error" for problem in report.problems):

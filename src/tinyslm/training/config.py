@@ -10,7 +10,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.training.stage_config import DpoConfig, GrpoConfig, ReplayConfig, VerdictConfig
+from tinyslm.training.stage_config import DpoConfig, GrpoConfig, RejectionConfig, ReplayConfig, VerdictConfig
 
 
 class OptimizerConfig(Section):
@@ -162,6 +162,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapters, where only these are trained.")
     dpo: DpoConfig = Field(default=DpoConfig(), description="The stage dpo: learning from preferences.")
+    rejection: RejectionConfig = Field(default=RejectionConfig(), description="What rejection sampling keeps.")
     replay: ReplayConfig = Field(default=ReplayConfig(), description="General text among the examples.")
     verdict: VerdictConfig = Field(default=VerdictConfig(), description="What fine-tuning is judged by.")
     grpo: GrpoConfig = Field(default=GrpoConfig(), description="How grpo samples answers and learns from rewards.")

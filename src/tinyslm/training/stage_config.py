@@ -81,3 +81,10 @@ class GrpoConfig(Section):
     def scaled(self) -> bool:
         """Whether rewards are divided by their standard deviation in the group."""
         return self.scale_rewards == "group" or (self.scale_rewards == "auto" and self.loss != "dr_grpo")
+
+
+class RejectionConfig(Section):
+    """Which answers rejection sampling learns from; how they are sampled is up to `grpo`."""
+
+    least_score: float = Field(default=1.0, gt=0, le=1, description="The lowest score of an answer that is learned.")
+    time_share: float = Field(default=0.5, gt=0, lt=1, description="Share of the minutes spent on sampling, at most.")

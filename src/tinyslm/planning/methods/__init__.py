@@ -4,9 +4,11 @@ from tinyslm.core.registry import Registry
 from tinyslm.planning.methods.dpo import DPO
 from tinyslm.planning.methods.grpo import GRPO
 from tinyslm.planning.methods.method import Method
+from tinyslm.planning.methods.rejection import REJECTION
 from tinyslm.planning.methods.sft import SFT
 
 METHODS: Registry[Method] = Registry("method")
 METHODS.add("sft", SFT)
 METHODS.add("dpo", DPO)
 METHODS.add("grpo", GRPO)
+METHODS.add("rejection", REJECTION)

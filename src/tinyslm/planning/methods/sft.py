@@ -1,12 +1,13 @@
 """Supervised fine-tuning: learn the answers of conversations."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.conversations import read_conversations
+from tinyslm.data.conversations import Conversation, read_conversations
 from tinyslm.data.examples import RowLoader, open_examples, prepare_examples
 from tinyslm.data.prepare import prepare as prepare_text
 from tinyslm.data.standard_library import documentation
@@ -26,14 +27,23 @@ UPDATE_TOKENS = 2048
 
 def prepare(job: Job) -> Prepared:
     """Tokenize the conversations, and fit row length, batch size and number of updates to them."""
+    files = job.files
+    valid = read_conversations(files.valid, files.fields) if files.valid else None
+    return prepare_conversations(job, read_conversations(files.paths, files.fields), valid)
+
+
+def prepare_conversations(
+    job: Job, conversations: Iterator[Conversation], valid: Iterator[Conversation] | None
+) -> Prepared:
+    """The same for conversations that were read or made before. valid: those to validate on, if not some of them."""
     longest = read_model_config(job.base).longest
     skipped: list[str] = []
     prepared = prepare_examples(
-        read_conversations(job.files.paths, job.files.fields),
+        conversations,
         job.out,
         job.tokenizer,
         context=job.config.train.row_tokens or longest,
-        valid=read_conversations(job.files.valid, job.files.fields) if job.files.valid else None,
+        valid=valid,
         left_out=lambda place, reason: skipped.append(f"{place} ({reason})"),
     )
     report_skipped(job, skipped)
