@@ -17,6 +17,7 @@ from tinyslm.compression.writing import State
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, state_tensors
 from tinyslm.training.stage import Batch
+from tinyslm.training.stage_config import DistillConfig
 from tinyslm.training.stages.distill import Distill
 
 FP32 = Repair(seconds=0, steps=30, muon_lr=0.001, lr=0.001, scale_lr=0.001, dtype=torch.float32)
@@ -43,6 +44,7 @@ class RandomText(Distill):
     """Distillation on random tokens; held out are some windows of them."""
 
     def __init__(self, teacher: Decoder, held_out: int) -> None:
+        self.settings = DistillConfig()
         self.teacher = teacher.eval().requires_grad_(False)
         self.context, self.batches = 32, self
         self._held_out_windows, self._generator = windows(held_out), torch.Generator().manual_seed(0)

@@ -7,6 +7,8 @@ Differences, all on purpose:
 - TRL's `sft` part of a preference loss is a mean over all chosen tokens of the batch; `rpo_alpha` takes the mean of
   each answer, as in the paper (arXiv 2404.19733), so that the gradient does not depend on how a batch is divided. They
   are equal if all chosen answers have the same length.
+- TRL's GKD trainer does not pass its temperature to its loss, which is why the loss function is called here. Neither
+  multiplies the loss by the square of the temperature, as Hinton et al. (2015) suggest.
 - TRL multiplies the summed log-ratios with beta to log rewards, whatever the loss; here, rewards are those that the
   loss compares.
 """
@@ -18,11 +20,12 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer
+from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.experimental.gkd import GKDTrainer
 
 from tinyslm.core.config import build_config
 from tinyslm.data.conversations import Conversation
-from tinyslm.data.examples import Example
+from tinyslm.data.examples import Example, prepare_examples
 from tinyslm.data.preferences import pair_of, prepare_preferences
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
@@ -69,8 +72,15 @@ def conversations() -> list[Conversation]:
     ]
 
 
-def stage_of(name: str, data: Path, folders, **settings) -> Stage:
-    train = {"stage": name, "start_from": str(folders["base"]), "steps": 1, "batch": 1, "device": "cpu"}
+def stage_of(name: str, data: Path, folders, teacher: Path | str = "", **settings) -> Stage:
+    train = {
+        "stage": name,
+        "teacher": str(teacher),
+        "start_from": str(folders["base"]),
+        "steps": 1,
+        "batch": 1,
+        "device": "cpu",
+    }
     train |= {"dtype": "fp32", "row_tokens": 64}
     model = {"vocab_size": load_tokenizer(folders["base"]).vocab_size, **SHAPE}
     return STAGES[name](data, build_config(RunConfig, {"train": train, "model": model, **settings}), World())
@@ -131,3 +141,60 @@ def test_dpo(loss: str, rpo_alpha: float, folders, pairs, tmp_path: Path) -> Non
     if loss == "sigmoid":
         for name in metrics:
             assert metrics[name] == pytest.approx(trainer._metrics["train"][name][0], abs=1e-4)
+
+
+def padded(examples: list[Example]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and labels of one example a row."""
+    ids = [torch.tensor([one for part in parts(example) for one in part]) for example in examples]
+    labels = [torch.tensor([-100] * len(parts(example)[0]) + parts(example)[1]) for example in examples]
+    return tuple(
+        torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+        for rows, value in ((ids, 0), (labels, -100))
+    )
+
+
+@pytest.fixture
+def talks(folders, tmp_path: Path) -> Path:
+    tokenizer = load_tokenizer(folders["base"])
+    return prepare_examples(
+        iter(conversations()), tmp_path / "talks", tokenizer, context=64, valid=iter(conversations())
+    ).folder
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "dft"])
+def test_sft(loss: str, folders, pairs, talks: Path, tmp_path: Path) -> None:
+    chosen = [one for one, _ in pairs]
+    ours = gradients(stage_of("sft", talks, folders, sft={"loss": loss}), folders, batch_of([chosen[:1], chosen[1:]]))
+    ids, labels = padded(chosen)
+    trainer = SFTTrainer(
+        AutoModelForCausalLM.from_pretrained(folders["model"]),
+        args=SFTConfig(
+            output_dir=str(tmp_path / "trl"), loss_type={"cross_entropy": "nll"}.get(loss, loss), **TRAINING
+        ),
+        train_dataset=Dataset.from_list([{"input_ids": ids[0].tolist(), "labels": labels[0].tolist()}]),
+        processing_class=AutoTokenizer.from_pretrained(folders["base"]),
+    )
+    rows = [
+        {"input_ids": [*parts(one)[0], *parts(one)[1]], "labels": [-100] * len(parts(one)[0]) + parts(one)[1]}
+        for one in chosen
+    ]
+    trainer.model.train()
+    check(ours, trainer.compute_loss(trainer.model, trainer.data_collator(rows)), trainer.model)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+@pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
+def test_distillation(beta: float, temperature: float, folders, pairs, talks: Path) -> None:
+    chosen = [one for one, _ in pairs]
+    stage = stage_of(
+        "distill_answers", talks, folders, teacher=folders["base"], distill={"beta": beta, "temperature": temperature}
+    )
+    ours = gradients(stage, folders, batch_of([chosen[:1], chosen[1:]]))
+    ids, labels = padded(chosen)
+    model, teacher = (AutoModelForCausalLM.from_pretrained(folders[name]) for name in ("model", "base"))
+    with torch.no_grad():
+        target = teacher(ids).logits[:, :-1]
+    loss = GKDTrainer.generalized_jsd_loss(
+        model(ids).logits[:, :-1], target, labels[:, 1:], beta=beta, temperature=temperature
+    )
+    check(ours, loss, model)

@@ -169,9 +169,8 @@ def test_before_training_nothing_is_preferred(stage, base: Path, rank: int) -> N
 
 def test_only_answers_reach_the_output_projection(stage, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, opened, seen = trained(base, 4), stage(), []
-    for name in ("log_probs", "token_losses"):
-        project = getattr(dpo, name)
-        monkeypatch.setattr(dpo, name, lambda *given, project=project: seen.append(given[1].shape) or project(*given))
+    project = dpo.log_probs
+    monkeypatch.setattr(dpo, "log_probs", lambda *given: seen.append(given[1].shape) or project(*given))
     batch: Batch = opened.batches.next(model)
     opened.loss(model, batch)
     assert seen == [(batch.learned, model.config.dim)] * 2

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny_run import TINY
 
+from tinyslm.core.config import merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.conversations import Conversation
 from tinyslm.data.examples import prepare_examples
@@ -77,19 +78,33 @@ def asked(tmp_path_factory: pytest.TempPathFactory, shards: Shards) -> Path:
 @pytest.fixture(params=list(STAGES))
 def settings(request: pytest.FixtureRequest, tiny_config, teacher: Path, base: Path, asked: Path):
     """Settings of a short run of each stage."""
-    shape = {"context": 128} if request.param in ("sft", "grpo") else {}
     train = {"stage": request.param, "teacher": str(teacher), "validate_every": 4}
-    if request.param == "dpo":
-        train |= {"start_from": str(base), "row_tokens": 140}
-    if request.param == "grpo":
-        train |= {"grader": f"{asked.parent / 'grader.py'}:grade", "validation_tokens": 256}
-    return tiny_config(model=shape, grpo={"prompts": 2, "group": 4, "max_tokens": 8, "updates": 2}, train=train)
+    further = FURTHER.get(request.param, lambda *_: {})(str(base), asked.parent)
+    return tiny_config(**merge({"train": train}, further))
+
+
+FURTHER = {
+    "sft": lambda *_: {"model": {"context": 128}},
+    "dpo": lambda base, _: {"train": {"start_from": base, "row_tokens": 140}},
+    "grpo": lambda _, asked: {
+        "model": {"context": 128},
+        "grpo": {"prompts": 2, "group": 4, "max_tokens": 8, "updates": 2},
+        "train": {"grader": f"{asked / 'grader.py'}:grade", "validation_tokens": 256},
+    },
+    "distill_answers": lambda base, _: {
+        "model": {"context": 128},
+        "train": {"teacher": base},
+        "distill": {"on_policy": 0.5, "answer_tokens": 8, "beta": 0.5},
+    },
+}
+"""What a stage needs besides text and a teacher for it: from a base that reads conversations, a folder with a grader."""
 
 
 @pytest.fixture
 def data(settings, shards: Shards, talks: Path, pairs: Path, asked: Path) -> Path:
     """What the stage learns from."""
-    return {"sft": talks, "dpo": pairs, "grpo": asked}.get(settings.train.stage, shards.folder)
+    folders = {"sft": talks, "distill_answers": talks, "dpo": pairs, "grpo": asked}
+    return folders.get(settings.train.stage, shards.folder)
 
 
 def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, settings) -> None:

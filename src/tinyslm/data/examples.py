@@ -49,6 +49,17 @@ class Example:
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """"row": the fields that graders read, the reference in "answer"; "asked": the last question. Only in memory."""
 
+    def with_last_answer(self) -> Example:
+        """The same ids; of the answers, only the last one is learned."""
+        after_it = np.cumsum(~self.learned[::-1])[::-1]  # tokens from here on that are not learned
+        last = after_it[self.learned].min(initial=len(self.ids))
+        return Example(self.ids, self.learned & (after_it == last))
+
+    @property
+    def prompt(self) -> Ids:
+        """The ids before the last answer."""
+        return self.ids[: int(np.argmax(self.with_last_answer().learned))]
+
 
 def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Example]:
     """Tokenize a conversation to the ids that the model is served later.

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.conversations import Conversation
-from tinyslm.data.examples import Example, Group, Prepared, examples_of, tokenize_splits, write_splits
+from tinyslm.data.examples import Group, Prepared, examples_of, tokenize_splits, write_splits
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 KIND = "preferences"
@@ -30,15 +28,7 @@ def pair_of(conversation: Conversation, tokenizer: Tokenizer) -> Group:
             'Give rows with "prompt", "chosen" and "rejected".',
         )
     rejected = replace(conversation, messages=[*conversation.messages[:-1], conversation.rejected], rejected=None)
-    return tuple(_last_answer(examples_of(one, tokenizer)[-1]) for one in (conversation, rejected))
-
-
-def _last_answer(example: Example) -> Example:
-    """The same ids with a loss mask that covers only the last run of learned tokens."""
-    learned = example.learned
-    after_it = np.cumsum(~learned[::-1])[::-1]  # tokens from here on that are not learned
-    last = after_it[learned].min(initial=len(learned))
-    return replace(example, learned=learned & (after_it == last))
+    return tuple(examples_of(one, tokenizer)[-1].with_last_answer() for one in (conversation, rejected))
 
 
 def prepare_preferences(

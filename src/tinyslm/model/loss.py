@@ -120,21 +120,23 @@ class HeadLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_nd: Tensor, head_vd: Tensor, targets_n: Tensor) -> Tensor:
-        """`[n]`; keeps the gradient of each with respect to its own hidden state."""
+        """`[n]`; keeps the gradient of each with respect to its own hidden state, where one is wanted."""
         head = head_vd.to(hidden_nd.dtype)
-        unit_nd, found_n = torch.empty_like(hidden_nd), hidden_nd.new_empty(len(hidden_nd), dtype=torch.float32)
+        unit_nd = torch.empty_like(hidden_nd) if ctx.needs_input_grad[0] else None
+        found_n = hidden_nd.new_empty(len(hidden_nd), dtype=torch.float32)
         start = 0
         for hidden_cd, targets_c in _chunks(hidden_nd, targets_n, head_vd.shape[0]):
             losses_c, d_logits_cv = _losses_and_gradients(hidden_cd @ head.t(), targets_c)
             part = slice(start, start + len(targets_c))
             found_n[part] = -losses_c
-            unit_nd[part] = -(d_logits_cv @ head)
+            if unit_nd is not None:
+                unit_nd[part] = -(d_logits_cv @ head)
             start = part.stop
         ctx.save_for_backward(unit_nd, hidden_nd, head_vd, targets_n)
         return found_n
 
     @staticmethod
-    def backward(ctx: Any, d_found_n: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, d_found_n: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Each kept gradient times its position's; the projection's gradient from logits that are computed again."""
         unit_nd, hidden_nd, head_vd, targets_n = ctx.saved_tensors
         d_head_vd = None
@@ -147,7 +149,8 @@ class HeadLogProbs(torch.autograd.Function):
                 d_head_vd -= d_logits_cv.t() @ (hidden_cd * weights_c1)
                 start += len(targets_c)
             d_head_vd = d_head_vd.to(head_vd.dtype)
-        return unit_nd * d_found_n[:, None].to(unit_nd.dtype), d_head_vd, None
+        d_hidden_nd = None if unit_nd is None else unit_nd * d_found_n[:, None].to(unit_nd.dtype)
+        return d_hidden_nd, d_head_vd, None
 
 
 def _losses_and_gradients(logits_cv: Tensor, targets_c: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,15 @@ from tinyslm.data.config import DataConfig
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.training.stage_config import DpoConfig, GrpoConfig, RejectionConfig, ReplayConfig, VerdictConfig
+from tinyslm.training.stage_config import (
+    DistillConfig,
+    DpoConfig,
+    GrpoConfig,
+    RejectionConfig,
+    ReplayConfig,
+    SftConfig,
+    VerdictConfig,
+)
 
 
 class OptimizerConfig(Section):
@@ -65,12 +73,15 @@ class LoopConfig(Section):
     )
     stage: str = Field(
         default="pretrain",
-        description="What is learned: pretrain (the next token), distill, sft (answers), or dpo (preferences).",
+        description="What is learned: pretrain (the next token), distill, sft (answers), distill_answers, or dpo "
+        "(preferences).",
     )
     start_from: str = Field(
         default="", description="A model folder to go on from, with its shape and tokenizer; none: a new model."
     )
-    teacher: str = Field(default="", description="For distill: the model folder whose predictions are learned.")
+    teacher: str = Field(
+        default="", description="For distill and distill_answers: the model folder whose predictions are learned."
+    )
     grader: str = Field(
         default="",
         description="Scores answers from 0 to 1, for the verdict and as the reward of grpo: the name of a grader, or "
@@ -137,8 +148,8 @@ class LoopConfig(Section):
 
     @model_validator(mode="after")
     def _teacher_given(self) -> Self:
-        if self.stage == "distill" and not self.teacher:
-            raise ValueError("the stage distill needs a teacher: give a model folder with --train.teacher")
+        if self.stage in ("distill", "distill_answers") and not self.teacher:
+            raise ValueError(f"the stage {self.stage} needs a teacher: give a model folder with --train.teacher")
         if self.stage == "grpo" and not self.grader:
             raise ValueError("the stage grpo needs a grader: give its name or FILE.py:FUNCTION with --train.grader")
         return self
@@ -161,6 +172,8 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = Field(default=OptimizerConfig(), description="How weights follow gradients.")
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapters, where only these are trained.")
+    sft: SftConfig = Field(default=SftConfig(), description="The stage sft: learning answers.")
+    distill: DistillConfig = Field(default=DistillConfig(), description="The stages distill and distill_answers.")
     dpo: DpoConfig = Field(default=DpoConfig(), description="The stage dpo: learning from preferences.")
     rejection: RejectionConfig = Field(default=RejectionConfig(), description="What rejection sampling keeps.")
     replay: ReplayConfig = Field(default=ReplayConfig(), description="General text among the examples.")
@@ -183,6 +196,12 @@ class RunConfig(Section):
     def _replay_is_for_sft(self) -> Self:
         if self.replay.share and self.train.stage != "sft":
             raise ValueError(f"replay.share is for the stage sft, not for {self.train.stage}")
+        return self
+
+    @model_validator(mode="after")
+    def _samples_have_prompts(self) -> Self:
+        if self.distill.on_policy and self.train.stage == "distill":
+            raise ValueError("distill.on_policy needs conversations: use tinyslm finetune --method distill")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,15 @@ from pydantic import Field
 from tinyslm.core.config import Section
 
 
+class SftConfig(Section):
+    """Supervised fine-tuning."""
+
+    loss: Literal["cross_entropy", "dft"] = Field(
+        default="cross_entropy",
+        description="dft: each token's cross-entropy times its probability, which learns less from improbable tokens.",
+    )
+
+
 class DpoConfig(Section):
     """Learning from preferences (DPO)."""
 
@@ -88,3 +97,19 @@ class RejectionConfig(Section):
 
     least_score: float = Field(default=1.0, gt=0, le=1, description="The lowest score of an answer that is learned.")
     time_share: float = Field(default=0.5, gt=0, lt=1, description="Share of the minutes spent on sampling, at most.")
+
+
+class DistillConfig(Section):
+    """Learning the predictions of another model, the teacher."""
+
+    beta: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="The divergence: 0: KL(teacher, student); 1: KL(student, teacher); between: generalised JSD.",
+    )
+    temperature: float = Field(default=1.0, gt=0, description="Divides the logits of both models.")
+    on_policy: float = Field(
+        default=0.0, ge=0, le=1, description="Share of the batches whose answers the student itself samples."
+    )
+    answer_tokens: int = Field(default=128, gt=0, description="Most tokens of a sampled answer.")

@@ -19,6 +19,7 @@ from tinyslm.training.config import RunConfig
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stage import Stage
 from tinyslm.training.stages.distill import Distill
+from tinyslm.training.stages.distill_answers import DistillAnswers
 from tinyslm.training.stages.dpo import Dpo
 from tinyslm.training.stages.grpo import Grpo
 from tinyslm.training.stages.pretrain import Pretrain
@@ -29,6 +30,7 @@ STAGES: Registry[Callable[[Path, RunConfig, World], Stage]] = Registry("stage")
 STAGES.add("pretrain", Pretrain.open)
 STAGES.add("distill", Distill.open)
 STAGES.add("sft", Sft.open)
+STAGES.add("distill_answers", DistillAnswers.open)
 STAGES.add("dpo", Dpo.open)
 STAGES.add("grpo", Grpo.open)
 

@@ -30,7 +30,7 @@ from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model
 from tinyslm.model.lora import without_adapters
-from tinyslm.model.loss import IGNORE, log_probs, token_losses
+from tinyslm.model.loss import IGNORE, log_probs
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.stage import PER_EXAMPLE, Batch, Question
@@ -68,9 +68,12 @@ class Reference:
         self._model = model and model.eval().requires_grad_(False)
         self._dtype = dtype
 
-    @torch.no_grad()
     def batch(self, model: Decoder, batch: Batch, dtype: torch.dtype | None = None) -> Batch:
-        """The batch, on the model's device, with the reference's log-probabilities in `extra`."""
+        """The batch, on the model's device, with the reference's log-probabilities in `extra`.
+
+        Gradients stay enabled, although the reference has none: the model then uses the same kernels as in training,
+        and both differ only by what was learned, not by rounding.
+        """
         dtype = dtype or self._dtype
         batch = batch.to(model.device)
         assert batch.segments is not None, "pairs are packed"
@@ -84,7 +87,7 @@ class Reference:
                 sums, _ = segment_log_probs(self._model or model.eval(), batch, segments)
         finally:
             model.train(training)
-        return replace(batch, extra={REFERENCE: sums})
+        return replace(batch, extra={REFERENCE: sums.detach()})
 
 
 class PairBatches:
@@ -243,9 +246,7 @@ def segment_log_probs(model: Decoder, batch: Batch, segments: int) -> tuple[Tens
     assert batch.segments is not None, "pairs are packed"
     hidden_btd = model.model(batch.inputs, segments_bt=batch.segments)
     learned = batch.targets != IGNORE
-    hidden_nd, targets_n = hidden_btd[learned], batch.targets[learned]
-    graded = torch.is_grad_enabled()
-    found_n = log_probs(model, hidden_nd, targets_n) if graded else -token_losses(model, hidden_nd, targets_n)
+    found_n = log_probs(model, hidden_btd[learned], batch.targets[learned])
     rows = torch.arange(len(batch), device=learned.device)[:, None] * segments
     owners = (rows + batch.segments)[learned]
     counts = torch.bincount(owners, minlength=len(batch) * segments)

@@ -18,11 +18,11 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.request import Request
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.loss import IGNORE, loss_sum, token_losses
+from tinyslm.model.loss import IGNORE, log_probs, loss_sum, token_losses
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.replay import FOLDER, Replay
-from tinyslm.training.stage import PER_EXAMPLE, Batch, Question
+from tinyslm.training.stage import PER_EXAMPLE, Batch, Batches, Question
 from tinyslm.training.world import World
 
 SAMPLE_TOKENS = 64
@@ -64,14 +64,25 @@ class ConversationBatches:
 
 
 class Sft:
-    """A `Stage` whose loss is the cross-entropy of the assistant's tokens, in nats per token."""
+    """A `Stage` whose loss is the cross-entropy of the assistant's tokens, in nats per token.
+
+    dtype: number format of the score. dft: each token's cross-entropy is multiplied by its probability, which has no gradient (dynamic fine-tuning, Wu et
+    al., 2025). This loss is also small where the model finds the answers improbable, so validations and the score are
+    always cross-entropy.
+    """
 
     def __init__(
-        self, examples: Examples, held_out: Examples, tokenizer: Tokenizer, batches: ConversationBatches, context: int
+        self,
+        held_out: Examples,
+        tokenizer: Tokenizer,
+        batches: Batches,
+        context: int,
+        dtype: torch.dtype,
+        *,
+        dft: bool = False,
     ) -> None:
         self.tokenizer, self.batches, self.context = tokenizer, batches, context
-        self._examples, self._held_out = examples, held_out
-        self._dtype = torch.float32
+        self._held_out, self._dtype, self._dft = held_out, dtype, dft
 
     @classmethod
     def open(cls, data: Path, config: RunConfig, world: World) -> Sft:
@@ -81,9 +92,8 @@ class Sft:
         shape: dict[str, int] = {"context": context, "batch": loop.batch, "seed": loop.seed}
         replay = Replay(data, share=config.replay.share, **shape) if config.replay.share else None
         batches = ConversationBatches(train, world=world, replay=replay, **shape)
-        stage = cls(train, held_out, tokenizer, batches, context)
-        stage._dtype = pick_dtype(pick_device(loop.device), loop.dtype)
-        return stage
+        dtype = pick_dtype(pick_device(loop.device), loop.dtype)
+        return cls(held_out, tokenizer, batches, context, dtype, dft=config.sft.loss == "dft")
 
     @property
     def held_out_tokens(self) -> int:
@@ -94,7 +104,11 @@ class Sft:
         """The weight is the number of learned tokens; only these reach the output projection."""
         hidden_btd = model.model(batch.inputs, segments_bt=batch.segments)
         learned = batch.targets != IGNORE
-        return loss_sum(model, hidden_btd[learned], batch.targets[learned]), float(learned.sum()), {}
+        hidden_nd, targets_n, weight = hidden_btd[learned], batch.targets[learned], float(learned.sum())
+        if not self._dft:
+            return loss_sum(model, hidden_nd, targets_n), weight, {}
+        found_n = log_probs(model, hidden_nd, targets_n)
+        return -(found_n * found_n.detach().exp()).sum(), weight, {"cross_entropy": -found_n.mean().item()}
 
     @torch.no_grad()
     def validate(self, model: Decoder, dtype: torch.dtype, tokens: int) -> float:
@@ -154,14 +168,18 @@ class Sft:
             batch = batch_of([[examples[index] for index in row] for row in part]).to(model.device)
             learned = batch.targets != IGNORE
             with torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32):
-                hidden_btd = model.model(batch.inputs, segments_bt=batch.segments)
-                losses = token_losses(model, hidden_btd[learned], batch.targets[learned])
+                losses = self._token_losses(model, batch, learned)
             owners = np.concatenate(
                 [np.repeat(index, examples[index].learned[1:].sum()) for row in part for index in row]
             )
             np.add.at(totals, owners, losses.double().cpu().numpy())
             np.add.at(weights, owners, 1)
         return totals, weights
+
+    def _token_losses(self, model: Decoder, batch: Batch, learned: Tensor) -> Tensor:
+        """The loss of each learned token, `[n]`."""
+        hidden_btd = model.model(batch.inputs, segments_bt=batch.segments)
+        return token_losses(model, hidden_btd[learned], batch.targets[learned])
 
 
 def spread(count: int, share: float) -> list[int]:
