@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class Example:
         """The same ids; of the answers, only the last one is learned."""
         after_it = np.cumsum(~self.learned[::-1])[::-1]  # tokens from here on that are not learned
         last = after_it[self.learned].min(initial=len(self.ids))
-        return Example(self.ids, self.learned & (after_it == last))
+        return replace(self, learned=self.learned & (after_it == last))
 
     @property
     def prompt(self) -> Ids:

@@ -66,9 +66,9 @@ class ConversationBatches:
 class Sft:
     """A `Stage` whose loss is the cross-entropy of the assistant's tokens, in nats per token.
 
-    dtype: number format of the score. dft: each token's cross-entropy is multiplied by its probability, which has no gradient (dynamic fine-tuning, Wu et
-    al., 2025). This loss is also small where the model finds the answers improbable, so validations and the score are
-    always cross-entropy.
+    dtype: number format of the score. dft: each token's cross-entropy is multiplied by its probability, which has no
+    gradient (dynamic fine-tuning, Wu et al., 2025). This loss is also small where the model finds the answers
+    improbable, so validations and the score are always cross-entropy.
     """
 
     def __init__(
@@ -204,8 +204,8 @@ def held_out_questions(held_out: Examples, tokenizer: Tokenizer, count: int) -> 
     for number in spread(held_out.groups, count / held_out.groups):
         index = number * held_out.together
         example, origin = held_out[index], held_out.origins[index]
-        begin = int(np.flatnonzero(np.diff(example.learned.astype(int), prepend=0) == 1)[-1])
-        prompt, ids = example.ids[:begin].tolist(), example.ids[begin:].tolist()
+        prompt = example.prompt.tolist()
+        ids = example.ids[len(prompt) :].tolist()
         reference = tokenizer.decode([one for one in ids if one not in tokenizer.stop_ids]).strip()
         asked.append(Question(tuple(prompt), origin["row"], origin["asked"], reference))
     return asked
