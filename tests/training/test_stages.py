@@ -97,7 +97,7 @@ FURTHER = {
         "distill": {"on_policy": 0.5, "answer_tokens": 8, "beta": 0.5},
     },
 }
-"""What a stage needs besides text and a teacher for it: from a base that reads conversations, a folder with a grader."""
+"""What a stage needs besides text and a teacher; given a base that reads conversations, and a grader's folder."""
 
 
 @pytest.fixture
