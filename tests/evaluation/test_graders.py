@@ -10,10 +10,10 @@ import pytest
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.worker import Limits, Worker
+from tinyslm.data.languages import LANGUAGES, language_of
 from tinyslm.evaluation import graders
 from tinyslm.evaluation.graders import GRADERS, Grade, field_f1, find_grader, first_json, last_number, python_code
 from tinyslm.evaluation.instructions import INSTRUCTIONS, count_sentences
-from tinyslm.evaluation.languages import LANGUAGES, language_of
 
 OVER = {"keyword": "a", "relation": "over", "frequency": 1}
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}

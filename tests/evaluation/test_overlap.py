@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyslm.data.ngrams import overlapping
 from tinyslm.data.prepare import prepare
 from tinyslm.evaluation import overlap
 from tinyslm.evaluation.continuations import Reading
-from tinyslm.evaluation.overlap import Overlap, overlapping, training_texts
+from tinyslm.evaluation.overlap import Overlap, training_texts
 from tinyslm.evaluation.protocols import ContinuationScore
 from tinyslm.evaluation.running import Subject, run_task, with_overlap
 from tinyslm.evaluation.tasks.loading import load_tasks

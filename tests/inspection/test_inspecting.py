@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inspection.inspecting import Token, inspect, show_token
+from tinyslm.inspection.inspecting import inspect
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
+from tinyslm.tokenizer.shown import Token, show_token
 
 
 @pytest.fixture(scope="module")

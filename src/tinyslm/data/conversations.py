@@ -80,7 +80,7 @@ def read_conversations(
     Raises `TinyslmError` for files that cannot be read.
     """
     for path in paths:
-        for place, row in _rows(Path(path)):
+        for place, row in rows_of(Path(path), skip):
             try:
                 yield conversation_of(row, place, fields, answered=answered)
             except TinyslmError as error:
@@ -243,8 +243,11 @@ def _mistake(place: str, what: str) -> TinyslmError:
     return TinyslmError(f"{place} cannot be used: {what}.", "Correct or remove the row, or name its fields: --map")
 
 
-def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The rows of a file, each with its location. Raises `TinyslmError`, with the location, for unreadable rows."""
+def rows_of(path: Path, skip: Skip | None = None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The rows of a file, each with its location.
+
+    skip: called for each row that cannot be read; without it, such a row raises `TinyslmError`.
+    """
     if path.suffix in (".txt", ".md"):
         yield from _blocks(path)
         return
@@ -256,9 +259,12 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     with closing(iter(rows)) as found:
         for row in found:
             place = f"{path.name}, row {row.number}"
-            if row.problem:
+            if not row.problem:
+                yield place, row.values
+            elif skip is None:
                 raise TinyslmError(f"{place} cannot be read: {row.problem}.", "Correct or remove the row.")
-            yield place, row.values
+            else:
+                skip(place, f"{place} cannot be read: {row.problem}.")
 
 
 def _blocks(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -13,8 +13,8 @@ from typing import Any
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.registry import Registry
+from tinyslm.data.languages import language_of
 from tinyslm.evaluation.graders import GRADERS, Example, Grade
-from tinyslm.evaluation.languages import language_of
 
 Arguments = Mapping[str, Any]
 Check = Callable[[str, Arguments], bool]

@@ -1,29 +1,11 @@
-"""Detect items of a task that occur in the training data: they share 13 consecutive words (as in GPT-3,
-arXiv 2005.14165).
+"""Overlap of a task's items with the texts that a model was trained on (see `tinyslm.data.ngrams`)."""
 
-The comparison ignores case and punctuation (straight or curly). An item of 8 to 12 words counts if the training data
-contains all of it; shorter items are not checked, because a match would mean nothing.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tinyslm.core.json_files import read_json
 from tinyslm.data.shards import Shards, is_shards
-from tinyslm.data.similarity import Hashes, words_of
-
-WORDS = 13
-FEWEST_WORDS = 8
-CHUNK = 1 << 22  # bytes of training text at a time
-FILTER_BITS = 24
-_FILTER_SHIFT = np.uint64(64 - FILTER_BITS)
-_FACTOR = 0x9E3779B97F4A7C15
-_MARKS = tuple(mark.encode() for mark in "‘’‚“”„′«»–—…\u00a0")
-"""Punctuation marks and a space of more than one UTF-8 byte, which would otherwise be read as letters."""
 
 
 @dataclass(frozen=True)
@@ -33,37 +15,6 @@ class Overlap:
     found: int
     checked: int
     value_without: float | None
-
-
-class _Table:
-    """Hashes of word sequences and the indices of the texts that contain them, for fast lookup."""
-
-    def __init__(self, hashes: Hashes, owners: NDArray[np.intp]) -> None:
-        self.hashes, self.owners = hashes, owners
-        self._maybe = np.zeros(1 << FILTER_BITS, bool)  # by the highest bits of a hash: whether the table may hold it
-        self._maybe[hashes >> _FILTER_SHIFT] = True
-
-    def owners_of(self, sequences: Hashes) -> NDArray[np.intp]:
-        """Indices of the texts that contain any of these sequences."""
-        likely = sequences[self._maybe[sequences >> _FILTER_SHIFT]]
-        return self.owners[np.isin(self.hashes, likely)] if len(likely) else self.owners[:0]
-
-
-def overlapping(texts: Sequence[str], training: Iterable[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which texts overlap with the training texts, and which were long enough to check; both `[texts]`."""
-    words, owners = _words(texts)
-    counts = np.bincount(owners, minlength=len(texts))
-    tables: dict[int, _Table] = {}
-    for length, sequences in _sequences(words, range(FEWEST_WORDS, WORDS + 1)):
-        first, last = owners[: len(sequences)], owners[length - 1 :]
-        mine = (first == last) & (np.minimum(counts[first], WORDS) == length)
-        if mine.any():
-            tables[length] = _Table(sequences[mine], first[mine])
-    found = np.zeros(len(texts), bool)
-    for chunk in _chunks(training):
-        for length, sequences in _sequences(_words([chunk])[0], tables):
-            found[tables[length].owners_of(sequences)] = True
-    return found, counts >= FEWEST_WORDS
 
 
 def training_texts(model: Path) -> Iterator[str] | None:
@@ -83,42 +34,3 @@ def _documents(data: Path) -> Iterator[str]:
     split = shards.split("train")
     for number in range(split.documents):
         yield shards.tokenizer.decode(split.document(number)[:-1].tolist())
-
-
-def _chunks(training: Iterable[str]) -> Iterator[str]:
-    parts: list[str] = []
-    size = 0
-    for text in training:
-        parts.append(text)
-        size += len(text)
-        if size >= CHUNK:
-            yield "\n".join(parts)
-            parts, size = [], 0
-    yield "\n".join(parts)
-
-
-def _words(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
-    """A hash of each word of the texts, without punctuation, and the index of its text."""
-    encoded = [text.lower().encode("utf-8", "replace") for text in texts]
-    for mark in _MARKS:
-        encoded = [text.replace(mark, b" ") for text in encoded]
-    data = b"\n".join(encoded) + b"\n"
-    starts, hashes = words_of(data)
-    first = np.frombuffer(data, np.uint8)[starts]
-    is_word = (
-        (first >= 0x80) | ((first >= ord("a")) & (first <= ord("z"))) | ((first >= ord("0")) & (first <= ord("9")))
-    )
-    text_starts = np.cumsum([0, *(len(text) + 1 for text in encoded[:-1])])
-    return hashes[is_word], np.searchsorted(text_starts, starts[is_word], side="right") - 1
-
-
-def _sequences(words: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
-    """For each of the ascending `lengths`, the hashes of all sequences of that many words."""
-    total, done = np.zeros(len(words), np.uint64), 0
-    for length in lengths:
-        if length > len(words):
-            return
-        for place in range(done, length):
-            total[: len(words) - place] += words[place:] * np.uint64(pow(_FACTOR, place + 1, 1 << 64))
-        done = length
-        yield length, total[: len(words) - length + 1]

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.ngrams import overlapping
 from tinyslm.evaluation.answers import Answers, answer_all
 from tinyslm.evaluation.continuations import Reading, TextScorer, score_continuations
 from tinyslm.evaluation.intervals import Estimate, mean_estimate, ratio_interval
-from tinyslm.evaluation.overlap import Overlap, overlapping
+from tinyslm.evaluation.overlap import Overlap
 from tinyslm.evaluation.protocols import Generator, Scorer
 from tinyslm.evaluation.tasks.task import Outcome, Task
 

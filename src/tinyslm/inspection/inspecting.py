@@ -4,33 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.printable import printable
 from tinyslm.inspection.attention import Gathering, listen
 from tinyslm.model.decoder import Decoder
+from tinyslm.tokenizer.shown import Token, show_token
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 ALTERNATIVES = 8
 LONGEST = 512
 """Tokens. What attends to what is a square of this side for each head."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token as it can be shown.
-
-    text: the characters it stands for (kind "text"), the name of a "special" token, or the bytes of one that is no
-    whole characters, in hexadecimal ("bytes").
-    """
-
-    id: int
-    text: str
-    kind: Literal["text", "special", "bytes"]
 
 
 @dataclass(frozen=True)
@@ -106,17 +93,6 @@ def attention(model: Decoder, ids: Sequence[int], layer: int, head: int | None =
     _check_ids(model, ids)
     check_head(layer, head, model.config.depth, model.config.heads)
     return _chosen(listen(model, ids, [layer])[1][layer], head)
-
-
-def show_token(tokenizer: Tokenizer, token: int) -> Token:
-    """A token as it can be shown: control characters and parts of characters are spelled out."""
-    piece = tokenizer.token_bytes(token)
-    if token in tokenizer.special_ids.values() or not piece:
-        return Token(token, printable(piece.decode("utf-8", "replace")) or f"token {token}", "special")
-    try:
-        return Token(token, printable(piece.decode("utf-8")), "text")
-    except UnicodeDecodeError:
-        return Token(token, piece.hex(" ").upper(), "bytes")
 
 
 def check_head(layer: int, head: int | None, layers: int, heads: int) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinyslm.core.page import Folded, Paragraph, Section, Table, escaped, page
-from tinyslm.inspection.inspecting import Inspection, Scored, Token
+from tinyslm.inspection.inspecting import Inspection, Scored
+from tinyslm.tokenizer.shown import face
 
 BOUNDS = (0.001, 0.01, 0.1, 0.3, 0.7)
 """Probabilities between which tokens have another colour."""
@@ -77,15 +78,15 @@ def _piece(one: Scored) -> str:
     step = "" if share is None else f" s{sum(share >= bound for bound in BOUNDS)}"
     said = "the first token" if share is None else f"{_percent(share)}, rank {one.rank}"
     ends = "<br>" if one.token.kind == "text" and one.token.text.endswith("\n") else ""
-    return f'<span class="token{step}" title="{escaped(said)}">{escaped(_face(one.token))}</span>{ends}'
+    return f'<span class="token{step}" title="{escaped(said)}">{escaped(face(one.token))}</span>{ends}'
 
 
 def _table(found: Inspection) -> Table:
     rows = []
     for place, one in enumerate(found.tokens, 1):
-        others = ", ".join(f"{_face(token)} {_percent(math.exp(logprob))}" for token, logprob in one.top[:5])
+        others = ", ".join(f"{face(token)} {_percent(math.exp(logprob))}" for token, logprob in one.top[:5])
         probability = "–" if one.logprob is None else _percent(math.exp(one.logprob))
-        rows.append((str(place), _face(one.token), probability, others))
+        rows.append((str(place), face(one.token), probability, others))
     return Table(rows, ("", "token", "probability", "likeliest there"))
 
 
@@ -114,13 +115,6 @@ def png(colours: NDArray[np.uint8]) -> bytes:
         + chunk(b"IDAT", zlib.compress(rows.tobytes(), 9))
         + chunk(b"IEND", b"")
     )
-
-
-def _face(token: Token) -> str:
-    """A token as it is drawn: spaces and line ends can be seen."""
-    if token.kind == "bytes":
-        return f"⟨{token.text}⟩"
-    return token.text.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥") if token.kind == "text" else token.text
 
 
 def _percent(share: float) -> str:

@@ -23,6 +23,7 @@ from tinyslm.serving.models import ServedModel
 from tinyslm.serving.schemas.common import Body, ModelName, Token
 from tinyslm.serving.schemas.texts import Messages, Tools
 from tinyslm.serving.service import service_of
+from tinyslm.tokenizer import shown as shown_tokens
 from tinyslm.tokenizer.chat import encode_chat
 
 DECIMALS = 4  # of attention, which may be a hundred thousand numbers
@@ -82,7 +83,7 @@ def _look(served: ServedModel, body: LookBody) -> dict[str, Any]:
     shown = ids[-min(inspecting.LONGEST, engine.model.config.longest) :]
     found = inspecting.inspect(engine.model, engine.tokenizer, shown, top=body.top)
 
-    def alternatives(top: tuple[tuple[inspecting.Token, float], ...]) -> list[dict[str, Any]]:
+    def alternatives(top: tuple[tuple[shown_tokens.Token, float], ...]) -> list[dict[str, Any]]:
         return [{**asdict(token), "logprob": logprob} for token, logprob in top]
 
     return {
