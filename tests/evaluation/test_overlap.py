@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tinyslm.data import ngrams
 from tinyslm.data.ngrams import overlapping
 from tinyslm.data.prepare import prepare
-from tinyslm.evaluation import overlap
 from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.overlap import Overlap, training_texts
 from tinyslm.evaluation.protocols import ContinuationScore
@@ -97,7 +97,7 @@ def test_the_size_of_chunks_does_not_matter(monkeypatch) -> None:
         text_of(30) + item * (number % 2) for number, item in enumerate(f" {one} {text_of(9)}" for one in items)
     ]
     whole = overlapping(items, training)[0]
-    monkeypatch.setattr(overlap, "CHUNK", 100)
+    monkeypatch.setattr(ngrams, "CHUNK", 100)
     assert np.array_equal(overlapping(items, training)[0], whole)
     assert whole.tolist() == [bool(number % 2) for number in range(len(items))]
 

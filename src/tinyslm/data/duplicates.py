@@ -48,12 +48,12 @@ def find_duplicates(corpus: Corpus, held_out: Flags, config: DataConfig) -> NDAr
     order, first, repeats = _runs(corpus.document_hashes)
     drop(order[first], order[repeats], Drop.EXACT_DUPLICATES)
     if config.compares_nearly:
-        for earlier, later in _alike(corpus.folder / SIGNATURES, drops, config.near_duplicate_threshold):
+        for earlier, later in alike(corpus.folder / SIGNATURES, drops, config.near_duplicate_threshold):
             drop(earlier, later, Drop.NEAR_DUPLICATES)
     return drops
 
 
-def _alike(file: Path, drops: NDArray[np.uint8], threshold: float) -> Iterator[tuple[Ints, Ints]]:
+def alike(file: Path, drops: NDArray[np.uint8], threshold: float) -> Iterator[tuple[Ints, Ints]]:
     """Pairs (earlier, later) of documents, none dropped yet, whose signatures agree in `threshold` of the slots.
 
     Candidates agree in a whole band of slots. Among those, each is compared with the first and with the one before.

@@ -1,4 +1,4 @@
-"""Language detection for the graders of instructions, by script and common words."""
+"""Language detection by script and common words."""
 
 from __future__ import annotations
 
@@ -49,19 +49,54 @@ WORDS = {
 LANGUAGES = frozenset(SCRIPTS.values()) | {name for words in WORDS.values() for name in words}
 
 
+CLEAR_WORDS, CLEAR_MARGIN, CLEAR_SHARE = 4, 2.5, 0.12
+"""Different common words that show a language clearly; their number, as a multiple of those of any other language, and
+as a share of all words."""
+CLEAR_LETTERS = 20
+"""Letters of a script that belongs to one language."""
+
+
 def language_of(text: str) -> str | None:
     """The ISO 639-1 code of a text's language, one of `LANGUAGES`; `None` if it cannot be determined."""
-    scripts = Counter(unicodedata.name(char, "").partition(" ")[0] for char in text if char.isalpha())
-    if not scripts:
-        return None
-    if scripts["HIRAGANA"] + scripts["KATAKANA"] > scripts.total() / 10:
-        return "ja"
-    ((script, _),) = scripts.most_common(1)
+    script, _ = _script(text)
     if script in SCRIPTS:
         return SCRIPTS[script]
-    words = Counter(re.findall(r"[^\W\d_][\w\u0300-\u036f\u0900-\u097f]*", text.casefold()))
+    words = _words(text)
     counts = {
         name: sum(words[word] for word in common.split()) for name, common in WORDS.get(script, {}).items()
     }  # by language
     best = max(counts, key=lambda name: counts[name], default=None)
     return best if best is not None and counts[best] else None
+
+
+def clear_language(text: str) -> str | None:
+    """The same, but `None` also if the text shows its language only weakly, as code, names and short texts do."""
+    script, letters = _script(text)
+    if script in SCRIPTS:
+        return SCRIPTS[script] if letters >= CLEAR_LETTERS else None
+    if script not in WORDS:
+        return None
+    words = _words(text)
+    found = {
+        name: {word: words[word] for word in common.split() if len(word) > 1 and words[word]}
+        for name, common in WORDS[script].items()
+    }
+    second, best = sorted(found, key=lambda name: sum(found[name].values()))[-2:]
+    count = sum(found[best].values())
+    clear = count >= max(CLEAR_MARGIN * sum(found[second].values()), CLEAR_SHARE * words.total())
+    return best if clear and len(found[best]) >= CLEAR_WORDS else None
+
+
+def _script(text: str) -> tuple[str, int]:
+    """The script of most letters, or a Japanese one if there are some of it; and the number of all letters."""
+    scripts: Counter[str] = Counter()
+    for char, count in Counter(text).items():
+        if char.isalpha():
+            scripts[unicodedata.name(char, "").partition(" ")[0]] += count
+    if scripts["HIRAGANA"] + scripts["KATAKANA"] > scripts.total() / 10:
+        return "HIRAGANA", scripts.total()
+    return max(scripts, key=lambda script: scripts[script], default=""), scripts.total()
+
+
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"[^\W\d_][\w\u0300-\u036f\u0900-\u097f]*", text.casefold()))

@@ -13,6 +13,7 @@ from tinyslm.data.similarity import Hashes, words_of
 
 WORDS = 13
 FEWEST_WORDS = 8
+USUAL_WORDS = 5
 CHUNK = 1 << 22  # bytes of training text at a time
 FILTER_BITS = 24
 _FILTER_SHIFT = np.uint64(64 - FILTER_BITS)
@@ -50,6 +51,57 @@ def overlapping(texts: Sequence[str], training: Iterable[str]) -> tuple[NDArray[
         for length, sequences in _sequences(_words([chunk])[0], tables):
             found[tables[length].owners_of(sequences)] = True
     return found, counts >= FEWEST_WORDS
+
+
+def first_sources(texts: Sequence[str], training: Sequence[str], *, usual: int) -> NDArray[np.intp]:
+    """For each text, the index of the first training text with which it overlaps, or -1; `[texts]`.
+
+    usual: five words that follow each other in more than this number of training texts are boilerplate, such as
+    instructions; these words are ignored in all texts.
+    """
+    found = np.full(len(texts), -1)
+    words, owners = _words(texts)
+    theirs, sources = _words(training)
+    boilerplate = _frequent(theirs, sources, usual)
+    words, owners = _without(boilerplate, words, owners)
+    theirs, sources = _without(boilerplate, theirs, sources)
+    counts = np.minimum(np.bincount(owners, minlength=len(texts)), WORDS)
+    lengths = range(FEWEST_WORDS, WORDS + 1)
+    for (length, mine), (_, trained) in zip(_sequences(words, lengths), _sequences(theirs, lengths), strict=False):
+        inside = sources[: len(trained)] == sources[length - 1 :]
+        order = np.argsort(trained[inside], kind="stable")
+        hashes, places_of = trained[inside][order], sources[: len(trained)][inside][order]
+        asked = (owners[: len(mine)] == owners[length - 1 :]) & (counts[owners[: len(mine)]] == length)
+        if not len(hashes) or not asked.any():
+            continue
+        places = np.minimum(np.searchsorted(hashes, mine[asked]), len(hashes) - 1)
+        same = hashes[places] == mine[asked]
+        for text, source in zip(owners[: len(mine)][asked][same], places_of[places[same]], strict=True):
+            found[text] = source if found[text] < 0 else min(found[text], source)
+    return found
+
+
+def _frequent(words: Hashes, owners: NDArray[np.intp], usual: int) -> Hashes:
+    """Hashes of the sequences of `USUAL_WORDS` words that occur in more than `usual` texts."""
+    for length, sequences in _sequences(words, [USUAL_WORDS]):
+        inside = owners[: len(sequences)] == owners[length - 1 :]
+        order = np.lexsort((owners[: len(sequences)][inside], sequences[inside]))
+        hashes, texts = sequences[inside][order], owners[: len(sequences)][inside][order]
+        first = np.ones(len(hashes), bool)  # whether a text has this sequence for the first time
+        first[1:] = (hashes[1:] != hashes[:-1]) | (texts[1:] != texts[:-1])
+        unique, counts = np.unique(hashes[first], return_counts=True)
+        return unique[counts > usual]
+    return words[:0]
+
+
+def _without(boilerplate: Hashes, words: Hashes, owners: NDArray[np.intp]) -> tuple[Hashes, NDArray[np.intp]]:
+    """The words, and the index of the text of each, without those in sequences that are boilerplate."""
+    kept = np.ones(len(words), bool)
+    for length, sequences in _sequences(words, [USUAL_WORDS]):
+        starts = np.flatnonzero(np.isin(sequences, boilerplate) & (owners[: len(sequences)] == owners[length - 1 :]))
+        for place in range(length):
+            kept[starts + place] = False
+    return words[kept], owners[kept]
 
 
 def _chunks(training: Iterable[str]) -> Iterator[str]:

@@ -1,0 +1,126 @@
+"""Checks of the text itself: wrongly decoded characters, mixed Unicode forms, other languages, empty and giant rows."""
+
+from __future__ import annotations
+
+import re
+import statistics
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+
+from tinyslm.data.cleaning import looks_wrongly_decoded
+from tinyslm.data.languages import clear_language
+from tinyslm.data.lint.check import Check, Examples, Hit, quoted
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_COMBINED = re.compile("[^\\W\\d_][\u0300-\u036f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+NEAR = 20
+"""Characters that are shown on both sides of a fault."""
+GIANT_TIMES, GIANT = 20, 20_000
+"""A giant row has so many times the characters of a long one (of the 95th percentile, or five times the median if
+that is less), and at least so many."""
+MINOR_SHARE = 0.2
+"""Largest share of a language in the answers that counts as an exception."""
+FEWEST = 20
+"""Answers in a known language from which on one of them can be an exception."""
+
+
+def _garbled(data: Examples) -> Iterator[Hit]:
+    for one, text in zip(data.conversations, data.texts, strict=True):
+        if text.isascii():
+            continue
+        if (at := text.find("\ufffd")) >= 0:
+            yield Hit(one.place, f"U+FFFD stands for a lost character: {_near(text, at)}")
+        elif found := _SURROGATE.search(text):
+            yield Hit(one.place, f"half of a surrogate pair: {_near(text, found.start())}")
+        elif line := next(filter(looks_wrongly_decoded, text.split("\n")), ""):
+            at = next(place for place, char in enumerate(line) if not char.isascii())
+            yield Hit(one.place, f"wrongly decoded UTF-8: {_near(line, at)}")
+
+
+def _control(data: Examples) -> Iterator[Hit]:
+    for one, text in zip(data.conversations, data.texts, strict=True):
+        if found := _CONTROL.search(text):
+            yield Hit(one.place, f"U+{ord(found[0]):04X}: {_near(text, found.start())}")
+
+
+def _mixed_forms(data: Examples) -> Iterator[Hit]:
+    """Rows with letters in two characters (NFD), if other rows have the same kind of letters in one (NFC)."""
+    apart = []
+    composed = 0
+    for row, text in enumerate(data.texts):
+        if text.isascii():
+            continue
+        if (found := _COMBINED.search(text)) and len(unicodedata.normalize("NFC", found[0])) == 1:
+            apart.append((row, found))
+        else:
+            composed += any(unicodedata.decomposition(char)[:1] not in ("", "<") for char in set(text))
+    if composed:
+        for row, found in apart:
+            detail = f"{unicodedata.normalize('NFC', found[0])!r} is written as two characters"
+            yield Hit(data.conversations[row].place, detail)
+
+
+def _languages(data: Examples) -> Iterator[Hit]:
+    found = [(one, language) for one in data.answers if (language := clear_language(one.text))]
+    if len(found) < FEWEST:
+        return
+    counts = Counter(language for _, language in found)
+    usual = counts.most_common(1)[0][0]
+    for one, language in found:
+        if language != usual and counts[language] <= MINOR_SHARE * len(found):
+            yield Hit(one.place, f"language {language}, others {usual}: {quoted(one.text)}")
+
+
+def _empty(data: Examples) -> Iterator[Hit]:
+    for one in data.conversations:
+        for message in one.messages:
+            if message["role"] in ("user", "system") and not message["content"].strip():
+                yield Hit(one.place, f"the message of the {message['role']} is empty")
+                break
+
+
+def _giant(data: Examples) -> Iterator[Hit]:
+    sizes = list(map(len, data.texts))
+    if len(sizes) < 2:
+        return
+    usual = statistics.median(sizes)
+    long = min(statistics.quantiles(sizes, n=20)[-1], 5 * usual)
+    for one, size in zip(data.conversations, sizes, strict=True):
+        if size > max(GIANT, GIANT_TIMES * long):
+            yield Hit(one.place, f"{size:,} characters; half of all rows have at most {usual:,.0f}")
+
+
+def _near(text: str, at: int) -> str:
+    return quoted(text[max(0, at - NEAR) : at + NEAR])
+
+
+CHECKS = {
+    "garbled": Check(
+        "warning",
+        "Rows with wrongly decoded characters",
+        "Read the original file as UTF-8 again, or repair the rows with the package ftfy.",
+        _garbled,
+    ),
+    "control-characters": Check(
+        "warning",
+        "Rows with control characters",
+        "Remove these characters: the model learns to write them.",
+        _control,
+    ),
+    "mixed-forms": Check(
+        "note",
+        "Rows in another Unicode form than the others",
+        'Normalise all text to one form: unicodedata.normalize("NFC", text).',
+        _mixed_forms,
+    ),
+    "languages": Check(
+        "note",
+        "Answers in another language than most",
+        "Remove or translate them, unless the model should answer in several languages.",
+        _languages,
+    ),
+    "empty": Check("warning", "Rows with an empty message", "Complete or remove them.", _empty),
+    "giant": Check("note", "Rows far longer than the others", "Check that each is one example.", _giant),
+}

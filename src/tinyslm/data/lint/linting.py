@@ -1,0 +1,82 @@
+"""Read examples, tokenize them if a model is given, and run every check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.conversations import Conversation, read_conversations, rows_of
+from tinyslm.data.examples import Example, examples_of
+from tinyslm.data.lint import CHECKS
+from tinyslm.data.lint.check import PLACES, SEVERITIES, Encoding, Examples, Finding, Hit, Report
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+Progress = Callable[[str, int, int], None]
+EVERY = 256
+"""Conversations between two reports of progress."""
+
+
+def read_examples(
+    paths: Sequence[str | Path],
+    valid: Sequence[str | Path] = (),
+    against: Sequence[str | Path] = (),
+    fields: Mapping[str, str] | None = None,
+) -> Examples:
+    """Read every row; those that cannot be used are listed. Raises `TinyslmError` for files that cannot be read."""
+    unreadable: list[Hit] = []
+
+    def skip(place: str, problem: str) -> None:
+        unreadable.append(Hit(place, problem.removeprefix(f"{place} ").removeprefix("cannot be used: ").rstrip(".")))
+
+    train, held_out = (list(read_conversations(files, fields, skip)) for files in (paths, valid))
+    asked = [(place, "\n".join(_texts(row))) for path in against for place, row in rows_of(Path(path), skip)]
+    return Examples(train, held_out, asked, unreadable)
+
+
+def encode(
+    conversations: Sequence[Conversation],
+    tokenizer: Tokenizer,
+    context: int,
+    rows: Iterable[int] | None = None,
+    progress: Progress = lambda *_: None,
+) -> Encoding:
+    """Tokenize the conversations, or those with the indices `rows`, as fine-tuning does.
+
+    progress: called with a label, how many are done, and how many there are.
+    """
+    chosen = list(range(len(conversations)) if rows is None else rows)
+    examples: dict[int, list[Example]] = {}
+    failures = []
+    for done, row in enumerate(chosen, 1):
+        try:
+            examples[row] = examples_of(conversations[row], tokenizer)
+        except TinyslmError as error:
+            failures.append(Hit(conversations[row].place, error.problem.rstrip(".")))
+        if done % EVERY == 0 or done == len(chosen):
+            progress("tokenizing", done, len(chosen))
+    return Encoding(tokenizer, context, examples, failures)
+
+
+def run_checks(examples: Examples) -> Report:
+    """Run every check; the findings are in the order of severity, then of `CHECKS`."""
+    findings = []
+    for name in CHECKS:
+        check = CHECKS[name]
+        if hits := list(check.find(examples)):
+            findings.append(Finding(name, check.severity, check.title, len(hits), hits[:PLACES], check.remedy))
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Report(len(examples.conversations), findings, examples)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text in a row."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inside in value.values():
+            yield from _texts(inside)
+    elif isinstance(value, list | tuple):
+        for inside in value:
+            yield from _texts(inside)
