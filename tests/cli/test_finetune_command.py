@@ -73,3 +73,26 @@ def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
     )
     assert "There is no" in tinyslm("finetune", "nowhere", rows, "--out", "run").mistake()
     assert not Path("run/config.json").exists()
+
+
+def test_the_data_is_checked(tinyslm, base: Path, rows: Path) -> None:
+    given = ("--map", "prompt=ask,answer=say")
+    done = tinyslm("data", "lint", rows, "--model", base, *given, "--html", "lint.html", "--show", "1")
+    assert done.code == 0, done
+    assert "⟦0!<|im_end|>⟧" in done.out
+    assert done.out.splitlines()[-2:] == ["8 rows: nothing was found.", "Page: lint.html"]
+    assert "lint.html exists already" in tinyslm("data", "lint", rows, "--html", "lint.html").mistake()
+    assert "No examples were given." in tinyslm("data", "lint").mistake()
+    with rows.open("a") as file:
+        file.write('{"ask": "9?"}\n{"ask": "Who?", "say": "I am ChatGPT."}\n')
+    told = tinyslm("data", "lint", rows, *given, "--json")
+    findings = {one["check"]: one for one in json.loads(told.out)["findings"]}
+    assert (told.code, list(findings)) == (1, ["unreadable", "identity"])
+    assert findings["unreadable"]["places"] == [["rows.jsonl, row 9", 'has no field "say"']]
+    stopped = tinyslm("finetune", base, rows, "--out", "run", *given, *FAST)
+    assert "Rows that cannot be used: 1 (rows.jsonl, row 9: " in stopped.err
+    assert "warning: Rows that speak as another assistant: 1 (rows.jsonl, row 10: " in stopped.err
+    assert "--lint warn" in stopped.err
+    assert stopped.code == 2
+    assert not Path("run/config.json").exists()
+    assert tinyslm("finetune", base, rows, "--out", "run", *given, *FAST, "--lint", "warn").code == 0

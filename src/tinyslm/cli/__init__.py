@@ -20,7 +20,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative=()),  # no --no-json
 )
-data = App(name="data", help="Turn text into token shards.")
+data = App(name="data", help="Turn text into token shards; check examples for fine-tuning.")
 tokenizer = App(name="tokenizer", help="Make tokenizers.")
 
 app.command("tinyslm.cli.quickstart:quickstart", help="Train a model on the Python standard library, in minutes.")
@@ -50,6 +50,7 @@ data.command("tinyslm.cli.data:prepare", help="Read, clean, deduplicate, split a
 data.command(
     "tinyslm.cli.check_grader:check_grader", name="check-grader", help="Try a grader on answers that cannot be right."
 )
+data.command("tinyslm.cli.lint:lint", help="Check examples for fine-tuning, and show which tokens are learned.")
 tokenizer.command("tinyslm.cli.tokenizer:train", help="Train a tokenizer on text.")
 app.command(data)
 app.command(tokenizer)

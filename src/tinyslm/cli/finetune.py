@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 from pydantic import Field
@@ -51,6 +51,9 @@ class FinetuneOptions(Section):
     require_gain: bool = Field(
         default=False,
         description="Exit with code 3 unless the model is better, beyond the noise, and no worse on general text.",
+    )
+    lint: Literal["error", "warn", "off"] = Field(
+        default="error", description="What checks of the data do: stop at errors, only warn, or nothing."
     )
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
@@ -118,7 +121,7 @@ def finetune(
     with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
         result = finetune_model(
             model,
-            ExampleFiles(data, options.valid, fields_of(map_), options.epochs),
+            ExampleFiles(data, options.valid, fields_of(map_), options.epochs, options.lint),
             out,
             method=options.method,
             minutes=options.minutes,

@@ -29,6 +29,26 @@ def say(text: str = "") -> None:
     _write(sys.stdout, printable(text) + "\n")
 
 
+def say_styled(parts: Sequence[tuple[str, str]]) -> None:
+    """One line or several on standard output, in parts with a style each: a name in `STYLES`, or "" for none.
+
+    Where no colours are shown, parts of the styles in `MARKS` are between these marks.
+    """
+    coloured = _shows_colours(sys.stdout)
+    text = ""
+    for part, style in parts:
+        before, after = MARKS.get(style, ("", ""))
+        if coloured and style:
+            before, after = f"\x1b[{STYLES[style]}m", "\x1b[0m"
+        text += f"{before}{printable(part)}{after}"
+    _write(sys.stdout, text + "\n")
+
+
+STYLES = {"error": "1;31", "warning": "1;33", "note": "1;36", "strong": "1;32", "faint": "2"}
+"""ANSI codes of what can be shown in colour."""
+MARKS = {"strong": ("⟦", "⟧")}
+
+
 def stream(text: str) -> None:
     """A piece of a text on standard output, at once and without a line end; exactly as given unless on a terminal."""
     _write(sys.stdout, printable(text) if sys.stdout.isatty() else text)
@@ -287,9 +307,13 @@ def _line(text: str) -> str:
 
 
 def _coloured(word: str, colour: int, file: TextIO) -> str:
-    """`word` in an ANSI colour where `file` is a terminal that shows colours (https://no-color.org)."""
-    plain = not file.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") in {None, "dumb", "unknown"}
-    return word if plain else f"\x1b[1;{colour}m{word}\x1b[0m"
+    """`word` in an ANSI colour where `file` is a terminal that shows colours."""
+    return f"\x1b[1;{colour}m{word}\x1b[0m" if _shows_colours(file) else word
+
+
+def _shows_colours(file: TextIO) -> bool:
+    """Whether `file` is a terminal, and not one without colours (https://no-color.org)."""
+    return file.isatty() and not (os.environ.get("NO_COLOR") or os.environ.get("TERM") in {None, "dumb", "unknown"})
 
 
 def _write(file: TextIO, text: str) -> None:

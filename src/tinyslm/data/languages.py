@@ -49,7 +49,7 @@ WORDS = {
 LANGUAGES = frozenset(SCRIPTS.values()) | {name for words in WORDS.values() for name in words}
 
 
-CLEAR_WORDS, CLEAR_MARGIN, CLEAR_SHARE = 4, 2.5, 0.12
+CLEAR_WORDS, CLEAR_MARGIN, CLEAR_SHARE = 4, 2.0, 0.12
 """Different common words that show a language clearly; their number, as a multiple of those of any other language, and
 as a share of all words."""
 CLEAR_LETTERS = 20

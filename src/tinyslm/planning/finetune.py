@@ -1,7 +1,7 @@
 """`finetune`: fine-tune a model on examples, in one call."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ from tinyslm.model.folder import find_model, load_tokenizer
 from tinyslm.planning.judging import Before, Measurement, judged
 from tinyslm.planning.methods import METHODS
 from tinyslm.planning.methods.method import LENGTHS, ExampleFiles, Job, Method
-from tinyslm.tokenizer.chat import CHATML
-from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.chat import chat_tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.pipeline import Watch, check_config, finish
 from tinyslm.training.run import Run
@@ -60,7 +59,7 @@ def finetune(
     if minutes and files.epochs:
         raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")
     base = find_model(Path(model))
-    tokenizer = _chat_tokenizer(load_tokenizer(base), base, watch.notify)
+    tokenizer = chat_tokenizer(load_tokenizer(base), base, watch.notify)
     folder = RunFolder(Path(out))
     config = _settings(how, base, minutes, given)
     check_config(folder.path, config)
@@ -102,19 +101,3 @@ def _settings(method: Method, base: Path, minutes: float | None, given: Mapping[
     rate = method.rates[0 if int(values.get("lora", {}).get("rank", 0)) else 1]
     values = override(RunConfig, merge(values, {"optimizer": {"lr": rate}}), given)
     return build_config(RunConfig, values)
-
-
-def _chat_tokenizer(tokenizer: Tokenizer, base: Path, notify: Callable[[str], None]) -> Tokenizer:
-    """The tokenizer with a chat template: its own, or ChatML if its vocabulary has the ChatML tokens.
-
-    Raises `TinyslmError` for a tokenizer with neither.
-    """
-    if tokenizer.chat_template is not None:
-        return tokenizer
-    if {"<|im_start|>", "<|im_end|>"} <= tokenizer.special_ids.keys():
-        notify(f"{base} has no chat template; the run uses ChatML and saves it with the model.")
-        return tokenizer.with_template(CHATML)
-    raise TinyslmError(
-        f"The model in {base} has no chat template, and its tokenizer has no ChatML tokens.",
-        "Use a model that tinyslm trained, or a chat model.",
-    )

@@ -15,7 +15,8 @@ are tokens everywhere.)
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
@@ -92,6 +93,22 @@ def encode_chat_masked(
     return chat.encode(text, spans)
 
 
+def chat_tokenizer(tokenizer: Tokenizer, base: Path, notify: Callable[[str], None]) -> Tokenizer:
+    """The tokenizer with a chat template: its own, or ChatML if its vocabulary has the ChatML tokens.
+
+    base: the model's folder, for messages. Raises `TinyslmError` for a tokenizer with neither.
+    """
+    if tokenizer.chat_template is not None:
+        return tokenizer
+    if {MESSAGE_START, MESSAGE_END} <= tokenizer.special_ids.keys():
+        notify(f"{base} has no chat template; it gets that of ChatML.")
+        return tokenizer.with_template(CHATML)
+    raise TinyslmError(
+        f"The model in {base} has no chat template, and its tokenizer has no ChatML tokens.",
+        "Use a model that tinyslm trained, or a chat model.",
+    )
+
+
 class _Chat:
     """One conversation and its template; names of special tokens in the messages are hidden from it."""
 
@@ -139,7 +156,7 @@ class _Chat:
                     "Begin with a message of the system or the user.",
                 )
             before = self.text(number, True)[0]
-            after = self.text(number + 1, False)[0]
+            after = text if number + 1 == len(messages) else self.text(number + 1, False)[0]
             added = after[len(before) :]
             end = min((added.find(name) + len(name) for name in ends if name in added), default=len(added))
             end += len(before)

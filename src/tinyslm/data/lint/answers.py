@@ -20,7 +20,7 @@ SAME_LENGTH = 5
 """Answers of exactly the greatest length, from which on a limit on the length is likely."""
 _ENDS = tuple(".!?…。！？।۔:;)]}>\"'`*_”’»|~")
 _DANGLING = re.compile(
-    r"(?:[,(\[{–—-]|\b(?:a|an|the|and|or|of|to|in|for|with|from|by|at|that|which|is|are|was|were|be|as|his|her|their"
+    r"(?:[,(\[{]|(?<![–—-])[–—-]|\b(?:a|an|the|and|or|of|to|in|for|with|from|by|at|that|which|is|are|was|were|be|as|his|her|their"
     r"|its|your|my|der|die|das|und|oder|mit|von|le|la|les|et|ou|de|du|des|el|los|las|y|con))$",
     re.IGNORECASE,
 )
@@ -171,8 +171,8 @@ _NAMES = (
 )
 _IDENTITY = re.compile(
     rf"\b(?:I am|I['’]m|my name is|ich bin|je suis|soy|yo soy|sono|eu sou|you are) (?:an? |the )?(?:{_NAMES})\b"
-    rf"|\b(?:AI|language|assistant|model|LLM|chatbot|bot|I|I['’]m|am|was|been|and|,) (?:was |been )?"
-    rf"(?:developed|trained|created|made|built|designed) (?:and \w+ )?by (?:{_MAKERS})\b"
+    rf"|\b(?:I|you)(?:['’]m| am| are| was|['’]ve been| have been)\b[^.!?\n]{{0,80}}?"
+    rf"\b(?:developed|trained|created|made|built|designed)(?: and \w+)? by (?:{_MAKERS})\b"
     r"|\bas an? (?:AI|artificial intelligence|large language|language|virtual)(?: language)?(?: model| assistant)?"
     r"(?: (?:developed|trained|created|made) by \w+)?,? I\b"
     r"|\b(?:I am|I['’]m) (?:just |only )?an? (?:AI|artificial intelligence|large language model|language model)\b"

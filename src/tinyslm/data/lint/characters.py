@@ -12,7 +12,7 @@ from tinyslm.data.cleaning import looks_wrongly_decoded
 from tinyslm.data.languages import clear_language
 from tinyslm.data.lint.check import Check, Examples, Hit, quoted
 
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _COMBINED = re.compile("[^\\W\\d_][\u0300-\u036f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 NEAR = 20
@@ -23,7 +23,9 @@ that is less), and at least so many."""
 MINOR_SHARE = 0.2
 """Largest share of a language in the answers that counts as an exception."""
 FEWEST = 20
-"""Answers in a known language from which on one of them can be an exception."""
+"""Answers from which on one of them can be an exception."""
+SAMPLED, LONGEST = 500, 500
+"""Approximate number of rows that show the usual language, and the characters of each."""
 
 
 def _garbled(data: Examples) -> Iterator[Hit]:
@@ -63,13 +65,15 @@ def _mixed_forms(data: Examples) -> Iterator[Hit]:
 
 
 def _languages(data: Examples) -> Iterator[Hit]:
-    found = [(one, language) for one in data.answers if (language := clear_language(one.text))]
-    if len(found) < FEWEST:
+    """Answers in a language of a few of them; short answers show their language only together."""
+    sample = data.texts[:: 1 + len(data.texts) // SAMPLED]
+    usual = clear_language("\n".join(text[:LONGEST] for text in sample))
+    if usual is None or len(data.answers) < FEWEST:
         return
+    found = [(one, clear_language(one.text)) for one in data.answers]
     counts = Counter(language for _, language in found)
-    usual = counts.most_common(1)[0][0]
     for one, language in found:
-        if language != usual and counts[language] <= MINOR_SHARE * len(found):
+        if language not in (usual, None) and counts[language] <= MINOR_SHARE * len(found):
             yield Hit(one.place, f"language {language}, others {usual}: {quoted(one.text)}")
 
 

@@ -16,12 +16,14 @@ from tinyslm.data.lint.check import Check, Examples, Hit, quoted, text_of
 from tinyslm.data.ngrams import first_sources
 from tinyslm.data.similarity import signatures
 
-NEAR = 0.8
-"""Share of the sequences of five words that nearly equal texts have in common."""
-FEWEST_WORDS = 12
+NEAR = 0.5
+"""Share of the sequences of five words that texts have in common if they are compared word by word."""
+FEWEST_WORDS = 20
 """Words from which on texts are compared for near equality."""
 CHANGED_SHARE, CHANGED_WORDS, IN_A_ROW = 0.1, 2, 2
 """The most that nearly equal texts differ in: a share of the words, or this number; so many next to each other."""
+SPELLING = 0.75
+"""Similarity of two spellings of a word."""
 AT_ONCE = 4_096
 """Texts whose signatures are computed at once."""
 USUAL_SHARE, USUAL = 0.02, 3
@@ -66,12 +68,19 @@ def _nearly_equal(data: Examples) -> Iterator[Hit]:
         for earlier, later in alike(file, drops, NEAR):
             for one, other in zip(earlier.tolist(), later.tolist(), strict=True):
                 same = [a == b for a, b in zip(sides[one], sides[other], strict=True)]
-                slight = (same[side] or _differ_slightly(sides[one][side], sides[other][side]) for side in (0, 1))
-                if other not in found and any(same) and all(slight):
+                if other not in found and any(same) and _slightly(sides[one], sides[other]):
                     found[other] = one
                     drops[other] = Drop.NEAR_DUPLICATES
     for row, other in sorted(found.items()):
         yield Hit(data.conversations[row].place, f"nearly equals {data.conversations[other].place}")
+
+
+def _slightly(one: Sequence[list[str]], other: Sequence[list[str]]) -> bool:
+    """Whether prompts and answers are equal, or differ slightly; a short answer that differs is another answer."""
+    answers = one[1] == other[1] or (
+        min(len(one[1]), len(other[1])) >= FEWEST_WORDS and _differ_slightly(one[1], other[1])
+    )
+    return answers and (one[0] == other[0] or _differ_slightly(one[0], other[0]))
 
 
 def _write_signatures(file: Path, texts: Sequence[str]) -> None:
@@ -101,7 +110,7 @@ def _contradicting(data: Examples) -> Iterator[Hit]:
 
 
 def _differ_slightly(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two texts differ in a few single words, as after a correction; other numbers make another example."""
+    """Whether two texts differ in a few single words, as after a correction."""
     most = max(CHANGED_WORDS, int(CHANGED_SHARE * len(one)))
     shorter = min(len(one), len(other))
     start = next((place for place in range(shorter) if one[place] != other[place]), shorter)
@@ -111,11 +120,16 @@ def _differ_slightly(one: Sequence[str], other: Sequence[str]) -> bool:
         return False
     changes = [change for change in SequenceMatcher(None, a, b, autojunk=False).get_opcodes() if change[0] != "equal"]
     sizes = [max(i2 - i1, j2 - j1) for _, i1, i2, j1, j2 in changes]
-    numbers = any(
-        any(word.isdigit() for word in a[i1:i2]) or any(word.isdigit() for word in b[j1:j2])
-        for _, i1, i2, j1, j2 in changes
-    )
-    return not numbers and sum(sizes) <= most and max(sizes, default=0) <= IN_A_ROW
+    if sum(sizes) > most or max(sizes, default=0) > IN_A_ROW:
+        return False
+    return all(_minor(" ".join(a[i1:i2]), " ".join(b[j1:j2])) for _, i1, i2, j1, j2 in changes)
+
+
+def _minor(before: str, after: str) -> bool:
+    """Whether a change leaves the meaning: no number, and no word in the place of a different one."""
+    if any(char.isdigit() for char in before + after):
+        return False
+    return not before or not after or SequenceMatcher(None, before, after, autojunk=False).ratio() >= SPELLING
 
 
 def _overlaps(data: Examples, texts: Sequence[str], places: Sequence[str]) -> Iterator[Hit]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ def _plain(text: str) -> str:
     return "".join(char for char in text.casefold() if char.isalnum())
 
 
-def sampled(conversations: list[Conversation], count: int) -> list[int]:
+def sampled(conversations: Sequence[Conversation], count: int) -> list[int]:
     """Indices of conversations spread evenly over all, and of the first with parts that a template may leave out."""
     total = len(conversations)
     spread = {number * total // count for number in range(min(count, total))} if total > count else set(range(total))

@@ -1,10 +1,10 @@
 """Learning from preferences (DPO): make chosen answers more probable than rejected ones."""
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.conversations import read_conversations
 from tinyslm.data.examples import RowLoader, open_examples
 from tinyslm.data.preferences import KIND, prepare_preferences
 from tinyslm.model.folder import read_model_config
+from tinyslm.planning.methods.checking import checked_examples
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.planning.methods.sft import fitted, report_skipped, row_of
 
@@ -19,12 +19,13 @@ def prepare(job: Job) -> Prepared:
             "Names of fields do not go with the method dpo.", 'Name the fields "prompt", "chosen" and "rejected".'
         )
     skipped: list[str] = []
+    examples = checked_examples(job)
     prepared = prepare_preferences(
-        read_conversations(job.files.paths),
+        iter(examples.conversations),
         job.out,
         job.tokenizer,
         context=read_model_config(job.base).longest,
-        valid=read_conversations(job.files.valid) if job.files.valid else None,
+        valid=iter(examples.valid) if job.files.valid else None,
         left_out=lambda place, reason: skipped.append(f"{place} ({reason})"),
     )
     report_skipped(job, skipped)

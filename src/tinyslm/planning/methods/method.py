@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
@@ -17,13 +17,16 @@ class ExampleFiles:
     """Files of examples; see `read_conversations`.
 
     valid: files to validate on; by default 5 % of the examples are held out. fields: the names of the rows' fields, if
-    they are not the usual ones. epochs: passes over the examples, if the run has no other length.
+    they are not the usual ones. epochs: passes over the examples, if the run has no other length. lint: what the checks
+    of the examples do: "error": stop the run at errors; "warn": only report them, and skip rows that cannot be used;
+    "off": no checks.
     """
 
     paths: Sequence[str | Path]
     valid: Sequence[str | Path] = ()
     fields: Mapping[str, str] | None = None
     epochs: float | None = None
+    lint: Literal["error", "warn", "off"] = "error"
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,12 @@ from tempfile import TemporaryDirectory
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.conversations import Conversation, read_conversations
+from tinyslm.data.conversations import Conversation
 from tinyslm.data.examples import RowLoader, open_examples, prepare_examples
 from tinyslm.data.prepare import prepare as prepare_text
 from tinyslm.data.standard_library import documentation
 from tinyslm.model.folder import read_model_config
+from tinyslm.planning.methods.checking import checked_examples
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.training.config import RunConfig
 from tinyslm.training.replay import FOLDER
@@ -27,9 +28,9 @@ UPDATE_TOKENS = 2048
 
 def prepare(job: Job) -> Prepared:
     """Tokenize the conversations, and fit row length, batch size and number of updates to them."""
-    files = job.files
-    valid = read_conversations(files.valid, files.fields) if files.valid else None
-    return prepare_conversations(job, read_conversations(files.paths, files.fields), valid)
+    examples = checked_examples(job)
+    valid = iter(examples.valid) if job.files.valid else None
+    return prepare_conversations(job, iter(examples.conversations), valid)
 
 
 def prepare_conversations(

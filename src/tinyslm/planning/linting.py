@@ -1,0 +1,43 @@
+"""`lint_data`: check examples for fine-tuning, in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.lint.check import Encoding, Hit, Report
+from tinyslm.data.lint.linting import Progress, encode, read_examples, run_checks
+from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
+from tinyslm.tokenizer.chat import chat_tokenizer
+
+
+def lint_data(
+    data: Sequence[str | Path],
+    model: str | Path | None = None,
+    *,
+    valid: Sequence[str | Path] = (),
+    against: Sequence[str | Path] = (),
+    fields: Mapping[str, str] | None = None,
+    progress: Progress = lambda *_: None,
+) -> Report:
+    """Check examples for fine-tuning, and return what was found.
+
+    data: files of examples. model: a model folder or run folder, for the checks of what the model is given. valid:
+    files to validate on. against: files of evaluations; a text in any field of their rows counts. fields: names of the
+    rows' fields, as for `finetune`. progress: called with a label, the number of rows done, and of all rows.
+
+    Raises `TinyslmError` for files or a model that cannot be read.
+    """
+    examples = read_examples(data, valid, against, fields)
+    if model is None:
+        return run_checks(examples)
+    base = find_model(Path(model))
+    tokenizer, context = load_tokenizer(base), read_model_config(base).longest
+    try:
+        tokenizer = chat_tokenizer(tokenizer, base, lambda text: None)
+    except TinyslmError as error:
+        return run_checks(replace(examples, encoding=Encoding(tokenizer, context, {}, [Hit(base.name, error.problem)])))
+    encoding = encode(examples.conversations, tokenizer, context, progress=progress)
+    return run_checks(replace(examples, encoding=encoding))

@@ -1,0 +1,53 @@
+"""The examples of a job, checked before they are prepared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.conversations import read_conversations
+from tinyslm.data.lint.check import Encoding, Examples, Finding
+from tinyslm.data.lint.linting import encode, read_examples, run_checks
+from tinyslm.data.lint.template import sampled
+from tinyslm.model.folder import read_model_config
+from tinyslm.planning.methods.method import Job
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+SAMPLED = 32
+"""Conversations that are tokenized for the checks before fine-tuning, which tokenizes all of them afterwards."""
+
+
+def checked_examples(job: Job) -> Examples:
+    """Read the examples of a job, and check them as its files say: report the warnings, and stop at errors.
+
+    Only a sample is tokenized. Raises `TinyslmError` for errors.
+    """
+    files = job.files
+    if files.lint == "off":
+        train, valid = (list(read_conversations(paths, files.fields)) for paths in (files.paths, files.valid))
+        return Examples(train, valid)
+    examples = read_examples(files.paths, files.valid, fields=files.fields)
+    if not examples.conversations:
+        next(read_conversations(files.paths, files.fields), None)  # the error of the first row
+    report = run_checks(replace(examples, encoding=_sample(examples, job.tokenizer, job.base)))
+    for finding in report.findings:
+        if finding.severity == "warning" or (finding.severity == "error" and files.lint == "warn"):
+            job.watch.notify(brief(finding))
+    if (errors := report.of("error")) and files.lint == "error":
+        more = f" There are {len(errors) - 1} more kinds of errors." if len(errors) > 1 else ""
+        raise TinyslmError(
+            f"{brief(errors[0])}.{more}",
+            f"{errors[0].remedy} For all findings: tinyslm data lint. To train nevertheless: --lint warn",
+        )
+    return examples
+
+
+def _sample(examples: Examples, tokenizer: Tokenizer, base: Path) -> Encoding:
+    rows = sampled(examples.conversations, SAMPLED)
+    return encode(examples.conversations, tokenizer, read_model_config(base).longest, rows)
+
+
+def brief(finding: Finding) -> str:
+    """A finding on one line, with its first place."""
+    return f"{finding} ({finding.places[0]})"
