@@ -30,6 +30,10 @@ def lint_data(
 
     Raises `TinyslmError` for files or a model that cannot be read.
     """
+    if fields and not {"prompt", "answer"} <= fields.keys():
+        raise TinyslmError(
+            "The fields of prompt and answer were not all named.", "For instance: --map prompt=Request,answer=Formula"
+        )
     examples = read_examples(data, valid, against, fields)
     if model is None:
         return run_checks(examples)
