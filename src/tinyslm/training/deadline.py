@@ -59,6 +59,8 @@ WARM_UP, FEWEST, MOST = 1, 3, 20
 """Updates before the timed ones, and how many of these: few where they are slow, as the run corrects its plan."""
 SHARE_OF_TIME = 0.02
 """What timing them may take of a run's time."""
+FETCHED = 2
+"""Batches that are timed."""
 TRIED_TOKENS = 8192
 RAGGED = 1.2
 """The final score takes so much longer per token than a validation in fp32: its windows end with documents."""
@@ -299,7 +301,15 @@ def measure(
     with uncompiled():
         validation = timed(lambda: stage.validate(model, settings.dtype, tokens)) / tokens
         scoring = RAGGED * timed(lambda: stage.validate(model, torch.float32, tokens)) / tokens
-    return Rates(update, validation, scoring), compiling
+    return Rates(update + time_batches(model, stage), validation, scoring), compiling
+
+
+def time_batches(model: Decoder, stage: Stage) -> float:
+    """Seconds that one of the next batches takes: some stages sample them, or let a reference read them."""
+    begun = stage.batches.state()
+    seconds = timed(lambda: [stage.batches.next(model) for _ in range(FETCHED)]) / FETCHED
+    stage.batches.restore(begun)
+    return seconds
 
 
 def time_updates(model: Decoder, stage: Stage, batch: Batch, config: RunConfig, settings: StepSettings) -> Timing:

@@ -35,7 +35,7 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.stage import PER_EXAMPLE, Batch, Question
 from tinyslm.training.stage_config import DpoConfig
-from tinyslm.training.stages.sft import VALIDATED_AT_ONCE, answer, batch_of, held_out_questions, spread
+from tinyslm.training.stages.sft import AT_ONCE, answer, batch_of, held_out_questions, spread
 from tinyslm.training.world import World
 
 REFERENCE = "reference"
@@ -78,16 +78,17 @@ class Reference:
         batch = batch.to(model.device)
         assert batch.segments is not None, "pairs are packed"
         segments = int(batch.segments.max()) + 1
-        training = model.training
+        training, together = model.training, max(1, AT_ONCE // batch.inputs.shape[1])
         try:
             with (
                 without_adapters(model) if self._model is None else nullcontext(),
                 torch.autocast(model.device.type, dtype, enabled=dtype != torch.float32),
             ):
-                sums, _ = segment_log_probs(self._model or model.eval(), batch, segments)
+                reader = self._model or model.eval()
+                sums = [segment_log_probs(reader, part, segments)[0] for part in batch.split(together)]
         finally:
             model.train(training)
-        return replace(batch, extra={REFERENCE: sums.detach()})
+        return replace(batch, extra={REFERENCE: torch.cat(sums).detach()})
 
 
 class PairBatches:
@@ -234,7 +235,7 @@ class Dpo:
         numbers = spread(self._held_out.groups, tokens / max(1, self.held_out_tokens))
         packed = packed_rows(self._held_out.group_inputs[numbers], self.context)
         rows = [[one for index in row for one in self._held_out.group(numbers[index])] for row in packed]
-        size = max(1, VALIDATED_AT_ONCE // self.context)
+        size = max(1, AT_ONCE // self.context)
         return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 

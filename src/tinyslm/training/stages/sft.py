@@ -27,8 +27,8 @@ from tinyslm.training.world import World
 
 SAMPLE_TOKENS = 64
 LARGEST_EXPONENT = 700.0
-VALIDATED_AT_ONCE = 2048
-"""Tokens per forward pass of a validation."""
+AT_ONCE = 2048
+"""Tokens per forward pass without gradients."""
 
 
 class ConversationBatches:
@@ -162,7 +162,7 @@ class Sft:
         examples = [self._held_out[number] for number in numbers]
         totals, weights = np.zeros(len(numbers)), np.zeros(len(numbers))
         packed = packed_rows([len(example.ids) - 1 for example in examples], self.context)
-        size = max(1, VALIDATED_AT_ONCE // self.context)
+        size = max(1, AT_ONCE // self.context)
         for part in (packed[start : start + size] for start in range(0, len(packed), size)):
             check()
             batch = batch_of([[examples[index] for index in row] for row in part]).to(model.device)
