@@ -1,11 +1,10 @@
 """A server that speaks OpenAI's API as a generator: what is sent to it, and what is made of its answers."""
 
 import json
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import pytest
 
+from scripted_server import scripted_server
 from tinyslm.agents.agent import Agent
 from tinyslm.batch.answering import answer_rows
 from tinyslm.batch.prompts import PromptTemplate
@@ -23,52 +22,11 @@ GREEDY = SamplingSettings(temperature=0, max_tokens=5)
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
 
-class Server(ThreadingHTTPServer):
-    """Answers each request with the next of `answers`: a status and an object, or the chunks of a stream."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: list = []
-        self.asked: list[tuple[str, dict, dict]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self._reply(200, {"data": [{"id": "first"}, {"id": "second"}]})
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, body, dict(self.headers)))
-        answer = self.server.answers.pop(0)
-        if isinstance(answer, list):
-            self.send_response(200)
-            self.end_headers()
-            for chunk in answer:
-                self.wfile.write(b"data: " + json.dumps(chunk).encode() + b"\n\n")
-            self.wfile.write(b"data: [DONE]\n\n")
-        else:
-            self._reply(*answer)
-
-    def _reply(self, status: int, content: dict) -> None:
-        data = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_) -> None: ...
-
-
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.delenv(KEY_VARIABLE, raising=False)
-    with Server() as made:
-        thread = Thread(target=made.serve_forever)
-        thread.start()
+    with scripted_server() as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def chunk(finish=None, **delta) -> dict:

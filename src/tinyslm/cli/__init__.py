@@ -47,6 +47,7 @@ app.command("tinyslm.cli.show:show", help="Explain a model folder, shards or a r
 app.command("tinyslm.cli.config:config", help="List every setting of a training run as a TOML file.")
 app.command("tinyslm.cli.doctor:doctor", help="Say what this machine offers, and what that means.")
 data.command("tinyslm.cli.data:prepare", help="Read, clean, deduplicate, split and encode text.")
+data.command("tinyslm.cli.extend:extend", help="Have a larger model write more examples like yours.")
 data.command(
     "tinyslm.cli.check_grader:check_grader", name="check-grader", help="Try a grader on answers that cannot be right."
 )

@@ -65,7 +65,7 @@ class Adapter(nn.Module):
 
     def merged(self, weight: Tensor) -> Tensor:
         """The layer's weight with its update, fp32 `[out, in]`."""
-        whole = weight.float() + self.delta()
+        whole = torch.addmm(weight.float(), self.B.float(), self.A.float(), alpha=self.scale)
         return whole if self.magnitude is None else whole * (self.magnitude / whole.norm(dim=1))[:, None]
 
 
@@ -117,8 +117,10 @@ def without_adapters(model: Decoder) -> Iterator[None]:
 
 
 def merged_copy(model: Decoder, dtype: torch.dtype) -> Decoder:
-    """A copy for generating, with the adapters merged into its weights."""
-    copied = deepcopy(model)
+    """A copy for generating, with the adapters merged into its weights; it shares the other weights if it can."""
+    shared: dict[int, Any] = {id(one): nn.Parameter(one.data, requires_grad=False) for one in model.parameters()}
+    shared |= {id(one): one for one in model.buffers()}
+    copied = deepcopy(model, shared)
     merge_adapters(copied)
     return copied.to(dtype).eval().requires_grad_(False)
 
