@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tinyslm.inference.request import Request
     from tinyslm.inference.settings import SamplingSettings
     from tinyslm.inference.tools.tool import tool
+    from tinyslm.model.adapted import AdaptedModel
     from tinyslm.model.article import TinySLM
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tinyslm.training.loop import train_steps
 
 _PLACES = {
+    "AdaptedModel": "tinyslm.model.adapted",
     "Agent": "tinyslm.agents.agent",
     "Decoder": "tinyslm.model.decoder",
     "Engine": "tinyslm.inference.engine",
@@ -73,6 +75,7 @@ _PLACES = {
 }
 
 __all__ = [
+    "AdaptedModel",
     "Agent",
     "Decoder",
     "Engine",

@@ -30,6 +30,21 @@ def test_what_is_piped_in_is_the_prompt(tinyslm, finished: Path) -> None:
     assert json.loads(tinyslm(*common, "-p", "", stdin="not read").out)["prompt"] == ""
 
 
+def test_an_adapter(tinyslm, finished: Path) -> None:
+    from tinyslm.model.folder import load_model
+    from tinyslm.model.lora import add_adapters, save_adapters
+    from tinyslm.model.lora_config import LoraConfig
+
+    model, config = load_model(finished / "model"), LoraConfig(rank=2)
+    add_adapters(model, config)
+    save_adapters(model, Path("adapter"), config, finished / "model")
+    common = ["generate", finished, "-p", "the", "--max-tokens", "6", "--seed", "1"]
+    assert tinyslm(*common, "--adapter", "adapter").out == tinyslm(*common).out, "a new adapter changes nothing"
+    assert "There is no adapter in nowhere" in tinyslm(*common, "--adapter", "nowhere").mistake()
+    mistake = tinyslm("batch", "name", "-", "--endpoint", "http://x", "--adapter", "adapter").mistake()
+    assert "--adapter does not go with --endpoint" in mistake
+
+
 def test_a_prompt_that_ends_inside_a_token_is_healed(tinyslm, finished: Path) -> None:
     common = ["generate", finished, "-p", "the ", "--max-tokens", "2", "--seed", "1", "-n", "12", "--json"]
     healed = [json.loads(line)["text"] for line in tinyslm(*common).out.splitlines()]

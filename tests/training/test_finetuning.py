@@ -1,6 +1,7 @@
 """Fine-tuning: only answers are learned, by adapters or by all weights; the result is a model folder like any other."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.model.folder import load_model
+from tinyslm.model.folder import load_model, load_tokenizer, save_model
 from tinyslm.model.lora import load_adapters
 from tinyslm.planning.finetune import finetune
 from tinyslm.planning.judging import read_outcomes
@@ -63,7 +64,7 @@ def test_a_model_learns_to_answer(base: Path, rows: Path, tmp_path: Path, rank: 
     assert (out / "report.html").exists()
     if rank:
         model = load_model(base)
-        load_adapters(model, out / "adapter")
+        load_adapters(model, out / "adapter", base)
         merged, ids = load_model(out / "model"), torch.arange(12)[None]
         assert torch.allclose(model(ids), merged(ids), atol=1e-4)
         assert not torch.allclose(load_model(base)(ids), merged(ids), atol=1e-2)
@@ -89,6 +90,23 @@ def test_a_stopped_run_resumes_to_the_same_adapters(base: Path, rows: Path, tmp_
     assert resumed["verdict"] == whole["verdict"], "the base is measured once"
     one, other = (load_model(tmp_path / name / "model").state_dict() for name in ("whole", "stopped"))
     assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_a_run_is_not_resumed_from_another_base(base: Path, rows: Path, tmp_path: Path) -> None:
+    shutil.copytree(base, tmp_path / "base")
+
+    def stop(event: dict) -> None:
+        if event["event"] == "checkpoint":
+            raise Interrupted(1)
+
+    settings = {**FAST, "train": {**FAST["train"], "checkpoint_minutes": 0.0}}
+    with pytest.raises(Interrupted):
+        finetune(tmp_path / "base", [rows], tmp_path / "run", settings=settings, watch=Watch(event=stop))
+    changed = load_model(base)
+    changed.model.norm.weight.data = 2 * changed.model.norm.weight
+    save_model(changed, tmp_path / "base", load_tokenizer(base))
+    with pytest.raises(TinyslmError, match="has changed since"):
+        resume(tmp_path / "run")
 
 
 def test_graded_answers_and_general_text_of_the_user(base: Path, rows: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class PromptOptions(ConstraintOptions):
         )
 
 
-class EngineOptions(Section):
+class ComputingOptions(Section):
     """What computes."""
 
     engine: str = Field(
@@ -87,6 +87,15 @@ class EngineOptions(Section):
         default="auto",
         description="Number format to compute in: fp32, bf16, or auto: bf16 for a model stored in it, where the "
         "hardware has it, else fp32.",
+    )
+
+
+class EngineOptions(ComputingOptions):
+    """What computes, and with which weights."""
+
+    adapter: Path | None = Field(
+        default=None,
+        description="An adapter of the model: its folder, or the run folder of the fine-tuning that trained it.",
     )
 
 
@@ -112,8 +121,11 @@ def opened(model: Path, options: EngineOptions, *, threaded: bool = True) -> Ite
     """An engine for a model folder, a run folder or a GGUF file (imported first); it is closed with the block."""
     from tinyslm.export.gguf.cached import model_folder_of
     from tinyslm.inference.opening import open_engine
+    from tinyslm.model.adapted import AdaptedModel
 
-    made = open_engine(model_folder_of(model), options.engine, dtype=wanted_dtype(options.dtype))
+    folder = model_folder_of(model)
+    source = AdaptedModel(folder, options.adapter) if options.adapter else folder
+    made = open_engine(source, options.engine, dtype=wanted_dtype(options.dtype))
     try:
         if threaded:
             made.start()
@@ -127,8 +139,11 @@ def opened_generator(
     model: str | Path, options: GeneratorOptions, *, threaded: bool = True
 ) -> Iterator[Engine | Endpoint]:
     """The server of `--endpoint`, or an engine for the model's path."""
+    from tinyslm.core.errors import TinyslmError
     from tinyslm.evaluation.runtimes.endpoint import Endpoint
 
+    if options.endpoint and options.adapter:
+        raise TinyslmError("--adapter does not go with --endpoint.", "Give the server's name of the adapter as MODEL.")
     if options.endpoint:
         yield Endpoint(options.endpoint, str(model))
         return

@@ -6,14 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from pydantic import Field
 
-from tinyslm.cli.asking import wanted_dtype
+from tinyslm.cli.asking import ComputingOptions, wanted_dtype
+from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.serving.settings import KEYS_VARIABLE, ServerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tinyslm.inference.engine import Engine
+    from tinyslm.serving.models import Source
+
+
+class ServerComputing(ComputingOptions):
+    """What computes in a server."""
+
+    threads: int = Field(
+        default=0, description="Threads that compute; 0: all cores, or as many as OMP_NUM_THREADS says."
+    )
 
 
 def serve(
@@ -21,9 +32,8 @@ def serve(
     /,
     *,
     more: Annotated[tuple[str, ...], Parameter(name="--model", metavar="NAME=PATH")] = (),
-    engine: str = "auto",
-    dtype: str = "auto",
-    threads: int = 0,
+    adapters: Annotated[tuple[str, ...], Parameter(name="--adapter", metavar="NAME=PATH")] = (),
+    computing: Annotated[ServerComputing | None, Parameter(name="*")] = None,
     server: Annotated[ServerSettings | None, Parameter(name="*")] = None,
     make_key: str = "",
 ) -> None:
@@ -37,13 +47,12 @@ def serve(
         A model folder, a run folder or a GGUF file (imported first). Clients call it by its last part.
     more
         Another model and its name for clients; may be given several times. Loaded on demand.
-    engine
-        What computes: native (compiled for this processor), torch; auto: native where possible.
-    dtype
-        Number format that model folders are computed in: fp32, bf16, or auto: bf16 for models that are stored in it,
-        where the hardware has it, else fp32.
-    threads
-        Threads that compute; 0: all cores, or as many as OMP_NUM_THREADS says.
+    adapters
+        An adapter of MODEL and its name for clients: its folder, or the run folder of the fine-tuning that trained it;
+        may be given several times. On demand, it is merged into a copy of the weights, which takes as much memory as
+        another model.
+    computing
+        What computes.
     server
         The address to listen on, and limits.
     make_key
@@ -53,7 +62,7 @@ def serve(
     if make_key:
         _make_key(make_key, server.keys)
         return
-    _serve(_names(model, more), server, (engine, dtype, threads))
+    _serve(_sources(model, more, adapters), server, computing or ServerComputing())
 
 
 def _make_key(name: str, file: Path | None) -> None:
@@ -65,24 +74,37 @@ def _make_key(name: str, file: Path | None) -> None:
     say(f"Its hash was appended to {file}." if file else f"Put this line into the file for --keys: {line}")
 
 
-def _names(model: Path | None, more: tuple[str, ...]) -> dict[str, Path]:
-    """The models by name. Raises `TinyslmError` without a model, and for two with one name."""
-    from tinyslm.core.errors import TinyslmError
+def _sources(model: Path | None, more: tuple[str, ...], adapters: tuple[str, ...]) -> dict[str, Source]:
+    """The models and adapters by name.
 
-    named = [] if model is None else [(_name(model), model)]
-    for given in more:
-        name, found, path = given.partition("=")
-        if not (name and found and path):
-            raise TinyslmError(f"--model {given} is not a model.", "Give it as NAME=PATH.")
-        named.append((name, Path(path)))
+    Raises `TinyslmError` without a model, for an adapter that does not exist, and for two with one name.
+    """
+    from tinyslm.model.adapted import AdaptedModel, find_adapter
+
+    named: list[tuple[str, Source]] = [] if model is None else [(_name(model), model)]
+    named += [_named(given, "model") for given in more]
     if not named:
         raise TinyslmError("There is no model to serve.", "Give one: tinyslm serve MODEL")
-    for name, place in named:
-        if [other for other, _ in named].count(name) > 1:
-            raise TinyslmError(f'Two models are called "{name}".', "Give them different names: --model NAME=PATH.")
+    for place in (place for _, place in named if isinstance(place, Path)):
         if not place.exists():
             raise TinyslmError(f"There is no model {place}.", "Check the path.")
+    if adapters and model is None:
+        raise TinyslmError("An adapter needs its base model.", "Give it first: tinyslm serve MODEL --adapter NAME=PATH")
+    for name, path in (_named(given, "adapter") for given in adapters):
+        assert model is not None
+        named.append((name, AdaptedModel(model, find_adapter(path))))
+    names = [name for name, _ in named]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise TinyslmError(f'Two models are called "{twice[0]}".', "Give them different names: --model NAME=PATH.")
     return dict(named)
+
+
+def _named(given: str, option: str) -> tuple[str, Path]:
+    """The name and the path in `NAME=PATH`."""
+    name, found, path = given.partition("=")
+    if not (name and found and path):
+        raise TinyslmError(f"--{option} {given} is no {option} with a name.", "Give it as NAME=PATH.")
+    return name, Path(path)
 
 
 def _name(path: Path) -> str:
@@ -93,18 +115,20 @@ def _name(path: Path) -> str:
     return whole.parent.name if whole.name == "model" else whole.name
 
 
-def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str, str, int]) -> None:
+def _serve(models: dict[str, Source], server: ServerSettings, computing: ServerComputing) -> None:
     import logging
     import os
     import sys
 
     from tinyslm.core.console import say
-    from tinyslm.core.errors import require_extra
+    from tinyslm.core.quantities import size
+    from tinyslm.model.adapted import AdaptedModel
     from tinyslm.serving.api_keys import read_keys
 
     keys = read_keys(server.keys, os.environ.get(KEYS_VARIABLE, ""))
     server.check_reachable(bool(keys))
     try:
+        from tinyslm.serving.models import weight_bytes
         from tinyslm.serving.server import address, listen, run
     except ModuleNotFoundError as error:
         raise require_extra("serve", "Serving a model") from error
@@ -115,15 +139,28 @@ def _serve(models: dict[str, Path], server: ServerSettings, computing: tuple[str
     def started() -> None:
         url = address(listening)
         say(f"Serving {', '.join(models)}: chat at {url}/, programs at {url}/v1")
+        if adapted := [one for one in models.values() if isinstance(one, AdaptedModel)]:
+            say(f"Each adapter in use takes the memory of another model ({size(weight_bytes(adapted[0].base))}).")
 
     with listening:
-        run(server, models, _opener(*computing), keys, listening, started)
+        run(server, models, _opener(computing), keys, listening, started)
 
 
-def _opener(engine: str, dtype: str, threads: int) -> Callable[[Path], Engine]:
+def _opener(computing: ServerComputing) -> Callable[[Source], Engine]:
     """What opens a model. Raises `TinyslmError` for an unknown number format."""
+    from dataclasses import replace
+
     from tinyslm.export.gguf.cached import model_folder_of
     from tinyslm.inference.opening import open_engine
+    from tinyslm.model.adapted import AdaptedModel
 
-    number_format = wanted_dtype(dtype)
-    return lambda path: open_engine(model_folder_of(path), engine, dtype=number_format, threads=threads or None)
+    number_format = wanted_dtype(computing.dtype)
+
+    def open_source(source: Source) -> Engine:
+        if isinstance(source, AdaptedModel):
+            source = replace(source, base=model_folder_of(source.base))
+        else:
+            source = model_folder_of(source)
+        return open_engine(source, computing.engine, dtype=number_format, threads=computing.threads or None)
+
+    return open_source

@@ -14,11 +14,12 @@ from tinyslm.inference.draft import Draft, check_draft
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.runners import RUNNERS, make_runner
 from tinyslm.inference.settings import read_default_sampling
+from tinyslm.model.adapted import AdaptedModel
 from tinyslm.model.folder import find_model, load_model, load_tokenizer, usual_dtype
 
 
 def open_engine(
-    path: str | Path,
+    path: str | Path | AdaptedModel,
     engine: str = "auto",
     *,
     dtype: torch.dtype | None = None,
@@ -27,7 +28,7 @@ def open_engine(
     draft: str | Path | None = None,
     device: str | torch.device = "auto",
 ) -> Engine:
-    """An engine for a model folder, or for the model of a run folder.
+    """An engine for a model folder, for the model of a run folder, or for one of these with an adapter.
 
     engine: "native", the step compiled for this processor; "torch", the model's own modules; "auto", native where the
     model and the machine allow it. dtype: number format to compute in, by default bf16 for a model stored in it where
@@ -36,16 +37,18 @@ def open_engine(
 
     Raises `TinyslmError` for a path without a model, and for an engine that does not exist or cannot run the model.
     """
-    path = Path(path)
+    adapted = path if isinstance(path, AdaptedModel) else None
+    given = path.base if isinstance(path, AdaptedModel) else Path(path)
     if engine not in ("auto", *RUNNERS):
         raise TinyslmError(f'There is no engine "{engine}".', did_you_mean(engine, ["auto", *RUNNERS]))
     if threads is not None and threads < 1:
         raise TinyslmError(f"{threads} threads cannot compute.", "Give a number from 1 on.")
-    _check_folder(path)
+    _check_folder(given)
     place = pick_device() if device == "auto" else torch.device(device)
-    folder, options = find_model(path), options or EngineOptions()
+    folder, options = find_model(given), options or EngineOptions()
     dtype = dtype or usual_dtype(folder, place)
-    model, tokenizer = load_model(folder, dtype=dtype, device=place), load_tokenizer(folder)
+    load = adapted.load if adapted else partial(load_model, folder)
+    model, tokenizer = load(dtype=dtype, device=place), load_tokenizer(folder)
     guesser = None
     if draft is not None:
         small = find_model(Path(draft))

@@ -29,8 +29,9 @@ from tinyslm.model.folder import to_outside
 from tinyslm.model.layers import Linear
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.model.packed import PackedLinear
+from tinyslm.model.weights import has_weights, weights_hash
 
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+WEIGHTS, CONFIG, BASE = "adapter_model.safetensors", "adapter_config.json", "base.json"
 _PREFIX = "base_model.model."
 
 
@@ -148,7 +149,7 @@ def dense_weight(linear: Linear | PackedLinear) -> Tensor:
 
 
 def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) -> bool:
-    """Write the adapters in PEFT's format, whole or not at all.
+    """Write the adapters in PEFT's format, whole or not at all; in `base.json`, the hash of the base's weights.
 
     Returns False and writes nothing for families whose files fuse several of our matrices into one: PEFT has no
     adapters for parts of a matrix.
@@ -168,14 +169,19 @@ def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) 
     with atomic_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
         write_json(temporary / CONFIG, _peft_config(config, targets, base))
+        if has_weights(base):
+            write_json(temporary / BASE, {"weights": weights_hash(base)})
     return True
 
 
-def load_adapters(model: Decoder, folder: Path) -> None:
+def load_adapters(model: Decoder, folder: Path, base: Path | None = None) -> None:
     """Add the adapters in a folder that PEFT or `save_adapters` wrote to a model.
 
+    base: the model's folder, compared with the one that the adapters were trained on, if `save_adapters` wrote which.
     Raises `TinyslmError` for unsupported settings or tensors, and for adapters of another model.
     """
+    if base is not None:
+        _check_base(folder, base)
     given = read_json(folder / CONFIG, remedy="Give a folder with an adapter in PEFT's format.")
     config = _from_peft(given, folder)
     inside = {theirs: ours for ours, theirs in _outside_names(model).items()}
@@ -198,6 +204,18 @@ def load_adapters(model: Decoder, folder: Path) -> None:
                     f"{folder} has no {part} that fits the layer {name}.", "Use the adapter's own base model."
                 )
             parameter.data = parts[part].to(parameter)
+
+
+def _check_base(folder: Path, base: Path) -> None:
+    """Raise `TinyslmError` if adapters were trained on other weights than those in `base`."""
+    if not (folder / BASE).is_file():
+        return
+    recorded = read_json(folder / BASE, remedy="Restore the file from the run that trained the adapter.")
+    if recorded.get("weights") != weights_hash(base):
+        raise TinyslmError(
+            f"The adapter in {folder} was trained on another model than {base}: the weights differ.",
+            f"Use its own base model; to try it on this one, remove {folder / BASE}.",
+        )
 
 
 _PARTS = {

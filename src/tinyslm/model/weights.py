@@ -85,6 +85,18 @@ def named_tensors(folder: Path, names: Collection[str]) -> Iterator[tuple[str, T
         yield from _tensors(path, None, names)
 
 
+def weights_hash(folder: Path) -> str:
+    """Hash (XXH3, 128 bits) of all tensors of a model folder: names, types, shapes, values; not how files hold them."""
+    import xxhash
+
+    tensors = []
+    for path in weight_files(folder):
+        for name, tensor in _tensors(path, None):
+            values = xxhash.xxh3_128(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+            tensors.append(f"{name} {tensor.dtype} {list(tensor.shape)} {values.hexdigest()}")
+    return xxhash.xxh3_128("\n".join(sorted(tensors)).encode()).hexdigest()
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Write a safetensors file; when the disk is full, `OSError` as for any other file."""
     try:

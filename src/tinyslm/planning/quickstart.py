@@ -68,7 +68,7 @@ def free_folder(out: Path) -> Path:
 
 def _compared(folder: RunFolder, result: Mapping[str, Any]) -> Quickstart:
     """Baselines and completions, also written to the result file and the report."""
-    shards = Shards.open(folder.checked_data(), verify=False)
+    shards = Shards.open(folder.checked_data(folder.read_config()), verify=False)
     held_out = _texts(shards, "valid", folder.read_config().train.score_tokens)  # what the model was scored on
     training = b"".join(_texts(shards, "train", MOST_TRAINING_TOKENS))
     whole = shards.split("train").tokens <= MOST_TRAINING_TOKENS

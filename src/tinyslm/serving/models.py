@@ -23,8 +23,11 @@ import psutil
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
+from tinyslm.model.adapted import AdaptedModel
 
 Result = TypeVar("Result")
+Source = Path | AdaptedModel
+"""What a model is loaded from."""
 
 
 class UnknownModel(TinyslmError):
@@ -48,15 +51,24 @@ class ServedModel:
 class _Slot:
     """A model, loaded or not; users: the number of its users. last_used: when the last one released it.
 
-    bytes: its memory when it was loaded last; before that, the size of its files.
+    bytes: its memory when it was loaded last; before that, the size of its files, without those of an adapter.
     """
 
     name: str
-    path: Path
+    source: Source
     model: ServedModel | None = None
     users: int = 0
     bytes: int = 0
     last_used: float = field(default_factory=time.monotonic)
+
+    @property
+    def path(self) -> Path:
+        """The model folder, run folder or GGUF file."""
+        return self.source.base if isinstance(self.source, AdaptedModel) else self.source
+
+    @property
+    def adapter(self) -> Path | None:
+        return self.source.adapter if isinstance(self.source, AdaptedModel) else None
 
 
 class Models:
@@ -66,11 +78,13 @@ class Models:
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], load: Callable[[Path], Engine], *, memory: int = 0, idle: float = 0
+        self, sources: Mapping[str, Source], load: Callable[[Source], Engine], *, memory: int = 0, idle: float = 0
     ) -> None:
-        """load: opens a model. memory: limit of this process in bytes. idle: seconds until unloading. 0: no limit."""
-        assert paths, "a server without models"
-        self._slots = {name: _Slot(name, Path(path)) for name, path in paths.items()}
+        """load: opens the model of a source. memory: limit of this process in bytes. idle: seconds until unloading.
+        0: no limit.
+        """
+        assert sources, "a server without models"
+        self._slots = {name: _Slot(name, source) for name, source in sources.items()}
         self._load, self._memory, self._idle = load, memory, idle
         self._loading = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "tinyslm-models")
@@ -82,8 +96,15 @@ class Models:
 
     def created(self, name: str) -> int:
         """When the model was written, in seconds since 1970."""
-        path = self._slot(name).path
+        slot = self._slot(name)
+        path = slot.adapter or slot.path
         return int(path.stat().st_mtime) if path.exists() else 0
+
+    def base(self, name: str) -> str | None:
+        """For an adapter, the name of its base, if that is served too."""
+        slot = self._slot(name)
+        bases = (other.name for other in self._slots.values() if other.source == slot.path)
+        return next(bases, None) if slot.adapter else None
 
     def loaded(self) -> dict[str, Engine]:
         return {name: slot.model.engine for name, slot in self._slots.items() if slot.model is not None}
@@ -149,7 +170,7 @@ class Models:
 
     def _open(self, slot: _Slot) -> Engine:
         try:
-            engine = self._load(slot.path)
+            engine = self._load(slot.source)
         except TinyslmError as error:
             raise Unavailable(f'The model "{slot.name}" could not be loaded: {error.problem}', error.remedy) from error
         engine.start()

@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -21,7 +20,7 @@ from tinyslm.serving.answers import LAST_EVENT_SECONDS
 from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.app import create_app
 from tinyslm.serving.connections import connection_factory
-from tinyslm.serving.models import Models
+from tinyslm.serving.models import Models, Source
 from tinyslm.serving.service import Service
 from tinyslm.serving.settings import ServerSettings
 
@@ -114,8 +113,8 @@ class Server(uvicorn.Server):
 
 def run(
     settings: ServerSettings,
-    paths: Mapping[str, Path],
-    load: Callable[[Path], Engine],
+    sources: Mapping[str, Source],
+    load: Callable[[Source], Engine],
     keys: ApiKeys,
     listening: socket.socket,
     started: Callable[[], None],
@@ -127,7 +126,7 @@ def run(
 
     async def serve() -> None:
         memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
-        models = Models(paths, load, memory=memory, idle=idle)
+        models = Models(sources, load, memory=memory, idle=idle)
         await models.load_first()
         await Server(create_app(settings, models, keys), started=started).serve([listening])
 

@@ -55,7 +55,15 @@ async def metrics(http: HttpRequest) -> Response:
 def _described(models: Models, name: str) -> dict[str, Any]:
     """A model in OpenAI's format, with extensions after "owned_by". Raises `UnknownModel`."""
     created, engine = models.created(name), models.loaded().get(name)
-    model = {"id": name, "object": "model", "created": created, "owned_by": "tinyslm", "loaded": engine is not None}
+    model: dict[str, Any] = {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "tinyslm",
+        "loaded": engine is not None,
+    }
+    if base := models.base(name):
+        model["parent"] = base
     if engine is None:
         return model
     sampling = engine.default_sampling.model_dump(include={*SAMPLING})

@@ -138,7 +138,7 @@ class Run:
         with folder.lock:
             folder.remove_leftovers()
             config = folder.read_config(changed)
-            run = cls._build(folder, folder.checked_data(), config)
+            run = cls._build(folder, folder.checked_data(config), config)
             run.clock = clock
             run._compile()
             folder.warn_of_changes(run.device, run.dtype, warn)

@@ -15,6 +15,8 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, disk_error, read_manifest, sha256_file, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
+from tinyslm.model.folder import find_model
+from tinyslm.model.weights import weights_hash
 from tinyslm.training.checkpoint import best_name
 from tinyslm.training.config import RunConfig
 from tinyslm.training.verdict_section import BEFORE_FILE
@@ -28,10 +30,14 @@ _DAMAGED = "Restore it from a copy, or start a new run with another --out."
 
 @dataclass(frozen=True)
 class DataUsed:
-    """The content of `data.json`: the data's folder, relative to the run folder, and the hash of its manifest."""
+    """The content of `data.json`: the data's folder, relative to the run folder, and the hash of its manifest.
+
+    base_weights: the hash of the weights that the run starts from; "" if it starts from new ones.
+    """
 
     folder: str
     manifest_sha256: str
+    base_weights: str = ""
 
 
 class RunFolder:
@@ -78,7 +84,8 @@ class RunFolder:
             raise disk_error(self.path, error) from error
         here, place = self.path.resolve(), data.resolve()
         place = place.relative_to(here) if place.is_relative_to(here) else place
-        write_json(self.data_file, asdict(DataUsed(str(place), sha256_file(data / MANIFEST))))
+        used = DataUsed(str(place), sha256_file(data / MANIFEST), _base_weights(config))
+        write_json(self.data_file, asdict(used))
         write_json(self.versions_file, dict(versions))
         write_json(self.config_file, config.model_dump(mode="json"))
 
@@ -147,14 +154,22 @@ class RunFolder:
         remedy = "Remove it, and resume the run to score it again."
         return read_json(self.result_file, remedy=remedy) if ended else None
 
-    def checked_data(self) -> Path:
-        """The folder of the run's data, with every file checked to be the one that the run was started with."""
+    def checked_data(self, config: RunConfig) -> Path:
+        """The folder of the run's data, with every file checked to be the one that the run was started with.
+
+        So are the weights that the run starts from.
+        """
         used = read_json(self.data_file, DataUsed, remedy=_DAMAGED)
         folder = self.path / used.folder
         read_manifest(folder)
         if sha256_file(folder / MANIFEST) != used.manifest_sha256:
             raise TinyslmError(
                 f"The data in {folder} is not what {self.path} was started with.",
+                "Restore it, or start a new run with another --out.",
+            )
+        if used.base_weights not in ("", _base_weights(config)):
+            raise TinyslmError(
+                f"The model in {config.train.start_from} has changed since {self.path} was started from it.",
                 "Restore it, or start a new run with another --out.",
             )
         return folder
@@ -169,6 +184,11 @@ def _with_decisions(settings: RunConfig, run: RunConfig) -> RunConfig:
     model = run.model.model_dump() if run.train.start_from else {"vocab_size": run.model.vocab_size}
     decisions = {"model": model, "train": train}
     return build_config(RunConfig, merge(settings.model_dump(), decisions))
+
+
+def _base_weights(config: RunConfig) -> str:
+    """The hash of the weights that a run with these settings starts from, if any."""
+    return weights_hash(find_model(Path(config.train.start_from))) if config.train.start_from else ""
 
 
 def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, str]:

@@ -1,0 +1,46 @@
+"""A model folder together with an adapter of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import find_model, load_model
+from tinyslm.model.lora import CONFIG, load_adapters, merge_adapters
+
+IN_RUN = "adapter"
+"""The folder of the adapter in a run folder."""
+
+
+@dataclass(frozen=True)
+class AdaptedModel:
+    """base: a model folder or run folder. adapter: the folder of an adapter of it, or a run folder with one."""
+
+    base: Path
+    adapter: Path
+
+    def load(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Decoder:
+        """The base with the adapter merged into its weights, for generating; see `load_model` and `load_adapters`.
+
+        Other weights that are stored as `dtype` stay in the base's file, which all models loaded from it share.
+        """
+        folder = find_model(self.base)
+        model = load_model(folder, dtype=dtype, device=device)
+        load_adapters(model, find_adapter(self.adapter), folder)
+        merge_adapters(model)
+        return model.to(dtype).eval().requires_grad_(False)
+
+
+def find_adapter(path: Path) -> Path:
+    """The folder of the adapter that `path` means: itself, or the one in a run folder."""
+    for folder in (path, path / IN_RUN):
+        if (folder / CONFIG).is_file():
+            return folder
+    raise TinyslmError(
+        f"There is no adapter in {path}.",
+        f"Give a folder with {CONFIG}, or the run folder of a fine-tuning that trained an adapter.",
+    )
