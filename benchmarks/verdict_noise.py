@@ -4,8 +4,7 @@
 
 A seed decides the order of the examples and the initial adapters. `--write` replaces the shipped noise floor
 (`src/tinyslm/evaluation/noise_floor.json`): the standard deviation of the relative change in bits per byte of general
-text, and that of the change in loss on held-out answers. `--replay SHARE` measures the same with general text among
-the examples.
+text. `--replay SHARE` measures the same with general text among the examples.
 """
 
 import json
@@ -46,13 +45,13 @@ def main() -> None:
     loss = [one["loss"]["change"] for one in verdicts]
     floor = {
         "general": round(stdev(general), 5),
-        "loss": round(stdev(loss), 4),
         "source": f"{given.seeds} seeds of {given.steps} updates of {given.batch} rows, LoRA of {given.model.name} on "
-        f"{given.rows} rows of {given.data.name}: python benchmarks/verdict_noise.py",
+        f"{given.rows} questions with answers: python benchmarks/verdict_noise.py",
     }
     if given.write:
         FLOOR_FILE.write_text(json.dumps(floor, indent=2) + "\n")
-    finish({**floor, "general_changes": general, "loss_changes": loss, "general_mean": mean(general)})
+    means = {"general_mean": mean(general), "loss_mean": mean(loss), "loss_deviation": stdev(loss)}
+    finish({**floor, "general_changes": general, "loss_changes": loss, **means})
 
 
 if __name__ == "__main__":

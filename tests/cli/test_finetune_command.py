@@ -43,6 +43,18 @@ def test_a_model_is_taught(tinyslm, base: Path, rows: Path) -> None:
     assert not Path("again/adapter").exists()
 
 
+def test_a_run_is_planned_without_running(tinyslm, base: Path, rows: Path) -> None:
+    shared = (base, rows, "--map=prompt=ask,answer=say", "--plan-only", *FAST)
+    done = tinyslm("finetune", *shared)
+    assert done.code == 0, done
+    for words in ("adapters of rank 16", "2 updates", "before the first update", "are free"):
+        assert words in done.out
+    told = json.loads(tinyslm("finetune", *shared, "--json").out)["plan"]
+    assert told["steps"] == 2
+    assert not Path("run").exists()
+    assert "No run folder was given." in tinyslm("finetune", base, rows).mistake()
+
+
 def test_a_gain_can_be_required(tinyslm, base: Path, rows: Path) -> None:
     shared = (base, rows, "--map", "prompt=ask,answer=say", "--require-gain", "--train.device", "cpu")
     none = tinyslm("finetune", *shared, "--out", "none", "--train.steps", "1", "--optimizer.lr", "1e-12")

@@ -6,7 +6,7 @@ import pytest
 from tinyslm.evaluation.intervals import paired_ratio_difference
 from tinyslm.evaluation.verdict import Answered, NoiseFloor, Outcome, Verdict, judge, samples
 
-FLOOR = NoiseFloor(general=0.002, loss=0.01, source="")
+FLOOR = NoiseFloor(general=0.002, source="")
 
 
 def outcome(loss: float = 2.0, bits: float = 100.0, scores: tuple[float, ...] = (), examples: int = 40) -> Outcome:
@@ -41,7 +41,7 @@ def test_a_gain_that_exceeds_the_noise_is_better() -> None:
 @pytest.mark.parametrize(
     ("after", "effect", "advice"),
     [
-        (outcome(1.985), "noise", "try more examples"),  # less than two standard deviations between seeds
+        (outcome(1.995), "noise", "try more examples"),  # certain, but too small to be called a gain
         (outcome(2.3), "worse", "try more examples"),
     ],
 )
@@ -106,5 +106,4 @@ def test_the_ratio_of_paired_differences_resamples_pairs() -> None:
 def test_the_shipped_noise_floor_names_its_source() -> None:
     floor = NoiseFloor.shipped()
     assert 0 < floor.general < 0.05
-    assert 0 < floor.loss < 0.2
     assert "seeds" in floor.source

@@ -55,6 +55,9 @@ class FinetuneOptions(Section):
     lint: Literal["error", "warn", "off"] = Field(
         default="error", description="What checks of the data do: stop at errors, only warn, or nothing."
     )
+    plan_only: bool = Field(
+        default=False, description="Say what would be done, how long it takes and how much memory it needs; no run."
+    )
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
     )
@@ -64,7 +67,7 @@ def finetune(
     model: str,
     /,
     *data: str,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     prompts: tuple[str, ...] = (),
     map_: Annotated[tuple[str, ...], Parameter(name="--map")] = (),
     options: Annotated[FinetuneOptions | None, Parameter(name="*")] = None,
@@ -85,6 +88,7 @@ def finetune(
         rejected.
     out
         The run folder to write: data, checkpoints, log, report, the adapter, and the model folder with it merged in.
+        Not needed with --plan-only.
     prompts
         Files of prompts for grpo: the same formats, in which answers may be missing.
     map_
@@ -118,10 +122,16 @@ def finetune(
     if options.full or options.rank:
         given.setdefault("lora", {})["rank"] = 0 if options.full else options.rank
     given = merge(_of_options(options), given)
+    files = ExampleFiles(data, options.valid, fields_of(map_), options.epochs, options.lint)
+    if options.plan_only:
+        _say_plan(began, options, {"model": model, "data": files, "settings": given})
+        return
+    if out is None:
+        raise TinyslmError("No run folder was given.", "For instance: --out runs/job; or --plan-only")
     with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
         result = finetune_model(
             model,
-            ExampleFiles(data, options.valid, fields_of(map_), options.epochs, options.lint),
+            files,
             out,
             method=options.method,
             minutes=options.minutes,
@@ -136,6 +146,21 @@ def finetune(
         _say(out, result)
     if options.require_gain and not result["verdict"]["passes"]:
         sys.exit(NO_GAIN)
+
+
+def _say_plan(began: float, options: FinetuneOptions, asked: Mapping[str, Any]) -> None:
+    """Plan the run, and print the plan."""
+    from tinyslm.cli.progress import watching
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import table
+    from tinyslm.planning.finetune import plan_finetune
+
+    with watching(began, json=options.as_json) as watch:
+        plan = plan_finetune(**asked, method=options.method, minutes=options.minutes, watch=watch)
+    if options.as_json:
+        tell({"plan": plan.as_result()})
+    else:
+        table(plan.lines())
 
 
 def _of_options(options: FinetuneOptions) -> dict[str, Any]:

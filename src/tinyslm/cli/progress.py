@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinyslm.cli.planning import describe_data, describe_plan
 from tinyslm.cli.telling import tell
-from tinyslm.core.console import TrainingProgress, say, training_progress, warn, work_progress
+from tinyslm.core.console import TrainingProgress, say, table, training_progress, warn, work_progress
 from tinyslm.core.printable import one_line
 from tinyslm.core.quantities import count, duration
 from tinyslm.training.interrupt import Interrupted
@@ -17,6 +17,10 @@ from tinyslm.training.pipeline import Watch
 from tinyslm.training.run import Event
 
 WORK = {"planning": "Planning", "preparing": "Preparing the text"}
+SAID = {
+    "measuring": "Measuring the model before training ...",
+    "comparing": "\nComparing with what needs no model ...",
+}
 LARGE_CORRECTION = 0.03
 """Corrections of the number of steps by a larger share are shown."""
 
@@ -101,10 +105,10 @@ class _Shown:
                 self._stack.close()
             case "finished":
                 say(f"The run in {event['path']} has finished: its model is {event['model']}.")
-            case "measuring":
-                say("Measuring the model before training ...")
-            case "comparing":
-                say("\nComparing with what needs no model ...")
+            case "planned":
+                table(event["plan"].lines())
+            case "measuring" | "comparing" as work:
+                say(SAID[work])
             case _:
                 warning(event)
 

@@ -1,8 +1,8 @@
 """The verdict on a fine-tuned model: its gain on the task, what happened to general text, and both in words.
 
 Both models are measured on the same examples and the same texts, so differences are paired: the difficulty of an
-example cancels out. A change counts if it exceeds both its 95 % bootstrap interval and the noise floor, which is how
-much the same training differs between seeds.
+example cancels out. A change counts if its 95 % bootstrap interval excludes zero. A change in general text must also
+exceed the noise floor, which is how much the same training differs between seeds.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from tinyslm.evaluation.intervals import paired_change_intervals, paired_differe
 FLOOR_FILE = Path(__file__).parent / "noise_floor.json"
 DEVIATIONS = 2
 """Standard deviations between seeds that make up the noise floor."""
+LEAST_GAIN = 0.01
+"""Smaller changes of a loss are not called a gain, however certain they are."""
 ADVISED_REPLAY = 0.1
 FEW_EXAMPLES = 30
 Change = Literal["better", "worse", "noise"]
@@ -56,12 +58,10 @@ class Outcome:
 class NoiseFloor:
     """Standard deviation between seeds, of the same training on the same data: `benchmarks/verdict_noise.py`.
 
-    general: of the relative change in bits per byte of general text. loss: of the change in loss on held-out examples.
-    source: what was measured.
+    general: of the relative change in bits per byte of general text. source: what was measured.
     """
 
     general: float
-    loss: float
     source: str
 
     @classmethod
@@ -114,8 +114,11 @@ class General:
     @property
     def in_words(self) -> str:
         """Such as `general text 1.2 % worse, more than the noise (0.3 %)`."""
+        change, low, high = (_percent(share, sign=True) for share in (self.change, self.low, self.high))
+        if abs(self.change) <= self.noise:
+            return f"general text {change}, within the noise ({_percent(self.noise)})"
         if self.effect == "noise":
-            return f"general text {_percent(self.change, sign=True)}, within the noise ({_percent(self.noise)})"
+            return f"general text {change}, which is not clear ({low} to {high})"
         return f"general text {_percent(self.change)} {self.effect}, more than the noise ({_percent(self.noise)})"
 
 
@@ -174,12 +177,12 @@ class Verdict:
 
 def judge(before: Outcome, after: Outcome, floor: NoiseFloor, *, replay: float = 0.0) -> Verdict:
     """Compare the outcomes of one measurement before and after a run."""
-    loss = _loss(before, after, floor)
+    loss = _loss(before, after)
     graded = _graded(before.answers, after.answers)
     return Verdict(graded or loss, loss, _general(before, after, floor), replay)
 
 
-def _loss(before: Outcome, after: Outcome, floor: NoiseFloor) -> Gain | None:
+def _loss(before: Outcome, after: Outcome) -> Gain | None:
     if not before.losses or len(before.losses) != len(after.losses):
         return None
     ours, theirs, sizes = (np.array(values) for values in (after.losses, before.losses, before.weights))
@@ -192,7 +195,7 @@ def _loss(before: Outcome, after: Outcome, floor: NoiseFloor) -> Gain | None:
         low=found.low,
         high=found.high,
         examples=len(ours),
-        effect=_change(found.value, found.low, found.high, DEVIATIONS * floor.loss) if len(ours) > 1 else "noise",
+        effect=_change(found.value, found.low, found.high, LEAST_GAIN) if len(ours) > 1 else "noise",
     )
 
 

@@ -2,28 +2,34 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tinyslm.core.config import build_config, merge, override
 from tinyslm.core.errors import TinyslmError
 from tinyslm.hardware.device import pick_device
-from tinyslm.model.folder import find_model, load_tokenizer
-from tinyslm.planning.judging import Before, Measurement, judged
+from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
+from tinyslm.planning.finetuning_plan import FinetuningPlan, adapter_rank, open_settings
+from tinyslm.planning.judging import Measurement, judged
 from tinyslm.planning.methods import METHODS
-from tinyslm.planning.methods.method import LENGTHS, ExampleFiles, Job, Method
+from tinyslm.planning.methods.method import LENGTHS, ExampleFiles, Job, Method, Prepared
+from tinyslm.planning.rehearsal import Rehearsed, measure_base, rehearse
 from tinyslm.tokenizer.chat import chat_tokenizer
+from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
+from tinyslm.training.deadline import Rates
+from tinyslm.training.finetuning_memory import fitting, free_bytes
 from tinyslm.training.pipeline import Watch, check_config, finish
 from tinyslm.training.run import Run
 from tinyslm.training.run_folder import RunFolder
-from tinyslm.training.stages import first_model, open_stage
 from tinyslm.training.world import World
 
 VALIDATED = 4_096
 """Held-out tokens of each validation during training."""
-SCORED, SCORED_PER_MINUTE = 20_000, 1_000
-"""Held-out tokens to score the model on, before and after: the maximum, and the number per minute of the run."""
+SCORED = 20_000
+"""Held-out tokens to score the model on, before and after, at most."""
 
 
 def finetune(
@@ -47,40 +53,110 @@ def finetune(
     `TinyslmError` for examples, a model or settings that cannot be used, and `Interrupted`, after saving, if a signal
     stops the run.
     """
-    watch = watch or Watch()
-    began = watch.began or time.monotonic()
-    files = data if isinstance(data, ExampleFiles) else ExampleFiles(data)
-    how, given = METHODS[method], settings or {}
-    if files.fields and not how.needed <= files.fields.keys():
-        raise TinyslmError(
-            f"The fields of {' and '.join(sorted(how.needed, reverse=True))} were not all named.",
-            "For instance: --map prompt=Request,answer=Formula",
-        )
-    if minutes and files.epochs:
-        raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")
-    base = find_model(Path(model))
-    tokenizer = chat_tokenizer(load_tokenizer(base), base, watch.notify)
+    order = _Order.of(model, data, method, minutes, settings, watch or Watch())
     folder = RunFolder(Path(out))
-    config = _settings(how, base, minutes, given)
-    check_config(folder.path, config)
-    measurement = Measurement.of(config)
+    check_config(folder.path, order.config)
     with folder.lock:
         folder.check_unused()
-        watch.event({"event": "preparing"})
-        prepared = how.prepare(Job(base, tokenizer, config, files, folder.data, given, watch))
-        _measure_base(measurement, folder, prepared.config, watch)
-        run = Run.start(folder, folder.data, prepared.config, spent=time.monotonic() - began)
-    return finish(judged(run), watch.event, {"conversations_left_out": dict(prepared.left_out)})
+        prepared = order.prepare(folder.data)
+        config, rates = order.measure_first(prepared, folder)
+        run = Run.start(folder, folder.data, config, rates=rates, spent=time.monotonic() - order.began)
+    return finish(judged(run), order.watch.event, {"conversations_left_out": dict(prepared.left_out)})
 
 
-def _measure_base(measurement: Measurement, folder: RunFolder, config: RunConfig, watch: Watch) -> None:
-    """Measure the base, for the verdict, and store that in the run folder."""
-    if not World.current().leads:
-        return
-    watch.event({"event": "measuring"})
-    stage, config = open_stage(folder.data, config, World())
-    model = first_model(config, pick_device(config.train.device))
-    Before.take(measurement, model, stage, config).write(folder.path)
+def plan_finetune(
+    model: str | Path,
+    data: Sequence[str | Path] | ExampleFiles,
+    *,
+    method: str = "sft",
+    minutes: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> FinetuningPlan:
+    """Say what `finetune` would do with the same parameters, how long it would take and how much memory it would need.
+
+    Prepares the examples in a temporary folder and times a few updates; writes nothing. Raises `TinyslmError` as
+    `finetune` does.
+    """
+    order = _Order.of(model, data, method, minutes, settings, watch or Watch())
+    with TemporaryDirectory() as folder:
+        check_config(Path(folder), order.config)
+        return order.rehearse(order.prepare(Path(folder) / "data"), Path(folder) / "data").plan
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What the caller asked for, with the usual settings. measurement: what the verdict will be based on."""
+
+    method: Method
+    base: Path
+    tokenizer: Tokenizer
+    files: ExampleFiles
+    config: RunConfig
+    given: Mapping[str, Any]
+    measurement: Measurement
+    watch: Watch
+    began: float
+
+    @classmethod
+    def of(
+        cls,
+        model: str | Path,
+        data: Sequence[str | Path] | ExampleFiles,
+        method: str,
+        minutes: float | None,
+        given: Mapping[str, Any] | None,
+        watch: Watch,
+    ) -> "_Order":
+        """Raises `TinyslmError` for a model, settings or combinations that cannot be used."""
+        began = watch.began or time.monotonic()
+        files = data if isinstance(data, ExampleFiles) else ExampleFiles(data)
+        how, given = METHODS[method], given or {}
+        if files.fields and not how.needed <= files.fields.keys():
+            raise TinyslmError(
+                f"The fields of {' and '.join(sorted(how.needed, reverse=True))} were not all named.",
+                "For instance: --map prompt=Request,answer=Formula",
+            )
+        if minutes and files.epochs:
+            raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")
+        base = find_model(Path(model))
+        tokenizer = chat_tokenizer(load_tokenizer(base), base, watch.notify)
+        config = _settings(how, base, minutes, given)
+        return cls(how, base, tokenizer, files, config, given, Measurement.of(config), watch, began)
+
+    def prepare(self, data: Path) -> Prepared:
+        """Write the examples, and fit the settings to them, to the base and to the free memory."""
+        self.watch.event({"event": "preparing"})
+        prepared = self.method.prepare(
+            Job(self.base, self.tokenizer, self.config, self.files, data, self.given, self.watch)
+        )
+        shape = read_model_config(self.base)
+        config = build_config(RunConfig, {**prepared.config.model_dump(), "model": shape.model_dump()})
+        if config.lora.rank and prepared.learned_tokens and open_settings(self.given, "lora", "rank", "targets"):
+            rank = adapter_rank(prepared.learned_tokens, shape)
+            config = build_config(RunConfig, merge(config.model_dump(), {"lora": {"rank": rank}}))
+        if pick_device(config.train.device).type == "cpu":
+            fixed = not open_settings(self.given, "train", "micro_batch")
+            config = fitting(config, free_bytes(config), fixed=fixed)
+        return replace(prepared, config=config)
+
+    def measure_first(self, prepared: Prepared, folder: RunFolder) -> tuple[RunConfig, Rates | None]:
+        """Measure the base for the verdict; with a time and one process, also plan the run and measure the machine."""
+        config, world = prepared.config, World.current()
+        if config.train.minutes and world.size == 1 and config.train.compile == "off":
+            ready = self.rehearse(prepared, folder.data)
+            self.watch.event({"event": "planned", "plan": ready.plan})
+            ready.before.write(folder.path)
+            return ready.plan.config, ready.rates
+        if world.leads:
+            self.watch.event({"event": "measuring"})
+            measure_base(folder.data, config, self.measurement).write(folder.path)
+        return config, None
+
+    def rehearse(self, prepared: Prepared, data: Path) -> Rehearsed:
+        """See `rehearse`."""
+        self.watch.event({"event": "measuring"})
+        return rehearse(data, prepared.config, self.measurement, self.given, rows=prepared.rows, began=self.began)
 
 
 def _settings(method: Method, base: Path, minutes: float | None, given: Mapping[str, Any]) -> RunConfig:
@@ -91,8 +167,7 @@ def _settings(method: Method, base: Path, minutes: float | None, given: Mapping[
         "schedule": {"warmup": 0.05, "decay": 0.95},
         "train": {"stage": method.stage, "start_from": str(base), "validation_tokens": VALIDATED},
     }
-    scored = SCORED if minutes is None else min(SCORED, int(SCORED_PER_MINUTE * minutes) + 1_000)
-    usual["train"] |= {"score_tokens": scored, "compile": "off", "log_every": 1}
+    usual["train"] |= {"score_tokens": SCORED, "compile": "off", "log_every": 1}
     usual = merge(usual, method.settings)
     length = {"train": {"minutes": minutes}} if minutes else {"train": {"steps": 1}}
     if not LENGTHS.isdisjoint(given.get("train", {})):

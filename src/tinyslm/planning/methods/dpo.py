@@ -31,7 +31,8 @@ def prepare(job: Job) -> Prepared:
     report_skipped(job, skipped)
     row = job.config.train.row_tokens or row_of(prepared.longest)
     loader = RowLoader(open_examples(job.out, kind=KIND)[0], context=row, batch=1, seed=0)
-    return Prepared(fitted(job, row, loader.rows_of_an_epoch, EPOCHS), prepared.left_out)
+    rows = loader.rows_of_an_epoch
+    return Prepared(fitted(job, row, rows, EPOCHS), prepared.left_out, rows)
 
 
 DPO = Method("dpo", rates=(5e-5, 2e-6), prepare=prepare)

@@ -53,10 +53,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Prepared examples: the settings of the run, fitted to them, and how many were skipped, by reason."""
+    """Prepared examples: the settings of the run, fitted to them, and how many were skipped, by reason.
+
+    rows: of an epoch, 0 if the run has no epochs. learned_tokens: in the examples, 0 if that does not decide the rank.
+    """
 
     config: RunConfig
     left_out: Mapping[str, int]
+    rows: int = 0
+    learned_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def prepare_conversations(
         prepare_replay(job)
     row = job.config.train.row_tokens or min(row_of(prepared.longest), longest)
     rows = round(rows_of_an_epoch(job.out, row) / (1 - job.config.replay.share))
-    return Prepared(fitted(job, row, rows), prepared.left_out)
+    return Prepared(fitted(job, row, rows), prepared.left_out, rows, prepared.learned_tokens)
 
 
 def prepare_replay(job: Job) -> None:
