@@ -20,11 +20,11 @@ from tinyslm.training import memory
 from tinyslm.training.config import RunConfig
 
 FP32 = memory.FP32
-PROCESS = 760 * 10**6
+PROCESS = 700 * 10**6
 """Python, PyTorch, kernels, and what preparing data and measuring the base leave behind: measured."""
 LOGIT = 10
 """Bytes for each logit held at a time: in the type of the products, in fp32, and its gradient or exponential."""
-GAPS = 1.1
+GAPS = 1.3
 """What adapters keep beside the layers, and freed memory that does not fit what comes next: measured."""
 SHORTEST_ROW = 128
 
