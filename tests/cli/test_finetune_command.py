@@ -108,3 +108,16 @@ def test_the_data_is_checked(tinyslm, base: Path, rows: Path) -> None:
     assert stopped.code == 2
     assert not Path("run/config.json").exists()
     assert tinyslm("finetune", base, rows, "--out", "run", *given, *FAST, "--lint", "warn").code == 0
+
+
+def test_a_model_learns_from_rewards(tinyslm, base: Path, tmp_path: Path) -> None:
+    (tmp_path / "grader.py").write_text("def grade(example, answer):\n    return len(set(answer)) % 5 / 5\n")
+    (tmp_path / "asks.jsonl").write_text("".join(json.dumps({"ask": f"{n}?"}) + "\n" for n in range(40)))
+    given = ["--method", "grpo", "--grader", "grader.py:grade", "--prompts", "asks.jsonl", "--map", "prompt=ask"]
+    done = tinyslm("finetune", base, *given, "--out", "run", "--grpo.max-tokens", "8", *FAST)
+    assert done.code == 0, done
+    assert "Before:       reward 0." in done.out
+    assert "on 2 of them" in done.out
+    assert "wanted" not in done.out
+    assert "Reward" in (tmp_path / "run" / "report.html").read_text()
+    assert "needs a grader" in tinyslm("finetune", base, "--method", "grpo", "asks.jsonl", "--out", "x").mistake()

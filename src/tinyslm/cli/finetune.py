@@ -188,8 +188,9 @@ def _say(out: Path, result: Mapping[str, Any]) -> None:
     from tinyslm.cli.progress import command
     from tinyslm.core.console import say
 
-    say(f"\nBefore:       {_loss(result['before'])} on held-out answers")
-    say(f"After:        {_loss(result)} on {result['conversations']:,} of them")
+    what = "prompts" if "reward" in result else "conversations"
+    say(f"\nBefore:       {_score(result['before'])} on held-out {'prompts' if 'reward' in result else 'answers'}")
+    say(f"After:        {_score(result)} on {result[what]:,} of them")
     _say_verdict(out, result.get("verdict"))
     say(f"Model folder: {out / 'model'}\nReport:       {out / 'report.html'}")
     say(f"Try it:       {command()} chat {out}")
@@ -209,14 +210,20 @@ def _say_verdict(out: Path, verdict: Mapping[str, Any] | None) -> None:
     outcomes: tuple[Outcome, Outcome] | None = read_outcomes(out)
     for one in samples(*outcomes, SAMPLES) if outcomes else []:
         say(f"\nQuestion:     {one_line(one['question'], WIDTH)}")
-        for name, text in (("wanted", "reference"), ("before", "before"), ("after", "after")):
+        wanted = [("wanted", "reference")] if one["reference"] else []
+        for name, text in (*wanted, ("before", "before"), ("after", "after")):
             say(f"  {name + ':':12}{one_line(one[text], WIDTH)}")
     words = fill(verdict["words"], WIDTH + 14, initial_indent="Verdict:      ", subsequent_indent=" " * 14)
     say(f"\n{words}")
 
 
-def _loss(score: Mapping[str, Any]) -> str:
-    """The loss with its interval, which a single conversation does not have; for preferences, also the accuracy."""
+def _score(score: Mapping[str, Any]) -> str:
+    """The loss with its interval, which a single conversation does not have; for preferences, also the accuracy.
+
+    For reinforcement learning, the reward with its interval.
+    """
+    if "reward" in score:
+        return f"reward {score['reward']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
     interval = (
         f"({score['low']:.4f} to {score['high']:.4f})" if score["conversations"] > 1 else "(no interval: only one)"
     )

@@ -130,7 +130,8 @@ class _Shown:
         ahead = (now - self._began) / max(1, step - self._first) * (self._steps - step)
         self._training.update(
             step,
-            loss=event["loss"],
+            loss=None if "reward" in event else event["loss"],
+            reward=event.get("reward"),
             bits_per_byte=event.get("bits_per_byte"),
             tokens_per_second=event["tokens_per_second"],
             seconds_left=ahead if self._ends is None else self._ends - now,
@@ -148,6 +149,8 @@ def describe_event(event: Event) -> str:
         case "pace":
             return f"{event['steps']:,} steps in all instead of {event['before']:,}, to end on time"
         case "validation":
+            if "reward" in event:
+                return f"held-out reward {event['reward']:.3f}, after {duration(event['seconds'])}"
             bits = f", {event['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in event else ""
             return f"validation loss {event['loss']:.4f}{bits}, after {duration(event['seconds'])}"
         case "sample":

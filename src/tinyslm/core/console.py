@@ -125,6 +125,7 @@ class TrainingProgress:
         step: int,
         *,
         loss: float | None = None,
+        reward: float | None = None,
         bits_per_byte: float | None = None,
         tokens_per_second: float | None = None,
         seconds_left: float | None = None,
@@ -138,6 +139,8 @@ class TrainingProgress:
         figures = [f"step {step:,} of {self._total:,}"]
         if loss is not None:
             figures.append(f"loss {loss:.3f}")
+        if reward is not None:
+            figures.append(f"reward {reward:.3f}")
         if bits_per_byte is not None:
             figures.append(f"{bits_per_byte:.3f} bits per byte")
         if tokens_per_second is not None:

@@ -32,6 +32,13 @@ Curve = tuple[str, str, Literal["fit", "zero"]]
 CURVES: tuple[Curve, ...] = (
     ("loss", "Loss (nats per token)", "fit"),
     ("bits_per_byte", "Bits per byte", "fit"),
+    ("reward", "Reward", "zero"),
+    ("equal_groups", "Share of groups with equal rewards", "zero"),
+    ("answer_tokens", "Tokens of an answer", "zero"),
+    ("truncated", "Share of answers that reach the limit", "zero"),
+    ("entropy", "Entropy (nats per token)", "zero"),
+    ("kl", "KL from the first model (nats per token)", "zero"),
+    ("clipped", "Share of clipped tokens", "zero"),
     ("rewards/margins", "Reward margin", "zero"),
     ("rewards/accuracies", "Share of pairs in which the chosen answer has the higher reward", "zero"),
     ("learning_rate", "Learning rate", "zero"),
@@ -39,6 +46,10 @@ CURVES: tuple[Curve, ...] = (
     ("tokens_per_second", "Tokens per second", "zero"),
 )
 """What is drawn: a field of step rows (and of validation rows, where they have it), the chart's title and y axis."""
+PART = "reward_"
+"""What the fields of the parts of a reward begin with; a chart for each follows."""
+LOSSES = {"grpo": "Policy loss", "dpo": "Loss (per pair)", "distill": "Divergence from the teacher (nats per token)"}
+"""Titles of the loss, where it is no cross-entropy, by stage."""
 
 DISK_FAILED = 3
 """The exit status of this module as a program if the disk is full or cannot be written."""
@@ -59,6 +70,7 @@ def write_report(run: Path) -> Path:
     sections = [
         Section("Verdict", verdict_blocks(result, _read(run / BEFORE_FILE), _read(run / AFTER_FILE))),
         Section("Result", [*_result(result), *_skipped(events)]),
+        Section("Warnings", _warnings(events)),
         Section("Curves", [Figures([(chart.svg(), chart.description) for chart in charts])] if charts else []),
         Section("Samples", _samples(events)),
         Section("Pace", _pace(events)),
@@ -81,9 +93,15 @@ def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
     tokens_per_step = _first(events, "start").get("tokens_per_step")
     scale, x_title = (tokens_per_step, "tokens") if tokens_per_step else (1, "steps")
     charts = []
-    for field, title, y_axis in CURVES:
+    parts = {field: f"Reward: {field.removeprefix(PART)}" for row in _all(events, "step") for field in row}
+    drawn: dict[str, tuple[str, Literal["fit", "zero"]]] = {field: (title, y_axis) for field, title, y_axis in CURVES}
+    drawn |= {field: (title, "zero") for field, title in parts.items() if field.startswith(PART)}
+    if title := LOSSES.get(_first(events, "start").get("stage", "")):
+        drawn["loss"] = (title, "fit")
+    for field, (title, y_axis) in drawn.items():
         series = []
-        for event, name in (("step", "train"), ("validation", "validation")):
+        rewarded = field == "loss" and "reward" in _first(events, "validation")  # its loss is only 1 - reward
+        for event, name in (("step", "train"), *([] if rewarded else [("validation", "validation")])):
             rows = [row for row in _all(events, event) if _number(row.get(field)) is not None]
             if rows:
                 series.append(Series(name, [row["step"] * scale for row in rows], [float(row[field]) for row in rows]))
@@ -145,6 +163,12 @@ def _result(result: Mapping[str, Any]) -> list[Block]:
     if result:
         blocks.append(Table([(key.replace("_", " "), _shown(value)) for key, value in flatten(result)]))
     return blocks
+
+
+def _warnings(events: Sequence[Mapping[str, Any]]) -> list[Block]:
+    """What the run warned of, each once."""
+    said = {f"{row.get('text', '')}": row.get("step", 0) for row in _all(events, "warning")[::-1]}
+    return [Table([(f"step {step:,}", text) for text, step in reversed(said.items())])] if said else []
 
 
 def _skipped(events: Sequence[Mapping[str, Any]]) -> list[Block]:
