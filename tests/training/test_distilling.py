@@ -19,8 +19,9 @@ from tinyslm.planning.finetune import finetune
 from tinyslm.planning.methods.method import ExampleFiles
 from tinyslm.tokenizer.training import train_tokenizer
 from tinyslm.training.config import RunConfig
-from tinyslm.training.divergence import generalised_jsd
+from tinyslm.training.divergence import divergences, generalised_jsd
 from tinyslm.training.metrics import read_metrics
+from tinyslm.training.stage_config import DistillConfig
 from tinyslm.training.stages.distill_answers import DistillAnswers
 from tinyslm.training.world import World
 
@@ -85,6 +86,22 @@ def test_a_divergence_from_itself_is_zero() -> None:
     for beta in (0.0, 0.5, 1.0):
         assert torch.allclose(generalised_jsd(log_p, log_p, beta), torch.zeros(3), atol=1e-6)
         assert (generalised_jsd(torch.randn(3, 7).log_softmax(-1), log_p, beta) > 0).all()
+
+
+def test_ids_that_only_one_model_has_do_not_count(folders) -> None:
+    """Model folders may have more rows in their tables than the tokenizer has ids."""
+    student, teacher = (load_model(folders[name]).eval() for name in ("student", "teacher"))
+    shape = teacher.config.model_copy(update={"vocab_size": teacher.config.vocab_size + 64})
+    padded, rows = Decoder(shape), teacher.config.vocab_size
+    kept = {name: tensor for name, tensor in teacher.state_dict().items() if tensor.shape[0] != rows}
+    padded.load_state_dict(kept, strict=False)
+    for name in ("model.embed_tokens", "lm_head"):
+        padded.get_submodule(name).weight.data[:rows] = teacher.get_submodule(name).weight
+    ids = torch.arange(10)[None]
+    given = [model.model(ids)[0] for model in (student, teacher, padded)]
+    settings = DistillConfig(beta=0.5)
+    expected = divergences(student, teacher, given[0], given[1], settings)
+    assert torch.allclose(divergences(student, padded, given[0], given[2], settings), expected, atol=1e-6)
 
 
 def test_a_student_samples_its_own_answers(stage, folders, shards) -> None:

@@ -144,7 +144,7 @@ class DistillAnswers(Sft):
         return {name: value for name, value in found.items() if name != "perplexity"}
 
     def _token_losses(self, model: Decoder, batch: Batch, learned: Tensor) -> Tensor:
-        with torch.no_grad():
-            target_nd = self.teacher.model(batch.inputs, segments_bt=batch.segments)[learned]
+        # Without no_grad, so that both models use the same kernels; the frozen teacher keeps nothing for gradients.
+        target_nd = self.teacher.model(batch.inputs, segments_bt=batch.segments)[learned]
         hidden_nd = model.model(batch.inputs, segments_bt=batch.segments)[learned]
         return divergences(model, self.teacher, hidden_nd, target_nd, self.settings)
