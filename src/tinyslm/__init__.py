@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tinyslm.model.config import ModelConfig
     from tinyslm.model.decoder import Decoder
     from tinyslm.model.folder import load_model, load_tokenizer, save_model
-    from tinyslm.planning.finetune import finetune
+    from tinyslm.planning.finetune import finetune, plan_finetune
     from tinyslm.planning.planner import make_plan
     from tinyslm.planning.train import resume, train
     from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -63,6 +63,7 @@ _PLACES = {
     "load_tokenizer": "tinyslm.model.folder",
     "make_plan": "tinyslm.planning.planner",
     "open_engine": "tinyslm.inference.opening",
+    "plan_finetune": "tinyslm.planning.finetune",
     "prepare_data": "tinyslm.data.prepare:prepare",
     "pull": "tinyslm.export.pulling",
     "quantize_model": "tinyslm.compression.quantizing:quantize",
@@ -99,6 +100,7 @@ __all__ = [
     "load_tokenizer",
     "make_plan",
     "open_engine",
+    "plan_finetune",
     "prepare_data",
     "pull",
     "quantize_model",

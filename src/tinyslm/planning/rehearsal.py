@@ -40,7 +40,7 @@ from tinyslm.training.deadline import DISK_RATE, Rates
 from tinyslm.training.finetuning_memory import free_bytes, peak_bytes
 from tinyslm.training.loop import StepSettings, train_steps
 from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.stage import Stage
+from tinyslm.training.stage import Batch, Stage
 from tinyslm.training.stages import first_model, open_stage
 from tinyslm.training.world import World
 
@@ -149,26 +149,33 @@ def _budgeted(config: RunConfig, seconds: float, per_token: float, given: Mappin
 
 
 def _update(model: Decoder, stage: Stage, config: RunConfig, seconds: float) -> tuple[float, int]:
-    """The median time of an update, and its tokens; changes the model."""
+    """The median time of an update, and its tokens; changes the model. seconds: what finding out may take, about.
+
+    Where whole updates would take longer, some rows of one are timed.
+    """
     train, device = config.train, pick_device(config.train.device)
     dtype = pick_dtype(device, train.dtype)
-    settings = StepSettings(
-        WARM_UP + TIMED, train.micro_batch or train.batch, config.optimizer.clip, dtype, lambda _: 1.0
-    )
+    at_once = train.micro_batch or train.batch
+    settings = StepSettings(WARM_UP + TIMED, at_once, config.optimizer.clip, dtype, lambda _: 1.0)
     optimizers = Optimizers(model, config.optimizer, keep_gradients=train.checkpoint_activations)
-    times: list[float] = []
-    tokens = 0
-    place, begun = stage.batches.state(), time.monotonic()
-    before = begun
-    for report in train_steps(model, stage.loss, lambda: stage.batches.next(model).to(device), optimizers, settings):
+    place, rows, times, tokens = stage.batches.state(), 1, list[float](), list[int]()
+
+    def some_rows() -> Batch:
+        return next(stage.batches.next(model).to(device).split(rows))
+
+    begun = before = time.monotonic()
+    for report in train_steps(model, stage.loss, some_rows, optimizers, settings):
         now = time.monotonic()
         times.append(now - before)
-        tokens = max(tokens, report.tokens)
+        tokens.append(report.tokens)
         before = now
-        if len(times) > WARM_UP and now - begun > seconds:
+        if len(times) == WARM_UP:  # a row as a warm-up; then as many as there is time for
+            rows = int(max(1, min(train.batch, seconds / 2 / times[0])))
+        elif now - begun > seconds:
             break
     stage.batches.restore(place)
-    return median(times[WARM_UP:]), tokens
+    scale = train.batch / rows
+    return scale * median(times[WARM_UP:]), int(scale * max(tokens[WARM_UP:]))
 
 
 def _planned(
