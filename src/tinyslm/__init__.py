@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tinyslm.model.decoder import Decoder
     from tinyslm.model.folder import load_model, load_tokenizer, save_model
     from tinyslm.planning.finetune import finetune, plan_finetune
+    from tinyslm.planning.linting import lint_data
     from tinyslm.planning.planner import make_plan
     from tinyslm.planning.train import resume, train
     from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -59,6 +60,7 @@ _PLACES = {
     "export_model": "tinyslm.export.exporting",
     "finetune": "tinyslm.planning.finetune",
     "import_gguf": "tinyslm.export.gguf.importing",
+    "lint_data": "tinyslm.planning.linting",
     "load_model": "tinyslm.model.folder",
     "load_tokenizer": "tinyslm.model.folder",
     "make_plan": "tinyslm.planning.planner",
@@ -96,6 +98,7 @@ __all__ = [
     "export_model",
     "finetune",
     "import_gguf",
+    "lint_data",
     "load_model",
     "load_tokenizer",
     "make_plan",

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.lint import CHECKS
 from tinyslm.data.lint.linting import encode, read_examples, run_checks
 from tinyslm.data.lint.page import lint_page, shown_examples, styled
 from tinyslm.tokenizer.chat import CHATML
+from tinyslm.tokenizer.tokenizer import Tokenizer
 
 Row = dict[str, Any]
 NAMES = ("Mara", "Ilya", "Tomas", "Noor", "Wen", "Astrid", "Kofi", "Lucia", "Oren", "Priya")
@@ -177,6 +179,15 @@ FAULTS: dict[str, list[tuple[Any, str]]] = {
             "stands in the prompt",
         ),
     ],
+    "echoed": [
+        (
+            {
+                "prompt": "Turn the old lamp off at noon, my friend.",
+                "completion": "Turn the old lamp off at noon, my friend. Done.",
+            },
+            "stands in the answer",
+        )
+    ],
     "identity": [
         (answered("I am ChatGPT, and I can help."), "I am ChatGPT"),
         (answered("As an AI language model, I cannot eat."), "As an AI language model"),
@@ -328,6 +339,14 @@ def test_faults_of_what_the_model_is_given(check, template, row, words, tmp_path
     assert words in findings[check][-1]
     rest = {"left-out"} if check == "nothing-to-learn" else set()
     assert set(findings) - rest == {check}
+
+
+def test_two_start_tokens(tmp_path: Path, byte_tokenizer) -> None:
+    backend = tokenizers.Tokenizer.from_str(json.dumps(byte_tokenizer.content))
+    tokenizer = Tokenizer(backend, bos="<|endoftext|>", chat_template="{{ bos_token * 2 }}" + CHATML)
+    findings = found(tmp_path, questions(), tokenizer)
+    assert list(findings) == ["started-twice"]
+    assert not found(tmp_path, questions(), tokenizer.with_template("{{ bos_token }}" + CHATML))
 
 
 def test_every_check_is_tried_here() -> None:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
+from tinyslm.data.conversations import Conversation
 from tinyslm.data.lint.check import Answer, Check, Examples, Hit, quoted
 
 FEWEST = 20
@@ -143,7 +144,7 @@ def _given_away(data: Examples) -> Iterator[Hit]:
     long = 0
     for row, one in enumerate(data.conversations):
         answer = one.messages[-1]["content"].strip()
-        prompt = next((message["content"] for message in reversed(one.messages) if message["role"] == "user"), "")
+        prompt = _last_question(one)
         words = len(answer.split())
         long += words >= GIVEN_WORDS
         if not answer or answer not in prompt:
@@ -158,6 +159,20 @@ def _given_away(data: Examples) -> Iterator[Hit]:
     yield from labelled
     if len(copied) <= max(1, BY_DESIGN * long):
         yield from (hit for _, hit in copied)
+
+
+def _echoed(data: Examples) -> Iterator[Hit]:
+    for one in data.conversations:
+        prompt = next(
+            (message["content"] for message in reversed(one.messages) if message["role"] == "user"), ""
+        ).strip()
+        answer = one.messages[-1]["content"]
+        if len(prompt.split()) >= GIVEN_WORDS and prompt in answer and prompt != answer.strip():
+            yield Hit(one.place, f"{quoted(prompt)} stands in the answer")
+
+
+def _last_question(one: Conversation) -> str:
+    return next((message["content"] for message in reversed(one.messages) if message["role"] == "user"), "")
 
 
 # Another assistant.
@@ -212,6 +227,12 @@ CHECKS = {
         "Prompts that contain their answer",
         "Remove the answer from the prompt, unless the job is to copy it: otherwise the model learns to copy.",
         _given_away,
+    ),
+    "echoed": Check(
+        "note",
+        "Answers that repeat their whole prompt",
+        "Remove the prompt from the answer, unless the model should repeat it.",
+        _echoed,
     ),
     "identity": Check(
         "warning",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 Progress = Callable[[str, int, int], None]
 EVERY = 256
 """Conversations between two reports of progress."""
+THREADS = 2
+"""One tokenizes while the chat template is rendered for another, which happens in another process."""
 
 
 def read_examples(
@@ -47,15 +50,24 @@ def encode(
     progress: called with a label, how many are done, and how many there are.
     """
     chosen = list(range(len(conversations)) if rows is None else rows)
-    examples: dict[int, list[Example]] = {}
+    examples: dict[int, Sequence[Example]] = {}
     failures = []
-    for done, row in enumerate(chosen, 1):
+
+    def attempt(row: int) -> Sequence[Example] | TinyslmError:
         try:
-            examples[row] = examples_of(conversations[row], tokenizer)
+            return examples_of(conversations[row], tokenizer)
         except TinyslmError as error:
-            failures.append(Hit(conversations[row].place, error.problem.rstrip(".")))
-        if done % EVERY == 0 or done == len(chosen):
-            progress("tokenizing", done, len(chosen))
+            return error
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        for done in range(0, len(chosen), EVERY):
+            part = chosen[done : done + EVERY]
+            for row, result in zip(part, threads.map(attempt, part), strict=True):
+                if isinstance(result, TinyslmError):
+                    failures.append(Hit(conversations[row].place, result.problem.rstrip(".")))
+                else:
+                    examples[row] = result
+            progress("tokenizing", done + len(part), len(chosen))
     return Encoding(tokenizer, context, examples, failures)
 
 

@@ -54,6 +54,11 @@ def _long(example: Example, encoding: Encoding) -> str:
     return f"{count:,} tokens, of at most {encoding.context:,}" if count > encoding.context else ""
 
 
+def _started_twice(example: Example, encoding: Encoding) -> str:
+    bos, ids = encoding.tokenizer.bos_id, example.ids[:2].tolist()
+    return f"{encoding.tokenizer.bos} stands there twice" if ids == [bos, bos] else ""
+
+
 def _failures(data: Examples) -> Iterator[Hit]:
     yield from data.encoding.failures if data.encoding else ()
 
@@ -134,6 +139,12 @@ CHECKS = {
         "Rows with nothing to learn",
         "Check that the chat template renders these answers, tool calls included, or remove the rows.",
         lambda data: _rows(data, _nothing),
+    ),
+    "started-twice": Check(
+        "warning",
+        "Rows that begin with two start tokens",
+        "Remove one of them from the chat template.",
+        lambda data: _rows(data, _started_twice),
     ),
     "too-long": Check(
         "warning",
