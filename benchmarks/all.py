@@ -45,6 +45,7 @@ BENCHMARKS = {
     "server overhead": "server_overhead.py",
     "server load": "server_load.py --minutes 5",
     "scoring": "scoring.py --data DATA/eval --full",
+    "linting": "linting.py --model MODEL --soup SOUP",
     "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
@@ -59,11 +60,12 @@ def main() -> None:
     options.add_argument("--data", type=Path, help="a folder with shakespeare/input.txt and stories/train.jsonl")
     options.add_argument("--llama-cpp", type=Path, help="llama-batched-bench, compiled for this processor")
     options.add_argument("--model", type=Path, help="SmolLM2-135M-Instruct, as `tinyslm pull` writes it")
+    options.add_argument("--soup", type=Path, help="the program of the package soup-cli, with transformers beside it")
     options.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="run just these")
     options.add_argument("--page", action="store_true", help="run nothing, write the page")
     arguments = options.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    places = {"DATA": arguments.data, "PROGRAM": arguments.llama_cpp, "MODEL": arguments.model}
+    places = {"DATA": arguments.data, "PROGRAM": arguments.llama_cpp, "MODEL": arguments.model, "SOUP": arguments.soup}
     chosen = arguments.only or [name for name in BENCHMARKS if name not in LONG]
     for name in [] if arguments.page else chosen:
         command = BENCHMARKS[name]

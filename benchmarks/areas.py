@@ -261,6 +261,14 @@ def finetuning(result: Any) -> Rows:
     yield Row(f"{name}: peak memory", f"{ours / 1e9:.1f} GB", f"{theirs / 1e9:.1f} GB", f"{ours / theirs:.2f}")
 
 
+def linting(result: Any) -> Rows:
+    faults = list(result["faults"].values())
+    ours, theirs = (f"{sum(one[name] for one in faults)} of {len(faults)}" for name in ("tinyslm", "soup"))
+    alarms = sum(map(len, result["false_alarms"].values()))
+    yield Row("kinds of faults found in fine-tuning data", ours, f"{theirs}, soup data doctor and lint")
+    yield Row("alarms about sound data", str(alarms))
+
+
 AREAS = (
     Area(
         "Training",
@@ -298,7 +306,7 @@ AREAS = (
     ),
     Area(
         "Fine-tuning and evaluation",
-        {"finetuning bf16": finetuning, "finetuning fp32": finetuning, "scoring": scoring},
+        {"finetuning bf16": finetuning, "finetuning fp32": finetuning, "linting": linting, "scoring": scoring},
     ),
     Area("Data", {"data": data, "memory": memory}),
 )

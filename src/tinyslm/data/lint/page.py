@@ -20,7 +20,7 @@ Learned = tuple[Token, bool]
 
 
 def shown_examples(report: Report, count: int) -> list[tuple[str, list[Learned]]]:
-    """Location and tokens of some examples: the first with findings about tokens, then others spread over all."""
+    """Location and tokens of some examples, spread over all."""
     encoding = report.examples.encoding
     if encoding is None or not encoding.examples or count <= 0:
         return []
@@ -41,6 +41,8 @@ def styled(tokens: Sequence[Learned]) -> list[tuple[str, str]]:
     for learned, group in groupby(tokens[:MOST_TOKENS], key=lambda one: one[1]):
         text = "".join(_written(token) for token, _ in group)
         parts.append((text, "strong" if learned else "faint"))
+    if parts:
+        parts[-1] = (parts[-1][0].removesuffix("\n"), parts[-1][1])
     more = len(tokens) - MOST_TOKENS
     return [*parts, *([(f" … and {more:,} more tokens", "")] if more > 0 else [])]
 
