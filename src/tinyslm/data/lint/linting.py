@@ -31,15 +31,8 @@ def read_examples(
     unreadable: list[Hit] = []
 
     def skip(place: str, problem: str) -> None:
-        unreadable.append(
-            Hit(
-                place,
-                problem.removeprefix(f"{place} ")
-                .removeprefix("cannot be used: ")
-                .removeprefix("cannot be read: ")
-                .rstrip("."),
-            )
-        )
+        said = problem.removeprefix(f"{place} ").removeprefix("cannot be used: ").removeprefix("cannot be read: ")
+        unreadable.append(Hit(place, said.rstrip(".")))
 
     train, held_out = (list(read_conversations(files, fields, skip)) for files in (paths, valid))
     asked = [(place, "\n".join(_texts(row))) for path in against for place, row in rows_of(Path(path), skip)]
