@@ -67,6 +67,17 @@ def test_preferences(row) -> None:
     assert found.rejected == {"role": "assistant", "content": "No."}
 
 
+def test_preferences_keep_what_belongs_to_the_prompt() -> None:
+    row = {"system": "Be brief.", "instruction": "Add.", "input": "2, 3", "chosen": "5", "rejected": "6"}
+    system, user, answer = conversation_of(row, "row 1").messages
+    assert (system["content"], user["content"], answer["content"]) == ("Be brief.", "Add.\n\n2, 3", "5")
+    named = {"Q": "Add.\n\n2, 3", "good": "5", "bad": "6", "Role": "Be brief."}
+    fields = {"prompt": "Q", "chosen": "good", "rejected": "bad", "system": "Role"}
+    again = conversation_of(named, "row 1", fields)
+    assert again.messages == [system, user, answer]
+    assert (again.rejected, again.row) == ({"role": "assistant", "content": "6"}, named)
+
+
 def test_fields_can_be_named() -> None:
     row = {"Request": "Sum of A", "Formula": "=SUM(A:A)", "Table": "A 1", "Role": "You write formulas."}
     fields = {"prompt": "Request", "answer": "Formula", "context": "Table", "system": "Role"}
@@ -92,6 +103,7 @@ def test_fields_can_be_named() -> None:
         ({"question": "", "answer": "Hi."}, 'its "question" is empty'),
         ({"messages": ASKED, "tools": "{"}, 'its "tools" are not JSON'),
         ({"prompt": "x", "chosen": "y", "rejected": 3}, 'its "rejected" is neither'),
+        ({"chosen": "y", "rejected": "z"}, 'it has no "prompt"'),
         ({"chosen": ASKED, "rejected": [{"role": "user", "content": "Bye."}, ASKED[1]]}, "different conversations"),
         (
             {

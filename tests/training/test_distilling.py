@@ -14,12 +14,13 @@ from tinyslm.data.examples import prepare_examples
 from tinyslm.evaluation.loss import kl_divergence
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, save_model
+from tinyslm.model.folder import load_model, read_model_config, save_model
 from tinyslm.planning.finetune import finetune
 from tinyslm.planning.methods.method import ExampleFiles
 from tinyslm.tokenizer.training import train_tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.divergence import divergences, generalised_jsd
+from tinyslm.training.finetuning_memory import peak_bytes
 from tinyslm.training.metrics import read_metrics
 from tinyslm.training.stage_config import DistillConfig
 from tinyslm.training.stages.distill_answers import DistillAnswers
@@ -174,3 +175,14 @@ def test_only_the_last_answer_is_sampled(shards) -> None:
     runs = np.flatnonzero(np.diff(example.learned.astype(int)) == 1) + 1
     assert len(runs) == 2
     assert len(example.prompt) == runs[1]
+
+
+def test_a_plan_counts_the_memory_of_the_second_model(folders) -> None:
+    def memory(stage: str, rank: int = 4) -> int:
+        train = {"stage": stage, "start_from": str(folders["student"]), "teacher": str(folders["teacher"])}
+        return peak_bytes(build_config(RunConfig, {"train": {**train, "dtype": "fp32"}, "lora": {"rank": rank}}))
+
+    sizes = {name: read_model_config(folder).parameters for name, folder in folders.items()}
+    assert memory("distill_answers") - memory("sft") == 4 * sizes["teacher"]
+    assert memory("dpo") == memory("sft")
+    assert memory("dpo", rank=0) - memory("sft", rank=0) == 4 * RunConfig().model.parameters

@@ -212,7 +212,7 @@ def test_what_cannot_be_preferred_is_refused(base: Path, rows: Path, tmp_path: P
     with pytest.raises(TinyslmError, match=r"rows\.jsonl, row 1 cannot be used: it has no rejected answer"):
         finetune(base, [plain], tmp_path / "run", method="dpo")
     mapped = ExampleFiles([rows], fields={"prompt": "prompt", "answer": "chosen"})
-    with pytest.raises(TinyslmError, match="do not go with the method dpo"):
+    with pytest.raises(TinyslmError, match="fields of rejected and prompt and chosen were not all named"):
         finetune(base, mapped, tmp_path / "x", method="dpo")
     with pytest.raises(TinyslmError, match="dpo needs a model to start from"):
         build_config(RunConfig, {"train": {"stage": "dpo"}})

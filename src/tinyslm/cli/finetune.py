@@ -92,7 +92,8 @@ def finetune(
     prompts
         Files of prompts for grpo: the same formats, in which answers may be missing.
     map_
-        Names of the rows' fields, as prompt=NAME,answer=NAME; also system and context.
+        Names of the rows' fields, as prompt=NAME,answer=NAME; also system and context. For dpo:
+        prompt=NAME,chosen=NAME,rejected=NAME; also system.
     options
         The length of the run, what to train, and what to validate on.
     settings
@@ -175,7 +176,7 @@ def fields_of(given: tuple[str, ...]) -> dict[str, str]:
     """Parse `--map`. Raises `TinyslmError` for unknown names."""
     from tinyslm.core.errors import TinyslmError, did_you_mean
 
-    allowed = ("prompt", "answer", "system", "context")
+    allowed = ("prompt", "answer", "chosen", "rejected", "system", "context")
     pairs = [item.partition("=") for one in given for item in one.split(",")]
     for name, equals, field in pairs:
         if not equals or not field or name not in allowed:

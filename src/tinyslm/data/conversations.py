@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ PAIRS = (
     ("query", "response"),
     ("input", "output"),
 )
+QUESTIONS = ("prompt", "question", "instruction", "query", "input")
+"""Names of the prompt of a preference."""
 CONTEXTS = ("context", "input", "story")
 """Optional fields whose text is appended to the question."""
 LABELS = re.compile(r"^([A-Za-z][\w -]{0,40}):[ \t]*", re.MULTILINE)
@@ -73,7 +75,8 @@ def read_conversations(
 ) -> Iterator[Conversation]:
     """Every conversation in files of JSON lines, JSON, CSV, parquet, or text blocks with two labels.
 
-    fields: the names of the fields for "prompt" and "answer", and optionally "system" and "context". skip: called for
+    fields: the names of the fields for "prompt" and "answer" (or for "prompt", "chosen" and "rejected"), and optionally
+    "system" and "context". skip: called for
     each row that cannot be used; without it, such a row raises `TinyslmError`. answered: whether each conversation must
     end with the assistant; otherwise rows need no answer.
 
@@ -94,6 +97,8 @@ def conversation_of(
 ) -> Conversation:
     """Convert a row to a conversation. Raises `TinyslmError`, with the location, for rows that cannot be used."""
     tools = _tools(row.get("tools"), place)
+    if fields and "rejected" in fields:
+        return replace(_preference(_renamed(row, place, fields), place, tools), row=row)
     if fields:
         made = _mapped(row, place, fields, answered)
     elif name := next((name for name in LISTS if isinstance(row.get(name), list)), None):
@@ -119,36 +124,58 @@ def _preference(row: Mapping[str, Any], place: str, tools: Sequence[Mapping[str,
     for name in ("chosen", "rejected"):
         value = row[name]
         if isinstance(value, str):
-            before = row.get("prompt", row.get("question"))
-            asked = [_message(one, place) for one in before] if isinstance(before, list) else [_user(before, place)]
-            sides.append([*asked, {"role": "assistant", "content": value}])
+            sides.append([*_asked(row, place), {"role": "assistant", "content": value}])
         elif isinstance(value, list):
             prompt = [_message(one, place) for one in row["prompt"]] if isinstance(row.get("prompt"), list) else []
             sides.append([*prompt, *(_message(one, place) for one in value)])
         else:
             raise _mistake(place, f'its "{name}" is neither a text nor a list of messages')
+    system = row.get("system")
+    if isinstance(system, str) and system:
+        first = {"role": "system", "content": system}
+        sides = [side if side[:1] and side[0]["role"] == "system" else [first, *side] for side in sides]
     chosen, rejected = (_checked(side, place) for side in sides)
     if chosen[:-1] != rejected[:-1]:
         raise _mistake(place, "its chosen and rejected answers follow different conversations")
     return Conversation(chosen, place, tools, rejected[-1], row)
 
 
+def _asked(row: Mapping[str, Any], place: str) -> list[Message]:
+    """The prompt of a preference."""
+    name = next((name for name in QUESTIONS if name in row), "")
+    if not name:
+        raise _mistake(place, 'it has no "prompt"')
+    if isinstance(row[name], list):
+        return [_message(one, place) for one in row[name]]
+    return [{"role": "user", "content": _with_context(row, name, place)}]
+
+
+def _with_context(row: Mapping[str, Any], question: str, place: str) -> str:
+    """The text of the question, followed by the texts that belong to it."""
+    asked = _text(row, question, place)
+    below = [str(row[name]) for name in CONTEXTS if name != question and isinstance(row.get(name), str)]
+    return "\n\n".join([asked, *(text for text in below if text.strip())])
+
+
 def _pair(row: Mapping[str, Any], place: str, answered: bool) -> list[Message]:
     for question, answer in PAIRS if answered else sorted(PAIRS, key=lambda pair: pair[1] not in row):
         if question in row and (answer in row or not answered):
-            asked = _text(row, question, place)
-            below = [str(row[name]) for name in CONTEXTS if name != question and isinstance(row.get(name), str)]
-            content = "\n\n".join([asked, *(text for text in below if text.strip())])
-            made = [{"role": "user", "content": content}]
+            made = [{"role": "user", "content": _with_context(row, question, place)}]
             return [*made, {"role": "assistant", "content": _text(row, answer, place)}] if answer in row else made
     names = ", ".join(list(row)[:20]) or "none"
     raise _mistake(place, f"its format is unknown; its fields are: {names}")
 
 
-def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str], answered: bool) -> list[Message]:
+def _renamed(row: Mapping[str, Any], place: str, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The values of these fields by their usual names. Raises `TinyslmError` for a field that the row does not have."""
     for name in fields.values():
         if name not in row:
             raise TinyslmError(f'{place} has no field "{name}".', did_you_mean(name, map(str, row)))
+    return {usual: row[name] for usual, name in fields.items()}
+
+
+def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str], answered: bool) -> list[Message]:
+    _renamed(row, place, fields)
     content = _text(row, fields["prompt"], place)
     if fields.get("context") and str(row[fields["context"]]).strip():
         content += f"\n\n{row[fields['context']]}"
@@ -222,12 +249,6 @@ def _checked(messages: Sequence[Message], place: str, answered: bool = True) -> 
     if messages[0]["role"] == "assistant":
         raise _mistake(place, "its first message is the assistant's")
     return messages
-
-
-def _user(content: Any, place: str) -> Message:
-    if not isinstance(content, str) or not content.strip():
-        raise _mistake(place, 'it has no "prompt"')
-    return {"role": "user", "content": content}
 
 
 def _text(row: Mapping[str, Any], name: str, place: str) -> str:

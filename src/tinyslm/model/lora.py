@@ -86,9 +86,9 @@ def add_adapters(model: Decoder, config: LoraConfig) -> None:
 
 
 def narrow_frozen(model: Decoder, dtype: torch.dtype) -> None:
-    """Keep the frozen weights of adapted layers in the type that they are multiplied in: the products stay the same."""
-    for _, linear in _adapted(model):
-        if isinstance(linear, Linear):
+    """Keep the frozen weights of the blocks in the type that they are multiplied in: the products stay the same."""
+    for _, linear in _linears(model):
+        if isinstance(linear, Linear) and not linear.weight.requires_grad:
             linear.weight.data = linear.weight.data.to(dtype)
 
 

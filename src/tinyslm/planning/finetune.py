@@ -115,7 +115,7 @@ class _Order:
         if files.fields and not how.needed <= files.fields.keys():
             raise TinyslmError(
                 f"The fields of {' and '.join(sorted(how.needed, reverse=True))} were not all named.",
-                "For instance: --map prompt=Request,answer=Formula",
+                f"For instance: --map {','.join(f'{name}=NAME' for name in sorted(how.needed, reverse=True))}",
             )
         if minutes and files.epochs:
             raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")

@@ -30,7 +30,9 @@ def lint_data(
 
     Raises `TinyslmError` for files or a model that cannot be read.
     """
-    if fields and not {"prompt", "answer"} <= fields.keys():
+    if fields and not any(
+        needed <= fields.keys() for needed in ({"prompt", "answer"}, {"prompt", "chosen", "rejected"})
+    ):
         raise TinyslmError(
             "The fields of prompt and answer were not all named.", "For instance: --map prompt=Request,answer=Formula"
         )

@@ -7,6 +7,8 @@ the end of the run, the base is loaded in fp32 to merge the adapters into it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from tinyslm.core.config import build_config, merge
@@ -15,6 +17,7 @@ from tinyslm.core.quantities import size
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import memory_bytes
 from tinyslm.model.config import GATED, ModelConfig
+from tinyslm.model.folder import find_model, read_model_config
 from tinyslm.model.loss import chunk_rows
 from tinyslm.training import memory
 from tinyslm.training.config import RunConfig
@@ -36,7 +39,7 @@ def peak_bytes(config: RunConfig) -> int:
     table = model.vocab_size * model.dim
     logits = LOGIT * chunk_rows(model.vocab_size) * model.vocab_size
     # The engine that writes samples holds the weights in its own layout.
-    process = PROCESS + logits + width * (table + model.parameters)
+    process = PROCESS + logits + width * (table + model.parameters) + _second_model(config, width)
     if not config.lora.rank:
         whole = memory.peak_bytes(config.model_copy(update={"model": model})) - memory.PROCESS
         return int(process + whole)
@@ -46,6 +49,17 @@ def peak_bytes(config: RunConfig) -> int:
     tokens = (config.train.micro_batch or config.train.batch) * config.row_tokens
     kept = memory.kept_bytes(model, tokens, width, recompute=config.train.checkpoint_activations)
     return int(process + standing + max(GAPS * kept, FP32 * model.parameters))
+
+
+def _second_model(config: RunConfig, width: int) -> int:
+    """Bytes of the frozen model beside the trained one: a teacher, or the reference of dpo if there are no adapters."""
+    if config.train.stage == "dpo" and not config.lora.rank:
+        return FP32 * config.model.parameters
+    if config.train.stage != "distill_answers":
+        return 0
+    teacher = read_model_config(find_model(Path(config.train.teacher)))
+    tables = teacher.vocab_size * teacher.dim * (1 if teacher.tied else 2)
+    return width * (teacher.parameters - tables) + FP32 * tables
 
 
 def free_bytes(config: RunConfig) -> int:

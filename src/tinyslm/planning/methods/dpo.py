@@ -1,6 +1,5 @@
 """Learning from preferences (DPO): make chosen answers more probable than rejected ones."""
 
-from tinyslm.core.errors import TinyslmError
 from tinyslm.data.examples import RowLoader, open_examples
 from tinyslm.data.preferences import KIND, prepare_preferences
 from tinyslm.model.folder import read_model_config
@@ -14,10 +13,6 @@ EPOCHS = 1.0
 
 def prepare(job: Job) -> Prepared:
     """Tokenize the pairs, and fit row length, batch size and number of updates to them."""
-    if job.files.fields:
-        raise TinyslmError(
-            "Names of fields do not go with the method dpo.", 'Name the fields "prompt", "chosen" and "rejected".'
-        )
     skipped: list[str] = []
     examples = checked_examples(job)
     prepared = prepare_preferences(
@@ -35,4 +30,4 @@ def prepare(job: Job) -> Prepared:
     return Prepared(fitted(job, row, rows, EPOCHS), prepared.left_out, rows)
 
 
-DPO = Method("dpo", rates=(5e-5, 2e-6), prepare=prepare)
+DPO = Method("dpo", rates=(2e-4, 2e-6), prepare=prepare, needed=frozenset({"prompt", "chosen", "rejected"}))

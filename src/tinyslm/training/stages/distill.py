@@ -8,9 +8,10 @@ from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.shards import TokenSplit
-from tinyslm.hardware.device import pick_device
+from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.model.lora import narrow_frozen
 from tinyslm.tokenizer.comparing import first_difference
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
@@ -32,7 +33,10 @@ def open_teacher(config: RunConfig, tokenizer: Tokenizer) -> Decoder:
             f"The teacher in {folder} has another tokenizer than the data was prepared with: {difference}.",
             f"Use a teacher with the student's tokenizer, or train a student with the teacher's: --tokenizer {folder}",
         )
-    return load_model(folder, device=pick_device(config.train.device), dense=True)
+    device = pick_device(config.train.device)
+    teacher = load_model(folder, device=device, dense=True).requires_grad_(False)
+    narrow_frozen(teacher, pick_dtype(device, config.train.dtype))
+    return teacher
 
 
 class Distill(Pretrain):
