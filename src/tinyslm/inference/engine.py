@@ -26,6 +26,7 @@ from tinyslm.inference.tool_calls import with_tools
 from tinyslm.inference.tool_grammar import reads_tools
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.lora import has_adapters, merged_copy
+from tinyslm.model.packed import is_packed
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -78,8 +79,11 @@ class Engine:
         self._install(model)
 
     def _install(self, model: Decoder) -> None:
-        """Compute with this model from now on, its adapters merged, with an empty cache."""
-        if has_adapters(model):
+        """Compute with this model from now on, with an empty cache.
+
+        Adapters are merged, unless they adapt packed weights: these stay as they are.
+        """
+        if has_adapters(model) and not is_packed(model):
             model = merged_copy(model, model.dtype)
         self._batch = ContinuousBatch(model, self._options, self._make_runner, self._guesser)
         self.model, self.name = model, self._batch.runner.name

@@ -11,6 +11,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model
 from tinyslm.model.lora import CONFIG, load_adapters, merge_adapters
+from tinyslm.model.packed import is_packed
 
 IN_RUN = "adapter"
 """The folder of the adapter in a run folder."""
@@ -24,15 +25,17 @@ class AdaptedModel:
     adapter: Path
 
     def load(self, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Decoder:
-        """The base with the adapter merged into its weights, for generating; see `load_model` and `load_adapters`.
+        """The base with the adapter, for generating; see `load_model` and `load_adapters`.
 
-        Other weights that are stored as `dtype` stay in the base's file, which all models loaded from it share.
+        The adapter is merged into the weights; others that are stored as `dtype` stay in the base's file, which all
+        models loaded from it share. Quantized weights stay as they are, and the adapter beside them.
         """
         folder = find_model(self.base)
         model = load_model(folder, dtype=dtype, device=device)
         load_adapters(model, find_adapter(self.adapter), folder)
-        merge_adapters(model)
-        return model.to(dtype).eval().requires_grad_(False)
+        if not is_packed(model):
+            merge_adapters(model)
+        return model.eval().requires_grad_(False)
 
 
 def find_adapter(path: Path) -> Path:

@@ -122,20 +122,20 @@ def merged_copy(model: Decoder, dtype: torch.dtype) -> Decoder:
     shared: dict[int, Any] = {id(one): nn.Parameter(one.data, requires_grad=False) for one in model.parameters()}
     shared |= {id(one): one for one in model.buffers()}
     copied = deepcopy(model, shared)
-    merge_adapters(copied)
+    merge_adapters(copied, dtype)
     return copied.to(dtype).eval().requires_grad_(False)
 
 
 @torch.no_grad()
-def merge_adapters(model: Decoder) -> None:
-    """Merge the adapters into the weights and remove them. Packed layers become dense."""
+def merge_adapters(model: Decoder, unpacked: torch.dtype = torch.float32) -> None:
+    """Merge the adapters into the weights and remove them. Packed layers become dense, in the type `unpacked`."""
     for name, linear in list(_adapted(model)):
         adapter: Any = linear.adapter
         whole = adapter.merged(dense_weight(linear))
         linear.adapter = None
         if isinstance(linear, PackedLinear):
             dense = Linear(linear.in_features, linear.out_features, bias=linear.bias is not None)
-            dense.weight, dense.bias = nn.Parameter(whole), linear.bias  # type: ignore[assignment]
+            dense.weight, dense.bias = nn.Parameter(whole.to(unpacked)), linear.bias  # type: ignore[assignment]
             parent, _, last = name.rpartition(".")
             setattr(model.get_submodule(parent), last, dense)
         else:

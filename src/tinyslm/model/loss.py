@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.kernels import loss as kernel
+from tinyslm.model.packed import PackedLinear
 
 IGNORE = -100
 CHUNK_LOGITS = 2**22
@@ -50,7 +51,7 @@ def log_probs(model: Decoder, hidden_nd: Tensor, targets_n: Tensor, temperature:
         hidden_nd = hidden_nd.to(torch.get_autocast_dtype(hidden_nd.device.type))
     if config.logit_divisor * temperature != 1:
         hidden_nd = hidden_nd / (config.logit_divisor * temperature)
-    found: Tensor = HeadLogProbs.apply(hidden_nd, model.lm_head.weight, targets_n)  # type: ignore[no-untyped-call]
+    found: Tensor = HeadLogProbs.apply(hidden_nd, _head(model, hidden_nd.dtype), targets_n)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -70,7 +71,7 @@ def loss_sum(model: Decoder, hidden_nd: Tensor, targets_n: Tensor) -> Tensor:
         hidden_nd = hidden_nd.to(torch.get_autocast_dtype(hidden_nd.device.type))
     if config.logit_divisor != 1:
         hidden_nd = hidden_nd / config.logit_divisor
-    total: Tensor = HeadLoss.apply(hidden_nd, model.lm_head.weight, targets_n)  # type: ignore[no-untyped-call]
+    total: Tensor = HeadLoss.apply(hidden_nd, _head(model, hidden_nd.dtype), targets_n)  # type: ignore[no-untyped-call]
     return total
 
 
@@ -132,15 +133,17 @@ class HeadLogProbs(torch.autograd.Function):
             if unit_nd is not None:
                 unit_nd[part] = -(d_logits_cv @ head)
             start = part.stop
-        ctx.save_for_backward(unit_nd, hidden_nd, head_vd, targets_n)
+        trained = ctx.needs_input_grad[1]
+        ctx.save_for_backward(unit_nd, *((hidden_nd, head_vd, targets_n) if trained else ()))
         return found_n
 
     @staticmethod
     def backward(ctx: Any, d_found_n: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         """Each kept gradient times its position's; the projection's gradient from logits that are computed again."""
-        unit_nd, hidden_nd, head_vd, targets_n = ctx.saved_tensors
+        unit_nd, *rest = ctx.saved_tensors
         d_head_vd = None
         if ctx.needs_input_grad[1]:
+            hidden_nd, head_vd, targets_n = rest
             head, start = head_vd.to(hidden_nd.dtype), 0
             d_head_vd = torch.zeros_like(head_vd, dtype=torch.float32)
             for hidden_cd, targets_c in _chunks(hidden_nd, targets_n, head_vd.shape[0]):
@@ -151,6 +154,13 @@ class HeadLogProbs(torch.autograd.Function):
             d_head_vd = d_head_vd.to(head_vd.dtype)
         d_hidden_nd = None if unit_nd is None else unit_nd * d_found_n[:, None].to(unit_nd.dtype)
         return d_hidden_nd, d_head_vd, None
+
+
+def _head(model: Decoder, dtype: torch.dtype) -> Tensor:
+    """The matrix of the output projection, `[v, d]`, unpacked as `dtype` where it is packed."""
+    head: Any = model.lm_head
+    matrix: Tensor = head.dense(dtype) if isinstance(head, PackedLinear) else head.weight
+    return matrix
 
 
 def _losses_and_gradients(logits_cv: Tensor, targets_c: Tensor) -> tuple[Tensor, Tensor]:

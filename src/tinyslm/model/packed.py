@@ -80,15 +80,16 @@ class PackedLinear(nn.Module):
     """A linear layer over a packed matrix; takes and gives activations of any floating type.
 
     On a CPU, few rows are multiplied in bf16 by PyTorch's packed kernels, which read the codes directly and are fast
-    in no other type. For many rows, and on other devices, the matrix is unpacked into the activations' type and
-    dropped again. In 4 bits the codes are held twice, the second time in the kernel's order.
+    in no other type. For many rows, for gradients and on other devices, the matrix is unpacked into the activations'
+    type (under autocast, into that of the products) and dropped again; it has no gradient itself. In 4 bits, the
+    kernel needs the codes in an order of its own: they are held twice from its first use on, unless `unpacks_always`.
     """
 
     adapter: Any
     weight_packed: Tensor
     weight_scale: Tensor
-    _kernel_codes: Tensor
-    _kernel_scale: Tensor
+    unpacks_always = False
+    _kernel: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, weight: PackedTensor, bias: nn.Parameter | None = None) -> None:
         super().__init__()
@@ -99,10 +100,6 @@ class PackedLinear(nn.Module):
         self._most_rows = FEW_ROWS[self.bits] if self.bits == 4 or self.in_features % _KERNEL_COLUMNS == 0 else 0
         self.bias = None if bias is None else bias.requires_grad_(False)
         self.register_module("adapter", None)
-        if self.bits == 4:
-            codes, scale = _for_kernel(weight)
-            self.register_buffer("_kernel_codes", codes, persistent=False)
-            self.register_buffer("_kernel_scale", scale, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., i] to [..., o]."""
@@ -117,18 +114,39 @@ class PackedLinear(nn.Module):
     def _product(self, x: Tensor) -> Tensor:
         rows = x.shape[:-1].numel()
         trains = torch.is_grad_enabled() and (x.requires_grad or self.adapter is not None)
-        if rows > self._most_rows or x.device.type != "cpu" or trains:
-            return F.linear(x, self.dense(x.dtype), self.bias)
-        y = self._multiply(x.reshape(rows, -1).bfloat16()).to(x.dtype).view(*x.shape[:-1], -1)
-        return y if self.bias is None else y + self.bias
+        if rows > self._most_rows or x.device.type != "cpu" or trains or self.unpacks_always:
+            if torch.is_autocast_enabled(x.device.type):
+                x = x.to(torch.get_autocast_dtype(x.device.type))
+            y: Tensor = UnpackedProduct.apply(x, self.weight_packed, self.weight_scale)  # type: ignore[no-untyped-call]
+        else:
+            y = self._multiply(x.reshape(rows, -1).bfloat16()).to(x.dtype).view(*x.shape[:-1], -1)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def _multiply(self, x_bi: Tensor) -> Tensor:
         """bf16 [b, i] to bf16 [b, o] with the packed kernels."""
         if self.bits == 8:
             y_bo: Tensor = _MULTIPLY_8(_aligned(x_bi), _aligned(self.weight_packed), self.weight_scale)
             return y_bo
-        y_bo = _MULTIPLY_4(x_bi, self._kernel_codes, self._group, self._kernel_scale)
+        if self._kernel is None:
+            self._kernel = _for_kernel(PackedTensor(self.weight_packed, self.weight_scale))
+        codes, scale = self._kernel
+        y_bo = _MULTIPLY_4(x_bi, codes, self._group, scale)
         return y_bo[:, : self.out_features]
+
+
+class UnpackedProduct(torch.autograd.Function):
+    """x W^T with a packed W, which is unpacked here and once more for the gradient of x: no dense copy is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, codes: Tensor, scale: Tensor) -> Tensor:
+        """`[..., i]` to `[..., o]`, in the type of x."""
+        ctx.save_for_backward(codes, scale)
+        return F.linear(x, PackedTensor(codes, scale).dense(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, d_y: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of x; packed weights have none."""
+        return d_y @ PackedTensor(*ctx.saved_tensors).dense(d_y.dtype), None, None
 
 
 class StoredEmbedding(nn.Module):
@@ -168,6 +186,13 @@ def install(
         else:
             ordinary[name] = tensor.to(dtype)
     return ordinary
+
+
+def hold_once(model: Decoder) -> None:
+    """Never use the kernels for few rows, which need the packed matrices a second time: for training."""
+    for module in model.modules():
+        if isinstance(module, PackedLinear):
+            module.unpacks_always = True
 
 
 def is_packed(model: Decoder) -> bool:

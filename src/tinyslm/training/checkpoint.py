@@ -92,6 +92,7 @@ def load_weights(folder: Path, model: Decoder) -> None:
 def _trained(model: Decoder) -> dict[str, Tensor]:
     """The tensors of a model that training changes."""
     frozen = {name for name, _ in model.named_parameters()} - set(trainable(model))
+    frozen |= {name for name, _ in model.named_buffers()}  # packed weights
     return {name: tensor for name, tensor in state_tensors(model).items() if name not in frozen}
 
 

@@ -14,6 +14,7 @@ from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.decoder import Decoder, new_model
 from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config, save_model
 from tinyslm.model.lora import add_adapters, copy_adapters, merge_adapters, narrow_frozen, save_adapters
+from tinyslm.model.packed import hold_once
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.run_folder import RunFolder
@@ -62,9 +63,11 @@ def open_stage(data: Path, config: RunConfig, world: World) -> tuple[Stage, RunC
 
 
 def first_model(config: RunConfig, device: torch.device) -> Decoder:
-    """The model that a run begins with, in fp32."""
+    """The model that a run begins with, in fp32; a quantized one that only gets adapters stays packed (QLoRA)."""
     if config.train.start_from:
-        model = load_model(find_model(Path(config.train.start_from)), device=device, dense=True)
+        base = find_model(Path(config.train.start_from))
+        model = load_model(base, device=device, dense=not config.lora.rank)
+        hold_once(model)
         for parameter in model.parameters():
             parameter.data = parameter.data.clone()  # they may be mapped from the file
         if config.lora.rank:
