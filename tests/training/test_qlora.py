@@ -53,6 +53,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def run(base: Path, rows: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    finetune(base, [rows], out, settings=SETTINGS)
+    return out
+
+
 @pytest.mark.parametrize("dora", [False, True])
 @pytest.mark.parametrize("take", [loss_sum, log_probs])
 def test_gradients_are_those_of_the_unpacked_base(base: Path, dora: bool, take) -> None:
@@ -89,15 +96,14 @@ def test_a_forward_pass_keeps_no_unpacked_matrix(base: Path) -> None:
     assert not [one.shape for one in kept if one.is_floating_point() and tuple(one.shape) in shapes]
 
 
-def test_a_run_from_a_quantized_base(base: Path, rows: Path, tmp_path: Path) -> None:
+def test_a_run_from_a_quantized_base(base: Path, rows: Path, run: Path, tmp_path: Path) -> None:
     def stop(event: dict) -> None:
         if event["event"] == "checkpoint" and event["step"] == 2:
             raise Interrupted(2)
 
-    whole = finetune(base, [rows], tmp_path / "whole", settings=SETTINGS)
     with pytest.raises(Interrupted):
         finetune(base, [rows], tmp_path / "run", settings=SETTINGS, watch=Watch(event=stop))
-    assert resume(tmp_path / "run")["loss"] == whole["loss"]
+    assert resume(tmp_path / "run")["loss"] == json.loads((run / "result.json").read_text())["loss"]
     (checkpoint,) = list((tmp_path / "run" / "checkpoints").glob("step-*"))[-1:]
     assert (checkpoint / "model.safetensors").stat().st_size < (base / "model.safetensors").stat().st_size
     merged, adapted = load_model(tmp_path / "run" / "model"), load_model(base, dense=True)
@@ -106,12 +112,11 @@ def test_a_run_from_a_quantized_base(base: Path, rows: Path, tmp_path: Path) -> 
     assert not torch.allclose(load_model(base, dense=True)(IDS), merged(IDS), atol=1e-2)
 
 
-def test_an_engine_keeps_a_quantized_base_beside_its_adapter(base: Path, rows: Path, tmp_path: Path) -> None:
-    finetune(base, [rows], tmp_path / "run", settings=SETTINGS)
-    engine = open_engine(AdaptedModel(base, tmp_path / "run"), device="cpu")
+def test_an_engine_keeps_a_quantized_base_beside_its_adapter(base: Path, run: Path) -> None:
+    engine = open_engine(AdaptedModel(base, run), device="cpu")
     assert engine.name == "torch"
     assert any(isinstance(module, PackedLinear) for module in engine.model.modules())
-    merged = open_engine(tmp_path / "run", "torch", device="cpu")
+    merged = open_engine(run, "torch", device="cpu")
     assert torch.allclose(engine.model(IDS), merged.model(IDS), atol=0.05)
     greedy = SamplingSettings(max_tokens=4, temperature=0.0)
     assert engine.complete("1?", greedy)[0].tokens == merged.complete("1?", greedy)[0].tokens
