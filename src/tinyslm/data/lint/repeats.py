@@ -22,7 +22,7 @@ FEWEST_WORDS = 20
 """Words from which on texts are compared for near equality."""
 CHANGED_SHARE, CHANGED_WORDS, IN_A_ROW = 0.1, 2, 2
 """The most that nearly equal texts differ in: a share of the words, or this number; so many next to each other."""
-SPELLING = 0.75
+SPELLING = 0.85
 """Similarity of two spellings of a word."""
 AT_ONCE = 4_096
 """Texts whose signatures are computed at once."""
