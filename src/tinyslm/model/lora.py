@@ -51,9 +51,10 @@ class Adapter(nn.Module):
     def forward(self, x: Tensor, y: Tensor, linear: Linear | PackedLinear) -> Tensor:
         """The adapted output `[..., out]`, given the layer's input x `[..., in]` and its frozen output y."""
         low = F.linear(F.dropout(x, self.dropout, self.training) if self.dropout else x, self.A.to(_like(x)))
-        update = F.linear(low, self.B.to(low.dtype)) * self.scale
-        if self.magnitude is None:
-            return y + update
+        low, up = low * self.scale, self.B.to(low.dtype)
+        if self.magnitude is None:  # one pass over the output instead of three
+            return torch.addmm(y.flatten(0, -2), low.flatten(0, -2), up.t()).view_as(y)
+        update = F.linear(low, up)
         bias = 0 if linear.bias is None else linear.bias
         with torch.no_grad():  # no gradient flows through the norm, as in the paper (section 4.3)
             norm = (dense_weight(linear).float() + self.delta()).norm(dim=1)
