@@ -34,7 +34,7 @@ def test_a_gain_that_exceeds_the_noise_is_better() -> None:
     assert verdict.gain.change == pytest.approx(-0.4)
     assert verdict.gain.low <= verdict.gain.change <= verdict.gain.high < 0
     assert verdict.in_words == (
-        "better on the task (-0.400 nats per token, -0.400 to -0.400); general text +0.0 %, within the noise (0.4 %)"
+        "better on the task (-0.400 nats per token, -0.400 to -0.400); general text +0 %, within the noise (0.4 %)"
     )
 
 

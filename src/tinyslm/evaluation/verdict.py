@@ -266,4 +266,4 @@ def samples(before: Outcome, after: Outcome, count: int) -> list[Mapping[str, An
 
 
 def _percent(share: float, *, sign: bool = False) -> str:
-    return f"{100 * share:+.1f} %" if sign else f"{100 * abs(share):.2g} %"
+    return f"{100 * share:+.2g} %" if sign else f"{100 * abs(share):.2g} %"

@@ -27,7 +27,7 @@ def verdict_blocks(result: Mapping[str, Any], before: Mapping[str, Any], after: 
     if verdict.get("gain") == verdict.get("loss"):
         rows = rows[1:]  # without a grader, the gain is that of the loss
     if rows:
-        header = ("measured", "before", "after", "change", "95 % interval", "on", "verdict")
+        header = ("measured", "before", "after", "change", "95 % interval", "verdict")
         blocks.append(Table(rows, header))
     pairs = _pairs(before, after)
     blocks += [block for pair in pairs[:SHOWN] for block in _answers(*pair)]
@@ -48,7 +48,8 @@ def _row(title: str, part: Mapping[str, Any]) -> tuple[str, ...]:
     if unit := part.get("unit") if part.get("unit") != "score" else "":
         title = f"{title} ({unit})"
     interval = f"{shown(part['low'])} to {shown(part['high'])}"
-    return (title, f"{part['before']:.3f}", f"{part['after']:.3f}", shown(part["change"]), interval, on, effect)
+    title = f"{title}, {on}"
+    return (title, f"{part['before']:.3f}", f"{part['after']:.3f}", shown(part["change"]), interval, effect)
 
 
 def _pairs(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], Mapping[str, Any]]]:
