@@ -29,8 +29,8 @@ class FinetuneOptions(Section):
     )
     method: str = Field(
         default="sft",
-        description="How the model learns: sft (from answers), dpo (from pairs of answers), grpo or rejection (from the "
-        "scores of a grader), or distill (from the predictions of --train.teacher).",
+        description="How the model learns: sft (from answers), dpo (from pairs of answers), grpo or rejection (from "
+        "the scores of a grader), or distill (from the predictions of --train.teacher).",
     )
     grader: str | None = Field(
         default=None, description="Scores answers: the name of a grader, or FILE.py:FUNCTION; short for --train.grader."
