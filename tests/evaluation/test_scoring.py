@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.loss import mean_loss, score_documents
+from tinyslm.evaluation.loss import document_bits, mean_loss, score_documents
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 
@@ -118,3 +118,14 @@ def test_the_quick_loss_is_the_mean_over_all_windows(model: Decoder, monkeypatch
     assert mean_loss(model, windows, torch.float32) == pytest.approx(wanted, rel=1e-5)
     monkeypatch.setattr("tinyslm.evaluation.loss.TOKENS_AT_ONCE", 2 * (CONTEXT + 1))
     assert mean_loss(model, windows, torch.float32) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_bits_of_documents_leave_out_their_ends(model: Decoder, documents) -> None:
+    bits, sizes = document_bits(model, documents, start_id=END, dtype=torch.float32)
+    assert sizes.tolist() == [size for _, size in documents]
+    for found, (ids, _) in zip(bits, documents, strict=True):
+        if len(ids) <= CONTEXT:
+            with torch.no_grad():
+                logits = model(torch.tensor([[END, *ids][: max(1, len(ids))]]))[0, : len(ids)]
+            nats = F.cross_entropy(logits, torch.tensor(ids, dtype=torch.long), reduction="sum").item()
+            assert found == pytest.approx(nats / math.log(2), abs=1e-4)

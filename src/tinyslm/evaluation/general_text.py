@@ -19,7 +19,7 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 MOST_CHARACTERS = 40_000
 """Longer texts are thinned out: whole documents, spread evenly, with about so many characters in total."""
 LONGEST_DOCUMENT = 4_000
-AT_ONCE = 4
+AT_ONCE = 8
 
 
 def shipped_texts() -> list[str]:

@@ -20,6 +20,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, token_losses
 
 TOKENS_AT_ONCE = 2048
+SHORT_WINDOW = 256
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,17 @@ def document_bits(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bits and UTF-8 bytes of each document, both `[documents]`; documents as in `score_documents`.
 
-    start_id: read before each document. Unlike in `score_documents`, the end of a document is not predicted: chat
-    models are never shown where plain text ends.
+    start_id: read before each document. Unlike in `score_documents`, windows have at most `SHORT_WINDOW` tokens, as the
+    texts are short, and the end of a document is not predicted: chat models are never shown where plain text ends.
     """
     nats = np.zeros(len(documents))
+    context = min(model.config.context, SHORT_WINDOW)
     windows = (
         window
         for index, (ids, _) in enumerate(documents)
-        for window in _windows(index, [start_id, *ids[:-1]], list(ids), model.config.context, model.config.context)
+        for window in _windows(index, [start_id, *ids[:-1]], list(ids), context, context)
     )
-    for batch in _batches(windows, model.config.context):
+    for batch in _batches(windows, context):
         for window, loss in zip(batch, _window_losses(model, batch, start_id, dtype), strict=True):
             nats[window.document] += loss
     return nats / math.log(2), np.array([float(size) for _, size in documents])
