@@ -157,7 +157,7 @@ def test_rejection_sampling_learns_the_best_answers(folder: Path, tmp_path: Path
     result = finetune(
         folder / "base", files, out, method="rejection", settings={**settings, "lora": {"rank": 0}}, watch=watch
     )
-    assert "of 12 prompts got an answer to learn" in said[0]
+    assert any("of 12 prompts got an answer to learn" in text for text in said)
     assert result["loss"] < result["before"]["loss"]
     train, _, tokenizer = open_examples(out / "data")
     for example in train:
@@ -166,3 +166,19 @@ def test_rejection_sampling_learns_the_best_answers(folder: Path, tmp_path: Path
     strict = {**settings, "rejection": {"least_score": 1.0}}
     with pytest.raises(TinyslmError, match=r"No answer scored 1 or more; the best scored 0\.\d\d"):
         finetune(folder / "base", files, tmp_path / "other", method="rejection", settings=strict)
+
+
+def test_prompts_are_checked_first(folder: Path, tmp_path: Path) -> None:
+    """Rows without answers raise no false alarms; secrets in them are errors."""
+    said: list[str] = []
+    rows = [{"prompt": f"what is {number}"} for number in range(12)]
+    (tmp_path / "asks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"train": {"grader": "exact", "device": "cpu", "steps": 1}, "grpo": {"max_tokens": 4}}
+    files = ExampleFiles([tmp_path / "asks.jsonl"])
+    watch = Watch(notify=said.append)
+    finetune(folder / "base", files, tmp_path / "run", method="grpo", settings=settings, watch=watch)
+    assert said == []
+    secret = {"prompt": "Use AKIAQ3EGR7TZX2LMNV5K for it."}
+    (tmp_path / "asks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, secret]))
+    with pytest.raises(TinyslmError, match=r"asks\.jsonl, row 13"):
+        finetune(folder / "base", files, tmp_path / "other", method="grpo", settings=settings)

@@ -143,7 +143,7 @@ def _given_away(data: Examples) -> Iterator[Hit]:
     copied: list[tuple[int, Hit]] = []
     long = 0
     for row, one in enumerate(data.conversations):
-        answer = one.messages[-1]["content"].strip()
+        answer = _last_answer(one).strip()
         prompt = _last_question(one)
         words = len(answer.split())
         long += words >= GIVEN_WORDS
@@ -163,12 +163,14 @@ def _given_away(data: Examples) -> Iterator[Hit]:
 
 def _echoed(data: Examples) -> Iterator[Hit]:
     for one in data.conversations:
-        prompt = next(
-            (message["content"] for message in reversed(one.messages) if message["role"] == "user"), ""
-        ).strip()
-        answer = one.messages[-1]["content"]
+        prompt, answer = _last_question(one).strip(), _last_answer(one)
         if len(prompt.split()) >= GIVEN_WORDS and prompt in answer and prompt != answer.strip():
             yield Hit(one.place, f"{quoted(prompt)} stands in the answer")
+
+
+def _last_answer(one: Conversation) -> str:
+    """The answer that ends a conversation; "" for a prompt without one."""
+    return str(one.messages[-1]["content"]) if one.messages[-1]["role"] == "assistant" else ""
 
 
 def _last_question(one: Conversation) -> str:

@@ -26,15 +26,20 @@ def read_examples(
     valid: Sequence[str | Path] = (),
     against: Sequence[str | Path] = (),
     fields: Mapping[str, str] | None = None,
+    *,
+    answered: bool = True,
 ) -> Examples:
-    """Read every row; those that cannot be used are listed. Raises `TinyslmError` for files that cannot be read."""
+    """Read every row; those that cannot be used are listed. answered: whether rows need an answer.
+
+    Raises `TinyslmError` for files that cannot be read.
+    """
     unreadable: list[Hit] = []
 
     def skip(place: str, problem: str) -> None:
         said = problem.removeprefix(f"{place} ").removeprefix("cannot be used: ").removeprefix("cannot be read: ")
         unreadable.append(Hit(place, said.rstrip(".")))
 
-    train, held_out = (list(read_conversations(files, fields, skip)) for files in (paths, valid))
+    train, held_out = (list(read_conversations(files, fields, skip, answered=answered)) for files in (paths, valid))
     asked = [(place, "\n".join(_texts(row))) for path in against for place, row in rows_of(Path(path), skip)]
     return Examples(train, held_out, asked, unreadable)
 

@@ -91,7 +91,9 @@ def _write_signatures(file: Path, texts: Sequence[str]) -> None:
 
 
 def _prompt_and_answer(one: Conversation) -> tuple[str, str]:
-    """What is asked, with all that precedes it, and the last answer."""
+    """What is asked, with all that precedes it, and the last answer; "" for a prompt without one."""
+    if one.messages[-1]["role"] != "assistant":
+        return "\n".join(message["content"] for message in one.messages), ""
     return "\n".join(message["content"] for message in one.messages[:-1]), one.messages[-1]["content"]
 
 

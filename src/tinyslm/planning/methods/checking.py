@@ -18,19 +18,22 @@ SAMPLED = 32
 """Conversations that are tokenized for the checks before fine-tuning, which tokenizes all of them afterwards."""
 
 
-def checked_examples(job: Job) -> Examples:
+def checked_examples(job: Job, *, answered: bool = True) -> Examples:
     """Read the examples of a job, and check them as its files say: report the warnings, and stop at errors.
 
-    Only a sample is tokenized. Raises `TinyslmError` for errors.
+    answered: whether they need answers. Of those with answers, a sample is tokenized. Raises `TinyslmError` for errors.
     """
     files = job.files
     if files.lint == "off":
-        train, valid = (list(read_conversations(paths, files.fields)) for paths in (files.paths, files.valid))
+        train, valid = (
+            list(read_conversations(paths, files.fields, answered=answered)) for paths in (files.paths, files.valid)
+        )
         return Examples(train, valid)
-    examples = read_examples(files.paths, files.valid, fields=files.fields)
+    examples = read_examples(files.paths, files.valid, fields=files.fields, answered=answered)
     if not examples.conversations:
-        next(read_conversations(files.paths, files.fields), None)  # the error of the first row
-    report = run_checks(replace(examples, encoding=_sample(examples, job.tokenizer, job.base)))
+        next(read_conversations(files.paths, files.fields, answered=answered), None)  # the error of the first row
+    encoding = _sample(examples, job.tokenizer, job.base) if answered else None
+    report = run_checks(replace(examples, encoding=encoding))
     for finding in report.findings:
         if finding.severity == "warning" or (finding.severity == "error" and files.lint == "warn"):
             job.watch.notify(brief(finding))

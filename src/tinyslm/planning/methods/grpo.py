@@ -2,10 +2,10 @@
 
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.conversations import read_conversations
 from tinyslm.data.prompts import prepare_prompts
 from tinyslm.evaluation.graders import find_grader
 from tinyslm.model.folder import read_model_config
+from tinyslm.planning.methods.checking import checked_examples
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.planning.methods.sft import EPOCHS, ROW_MULTIPLE, report_skipped, rows_at_once
 from tinyslm.training.config import RunConfig
@@ -31,12 +31,13 @@ def prepare(job: Job) -> Prepared:
         places.append(f"{place} ({reason})")
         skipped[reason] = skipped.get(reason, 0) + 1
 
+    examples = checked_examples(job, answered=False)
     parts = prepare_prompts(
-        read_conversations(files.paths, files.fields, answered=False),
+        iter(examples.conversations),
         job.out,
         job.tokenizer,
         longest=room,
-        valid=read_conversations(files.valid, files.fields, answered=False) if files.valid else None,
+        valid=iter(examples.valid) if files.valid else None,
         left_out=skip,
     )
     report_skipped(job, places)

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.conversations import Conversation, read_conversations
+from tinyslm.data.conversations import Conversation
 from tinyslm.data.examples import held_out_numbers, question_hash
 from tinyslm.data.prompts import Prompt, prompt_of
 from tinyslm.evaluation.graders import find_grader
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.folder import load_model
+from tinyslm.planning.methods.checking import checked_examples
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.planning.methods.sft import prepare_conversations
 from tinyslm.training.rollouts import Sampler, grade_all, plain_sampling, read_grammar
@@ -30,10 +31,9 @@ def prepare(job: Job) -> Prepared:
     `TinyslmError` if no answer scores high enough.
     """
     files = job.files
-    train = list(read_conversations(files.paths, files.fields, answered=False))
-    if files.valid:
-        valid = list(read_conversations(files.valid, files.fields, answered=False))
-    else:
+    examples = checked_examples(job, answered=False)
+    train, valid = list(examples.conversations), list(examples.valid)
+    if not files.valid:
         held_out = held_out_numbers({question_hash(one) for one in train}, VALID_SHARE)
         valid = [one for one in train if question_hash(one) in held_out]
         train = [one for one in train if question_hash(one) not in held_out]
