@@ -127,13 +127,13 @@ class Verdict:
     """What a fine-tuning run has changed. `None`: not measured.
 
     gain: by the grader if there is one, otherwise the loss. loss: always the loss. better: whether the gain exceeds
-    the noise. replay: the share of general text in the batches.
+    the noise. replay: the share of general text in the batches; `None` for a method without it.
     """
 
     gain: Gain | None
     loss: Gain | None
     general: General | None
-    replay: float
+    replay: float | None
 
     @property
     def better(self) -> bool:
@@ -158,6 +158,8 @@ class Verdict:
 
     def _advice(self) -> str:
         if self.general and self.general.effect == "worse":
+            if self.replay is None:
+                return "try fewer updates, or a lower --optimizer.lr"
             if not self.replay:
                 return f"try --replay {ADVISED_REPLAY}"
             return f"try --replay {min(0.5, 2 * self.replay):.2g}, or a lower --optimizer.lr"
@@ -175,7 +177,7 @@ class Verdict:
         return {"gain": None, "general": None, **told, "replay": self.replay, **words}
 
 
-def judge(before: Outcome, after: Outcome, floor: NoiseFloor, *, replay: float = 0.0) -> Verdict:
+def judge(before: Outcome, after: Outcome, floor: NoiseFloor, *, replay: float | None = 0.0) -> Verdict:
     """Compare the outcomes of one measurement before and after a run."""
     loss = _loss(before, after)
     graded = _graded(before.answers, after.answers)

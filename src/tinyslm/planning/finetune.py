@@ -13,7 +13,7 @@ from tinyslm.hardware.device import pick_device
 from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 from tinyslm.planning.finetuning_plan import FinetuningPlan, adapter_rank, open_settings
 from tinyslm.planning.judging import Measurement, judged
-from tinyslm.planning.methods import METHODS
+from tinyslm.planning.methods import METHODS, check_sections
 from tinyslm.planning.methods.method import LENGTHS, ExampleFiles, Job, Method, Prepared
 from tinyslm.planning.rehearsal import Rehearsed, measure_base, rehearse
 from tinyslm.tokenizer.chat import chat_tokenizer
@@ -112,6 +112,7 @@ class _Order:
         began = watch.began or time.monotonic()
         files = data if isinstance(data, ExampleFiles) else ExampleFiles(data)
         how, given = METHODS[method], given or {}
+        check_sections(method, given)
         if files.fields and not how.needed <= files.fields.keys():
             raise TinyslmError(
                 f"The fields of {' and '.join(sorted(how.needed, reverse=True))} were not all named.",

@@ -191,7 +191,8 @@ class Judged:
         after = self._before.measurement.take(model, self._stage, self._config, check)
         write_json(self._folder / AFTER_FILE, asdict(after))
         before = self._before.outcome
-        verdict = judge(before, after, NoiseFloor.shipped(), replay=self._config.replay.share)
+        replay = self._config.replay.share if self._config.train.stage == "sft" else None
+        verdict = judge(before, after, NoiseFloor.shipped(), replay=replay)
         return {**after.score, "before": before.score, "verdict": verdict.as_result()}
 
 

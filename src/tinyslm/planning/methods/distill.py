@@ -21,4 +21,4 @@ def prepare(job: Job) -> Prepared:
     return sft.prepare(job)
 
 
-DISTILL = Method("distill_answers", rates=(1e-3, 1e-4), prepare=prepare)
+DISTILL = Method("distill_answers", rates=(1e-3, 1e-4), prepare=prepare, sections=frozenset({"distill"}))

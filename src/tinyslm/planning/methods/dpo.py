@@ -30,4 +30,10 @@ def prepare(job: Job) -> Prepared:
     return Prepared(fitted(job, row, rows, EPOCHS), prepared.left_out, rows)
 
 
-DPO = Method("dpo", rates=(3e-4, 2e-6), prepare=prepare, needed=frozenset({"prompt", "chosen", "rejected"}))
+DPO = Method(
+    "dpo",
+    rates=(3e-4, 2e-6),
+    prepare=prepare,
+    needed=frozenset({"prompt", "chosen", "rejected"}),
+    sections=frozenset({"dpo"}),
+)

@@ -53,4 +53,4 @@ def prepare(job: Job) -> Prepared:
     return Prepared(build_config(RunConfig, merge(config.model_dump(), {"train": chosen})), skipped)
 
 
-GRPO = Method("grpo", rates=(2e-5, 1e-6), prepare=prepare, needed=frozenset({"prompt"}))
+GRPO = Method("grpo", rates=(1e-4, 1e-5), prepare=prepare, needed=frozenset({"prompt"}), sections=frozenset({"grpo"}))

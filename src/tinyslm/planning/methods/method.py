@@ -70,6 +70,7 @@ class Method:
 
     rates: the usual peak learning rates for adapters and for all weights. prepare: writes the data folder, whole or not
     at all, and raises `TinyslmError` for examples that cannot be used. needed: the fields that a map must name.
+    sections: the sections of settings that only some methods read, and this one does.
     """
 
     stage: str
@@ -77,3 +78,4 @@ class Method:
     prepare: Callable[[Job], Prepared]
     settings: Mapping[str, Any] = field(default_factory=dict)
     needed: frozenset[str] = frozenset({"prompt", "answer"})
+    sections: frozenset[str] = frozenset()

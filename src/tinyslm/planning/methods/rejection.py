@@ -121,4 +121,10 @@ def question(conversation: Conversation) -> list[dict[str, object]]:
     return messages[:-1] if messages[-1]["role"] == "assistant" else messages
 
 
-REJECTION = Method("sft", rates=(1e-3, 1e-4), prepare=prepare, needed=frozenset({"prompt"}))
+REJECTION = Method(
+    "sft",
+    rates=(1e-3, 1e-4),
+    prepare=prepare,
+    needed=frozenset({"prompt"}),
+    sections=frozenset({"grpo", "rejection", "sft", "replay"}),
+)
