@@ -13,7 +13,7 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.adapted import AdaptedModel, find_adapter
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, save_model
+from tinyslm.model.folder import load_model, load_tokenizer, save_model
 from tinyslm.model.lora import add_adapters, save_adapters
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.model.weights import weights_hash
@@ -64,6 +64,18 @@ def test_an_adapter_of_other_weights_is_refused(base: Path, tmp_path: Path) -> N
     assert "base.json" in caught.value.remedy
     (tmp_path / "adapter" / "base.json").unlink()  # as in folders that PEFT wrote: the shapes are checked
     AdaptedModel(other, tmp_path / "adapter").load(dtype=torch.float32)
+
+
+def test_the_chat_template_of_the_training_is_that_of_the_adapter(base: Path, tmp_path: Path) -> None:
+    write_adapter(base, tmp_path / "adapter")
+    adapted = AdaptedModel(base, tmp_path / "adapter")
+    assert adapted.load_tokenizer().chat_template == load_tokenizer(base).chat_template
+    model, config = load_model(base), LoraConfig(rank=2)
+    add_adapters(model, config)
+    save_adapters(model, tmp_path / "adapter", config, base, "{{ messages[0].content }}!")
+    engine = open_engine(adapted, "torch", device="cpu")
+    asked = engine.chat_ids([{"role": "user", "content": "Hello"}])
+    assert engine.tokenizer.decode(asked) == "Hello!"
 
 
 def test_no_adapter_where_there_is_none(base: Path) -> None:

@@ -48,7 +48,7 @@ def open_engine(
     folder, options = find_model(given), options or EngineOptions()
     dtype = dtype or usual_dtype(folder, place)
     load = adapted.load if adapted else partial(load_model, folder)
-    model, tokenizer = load(dtype=dtype, device=place), load_tokenizer(folder)
+    model, tokenizer = load(dtype=dtype, device=place), adapted.load_tokenizer() if adapted else load_tokenizer(folder)
     guesser = None
     if draft is not None:
         small = find_model(Path(draft))

@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.core.text_files import read_small_text
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import find_model, load_model
+from tinyslm.model.folder import find_model, load_model, load_tokenizer
 from tinyslm.model.lora import CONFIG, load_adapters, merge_adapters
 from tinyslm.model.packed import is_packed
+from tinyslm.tokenizer.settings import TEMPLATE
+from tinyslm.tokenizer.tokenizer import Tokenizer
 
 IN_RUN = "adapter"
 """The folder of the adapter in a run folder."""
@@ -36,6 +39,11 @@ class AdaptedModel:
         if not is_packed(model):
             merge_adapters(model)
         return model.eval().requires_grad_(False)
+
+    def load_tokenizer(self) -> Tokenizer:
+        """The base's tokenizer, with the chat template that the adapter was trained with if its folder has one."""
+        tokenizer, file = load_tokenizer(find_model(self.base)), find_adapter(self.adapter) / TEMPLATE
+        return tokenizer.with_template(read_small_text(file, str(file))) if file.is_file() else tokenizer
 
 
 def find_adapter(path: Path) -> Path:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import atomic_folder, write_json
+from tinyslm.core.files import atomic_folder, write_atomic, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES
@@ -30,6 +30,7 @@ from tinyslm.model.layers import Linear
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.model.packed import PackedLinear
 from tinyslm.model.weights import has_weights, weights_hash
+from tinyslm.tokenizer.settings import TEMPLATE
 
 WEIGHTS, CONFIG, BASE = "adapter_model.safetensors", "adapter_config.json", "base.json"
 _PREFIX = "base_model.model."
@@ -149,8 +150,12 @@ def dense_weight(linear: Linear | PackedLinear) -> Tensor:
     return linear.dense() if isinstance(linear, PackedLinear) else linear.weight.detach()
 
 
-def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) -> bool:
+def save_adapters(
+    model: Decoder, folder: Path, config: LoraConfig, base: Path, chat_template: str | None = None
+) -> bool:
     """Write the adapters in PEFT's format, whole or not at all; in `base.json`, the hash of the base's weights.
+
+    chat_template: the one that they were trained with, if it is not the base's; it is written, too.
 
     Returns False and writes nothing for families whose files fuse several of our matrices into one: PEFT has no
     adapters for parts of a matrix.
@@ -172,6 +177,8 @@ def save_adapters(model: Decoder, folder: Path, config: LoraConfig, base: Path) 
         write_json(temporary / CONFIG, _peft_config(config, targets, base))
         if has_weights(base):
             write_json(temporary / BASE, {"weights": weights_hash(base)})
+        if chat_template is not None:
+            write_atomic(temporary / TEMPLATE, chat_template)
     return True
 
 

@@ -84,7 +84,8 @@ def save_result(
     if config.lora.rank:
         return_freed_memory()
         base = find_model(Path(config.train.start_from))
-        save_adapters(model, folder.adapter, config.lora, base)
+        template = tokenizer.chat_template if tokenizer.chat_template != load_tokenizer(base).chat_template else None
+        save_adapters(model, folder.adapter, config.lora, base, template)
         whole = load_model(base, device=model.device, dense=True)  # the frozen weights may be narrower than the base's
         add_adapters(whole, config.lora)
         copy_adapters(model, whole)
