@@ -124,3 +124,19 @@ def test_making_a_key(model_folder, tmp_path, forked) -> None:
         refused, taken = f"{url}/v1/models", f"Authorization: Bearer {key}"
         assert json.loads(curl(refused))["error"]["code"] == "invalid_api_key"
         assert json.loads(curl("-H", taken, refused))["data"][0]["id"] == "tiny"
+
+
+def test_adapters_are_named_with_the_memory_that_they_take(model_folder, tmp_path, forked) -> None:
+    from tinyslm.model.folder import load_model
+    from tinyslm.model.lora import add_adapters, save_adapters
+    from tinyslm.model.lora_config import LoraConfig
+
+    model, config = load_model(model_folder), LoraConfig(rank=2)
+    add_adapters(model, config)
+    save_adapters(model, tmp_path / "sql", config, model_folder)
+    with program(model_folder, "--adapter", f"sql={tmp_path / 'sql'}", command=forked) as (url, process):
+        assert re.fullmatch(
+            r"Each adapter in use takes as much memory as tiny: [\d.]+ .B\.\n", process.stdout.readline()
+        )
+        listed = json.loads(curl(f"{url}/v1/models"))["data"]
+        assert [(one["id"], one["loaded"]) for one in listed] == [("tiny", True), ("sql", False)]

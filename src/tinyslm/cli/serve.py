@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tinyslm.inference.engine import Engine
-    from tinyslm.serving.models import Source
+    from tinyslm.serving.models import Models, Source
 
 
 class ServerComputing(ComputingOptions):
@@ -128,7 +128,6 @@ def _serve(models: dict[str, Source], server: ServerSettings, computing: ServerC
     keys = read_keys(server.keys, os.environ.get(KEYS_VARIABLE, ""))
     server.check_reachable(bool(keys))
     try:
-        from tinyslm.serving.models import weight_bytes
         from tinyslm.serving.server import address, listen, run
     except ModuleNotFoundError as error:
         raise require_extra("serve", "Serving a model") from error
@@ -136,11 +135,12 @@ def _serve(models: dict[str, Source], server: ServerSettings, computing: ServerC
     logging.getLogger("tinyslm.serving").setLevel(logging.INFO)
     listening = listen(server)
 
-    def started() -> None:
+    def started(running: Models) -> None:
         url = address(listening)
         say(f"Serving {', '.join(models)}: chat at {url}/, programs at {url}/v1")
-        if adapted := [one for one in models.values() if isinstance(one, AdaptedModel)]:
-            say(f"Each adapter in use takes the memory of another model ({size(weight_bytes(adapted[0].base))}).")
+        if any(isinstance(source, AdaptedModel) for source in models.values()):
+            base = running.names[0]
+            say(f"Each adapter in use takes as much memory as {base}: {size(running.memory(base))}.")
 
     with listening:
         run(server, models, _opener(computing), keys, listening, started)

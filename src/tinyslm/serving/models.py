@@ -106,6 +106,10 @@ class Models:
         bases = (other.name for other in self._slots.values() if other.source == slot.path)
         return next(bases, None) if slot.adapter else None
 
+    def memory(self, name: str) -> int:
+        """The bytes that a model took when it was loaded last; before that, 0."""
+        return self._slot(name).bytes
+
     def loaded(self) -> dict[str, Engine]:
         return {name: slot.model.engine for name, slot in self._slots.items() if slot.model is not None}
 

@@ -117,9 +117,9 @@ def run(
     load: Callable[[Source], Engine],
     keys: ApiKeys,
     listening: socket.socket,
-    started: Callable[[], None],
+    started: Callable[[Models], None],
 ) -> None:
-    """Serve models until a signal; started: called when the server accepts requests.
+    """Serve models until a signal; started: called when the server accepts requests, with the first model loaded.
 
     Raises `TinyslmError` if the first model cannot be loaded.
     """
@@ -128,7 +128,7 @@ def run(
         memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
         models = Models(sources, load, memory=memory, idle=idle)
         await models.load_first()
-        await Server(create_app(settings, models, keys), started=started).serve([listening])
+        await Server(create_app(settings, models, keys), started=lambda: started(models)).serve([listening])
 
     with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
         runner.run(serve())
