@@ -27,6 +27,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=3)
     options.add_argument("--steps", type=int, default=40)
     options.add_argument("--batch", type=int, default=2)
+    options.add_argument("--learning-rate", type=float, default=0.001)
     options.add_argument("--replay", type=float, default=0.0)
     options.add_argument("--write", action="store_true", help="replace the noise floor that ships with tinyslm")
     given = options.parse_args()
@@ -38,6 +39,7 @@ def main() -> None:
         rows.write_text("".join(islice(file, given.rows)))
         for seed in range(given.seeds):
             settings = {"train": {**train, "seed": seed}, "replay": {"share": given.replay}}
+            settings["optimizer"] = {"lr": given.learning_rate}
             result = tinyslm.finetune(given.model, [rows], Path(folder) / f"run{seed}", settings=settings)
             verdicts.append(result["verdict"])
             print(json.dumps(result["verdict"]), flush=True)
