@@ -151,9 +151,8 @@ class Rollouts:
             self._reference = load_model(folder, device=device, dense=True).requires_grad_(False)
         return self._reference
 
-    @torch.no_grad()
     def _log_probs(self, model: Decoder, answers: Sequence[Answer]) -> list[list[float]]:
-        """The log-probabilities of the answers' tokens."""
+        """The log-probabilities of the answers' tokens, by the same kernels as in training."""
         model.eval()
         examples = [self._example(answer) for answer in answers]
         rows = packed_rows([len(example.ids) for example in examples], self._config.row_tokens)
