@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -61,8 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def learn(folder: Path, out: Path, grader: str, events: list | None = None, **changes) -> dict:
+    grader_file = os.path.relpath(folder / "graders.py")  # a run stores where it is, to be resumed from anywhere
     grpo = {"prompts": 2, "group": 4, "max_tokens": 8, **changes.pop("grpo", {})}
-    train = {"grader": f"{folder / 'graders.py'}:{grader}", "device": "cpu", "steps": 3, **changes.pop("train", {})}
+    train = {"grader": f"{grader_file}:{grader}", "device": "cpu", "steps": 3, **changes.pop("train", {})}
     settings = {"grpo": grpo, "train": train, "lora": {"rank": 0}, **changes}
     files = ExampleFiles([folder / "asks.jsonl"], valid=[folder / "asks.jsonl"])
     watch = Watch(event=[].append if events is None else events.append)
@@ -79,6 +81,8 @@ def test_rewards_rise(folder: Path, tmp_path: Path, loss: str) -> None:
     assert last > 1.25 * first
     assert result["reward"] >= result["before"]["reward"]
     assert rows[0]["reward_asked"] == 1, "the grader gets the row"
+    settings = json.loads((out / "config.json").read_text())
+    assert settings["train"]["grader"] == f"{folder / 'graders.py'}:vowels"
     assert {"entropy", "answer_tokens", "truncated", "equal_groups", "clipped"} <= rows[0].keys()
 
 

@@ -64,6 +64,12 @@ def find_grader(name: str, folder: Path | None = None) -> Grader:
     return FileGrader(path.resolve(), function)
 
 
+def absolute_grader(name: str) -> str:
+    """The same grader by a name that does not depend on the current folder."""
+    file, colon, function = name.rpartition(":")
+    return f"{Path(file).resolve()}:{function}" if colon else name
+
+
 @GRADERS.register("exact")
 def exact(example: Example, answer: str) -> Grade:
     """The answer equals the reference, or one of several references, ignoring surrounding white space."""
