@@ -1,5 +1,6 @@
 """Adapters of one base in one server, chosen by the name of the model."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tinyslm.model.adapted import AdaptedModel
 from tinyslm.model.folder import load_model
 from tinyslm.model.lora import add_adapters, save_adapters
 from tinyslm.model.lora_config import LoraConfig
+from tinyslm.serving.models import Models, Unavailable
 
 TOKENS = 12
 
@@ -60,6 +62,19 @@ def test_each_name_answers_with_its_own_weights_at_the_same_time(serve, sources)
         }
         assert answer.status_code == 404
         assert "support" in answer.text
+
+
+def test_an_adapter_is_expected_to_take_what_its_base_took(sources) -> None:
+    async def use() -> None:
+        models = Models(sources, open_engine)
+        await models.load_first()
+        models._slots["tiny"].bytes = 2**60
+        with pytest.raises(Unavailable, match='no memory for the model "sql"'):
+            async with models.use("sql"):
+                pass
+        await models.close()
+
+    asyncio.run(use())
 
 
 def test_options_name_models_and_adapters(sources, model_folder: Path) -> None:

@@ -51,7 +51,7 @@ class ServedModel:
 class _Slot:
     """A model, loaded or not; users: the number of its users. last_used: when the last one released it.
 
-    bytes: its memory when it was loaded last; before that, the size of its files, without those of an adapter.
+    bytes: its memory when it was loaded last; before that, an estimate.
     """
 
     name: str
@@ -159,7 +159,7 @@ class Models:
             if slot.model is None:
                 if self._closed:
                     raise Unavailable("The server is closing.", "Try again later.")
-                slot.bytes = slot.bytes or await self._in_thread(lambda: weight_bytes(slot.path))
+                slot.bytes = slot.bytes or await self._in_thread(lambda: self._estimate(slot))
                 if not await self._make_room(slot.bytes):
                     raise Unavailable(
                         f'There is no memory for the model "{slot.name}" now: it needs {slot.bytes / 1e6:,.0f} MB.',
@@ -171,6 +171,11 @@ class Models:
                 slot.model = ServedModel(slot.name, engine)
                 await self._make_room(0)
             return slot.model
+
+    def _estimate(self, slot: _Slot) -> int:
+        """How much memory a model will take: the size of its files, or what its base or another adapter of it took."""
+        siblings = (other.bytes for other in self._slots.values() if other.path == slot.path)
+        return max(weight_bytes(slot.path), *siblings)
 
     def _open(self, slot: _Slot) -> Engine:
         try:
