@@ -14,7 +14,7 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.adapted import AdaptedModel
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, save_model
+from tinyslm.model.folder import load_model, read_model_config, save_model
 from tinyslm.model.lora import add_adapters, copy_adapters, load_adapters, merged_copy
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.model.loss import log_probs, loss_sum
@@ -23,6 +23,7 @@ from tinyslm.planning.finetune import finetune
 from tinyslm.planning.train import resume
 from tinyslm.tokenizer.training import train_tokenizer
 from tinyslm.training.config import RunConfig
+from tinyslm.training.finetuning_memory import peak_bytes
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.pipeline import Watch
 from tinyslm.training.stages import first_model
@@ -84,6 +85,17 @@ def test_gradients_are_those_of_the_unpacked_base(base: Path, dora: bool, take) 
         assert gradient.abs().max() > 0
         assert torch.allclose(found[1][name], gradient, atol=1e-5), name
     assert all(module._kernel is None for module in packed.modules() if isinstance(module, PackedLinear))
+
+
+def test_the_predicted_memory_is_less_than_that_of_the_unpacked_base(base: Path) -> None:
+    def peak(folder: Path) -> int:
+        train = {"start_from": str(folder), "steps": 1, "device": "cpu", "stage": "sft", "batch": 1, "dtype": "fp32"}
+        shape = read_model_config(folder).model_copy(update={"tied": False})
+        return peak_bytes(build_config(RunConfig, {"lora": {"rank": 4}, "train": train, "model": shape.model_dump()}))
+
+    stored = (base / "model.safetensors").stat().st_size
+    in_fp32 = 4 * read_model_config(base).parameters
+    assert peak(base.parent / "dense") - peak(base) == pytest.approx(2 * in_fp32 - stored, rel=1e-3)
 
 
 def test_a_forward_pass_keeps_no_unpacked_matrix(base: Path) -> None:

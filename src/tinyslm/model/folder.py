@@ -74,7 +74,7 @@ def load_model(
     _check_size(folder, config)
     recorded = read_card(folder).get("xxh3", {})
     stored: Iterable[tuple[str, Tensor | PackedTensor]]
-    if is_quantized(_read_config_file(folder), str(folder / "config.json")):
+    if quantized(folder):
         stored = from_stored(dict(read_tensors(folder, recorded)), folder).items()
     else:
         stored = read_tensors(folder, recorded, dtype)
@@ -104,6 +104,11 @@ def usual_dtype(folder: Path, device: torch.device) -> torch.dtype:
     fields = _read_config_file(folder)
     narrow = fields.get("dtype", fields.get("torch_dtype")) == "bfloat16" and not is_quantized(fields, str(folder))
     return torch.bfloat16 if narrow and has_fast_bf16(device) else torch.float32
+
+
+def quantized(folder: Path) -> bool:
+    """Whether the weights of a model folder are packed."""
+    return is_quantized(_read_config_file(folder), str(folder / "config.json"))
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

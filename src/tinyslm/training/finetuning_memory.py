@@ -1,8 +1,9 @@
 """How much memory fine-tuning needs at its fullest moment, and which settings need less.
 
 Adapters differ from a training of all weights (`memory.py`): the weights in the blocks are frozen and in the type of
-the products, only adapters have gradients and optimizer state, and only learned tokens reach the output projection. At
-the end of the run, the base is loaded in fp32 to merge the adapters into it.
+the products, only adapters have gradients and optimizer state, and only learned tokens reach the output projection. A
+quantized base stays as it is stored, and is unpacked one matrix at a time. At the end of the run, the base is loaded in
+fp32 to merge the adapters into it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from tinyslm.core.quantities import size
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import memory_bytes
 from tinyslm.model.config import GATED, ModelConfig
-from tinyslm.model.folder import find_model, read_model_config
+from tinyslm.model.folder import find_model, quantized, read_model_config
 from tinyslm.model.loss import chunk_rows
+from tinyslm.model.weights import has_weights, weight_files
 from tinyslm.training import memory
 from tinyslm.training.config import RunConfig
 
@@ -30,6 +32,8 @@ LOGIT = 10
 GAPS = 1.3
 """What adapters keep beside the layers, and freed memory that does not fit what comes next: measured."""
 SHORTEST_ROW = 128
+UNMERGED = ("sft", "dpo")
+"""Stages that write samples with a quantized base as it is; others make a dense copy to sample answers faster."""
 
 
 def peak_bytes(config: RunConfig) -> int:
@@ -45,7 +49,12 @@ def peak_bytes(config: RunConfig) -> int:
         return int(process + whole)
     in_blocks = model.parameters - table * (1 if model.tied else 2)
     trained = config.lora.rank * adapter_width(model)
-    standing = width * in_blocks + FP32 * table * (1 if model.tied else 2) + 4 * FP32 * trained
+    standing = width * in_blocks + FP32 * table * (1 if model.tied else 2)
+    base = find_model(Path(config.train.start_from))
+    if has_weights(base) and quantized(base):
+        standing = sum(file.stat().st_size for file in weight_files(base))
+        process -= width * model.parameters if config.train.stage in UNMERGED else 0
+    standing += 4 * FP32 * trained
     tokens = (config.train.micro_batch or config.train.batch) * config.row_tokens
     kept = memory.kept_bytes(model, tokens, width, recompute=config.train.checkpoint_activations)
     return int(process + standing + max(GAPS * kept, FP32 * model.parameters))
