@@ -22,6 +22,7 @@ from tinyslm.data.examples import (
 )
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tool_calls import for_template
 
 LAST = {"role": "assistant", "content": "Sure, it is 5."}
 TALKS = {
@@ -44,13 +45,18 @@ def tokenizer(tmp_path_factory) -> Tokenizer:
     return Tokenizer.load(write_folder("llama2", tmp_path_factory.mktemp("tokenizer") / "model"))
 
 
+def served(messages, tokenizer: Tokenizer) -> list:
+    """The messages as the engine gives them to the chat template."""
+    return for_template(messages, None, tokenizer)[0]
+
+
 def answered(tokenizer: Tokenizer, messages) -> list[tuple[list[int], list[int]]]:
     """By rendering every prefix: what the model reads before each answer, and what it should write."""
     found = []
     for number, message in enumerate(messages):
         if message["role"] == "assistant":
-            asked = encode_chat(tokenizer, messages[:number], add_generation_prompt=True)
-            whole = encode_chat(tokenizer, messages[: number + 1])
+            asked = encode_chat(tokenizer, served(messages[:number], tokenizer), add_generation_prompt=True)
+            whole = encode_chat(tokenizer, served(messages[: number + 1], tokenizer))
             if whole[: len(asked)] != asked:  # it asks for a thought, or moves the system's message
                 if message.get("tool_calls"):
                     raise TinyslmError("A call that is never written again.", "")

@@ -318,6 +318,7 @@ CALL = [
     {"role": "tool", "content": "2"},
     {"role": "assistant", "content": "It is 2."},
 ]
+MUTE = CHATML.replace("message['content']", "(message['content'] if message['role'] != 'assistant' else '')")
 FORBIDS = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
 SYSTEM = {"system": "Answer as a pirate.", **answered("Aye.")}
 
@@ -328,7 +329,7 @@ SYSTEM = {"system": "Answer as a pirate.", **answered("Aye.")}
         ("endless-answers", SILENT, answered("Yes."), "an answer ends with '\\n'"),
         ("unknown-markers", FOREIGN, None, "<|turn_start|> is read as"),
         ("left-out", NO_SYSTEM, SYSTEM, "the system message is not in"),
-        ("nothing-to-learn", CHATML + " ", {"messages": CALL}, "only the token that ends it is learned"),
+        ("nothing-to-learn", MUTE, None, "only the token that ends it is learned"),
         ("template-error", FORBIDS, SYSTEM, "no system"),
         ("too-long", CHATML, answered("A bit longer. " * 90), "tokens, of at most 1,000"),
     ],
@@ -337,8 +338,7 @@ def test_faults_of_what_the_model_is_given(check, template, row, words, tmp_path
     findings = found(tmp_path, [*questions(30), *([row] if row else [])], byte_tokenizer.with_template(template), 1_000)
     assert check in findings
     assert words in findings[check][-1]
-    rest = {"left-out"} if check == "nothing-to-learn" else set()
-    assert set(findings) - rest == {check}
+    assert set(findings) == {check}
 
 
 def test_two_start_tokens(tmp_path: Path, byte_tokenizer) -> None:

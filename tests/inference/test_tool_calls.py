@@ -15,10 +15,10 @@ from tinyslm.inference.call_stream import ArgumentsDelta, CallBroken, CallEnd, C
 from tinyslm.inference.grammar import unpacked
 from tinyslm.inference.request import Piece
 from tinyslm.inference.tool_call_collector import ToolCallCollector
-from tinyslm.inference.tool_calls import with_tools
-from tinyslm.inference.tool_grammar import reads_tools, tools_grammar
+from tinyslm.inference.tool_grammar import tools_grammar
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tool_calls import reads_tools, with_tools
 
 
 def split_calls(text: str) -> tuple[str, list[tuple[str, str]]]:

@@ -30,6 +30,7 @@ from tinyslm.core.json_files import read_json
 from tinyslm.data.conversations import Conversation
 from tinyslm.tokenizer.chat import TurnsDiffer, encode_chat, encode_chat_masked
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tool_calls import for_template
 
 KIND = "conversations"
 SPLITS = ("train", "valid")
@@ -68,16 +69,28 @@ def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Exampl
     each assistant message, with exactly what the model reads when it writes this message. Raises `TinyslmError` for a
     conversation that the chat template cannot render.
     """
-    tools = conversation.tools or None
+    shown = as_rendered(conversation, tokenizer)
     try:
-        ids, learned = encode_chat_masked(tokenizer, conversation.messages, tools=tools)
+        ids, learned = encode_chat_masked(tokenizer, shown.messages, tools=shown.tools or None)
     except TurnsDiffer:
         return [
-            _turn(conversation, number, tokenizer)
-            for number, message in enumerate(conversation.messages)
+            _turn(shown, number, tokenizer)
+            for number, message in enumerate(shown.messages)
             if message["role"] == "assistant"
         ]
     return [Example(np.array(ids, np.int64), np.array(learned, bool), _origin(conversation))]
+
+
+def as_rendered(conversation: Conversation, tokenizer: Tokenizer) -> Conversation:
+    """The conversation with tools, calls and results as the engine gives them to the chat template.
+
+    They become text where the template does not write them itself. Raises `TinyslmError` for tools without a name.
+    """
+    used = any(message.get("tool_calls") or message["role"] == "tool" for message in conversation.messages)
+    if not conversation.tools and not used:
+        return conversation
+    messages, tools = for_template(conversation.messages, conversation.tools, tokenizer)
+    return replace(conversation, messages=messages, tools=tools or ())
 
 
 def _origin(conversation: Conversation, answer: int = -1) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, atomic_folder, read_manifest, write_manifest
 from tinyslm.core.json_files import read_json
 from tinyslm.data.conversations import Conversation
-from tinyslm.data.examples import SPLITS, held_out_numbers, question_hash
+from tinyslm.data.examples import SPLITS, as_rendered, held_out_numbers, question_hash
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -40,7 +40,8 @@ def prompt_of(conversation: Conversation, tokenizer: Tokenizer) -> Prompt:
     messages = list(conversation.messages)
     if messages[-1]["role"] == "assistant":
         messages.pop()
-    ids = encode_chat(tokenizer, messages, add_generation_prompt=True, tools=conversation.tools or None)
+    shown = as_rendered(replace(conversation, messages=messages), tokenizer)
+    ids = encode_chat(tokenizer, shown.messages, add_generation_prompt=True, tools=shown.tools or None)
     return Prompt(tuple(ids), graded_fields(conversation), messages[-1]["content"])
 
 

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+from tinyslm.tokenizer.tool_calls import CLOSE, OPEN
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,12 @@ from tinyslm.inference.scheduler import TokenSequence
 from tinyslm.inference.sequence_state import SequenceState
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.speculation import Guesser, LookUp
-from tinyslm.inference.tool_calls import with_tools
-from tinyslm.inference.tool_grammar import reads_tools
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.lora import has_adapters, merged_copy
 from tinyslm.model.packed import is_packed
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.tool_calls import for_template
 
 if TYPE_CHECKING:
     from tinyslm.inference.grammar import Grammar
@@ -171,9 +170,8 @@ class Engine:
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]] | None = None
     ) -> tuple[int, ...]:
         """The ids of a conversation up to where the model is to answer, as its chat template writes it."""
-        listed = with_tools(messages, tools or (), self.tokenizer)
-        for_template = tools if tools and reads_tools(self.tokenizer) else None
-        return tuple(encode_chat(self.tokenizer, listed, add_generation_prompt=True, tools=for_template))
+        written, listed = for_template(messages, tools, self.tokenizer)
+        return tuple(encode_chat(self.tokenizer, written, add_generation_prompt=True, tools=listed))
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """The ids of a text to continue; those of an empty one start a new document."""

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.call_stream import CLOSE, OPEN
 from tinyslm.inference.schema_rewriting import LISTS, MAPS, SCHEMAS
+from tinyslm.tokenizer.tool_calls import CLOSE, OPEN, Tools, check_tools, reads_tools
 
 if TYPE_CHECKING:
     from tinyslm.inference.grammar import Grammar
     from tinyslm.tokenizer.tokenizer import Tokenizer
-
-Tools = Sequence[Mapping[str, Any]]
-
-MOST_TOOLS = 128
-_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 _COMBINING = ("allOf", "anyOf", "oneOf")
 _DESCRIBING = {*_COMBINING, "$ref", "properties", "patternProperties"}
@@ -51,15 +45,6 @@ def tools_grammar(tools: Tools, choice: str, parallel: bool, tokenizer: Tokenize
     return grammar
 
 
-def reads_tools(tokenizer: Tokenizer) -> bool:
-    """Whether the chat template writes tools and calls itself, and writes calls in the form used here.
-
-    For templates with another form, such as Llama 3.1's, the tools are described in messages.
-    """
-    template = tokenizer.chat_template or ""
-    return OPEN in template and re.search(r"\btools\b", template) is not None
-
-
 def call_separators(tokenizer: Tokenizer) -> tuple[str, str]:
     """The item and key separators of the JSON of a call, as in `json.dumps`.
 
@@ -67,28 +52,6 @@ def call_separators(tokenizer: Tokenizer) -> tuple[str, str]:
     which is that of Jinja's `tojson`, with a space after commas and colons.
     """
     return (", ", ": ") if reads_tools(tokenizer) else (",", ":")
-
-
-def check_tools(tools: Tools) -> list[dict[str, Any]]:
-    """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another shape."""
-    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
-        raise TinyslmError(f"The tools are not a list: {tools!r:.60}.", "Give a list of tools.")
-    if len(tools) > MOST_TOOLS:
-        raise TinyslmError(f"There are {len(tools)} tools.", f"Give at most {MOST_TOOLS}.")
-    listed: dict[str, dict[str, Any]] = {}
-    for tool in tools:
-        function = tool.get("function") if isinstance(tool, Mapping) else None
-        name = function.get("name") if isinstance(function, Mapping) else None
-        if not isinstance(function, Mapping) or not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise TinyslmError(
-                f"A tool is not described as a function: {tool!r:.80}.",
-                'Give {"type": "function", "function": {"name": ..., "parameters": ...}}, with a name of letters, '
-                "digits, _, - and . only.",
-            )
-        if name in listed:
-            raise TinyslmError(f"Two tools are called {name!r}.", "Give each a name of its own.")
-        listed[name] = dict(function)
-    return list(listed.values())
 
 
 def closed(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,11 +18,11 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.answers import Answers, GenerationRequest, Progress
 from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.protocols import Continuation, ContinuationScore, Message, Prompt
-from tinyslm.inference.call_stream import CLOSE, OPEN
 from tinyslm.inference.request import Completion, Finish, Piece, Usage
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tools.chat import Answer, PromptTooLong, cut_off
 from tinyslm.inference.tools.policy import Choice
+from tinyslm.tokenizer.tool_calls import CLOSE, OPEN
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 """The environment variable with the key, where the server asks for one."""
@@ -82,7 +82,8 @@ class Endpoint:
             body["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
         if prompt and isinstance(prompt[0], Mapping):
             offered = {"tools": list(tools)} if tools else {}
-            choice, usage = self._answer("/chat/completions", {"messages": list(prompt), **offered, **body})
+            said = [_outside(one) for one in prompt if isinstance(one, Mapping)]
+            choice, usage = self._answer("/chat/completions", {"messages": said, **offered, **body})
             message = choice.get("message") or {}
             text = (message.get("content") or "") + "".join(map(_call_text, message.get("tool_calls") or ()))
         else:

@@ -17,10 +17,10 @@ from tinyslm.inference.call_stream import TextDelta
 from tinyslm.inference.request import Finish as PieceFinish
 from tinyslm.inference.request import Usage
 from tinyslm.inference.tool_call_collector import ToolCallCollector
-from tinyslm.inference.tool_calls import without_result_tags
 from tinyslm.inference.tools.chat import Answer, ChatModel, PromptTooLong
 from tinyslm.inference.tools.policy import Choice, Finish, LoopLimits, StepPolicy
 from tinyslm.inference.tools.running import Call, Outcome
+from tinyslm.tokenizer.tool_calls import without_result_tags
 
 REPEATED = "This call was made just before; its result is above. Use it, or answer."
 CUT_OFF = "Your call was cut off, as it was longer than {} tokens. Make it shorter, or answer."

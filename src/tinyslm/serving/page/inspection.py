@@ -14,8 +14,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from tinyslm.inference.engine import Engine
-from tinyslm.inference.tool_calls import with_tools
-from tinyslm.inference.tool_grammar import reads_tools
 from tinyslm.inspection import inspecting
 from tinyslm.serving.constraints import plain_tools
 from tinyslm.serving.encoding import JsonResponse
@@ -25,6 +23,7 @@ from tinyslm.serving.schemas.texts import Messages, Tools
 from tinyslm.serving.service import service_of
 from tinyslm.tokenizer import shown as shown_tokens
 from tinyslm.tokenizer.chat import encode_chat
+from tinyslm.tokenizer.tool_calls import for_template
 
 DECIMALS = 4  # of attention, which may be a hundred thousand numbers
 
@@ -103,11 +102,10 @@ def _ids(engine: Engine, body: LookBody) -> list[int]:
     """The tokens of a text, or those of a conversation as the chat template renders it."""
     if body.messages is None:
         return list(engine.prompt_ids(body.text or ""))
-    tools = plain_tools(body.tools)
-    messages = with_tools([message.for_template() for message in body.messages], tools, engine.tokenizer)
+    given = [message.for_template() for message in body.messages]
+    messages, tools = for_template(given, plain_tools(body.tools), engine.tokenizer)
     answered = body.messages[-1].role == "assistant"
-    template_tools = tools if tools and reads_tools(engine.tokenizer) else None
-    return encode_chat(engine.tokenizer, messages, add_generation_prompt=not answered, tools=template_tools)
+    return encode_chat(engine.tokenizer, messages, add_generation_prompt=not answered, tools=tools)
 
 
 def _attention(served: ServedModel, body: AttentionBody) -> dict[str, Any]:

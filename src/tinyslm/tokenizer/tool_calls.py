@@ -14,13 +14,12 @@ every template can write.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.inference.call_stream import CLOSE, OPEN
-from tinyslm.inference.tool_grammar import Tools, check_tools, reads_tools
 from tinyslm.tokenizer.chat import encode_chat
 
 if TYPE_CHECKING:
@@ -29,6 +28,11 @@ if TYPE_CHECKING:
 Message = dict[str, Any]
 Messages = Sequence[Mapping[str, Any]]
 
+Tools = Sequence[Mapping[str, Any]]
+
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+MOST_TOOLS = 128
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _RESULT, _RESULT_END = "<tool_response>", "</tool_response>"
 
 _INTRODUCTION = """\
@@ -63,6 +67,42 @@ def with_tools(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) ->
         text = "\n".join(json.dumps(_described(tool), ensure_ascii=False) for tool in listed)
         _introduce(written, _INTRODUCTION.format(tools=text), tokenizer)
     return written
+
+
+def for_template(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) -> tuple[list[Message], Tools | None]:
+    """The messages and the tools to give to the chat template, see `with_tools`; training and serving both use it."""
+    return with_tools(messages, tools, tokenizer), tools if tools and reads_tools(tokenizer) else None
+
+
+def reads_tools(tokenizer: Tokenizer) -> bool:
+    """Whether the chat template writes tools and calls itself, and writes calls in the form used here.
+
+    For templates with another form, such as Llama 3.1's, the tools are described in messages.
+    """
+    template = tokenizer.chat_template or ""
+    return OPEN in template and re.search(r"\btools\b", template) is not None
+
+
+def check_tools(tools: Tools) -> list[dict[str, Any]]:
+    """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another shape."""
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
+        raise TinyslmError(f"The tools are not a list: {tools!r:.60}.", "Give a list of tools.")
+    if len(tools) > MOST_TOOLS:
+        raise TinyslmError(f"There are {len(tools)} tools.", f"Give at most {MOST_TOOLS}.")
+    listed: dict[str, dict[str, Any]] = {}
+    for tool in tools:
+        function = tool.get("function") if isinstance(tool, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise TinyslmError(
+                f"A tool is not described as a function: {tool!r:.80}.",
+                'Give {"type": "function", "function": {"name": ..., "parameters": ...}}, with a name of letters, '
+                "digits, _, - and . only.",
+            )
+        if name in listed:
+            raise TinyslmError(f"Two tools are called {name!r}.", "Give each a name of its own.")
+        listed[name] = dict(function)
+    return list(listed.values())
 
 
 def _plain(message: Mapping[str, Any]) -> Message:
