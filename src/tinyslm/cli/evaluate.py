@@ -186,6 +186,6 @@ def _list(plugins: Sequence[str]) -> None:
     rows = []
     for name in BENCHMARKS:
         one = BENCHMARKS[name]
-        where = "shipped" if one.file else f"hub: {one.hub[0]}" if one.hub else "file"
+        where = "shipped" if one.file else "generated" if one.make else f"hub: {one.hub[0]}" if one.hub else "file"
         rows.append((name, one.kind.name, where, one.about))
     table(rows, ("name", "kind", "from", "what it tests"))

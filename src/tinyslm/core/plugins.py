@@ -1,4 +1,6 @@
-"""Load users' own code: Python files given with `--plugin`, and entry points "tinyslm.plugins" of installed packages.
+"""Load what adds values to registries: the packs that ship with tinyslm, and users' own code.
+
+Users' code are Python files given with `--plugin`, and entry points "tinyslm.plugins" of installed packages.
 
 A plugin adds values to registries, for instance `BENCHMARKS.add("mine", Benchmark(...))`. It runs in this process, with
 the user's permissions.
@@ -6,6 +8,7 @@ the user's permissions.
 
 import importlib.util
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -13,10 +16,14 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
 
 GROUP = "tinyslm.plugins"
+SHIPPED = ("tinyslm.packs",)
+"""Modules whose import adds graders and tasks."""
 
 
 def load_plugins(files: tuple[str, ...] = ()) -> None:
-    """Import the plugins of installed packages, then these files. Raises `TinyslmError` if one fails."""
+    """Import the packs, the plugins of installed packages, and these files. Raises `TinyslmError` if a plugin fails."""
+    for module in SHIPPED:
+        import_module(module)
     for point in entry_points(group=GROUP):
         try:
             point.load()

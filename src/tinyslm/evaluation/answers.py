@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.protocols import Generator, Scorer
-from tinyslm.inference.request import Completion
+from tinyslm.inference.request import Completion, Piece
 from tinyslm.inference.settings import SamplingSettings
+from tinyslm.inference.tool_call_collector import ToolCallCollector
+from tinyslm.inference.tools.running import Call, ToolRunner
+from tinyslm.inference.tools.tool import Tool
+from tinyslm.tokenizer.tool_calls import without_result_tags
 
 Progress = Callable[[str, int, int], None]
 Messages = Sequence[Mapping[str, Any]]
+MOST_STEPS = 8
+"""Steps of a model that calls tools, until its answer."""
+TOOL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """A text to continue, or a conversation to answer, with the tools that the model may call."""
+    """A text to continue, or a conversation to answer, with the tools that the model may call.
+
+    runs: those whose calls are executed, until the model answers.
+    """
 
     prompt: str | Messages
     tools: Messages = ()
+    runs: Sequence[Tool] = ()
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,13 @@ def answer_all(
 
     Raises `TinyslmError` for features that the generator does not support, such as tools.
     """
-    asked = [GenerationRequest(example.prompt(), tuple(example.tools())) for example in examples]
+    asked = [
+        GenerationRequest(example.prompt(), tuple(example.tools()), getattr(example, "runs", ()))
+        for example in examples
+    ]
     if isinstance(generator, BatchGenerator):
+        if any(one.runs for one in asked):
+            return answer_with_tools(generator, reading, asked, settings, progress)
         return generator.answer_many(asked, reading, settings, progress)
     completions, truncated = [], 0
     for one in asked:
@@ -69,6 +86,68 @@ def answer_all(
         completions.append(generator.generate(fitting, settings))
         progress("answering", len(completions), len(asked))
     return Answers(completions, truncated)
+
+
+def answer_with_tools(
+    generator: BatchGenerator,
+    reading: Reading,
+    asked: Sequence[GenerationRequest],
+    settings: SamplingSettings,
+    progress: Progress,
+) -> Answers:
+    """Answer conversations whose calls are executed: all of them step by step, until each has an answer.
+
+    The completion of each is its last step without calls, with the tokens of all its steps. After `MOST_STEPS`, what
+    the model says beside its calls is its answer.
+    """
+    talks: list[list[Mapping[str, Any]]] = [
+        [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt) for one in asked
+    ]
+    found: dict[int, Completion] = {}
+    tokens, truncated, notes = [0] * len(asked), 0, set[str]()
+    going_on = list(range(len(asked)))
+    for _ in range(MOST_STEPS):
+        requests = [replace(asked[number], prompt=talks[number]) for number in going_on]
+        answers = generator.answer_many(requests, reading, settings, progress)
+        notes |= set(answers.notes)
+        truncated = max(truncated, answers.truncated)
+        called: list[int] = []
+        for number, completion in zip(going_on, answers.completions, strict=True):
+            tokens[number] += completion.tokens
+            said, more = _after_calls(completion, asked[number].runs)
+            talks[number] += more
+            found[number] = replace(completion, text=said, tokens=tokens[number])
+            if more:
+                called.append(number)
+        if not (going_on := called):
+            break
+    return Answers([found[number] for number in range(len(asked))], truncated, tuple(sorted(notes)))
+
+
+def _after_calls(completion: Completion, tools: Sequence[Tool]) -> tuple[str, list[Mapping[str, Any]]]:
+    """What the model says beside its calls, and the messages that follow: its calls and their results, if any."""
+    collector = ToolCallCollector()
+    collector.take(Piece(0, completion.text, completion.tokens, completion.finish or "stop"))
+    calls = [
+        Call(f"call_{number}", call.name, json.loads(call.arguments))
+        for number, call in enumerate((one for one in collector.calls if one.complete), 1)
+    ]
+    if not calls:
+        return without_result_tags(collector.text), []
+    listed = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": dict(call.arguments)}}
+        for call in calls
+    ]
+    results = [
+        {
+            "role": "tool",
+            "tool_call_id": call.id,
+            "name": call.name,
+            "content": f"Error: {outcome.text}" if outcome.failed else outcome.text,
+        }
+        for call, outcome in zip(calls, ToolRunner(tools).run(calls, TOOL_SECONDS), strict=True)
+    ]
+    return collector.text, [{"role": "assistant", "content": collector.text, "tool_calls": listed}, *results]
 
 
 def encode_prompt(scorer: Any, reading: Reading, prompt: str | Messages) -> tuple[int, ...]:

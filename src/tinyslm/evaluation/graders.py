@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.core.plugins import load_plugins
 from tinyslm.core.registry import Registry
 from tinyslm.core.strict_json import JsonError, parse_json
 from tinyslm.core.worker import Limits, Worker, WorkerError
@@ -57,6 +58,8 @@ def find_grader(name: str, folder: Path | None = None) -> Grader:
     if not colon:
         if name.endswith(".py"):
             raise TinyslmError(f"{name} names no function.", f"Write the file and its function: {name}:grade")
+        if name not in GRADERS:
+            load_plugins()
         return GRADERS[name]
     path = (folder or Path()) / file
     if not path.is_file():

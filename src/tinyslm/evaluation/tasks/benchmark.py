@@ -20,7 +20,8 @@ class Benchmark:
     """A published benchmark, or a built-in set.
 
     rows: converts a file in the published format to rows of `kind`, each with its location. hub: dataset, configuration
-    and split on the Hugging Face hub, or `None`. file: the name of the built-in set's file, or "". options: options of
+    and split on the Hugging Face hub, or `None`. file: the name of the built-in set's file, or "". make: makes the rows
+    of a set that is generated. options: options of
     the kind's `read`. metric: the primary metric; by default the kind's first. sampling: how answers are generated.
     """
 
@@ -28,6 +29,7 @@ class Benchmark:
     rows: Callable[[Path], Rows] = rows_of
     hub: tuple[str, str, str] | None = None
     file: str = ""
+    make: Callable[[], Rows] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
     sampling: SamplingSettings | None = None

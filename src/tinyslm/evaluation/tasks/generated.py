@@ -15,11 +15,15 @@ from tinyslm.evaluation.tasks.scored import fill, mistake, row_id, text_field, w
 from tinyslm.evaluation.tasks.task import Kind, Outcome, Row
 from tinyslm.inference.request import Completion, Piece
 from tinyslm.inference.tool_call_collector import ToolCallCollector
+from tinyslm.inference.tools.tool import Tool
 
 
 @dataclass(frozen=True)
 class Generation:
-    """A prompt whose answer a grader scores. Metrics: "score", and the parts of the grade."""
+    """A prompt whose answer a grader scores. Metrics: "score", and the parts of the grade.
+
+    runs: tools that the model may call on the way; its calls are executed.
+    """
 
     id: str
     group: str
@@ -27,6 +31,7 @@ class Generation:
     row: Row
     grader: Grader
     chance: float = 0.0
+    runs: Sequence[Tool] = ()
 
     @property
     def text(self) -> str:
@@ -39,7 +44,7 @@ class Generation:
 
     def tools(self) -> Sequence[Mapping[str, Any]]:
         """See `GeneratedExample`."""
-        return ()
+        return [tool.schema() for tool in self.runs]
 
     def outcome(self, answer: Completion) -> Outcome:
         """See `GeneratedExample`."""
@@ -121,7 +126,9 @@ def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generat
 
     The grader is tried on a probe answer first, so that faulty rows are found before the model runs.
     Options: "grader" (by default "exact"); "prompt", a template with {fields}; "answer", the name of the field; "chat",
-    whether the prompt is a user message. Raises `TinyslmError` for rows that cannot be used.
+    whether the prompt is a user message; "tools", a list of `Tool`. A row may state the "chance" of guessing.
+
+    Raises `TinyslmError` for rows that cannot be used.
     """
     grader = find_grader(str(options.get("grader", "exact")), Path(options.get("folder", ".")))
     graded = {**row, "answer": row[options["answer"]]} if options.get("answer") in row else row
@@ -129,14 +136,15 @@ def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generat
         asked: Any = check_messages(row["messages"], place)
     else:
         asked = fill(str(options.get("prompt", "{prompt}")), row, place)
-        if options.get("chat"):
+        if options.get("chat") or options.get("tools"):
             asked = [{"role": "user", "content": asked}]
     if not isinstance(grader, FileGrader):
         try:
             grader(graded, PROBE)
         except TinyslmError as error:
             raise mistake(place, error.problem.removesuffix(".")) from None
-    return Generation(row_id(row, place), str(row.get("group", "")), asked, graded, grader)
+    group, chance, runs = str(row.get("group", "")), float(row.get("chance", 0)), tuple(options.get("tools", ()))
+    return Generation(row_id(row, place), group, asked, graded, grader, chance, runs)
 
 
 def read_tool_calls(row: Row, place: str, options: Mapping[str, Any]) -> ToolCalls:

@@ -26,6 +26,8 @@ for _kind in (PAIRS, CHOICE, LAST_WORD, BITS_PER_BYTE, GENERATION, TOOL_CALLS):
 
 BENCHMARKS: Registry[Benchmark] = Registry("task")
 """Published benchmarks and built-in sets."""
+SUITES: Registry[Sequence[str]] = Registry("suite of tasks")
+"""Names that stand for several tasks."""
 for _name, _benchmark in {**SHIPPED, **PUBLISHED}.items():
     BENCHMARKS.add(_name, _benchmark)
 
@@ -52,13 +54,15 @@ class TaskFile(Section):
 
 def load_tasks(names: str | Sequence[str], *, limit: int | None = None) -> list[Task]:
     """Load tasks by name: `NAME=FILE` (a benchmark in its published format), `FILE.toml` (a task of your own), or
-    `NAME` (a built-in set, or a benchmark from the hub). A string may hold several names, separated by commas.
+    `NAME` (a built-in set, a benchmark from the hub, or a suite of several). A string may hold several names, separated
+    by commas.
 
     limit: the maximum number of examples per task, spread evenly over its file. Raises `TinyslmError` for unknown
     names, and for files or rows that cannot be used.
     """
     wanted = [names] if isinstance(names, str) else list(names)
-    found = [_load(name.strip(), limit) for one in wanted for name in one.split(",") if name.strip()]
+    names = [name.strip() for one in wanted for name in one.split(",") if name.strip()]
+    found = [_load(task, limit) for name in names for task in suite_of(name)]
     if not found:
         raise TinyslmError("No task was given.", f"For instance: --tasks {next(iter(BENCHMARKS))}")
     by_name: dict[str, int] = {}
@@ -67,6 +71,11 @@ def load_tasks(names: str | Sequence[str], *, limit: int | None = None) -> list[
     if twice := [name for name, count in by_name.items() if count > 1]:
         raise TinyslmError(f'Two tasks have the name "{twice[0]}".', "Give each task a different name.")
     return found
+
+
+def suite_of(name: str) -> Sequence[str]:
+    """The tasks that a name stands for: those of a suite, or the task itself."""
+    return SUITES[name] if name in SUITES else (name,)  # noqa: SIM401  (a registry has no `get`)
 
 
 def _load(name: str, limit: int | None) -> Task:
@@ -78,6 +87,8 @@ def _load(name: str, limit: int | None) -> Task:
     chosen = BENCHMARKS[benchmark]
     if equals:
         return make_task(benchmark, chosen.kind, chosen.rows(Path(file)), chosen, limit, source=file)
+    if chosen.make is not None:
+        return make_task(benchmark, chosen.kind, chosen.make(), chosen, limit, source="generated")
     if chosen.file:
         return make_task(benchmark, chosen.kind, rows_of(SETS / chosen.file), chosen, limit, source="shipped")
     if chosen.hub is None:

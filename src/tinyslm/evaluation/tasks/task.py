@@ -44,7 +44,10 @@ class ScoredExample(Example, Protocol):
 
 
 class GeneratedExample(Example, Protocol):
-    """An item whose score depends on what the model writes."""
+    """An item whose score depends on what the model writes.
+
+    It may have an attribute `runs`: the tools whose calls are executed, until the model answers.
+    """
 
     def prompt(self) -> str | Sequence[Mapping[str, Any]]:
         """A text to continue, or a conversation to answer."""
