@@ -37,7 +37,7 @@ def run(fork_server):
             text=True,
             check=False,
             timeout=120,
-            env=os.environ | {"PATH": path, "MINUTES": "0.01"},
+            env=os.environ | {"PATH": path, "MINUTES": "0.01", "STORY_MINUTES": "0.01"},
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended
@@ -141,7 +141,28 @@ def test_notes(run, tmp_path, tokenizer, monkeypatch, capsys):
 
 
 def test_every_recipe_says_how_it_is_used():
-    for recipe in ("prices", "logs", "notes"):
+    for recipe in ("prices", "logs", "notes", "story-chatbot"):
         text = (RECIPES / recipe / "README.md").read_text()
         for program in (RECIPES / recipe).glob("*.[sp][hy]"):
             assert f"recipes/{recipe}/{program.name}" in text
+
+
+def test_a_chatbot_from_nothing(run, tmp_path: Path) -> None:
+    dice = random.Random(0)
+    names = [f"{kind} {thing}" for kind in KINDS for thing in GOODS]
+    stories = [{"text": f"There was a {dice.choice(names)}. It stood by a {dice.choice(names)}."} for _ in range(200)]
+    asked = [{"context": f"There was a {name}.", "question": "What was there?", "answer": name} for name in names]
+    files = [write_lines(tmp_path / "stories.jsonl", stories), write_lines(tmp_path / "questions.jsonl", asked)]
+    run(
+        RECIPES / "story-chatbot" / "train.sh",
+        *files,
+        tmp_path / "runs",
+        *TINY,
+        "--model.context=256",
+        "--tokenizer.vocab_size=320",
+    )
+    result = json.loads((tmp_path / "runs" / "chatbot" / "result.json").read_text())
+    assert result["verdict"]["gain"]["unit"] == "score"
+    grade = runpy.run_path(str(RECIPES / "story-chatbot" / "grader.py"))["grade"]
+    assert grade(asked[0], f"A {names[0]}!")["score"] == 1
+    assert grade(asked[0], "a zebra") == {"score": 0.0, "parts": {"in_story": 0.0}}
