@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_run import TINY
 
-from tinyslm.core.config import merge
+from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.conversations import Conversation
 from tinyslm.data.examples import prepare_examples
@@ -17,6 +17,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, save_model
 from tinyslm.planning.train import resume, train
+from tinyslm.training.config import RunConfig
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.loop import StepSettings, accumulate
 from tinyslm.training.metrics import read_metrics
@@ -118,6 +119,27 @@ def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, set
         accumulate(model, stage.loss, batch, StepSettings(1, micro_batch, 0.0, torch.float32, lambda step: 1.0))
         gradients.append([parameter.grad for parameter in model.parameters()])
     for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+
+
+def test_the_shares_of_processes_have_the_gradient_of_one(data: Path, settings) -> None:
+    """Each process computes its share of a batch; sums of gradients and of weights are those of the whole batch."""
+    changes = {"grpo": {"updates": 1}, "model": {"dropout": 0.0}, "distill": {"on_policy": 0.0}}
+    settings = build_config(RunConfig, merge(settings.model_dump(), changes))
+    found = []
+    for size in (1, 2):
+        total, gradients = 0.0, None
+        for rank in range(size):
+            torch.manual_seed(0)
+            stage, config = open_stage(data, settings, World(rank, size))
+            model = first_model(config, torch.device("cpu"))
+            loss, weight, _ = stage.loss(model, stage.batches.next(model))
+            loss.backward()
+            own = [torch.zeros_like(one) if one.grad is None else one.grad for one in model.parameters()]
+            gradients = own if gradients is None else [a + b for a, b in zip(gradients, own, strict=True)]
+            total += weight
+        found.append([one / total for one in gradients])
+    for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
