@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tinyslm.core.errors import TinyslmError
     from tinyslm.data.prepare import prepare as prepare_data
     from tinyslm.data.shards import Shards
+    from tinyslm.evaluation.grader_check import check_grader
     from tinyslm.evaluation.score import evaluate
     from tinyslm.export.comparing import compare_models
     from tinyslm.export.evaluating import evaluate_tasks
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from tinyslm.planning.finetune import finetune, plan_finetune
     from tinyslm.planning.linting import lint_data
     from tinyslm.planning.planner import make_plan
+    from tinyslm.planning.teacher import Teacher, extend_examples
     from tinyslm.planning.train import resume, train
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.tokenizer.training import train_tokenizer
@@ -53,11 +55,14 @@ _PLACES = {
     "Shards": "tinyslm.data.shards",
     "TinySLM": "tinyslm.model.article",
     "TinyslmError": "tinyslm.core.errors",
+    "Teacher": "tinyslm.planning.teacher",
     "Tokenizer": "tinyslm.tokenizer.tokenizer",
+    "check_grader": "tinyslm.evaluation.grader_check",
     "compare_models": "tinyslm.export.comparing",
     "evaluate": "tinyslm.evaluation.score",
     "evaluate_tasks": "tinyslm.export.evaluating",
     "export_model": "tinyslm.export.exporting",
+    "extend_examples": "tinyslm.planning.teacher",
     "finetune": "tinyslm.planning.finetune",
     "import_gguf": "tinyslm.export.gguf.importing",
     "lint_data": "tinyslm.planning.linting",
@@ -89,13 +94,16 @@ __all__ = [
     "RunConfig",
     "SamplingSettings",
     "Shards",
+    "Teacher",
     "TinySLM",
     "TinyslmError",
     "Tokenizer",
+    "check_grader",
     "compare_models",
     "evaluate",
     "evaluate_tasks",
     "export_model",
+    "extend_examples",
     "finetune",
     "import_gguf",
     "lint_data",
