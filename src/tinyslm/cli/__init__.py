@@ -21,6 +21,7 @@ app = App(
     default_parameter=Parameter(negative=()),  # no --no-json
 )
 data = App(name="data", help="Turn text into token shards; check examples for fine-tuning.")
+packs = App(name="packs", help="Everything for one job: examples, graders, a recipe, tasks.")
 tokenizer = App(name="tokenizer", help="Make tokenizers.")
 
 app.command("tinyslm.cli.quickstart:quickstart", help="Train a model on the Python standard library, in minutes.")
@@ -53,7 +54,13 @@ data.command(
 )
 data.command("tinyslm.cli.lint:lint", help="Check examples for fine-tuning, and show which tokens are learned.")
 tokenizer.command("tinyslm.cli.tokenizer:train", help="Train a tokenizer on text.")
+packs.command("tinyslm.cli.packs:list_", name="list", help="List the packs.")
+packs.command("tinyslm.cli.packs:show", help="Show what a pack teaches.")
+packs.command("tinyslm.cli.packs:data", help="Write the rows of a pack.")
+packs.command("tinyslm.cli.packs:train", help="Teach a model a pack.")
+packs.command("tinyslm.cli.packs:evaluate", help="Score a model on the tasks of a pack.")
 app.command(data)
+app.command(packs)
 app.command(tokenizer)
 
 

@@ -145,7 +145,7 @@ def finetune(
 
         tell({"run": out, "model": out / "model", "report": out / "report.html", "result": result})
     else:
-        _say(out, result)
+        say_result(out, result)
     if options.require_gain and not result["verdict"]["passes"]:
         sys.exit(NO_GAIN)
 
@@ -185,7 +185,7 @@ def fields_of(given: tuple[str, ...]) -> dict[str, str]:
     return {name: field for name, _, field in pairs}
 
 
-def _say(out: Path, result: Mapping[str, Any]) -> None:
+def say_result(out: Path, result: Mapping[str, Any]) -> None:
     """Print the result of the run, and what to do next."""
     from tinyslm.cli.progress import command
     from tinyslm.core.console import say

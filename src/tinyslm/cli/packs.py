@@ -1,0 +1,219 @@
+"""`tinyslm packs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from pydantic import Field
+
+from tinyslm.cli.options import SettingOptions
+from tinyslm.core.config import Section
+from tinyslm.evaluation.settings import EvaluationSettings
+
+if TYPE_CHECKING:
+    from tinyslm.packs.pack import Pack
+
+
+class PackRowsOptions(Section):
+    """What a model learns from."""
+
+    rows: int | None = Field(default=None, gt=0, description="Rows to generate; by default as many as the pack says.")
+    seed: int = Field(default=1, ge=0, description="Decides which rows are generated.")
+    import_: Annotated[tuple[str, ...], Parameter(name="--import")] = Field(
+        default=(), description="Files of your own rows, or published ones, in a form that the pack reads."
+    )
+
+
+def list_(*, json: bool = False) -> None:
+    """List the packs.
+
+    Parameters
+    ----------
+    json
+        Print the list as JSON.
+    """
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import table
+    from tinyslm.core.plugins import load_plugins
+    from tinyslm.packs.pack import PACKS
+
+    load_plugins()
+    packs = [PACKS[name] for name in PACKS]
+    if json:
+        tell([{"name": pack.name, "about": pack.about, "skills": [one.name for one in pack.skills]} for pack in packs])
+    else:
+        table([(pack.name, ", ".join(one.name for one in pack.skills), pack.about) for pack in packs])
+
+
+def show(pack: str, /, *, rows: int = 1, json: bool = False) -> None:
+    """Show the skills of a pack, its tasks, and examples of what is asked and answered.
+
+    Parameters
+    ----------
+    pack
+        The name of a pack; `tinyslm packs list` shows them.
+    rows
+        Examples of each skill.
+    json
+        Print the examples as JSON.
+    """
+    from itertools import islice
+
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say
+    from tinyslm.packs.pack import unique_rows
+
+    found = _pack(pack)
+    shown = {skill.name: list(islice(unique_rows(skill, "train", 1), rows)) for skill in found.skills}
+    if json:
+        tell({"name": found.name, "about": found.about, "tasks": found.tasks, "examples": shown})
+        return
+    say(f"{found.name}: {found.about}")
+    for skill, task in zip(found.skills, found.tasks, strict=True):
+        say(f"\n{skill.name}: {skill.about} (task {task})")
+        for row in shown[skill.name]:
+            for message in row["messages"]:
+                calls = "".join(f" [calls {one['function']}]" for one in message.get("tool_calls", ()))
+                say(f"  {message['role'] + ':':11}{message['content']}{calls}".replace("\n", f"\n{'':13}"))
+
+
+def data(
+    pack: str,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    options: Annotated[PackRowsOptions | None, Parameter(name="*")] = None,
+    json: bool = False,
+) -> None:
+    """Write the rows of a pack: `train.jsonl` to learn from, `test.jsonl` to test on.
+
+    Test rows use templates, names and combinations that no row to learn from uses; those that share 13 words in a row
+    with what is learned are left out.
+
+    Parameters
+    ----------
+    pack
+        The name of a pack.
+    out
+        The folder to write.
+    options
+        What a model learns from.
+    json
+        Print the counts as JSON.
+    """
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say
+    from tinyslm.packs.rows import make_rows
+
+    options = options or PackRowsOptions()
+    made = make_rows(_pack(pack), options.rows, seed=options.seed, files=options.import_)
+    made.write(out)
+    counts = {"train": len(made.train), "test": len(made.test), "skills": made.skills, "imported": made.imported}
+    left_out = {"unused": made.unused, "overlapping": made.overlapping}
+    if json:
+        tell({"out": out, **counts, **left_out})
+        return
+    say(f"To learn from: {len(made.train):,} rows ({', '.join(f'{name} {n:,}' for name, n in made.skills.items())})")
+    say(f"To test on:    {len(made.test):,} rows; {made.overlapping:,} were left out, as they overlap with the others")
+    if options.import_:
+        say(f"Imported:      {made.imported:,} rows; {made.unused:,} fit no skill")
+    say(f"Folder:        {out}")
+
+
+def train(
+    pack: str,
+    /,
+    *,
+    model: str,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    minutes: float | None = None,
+    options: Annotated[PackRowsOptions | None, Parameter(name="*")] = None,
+    json: bool = False,
+    settings: SettingOptions = (),
+) -> None:
+    """Teach a model a pack, as `tinyslm finetune` does with its rows.
+
+    An interrupted run resumes with `tinyslm train --resume RUN`.
+
+    Parameters
+    ----------
+    pack
+        The name of a pack.
+    model
+        A model folder, or a run folder (its model is used).
+    out
+        The run folder to write.
+    minutes
+        How many minutes the run may take; by default it makes three passes over the rows.
+    options
+        What a model learns from.
+    json
+        Print the result as JSON, and no progress.
+    settings
+        Any setting, as `--section.key value`; see `tinyslm finetune`.
+    """
+    from time import monotonic, process_time
+
+    began = monotonic() - process_time()
+
+    from tinyslm.cli.finetune import say_result
+    from tinyslm.cli.progress import command, stopping, watching
+    from tinyslm.cli.settings import nested
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say
+    from tinyslm.packs.rows import make_rows
+    from tinyslm.packs.teaching import train_pack
+    from tinyslm.training.config import RunConfig
+
+    found, options = _pack(pack), options or PackRowsOptions()
+    given = nested(RunConfig, settings)
+    with stopping(out, json=json), watching(began, json=json) as watch:
+        rows = make_rows(found, options.rows, seed=options.seed, files=options.import_)
+        if rows.unused:
+            watch.notify(f"{rows.unused:,} rows of the files fit no skill of the pack and were left out.")
+        result = train_pack(found, model, out, minutes=minutes, rows=rows, settings=given, watch=watch)
+    if json:
+        tell({"run": out, "model": out / "model", "report": out / "report.html", "result": result})
+        return
+    say_result(out, result)
+    say(f"Score it:     {command()} packs evaluate {pack} {out}")
+
+
+def evaluate(
+    pack: str,
+    model: str,
+    /,
+    *,
+    evaluation: Annotated[EvaluationSettings | None, Parameter(name="*")] = None,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    json: bool = False,
+) -> None:
+    """Score a model on the tasks of a pack, on questions that it does not learn from. Tool calls are executed.
+
+    Parameters
+    ----------
+    pack
+        The name of a pack.
+    model
+        A model folder, a run folder, or a server with an OpenAI-compatible API: http://127.0.0.1:8000/v1#MODEL
+    evaluation
+        Settings of task evaluation.
+    out
+        A JSON file to write all scores to, with the outcome of each item.
+    json
+        Print the scores as JSON.
+    """
+    from tinyslm.cli.evaluate import evaluate as evaluate_model
+
+    evaluate_model(model, tasks=tuple(_pack(pack).tasks), evaluation=evaluation, out=out, json=json)
+
+
+def _pack(name: str) -> Pack:
+    """Raises `TinyslmError` for unknown packs."""
+    from tinyslm.core.plugins import load_plugins
+    from tinyslm.packs.pack import PACKS
+
+    load_plugins()
+    return PACKS[name]

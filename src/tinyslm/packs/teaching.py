@@ -1,0 +1,37 @@
+"""Teach a model a pack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tinyslm.core.config import merge
+from tinyslm.packs.pack import Pack
+from tinyslm.packs.rows import TRAIN_FILE, PackRows, make_rows
+from tinyslm.planning.finetune import finetune
+from tinyslm.training.pipeline import Watch
+
+
+def train_pack(
+    pack: Pack,
+    model: str | Path,
+    out: str | Path,
+    *,
+    minutes: float | None = None,
+    rows: PackRows | None = None,
+    settings: Mapping[str, Any] | None = None,
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Fine-tune a model on the rows of a pack, in the run folder `out`; returns the result of `finetune`.
+
+    rows: by default as many as the pack says. minutes, settings: see `finetune`; the settings override those of the
+    pack. The run holds the rows as tokens, and resumes without the pack's generator. Raises `TinyslmError` as
+    `finetune` does.
+    """
+    with TemporaryDirectory() as folder:
+        (rows or make_rows(pack)).write(Path(folder) / pack.name)
+        data = [Path(folder) / pack.name / TRAIN_FILE]
+        chosen = merge(dict(pack.settings), dict(settings or {}))
+        return finetune(model, data, out, minutes=minutes, settings=chosen, watch=watch)
