@@ -40,6 +40,30 @@ def test_peft_reads_ours(kind: str, base: Path, tmp_path: Path) -> None:
         assert torch.allclose(theirs(IDS).logits, model.eval()(IDS), atol=1e-4)
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_new_rows_of_the_vocabulary(tied: bool, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shape = {"vocab_size": 64, "dim": 32, "heads": 4, "kv_heads": 2, "depth": 1, "context": 32, "init_std": 0.2}
+    save_model(Decoder(ModelConfig(family="llama", tied=tied, **shape)), tmp_path / "base")
+    model, config = load_model(tmp_path / "base"), LoraConfig(rank=4, alpha=8, token_rows=(64, 65))
+    add_adapters(model, config)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("adapter.B", "adapter.rows")):
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    assert save_adapters(model, tmp_path / "adapter", config, tmp_path / "base")
+    enlarged = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    enlarged.resize_token_embeddings(66)
+    theirs = peft.PeftModel.from_pretrained(enlarged, tmp_path / "adapter")
+    ids = torch.tensor([[64, 3, 65, 5, 64]])
+    with torch.no_grad():
+        assert torch.allclose(theirs(ids).logits, model.eval()(ids), atol=1e-4)
+    theirs.save_pretrained(tmp_path / "again")
+    again = load_model(tmp_path / "base")
+    load_adapters(again, tmp_path / "again")
+    with torch.no_grad():
+        assert torch.allclose(again(ids), model(ids), atol=1e-4)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_we_read_peft_s(kind: str, base: Path, tmp_path: Path) -> None:
     torch.manual_seed(1)

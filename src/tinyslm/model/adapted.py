@@ -11,7 +11,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.text_files import read_small_text
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
-from tinyslm.model.lora import CONFIG, load_adapters, merge_adapters
+from tinyslm.model.lora import BASE, CONFIG, load_adapters, merge_adapters
 from tinyslm.model.packed import is_packed
 from tinyslm.tokenizer.settings import TEMPLATE
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -41,8 +41,11 @@ class AdaptedModel:
         return model.eval().requires_grad_(False)
 
     def load_tokenizer(self) -> Tokenizer:
-        """The base's tokenizer, with the chat template that the adapter was trained with if its folder has one."""
-        tokenizer, file = load_tokenizer(find_model(self.base)), find_adapter(self.adapter) / TEMPLATE
+        """The base's tokenizer, with the tokens and the chat template that the adapter's folder adds."""
+        folder = find_adapter(self.adapter)
+        if (folder / BASE).is_file() and (folder / "tokenizer.json").is_file():
+            return load_tokenizer(folder)
+        tokenizer, file = load_tokenizer(find_model(self.base)), folder / TEMPLATE
         return tokenizer.with_template(read_small_text(file, str(file))) if file.is_file() else tokenizer
 
 

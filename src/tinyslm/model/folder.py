@@ -188,6 +188,7 @@ def state_tensors(model: Decoder) -> dict[str, Tensor]:
     tensors = dict(model.state_dict())
     if model.config.tied:
         tensors.pop("lm_head.weight")
+        tensors.pop("lm_head.adapter.rows", None)
     return tensors
 
 

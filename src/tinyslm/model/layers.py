@@ -33,7 +33,19 @@ class Linear(nn.Linear):
 
 
 class Embedding(nn.Embedding):
-    """A table of rows."""
+    """A table of rows, some of which an adapter may replace (see `token_rows`)."""
+
+    adapter: Any
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__(rows, width)
+        self.register_module("adapter", None)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Ids of any shape to [..., width]."""
+        found = F.embedding(ids, self.weight)
+        out: Tensor = found if self.adapter is None else self.adapter.looked_up(ids, found)
+        return out
 
     def reset_parameters(self) -> None:
         """Leave the weights as they are."""

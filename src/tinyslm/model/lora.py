@@ -25,12 +25,14 @@ from tinyslm.core.files import atomic_folder, write_atomic, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.families import FAMILIES
-from tinyslm.model.folder import to_outside
+from tinyslm.model.folder import load_tokenizer, to_outside
 from tinyslm.model.layers import Linear
 from tinyslm.model.lora_config import LoraConfig
 from tinyslm.model.packed import PackedLinear
+from tinyslm.model.token_rows import add_rows, enlarge, merge_rows, tables_with_rows
 from tinyslm.model.weights import has_weights, weights_hash
 from tinyslm.tokenizer.settings import TEMPLATE
+from tinyslm.tokenizer.tokenizer import Tokenizer
 
 WEIGHTS, CONFIG, BASE = "adapter_model.safetensors", "adapter_config.json", "base.json"
 _PREFIX = "base_model.model."
@@ -75,8 +77,11 @@ class Adapter(nn.Module):
 def add_adapters(model: Decoder, config: LoraConfig) -> None:
     """Freeze a model and add an adapter to each linear layer in `config.targets`, or to all layers if it is empty.
 
+    The rows of `config.token_rows` are trained, too; the token tables are enlarged for those that they lack.
     Raises `TinyslmError` for names that no layer has.
     """
+    if config.token_rows:
+        enlarge(model, max(config.token_rows) + 1)
     model.requires_grad_(False)
     layers = dict(_linears(model))
     found = {name.rpartition(".")[2] for name in layers}
@@ -85,6 +90,8 @@ def add_adapters(model: Decoder, config: LoraConfig) -> None:
     for name, linear in layers.items():
         if not config.targets or name.rpartition(".")[2] in config.targets:
             linear.adapter = Adapter(linear, config)
+    if config.token_rows:
+        add_rows(model, config.token_rows)
 
 
 def narrow_frozen(model: Decoder, dtype: torch.dtype) -> None:
@@ -109,7 +116,8 @@ def has_adapters(model: Decoder) -> bool:
 @contextmanager
 def without_adapters(model: Decoder) -> Iterator[None]:
     """The model computes as its base while this lasts."""
-    adapted = [(linear, linear.adapter) for _, linear in _adapted(model)]
+    adapted = [(linear, linear.adapter) for _, linear in (*_adapted(model), *tables_with_rows(model))]
+    adapted += [(model.lm_head, model.lm_head.adapter)]
     try:
         for linear, _ in adapted:
             linear.adapter = None
@@ -142,6 +150,7 @@ def merge_adapters(model: Decoder, unpacked: torch.dtype = torch.float32) -> Non
             setattr(model.get_submodule(parent), last, dense)
         else:
             linear.weight.data = whole.to(linear.weight.dtype)
+    merge_rows(model)
     model.requires_grad_(True)
 
 
@@ -151,11 +160,12 @@ def dense_weight(linear: Linear | PackedLinear) -> Tensor:
 
 
 def save_adapters(
-    model: Decoder, folder: Path, config: LoraConfig, base: Path, chat_template: str | None = None
+    model: Decoder, folder: Path, config: LoraConfig, base: Path, tokenizer: Tokenizer | None = None
 ) -> bool:
     """Write the adapters in PEFT's format, whole or not at all; in `base.json`, the hash of the base's weights.
 
-    chat_template: the one that they were trained with, if it is not the base's; it is written, too.
+    tokenizer: the one that they were trained with. What the base's lacks is written, too: its chat template, or all of
+    it if it has other tokens.
 
     Returns False and writes nothing for families whose files fuse several of our matrices into one: PEFT has no
     adapters for parts of a matrix.
@@ -172,14 +182,28 @@ def save_adapters(
         if adapter.magnitude is not None:
             tensors[f"{outside}.lora_magnitude_vector"] = adapter.magnitude.detach().float().contiguous()
     targets = sorted({name.split(".lora_")[0].rpartition(".")[2] for name in tensors})
+    for name, table in tables_with_rows(model):
+        outside = _PREFIX + names[f"{name}.weight"].removesuffix(".weight")
+        tensors[outside + _ROWS] = table.adapter.rows.detach().float().contiguous()
+    rows = {
+        name.removesuffix(_ROWS).rpartition(".")[2]: list(config.token_rows) for name in tensors if name.endswith(_ROWS)
+    }
     with atomic_folder(folder) as temporary:
         save_file(tensors, temporary / WEIGHTS, metadata={"format": "pt"})
-        write_json(temporary / CONFIG, _peft_config(config, targets, base))
+        given = _peft_config(config, targets, base)
+        write_json(temporary / CONFIG, given | ({"trainable_token_indices": rows} if rows else {}))
         if has_weights(base):
             write_json(temporary / BASE, {"weights": weights_hash(base)})
-        if chat_template is not None:
-            write_atomic(temporary / TEMPLATE, chat_template)
+        if tokenizer is not None:
+            _save_what_is_new(tokenizer, load_tokenizer(base), temporary)
     return True
+
+
+def _save_what_is_new(tokenizer: Tokenizer, before: Tokenizer, folder: Path) -> None:
+    if tokenizer.sha256 != before.sha256:
+        tokenizer.save(folder)
+    elif tokenizer.chat_template is not None and tokenizer.chat_template != before.chat_template:
+        write_atomic(folder / TEMPLATE, tokenizer.chat_template)
 
 
 def load_adapters(model: Decoder, folder: Path, base: Path | None = None) -> None:
@@ -196,15 +220,17 @@ def load_adapters(model: Decoder, folder: Path, base: Path | None = None) -> Non
     tensors = load_file(folder / WEIGHTS)
     by_layer: dict[str, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
-        layer, dot, part = key.removeprefix(_PREFIX).partition(".lora_")
+        layer, _, part = key.removeprefix(_PREFIX).removesuffix(_ROWS).partition(".lora_")
         ours = inside.get(f"{layer}.weight")
-        if not dot or ours is None or part not in _PARTS:
+        part = _ROWS if key.endswith(_ROWS) else part
+        if ours is None or part not in _PARTS:
             raise TinyslmError(
                 f'{folder} has "{key}", which fits no layer of the model.', "Use the adapter's own base model."
             )
         by_layer.setdefault(ours.removesuffix(".weight"), {})[_PARTS[part]] = tensor
-    add_adapters(model, config.model_copy(update={"targets": sorted({name.rpartition(".")[2] for name in by_layer})}))
-    for name, linear in _adapted(model):
+    targets = {name.rpartition(".")[2] for name, parts in by_layer.items() if "rows" not in parts}
+    add_adapters(model, config.model_copy(update={"targets": sorted(targets)}))
+    for name, linear in (*_adapted(model), *tables_with_rows(model)):
         parts, adapter = by_layer.pop(name, {}), linear.adapter
         for part, parameter in adapter.named_parameters():
             if part not in parts or parts[part].shape != parameter.shape:
@@ -226,7 +252,9 @@ def _check_base(folder: Path, base: Path) -> None:
         )
 
 
+_ROWS = ".token_adapter.trainable_tokens_delta"
 _PARTS = {
+    _ROWS: "rows",
     "A.weight": "A",
     "B.weight": "B",
     "magnitude_vector": "magnitude",
@@ -254,6 +282,7 @@ def _peft_config(config: LoraConfig, targets: Sequence[str], base: Path) -> dict
 
 def _from_peft(given: Mapping[str, Any], folder: Path) -> LoraConfig:
     known = {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "peft_type", "bias"}
+    known |= {"trainable_token_indices"}
     plain = {None, False, "none"}
     odd = [
         key for key, value in given.items()
@@ -265,7 +294,15 @@ def _from_peft(given: Mapping[str, Any], folder: Path) -> LoraConfig:
         raise TinyslmError(
             f"{folder} has an adapter with {what}, which is not supported.", "Merge it into its base model with PEFT."
         )
-    values = {"rank": given["r"], "alpha": given["lora_alpha"], "dropout": given.get("lora_dropout", 0.0)}
+    rows = given.get("trainable_token_indices") or []
+    tables = list(rows.values()) if isinstance(rows, dict) else [rows]
+    if any(ids != tables[0] for ids in tables):
+        raise TinyslmError(
+            f"{folder} has rows of different tokens for input and output, which is not supported.",
+            "Merge it into its base model with PEFT.",
+        )
+    values: dict[str, Any] = {"token_rows": tables[0]}
+    values |= {"rank": given["r"], "alpha": given["lora_alpha"], "dropout": given.get("lora_dropout", 0.0)}
     values |= {"rank_stabilised": bool(given.get("use_rslora")), "dora": bool(given.get("use_dora"))}
     return build_config(LoraConfig, values, origin=str(folder / CONFIG))
 
@@ -291,10 +328,15 @@ def _outside_names(model: Decoder) -> dict[str, str]:
     others = {name: tensor.to("meta") for name, tensor in model.state_dict().items() if ".adapter." not in name}
     if model.config.tied:
         others.pop("lm_head.weight", None)
+    tables = {name: tensor for name, tensor in others.items() if name in _TABLES}
+    inside |= {name: torch.empty_like(tensor) for name, tensor in tables.items()}
     whole = {name: tensor for name, tensor in others.items() if ".weight_" not in name} | inside
     outside = to_outside(FAMILIES[model.config.family], model.config, whole)
     by_tensor = {id(tensor): name for name, tensor in outside.items()}
     return {name: by_tensor[id(tensor)] for name, tensor in inside.items() if id(tensor) in by_tensor}
+
+
+_TABLES = {"model.embed_tokens.weight", "lm_head.weight"}
 
 
 def _like(x: Tensor) -> torch.dtype:

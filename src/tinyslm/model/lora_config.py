@@ -19,6 +19,11 @@ class LoraConfig(Section):
         default=(),
         description="Names of the linear layers that get an adapter, such as q_proj; none: all in the blocks.",
     )
+    token_rows: tuple[int, ...] = Field(
+        default=(),
+        description="Ids of tokens whose rows in the token tables are trained beside the adapters; `tinyslm finetune` "
+        "sets them if it adds tokens.",
+    )
     rank_stabilised: bool = Field(default=False, description="Scale by alpha / sqrt(rank) instead.")
     dora: bool = Field(default=False, description="Also learn the magnitude of each row of the weights (DoRA).")
 

@@ -11,7 +11,7 @@ from tinyslm.core.config import build_config, merge, override
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.graders import absolute_grader
 from tinyslm.hardware.device import pick_device
-from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
+from tinyslm.model.folder import find_model, load_tokenizer
 from tinyslm.planning.finetuning_plan import FinetuningPlan, adapter_rank, open_settings
 from tinyslm.planning.judging import Measurement, judged
 from tinyslm.planning.methods import METHODS, check_sections
@@ -25,6 +25,7 @@ from tinyslm.training.finetuning_memory import fitting, free_bytes
 from tinyslm.training.pipeline import Watch, check_config, finish
 from tinyslm.training.run import Run
 from tinyslm.training.run_folder import RunFolder
+from tinyslm.training.stages import first_shape
 from tinyslm.training.world import World
 
 VALIDATED = 4_096
@@ -122,8 +123,12 @@ class _Order:
         if minutes and files.epochs:
             raise TinyslmError("Both minutes and epochs were given.", "Give only one of them.")
         base = find_model(Path(model))
-        tokenizer = chat_tokenizer(load_tokenizer(base), base, watch.notify)
+        before = load_tokenizer(base)
+        tokenizer = chat_tokenizer(before, base, watch.notify)
         config = _settings(how, base, minutes, given)
+        if added := sorted(set(tokenizer.special_ids.values()) - set(before.special_ids.values())):
+            rows = {"lora": {"token_rows": [*config.lora.token_rows, *added]}}
+            config = build_config(RunConfig, merge(config.model_dump(), rows))
         return cls(how, base, tokenizer, files, config, given, Measurement.of(config), watch, began)
 
     def prepare(self, data: Path) -> Prepared:
@@ -132,7 +137,7 @@ class _Order:
         prepared = self.method.prepare(
             Job(self.base, self.tokenizer, self.config, self.files, data, self.given, self.watch)
         )
-        shape = read_model_config(self.base)
+        shape = first_shape(prepared.config)
         config = build_config(RunConfig, {**prepared.config.model_dump(), "model": shape.model_dump()})
         if config.lora.rank and prepared.learned_tokens and open_settings(self.given, "lora", "rank", "targets"):
             rank = adapter_rank(prepared.learned_tokens, shape)

@@ -94,19 +94,22 @@ def encode_chat_masked(
 
 
 def chat_tokenizer(tokenizer: Tokenizer, base: Path, notify: Callable[[str], None]) -> Tokenizer:
-    """The tokenizer with a chat template: its own, or ChatML if its vocabulary has the ChatML tokens.
+    """The tokenizer with a chat template: its own, or that of ChatML, whose tokens are added if they are missing.
 
-    base: the model's folder, for messages. Raises `TinyslmError` for a tokenizer with neither.
+    base: the model's folder, for messages.
     """
     if tokenizer.chat_template is not None:
         return tokenizer
     if {MESSAGE_START, MESSAGE_END} <= tokenizer.special_ids.keys():
         notify(f"{base} has no chat template; it gets that of ChatML.")
         return tokenizer.with_template(CHATML)
-    raise TinyslmError(
-        f"The model in {base} has no chat template, and its tokenizer has no ChatML tokens.",
-        "Use a model that tinyslm trained, or a chat model.",
-    )
+    notify(f"{base} has no chat template; it gets that of ChatML, with two new tokens.")
+    return with_chatml(tokenizer)
+
+
+def with_chatml(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer with the chat template and the tokens of ChatML."""
+    return tokenizer.with_special([MESSAGE_START, MESSAGE_END]).with_template(CHATML)
 
 
 class _Chat:

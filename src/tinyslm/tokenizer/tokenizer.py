@@ -202,6 +202,14 @@ class Tokenizer:
         """The same with another chat template."""
         return _from_json(self._backend.to_str(), self.unk, {**self._settings, "chat_template": template})
 
+    def with_special(self, names: Iterable[str]) -> Tokenizer:
+        """The same with these special tokens, added at the end if they are missing."""
+        import tokenizers
+
+        backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
+        backend.add_special_tokens([tokenizers.AddedToken(name, special=True, normalized=False) for name in names])
+        return _from_json(backend.to_str(), self.unk, self._settings)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as JSON."""
         return _from_json, (self._backend.to_str(), self.unk, self._settings)

@@ -11,10 +11,13 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.registry import Registry
 from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_dtype
+from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder, new_model
 from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config, save_model
 from tinyslm.model.lora import add_adapters, copy_adapters, merge_adapters, narrow_frozen, save_adapters
 from tinyslm.model.packed import hold_once
+from tinyslm.model.token_rows import enlarge
+from tinyslm.tokenizer.chat import with_chatml
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.run_folder import RunFolder
@@ -48,18 +51,26 @@ def open_stage(data: Path, config: RunConfig, world: World) -> tuple[Stage, RunC
             "Give at least one sequence for each: --train.batch",
         )
     if train.start_from:
-        shape = read_model_config(find_model(Path(train.start_from))).model_dump()
-        config = build_config(RunConfig, {**config.model_dump(), "model": shape})
+        config = build_config(RunConfig, {**config.model_dump(), "model": first_shape(config).model_dump()})
     stage = STAGES[train.stage](data, config, world)
     if not train.start_from:
         changes = {"model": {"vocab_size": stage.tokenizer.vocab_size}}
         return stage, build_config(RunConfig, merge(config.model_dump(), changes))
-    if load_tokenizer(find_model(Path(train.start_from))).sha256 != stage.tokenizer.sha256:
+    base = load_tokenizer(find_model(Path(train.start_from)))
+    known = {base.sha256, with_chatml(base).sha256} if config.lora.token_rows else {base.sha256}
+    if stage.tokenizer.sha256 not in known:
         raise TinyslmError(
             f"The model in {train.start_from} has another tokenizer than the data was prepared with.",
             f"Prepare the data with its tokenizer: --tokenizer {train.start_from}",
         )
     return stage, config
+
+
+def first_shape(config: RunConfig) -> ModelConfig:
+    """The shape of the model that a run starts from, with the tokens that are added to its vocabulary."""
+    shape = read_model_config(find_model(Path(config.train.start_from)))
+    vocab_size = max([shape.vocab_size, *(token + 1 for token in config.lora.token_rows)])
+    return shape.model_copy(update={"vocab_size": vocab_size})
 
 
 def first_model(config: RunConfig, device: torch.device) -> Decoder:
@@ -73,6 +84,8 @@ def first_model(config: RunConfig, device: torch.device) -> Decoder:
         if config.lora.rank:
             add_adapters(model, config.lora)
             narrow_frozen(model, pick_dtype(device, config.train.dtype))
+        else:
+            enlarge(model, max((token + 1 for token in config.lora.token_rows), default=0))
         return model
     return new_model(config.model).to(device)
 
@@ -84,8 +97,7 @@ def save_result(
     if config.lora.rank:
         return_freed_memory()
         base = find_model(Path(config.train.start_from))
-        template = tokenizer.chat_template if tokenizer.chat_template != load_tokenizer(base).chat_template else None
-        save_adapters(model, folder.adapter, config.lora, base, template)
+        save_adapters(model, folder.adapter, config.lora, base, tokenizer)
         whole = load_model(base, device=model.device, dense=True)  # the frozen weights may be narrower than the base's
         add_adapters(whole, config.lora)
         copy_adapters(model, whole)
