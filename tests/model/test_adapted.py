@@ -72,9 +72,8 @@ def test_the_chat_template_of_the_training_is_that_of_the_adapter(base: Path, tm
     assert adapted.load_tokenizer().chat_template == load_tokenizer(base).chat_template
     model, config = load_model(base), LoraConfig(rank=2)
     add_adapters(model, config)
-    save_adapters(
-        model, tmp_path / "adapter", config, base, load_tokenizer(base).with_template("{{ messages[0].content }}!")
-    )
+    tokenizer = load_tokenizer(base).with_template("{{ messages[0].content }}!")
+    save_adapters(model, tmp_path / "adapter", config, base, tokenizer)
     engine = open_engine(adapted, "torch", device="cpu")
     asked = engine.chat_ids([{"role": "user", "content": "Hello"}])
     assert engine.tokenizer.decode(asked) == "Hello!"

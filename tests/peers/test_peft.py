@@ -57,7 +57,7 @@ def test_new_rows_of_the_vocabulary(tied: bool, tmp_path: Path) -> None:
     ids = torch.tensor([[64, 3, 65, 5, 64]])
     with torch.no_grad():
         assert torch.allclose(theirs(ids).logits, model.eval()(ids), atol=1e-4)
-    theirs.save_pretrained(tmp_path / "again")
+    theirs.save_pretrained(tmp_path / "again", save_embedding_layers=False)
     again = load_model(tmp_path / "base")
     load_adapters(again, tmp_path / "again")
     with torch.no_grad():
