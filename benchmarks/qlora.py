@@ -3,15 +3,16 @@
     python benchmarks/qlora.py [--model FOLDER] [--dtype bf16] [--seeds 3] [--steps 300]
 
 A small model is trained here: on text with dates, then, with all its weights, on conversations. The job of the adapters
-is to write dates as 1998-03-03; the accuracy is the share of exact answers to held-out questions. With --model (such as
-SmolLM2-135M-Instruct), memory is also measured on that model, in a few updates of 4 x 256 tokens. Each run is in a
-process of its own.
+is to say the date a week after another one, as 1998-03-03; the accuracy is the share of exact answers to held-out
+questions. With --model (such as SmolLM2-135M-Instruct), memory is also measured on that model, in a few updates of
+4 x 256 tokens. Each run is in a process of its own.
 """
 
 import json
 import random
 import statistics
 import tempfile
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from harness import finish, in_process, parser, peak_memory
 
 MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October"]
 MONTHS += ["November", "December"]
-RANK, QUESTIONS = 16, 300
+RANK, QUESTIONS = 16, 1_000
 SHAPE = {"dim": 256, "heads": 4, "depth": 4, "context": 128}
 
 
@@ -82,7 +83,8 @@ def accuracy(base: str, out: str, steps: int, seed: int) -> float:
     from tinyslm import finetune
     from tinyslm.planning.methods.method import ExampleFiles
 
-    made = [(f"Write as ISO date: {long}", short) for long, short in dates(random.Random(1), 3_000 + QUESTIONS)]
+    known = dates(random.Random(1), 3_000 + QUESTIONS)
+    made = [(f"A week after {long}?", str(date.fromisoformat(short) + timedelta(7))) for long, short in known]
     Path(out).mkdir()
     rows, valid = write(Path(out) / "rows.jsonl", made[QUESTIONS:]), write(Path(out) / "valid.jsonl", made[:QUESTIONS])
     train = {"batch": 8, "steps": steps, "device": "cpu", "grader": "exact", "seed": seed}
