@@ -81,11 +81,6 @@ def again(change: Callable[[str, str], tuple[str, str]]) -> Callable[[], list[An
     return more(*(row(*change(*(one["content"] for one in known["messages"]))) for known in sound()[:3]))
 
 
-def calls(number: int) -> Row:
-    call = {**assistant(""), "tool_calls": [{"function": {"name": "add", "arguments": "{}"}}]}
-    return {"messages": [user("1 + 1?"), call, {"role": "tool", "content": "2"}, assistant(f"Two, {number}.")]}
-
-
 def pirate(number: int) -> Row:
     system = {"role": "system", "content": "Answer as a pirate."}
     return {"messages": [system, user(f"Who are you, number {number}?"), assistant("Aye.")]}
@@ -121,6 +116,7 @@ def repeated(number: int) -> Row:
     }
 
 
+LOST_ANSWERS = CHATML.replace("m['content']", "(m['content'] if m['role'] == 'user' else '')")
 LOST_SYSTEM = CHATML.replace("in messages %}", "in messages if m['role'] != 'system' %}")
 DECOMPOSED = [unicodedata.normalize("NFD", text) for text in ("Höhe.", "Fläche.")]
 CUT = ("Wen carried the telescope from the", "Noor measured the kettle and", "He sold his bicycle to the old teles")
@@ -143,7 +139,7 @@ FAULTS: Mapping[str, Fault] = {
     "lines that are not JSON": Fault("unreadable", more('{"messages": [', "{", "[1")),
     "empty answers": Fault("unreadable", answers("", "", "")),
     "unknown roles": Fault("unreadable", more(JUDGE, JUDGE, JUDGE)),
-    "tool calls that the template does not render": Fault("nothing-to-learn", more(*map(calls, range(15)))),
+    "a template that omits the answers": Fault("nothing-to-learn", sound, LOST_ANSWERS),
     "a template that ends no answer": Fault("endless-answers", sound, ENDLESS),
     "a template with markers that are no tokens": Fault(
         "unknown-markers", sound, CHATML.replace("<|im_start|>", "<|turn|>")

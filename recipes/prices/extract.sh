@@ -5,5 +5,5 @@ set -eu
 here=$(dirname "$0")
 model=$1 products=$2 out=$3
 shift 3
-exec tinyslm batch "$model" "$products" --out "$out" --keep '*' --template "@$here/prompt.jinja" \
+exec tinyslm batch "$model" "$products" --out "$out" --keep '*' --template "@$here/prompt.jinja" --chat \
     --schema "$here/schema.json" --temperature 0 --max-tokens 100 "$@"

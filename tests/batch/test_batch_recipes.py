@@ -20,6 +20,7 @@ from tinyslm.model.folder import save_model
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ["--model.dim=64", "--model.depth=1", "--model.context=128", "--tokenizer.vocab_size=384", "--train.batch=8",
         "--train.device=cpu"]  # fmt: skip
+TAUGHT = ["--train.steps=2", "--train.device=cpu", "--full", "--verdict.questions=2"]
 GOODS = ("lamp", "table", "radio", "kettle", "bicycle", "chair")
 KINDS = ("red", "old", "large", "wireless", "steel")
 
@@ -76,20 +77,25 @@ def write_lines(path: Path, rows: list[dict]) -> Path:
 
 
 @pytest.fixture
-def trained(tmp_path, run):
-    """The run folder that a recipe's `train.sh` makes of examples."""
+def trained(tmp_path, run, tokenizer):
+    """The run folder that a recipe's `train.sh` makes of a small model and examples."""
 
     def train(recipe: str, examples: list[dict]) -> Path:
-        run(RECIPES / recipe / "train.sh", write_lines(tmp_path / "examples.jsonl", examples), tmp_path / "run", *TINY)
+        torch.manual_seed(1)
+        shape = {"dim": 32, "heads": 2, "depth": 1, "context": 512, "vocab_size": tokenizer.vocab_size}
+        save_model(Decoder(ModelConfig(**shape)), tmp_path / "base", tokenizer)
+        rows = write_lines(tmp_path / "examples.jsonl", examples)
+        run(RECIPES / recipe / "train.sh", tmp_path / "base", rows, tmp_path / "run", *TAUGHT)
         return tmp_path / "run"
 
     return train
 
 
 def test_prices(trained, run, tmp_path):
-    model = trained("prices", products(300, seed=1))
-    texts = [json.loads(line)["text"] for line in (tmp_path / "run.texts.jsonl").read_text().splitlines()]
-    assert re.fullmatch(r'Product: .*\nFields:\n\{"title":".*","price":(null|[0-9.]+)\}', texts[0])
+    model = trained("prices", products(60, seed=1))
+    taught = [json.loads(line) for line in (tmp_path / "run.rows.jsonl").read_text().splitlines()]
+    assert taught[0]["prompt"].startswith("Write the title and the price of this product as JSON: ")
+    assert re.fullmatch(r'\{"title":".*","price":(null|[0-9.]+)\}', taught[0]["completion"])
     rows = products(5, seed=2)
     with (tmp_path / "products.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["sku", "text"])
@@ -108,7 +114,7 @@ def test_prices(trained, run, tmp_path):
 
 
 def test_logs(trained, run):
-    model = trained("logs", log_lines(300, seed=1))
+    model = trained("logs", log_lines(60, seed=1))
     lines = [row["text"] for row in log_lines(6, seed=2)]
     ended = run(RECIPES / "logs/triage.sh", model, stdin="\n".join(lines) + "\n")
     found = [json.loads(line) for line in ended.stdout.splitlines()]

@@ -1,7 +1,7 @@
-"""Make training texts of examples: python examples_to_texts.py EXAMPLES.jsonl TEMPLATE SCHEMA.json > TEXTS.jsonl
+"""Make rows to fine-tune on: python examples_to_rows.py EXAMPLES.jsonl TEMPLATE SCHEMA.json > ROWS.jsonl
 
-Each text is the template filled with an example's columns, as `tinyslm batch --template` fills it, and below it what
-the model is to learn to write: the example's properties of the schema, as JSON.
+The prompt of each row is the template filled with an example's columns, as `tinyslm batch --template --chat` fills it.
+Its answer is what the model is to learn to write: the example's properties of the schema, as JSON.
 """
 
 import json
@@ -19,7 +19,7 @@ def main(examples: str, template: str, schema: str) -> None:
         for line in lines:
             example = json.loads(line)
             answer = json.dumps({name: example[name] for name in fields}, ensure_ascii=False, separators=(",", ":"))
-            sys.stdout.write(json.dumps({"text": prompt.render(example) + answer}) + "\n")
+            sys.stdout.write(json.dumps({"prompt": prompt.render(example), "completion": answer}) + "\n")
 
 
 if __name__ == "__main__":
