@@ -43,6 +43,17 @@ def test_a_model_is_taught(tinyslm, base: Path, rows: Path) -> None:
     assert not Path("again/adapter").exists()
 
 
+def test_a_resumed_run_ends_like_an_uninterrupted_one(tinyslm, base: Path, rows: Path) -> None:
+    done = tinyslm("finetune", base, rows, "--out", "run", "--map", "prompt=ask,answer=say", *FAST)
+    Path("run/result.json").unlink()  # as if it had been killed just before
+    resumed = tinyslm("train", "--resume", "run")
+    assert resumed.code == 0, resumed
+    for label in ("Before: ", "After: ", "Verdict: ", "Try it: "):
+        said = [line for line in done.out.splitlines() if line.startswith(label)]
+        assert said == [line for line in resumed.out.splitlines() if line.startswith(label)]
+        assert said
+
+
 def test_a_run_is_planned_without_running(tinyslm, base: Path, rows: Path) -> None:
     shared = (base, rows, "--map=prompt=ask,answer=say", "--plan-only", *FAST)
     done = tinyslm("finetune", *shared)

@@ -143,10 +143,14 @@ def _short_forms(options: TrainOptions) -> Iterator[str]:
 
 def _say(path: Path, result: Mapping[str, Any]) -> None:
     """What came of the run, and what to do next."""
+    from tinyslm.cli.finetune import say_result
     from tinyslm.cli.planning import describe_expected
     from tinyslm.cli.progress import command
     from tinyslm.core.console import say
 
+    if "before" in result:  # a fine-tuning run that was resumed
+        say_result(path, result)
+        return
     say(f"\nValidation: {describe_score(result)}")
     if planned := result.get("planned"):
         say(f"Expected:   {describe_expected(planned)}")

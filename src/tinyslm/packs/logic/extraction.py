@@ -49,17 +49,18 @@ PAGES: Mapping[Split, Sequence[str]] = {
 }
 TASKS: Mapping[Split, Sequence[str]] = {
     "train": (
-        "Extract the product fields from this page as JSON.",
+        "Extract the title, brand, modelno and price of this product as JSON; leave out what is not there.",
         "Write the product below as JSON with the fields title, brand, modelno and price, those that are there.",
-        "Product text to JSON:",
+        "Product text to JSON (title, brand, modelno, price):",
     ),
     "test": (
-        "Turn this shop text into a JSON object.",
-        "Give me the product data of the following text in JSON.",
+        "Turn this shop text into a JSON object with title, brand, modelno and price, if they are known.",
+        "From the following text, give me title, brand, modelno and price in JSON, without unknown ones.",
     ),
 }
 FIELDS = ("title", "category", "brand", "manufacturer", "modelno", "price")
 """Fields of imported rows; those of generated ones are among them."""
+IMPORTED_TASK = f"Extract the product fields from this page as JSON ({', '.join(FIELDS)}, those that are there)."
 _LINE = re.compile(r"^([a-z_]{2,20}):[ \t]*(.+)$", re.MULTILINE)
 
 
@@ -99,7 +100,7 @@ def convert(row: Mapping[str, Any]) -> Row | None:
             fields["price"] = float(fields["price"].replace(",", "").lstrip("$"))
         except ValueError:
             return None
-    return _row(f"{TASKS['train'][0]}\n\n{text.strip()}", fields)
+    return _row(f"{IMPORTED_TASK}\n\n{text.strip()}", fields)
 
 
 def _row(asked: str, fields: Mapping[str, Any]) -> Row:
