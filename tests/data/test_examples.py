@@ -30,13 +30,7 @@ TALKS = {
     "system": [SYSTEM, USER, ASSISTANT, AGAIN, LAST],
     "a call": [USER, CALL, RESULT, LAST],
 }
-REFUSED = {
-    ("Llama 2", "a call"),
-    ("Gemma", "system"),
-    ("Gemma", "a call"),
-    ("Mistral", "a call"),
-    ("DeepSeek", "a call"),
-}
+REFUSED = {("Gemma", "system"), ("DeepSeek", "a call")}
 """Templates that raise for such a conversation, whatever is done."""
 
 

@@ -4,10 +4,11 @@ import json
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.conversations import read_conversations
+from tinyslm.data.conversations import conversation_of, read_conversations
 from tinyslm.data.examples import examples_of
 from tinyslm.data.lint.linting import read_examples, run_checks
 from tinyslm.data.ngrams import overlapping
@@ -15,8 +16,11 @@ from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.graders import find_grader
 from tinyslm.evaluation.running import Subject, run_task
 from tinyslm.evaluation.tasks.loading import load_tasks
+from tinyslm.inference.engine import Engine
 from tinyslm.inference.request import Completion
 from tinyslm.inference.tools.calculator import calculate
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
 from tinyslm.packs import LOGIC
 from tinyslm.packs.logic.arithmetic import calls_of
 from tinyslm.packs.logic.boolean import is_held_out, parse
@@ -174,6 +178,18 @@ def test_the_rows_pass_the_checks_and_calls_are_learned(tmp_path: Path, byte_tok
         assert f"<tool_response>\n{result}" not in learned
     assert "The answer is" in learned
     assert "# Tools" in byte_tokenizer.decode(example.ids.tolist())
+
+
+def test_what_is_learned_is_what_the_engine_serves(byte_tokenizer) -> None:
+    (row,) = rows_of("arithmetic", "train", 1)
+    (example,) = examples_of(conversation_of(row, "row 1"), byte_tokenizer)
+    shape = {"dim": 16, "heads": 2, "depth": 1, "context": 4096, "vocab_size": byte_tokenizer.vocab_size}
+    engine = Engine(Decoder(ModelConfig(**shape)), byte_tokenizer)
+    answers = [number for number, one in enumerate(row["messages"]) if one["role"] == "assistant"]
+    starts = np.flatnonzero(np.diff(example.learned.astype(int)) == 1) + 1
+    assert len(starts) == len(answers)
+    for start, number in zip(starts, answers, strict=True):
+        assert engine.chat_ids(row["messages"][:number], row["tools"]) == tuple(example.ids[:start])
 
 
 class Calculates:
