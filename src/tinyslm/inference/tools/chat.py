@@ -26,7 +26,7 @@ class PromptTooLong(TinyslmError):
 
 
 class Answer(Protocol):
-    """One answer under way; its text holds tool calls as `inference.tool_calls` describes. `usage` counts tokens."""
+    """One answer under way; its text holds tool calls as `tokenizer.tool_calls` describes. `usage` counts tokens."""
 
     usage: Usage
 
