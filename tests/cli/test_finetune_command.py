@@ -131,4 +131,8 @@ def test_a_model_learns_from_rewards(tinyslm, base: Path, tmp_path: Path) -> Non
     assert "on 2 of them" in done.out
     assert "wanted" not in done.out
     assert "Reward" in (tmp_path / "run" / "report.html").read_text()
+    shown = tinyslm("show", "run")
+    assert shown.code == 0, shown
+    assert "Result: reward 0." in shown.out
+    assert "on 2 held-out prompts." in shown.out
     assert "needs a grader" in tinyslm("finetune", base, "--method", "grpo", "asks.jsonl", "--out", "x").mistake()

@@ -1,9 +1,11 @@
 """A grader is tried on answers that cannot be right before a model learns from its scores."""
 
+import time
+
 import pytest
 
 from tinyslm.evaluation.grader_check import PROBES, WORDS, check_grader
-from tinyslm.evaluation.graders import Grade, find_grader
+from tinyslm.evaluation.graders import FAILED, Grade, find_grader
 
 ROWS = [{"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(10, 16)]
 
@@ -56,3 +58,15 @@ def test_scores_that_vary_are_a_warning() -> None:
     count = iter(range(10**6))
     found = problems(lambda *_: Grade(next(count) % 7 / 10))
     assert any("does not always get the same score" in text for text in found)
+
+
+def test_a_grader_that_hangs_is_not_tried_for_long() -> None:
+    asked: list[str] = []
+
+    def hangs(_, answer: str) -> Grade:
+        asked.append(answer)
+        time.sleep(1.01)
+        return Grade(0.0, {FAILED: 1.0}, "it took too long")
+
+    assert problems(hangs) == ["error: It fails on answers of the kinds reference, empty: it took too long"]
+    assert len(asked) == 2

@@ -246,8 +246,16 @@ def test_a_users_file_that_cannot_be_imported(tmp_path: Path) -> None:
     with pytest.raises(TinyslmError, match=r"broken\.py cannot be used as a grader: ModuleNotFoundError"):
         find_grader("broken.py:grade", tmp_path)({}, "a")
     written(tmp_path, "x = 1", "empty.py")
-    with pytest.raises(TinyslmError, match=r"AttributeError"):
-        find_grader("empty.py:grade", tmp_path)({}, "a")
+    with pytest.raises(TinyslmError, match=r'empty\.py cannot be used as a grader: it has no function "grade"'):
+        find_grader("empty.py:grade", tmp_path)
+    with pytest.raises(TinyslmError, match=r'its "x" is no function'):
+        find_grader("empty.py:x", tmp_path)
+    written(tmp_path, "def grade(example, answer)\n", "syntax.py")
+    with pytest.raises(TinyslmError, match=r"syntax\.py cannot be used as a grader: SyntaxError"):
+        find_grader("syntax.py:grade", tmp_path)
+    written(tmp_path, "import os\nos._exit(0)\n", "ends.py")
+    with pytest.raises(TinyslmError, match=r"ends\.py cannot be used as a grader: it ended the process"):
+        find_grader("ends.py:grade", tmp_path)
 
 
 # Instructions.

@@ -223,6 +223,7 @@ def _show_shards(folder: Path) -> None:
 
 
 def _show_run(folder: Path) -> None:
+    from tinyslm.cli.finetune import describe_score
     from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
     from tinyslm.core.plots import terminal_curve
@@ -262,8 +263,6 @@ def _show_run(folder: Path) -> None:
         if "bits_per_byte" in result:
             say(f"\nResult: {result['bits_per_byte']:.4f} bits per byte ({describe_interval(result)}).")
         else:
-            say(
-                f"\nResult: loss {result['loss']:.4f} on held-out answers (95 % interval {result['low']:.4f} to "
-                f"{result['high']:.4f} over {result['conversations']:,} conversations)."
-            )
+            kind, answered = ("prompts", "prompts") if "reward" in result else ("conversations", "answers")
+            say(f"\nResult: {describe_score(result)} on {result[kind]:,} held-out {answered}.")
         say(f"Model folder: {folder / 'model'}\nReport:       {folder / 'report.html'}")

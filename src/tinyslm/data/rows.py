@@ -145,7 +145,10 @@ def _kind(place: str, given: str) -> str:
         raise TinyslmError(f'There is no input format "{given}".', did_you_mean(given, KINDS))
     kind = given or ("" if place == "-" else kind_of(Path(place)))
     if not kind and place != "-":
-        raise TinyslmError(f"The format of {place} is unknown.", f"Give it: --format {'|'.join(KINDS)}")
+        raise TinyslmError(
+            f"The format of {place} is unknown.",
+            "Name it .jsonl, .csv, .parquet or .txt; some commands also have --format.",
+        )
     return kind
 
 

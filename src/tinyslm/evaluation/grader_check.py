@@ -60,7 +60,7 @@ def check_grader(
     """
     if not examples:
         raise TinyslmError("There are no examples to try the grader on.", "Give a file with at least one row.")
-    tried, varying = [], ""
+    tried, varying, hung = [], "", 0
     for number, (kind, probe) in enumerate(PROBES.items()):
         progress("trying the grader", number, len(PROBES))
         asked = [(example, answer) for example in examples if (answer := probe(example, examples)) is not None]
@@ -68,10 +68,19 @@ def check_grader(
             continue
         found, seconds = _grades(grader, asked)
         tried.append(_summary(kind, found, seconds))
+        if FAILED in found[-1].parts and seconds > 1:
+            hung += 1
+            if hung == MOST_HUNG:
+                break
+            continue
         again, _ = _grades(grader, asked[:3])
         if [one.score for one in again] != [one.score for one in found[: len(again)]]:
             varying = varying or kind
     return GraderReport(tried, _problems(tried, varying))
+
+
+MOST_HUNG = 2
+"""After so many kinds of answers on which the grader hangs, no others are tried."""
 
 
 def _grades(grader: Grader, asked: Sequence[tuple[Example, str]]) -> tuple[list[Grade], float]:

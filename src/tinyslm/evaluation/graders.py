@@ -52,7 +52,7 @@ CODE_LIMITS = Limits(cpu_seconds=5, memory=1 << 30, wait_seconds=20, reply=1 << 
 def find_grader(name: str, folder: Path | None = None) -> Grader:
     """Find a grader by its name, or as `FILE.py:FUNCTION`, where the file is relative to `folder`.
 
-    Raises `TinyslmError` for unknown names and for files that do not exist.
+    Raises `TinyslmError` for unknown names and for files that do not exist, cannot be loaded or lack the function.
     """
     file, colon, function = name.rpartition(":")
     if not colon:
@@ -64,7 +64,9 @@ def find_grader(name: str, folder: Path | None = None) -> Grader:
     path = (folder or Path()) / file
     if not path.is_file():
         raise TinyslmError(f"There is no file {path}.", f"{did_you_mean(name, GRADERS)} Or FILE.py:FUNCTION.")
-    return FileGrader(path.resolve(), function)
+    found = FileGrader(path.resolve(), function)
+    found.load()
+    return found
 
 
 def absolute_grader(name: str) -> str:
@@ -167,13 +169,22 @@ class FileGrader:
 
     def __call__(self, example: Example, answer: str) -> Grade:
         """See `Grader`. If the function fails or takes too long, the score is 0 and `why` holds the reason."""
-        request = {"do": "file", "path": str(self.path), "function": self.function}
+        request = self._request() | {"do": "file", "example": dict(example), "answer": answer}
+        return _replied(_ask(request, parts={FAILED: 1.0}))
+
+    def load(self) -> None:
+        """Raises `TinyslmError` if the file cannot be loaded or has no such function."""
+        reply = _ask(self._request() | {"do": "load"})
+        if why := reply.get("mistake") or reply.get("why"):
+            start = f"{self.path} cannot be used as a grader: "
+            raise TinyslmError(start + str(why).removeprefix(start).rstrip("."), "Correct the file, and try again.")
+
+    def _request(self) -> dict[str, Any]:
         try:
             changed = self.path.stat().st_mtime_ns  # reload the file after an edit
         except OSError as error:
             raise TinyslmError(f"Could not read {self.path}: {error.strerror}.", "Restore the grader's file.") from None
-        reply = _ask(request | {"changed": changed, "example": dict(example), "answer": answer}, parts={FAILED: 1.0})
-        return _replied(reply)
+        return {"path": str(self.path), "function": self.function, "changed": changed}
 
 
 def references(example: Example) -> list[str]:

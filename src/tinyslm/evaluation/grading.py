@@ -115,11 +115,28 @@ def _end_orphans() -> None:
                 os.waitpid(child, 0)
 
 
+def _load(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        if not callable(_function(request["path"], request["function"], request["changed"])):
+            return {"mistake": f'its "{request["function"]}" is no function'}
+    except AttributeError as error:
+        if error.name == request["function"]:
+            return {"mistake": f'it has no function "{request["function"]}"'}
+        return _unusable(request, error)
+    except BaseException as error:
+        return _unusable(request, error)
+    return {"score": 0.0}
+
+
+def _unusable(request: Mapping[str, Any], error: BaseException) -> dict[str, Any]:
+    return {"mistake": f"{request['path']} cannot be used as a grader: {type(error).__name__}: {error}"[:300]}
+
+
 def _file(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         grade = _function(request["path"], request["function"], request["changed"])
     except BaseException as error:
-        return {"mistake": f"{request['path']} cannot be used as a grader: {type(error).__name__}: {error}"[:300]}
+        return _unusable(request, error)
     try:
         found = grade(request["example"], request["answer"])
     except BaseException as error:
@@ -145,4 +162,4 @@ def _function(path: str, name: str, _changed: int) -> Any:
     return getattr(module, name)
 
 
-_KINDS = {"regex": _regex, "python": _python, "file": _file}
+_KINDS = {"regex": _regex, "python": _python, "load": _load, "file": _file}

@@ -41,7 +41,7 @@ def checked_examples(job: Job, *, answered: bool = True) -> Examples:
         more = f" There are {len(errors) - 1} more kinds of errors." if len(errors) > 1 else ""
         raise TinyslmError(
             f"{brief(errors[0])}.{more}",
-            f"{errors[0].remedy} For all findings: tinyslm data lint. To train nevertheless: --lint warn",
+            f"{errors[0].remedy.rstrip('.')}. For all findings: tinyslm data lint. To train nevertheless: --lint warn",
         )
     return examples
 
