@@ -191,8 +191,8 @@ def say_result(out: Path, result: Mapping[str, Any]) -> None:
     from tinyslm.core.console import say
 
     what = "prompts" if "reward" in result else "conversations"
-    say(f"\nBefore:       {_score(result['before'])} on held-out {'prompts' if 'reward' in result else 'answers'}")
-    say(f"After:        {_score(result)} on {result[what]:,} of them")
+    say(f"\nBefore:       {score_words(result['before'])} on held-out {'prompts' if 'reward' in result else 'answers'}")
+    say(f"After:        {score_words(result)} on {result[what]:,} of them")
     _say_verdict(out, result.get("verdict"))
     say(f"Model folder: {out / 'model'}\nReport:       {out / 'report.html'}")
     say(f"Try it:       {command()} chat {out}")
@@ -219,7 +219,7 @@ def _say_verdict(out: Path, verdict: Mapping[str, Any] | None) -> None:
     say(f"\n{words}")
 
 
-def _score(score: Mapping[str, Any]) -> str:
+def score_words(score: Mapping[str, Any]) -> str:
     """The loss with its interval, which a single conversation does not have; for preferences, also the accuracy.
 
     For reinforcement learning, the reward with its interval.

@@ -223,7 +223,7 @@ def _show_shards(folder: Path) -> None:
 
 
 def _show_run(folder: Path) -> None:
-    from tinyslm.cli.finetune import describe_score
+    from tinyslm.cli.finetune import score_words
     from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say, table
     from tinyslm.core.plots import terminal_curve
@@ -264,5 +264,5 @@ def _show_run(folder: Path) -> None:
             say(f"\nResult: {result['bits_per_byte']:.4f} bits per byte ({describe_interval(result)}).")
         else:
             kind, answered = ("prompts", "prompts") if "reward" in result else ("conversations", "answers")
-            say(f"\nResult: {describe_score(result)} on {result[kind]:,} held-out {answered}.")
+            say(f"\nResult: {score_words(result)} on {result[kind]:,} held-out {answered}.")
         say(f"Model folder: {folder / 'model'}\nReport:       {folder / 'report.html'}")
