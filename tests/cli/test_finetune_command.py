@@ -135,4 +135,9 @@ def test_a_model_learns_from_rewards(tinyslm, base: Path, tmp_path: Path) -> Non
     assert shown.code == 0, shown
     assert "Result: reward 0." in shown.out
     assert "on 2 held-out prompts." in shown.out
+    assert "--prompts is for the methods grpo and rejection" in (
+        tinyslm("finetune", base, "--prompts", "asks.jsonl", "--out", "x").mistake()
+    )
+    Path("empty.jsonl").write_text("")
+    assert "There are no rows in empty.jsonl." in tinyslm("data", "lint", "empty.jsonl").mistake()
     assert "needs a grader" in tinyslm("finetune", base, "--method", "grpo", "asks.jsonl", "--out", "x").mistake()

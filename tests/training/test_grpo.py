@@ -181,6 +181,10 @@ def test_prompts_are_checked_first(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "asks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {"train": {"grader": "exact", "device": "cpu", "steps": 1}, "grpo": {"max_tokens": 4}}
     files = ExampleFiles([tmp_path / "asks.jsonl"])
+    with pytest.raises(TinyslmError, match='no field "answer"'):  # before anything is sampled
+        finetune(folder / "base", files, tmp_path / "early", method="grpo", settings=settings)
+    settings["train"]["grader"] = f"{folder / 'graders.py'}:one"
+    files = ExampleFiles([tmp_path / "asks.jsonl"])
     watch = Watch(notify=said.append)
     finetune(folder / "base", files, tmp_path / "run", method="grpo", settings=settings, watch=watch)
     assert said == []

@@ -113,6 +113,11 @@ def finetune(
     from tinyslm.training.config import RunConfig
 
     options = options or FinetuneOptions()
+    if prompts and options.method not in ("grpo", "rejection"):
+        raise TinyslmError(
+            f"--prompts is for the methods grpo and rejection, not for {options.method}.",
+            "Give the files of examples after the model.",
+        )
     data = (*data, *prompts)
     if not data:
         raise TinyslmError("No examples were given.", "For instance: tinyslm finetune MODEL rows.jsonl --out runs/job")

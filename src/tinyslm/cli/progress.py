@@ -20,6 +20,7 @@ WORK = {"planning": "Planning", "preparing": "Preparing the text"}
 SAID = {
     "measuring": "Measuring the model before training ...",
     "comparing": "\nComparing with what needs no model ...",
+    "sampling": "Sampled answers to {done:,} of {prompts:,} prompts.",
 }
 LARGE_CORRECTION = 0.03
 """Corrections of the number of steps by a larger share are shown."""
@@ -107,8 +108,8 @@ class _Shown:
                 say(f"The run in {event['path']} has finished: its model is {event['model']}.")
             case "planned":
                 table(event["plan"].lines())
-            case "measuring" | "comparing" as work:
-                say(SAID[work])
+            case "measuring" | "comparing" | "sampling" as work:
+                say(SAID[work].format(**event))
             case _:
                 warning(event)
 

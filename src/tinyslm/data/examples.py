@@ -210,7 +210,9 @@ def tokenize_splits(
     if not all(parts):
         which = "to learn from" if not parts[0] else "to validate on"
         why = f" ({', '.join(f'{count}: {reason}' for reason, count in reasons.items())})" if reasons else ""
-        raise TinyslmError(f"There are no conversations {which}{why}.", "Give more rows, or a longer --model.context.")
+        raise TinyslmError(
+            f"There are no conversations {which}{why}.", "Give more rows, or others to validate on: --valid"
+        )
     return Splits(parts[0], parts[1], reasons, context)
 
 

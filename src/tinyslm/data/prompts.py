@@ -85,7 +85,7 @@ def prepare_prompts(
         parts = {"train": [prompt for _, prompt in found], "valid": [prompt for _, prompt in usable(valid)]}
     if not parts["train"] or not parts["valid"]:
         which = "to learn from" if not parts["train"] else "to validate on"
-        raise TinyslmError(f"There are no prompts {which}.", "Give more prompts, or a model with a longer context.")
+        raise TinyslmError(f"There are no prompts {which}.", "Give more prompts, or a file with --valid.")
     with atomic_folder(out) as folder:
         tokenizer.save(folder / "tokenizer")
         for name, prompts in parts.items():

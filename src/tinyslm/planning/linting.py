@@ -37,6 +37,9 @@ def lint_data(
             "The fields of prompt and answer were not all named.", "For instance: --map prompt=Request,answer=Formula"
         )
     examples = read_examples(data, valid, against, fields)
+    for paths, rows in ((data, [*examples.conversations, *examples.unreadable]), (valid, examples.valid)):
+        if paths and not rows:
+            raise TinyslmError(f"There are no rows in {', '.join(map(str, paths))}.", "Check the path.")
     if model is None:
         return run_checks(examples)
     base = find_model(Path(model))

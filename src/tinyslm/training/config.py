@@ -196,6 +196,8 @@ class RunConfig(Section):
     def _replay_is_for_sft(self) -> Self:
         if self.replay.share and self.train.stage != "sft":
             raise ValueError(f"replay.share is for the stage sft, not for {self.train.stage}")
+        if self.replay.text and not self.replay.share:
+            raise ValueError("replay.text needs a share of the rows: give --replay.share 0.1")
         return self
 
     @model_validator(mode="after")

@@ -121,7 +121,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings, most severe first, and the number of conversations that were checked."""
+    """The findings, most severe first, and the number of rows that were checked."""
 
     rows: int
     findings: Sequence[Finding]

@@ -85,7 +85,7 @@ def run_checks(examples: Examples) -> Report:
         if hits := list(check.find(examples)):
             findings.append(Finding(name, check.severity, check.title, len(hits), hits[:PLACES], check.remedy))
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
-    return Report(len(examples.conversations), findings, examples)
+    return Report(len(examples.conversations) + len(examples.unreadable), findings, examples)
 
 
 def _texts(value: Any) -> Iterator[str]:

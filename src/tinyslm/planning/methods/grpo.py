@@ -1,14 +1,20 @@
 """Reinforcement learning from rewards: answer prompts, and learn from what a grader says."""
 
+from collections.abc import Sequence
+
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.prompts import prepare_prompts
-from tinyslm.evaluation.graders import find_grader
+from tinyslm.data.conversations import Conversation
+from tinyslm.data.prompts import graded_fields, prepare_prompts
+from tinyslm.evaluation.graders import FileGrader, find_grader
 from tinyslm.model.folder import read_model_config
 from tinyslm.planning.methods.checking import checked_examples
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.planning.methods.sft import EPOCHS, ROW_MULTIPLE, report_skipped, rows_at_once
 from tinyslm.training.config import RunConfig
+
+CHECKED = 3
+"""Rows that a grader is tried on before anything is sampled."""
 
 
 def prepare(job: Job) -> Prepared:
@@ -32,6 +38,7 @@ def prepare(job: Job) -> Prepared:
         skipped[reason] = skipped.get(reason, 0) + 1
 
     examples = checked_examples(job, answered=False)
+    check_references(config.train.grader, examples.conversations)
     parts = prepare_prompts(
         iter(examples.conversations),
         job.out,
@@ -51,6 +58,14 @@ def prepare(job: Job) -> Prepared:
         rounds = (files.epochs or EPOCHS) * len(parts["train"]) / settings.prompts
         chosen["steps"] = max(1, round(rounds * settings.updates))
     return Prepared(build_config(RunConfig, merge(config.model_dump(), {"train": chosen})), skipped)
+
+
+def check_references(grader: str, conversations: Sequence[Conversation]) -> None:
+    """Raise `TinyslmError` for a grader of ours that needs a field which the first rows lack, such as an answer."""
+    found = find_grader(grader)
+    if not isinstance(found, FileGrader):
+        for conversation in conversations[:CHECKED]:
+            found(graded_fields(conversation), "")
 
 
 GRPO = Method("grpo", rates=(1e-4, 1e-5), prepare=prepare, needed=frozenset({"prompt"}), sections=frozenset({"grpo"}))

@@ -15,6 +15,7 @@ from tinyslm.evaluation.graders import find_grader
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.folder import load_model
 from tinyslm.planning.methods.checking import checked_examples
+from tinyslm.planning.methods.grpo import check_references
 from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.planning.methods.sft import prepare_conversations
 from tinyslm.training.rollouts import Sampler, grade_all, plain_sampling, read_grammar
@@ -32,6 +33,7 @@ def prepare(job: Job) -> Prepared:
     """
     files = job.files
     examples = checked_examples(job, answered=False)
+    check_references(job.config.train.grader, examples.conversations)
     train, valid = list(examples.conversations), list(examples.valid)
     if not files.valid:
         held_out = held_out_numbers({question_hash(one) for one in train}, VALID_SHARE)
@@ -76,7 +78,7 @@ class Sampling:
                     answer = {"role": "assistant", "content": text}
                     kept.append(replace(conversation, messages=[*question(conversation), answer]))
             answered += len(part)
-            self._job.watch.progress("sampling answers", answered, len(conversations))
+            self._job.watch.event({"event": "sampling", "done": answered, "prompts": len(conversations)})
         left = f"; there was no time for {len(conversations) - answered:,}" if answered < len(conversations) else ""
         self._job.watch.notify(f"{len(kept):,} of {answered:,} prompts got an answer to learn{left}.")
         if not kept:
