@@ -100,7 +100,7 @@ def test_it_is_tried_once_and_the_faster_way_is_taken(
     assert found.on == (found.compiled < 0.98 * found.eager)
     assert found.warm_up > found.compiled
     assert run.config.train.compile == ("on" if found.on else "off")
-    assert run.progress.costs.update == (found.compiled if found.on else found.eager)
+    assert run.progress.costs.update >= (found.compiled if found.on else found.eager)  # and the time of a batch
     assert (run.model.model._compiled_call_impl is not None) == found.on
     assert Decisions.read(tmp_path / "first" / "deadline.json").compiling == found
     assert read_json(tmp_path / "first" / "config.json")["train"]["compile"] == run.config.train.compile
