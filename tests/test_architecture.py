@@ -49,3 +49,9 @@ def test_the_core_knows_no_torch() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not [name for name in names if name.split(".")[0] in ("torch", "safetensors", "transformers")], path
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """pytest imports them by their names alone."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted(name for name in set(names) if names.count(name) > 1)
