@@ -80,7 +80,10 @@ class Measurement:
     def _answers(self, engine: Engine, stage: Asking, grader_name: str, check: Check, seconds: float) -> list[Answered]:
         grader = find_grader(grader_name) if grader_name else None
         asked = stage.questions(self.questions)[: self.answered]
-        answers = _answered(engine, asked, seconds if self.answered is None else math.inf, check)
+        try:
+            answers = _answered(engine, asked, seconds if self.answered is None else math.inf, check)
+        finally:
+            engine.close()  # the memory of its weights and cache is needed for training
         asked = asked[: len(answers)]
         rows = ((one.row, answer) for one, answer in zip(asked, answers, strict=True))
         scores = [grade.score for grade in grade_all(grader, rows)] if grader else [None] * len(asked)
