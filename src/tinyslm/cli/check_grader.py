@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from tinyslm.evaluation.grader_check import GraderReport
 
 MOST = 50
-"""Rows that are tried unless told otherwise."""
+"""The default number of rows to try."""
 
 
 def check_grader(

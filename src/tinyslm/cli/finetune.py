@@ -123,12 +123,7 @@ def finetune(
         raise TinyslmError("No examples were given.", "For instance: tinyslm finetune MODEL rows.jsonl --out runs/job")
     if options.full and options.rank:
         raise TinyslmError("--full trains all weights, and --rank is for adapters.", "Give one of them.")
-    given = nested(RunConfig, settings)
-    if options.grader:
-        given.setdefault("train", {})["grader"] = options.grader
-    if options.full or options.rank:
-        given.setdefault("lora", {})["rank"] = 0 if options.full else options.rank
-    given = merge(_of_options(options), given)
+    given = merge(_of_options(options), nested(RunConfig, settings))
     files = ExampleFiles(data, options.valid, fields_of(map_), options.epochs, options.lint)
     if options.plan_only:
         _say_plan(began, options, {"model": model, "data": files, "settings": given})
@@ -175,7 +170,15 @@ def _of_options(options: FinetuneOptions) -> dict[str, Any]:
     replay = {"share": options.replay} if options.replay is not None else {}
     text = {"text": options.replay_text} if options.replay_text else {}
     general = {"general": options.general} if options.general else {}
-    return {name: values for name, values in (("replay", replay | text), ("verdict", general)) if values}
+    train = {"grader": options.grader} if options.grader else {}
+    rank = 0 if options.full else options.rank
+    sections = {
+        "replay": replay | text,
+        "verdict": general,
+        "train": train,
+        "lora": {} if rank is None else {"rank": rank},
+    }
+    return {name: values for name, values in sections.items() if values}
 
 
 def fields_of(given: tuple[str, ...]) -> dict[str, str]:

@@ -97,8 +97,8 @@ def answer_with_tools(
 ) -> Answers:
     """Answer conversations whose calls are executed: all of them step by step, until each has an answer.
 
-    The completion of each is its last step without calls, with the tokens of all its steps. After `MOST_STEPS`, what
-    the model says beside its calls is its answer.
+    Each completion is the step without calls, with the tokens of all steps. If a conversation still has calls after
+    `MOST_STEPS` steps, the text around the last calls is the answer.
     """
     talks: list[list[Mapping[str, Any]]] = [
         [{"role": "user", "content": one.prompt}] if isinstance(one.prompt, str) else list(one.prompt) for one in asked
@@ -125,7 +125,7 @@ def answer_with_tools(
 
 
 def _after_calls(completion: Completion, tools: Sequence[Tool]) -> tuple[str, list[Mapping[str, Any]]]:
-    """What the model says beside its calls, and the messages that follow: its calls and their results, if any."""
+    """The text around the calls of a completion, and the messages to add: the calls and their results, if any."""
     collector = ToolCallCollector()
     collector.take(Piece(0, completion.text, completion.tokens, completion.finish or "stop"))
     calls = [

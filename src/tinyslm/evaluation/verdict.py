@@ -172,9 +172,9 @@ class Verdict:
     def as_result(self) -> dict[str, Any]:
         """The fields of `verdict` in a run's result."""
         parts = {"gain": self.gain, "loss": self.loss, "general": self.general}
-        told = {name: asdict(part) for name, part in parts.items() if part is not None}
+        measured = {name: asdict(part) for name, part in parts.items() if part is not None}
         words = {"better": self.better, "passes": self.passes, "words": self.in_words}
-        return {"gain": None, "general": None, **told, "replay": self.replay, **words}
+        return {"gain": None, "general": None, **measured, "replay": self.replay, **words}
 
 
 def judge(before: Outcome, after: Outcome, floor: NoiseFloor, *, replay: float | None = 0.0) -> Verdict:
