@@ -1,10 +1,11 @@
-"""LoRA fine-tuning of SmolLM2-135M-Instruct on 4 x 256 tokens an update: ours compared with TRL and peft.
+"""Fine-tuning of SmolLM2-135M-Instruct on 4 x 256 tokens an update: ours compared with TRL and peft.
 
-    python benchmarks/finetuning.py --model FOLDER --data FOLDER [--dtype bf16] [--rounds 3] [--steps 3]
+    python benchmarks/finetuning.py --model FOLDER --data FOLDER [--full] [--dtype bf16] [--rounds 3] [--steps 3]
 
 Both learn the same conversations, of several turns from shell_commands.train.jsonl and some 240 tokens each, with rank
 16 on all linear layers, in turns, in the environment of `make test-peers`, each in a process of its own for its peak
-memory. TRL runs with its defaults, in which every token is learned; ours learns the answers.
+memory. TRL runs with its defaults, in which every token is learned; ours learns the answers. --full: all weights are
+trained, in fp32, with the products in the given type.
 """
 
 import json
@@ -23,13 +24,20 @@ def main() -> None:
     options.add_argument("--model", type=Path, required=True, help="SmolLM2-135M-Instruct, as `tinyslm pull` writes it")
     options.add_argument("--data", type=Path, required=True, help="a folder with shell_commands.train.jsonl")
     options.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
+    options.add_argument("--full", action="store_true", help="train all weights instead of adapters")
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--steps", type=int, default=3, help="updates of each in one round")
     arguments = options.parse_args()
     memory: dict[str, list[int]] = {"tinyslm": [], "TRL": []}
 
     def measure(name: str, function: str) -> float:
-        given = (str(arguments.model), str(arguments.data), arguments.dtype, arguments.steps)
+        given = (
+            str(arguments.model),
+            str(arguments.data),
+            arguments.dtype,
+            arguments.steps,
+            0 if arguments.full else RANK,
+        )
         rate, peak = in_process(function, *given)
         memory[name].append(peak)
         return rate
@@ -38,11 +46,15 @@ def main() -> None:
         "tinyslm": lambda _: measure("tinyslm", "finetuning.ours"),
         "TRL": lambda _: measure("TRL", "finetuning.theirs"),
     }
-    result: dict[str, Any] = {"dtype": arguments.dtype, **compare(alternate(ways, range(arguments.rounds + 1)), "TRL")}
+    result: dict[str, Any] = {
+        "dtype": arguments.dtype,
+        "full": arguments.full,
+        **compare(alternate(ways, range(arguments.rounds + 1)), "TRL"),
+    }
     finish({**result, "peak_memory": {name: max(peaks) for name, peaks in memory.items()}})
 
 
-def ours(model: str, data: str, dtype: str, steps: int) -> tuple[float, int]:
+def ours(model: str, data: str, dtype: str, steps: int, rank: int) -> tuple[float, int]:
     """Tokens per second of updates after the first, and the peak memory."""
     import tempfile
 
@@ -63,7 +75,7 @@ def ours(model: str, data: str, dtype: str, steps: int) -> tuple[float, int]:
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
         rows.write_text("".join(json.dumps({"messages": talk}) + "\n" for talk in conversations(Path(data))))
-        settings = {"train": train, "lora": {"rank": RANK}}
+        settings = {"train": train, "lora": {"rank": rank}}
         finetune(model, [rows], Path(folder) / "run", settings=settings, watch=Watch(event=watch))
         examples = open_examples(Path(folder) / "run" / "data")[0]
         mean = float(examples.lengths.mean())
@@ -71,7 +83,7 @@ def ours(model: str, data: str, dtype: str, steps: int) -> tuple[float, int]:
     return (steps - 1) * ROWS * mean / (times[-2] - times[0]), peak_memory()
 
 
-def theirs(model: str, data: str, dtype: str, steps: int) -> tuple[float, int]:
+def theirs(model: str, data: str, dtype: str, steps: int, rank: int) -> tuple[float, int]:
     """The same of TRL's SFTTrainer with peft, with its defaults."""
     import tempfile
 
@@ -99,9 +111,9 @@ def theirs(model: str, data: str, dtype: str, steps: int) -> tuple[float, int]:
             report_to=[],
             save_strategy="no",
             logging_strategy="no",
-            model_init_kwargs={"dtype": "float32" if dtype == "fp32" else "bfloat16"},
+            model_init_kwargs={"dtype": "float32" if dtype == "fp32" or not rank else "bfloat16"},
         )
-        peft = LoraConfig(r=RANK, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+        peft = LoraConfig(r=rank, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM") if rank else None
         trainer = SFTTrainer(
             model=model, args=config, train_dataset=Dataset.from_list(talks), peft_config=peft, callbacks=[Clock()]
         )

@@ -119,6 +119,16 @@ def test_one_changed_byte_is_noticed(folder: Path) -> None:
         load_model(folder)
 
 
+def test_weights_that_are_not_mapped_do_not_follow_the_file(folder: Path) -> None:
+    mapped, copied = load_model(folder), load_model(folder, mapped=False)
+    before = {name: tensor.clone() for name, tensor in mapped.state_dict().items()}
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.seek(-4096, 2)
+        file.write(bytes(4096))
+    assert not all(torch.equal(before[name], tensor) for name, tensor in mapped.state_dict().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in copied.state_dict().items())
+
+
 @pytest.mark.parametrize("card", [True, False], ids=["checksum recorded", "no checksum"])
 @pytest.mark.parametrize("size", [0, 4, 200, -100])
 def test_a_truncated_file_is_noticed(folder: Path, size: int, card: bool) -> None:

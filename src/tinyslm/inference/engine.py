@@ -23,8 +23,6 @@ from tinyslm.inference.sequence_state import SequenceState
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.speculation import Guesser, LookUp
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.lora import has_adapters, merged_copy
-from tinyslm.model.packed import is_packed
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.tool_calls import for_template
@@ -78,12 +76,7 @@ class Engine:
         self._install(model)
 
     def _install(self, model: Decoder) -> None:
-        """Compute with this model from now on, with an empty cache.
-
-        Adapters are merged, unless they adapt packed weights: these stay as they are.
-        """
-        if has_adapters(model) and not is_packed(model):
-            model = merged_copy(model, model.dtype)
+        """Compute with this model from now on, with an empty cache."""
         self._batch = ContinuousBatch(model, self._options, self._make_runner, self._guesser)
         self.model, self.name = model, self._batch.runner.name
 

@@ -31,7 +31,7 @@ class AdaptedModel:
         """The base with the adapter, for generating; see `load_model` and `load_adapters`.
 
         The adapter is merged into the weights; others that are stored as `dtype` stay in the base's file, which all
-        models loaded from it share. Quantized weights stay as they are, and the adapter beside them.
+        models loaded from it share. Beside quantized weights, the adapter stays as it is.
         """
         folder = find_model(self.base)
         model = load_model(folder, dtype=dtype, device=device)

@@ -61,11 +61,17 @@ def save_model(
 
 
 def load_model(
-    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", dense: bool = False
+    folder: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    dense: bool = False,
+    mapped: bool = True,
 ) -> Decoder:
     """Read a model folder, written here or by transformers; the model is in evaluation mode.
 
-    Weights that have the type already stay in the file, which is mapped into memory. dense: unpack quantized weights.
+    Weights that have the type already stay in the file, which is mapped into memory, if they may be `mapped`; those of
+    a model that is trained may not. dense: unpack quantized weights.
     Raises `TinyslmError` when files are missing or damaged, when a tensor is missing, left over or of another shape,
     and when the configuration asks for something that is not implemented.
     """
@@ -75,9 +81,9 @@ def load_model(
     recorded = read_card(folder).get("xxh3", {})
     stored: Iterable[tuple[str, Tensor | PackedTensor]]
     if quantized(folder):
-        stored = from_stored(dict(read_tensors(folder, recorded)), folder).items()
+        stored = from_stored(dict(read_tensors(folder, recorded, mapped=mapped)), folder).items()
     else:
-        stored = read_tensors(folder, recorded, dtype)
+        stored = read_tensors(folder, recorded, dtype, mapped=mapped)
     empty = Decoder(config, drawn=False)
     tensors = to_inside(FAMILIES[config.family], empty, stored)
     if config.tied and "lm_head.weight" in tensors:

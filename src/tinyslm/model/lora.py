@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -101,11 +101,9 @@ def narrow_frozen(model: Decoder, dtype: torch.dtype) -> None:
             linear.weight.data = linear.weight.data.to(dtype)
 
 
-def copy_adapters(source: Decoder, target: Decoder) -> None:
-    """Give the adapters of one model the values of another's."""
-    target.load_state_dict(
-        {name: tensor for name, tensor in source.state_dict().items() if ".adapter." in name}, strict=False
-    )
+def adapter_tensors(model: Decoder) -> dict[str, Tensor]:
+    """The tensors of the adapters, by their names in the model's state."""
+    return {name: tensor for name, tensor in model.state_dict().items() if ".adapter." in name}
 
 
 def has_adapters(model: Decoder) -> bool:
@@ -152,6 +150,14 @@ def merge_adapters(model: Decoder, unpacked: torch.dtype = torch.float32) -> Non
             linear.weight.data = whole.to(linear.weight.dtype)
     merge_rows(model)
     model.requires_grad_(True)
+
+
+@torch.no_grad()
+def merged_weight(layer: nn.Module) -> Tensor:
+    """A layer's weight, unpacked where it is packed, with what its adapter adds, if it has one."""
+    weight = layer.dense() if isinstance(layer, PackedLinear) else cast(Tensor, layer.weight).detach()
+    adapter: Any = getattr(layer, "adapter", None)
+    return weight if adapter is None else cast(Tensor, adapter.merged(weight))
 
 
 def dense_weight(linear: Linear | PackedLinear) -> Tensor:

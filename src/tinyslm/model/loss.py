@@ -160,7 +160,7 @@ def _head(model: Decoder, dtype: torch.dtype) -> Tensor:
     """The matrix of the output projection, `[v, d]`, with its trained rows; as `dtype` where it is packed."""
     head: Any = model.lm_head
     matrix: Tensor = head.dense(dtype) if isinstance(head, PackedLinear) else head.weight
-    return matrix if head.adapter is None else head.adapter.in_table(matrix)
+    return matrix if head.adapter is None else head.adapter.merged(matrix)
 
 
 def _losses_and_gradients(logits_cv: Tensor, targets_c: Tensor) -> tuple[Tensor, Tensor]:

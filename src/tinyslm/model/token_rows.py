@@ -36,7 +36,7 @@ class TokenRows(nn.Module):
         """The scores `[..., vocab_size]` of hidden states x `[..., dim]`, given those with the table, as an adapter."""
         return y.index_copy(-1, self.ids, F.linear(x, self.rows.to(x.dtype)).to(y.dtype))
 
-    def in_table(self, table: Tensor) -> Tensor:
+    def merged(self, table: Tensor) -> Tensor:
         """The table with these rows; differentiable with respect to them."""
         return table.index_copy(0, self.ids, self.rows.to(table.dtype))
 
@@ -80,7 +80,7 @@ def tables_with_rows(model: Decoder) -> Iterator[tuple[str, Any]]:
 def merge_rows(model: Decoder) -> None:
     """Put trained rows into the tables."""
     for _, table in list(tables_with_rows(model)):
-        table.weight.data = table.adapter.in_table(table.weight)
+        table.weight.data = table.adapter.merged(table.weight)
         table.adapter = None
     if model.config.tied:
         model.lm_head.adapter = None

@@ -52,18 +52,19 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_tensors(
-    folder: Path, recorded: Mapping[str, str], dtype: torch.dtype | None = None
+    folder: Path, recorded: Mapping[str, str], dtype: torch.dtype | None = None, *, mapped: bool = True
 ) -> Iterator[tuple[str, Tensor]]:
     """Every tensor of a model folder by name, floating-point ones as `dtype`.
 
-    Tensors that have the type already are views of the file, which is mapped into memory; of the others one at a time
-    is read and converted. Files with a recorded checksum are checked first, all others for values that are not finite.
+    Tensors that have the type already are views of the file, which is mapped into memory, if they may be `mapped`; of
+    the others one at a time is read and converted. Files with a recorded checksum are checked first, all others for
+    values that are not finite.
     """
     seen: dict[str, str] = {}
     for path in weight_files(folder):
         if path.name in recorded and checksum_file(path) != recorded[path.name]:
             raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded for it.", REMEDY)
-        for name, tensor in _tensors(path, dtype):
+        for name, tensor in _tensors(path, dtype, mapped=mapped):
             if path.name not in recorded and not _is_finite(tensor):  # a checksum says that they are as written
                 raise TinyslmError(f"{path} is damaged: {name} has values that are not finite numbers.", REMEDY)
             if name in seen:
@@ -91,7 +92,7 @@ def weights_hash(folder: Path) -> str:
 
     tensors = []
     for path in weight_files(folder):
-        for name, tensor in _tensors(path, None):
+        for name, tensor in _tensors(path, None, mapped=False):
             values = xxhash.xxh3_128(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
             tensors.append(f"{name} {tensor.dtype} {list(tensor.shape)} {values.hexdigest()}")
     return xxhash.xxh3_128("\n".join(sorted(tensors)).encode()).hexdigest()
@@ -114,7 +115,7 @@ def _umask() -> int:
 
 
 def _tensors(
-    path: Path, dtype: torch.dtype | None, names: Collection[str] | None = None
+    path: Path, dtype: torch.dtype | None, names: Collection[str] | None = None, *, mapped: bool = True
 ) -> Iterator[tuple[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
@@ -122,17 +123,18 @@ def _tensors(
                 if names is not None and name not in names:
                     continue
                 tensor = file.get_tensor(name)
-                if dtype is not None and tensor.is_floating_point() and tensor.dtype != dtype:
-                    tensor = _converted(path, name, dtype)
+                wanted = tensor.dtype if dtype is None or not tensor.is_floating_point() else dtype
+                if not mapped or tensor.dtype != wanted:
+                    tensor = _copied(path, name, wanted)
                 yield name, tensor
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise TinyslmError(f"{path} is damaged: {error}.", REMEDY) from None
 
 
-def _converted(path: Path, name: str, dtype: torch.dtype) -> Tensor:
-    """A tensor in another type, through a map of the file that is closed again: its pages do not pile up."""
+def _copied(path: Path, name: str, dtype: torch.dtype) -> Tensor:
+    """A copy of a tensor as `dtype`, through a map of the file that is closed again: its pages do not pile up."""
     with safe_open(path, framework="pt") as file:
-        tensor: Tensor = file.get_tensor(name).to(dtype)
+        tensor: Tensor = file.get_tensor(name).to(dtype, copy=True)
         return tensor
 
 

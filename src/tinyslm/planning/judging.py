@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from tinyslm.core.json_files import read_json
 from tinyslm.evaluation.general_text import shipped_texts, text_bits, texts_of
 from tinyslm.evaluation.graders import find_grader
 from tinyslm.evaluation.verdict import Answered, NoiseFloor, Outcome, judge
+from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.request import Request
+from tinyslm.inference.runners import make_runner
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -67,12 +70,19 @@ class Measurement:
         dtype = pick_dtype(pick_device(config.train.device), config.train.dtype)
         score = stage.score(model, self.tokens, check)
         bits, sizes = text_bits(model, stage.tokenizer, self.texts, dtype, check)
+        return_freed_memory()  # the engine needs it in larger pieces
         return Outcome(
             score=result_of(score),
             **score.get(PER_EXAMPLE, {}),
             bits=bits.tolist(),
             sizes=sizes.tolist(),
-            answers=self._answers(Engine(model, stage.tokenizer), stage, config.train.grader, check, seconds)
+            answers=self._answers(
+                Engine(model, stage.tokenizer, runner=partial(make_runner, dtype=dtype)),
+                stage,
+                config.train.grader,
+                check,
+                seconds,
+            )
             if isinstance(stage, Asking)
             else [],
         )
@@ -83,7 +93,8 @@ class Measurement:
         try:
             answers = _answered(engine, asked, seconds if self.answered is None else math.inf, check)
         finally:
-            engine.close()  # the memory of its weights and cache is needed for training
+            engine.close()
+            return_freed_memory()  # of its weights and cache
         asked = asked[: len(answers)]
         rows = ((one.row, answer) for one, answer in zip(asked, answers, strict=True))
         scores = [grade.score for grade in grade_all(grader, rows)] if grader else [None] * len(asked)

@@ -2,8 +2,8 @@
 
 Adapters differ from a training of all weights (`memory.py`): the weights in the blocks are frozen and in the type of
 the products, only adapters have gradients and optimizer state, and only learned tokens reach the output projection. A
-quantized base stays as it is stored, and is unpacked one matrix at a time. At the end of the run, the base is loaded in
-fp32 to merge the adapters into it.
+quantized base stays as it is stored, and is unpacked one matrix at a time. An engine that writes samples or answers
+holds the weights a second time, in its own layout, when the memory of a training step is free.
 """
 
 from __future__ import annotations
@@ -25,15 +25,13 @@ from tinyslm.training import memory
 from tinyslm.training.config import RunConfig
 
 FP32 = memory.FP32
-PROCESS = 700 * 10**6
-"""Python, PyTorch, kernels, and what preparing data and measuring the base leave behind: measured."""
+ENGINE = 150 * 10**6
+"""Bytes that an engine holds beside the weights, most of them for keys and values: measured."""
 LOGIT = 10
 """Bytes for each logit held at a time: in the type of the products, in fp32, and its gradient or exponential."""
 GAPS = 1.3
 """What adapters keep beside the layers, and freed memory that does not fit what comes next: measured."""
 SHORTEST_ROW = 128
-UNMERGED = ("sft", "dpo")
-"""Stages that write samples with a quantized base as it is; others make a dense copy to sample answers faster."""
 
 
 def peak_bytes(config: RunConfig) -> int:
@@ -42,8 +40,8 @@ def peak_bytes(config: RunConfig) -> int:
     width = pick_dtype(torch.device("cpu"), config.train.dtype).itemsize
     table = model.vocab_size * model.dim
     logits = LOGIT * chunk_rows(model.vocab_size) * model.vocab_size
-    # The engine that writes samples holds the weights in its own layout.
-    process = PROCESS + logits + width * (table + model.parameters) + _second_model(config, width)
+    process = memory.PROCESS + logits + _second_model(config, width)
+    engine = width * model.parameters + ENGINE
     if not config.lora.rank:
         whole = memory.peak_bytes(config.model_copy(update={"model": model})) - memory.PROCESS
         return int(process + whole)
@@ -53,11 +51,10 @@ def peak_bytes(config: RunConfig) -> int:
     base = find_model(Path(config.train.start_from))
     if has_weights(base) and quantized(base):
         standing = sum(file.stat().st_size for file in weight_files(base))
-        process -= width * model.parameters if config.train.stage in UNMERGED else 0
     standing += 4 * FP32 * trained
     tokens = (config.train.micro_batch or config.train.batch) * config.row_tokens
     kept = memory.kept_bytes(model, tokens, width, recompute=config.train.checkpoint_activations)
-    return int(process + standing + max(GAPS * kept, FP32 * model.parameters))
+    return int(process + standing + max(GAPS * kept, engine))
 
 
 def _second_model(config: RunConfig, width: int) -> int:

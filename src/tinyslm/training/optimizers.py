@@ -53,6 +53,13 @@ class Optimizers:
         for part in self.parts:
             part.zero_grad(set_to_none=not self._keep_gradients)
 
+    def free(self) -> None:
+        """Free the memory of the gradients and of the state, when training has ended."""
+        self._keep_gradients = False
+        self.drop_gradients()
+        for part in self.parts:
+            part.state.clear()
+
     def state(self) -> dict[str, Tensor]:
         """Every tensor of the optimizers' state, as `weight's name:key`."""
         return {

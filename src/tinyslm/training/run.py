@@ -284,6 +284,7 @@ class Run:
 
     def sample(self) -> str:
         """A short text from the model as it is now; the same for equal weights."""
+        return_freed_memory()  # the engine needs it in larger pieces
         with uncompiled():
             return self.stage.sample(self.model, self.config.train.seed)
 
@@ -333,17 +334,16 @@ class Run:
         if self.world.leads:
             save_checkpoint(path, self.model, self.optimizers, self.progress)
             rotate(path, self.config.train.keep)
-        return {
-            "event": "checkpoint",
-            "step": self.progress.step,
-            "path": path.relative_to(self.folder.path).as_posix(),
-        }
+        place = path.relative_to(self.folder.path).as_posix()
+        return {"event": "checkpoint", "step": self.progress.step, "path": place}
 
     def _finish(self, stop: StopRequest) -> Iterator[Event]:
         """Score the best weights, and write the model folder and the result; the last event is "end".
 
         Raises `Interrupted` if the run is asked to stop meanwhile.
         """
+        self.optimizers.free()
+        return_freed_memory()  # scoring may need as much as training
         step = self.progress.best_step
         try:
             read_manifest(self.folder.best(step))
@@ -433,8 +433,7 @@ class Run:
         self.progress = replace(self.progress, costs=costs)
 
     def _measure(self) -> tuple[Rates, Compiling]:
-        begun = self.stage.batches.state()
-        batch = self._next_batch()
+        begun, batch = self.stage.batches.state(), self._next_batch()
         self.stage.batches.restore(begun)
         settings = replace(self._step_settings(), lr_scale=lambda _: 1.0)
         return measure(self.model, self.stage, batch, self.config, settings, self.folder.checkpoints)

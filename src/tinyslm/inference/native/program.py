@@ -16,6 +16,7 @@ from tinyslm.inference.native.memory import Memory
 from tinyslm.inference.native.tiles import Format, Tiles, tiles
 from tinyslm.model.attention import Attention
 from tinyslm.model.decoder import Block, Decoder
+from tinyslm.model.lora import merged_weight
 from tinyslm.model.rotary import Rotary
 
 EMBED, NORM, LINEAR, TURN, NARROW, STORE, ATTEND, ACT, SHAPE = range(9)
@@ -157,13 +158,13 @@ class _Writer:
         return " narrow" if self._narrow_inputs and kind != Format.FP32 else ""
 
     def _tiles_format(self, linear: Any) -> Format:
-        bits = getattr(linear, "bits", 0)
+        bits = getattr(linear, "bits", 0) if linear.adapter is None else 0  # an adapter is merged
         return {0: self._precision, 8: Format.INT8, 4: Format.INT4}[bits]
 
     def embed(self, model: Decoder) -> None:
         """x = the tokens' rows, with learned positions where there are such."""
         module, positions = model.model.embed_tokens, model.model.embed_positions
-        table = module.weight.detach()
+        table = merged_weight(module)
         table = table if table.dtype in (torch.float32, torch.bfloat16) else table.float()
         mode = Format.FP32 if table.dtype == torch.float32 else Format.BF16
         self._buffer("x", model.config.dim)

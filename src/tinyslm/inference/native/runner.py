@@ -20,7 +20,6 @@ from tinyslm.inference.native.tiles import Format
 from tinyslm.inference.runner import Rows
 from tinyslm.inference.sampler import SamplingBatch
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.lora import has_adapters
 from tinyslm.model.packed import is_packed
 
 BLOCK = 16
@@ -34,8 +33,6 @@ def suits(model: Decoder) -> str | None:
     """Why this model cannot be run natively; `None` where it can."""
     if model.device.type != "cpu":
         return f"the model is on {model.device}, not on the CPU"
-    if has_adapters(model):
-        return "it has adapters of packed weights"
     if model.config.rope_scaling.kind == "dynamic":
         return "its positions are scaled by the length of the text (dynamic NTK)"
     if model.config.switch_length:

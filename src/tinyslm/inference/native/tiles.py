@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tinyslm.inference.native.memory import Memory
+from tinyslm.model.lora import merged_weight
 from tinyslm.model.packed import PackedLinear
 
 TILE = 16
@@ -40,12 +41,12 @@ class Tiles:
 
 
 def tiles(linear: Any, precision: Format, memory: Memory) -> Tiles:
-    """A linear layer, packed or not; `precision` (FP32 or BF16) is for one that is not."""
+    """A linear layer, packed or not; `precision` (FP32 or BF16) is for one that is not, or that has an adapter."""
     bias = None
     if linear.bias is not None:
         bias = memory.copy(_padded(linear.bias.detach().float()[:, None], 1)[:, 0])
-    if not isinstance(linear, PackedLinear):
-        weight_oi = linear.weight.detach()
+    if not isinstance(linear, PackedLinear) or linear.adapter is not None:
+        weight_oi = merged_weight(linear)
         codes = _fp32(weight_oi) if precision == Format.FP32 else _pairs(weight_oi.bfloat16())
         inputs = codes.shape[1] * (1 if precision == Format.FP32 else 2)
         return Tiles(precision, inputs, len(weight_oi), 0, memory.copy(codes), None, bias)

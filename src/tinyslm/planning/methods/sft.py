@@ -20,7 +20,7 @@ from tinyslm.training.replay import FOLDER
 EPOCHS = 3.0
 """Epochs if neither a time nor a number of updates is given."""
 ROW_MULTIPLE, SHORTEST_ROW = 64, 256
-AT_ONCE = 2048
+AT_ONCE = 512
 """Tokens that are computed at once: what they leave for the backward pass takes most of the memory."""
 UPDATE_TOKENS = 2048
 """Approximate number of tokens per update."""

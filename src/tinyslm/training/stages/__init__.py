@@ -14,7 +14,7 @@ from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder, new_model
 from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config, save_model
-from tinyslm.model.lora import add_adapters, copy_adapters, merge_adapters, narrow_frozen, save_adapters
+from tinyslm.model.lora import adapter_tensors, add_adapters, merge_adapters, narrow_frozen, save_adapters
 from tinyslm.model.packed import hold_once
 from tinyslm.model.token_rows import enlarge
 from tinyslm.tokenizer.chat import with_chatml
@@ -77,10 +77,8 @@ def first_model(config: RunConfig, device: torch.device) -> Decoder:
     """The model that a run begins with, in fp32; a quantized one that only gets adapters stays packed (QLoRA)."""
     if config.train.start_from:
         base = find_model(Path(config.train.start_from))
-        model = load_model(base, device=device, dense=not config.lora.rank)
+        model = load_model(base, device=device, dense=not config.lora.rank, mapped=False)
         hold_once(model)
-        for parameter in model.parameters():
-            parameter.data = parameter.data.clone()  # they may be mapped from the file
         if config.lora.rank:
             add_adapters(model, config.lora)
             narrow_frozen(model, pick_dtype(device, config.train.dtype))
@@ -93,14 +91,21 @@ def first_model(config: RunConfig, device: torch.device) -> Decoder:
 def save_result(
     model: Decoder, tokenizer: Tokenizer, config: RunConfig, folder: RunFolder, result: Mapping[str, Any]
 ) -> None:
-    """Write a run's model folder; of a model with adapters these too, and the base with them in its weights."""
+    """Write a run's model folder; of a model with adapters these too, and the base with them in its weights.
+
+    The memory of a model with adapters is freed for the merged one.
+    """
     if config.lora.rank:
-        return_freed_memory()
         base = find_model(Path(config.train.start_from))
         save_adapters(model, folder.adapter, config.lora, base, tokenizer)
-        whole = load_model(base, device=model.device, dense=True)  # the frozen weights may be narrower than the base's
+        device, adapters = model.device, adapter_tensors(model)
+        model.to("meta")
+        return_freed_memory()
+        whole = load_model(
+            base, device=device, dense=True, mapped=False
+        )  # the frozen weights may be narrower than the base's
         add_adapters(whole, config.lora)
-        copy_adapters(model, whole)
+        whole.load_state_dict(adapters, strict=False)
         merge_adapters(whole)
         model = whole
     save_model(model, folder.model, tokenizer, training=result)

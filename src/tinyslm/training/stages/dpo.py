@@ -66,7 +66,7 @@ class Reference:
     def __init__(self, model: Decoder | None, dtype: torch.dtype) -> None:
         """model: a frozen copy; None: the trained model without its adapters. dtype: that of the products."""
         self._model = model and model.eval().requires_grad_(False)
-        self._dtype = dtype
+        self.dtype = dtype
 
     def batch(self, model: Decoder, batch: Batch, dtype: torch.dtype | None = None) -> Batch:
         """The batch, on the model's device, with the reference's log-probabilities in `extra`.
@@ -74,7 +74,7 @@ class Reference:
         Gradients stay enabled, although the reference has none: the model then uses the same kernels as in training,
         and both differ only by what was learned, not by rounding.
         """
-        dtype = dtype or self._dtype
+        dtype = dtype or self.dtype
         batch = batch.to(model.device)
         assert batch.segments is not None, "pairs are packed"
         segments = int(batch.segments.max()) + 1
@@ -185,7 +185,7 @@ class Dpo:
 
     def sample(self, model: Decoder, seed: int) -> str:
         """The model's answer to the first held-out prompt."""
-        return answer(model, self.tokenizer, self._held_out[0], seed)
+        return answer(model, self.tokenizer, self._held_out[0], seed, self.batches.reference.dtype)
 
     def score(self, model: Decoder, tokens: int, check: Callable[[], None]) -> Mapping[str, Any]:
         """The loss of held-out pairs, and the share in which the chosen answer has the higher reward.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tinyslm.evaluation.intervals import ratio_interval
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.request import Request
+from tinyslm.inference.runners import make_runner
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import IGNORE, log_probs, loss_sum, token_losses
@@ -126,7 +128,7 @@ class Sft:
 
     def sample(self, model: Decoder, seed: int) -> str:
         """The model's answer to the first question of the first held-out conversation."""
-        return answer(model, self.tokenizer, self._held_out[0], seed)
+        return answer(model, self.tokenizer, self._held_out[0], seed, self._dtype)
 
     def score(self, model: Decoder, tokens: int, check: Callable[[], None]) -> Mapping[str, Any]:
         """Loss and perplexity of held-out answers, with a 95 % bootstrap interval of the loss over conversations.
@@ -188,12 +190,13 @@ def spread(count: int, share: float) -> list[int]:
     return [index * count // wanted for index in range(wanted)]
 
 
-def answer(model: Decoder, tokenizer: Tokenizer, example: Example, seed: int) -> str:
-    """The model's own most probable answer to the prompt of an example."""
+def answer(model: Decoder, tokenizer: Tokenizer, example: Example, seed: int, dtype: torch.dtype) -> str:
+    """The model's own most probable answer to the prompt of an example, computed in `dtype`."""
     prompt = tuple(example.ids[: int(np.argmax(example.learned))].tolist())
     room = max(1, min(SAMPLE_TOKENS, model.config.longest - len(prompt) - 1))
     settings = SamplingSettings(max_tokens=room, temperature=0.0, seed=seed)
-    return Engine(model, tokenizer).submit(Request(prompt, settings, continues=False)).whole()[0].text
+    engine = Engine(model, tokenizer, runner=partial(make_runner, dtype=dtype))
+    return engine.submit(Request(prompt, settings, continues=False)).whole()[0].text
 
 
 def held_out_questions(held_out: Examples, tokenizer: Tokenizer, count: int) -> list[Question]:
