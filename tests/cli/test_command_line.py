@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from the_command import COMMAND, Ended
 
 from tinyslm.cli.options import SETTING, gather
+from tinyslm.hardware.compiling import cache_folder
+from tinyslm.model.kernels.library import kernels
 
 VERBS = ["quickstart", "train", "generate", "evaluate", "show", "doctor", "config", "data", "tokenizer"]
 
@@ -99,6 +102,13 @@ def test_the_doctor_speaks_json(tinyslm) -> None:
     findings = json.loads(ended.out)
     assert {"cores", "memory", "matrix products"} <= {finding["name"] for finding in findings}
     assert all(finding.keys() == {"name", "value", "meaning"} for finding in findings)
+
+
+def test_the_doctor_compiles_what_is_missing(tinyslm) -> None:
+    assert not tinyslm("doctor", "--compile", "--json").code
+    made = {path.name.partition("-")[0] for path in cache_folder().glob("*.so")}
+    assert "step" in made
+    assert "kernels" in made or not (kernels(torch.float32) or kernels(torch.bfloat16))
 
 
 def test_the_command_is_installed() -> None:

@@ -63,6 +63,18 @@ def test_without_a_compiler_the_reason_is_told(monkeypatch):
         compiler()
 
 
+def test_what_a_missing_compiler_costs_is_told_once(monkeypatch, tmp_path, source, capsys):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    compiling._warn_once.cache_clear()
+    for _ in range(2):
+        with pytest.raises(NotAvailable, match="no-such-compiler"):
+            build(source, (), tmp_path / "cache")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "There is no C++ compiler no-such-compiler" in said
+    assert "apt install g++" in said
+
+
 def test_a_failing_compiler_is_told_with_its_message(tmp_path, source):
     with pytest.raises(NotAvailable, match="no-such-option"):
         build(source, ("--no-such-option",), tmp_path / "cache")

@@ -119,6 +119,10 @@ def wanted_dtype(name: str) -> torch.dtype | None:
 @contextmanager
 def opened(model: Path, options: EngineOptions, *, threaded: bool = True) -> Iterator[Engine]:
     """An engine for a model folder, a run folder or a GGUF file (imported first); it is closed with the block."""
+    from tinyslm.core.console import notice
+
+    if threaded:
+        notice(f"Loading {model} ...")  # before the imports, which take a second
     from tinyslm.export.gguf.cached import model_folder_of
     from tinyslm.inference.opening import open_engine
     from tinyslm.model.adapted import AdaptedModel

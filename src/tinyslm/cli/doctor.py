@@ -1,11 +1,14 @@
 """`tinyslm doctor`."""
 
 
-def doctor(*, json: bool = False) -> None:
+def doctor(*, compile: bool = False, json: bool = False) -> None:  # noqa: A002 (the option's name)
     """Say what this machine offers for training and generating: cores, memory, number formats, measured speeds.
 
     Parameters
     ----------
+    compile
+        First compile the engine and the training kernels for this processor, where they are not in the cache folder:
+        for images, so that no first command has to wait for it.
     json
         Print the findings as JSON.
     """
@@ -14,7 +17,10 @@ def doctor(*, json: bool = False) -> None:
 
     from tinyslm.core import console
     from tinyslm.hardware.doctor import examine
+    from tinyslm.training.compiling import compile_all
 
+    if compile:
+        compile_all()
     findings = examine()
     if json:
         console.say(dumps([dataclasses.asdict(finding) for finding in findings], indent=2))

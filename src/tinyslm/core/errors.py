@@ -4,7 +4,10 @@ Our own bugs are not `TinyslmError`s: they raise whatever they raise, with a tra
 """
 
 import difflib
+import shlex
+import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 
 
 class TinyslmError(Exception):
@@ -36,5 +39,11 @@ def require_extra(extra: str, what: str) -> TinyslmError:
     """The error for a feature whose optional dependency is not installed."""
     return TinyslmError(
         f'{what} needs the optional dependency group "{extra}", which is not installed.',
-        f"Install it: pip install 'tinyslm[{extra}]'",
+        f"Install it: {_installer()} 'tinyslm[{extra}]'",
     )
+
+
+def _installer() -> str:
+    """The command that installs packages into the environment that runs this."""
+    python = shlex.quote(sys.executable)
+    return f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"

@@ -17,13 +17,18 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from tinyslm.core.console import warn
+from tinyslm.core.console import notice, warn
 from tinyslm.hardware.machine import read_processor
 
 OPTIONS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
 NATIVE = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
 SHARED = Path(__file__).parent / "cpp"  # headers for all sources
 PATIENCE = 300  # seconds for the compiler
+NAMES = {"step": "the engine", "kernels": "the training kernels"}
+INSTALL = (
+    "With one, a model of 135M parameters generates 163 tokens/s on two cores instead of 6. Install it: "
+    "apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora), xcode-select --install (macOS)."
+)
 
 
 class NotAvailable(Exception):
@@ -37,7 +42,12 @@ def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None =
     Safe with several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is
     not safely the user's own.
     """
-    command = [*compiler(), *processor, *OPTIONS, f"-I{SHARED}"]
+    try:
+        command = [*compiler(), *processor, *OPTIONS, f"-I{SHARED}"]
+    except NotAvailable as missing:
+        reason = str(missing)
+        _warn_once(f"{reason[0].upper()}{reason[1:]}, so PyTorch computes everything, which is slower. {INSTALL}")
+        raise
     folder = private(folder or cache_folder())
     path = folder / f"{source.stem}-{_key(command, source.parent)}.so"
     if _is_ours(path):
@@ -45,6 +55,7 @@ def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None =
     with path.with_suffix(".lock").open("w") as lock:  # one for each library: several may be compiled at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_ours(path):
+            notice(f"Compiling {NAMES.get(source.stem, source.stem)} for this processor, once (about 10 s).")
             _compile(command, source, path)
     return path
 

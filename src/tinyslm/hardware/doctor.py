@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from tinyslm.core.quantities import count, size
+from tinyslm.hardware.compiling import INSTALL
 from tinyslm.hardware.device import has_fast_bf16, pick_device
 from tinyslm.hardware.machine import BF16_FEATURES, Machine, examine_machine
 from tinyslm.hardware.speed import Speed, measure_speed
@@ -95,8 +96,9 @@ def _room(available_bytes: int) -> str:
 
 def _compiler(machine: Machine) -> Finding:
     if machine.compiler is None:
-        return Finding("C++ compiler", "none", "torch.compile cannot be used; everything works without it.")
-    return Finding("C++ compiler", machine.compiler, "torch.compile can be used.")
+        return Finding("C++ compiler", "none", f"PyTorch computes everything, which is slower. {INSTALL}")
+    meaning = "The engine and the training kernels are compiled for this processor."
+    return Finding("C++ compiler", machine.compiler, meaning)
 
 
 def _device(device: torch.device) -> Finding:

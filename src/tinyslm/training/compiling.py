@@ -26,7 +26,7 @@ import torch
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_json, write_json
 from tinyslm.core.json_files import read_json
-from tinyslm.hardware.compiling import NotAvailable, compiler, private, user_cache
+from tinyslm.hardware.compiling import INSTALL, NotAvailable, compiler, private, user_cache
 from tinyslm.hardware.machine import read_processor
 from tinyslm.inference.native import build as engine_step
 from tinyslm.model.decoder import Decoder
@@ -149,6 +149,16 @@ def compile_native(dtype: torch.dtype) -> None:
     makers = [engine_step.available, *(partial(kernels, numbers) for numbers in {dtype, torch.float32})]
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda make: make(), makers))
+
+
+def compile_all() -> None:
+    """Fill the user's cache folder with everything that is compiled for this processor.
+
+    Raises `TinyslmError` where that is not possible.
+    """
+    if why := engine_step.available():
+        raise TinyslmError(f"The engine cannot be compiled: {why}.", INSTALL)
+    compile_native(torch.bfloat16)
 
 
 def compile_model(model: Decoder) -> None:

@@ -9,9 +9,10 @@
 constexpr int BLOCK = 16;
 constexpr int MOST_HEADS = 4;  // query heads that share one reading of keys and values
 
-// Where keys and values are: [layer][block][kv_head] tiles of keys, and [16][values_width] of values.
+// Where keys and values are: [block][layer][kv_head] tiles of keys, and [16][values_width] of values. A short text
+// thus touches few pages of memory.
 struct Cache {
-    int heads, kv_heads, head_dim, blocks;
+    int heads, kv_heads, head_dim, blocks, layers;
     bool narrow;
     char *keys, *values;
 
@@ -19,7 +20,7 @@ struct Cache {
     long key_bytes() const { return key_inputs() * BLOCK * (narrow ? 2 : 4); }
     long values_width() const { return (head_dim + LANES - 1) / LANES * LANES; }
     long value_bytes() const { return values_width() * BLOCK * (narrow ? 2 : 4); }
-    long number(int layer, int block, int head) const { return (long(layer) * blocks + block) * kv_heads + head; }
+    long number(int layer, int block, int head) const { return (long(block) * layers + layer) * kv_heads + head; }
     char* key(int layer, int block, int head) const { return keys + number(layer, block, head) * key_bytes(); }
     char* value(int layer, int block, int head) const { return values + number(layer, block, head) * value_bytes(); }
 

@@ -55,8 +55,8 @@ class Header(ctypes.Structure):
         ("keys", c_void_p),
         ("values", c_void_p),
         *((name, c_int32) for name in ("op_count", "matrix_count", "buffer_count", "result", "heads", "kv_heads")),
-        *((name, c_int32) for name in ("head_dim", "vocab_size", "blocks", "narrow_cache", "longest", "threads")),
-        ("most_rows", c_int32),
+        *((name, c_int32) for name in ("head_dim", "vocab_size", "blocks", "layers", "narrow_cache")),
+        *((name, c_int32) for name in ("longest", "threads", "most_rows")),
     ]
 
 

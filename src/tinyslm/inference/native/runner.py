@@ -136,7 +136,7 @@ class Machine:
         key = config.head_dim if kind == Format.FP32 else -(-config.head_dim // 2) * 2
         value = -(-config.head_dim // 16) * 16
         self._caches = [
-            pages(config.depth * blocks * config.kv_heads * BLOCK * width * size).view(config.depth, blocks, -1)
+            pages(config.depth * blocks * config.kv_heads * BLOCK * width * size).view(blocks, -1)
             for width in (key, value)
         ]
         self._width = -(-abs(program.widths[program.result]) // _LINE) * _LINE
@@ -148,8 +148,8 @@ class Machine:
             keys=self._caches[0].data_ptr(), values=self._caches[1].data_ptr(),
             op_count=len(program.ops), matrix_count=len(program.matrices), buffer_count=len(program.widths),
             result=program.result, heads=config.heads, kv_heads=config.kv_heads, head_dim=config.head_dim,
-            vocab_size=config.vocab_size, blocks=blocks, narrow_cache=kind == Format.BF16, longest=config.longest,
-            threads=threads, most_rows=MOST_ROWS,
+            vocab_size=config.vocab_size, blocks=blocks, layers=config.depth, narrow_cache=kind == Format.BF16,
+            longest=config.longest, threads=threads, most_rows=MOST_ROWS,
         )  # fmt: skip
         self._handle = native.tinyslm_open(ctypes.byref(header))
         if not self._handle:
@@ -205,4 +205,4 @@ class Machine:
     def copy_block(self, source: int, target: int) -> None:
         """Of all layers."""
         for cache in self._caches:
-            cache[:, target] = cache[:, source]
+            cache[target] = cache[source]

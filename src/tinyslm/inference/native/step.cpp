@@ -36,7 +36,7 @@ struct Program {
     char *keys, *values;
     int32_t op_count, matrix_count, buffer_count;
     int32_t result;  // the buffer that is the caller's: logits, or the last norm's output
-    int32_t heads, kv_heads, head_dim, vocab_size, blocks, narrow_cache, longest, threads, most_rows;
+    int32_t heads, kv_heads, head_dim, vocab_size, blocks, layers, narrow_cache, longest, threads, most_rows;
 };
 
 struct Rows {
@@ -69,7 +69,7 @@ class Runner {
 public:
     Runner(const Program& p)
         : program(p), ops(p.ops, p.ops + p.op_count), matrices(p.matrices, p.matrices + p.matrix_count),
-          cache{p.heads, p.kv_heads, p.head_dim, p.blocks, p.narrow_cache != 0, p.keys, p.values}, team(p.threads) {
+          cache{p.heads, p.kv_heads, p.head_dim, p.blocks, p.layers, p.narrow_cache != 0, p.keys, p.values}, team(p.threads) {
         for (int i = 0; i < p.buffer_count; i++) {
             const long stride = padded(std::abs(p.widths[i]));
             const bool narrow = p.widths[i] < 0;
