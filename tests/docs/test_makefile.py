@@ -8,6 +8,7 @@ from shutil import which
 import pytest
 
 ROOT = Path(__file__).parents[2]
+HAS_DRIVER = bool(which("nvidia-smi")) or Path("/proc/driver/nvidia").exists()
 
 
 @pytest.mark.skipif(
