@@ -7,8 +7,10 @@ import re
 import pytest
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.training.config import RunConfig
 from tinyslm.training.metrics import MetricsLog
-from tinyslm.training.report import CURVES, draw_curves, write_report
+from tinyslm.training.report import CURVES, draw_curves, how_good, write_report
+from tinyslm.training.report_details import data_blocks, settings_blocks
 
 START = {
     "event": "start",
@@ -115,19 +117,44 @@ def test_it_shows_data_configuration_and_versions(whole):
     assert "sha256" not in page
 
 
+def test_many_sources_are_summed_up_by_folder():
+    paths = [f"/texts/{folder}/{number}.txt" for folder in ("a", "b") for number in range(5)] + ["/texts/c.txt"]
+    dropped = {"dropped_documents": {"near_duplicates": 1}, "kept_bytes": 1_000, "kept_documents": 2}
+    summed, folded, *_ = data_blocks({"sources": [{"path": path, "for": "train", **dropped} for path in paths]})
+    assert summed.caption == "Sources in /texts"
+    assert summed.rows[0] == ("a/ (5)", "train", "10", "5 kB", "5 near duplicates")
+    assert [row[0] for row in summed.rows] == ["a/ (5)", "b/ (5)", "/texts (1)"]
+    assert [row[0] for row in folded.blocks[0].rows] == [path.removeprefix("/texts/") for path in paths]
+
+
+def test_settings_other_than_the_defaults_are_in_words():
+    config = RunConfig().model_dump(mode="json")
+    config["train"]["batch"] = 77
+    changed, _ = settings_blocks(config, {})
+    assert changed.rows == [("Sequences in one update", "77", "train.batch")]
+
+
+def test_one_sentence_says_how_good_the_model_is(whole):
+    assert how_good({"bits_per_byte": 1.164, "perplexity": 41.2, "baselines": {"xz -9": 1.635}}) == (
+        "For a byte of text that is new to it, the model needs 1.16 bits; without a model it is 8, and the compressor "
+        "xz 1.64. On average it hesitates between 41 possible next tokens."
+    )
+    assert not how_good({"loss": 1.0})
+    assert "needs 0.68 bits" in whole[1]
+
+
 def test_it_shows_all_curves_and_writes_them_as_a_picture(whole):
     run, page = whole
     assert page.count("<svg") == sum(field in step(1) for field, _, _ in CURVES)
     assert (run / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_it_shows_the_newest_sample_and_some_older_ones_as_text(whole):
+def test_it_shows_samples_of_the_beginning_the_middle_and_the_end(whole):
     _, page = whole
     samples = [int(number) for number in re.findall(r"&lt;b&gt;upon&lt;/b&gt; \\x1b\[31m(\d+)", page)]
-    assert samples[0] == 39
-    assert samples == sorted(samples, reverse=True)
-    assert 8 <= len(samples) <= 13
-    assert min(samples) <= 4
+    assert samples[:3] == [1, 20, 39]
+    assert samples[3:] == sorted(set(samples[3:]) - {1, 20, 39})
+    assert 8 <= len(samples) <= 15
 
 
 def test_curves_have_no_point_where_nothing_was_recorded():
@@ -139,7 +166,7 @@ def test_curves_have_no_point_where_nothing_was_recorded():
         step(4),
         {"event": "validation", "step": 4},
     ]
-    loss = draw_curves(events)[0]
+    loss = draw_curves(events)[0][1]
     assert loss.description == "Loss (nats per token) over tokens: train from 7.5 to 3."
 
 

@@ -24,8 +24,9 @@ from tinyslm.core.page import (
     page,
 )
 from tinyslm.core.plots import Chart, Series, grid, line_chart
-from tinyslm.core.quantities import count, duration, size
+from tinyslm.core.quantities import count, duration
 from tinyslm.training.metrics import planned_steps, read_metrics
+from tinyslm.training.report_details import data_blocks, settings_blocks, shown
 from tinyslm.training.verdict_section import AFTER_FILE, BEFORE_FILE, verdict_blocks
 
 Curve = tuple[str, str, Literal["fit", "zero"]]
@@ -54,8 +55,19 @@ LOSSES = {"grpo": "Policy loss", "dpo": "Loss (per pair)", "distill": "Divergenc
 DISK_FAILED = 3
 """The exit status of this module as a program if the disk is full or cannot be written."""
 MOST_SAMPLES = 12
-MOST_ITEMS = 8
-"""Longer lists in the data summary are counted, not listed."""
+RARELY_READ = {"learning_rate", "gradient_norm", "tokens_per_second", "clipped", "equal_groups"}
+"""The fields whose curves are folded."""
+WORDS = {
+    "loss": "loss, nats per token",
+    "bits_per_byte": "bits per byte",
+    "documents": "held-out documents",
+    "tokens": "held-out tokens",
+    "utf8_bytes": "held-out bytes",
+    "step": "best after step",
+    "training_tokens": "tokens trained on",
+    "training_seconds": "seconds of training",
+}
+"""What fields of a result are called; others by their name."""
 
 
 def write_report(run: Path) -> Path:
@@ -71,25 +83,41 @@ def write_report(run: Path) -> Path:
         Section("Verdict", verdict_blocks(result, _read(run / BEFORE_FILE), _read(run / AFTER_FILE))),
         Section("Result", [*_result(result), *_skipped(events)]),
         Section("Warnings", _warnings(events)),
-        Section("Curves", [Figures([(chart.svg(), chart.description) for chart in charts])] if charts else []),
+        Section("Curves", _curves(charts)),
         Section("Samples", _samples(events)),
         Section("Pace", _pace(events)),
-        Section("Data", _data(_manifest(run))),
-        Section("Configuration", _tables(_read(run / "config.json"), "run")),
-        Section("Versions", _tables(_read(run / "versions.json"), "")),
+        Section("Data", data_blocks(_manifest(run))),
+        Section("Settings", settings_blocks(_read(run / "config.json"), _read(run / "versions.json"))),
     ]
+    good = how_good(result)
     blocks: list[Block] = [
         KeyFigures(_key_figures(events, result)),
+        *([Paragraph(good)] if good else []),
         *(section for section in sections if section.blocks),
     ]
     if charts:
-        write_atomic(run / "report.png", grid(charts).png())
+        write_atomic(run / "report.png", grid([chart for _, chart in charts]).png())
     write_atomic(run / "report.html", page(run.resolve().name, _subtitle(events), blocks))
     return run / "report.html"
 
 
-def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """A chart for each of `CURVES` that the run recorded, over tokens where their number is known, else over steps."""
+def how_good(result: Mapping[str, Any]) -> str:
+    """One sentence on the score of a run on held-out text; empty without one."""
+    bits, perplexity = _number(result.get("bits_per_byte")), _number(result.get("perplexity"))
+    if bits is None:
+        return ""
+    baselines = result.get("baselines")
+    packed = _number(baselines.get("xz -9")) if isinstance(baselines, Mapping) else None
+    compared = f", and the compressor xz {packed:.2f}" if packed is not None else ""
+    choices = f" On average it hesitates between {perplexity:,.0f} possible next tokens." if perplexity else ""
+    needed = (
+        f"For a byte of text that is new to it, the model needs {bits:.2f} bits; without a model it is 8{compared}."
+    )
+    return needed + choices
+
+
+def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, Chart]]:
+    """Each of `CURVES` that the run recorded, with its field: over tokens if their number is known, else over steps."""
     tokens_per_step = _first(events, "start").get("tokens_per_step")
     scale, x_title = (tokens_per_step, "tokens") if tokens_per_step else (1, "steps")
     charts = []
@@ -106,8 +134,19 @@ def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[Chart]:
             if rows:
                 series.append(Series(name, [row["step"] * scale for row in rows], [float(row[field]) for row in rows]))
         if series:
-            charts.append(line_chart(series, title=title, x_title=x_title, y_axis=y_axis))
+            charts.append((field, line_chart(series, title=title, x_title=x_title, y_axis=y_axis)))
     return charts
+
+
+def _curves(charts: Sequence[tuple[str, Chart]]) -> list[Block]:
+    """The curves that tell how the run went, and the others folded below them."""
+
+    def figures(*, rare: bool) -> list[Block]:
+        chosen = [chart for field, chart in charts if (field in RARELY_READ) == rare]
+        return [Figures([(chart.svg(), chart.description) for chart in chosen])] if chosen else []
+
+    others = figures(rare=True)
+    return [*figures(rare=False), *([Folded("More curves", others)] if others else [])]
 
 
 def _subtitle(events: Sequence[Mapping[str, Any]]) -> str:
@@ -157,11 +196,11 @@ def _result(result: Mapping[str, Any]) -> list[Block]:
         blocks.append(Bars([(name, value, f"{value:.3f}") for name, value in compared.items() if value is not None]))
         result = {key: value for key, value in result.items() if key != "baselines"}
     if bits is not None and "low" in result and "high" in result:
-        interval = f"{_shown(bits)} (95 % interval: {_shown(result['low'])} to {_shown(result['high'])})"
+        interval = f"{shown(bits)} (95 % interval: {shown(result['low'])} to {shown(result['high'])})"
         result = {key: value for key, value in result.items() if key not in {"low", "high"}}
         result["bits_per_byte"] = interval
     if result:
-        blocks.append(Table([(key.replace("_", " "), _shown(value)) for key, value in flatten(result)]))
+        blocks.append(Table([(WORDS.get(key, key.replace("_", " ")), shown(value)) for key, value in flatten(result)]))
     return blocks
 
 
@@ -218,79 +257,19 @@ def _computing(compiling: Mapping[str, Any]) -> list[Block]:
 
 
 def _samples(events: Sequence[Mapping[str, Any]]) -> list[Block]:
-    """The newest sample, and older ones from all over the run folded below it."""
-    rows = _all(events, "sample")[::-1]
+    """The first sample, one of the middle and the newest side by side; others from all over the run folded below."""
+    rows = _all(events, "sample")
     if not rows:
         return []
-    older = rows[1:]
-    spread = older[:: math.ceil(len(older) / MOST_SAMPLES)] if older else []
-    newest, *others = [
-        Sample(f"after {row.get('step', 0):,} steps", f"{row.get('text', '')}", f"{row.get('prompt') or ''}")
-        for row in [rows[0], *spread]
-    ]
-    return [newest, *([Folded("Earlier samples", others)] if others else [])]
+    shown_numbers = sorted({0, (len(rows) - 1) // 2, len(rows) - 1})
+    others = [row for number, row in enumerate(rows) if number not in shown_numbers]
+    spread = others[:: math.ceil(len(others) / MOST_SAMPLES)] if others else []
+    side = SideBySide([_sample(rows[number]) for number in shown_numbers])
+    return [side, *([Folded("More samples", [_sample(row) for row in spread])] if spread else [])]
 
 
-def _data(manifest: Mapping[str, Any]) -> list[Block]:
-    """The shards: where their text came from, what was dropped, and what each split holds."""
-    sources = [
-        (
-            f"{source.get('path', '–')}",
-            f"{source.get('for', '–')}",
-            _shown(source.get("kept_documents")),
-            size(_number(source.get("kept_bytes")) or 0.0),
-            _counts({**source.get("dropped_documents", {}), **source.get("incidents", {})}),
-        )
-        for source in manifest.get("sources", [])
-    ]
-    splits = [
-        (
-            name,
-            _shown(split.get("documents")),
-            _shown(split.get("tokens")),
-            size(_number(split.get("utf8_bytes")) or 0.0),
-        )
-        for name, split in manifest.get("splits", {}).items()
-    ]
-    tokenizer = [(key, _plain(value)) for key, value in manifest.get("tokenizer", {}).items()]
-    blocks: list[Block] = []
-    if sources:
-        blocks.append(Table(sources, ("source", "for", "documents", "text", "left out"), "Sources"))
-    if splits:
-        blocks.append(Table(splits, ("split", "documents", "tokens", "text"), "Splits"))
-    if tokenizer:
-        blocks.append(Table(tokenizer, caption="Tokenizer"))
-    return blocks
-
-
-def _tables(value: Mapping[str, Any], caption: str) -> list[Block]:
-    """A JSON object as tables: its plain values first, then one table for each object in it."""
-    plain = {key: item for key, item in value.items() if not isinstance(item, Mapping)}
-    nested = {key: item for key, item in value.items() if isinstance(item, Mapping) and item}
-    tables = [(caption if nested else "", plain), *nested.items()]
-    shown = [Table([(key, _plain(item)) for key, item in flatten(part)], caption=name) for name, part in tables if part]
-    return [SideBySide(shown)] if shown else []
-
-
-def _plain(value: Any) -> str:
-    """A setting or a recorded fact, as it is; large counts with separators."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10_000:
-        return f"{value:,}"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) if len(value) <= MOST_ITEMS else f"{len(value):,} items"
-    return "–" if value is None else str(value)
-
-
-def _shown(value: Any) -> str:
-    """A measured value, with as many digits as one reads."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return _plain(value)
-    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _counts(counts: Mapping[str, Any]) -> str:
-    """`3 exact duplicates, 87 binary files`."""
-    return ", ".join(f"{_shown(number)} {name.replace('_', ' ')}" for name, number in counts.items()) or "nothing"
+def _sample(row: Mapping[str, Any]) -> Sample:
+    return Sample(f"after {row.get('step', 0):,} steps", f"{row.get('text', '')}", f"{row.get('prompt') or ''}")
 
 
 def _manifest(run: Path) -> dict[str, Any]:
