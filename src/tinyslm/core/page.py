@@ -218,6 +218,7 @@ dt { color: var(--faint); font-size: 0.85rem; line-height: 1.35; }
 dd { margin: 0.25rem 0 0; font-size: 1.4rem; line-height: 1.3; font-weight: 600; font-variant-numeric: tabular-nums; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.25rem; }
 figure { margin: 0; }
+.charts figure { max-width: 31rem; }
 .charts figure { padding: 0.75rem; background: var(--raised); border: 1px solid var(--line); border-radius: 0.6rem; }
 .charts svg { display: block; width: 100%; height: auto; }
 .scroll { overflow-x: auto; margin: 1rem 0; }

@@ -188,6 +188,7 @@ def _key_figures(events: Sequence[Mapping[str, Any]], result: Mapping[str, Any])
 def _result(result: Mapping[str, Any]) -> list[Block]:
     """The result of the run, with baselines where it has them."""
     blocks: list[Block] = []
+    judged = "verdict" in result  # which says what matters
     result = {key: value for key, value in result.items() if key != "verdict"}
     bits, baselines = _number(result.get("bits_per_byte")), result.get("baselines")
     if isinstance(baselines, Mapping) and bits is not None:
@@ -200,7 +201,8 @@ def _result(result: Mapping[str, Any]) -> list[Block]:
         result = {key: value for key, value in result.items() if key not in {"low", "high"}}
         result["bits_per_byte"] = interval
     if result:
-        blocks.append(Table([(WORDS.get(key, key.replace("_", " ")), shown(value)) for key, value in flatten(result)]))
+        table = Table([(WORDS.get(key, key.replace("_", " ")), shown(value)) for key, value in flatten(result)])
+        blocks.append(Folded("All figures", [table]) if judged else table)
     return blocks
 
 

@@ -15,26 +15,32 @@ from tinyslm.training.config import RunConfig
 MOST_ITEMS = 8
 """More sources are summed up by folder; longer lists in a setting are counted, not listed."""
 SOURCES = ("source", "for", "documents", "text", "left out")
+COLUMNS = {
+    "documents": "documents",
+    "examples": "examples",
+    "tokens": "tokens",
+    "learned_tokens": "learned tokens",
+    "utf8_bytes": "text",
+}
+"""What a manifest says of a split, and its title."""
 
 
 def data_blocks(manifest: Mapping[str, Any]) -> list[Block]:
     """The shards: where their text came from, what was dropped, and what each split holds."""
-    splits = [
-        (
-            name,
-            shown(split.get("documents")),
-            shown(split.get("tokens")),
-            size(_number(split.get("utf8_bytes"))),
-        )
-        for name, split in manifest.get("splits", {}).items()
-    ]
+    splits = manifest.get("splits", {})
+    columns = [column for column in COLUMNS if any(column in split for split in splits.values())]
+    rows = [(name, *(_counted(column, split) for column in columns)) for name, split in splits.items()]
     tokenizer = [(key.replace("_", " "), plain(value)) for key, value in manifest.get("tokenizer", {}).items()]
     blocks = _sources(manifest.get("sources", []))
-    if splits:
-        blocks.append(Table(splits, ("split", "documents", "tokens", "text"), "Splits"))
+    if rows:
+        blocks.append(Table(rows, ("split", *(COLUMNS[column] for column in columns)), "Splits"))
     if tokenizer:
         blocks.append(Folded("Tokenizer", [Table(tokenizer)]))
     return blocks
+
+
+def _counted(column: str, split: Mapping[str, Any]) -> str:
+    return size(_number(split.get(column))) if column == "utf8_bytes" else shown(split.get(column))
 
 
 def _sources(sources: Sequence[Mapping[str, Any]]) -> list[Block]:
@@ -80,11 +86,11 @@ def _source(name: str, some: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def settings_blocks(config: Mapping[str, Any], versions: Mapping[str, Any]) -> list[Block]:
     """What was set otherwise than by default, in words; all settings and the versions folded below."""
     usual, about = RunConfig().model_dump(mode="json"), dict(_descriptions(RunConfig))
-    defaults = dict(flatten(usual))
+    defaults, started = dict(flatten(usual)), config.get("train", {}).get("start_from")  # with its own shape
     changed = [
         (_words(about.get(name, name)), plain(value), name)
         for name, value in flatten(config)
-        if name not in defaults or value != defaults[name]
+        if value != defaults.get(name) and not (started and name.startswith("model."))
     ]
     blocks: list[Block] = [Table(changed, ("setting", "value", "name"))] if changed else []
     if config:
