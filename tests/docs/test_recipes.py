@@ -4,12 +4,14 @@ import random
 from pathlib import Path
 
 import pytest
+from hatchling.builders.wheel import WheelBuilder
 
 from tinyslm.core.config import load_config
 from tinyslm.planning.train import train
 from tinyslm.training.config import RunConfig
 
-RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 SHRUNK = {
     "model": {"dim": 64, "depth": 1, "context": 32},
     "tokenizer": {"vocab_size": 320},
@@ -32,6 +34,15 @@ def test_the_recipe_trains(recipe, tmp_path):
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
 def test_the_recipe_says_how_it_is_used(recipe):
     assert f"--config recipes/{recipe.name}" in recipe.read_text(encoding="utf-8")
+
+
+def test_the_wheel_has_the_recipes():
+    wheel = WheelBuilder(str(ROOT))
+    shipped = {file.distribution_path for file in wheel.recurse_included_files()}
+    recipes = [path for path in (ROOT / "recipes").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {f"tinyslm/recipes/{path.relative_to(ROOT / 'recipes').as_posix()}" for path in recipes} <= shipped
+    assert "tinyslm/serving/page/static/index.html" in shipped
+    assert all(path.startswith("tinyslm/") for path in shipped)
 
 
 def write_text(folder: Path) -> Path:

@@ -22,6 +22,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("serving") / "tiny")
 
 
+@pytest.fixture
+def forked(fork_server) -> str:
+    """`tinyslm` without waiting for its imports."""
+    return str(fork_server.path / "tinyslm")
+
+
 @pytest.fixture(scope="session")
 def serve(model_folder: Path):
     """Runs a server: `with serve(max_requests=2) as running`; its model is called "tiny"."""

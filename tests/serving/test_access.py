@@ -57,6 +57,19 @@ def test_keys_are_stored_as_hashes(tmp_path) -> None:
     assert not read_keys(None, "")
 
 
+def test_key_files_are_private(tmp_path, caplog) -> None:
+    file = tmp_path / "keys"
+    make_key("ann", file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o640)  # of a service's group
+    make_key("bob", file)
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert not caplog.messages
+    file.chmod(0o644)
+    assert read_keys(file)
+    assert "chmod 600" in caplog.text
+
+
 def test_a_key_is_not_appended_to_another_file(tmp_path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfa")
     for file in (tmp_path, tmp_path / "binary"):

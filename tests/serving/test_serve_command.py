@@ -1,51 +1,12 @@
 """`tinyslm serve` as a program, with curl: its address, its log, its shutdown. Installed once, else forked."""
 
 import json
-import os
 import re
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-
-COMMAND = str(Path(sys.executable).with_name("tinyslm"))
-
-
-@contextmanager
-def program(*arguments: object, command: str = COMMAND) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """The command, and the URL that it says it listens at."""
-    process = subprocess.Popen(
-        [command, "serve", *map(str, arguments), "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    try:
-        line = process.stdout.readline()
-        found = re.search(r"chat at (http://127\.0\.0\.1:\d+)/, programs at \1/v1$", line.strip())
-        assert found, f"{line}{process.stderr.read() if process.poll() is not None else ''}"
-        yield found[1], process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-        process.stderr.close()
-
-
-@pytest.fixture
-def forked(fork_server) -> str:
-    """The command without waiting for its imports."""
-    return str(fork_server.path / "tinyslm")
-
-
-def curl(*arguments: str) -> str:
-    done = subprocess.run(["curl", "-sS", "-N", *arguments], capture_output=True, text=True, check=True, timeout=60)
-    return done.stdout
+from serve_program import curl, program
 
 
 def test_curl_the_log_and_shutdown(model_folder) -> None:
@@ -61,13 +22,15 @@ def test_curl_the_log_and_shutdown(model_folder) -> None:
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=30)
     assert process.returncode == 0
-    lines = log.strip().splitlines()
-    assert len(lines) == 3, log
+    _, answered, _, _, stopping, _, stopped = log.strip().splitlines()
+    begin = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d INFO"
     assert re.fullmatch(
-        r"\d\d:\d\d:\d\d POST /v1/chat/completions 200 model=tiny prompt=\d+ cached=0 generated=5 "
+        begin + r" [0-9a-f]{16} POST /v1/chat/completions 200 model=tiny prompt=\d+ cached=0 generated=5 "
         r"first=[\d.]+s total=[\d.]+s",
-        lines[0],
+        answered,
     )
+    assert re.fullmatch(f"{begin} - Stopping; answers under way: 0.", stopping)
+    assert re.fullmatch(f"{begin} - Stopped.", stopped)
     assert "secret" not in log
 
 
@@ -80,6 +43,25 @@ def test_prompts_are_logged_only_when_asked(model_folder, forked) -> None:
     assert process.returncode == 0
     assert "an open\\x1b question" in log
     assert "aaaaa" in log
+
+
+def test_the_log_as_json_names_each_request(model_folder, forked) -> None:
+    with program(model_folder, "--log-json", "--log-prompts", command=forked) as (url, process):
+        sent = ("-H", "Content-Type: application/json", "-H", "X-Request-Id: from-a.proxy:1", f"{url}/v1/completions")
+        body = {"model": "tiny", "prompt": "a\nb", "max_tokens": 5, "logit_bias": {"97": 100}}
+        headers = curl("-D", "-", *sent, "-d", json.dumps(body))
+        curl("-H", "X-Request-Id: with a space", f"{url}/health")
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert "x-request-id: from-a.proxy:1" in headers.lower()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert all({"time", "level", "request"} <= line.keys() for line in lines)
+    _, answered, prompt, _, health, *_ = lines
+    assert {answered["request"], prompt["request"]} == {"from-a.proxy:1"}
+    assert (answered["path"], answered["status"], answered["generated"]) == ("/v1/completions", 200, 5)
+    assert prompt["prompt"] == "a\nb"
+    assert re.fullmatch("[0-9a-f]{16}", health["request"])
+    assert lines[-1]["message"] == "Stopped."
 
 
 def mistake(command: str, *arguments: object) -> str:
@@ -104,12 +86,14 @@ def mistake(command: str, *arguments: object) -> str:
         (("{}", "--engine", "steam"), "steam"),
         (("{}", "--cors", "*"), "origin"),
         (("{}", "--port", "99999"), "65535"),
+        (("{}", "--models", "{keys}"), "no sections"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_errors_have_two_lines(model_folder, tmp_path, forked, arguments, says) -> None:
     keys = tmp_path / "keys"
     keys.write_text("ann sha256:" + "0" * 64)
+    keys.chmod(0o600)
     given = [part.replace("{keys}", str(keys)).replace("{}", str(model_folder)) for part in arguments]
     assert says in mistake(forked, *given)
 

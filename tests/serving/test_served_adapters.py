@@ -88,5 +88,28 @@ def test_options_name_models_and_adapters(sources, model_folder: Path) -> None:
     ):
         with pytest.raises(TinyslmError, match=words):
             _sources(model_folder, more, adapters)
-    with pytest.raises(TinyslmError, match="needs its base"):
-        _sources(None, (f"more={model_folder}",), (f"sql={folder}",))
+    found = _sources(None, (f"tiny={model_folder}",), (f"sql={folder}",))
+    assert found == {"tiny": model_folder, "sql": sources["sql"]}
+    with pytest.raises(TinyslmError, match="no model"):
+        _sources(None, (), (f"sql={folder}",))
+
+
+def test_a_file_lists_more_of_them(sources, model_folder: Path, tmp_path: Path) -> None:
+    adapter = sources["sql"].adapter
+    (tmp_path / "more").symlink_to(model_folder)
+    listed = tmp_path / "models.toml"
+    listed.write_text(f'[models]\nmore = "more"\n[adapters]\nsql = "{adapter}"\n')
+    found = _sources(model_folder, (), (), listed)
+    assert found == {"tiny": model_folder, "more": tmp_path / "more", "sql": sources["sql"]}
+    listed.write_text(f'[models]\ntiny = "{model_folder}"\n')
+    assert _sources(None, (), (), listed) == {"tiny": model_folder}
+    with pytest.raises(TinyslmError, match='Two models are called "tiny"'):
+        _sources(model_folder, (), (), listed)
+    listed.write_text("[model]\n")
+    with pytest.raises(TinyslmError, match="models"):
+        _sources(model_folder, (), (), listed)
+
+
+def test_a_symbolic_link_is_called_as_it_was_given(model_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "support").symlink_to(model_folder)
+    assert list(_sources(tmp_path / "support", (), ())) == ["support"]

@@ -1,6 +1,7 @@
 """Several models in one server: loaded on demand, unloaded when idle or when memory runs out, never while in use."""
 
 import asyncio
+import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -143,3 +144,16 @@ def test_a_server_lists_and_serves_them(serve, folders) -> None:
         assert 'tinyslm_model_loaded{model="c"} 1.0' in metrics
         assert 'tinyslm_prompt_tokens_total{model="b"} 1.0' in metrics
         assert 'tinyslm_requests_total{route="/v1/completions",status="200"} 3.0' in metrics
+
+
+def test_every_series_is_documented(running) -> None:
+    running.client.completions.create(model="tiny", prompt="x", max_tokens=2)
+    with running.http() as http:
+        page = http.get("/metrics").text
+    guide = (Path(__file__).parents[2] / "docs/serving.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(tinyslm_\w+)` \| (.*?) \|", guide, re.MULTILINE))
+    assert set(re.findall(r"^# TYPE (\w+) ", page, re.MULTILINE)) == rows.keys()
+    for name, labels in rows.items():
+        found = re.search(rf"^{name}(?:_count)?{{(.*?)}}", page, re.MULTILINE)
+        assert {*re.findall(r"(\w+)=", found[1])} == {*re.findall(r"\w+", labels)}, name
+    assert "_created" not in page

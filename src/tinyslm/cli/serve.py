@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,12 +11,13 @@ from pydantic import Field
 
 from tinyslm.cli.asking import ComputingOptions, wanted_dtype
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.serving.settings import KEYS_VARIABLE, ServerSettings
+from tinyslm.serving.settings import KEYS_VARIABLE, ModelList, ServerSettings, read_model_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tinyslm.inference.engine import Engine
+    from tinyslm.serving.api_keys import ApiKeys
     from tinyslm.serving.models import Models, Source
 
 
@@ -39,7 +41,7 @@ def serve(
 ) -> None:
     """Serve models through OpenAI's API, with a chat page.
 
-    Shuts down gracefully at Ctrl-C or SIGTERM: answers under way have some time to end.
+    Shuts down gracefully at Ctrl-C or SIGTERM: answers under way have some time to end. SIGHUP reloads keys and models.
 
     Parameters
     ----------
@@ -48,9 +50,9 @@ def serve(
     more
         Another model and its name for clients; may be given several times. Loaded on demand.
     adapters
-        An adapter of MODEL and its name for clients: its folder, or the run folder of the fine-tuning that trained it;
-        may be given several times. On demand, it is merged into a copy of the weights, which takes as much memory as
-        another model.
+        An adapter of the first model and its name for clients: its folder, or the run folder of the fine-tuning that
+        trained it; may be given several times. On demand, it is merged into a copy of the weights, which takes as much
+        memory as another model.
     computing
         What computes.
     server
@@ -62,7 +64,8 @@ def serve(
     if make_key:
         _make_key(make_key, server.keys)
         return
-    _serve(_sources(model, more, adapters), server, computing or ServerComputing())
+    listed = server.models
+    _serve(lambda: _sources(model, more, adapters, listed), server, computing or ServerComputing())
 
 
 def _make_key(name: str, file: Path | None) -> None:
@@ -74,8 +77,10 @@ def _make_key(name: str, file: Path | None) -> None:
     say(f"Its hash was appended to {file}." if file else f"Put this line into the file for --keys: {line}")
 
 
-def _sources(model: Path | None, more: tuple[str, ...], adapters: tuple[str, ...]) -> dict[str, Source]:
-    """The models and adapters by name.
+def _sources(
+    model: Path | None, more: tuple[str, ...], adapters: tuple[str, ...], listed: Path | None = None
+) -> dict[str, Source]:
+    """The models and adapters by name, with those in the file `listed`.
 
     Raises `TinyslmError` without a model, for an adapter that does not exist, and for two with one name.
     """
@@ -83,16 +88,17 @@ def _sources(model: Path | None, more: tuple[str, ...], adapters: tuple[str, ...
 
     named: list[tuple[str, Source]] = [] if model is None else [(_name(model), model)]
     named += [_named(given, "model") for given in more]
+    further = read_model_list(listed) if listed else ModelList()
+    named += further.models.items()
     if not named:
         raise TinyslmError("There is no model to serve.", "Give one: tinyslm serve MODEL")
     for place in (place for _, place in named if isinstance(place, Path)):
         if not place.exists():
             raise TinyslmError(f"There is no model {place}.", "Check the path.")
-    if adapters and model is None:
-        raise TinyslmError("An adapter needs its base model.", "Give it first: tinyslm serve MODEL --adapter NAME=PATH")
-    for name, path in (_named(given, "adapter") for given in adapters):
-        assert model is not None
-        named.append((name, AdaptedModel(model, find_adapter(path))))
+    base = named[0][1]
+    assert isinstance(base, Path)
+    for name, path in (*(_named(given, "adapter") for given in adapters), *further.adapters.items()):
+        named.append((name, AdaptedModel(base, find_adapter(path))))
     names = [name for name, _ in named]
     if twice := [name for name in names if names.count(name) > 1]:
         raise TinyslmError(f'Two models are called "{twice[0]}".', "Give them different names: --model NAME=PATH.")
@@ -108,42 +114,37 @@ def _named(given: str, option: str) -> tuple[str, Path]:
 
 
 def _name(path: Path) -> str:
-    """The name of a model: the last part of its path, without the `model` of a run folder."""
-    whole = path.resolve()
+    """The name of a model: the last part of its path as it was given, without the `model` of a run folder."""
+    whole = Path(os.path.abspath(path))  # noqa: PTH100  (`resolve` would follow a symbolic link)
     if whole.is_file():
         return whole.stem
     return whole.parent.name if whole.name == "model" else whole.name
 
 
-def _serve(models: dict[str, Source], server: ServerSettings, computing: ServerComputing) -> None:
-    import logging
-    import os
-    import sys
-
+def _serve(sources: Callable[[], dict[str, Source]], server: ServerSettings, computing: ServerComputing) -> None:
     from tinyslm.core.console import say
     from tinyslm.core.quantities import size
-    from tinyslm.model.adapted import AdaptedModel
     from tinyslm.serving.api_keys import read_keys
 
-    keys = read_keys(server.keys, os.environ.get(KEYS_VARIABLE, ""))
-    server.check_reachable(bool(keys))
     try:
-        from tinyslm.serving.server import address, listen, run
+        from tinyslm.serving.request_log import set_up_log
+        from tinyslm.serving.server import Configuration, run
     except ModuleNotFoundError as error:
         raise require_extra("serve", "Serving a model") from error
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("tinyslm.serving").setLevel(logging.INFO)
-    listening = listen(server)
+    set_up_log(as_json=server.log_json)
 
-    def started(running: Models) -> None:
-        url = address(listening)
-        say(f"Serving {', '.join(models)}: chat at {url}/, programs at {url}/v1")
-        if any(isinstance(source, AdaptedModel) for source in models.values()):
-            base = running.names[0]
-            say(f"Each adapter in use takes as much memory as {base}: {size(running.memory(base))}.")
+    def keys() -> ApiKeys:
+        found = read_keys(server.keys, os.environ.get(KEYS_VARIABLE, ""))
+        server.check_reachable(bool(found))
+        return found
 
-    with listening:
-        run(server, models, _opener(computing), keys, listening, started)
+    def started(models: Models, url: str) -> None:
+        say(f"Serving {', '.join(models.names)}: chat at {url}/, programs at {url}/v1")
+        if any(models.base(name) for name in models.names):
+            base = models.names[0]
+            say(f"Each adapter in use takes as much memory as {base}: {size(models.memory(base))}.")
+
+    run(server, Configuration(sources, keys), _opener(computing), started)
 
 
 def _opener(computing: ServerComputing) -> Callable[[Source], Engine]:

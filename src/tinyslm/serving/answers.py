@@ -135,7 +135,7 @@ class AnswerStream:
         """Add a piece, or an exception of the engine."""
         if isinstance(piece, Exception):
             if not isinstance(piece, TinyslmError):
-                LOG.error("The engine failed.", exc_info=piece)
+                LOG.error("The engine failed.", exc_info=piece, extra={"request": self.log.id})
             self._error = self._error or api_error(piece)
         else:
             self._left -= bool(piece.finish)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
+import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import write_atomic
+from tinyslm.core.files import disk_error
 from tinyslm.core.text_files import read_small_text
 
 KEYS_OPTION = "--keys"
@@ -40,16 +42,18 @@ class ApiKeys:
 def read_keys(file: Path | None, variable: str = "") -> ApiKeys:
     """The keys of a file, and those in the value of the environment variable.
 
-    Raises `TinyslmError` for a file that cannot be read and for an invalid line.
+    Raises `TinyslmError` for a file that cannot be read and for an invalid line; logs a warning for a file that other
+    users can read or change.
     """
     names = dict(_parsed(variable.replace(",", "\n"), "the environment variable"))
     if file is not None:
         names |= _parsed(read_small_text(file, KEYS_OPTION), str(file))
+        _warn_if_open(file)
     return ApiKeys(names)
 
 
 def make_key(name: str, file: Path | None = None) -> tuple[str, str]:
-    """A new key and its line, which is appended to `file` if given.
+    """A new key and its line, which is appended to `file` if given; a new file is readable by its owner only.
 
     Raises `TinyslmError` for an invalid name, and for a file that cannot be read or written.
     """
@@ -61,8 +65,27 @@ def make_key(name: str, file: Path | None = None) -> tuple[str, str]:
         )
     if file is not None:
         before = read_small_text(file, KEYS_OPTION) if file.exists() else ""
-        write_atomic(file, before + ("\n" if before and not before.endswith("\n") else "") + line + "\n")
+        _append(file, ("\n" if before and not before.endswith("\n") else "") + line + "\n")
+        _warn_if_open(file)
     return key, line
+
+
+def _append(file: Path, text: str) -> None:
+    """Append in one write, so that a server reads whole lines only; the file keeps its owner and mode."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "wb") as opened:
+            opened.write(text.encode())
+    except OSError as error:
+        raise disk_error(file, error) from None
+
+
+def _warn_if_open(file: Path) -> None:
+    mode = file.stat().st_mode & 0o777
+    if os.name == "posix" and mode & 0o027:
+        logging.getLogger(__name__).warning(
+            "Other users can read or change the key file %s (mode %04o): chmod 600 %s", file, mode, file
+        )
 
 
 def _parsed(text: str, place: str) -> Iterator[tuple[bytes, str]]:

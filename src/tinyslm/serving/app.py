@@ -25,7 +25,7 @@ UNLOAD_SECONDS = 5.0
 
 def create_app(settings: ServerSettings, models: Models, keys: ApiKeys | None = None) -> FastAPI:
     """The server as an ASGI app; its lifespan begins with loading the first model, and ends with closing all."""
-    service = Service(settings, models)
+    service = Service(settings, models, keys or ApiKeys({}))
     app = FastAPI(
         title="tinyslm",
         version=version("tinyslm"),
@@ -40,7 +40,7 @@ def create_app(settings: ServerSettings, models: Models, keys: ApiKeys | None = 
         app.include_router(module.router)
     errors.add_error_handlers(app)
     # The middleware that is added last is the outermost.
-    app.add_middleware(AccessMiddleware, service=service, keys=keys or ApiKeys({}), public=page.PUBLIC)
+    app.add_middleware(AccessMiddleware, service=service, public=page.PUBLIC)
     app.add_middleware(AccessLogMiddleware, service=service)
     if settings.cors:
         app.add_middleware(

@@ -16,36 +16,38 @@ _FAST = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
-class Metrics:
+class Metrics(Collector):
+    """What is counted while the server runs, and the state of its engines; docs/serving.md describes each series."""
+
     def __init__(self, models: Models) -> None:
-        self.registry = CollectorRegistry()
+        self._registry = CollectorRegistry()
         labels = ["model"]
         self._requests = Counter(
-            "tinyslm_requests", "Requests by route and HTTP status.", ["route", "status"], registry=self.registry
+            "tinyslm_requests", "Requests by route and HTTP status.", ["route", "status"], registry=self._registry
         )
-        self._prompt = Counter("tinyslm_prompt_tokens", "Prompt tokens.", labels, registry=self.registry)
+        self._prompt = Counter("tinyslm_prompt_tokens", "Prompt tokens.", labels, registry=self._registry)
         self._cached = Counter(
-            "tinyslm_cached_tokens", "Prompt tokens found in the cache.", labels, registry=self.registry
+            "tinyslm_cached_tokens", "Prompt tokens found in the cache.", labels, registry=self._registry
         )
-        self._generated = Counter("tinyslm_generated_tokens", "Tokens generated.", labels, registry=self.registry)
+        self._generated = Counter("tinyslm_generated_tokens", "Tokens generated.", labels, registry=self._registry)
         self._first = Histogram(
             "tinyslm_time_to_first_token_seconds",
             "From the request to its first token.",
             labels,
             buckets=_SLOW,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._each = Histogram(
             "tinyslm_time_per_token_seconds",
             "Time between the tokens of a sample, averaged over each request.",
             labels,
             buckets=_FAST,
-            registry=self.registry,
+            registry=self._registry,
         )
         self._whole = Histogram(
-            "tinyslm_request_seconds", "From the request to its end.", labels, buckets=_SLOW, registry=self.registry
+            "tinyslm_request_seconds", "From the request to its end.", labels, buckets=_SLOW, registry=self._registry
         )
-        self.registry.register(_Engines(models))
+        self._registry.register(_Engines(models))
 
     def request(self, route: str, status: int) -> None:
         """Count a request; route: "" for unknown paths."""
@@ -65,7 +67,13 @@ class Metrics:
                 self._each.labels(model).observe(each)
 
     def page(self) -> bytes:
-        return generate_latest(self.registry)
+        """All series, without the library's `*_created`, one more for each counter."""
+        return generate_latest(self)
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
 
 
 class _Engines(Collector):

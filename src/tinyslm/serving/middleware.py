@@ -18,9 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tinyslm.core.printable import printable
 from tinyslm.core.strict_json import JsonError, parse_json
-from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.errors import ApiError, api_error, bad_request, disconnected, shutting_down
-from tinyslm.serving.request_log import log_of
+from tinyslm.serving.request_log import REQUEST, access_line, log_of, request_id
 from tinyslm.serving.service import Service
 from tinyslm.serving.settings import is_loopback
 
@@ -46,9 +45,9 @@ _SECURITY_HEADERS = {
 class AccessMiddleware:
     """Rejects requests that may not use the server, and bodies that are too large, too slow or not strict JSON."""
 
-    def __init__(self, app: ASGIApp, *, service: Service, keys: ApiKeys, public: Collection[str]) -> None:
+    def __init__(self, app: ASGIApp, *, service: Service, public: Collection[str]) -> None:
         """public: paths that need no key; one that ends in a slash stands for all below it."""
-        self.app, self._service, self._settings, self._keys = app, service, service.settings, keys
+        self.app, self._service, self._settings = app, service, service.settings
         self._public = {*HEALTH, *public}
         self._public_folders = tuple(path for path in public if path.endswith("/") and path != "/")
 
@@ -67,9 +66,10 @@ class AccessMiddleware:
         self._check_host(headers)
         self._check_origin(headers)
         path = scope["path"]
-        if self._keys and path not in self._public and not path.startswith(self._public_folders):
+        keys = self._service.keys  # others after a reload
+        if keys and path not in self._public and not path.startswith(self._public_folders):
             scheme, _, key = headers.get("authorization", "").partition(" ")
-            name = self._keys.name(key.strip()) if scheme.lower() == "bearer" else None
+            name = keys.name(key.strip()) if scheme.lower() == "bearer" else None
             if name is None:
                 raise ApiError(
                     401,
@@ -159,12 +159,15 @@ class AccessLogMiddleware:
             await self.app(scope, receive, send)
             return
         log, status = log_of(scope), 0
+        log.id = request_id(Headers(scope=scope).get("x-request-id", ""))
+        REQUEST.set(log.id)
 
         async def send_secured(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(raw=message["headers"])
+                headers["X-Request-Id"] = log.id
                 for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 if not self._service.settings.cors:
@@ -182,9 +185,12 @@ class AccessLogMiddleware:
         finally:
             route = getattr(scope.get("route"), "path", "")  # with the names of parameters, not their values
             self._service.metrics.request(route, status or 499)
-            LOG.info("%s", log.line(scope["method"], scope["path"], status or 499))
+            fields = log.fields(scope["method"], scope["path"], status or 499)
+            level = logging.WARNING if status >= 500 else logging.INFO
+            LOG.log(level, "%s", access_line(fields), extra={"fields": fields})
             if log.texts is not None:
-                LOG.info("  prompt: %s\n  answer: %s", _on_one_line(log.prompt), _on_one_line("".join(log.texts)))
+                for name, text in (("prompt", log.prompt), ("answer", "".join(log.texts))):
+                    LOG.info("%s: %s", name, _on_one_line(text), extra={"fields": {name: text}})
 
 
 def _check_json(body: bytes) -> None:

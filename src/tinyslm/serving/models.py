@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import platform
 import time
 from collections import OrderedDict
@@ -23,7 +24,12 @@ import psutil
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
-from tinyslm.model.adapted import AdaptedModel
+from tinyslm.model.adapted import AdaptedModel, find_adapter
+from tinyslm.model.folder import find_model
+
+LOG = logging.getLogger("tinyslm.serving")
+
+POLL_SECONDS = 0.02
 
 Result = TypeVar("Result")
 Source = Path | AdaptedModel
@@ -51,7 +57,7 @@ class ServedModel:
 class _Slot:
     """A model, loaded or not; users: the number of its users. last_used: when the last one released it.
 
-    bytes: its memory when it was loaded last; before that, an estimate.
+    bytes: its memory when it was loaded last; before that, an estimate. files: its `identity` when it was loaded.
     """
 
     name: str
@@ -59,6 +65,7 @@ class _Slot:
     model: ServedModel | None = None
     users: int = 0
     bytes: int = 0
+    files: object = None
     last_used: float = field(default_factory=time.monotonic)
 
     @property
@@ -72,7 +79,7 @@ class _Slot:
 
 
 class Models:
-    """Named models. A model stays loaded while it is in `use`.
+    """Named models. A model stays loaded while it is in `use`, also when a reload has replaced it.
 
     Attributes: `names`: the first one stays loaded unless memory runs out.
     """
@@ -85,6 +92,7 @@ class Models:
         """
         assert sources, "a server without models"
         self._slots = {name: _Slot(name, source) for name, source in sources.items()}
+        self._replaced: list[_Slot] = []  # may be in use
         self._load, self._memory, self._idle = load, memory, idle
         self._loading = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "tinyslm-models")
@@ -119,10 +127,10 @@ class Models:
 
         Raises `UnknownModel`, or `Unavailable`.
         """
-        slot = self._slot(name)
-        slot.users += 1
+        slot = await self._take(name)
         try:
-            yield slot.model or await self._loaded(slot)
+            assert slot.model is not None
+            yield slot.model
         finally:
             slot.users -= 1
             slot.last_used = time.monotonic()
@@ -130,6 +138,32 @@ class Models:
     async def load_first(self) -> None:
         async with self.use(self.names[0]):
             pass
+
+    async def reload(self, sources: Mapping[str, Source]) -> dict[str, str]:
+        """Serve these models from now on; returns what has changed, by name.
+
+        A loaded model whose files were replaced is loaded anew, and answers the requests that begin from then on; those
+        under way end with the old weights, which are freed afterwards. If memory does not suffice for both, requests
+        wait until the answers under way have ended. A model that cannot be loaded stays as it was.
+        """
+        assert sources, "a server without models"
+        changes: dict[str, str] = {}
+        async with self._loading:
+            for name, source in sources.items():
+                if name not in self._slots:
+                    self._slots[name], changes[name] = _Slot(name, source), "added"
+                elif change := await self._renew(self._slots[name], source):
+                    changes[name] = change
+            for name in [name for name in self._slots if name not in sources]:
+                self._replaced.append(self._slots.pop(name))
+                changes[name] = "removed"
+            self._slots = {name: self._slots[name] for name in sources}
+            await self._close_replaced()
+        try:
+            await self.load_first()
+        except Unavailable as error:
+            changes[self.names[0]] = error.problem
+        return changes
 
     async def unload_idle(self) -> None:
         """Unload idle models except the first, and any unused ones if memory runs out."""
@@ -144,7 +178,7 @@ class Models:
         """Close all engines; their answers are cancelled."""
         self._closed = True
         async with self._loading:
-            for slot in self._slots.values():
+            for slot in (*self._slots.values(), *self._replaced):
                 if slot.model is not None:
                     await self._unload(slot)
         self._thread.shutdown()
@@ -154,23 +188,71 @@ class Models:
             raise UnknownModel(f'There is no model "{name[:100]}".', did_you_mean(name[:100], self._slots))
         return self._slots[name]
 
-    async def _loaded(self, slot: _Slot) -> ServedModel:
+    async def _take(self, name: str) -> _Slot:
+        """Count a user of a model, which is loaded first if necessary."""
+        slot = self._slot(name)
+        if slot.model is not None:
+            slot.users += 1
+            return slot
         async with self._loading:
-            if slot.model is None:
-                if self._closed:
-                    raise Unavailable("The server is closing.", "Try again later.")
-                slot.bytes = slot.bytes or await self._in_thread(lambda: self._estimate(slot))
-                if not await self._make_room(slot.bytes):
-                    raise Unavailable(
-                        f'There is no memory for the model "{slot.name}" now: it needs {slot.bytes / 1e6:,.0f} MB.',
-                        "Try again later, or start the server with a larger --max-memory.",
-                    )
-                before = _memory()
-                engine = await self._in_thread(lambda: self._open(slot))
-                slot.bytes = max(slot.bytes, _memory() - before)
-                slot.model = ServedModel(slot.name, engine)
-                await self._make_room(0)
-            return slot.model
+            slot = self._slot(name)  # a reload may have replaced it
+            slot.users += 1
+            try:
+                if slot.model is None:
+                    await self._load_into(slot)
+            except BaseException:
+                slot.users -= 1
+                raise
+            return slot
+
+    async def _load_into(self, slot: _Slot) -> None:
+        if self._closed:
+            raise Unavailable("The server is closing.", "Try again later.")
+        slot.bytes = slot.bytes or await self._in_thread(lambda: self._estimate(slot))
+        if not await self._make_room(slot.bytes):
+            raise Unavailable(
+                f'There is no memory for the model "{slot.name}" now: it needs {slot.bytes / 1e6:,.0f} MB.',
+                "Try again later, or start the server with a larger --max-memory.",
+            )
+        before, slot.files = _memory(), identity(slot.source)
+        engine = await self._in_thread(lambda: self._open(slot))
+        slot.bytes = max(slot.bytes, _memory() - before)
+        slot.model = ServedModel(slot.name, engine)
+        LOG.info("Loaded the model %s.", slot.name)
+        await self._make_room(0)
+
+    async def _renew(self, old: _Slot, source: Source) -> str:
+        """Put a model of `source` in the place of `old`, unless it is the same. Returns what was done, in words."""
+        same = old.source == source
+        if same and (old.model is None or old.files == identity(source)):
+            return ""
+        new = _Slot(old.name, source)
+        if old.model is None:
+            self._slots[old.name] = new
+            return "changed"
+        old.users += 1  # so that it is not unloaded to make room
+        try:
+            new.bytes = max(old.bytes if same else 0, await self._in_thread(lambda: self._estimate(new)))
+            if not await self._make_room(new.bytes):
+                self._slots[old.name] = new
+                while old.users > 1:
+                    await asyncio.sleep(POLL_SECONDS)
+                await self._unload(old)
+            await self._load_into(new)
+        except Unavailable as error:
+            return error.problem
+        finally:
+            old.users -= 1
+        self._slots[old.name] = new
+        self._replaced.append(old)
+        return "loaded anew"
+
+    async def _close_replaced(self) -> None:
+        """Unload models that were replaced or removed, and are no longer used."""
+        for slot in [slot for slot in self._replaced if not slot.users]:
+            self._replaced.remove(slot)
+            if slot.model is not None:
+                await self._unload(slot)
 
     def _estimate(self, slot: _Slot) -> int:
         """How much memory a model will take: the size of its files, or what its base or another adapter of it took."""
@@ -192,6 +274,7 @@ class Models:
             over = bool(self._memory) and _memory() + needed > self._memory
             return over or needed > int(psutil.virtual_memory().available)
 
+        await self._close_replaced()
         while lacking():
             idle = [slot for slot in self._slots.values() if slot.model is not None and not slot.users]
             if not idle:
@@ -205,9 +288,26 @@ class Models:
         await self._in_thread(engine.close)
         del engine
         await self._in_thread(_release_memory)
+        LOG.info("Unloaded the model %s.", slot.name)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+
+def identity(source: Source) -> object:
+    """What differs when a model's files were replaced: their inodes, sizes and times. `None` if there is no model."""
+    try:
+        if isinstance(source, AdaptedModel):
+            return identity(source.base), _identities(find_adapter(source.adapter))
+        return _identities(source if source.is_file() else find_model(source))
+    except (OSError, TinyslmError):
+        return None
+
+
+def _identities(path: Path) -> list[tuple[str, int, int, int]]:
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    stats = [(file.name, file.stat()) for file in files]
+    return [(name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def _memory() -> int:

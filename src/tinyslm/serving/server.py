@@ -1,13 +1,16 @@
-"""Listen, and serve until a signal."""
+"""Listen, and serve until a signal. SIGHUP reloads keys and models."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import FrameType
 
 import uvicorn
@@ -24,7 +27,19 @@ from tinyslm.serving.models import Models, Source
 from tinyslm.serving.service import Service
 from tinyslm.serving.settings import ServerSettings
 
+LOG = logging.getLogger("tinyslm.serving")
+
 POLL_SECONDS = 0.02
+
+STDIN = 0
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Read models by name, and keys, at the start and again at SIGHUP. Both raise `TinyslmError`."""
+
+    sources: Callable[[], Mapping[str, Source]]
+    keys: Callable[[], ApiKeys]
 
 
 def listen(settings: ServerSettings) -> socket.socket:
@@ -54,10 +69,18 @@ def address(listening: socket.socket) -> str:
 class Server(uvicorn.Server):
     """Shuts down gracefully: new requests are rejected while answers have some time to end, then these are stopped."""
 
-    def __init__(self, app: FastAPI, *, started: Callable[[], None] = lambda: None) -> None:
-        """started: called when the server accepts requests."""
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        started: Callable[[], None] = lambda: None,
+        configuration: Configuration | None = None,
+    ) -> None:
+        """started: called when the server accepts requests. configuration: what SIGHUP reloads."""
         self._service: Service = app.state.service
-        self._started = started
+        self._started, self._configuration = started, configuration
+        self._hung_up = False
+        self._reloads: set[asyncio.Task[None]] = set()
         super().__init__(
             uvicorn.Config(
                 app,
@@ -77,13 +100,38 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         self._started()
 
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second."""
+        if self._hung_up:
+            self._hung_up = False
+            self._reloads = {task for task in self._reloads if not task.done()}
+            self._reloads.add(asyncio.ensure_future(self._reload()))
+        return await super().on_tick(counter)
+
+    async def _reload(self) -> None:
+        """Take over keys and models as they are now; what cannot be read stays as it was."""
+        assert self._configuration is not None
+        try:
+            self._service.keys = self._configuration.keys()
+            LOG.info("Reloaded the keys.")
+        except TinyslmError as error:
+            LOG.error("The keys stay as they were: %s %s", error.problem, error.remedy)
+        try:
+            changes = await self._service.models.reload(self._configuration.sources())
+            what = ", ".join(f"{name}: {change}" for name, change in changes.items())
+            LOG.info("Reloaded the models: %s.", what or "none has changed")
+        except TinyslmError as error:
+            LOG.error("The models stay as they were: %s %s", error.problem, error.remedy)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         admission = self._service.admission
         admission.closing = True
+        LOG.info("Stopping; answers under way: %d.", admission.samples)
         await self._until_idle(self._service.settings.grace)
         admission.stop()
         await self._until_idle(LAST_EVENT_SECONDS)
         await super().shutdown(sockets)
+        LOG.info("Stopped.")
 
     async def _until_idle(self, seconds: float) -> None:
         """Wait until no answer is under way, at most `seconds`, and not after a second Ctrl-C."""
@@ -98,37 +146,62 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {sign: signal.signal(sign, self.handle_exit) for sign in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with _handling(self.handle_exit, "SIGINT", "SIGTERM"):
             yield
-        finally:
-            for sign, handler in before.items():
-                signal.signal(sign, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """See uvicorn; a second signal ends the waiting."""
         self.force_exit = self.should_exit
         self.should_exit = True
 
+    @contextlib.contextmanager
+    def capture_hangup(self) -> Iterator[None]:
+        """Reload at SIGHUP; but shut down if it says that the server's terminal was closed."""
+        on_terminal = os.isatty(STDIN)
+
+        def handle(sig: int, frame: FrameType | None) -> None:
+            if on_terminal and not os.isatty(STDIN):
+                self.handle_exit(sig, frame)
+            else:
+                self._hung_up = True
+
+        with _handling(handle, "SIGHUP"):
+            yield
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None], *names: str) -> Iterator[None]:
+    """Handle signals while the block runs, those that this system has."""
+    signals = [signal.Signals[name] for name in names if name in signal.Signals.__members__]
+    before = {sign: signal.signal(sign, handler) for sign in signals}
+    try:
+        yield
+    finally:
+        for sign, handled in before.items():
+            signal.signal(sign, handled)
+
 
 def run(
     settings: ServerSettings,
-    sources: Mapping[str, Source],
+    configuration: Configuration,
     load: Callable[[Source], Engine],
-    keys: ApiKeys,
-    listening: socket.socket,
-    started: Callable[[Models], None],
+    started: Callable[[Models, str], None],
 ) -> None:
-    """Serve models until a signal; started: called when the server accepts requests, with the first model loaded.
+    """Serve models until a signal.
 
-    Raises `TinyslmError` if the first model cannot be loaded.
+    started: called when the server accepts requests, with the models, of which the first is loaded, and the URL.
+    Raises `TinyslmError` for a wrong configuration, if it cannot listen, and if the first model cannot be loaded.
     """
+    keys, sources = configuration.keys(), configuration.sources()
 
-    async def serve() -> None:
+    async def serve(listening: socket.socket) -> None:
         memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
         models = Models(sources, load, memory=memory, idle=idle)
-        await models.load_first()
-        await Server(create_app(settings, models, keys), started=lambda: started(models)).serve([listening])
+        app = create_app(settings, models, keys)
+        server = Server(app, started=lambda: started(models, address(listening)), configuration=configuration)
+        with server.capture_hangup():
+            await models.load_first()
+            await server.serve([listening])
 
-    with asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
-        runner.run(serve())
+    with listen(settings) as listening, asyncio.Runner(loop_factory=auto_loop_factory()) as runner:
+        runner.run(serve(listening))

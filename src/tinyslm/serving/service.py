@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.request import Request
 from tinyslm.serving.answers import AnswerStream, ThreadToLoopQueue
+from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.constraints import GrammarCompiler, GrammarSpec
 from tinyslm.serving.errors import api_error, full, shutting_down
 from tinyslm.serving.metrics import Metrics
@@ -69,10 +70,10 @@ class Admission:
 
 
 class Service:
-    """The state of one server: its models, its answers, its metrics."""
+    """The state of one server: its models, its keys, its answers, its metrics."""
 
-    def __init__(self, settings: ServerSettings, models: Models) -> None:
-        self.settings, self.models = settings, models
+    def __init__(self, settings: ServerSettings, models: Models, keys: ApiKeys) -> None:
+        self.settings, self.models, self.keys = settings, models, keys
         self.metrics = Metrics(models)
         self.admission = Admission(settings.max_requests)
         self.inspections, self.inspection_lock = Admission(MAX_INSPECTIONS), asyncio.Lock()

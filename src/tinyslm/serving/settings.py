@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from tinyslm.core.config import Section
+from tinyslm.core.config import Section, build_config, read_config_file
 from tinyslm.core.errors import TinyslmError
 
 KEYS_VARIABLE = "TINYSLM_KEYS"
@@ -22,6 +22,10 @@ class ServerSettings(Section):
     port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0: any free one.")
     keys: Path | None = Field(
         default=None, description=f"File of hashed keys (see --make-key); the variable {KEYS_VARIABLE} may hold more."
+    )
+    models: Path | None = Field(
+        default=None,
+        description='File of more models and adapters: NAME = "PATH" below [models] and [adapters]; SIGHUP rereads it.',
     )
     cors: tuple[str, ...] = Field(
         default=(),
@@ -53,6 +57,7 @@ class ServerSettings(Section):
         default=30, ge=0, description="Minutes until an unused model is unloaded, except the first; 0: never."
     )
     grace: float = Field(default=30, ge=0, description="Seconds that answers have to end when the server shuts down.")
+    log_json: bool = Field(default=False, description="Log JSON, one object per line.")
     log_prompts: bool = Field(default=False, description="Log prompts and answers.")
 
     @field_validator("cors")
@@ -84,6 +89,22 @@ class ServerSettings(Section):
                 f"Listening on {self.host} lets other machines use the server, which has no keys.",
                 "Make one: tinyslm serve --make-key NAME --keys FILE, and give --keys FILE; or listen on 127.0.0.1.",
             )
+
+
+class ModelList(Section):
+    """A file of models, and of adapters of the first model, by the names that clients use."""
+
+    models: dict[str, Path] = Field(default_factory=dict, description="Model folders, run folders or GGUF files.")
+    adapters: dict[str, Path] = Field(default_factory=dict, description="Adapters, or run folders with one.")
+
+
+def read_model_list(file: Path) -> ModelList:
+    """The content of a file for --models, whose relative paths begin at its folder. Raises `TinyslmError`."""
+    found = build_config(ModelList, read_config_file(file, "--models"), str(file))
+    return ModelList(
+        models={name: file.parent / path for name, path in found.models.items()},
+        adapters={name: file.parent / path for name, path in found.adapters.items()},
+    )
 
 
 def is_loopback(host: str) -> bool:
