@@ -12,7 +12,6 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -25,6 +24,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
+
+from tinyslm.core.errors import TinyslmError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _PASSED_ON = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "TZ")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1"}
@@ -117,6 +123,11 @@ class Worker:
             atexit.register(self.close)
             os.register_at_fork(after_in_child=self._forget)
         ours, theirs = socket.socketpair()
+        if resource is None:
+            raise TinyslmError(
+                "On this system, a process cannot be limited in time and memory.",
+                "Use Linux, macOS, or Linux inside Windows (WSL 2).",
+            )
         limits = self.limits
         numbers = [theirs.fileno(), limits.cpu_seconds, limits.memory, limits.stack]
         with theirs:

@@ -4,7 +4,6 @@ A library lies in the user's cache folder under a name that tells its source, co
 it is compiled once.
 """
 
-import fcntl
 import os
 import platform
 import shlex
@@ -19,6 +18,11 @@ from tempfile import TemporaryDirectory, gettempdir
 
 from tinyslm.core.console import notice, warn
 from tinyslm.hardware.machine import read_processor
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 OPTIONS = ("-O2", "-std=c++17", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread", "-Wno-psabi")
 NATIVE = ("-march=native",) if platform.machine() in ("x86_64", "AMD64") else ("-mcpu=native",)
@@ -42,6 +46,8 @@ def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None =
     Safe with several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is
     not safely the user's own.
     """
+    if fcntl is None:
+        raise NotAvailable("on this system, nothing is compiled")
     try:
         command = [*compiler(), *processor, *OPTIONS, f"-I{SHARED}"]
     except NotAvailable as missing:
