@@ -33,6 +33,7 @@ def test_openai_parses_structured_output(running) -> None:
     assert isinstance(answer.choices[0].message.parsed, Beetle)
     answer = running.client.responses.parse(model="tiny", input="Describe a beetle.", text_format=Beetle)
     assert isinstance(answer.output_parsed, Beetle)
+    assert len(answer._request_id) == 16  # which is in the log
 
 
 def test_models_list_their_default_sampling(running) -> None:

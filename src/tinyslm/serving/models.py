@@ -288,7 +288,7 @@ class Models:
         await self._in_thread(engine.close)
         del engine
         await self._in_thread(_release_memory)
-        LOG.info("Unloaded the model %s.", slot.name)
+        LOG.info("Unloaded the %smodel %s.", "" if slot is self._slots.get(slot.name) else "old ", slot.name)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -31,7 +31,7 @@ LOG = logging.getLogger("tinyslm.serving")
 
 POLL_SECONDS = 0.02
 
-STDIN = 0
+STANDARD_FILES = (0, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -157,10 +157,10 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_hangup(self) -> Iterator[None]:
         """Reload at SIGHUP; but shut down if it says that the server's terminal was closed."""
-        on_terminal = os.isatty(STDIN)
+        terminals = [number for number in STANDARD_FILES if os.isatty(number)]
 
         def handle(sig: int, frame: FrameType | None) -> None:
-            if on_terminal and not os.isatty(STDIN):
+            if not all(os.isatty(number) for number in terminals):
                 self.handle_exit(sig, frame)
             else:
                 self._hung_up = True
