@@ -21,12 +21,13 @@ from the_command import COMMAND
 
 from tinyslm.cli.commands import Leave, run_command
 from tinyslm.cli.dialogue import Dialogue
+from tinyslm.cli.writing import Writing
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import save_model
+from tinyslm.model.folder import save_model, write_card
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 
@@ -129,6 +130,29 @@ def test_a_conversation_in_a_terminal(random_model: Path) -> None:
     assert saved["messages"][1]["content"] == engine.chat(saved["messages"][:1], settings)[0].text
     assert saved["messages"][3]["content"] == engine.chat(saved["messages"][:3], settings)[0].text
     engine.close()
+
+
+def test_a_model_of_plain_text_writes(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "plain")
+    write_card(model, {"bits_per_byte": 1.5})
+    with chatting(model, "--max-tokens", "6", "--temperature", "0") as terminal:
+        terminal.type("/max-tokens 7\n")
+        terminal.until("max-tokens: 7[\\s\\S]*› ")
+        terminal.type("if x:\n")
+        terminal.until(r"if x:\r\nif x:[\s\S]*› ")
+        terminal.type("    return\n")
+        terminal.until(r"\r\n    return[\s\S]*› ")
+        terminal.type("\n")
+        terminal.until("› ")
+        terminal.type("/save text.txt\n")
+        terminal.until("Saved")
+        terminal.type("\x04")
+    engine = open_engine(model)
+    text = ""
+    for line in ("if x:", "\n    return", ""):
+        text += line + engine.complete(text + line, SamplingSettings(max_tokens=7, temperature=0))[0].text
+    engine.close()
+    assert Path("text.txt").read_text() == text
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:
@@ -251,6 +275,36 @@ def test_trying_again_draws_anew_and_repeatably(dialogue: Dialogue) -> None:
     assert "".join(dialogue.retry()) == second
 
 
+def test_a_text_is_written_together(dialogue: Dialogue, tmp_path: Path) -> None:
+    writing = Writing(dialogue.engine, "random", "", dialogue.settings)
+    first = "".join(writing.say("  Once"))
+    assert writing.text == f"  Once{first}"
+    second = "".join(writing.say("    upon"))
+    assert writing.text == f"  Once{first}\n    upon{second}"
+    assert "".join(writing.retry()) != second
+    writing.undo()
+    assert (writing.text, writing.lead) == (f"  Once{first}", f"  Once{first}".rpartition("\n")[2])
+    writing.save(tmp_path / "a.txt")
+    other = Writing(dialogue.engine, "random", "", dialogue.settings)
+    other.load(tmp_path / "a.txt")
+    "".join(other.say(""))
+    assert other.text.startswith(writing.text)
+    assert run_command("/look", other) is None
+    other.system = "Be kind."
+    with pytest.raises(TinyslmError, match="A text has no system message"):
+        "".join(other.say("x"))
+
+
+def test_a_message_is_taken_back(dialogue: Dialogue) -> None:
+    "".join(dialogue.say("One"))
+    "".join(dialogue.say("Two"))
+    dialogue.undo()
+    assert [message["role"] for message in dialogue.messages] == ["user", "assistant"]
+    dialogue.undo()
+    with pytest.raises(TinyslmError, match="nothing to take back"):
+        dialogue.undo()
+
+
 def test_a_conversation_is_saved_and_gone_on_with(dialogue: Dialogue, tmp_path: Path) -> None:
     dialogue.system = "Be kind."
     "".join(dialogue.say("Hello"))
@@ -320,6 +374,6 @@ def test_a_page_that_looks_inside(tinyslm, random_model: Path) -> None:
     assert (ended.code, ended.out) == (0, "Written: look.html\n")
     assert "5 tokens, 1 layer, 2 heads" in Path("look.html").read_text()
     assert "exists already" in tinyslm("look", random_model, "--text", "x", "--out", "look.html").mistake()
-    assert "no layer 1" in tinyslm("look", random_model, "--text", "x", "--out", "b.html", "--layer", "1").mistake()
+    assert "no layer 2" in tinyslm("look", random_model, "--text", "x", "--out", "b.html", "--layer", "2").mistake()
     assert "no text to look at" in tinyslm("look", random_model, "--text", "", "--out", "b.html").mistake()
     assert not Path("b.html").exists()

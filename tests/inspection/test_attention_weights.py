@@ -64,8 +64,8 @@ def test_weights_are_those_of_transformers(family: str, tmp_path) -> None:
         expected = theirs(torch.tensor([IDS]), output_attentions=True).attentions
     for layer in range(model.config.depth):
         for head in (0, 3):
-            np.testing.assert_allclose(attention(model, IDS, layer, head), expected[layer][0, head], atol=2e-5)
-        np.testing.assert_allclose(attention(model, IDS, layer), expected[layer][0].mean(0), atol=2e-5)
+            np.testing.assert_allclose(attention(model, IDS, layer + 1, head + 1), expected[layer][0, head], atol=2e-5)
+        np.testing.assert_allclose(attention(model, IDS, layer + 1), expected[layer][0].mean(0), atol=2e-5)
 
 
 def test_a_window_is_seen(byte_tokenizer) -> None:
@@ -78,7 +78,7 @@ def test_a_window_is_seen(byte_tokenizer) -> None:
 
 def test_in_bf16_the_weights_are_still_exact_sums() -> None:
     model = made({"family": "qwen3", "kv_heads": 2}).to(torch.bfloat16)
-    weights = attention(model, IDS, 0, 0)
+    weights = attention(model, IDS, 1, 1)
     assert weights.dtype == np.float32
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
 
@@ -117,7 +117,7 @@ def test_weights_are_not_copied() -> None:
     assert twin.q_proj.weight.data_ptr() == before["model.layers.0.self_attn.q_proj.weight"]
 
 
-@pytest.mark.parametrize(("layer", "head"), [(3, 0), (-1, 0), (0, 4), (0, -1)])
+@pytest.mark.parametrize(("layer", "head"), [(4, 1), (0, 1), (1, 5), (1, 0)])
 def test_a_head_that_is_not_there(layer: int, head: int) -> None:
     with pytest.raises(TinyslmError, match=r"This model has no (layer|head) -?\d"):
         attention(made({"family": "llama"}), IDS, layer, head)

@@ -45,7 +45,7 @@ def test_one_token_has_something_that_follows(model, byte_tokenizer) -> None:
     found = inspect(model, byte_tokenizer, [65])
     assert len(found.tokens) == 1
     assert len(found.following) == 8
-    np.testing.assert_array_equal(found.attention(0, 0), [[1]])
+    np.testing.assert_array_equal(found.attention(1, 1), [[1]])
 
 
 def test_tokens_are_readable(byte_tokenizer) -> None:

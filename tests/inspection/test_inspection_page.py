@@ -57,7 +57,7 @@ def test_the_page_shows_tokens_and_attention(found, layer, pictures) -> None:
     assert faces == ["a", "·", "&lt;", "b", "&gt;", "↵", "z", "·", "⟨C3⟩", "⟨A9⟩"]
     drawn = [pixels(base64.b64decode(data)) for data in re.findall(r'base64,([^"]*)', html)]
     assert len(drawn) == pictures
-    for number, picture in enumerate(drawn):
+    for number, picture in enumerate(drawn, 1):
         shares = found.attention(number) if layer is None else found.attention(layer, number)
         zoom = len(picture) // len(shares)
         blue = picture[zoom // 2 :: zoom, zoom // 2 :: zoom, 0].astype(float)  # the more, the less red

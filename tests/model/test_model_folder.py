@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -14,7 +15,8 @@ from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, load_tokenizer, save_model
+from tinyslm.model.folder import holds_conversations, load_model, load_tokenizer, save_model
+from tinyslm.tokenizer.chat import CHATML
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
 
@@ -197,3 +199,29 @@ def test_a_damaged_card_is_a_mistake_in_two_lines(card: str, tmp_path: Path) -> 
     (tmp_path / "model" / "tinyslm.json").write_text(card)
     with pytest.raises(TinyslmError, match=r"tinyslm\.json"):
         load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("template", "training", "holds"),
+    [
+        (None, {}, False),
+        (CHATML, {}, True),  # nothing is known of its training
+        (CHATML, {"bits_per_byte": 1.2}, False),
+        (CHATML, {"loss": 1.2, "conversations": 9}, True),
+        (CHATML, {"bits_per_byte": 1.2, "chat_model": True}, True),
+        ("{{ messages[0].content }}", {"bits_per_byte": 1.2}, True),
+    ],
+)
+def test_models_of_plain_text_are_known(template: str | None, training: dict, holds: bool, tmp_path, bpe) -> None:
+    tokenizer = bpe if template == CHATML else without_template(bpe)
+    save_model(small("qwen3"), tmp_path / "model", tokenizer, training)
+    if template:
+        (tmp_path / "model" / "chat_template.jinja").write_text(template)
+    assert holds_conversations(tmp_path / "model") == holds
+    engine = open_engine(tmp_path / "model")
+    assert engine.conversations == holds
+    engine.close()
+
+
+def without_template(tokenizer: Tokenizer) -> Tokenizer:
+    return Tokenizer(tokenizers.Tokenizer.from_str(json.dumps(tokenizer.content)))

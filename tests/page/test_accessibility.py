@@ -54,11 +54,11 @@ def test_touch_targets_are_large_enough(phone, model) -> None:
 def test_everything_works_with_the_keyboard(page, model) -> None:
     model.texts.extend(["One.", "Two."])
     order = []
-    for _ in range(8):
+    for _ in range(9):
         page.keyboard.press("Tab")
         order.append(page.evaluate("() => document.activeElement.id || document.activeElement.textContent"))
     assert order == [
-        "Skip to the message box", "model", "chat-tab", "new", "open-settings", "log", "message", "send",
+        "Skip to the message box", "model", "chat-tab", "new", "open-card", "open-settings", "log", "message", "send",
     ]  # fmt: skip
     page.keyboard.press("Shift+Tab")
     page.keyboard.type("Line one")
@@ -70,9 +70,12 @@ def test_everything_works_with_the_keyboard(page, model) -> None:
     expect(page.get_by_label("Message", exact=True)).to_be_focused()
     page.get_by_role("tab", name="Chat").focus()
     page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Write")).to_be_focused()
+    page.keyboard.press("ArrowRight")
     expect(page.get_by_role("tab", name="Look inside")).to_be_focused()
     expect(page.get_by_role("tabpanel", name="Look inside")).to_be_visible()
-    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Chat")).to_be_focused()
     page.get_by_role("button", name="Settings").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog", name="Settings")).to_be_visible()
@@ -110,8 +113,10 @@ SNAPSHOT = """\
     - option "tiny"
   - tablist "Views":
     - tab "Chat" [selected]
+    - tab "Write"
     - tab "Look inside"
   - button "New chat"
+  - button "About"
   - button "Settings"
 - main:
   - tabpanel "Chat":
@@ -119,12 +124,14 @@ SNAPSHOT = """\
       - article "You":
         - heading "You" [level=3]
         - paragraph: Hello
+        - button "Edit"
       - article "Model":
         - heading "Model" [level=3]
         - paragraph:
           - text: Good
           - strong: day
           - text: .
+        - button "Edit"
         - button "Copy"
         - button "Look inside"
         - button "Try again"

@@ -14,7 +14,8 @@ def settings(page, **values: object) -> None:
     """Fill in the settings by their labels."""
     page.get_by_role("button", name="Settings").click()
     for label, value in values.items():
-        page.get_by_label(label.replace("_", " ")).fill(str(value))
+        words = label.replace("_", " ")
+        page.get_by_label(words, exact=not words.startswith("Tools")).fill(str(value))
     page.get_by_role("button", name="Close").click()
 
 
@@ -77,9 +78,22 @@ def test_empty_settings_show_the_models_defaults(page, model) -> None:
     page.ask("Hello")
     assert model.requests[-1].settings.temperature == 0.7
     page.get_by_role("button", name="Settings").click()
-    expect(page.get_by_label("Temperature")).to_have_attribute("placeholder", "0.7")
+    expect(page.get_by_label("Temperature", exact=True)).to_have_attribute("placeholder", "0.7")
     expect(page.get_by_label("Min p")).to_have_attribute("placeholder", "0.05")
-    expect(page.get_by_label("Temperature")).to_have_value("")
+    expect(page.get_by_label("Temperature", exact=True)).to_have_value("")
+    expect(page.get_by_label("Temperature slider")).to_have_value("0.7")
+
+
+def test_sliders_set_what_their_boxes_show(page, model) -> None:
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_label("Top p slider").fill("0.4")
+    page.get_by_label("Temperature", exact=True).fill("1.2")
+    expect(page.get_by_label("Top p", exact=True)).to_have_value("0.4")
+    expect(page.get_by_label("Temperature slider")).to_have_value("1.2")
+    page.get_by_role("button", name="Close").click()
+    page.ask("Hello")
+    got = model.requests[-1].settings
+    assert (got.temperature, got.top_p) == (1.2, 0.4)
 
 
 def test_settings_reach_the_model(page, model) -> None:
@@ -96,7 +110,7 @@ def test_an_invalid_setting_is_not_sent(page, model) -> None:
     settings(page, Temperature="-1")
     page.send("Hello")
     expect(page.get_by_role("dialog")).to_be_visible()
-    expect(page.get_by_label("Temperature")).to_be_focused()
+    expect(page.get_by_label("Temperature", exact=True)).to_be_focused()
     assert not model.requests
 
 
@@ -193,6 +207,56 @@ def test_an_answer_can_be_tried_again(page, model) -> None:
     assert "First try." not in model.prompt()
 
 
+def test_a_changed_question_is_answered_anew(page, model) -> None:
+    model.texts.extend(["Six.", "Eight.", "Why not?"])
+    page.ask("How many legs has a beetle?")
+    page.ask("And a spider?")
+    first = page.get_by_role("article", name="You").first
+    first.get_by_role("button", name="Edit").click()
+    first.get_by_role("button", name="Cancel").click()
+    first.get_by_role("button", name="Edit").click()
+    first.get_by_label("Text of the message").fill("How many legs has a snake?")
+    first.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_role("article", name="Model")).to_have_text(re.compile("Why not?"))
+    expect(page.get_by_role("article")).to_have_count(2)
+    assert "snake" in model.prompt()
+    assert "beetle" not in model.prompt()
+    assert "spider" not in model.prompt()
+
+
+def test_a_changed_answer_stays_in_the_conversation(page, model) -> None:
+    model.texts.append("Six.")
+    answer = page.ask("How many legs has a beetle?")
+    answer.get_by_role("button", name="Edit").click()
+    answer.get_by_label("Text of the message").fill("Six, as all insects.")
+    answer.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("article", name="Model")).to_contain_text("as all insects")
+    assert len(model.requests) == 1
+    page.ask("Sure?")
+    assert "Six, as all insects." in model.prompt()
+
+
+def test_a_conversation_survives_a_reload_until_it_is_cleared(page, model) -> None:
+    model.texts.extend(["Good **day**.", ENDLESS])
+    settings(page, System_message="Be brief.")
+    page.ask("Hello")
+    page.send("Go on forever")
+    expect(page.get_by_role("article", name="Model").last).to_contain_text("word3")
+    page.reload()
+    expect(page.get_by_role("article")).to_have_count(4)
+    expect(page.get_by_role("article", name="Model").first.locator("strong")).to_have_text("day")
+    expect(page.get_by_role("article", name="Model").last).to_contain_text("word3")
+    expect(page.get_by_role("combobox", name="Model")).to_have_value("scripted")
+    page.ask("And now?")
+    assert re.search(r"Be brief\.[\s\S]*Good \*\*day\*\*[\s\S]*word3[\s\S]*And now\?", model.prompt())
+    page.get_by_role("button", name="Settings").click()
+    page.get_by_role("button", name="Clear what this browser keeps").click()
+    page.get_by_role("button", name="Close").click()
+    page.reload()
+    expect(page.get_by_role("article")).to_have_count(0)
+    assert page.evaluate("() => localStorage.length") == 0
+
+
 def test_a_conversation_is_saved_and_opened(page, model, tmp_path) -> None:
     settings(page, Temperature="0.5", System_message="Be brief.")
     model.texts.append("Good **day**.")
@@ -243,7 +307,7 @@ def test_a_server_with_keys_gets_the_key(visit, serve, model) -> None:
         page.reload()  # stored for this tab
         expect(page.locator("#model option")).to_have_count(1)
         page.ask("Hello")
-        assert page.evaluate("() => localStorage.length") == 0
+        assert key not in page.evaluate("() => JSON.stringify(localStorage)")
         page.context.close()
 
 

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyslm.inspection.inspecting import inspect
+from tinyslm.model.folder import save_model
 from tinyslm.serving.api_keys import make_key, read_keys
 from tinyslm.serving.page import TYPES
 
@@ -67,11 +68,11 @@ def test_look_returns_what_inspect_returns(http: httpx.Client, tiny) -> None:
         ("/look", {"model": "none", "text": "x"}, 404, 'There is no model "none"'),
         ("/look", {"model": "tiny", "text": "x", "topp": 3}, 400, "topp"),
         ("/look", {"model": "tiny", "text": "x", "top": 1000}, 400, "top"),
-        ("/look/attention", {"model": "tiny", "ids": [1], "layer": 2}, 400, "This model has no layer 2"),
-        ("/look/attention", {"model": "tiny", "ids": [1], "layer": 0, "head": 4}, 400, "This model has no head 4"),
-        ("/look/attention", {"model": "tiny", "ids": [999], "layer": 0}, 400, "This model has no token 999"),
-        ("/look/attention", {"model": "tiny", "ids": [], "layer": 0}, 400, "ids"),
-        ("/look/attention", {"model": "tiny", "ids": [1] * 513, "layer": 0}, 400, "at most 512"),
+        ("/look/attention", {"model": "tiny", "ids": [1], "layer": 3}, 400, "This model has no layer 3"),
+        ("/look/attention", {"model": "tiny", "ids": [1], "layer": 1, "head": 5}, 400, "This model has no head 5"),
+        ("/look/attention", {"model": "tiny", "ids": [999], "layer": 1}, 400, "This model has no token 999"),
+        ("/look/attention", {"model": "tiny", "ids": [], "layer": 1}, 400, "ids"),
+        ("/look/attention", {"model": "tiny", "ids": [1] * 513, "layer": 1}, 400, "at most 512"),
     ],
 )
 def test_invalid_inspections(http: httpx.Client, path: str, body: dict, status: int, problem: str) -> None:
@@ -90,10 +91,29 @@ def test_look_needs_the_key_and_the_page_does_not(serve, tiny) -> None:
     with serve({"tiny": tiny()}, read_keys(None, line)) as url, client(url) as http:
         for path in FILES:
             assert http.get(path).status_code == 200
-        for path, body in {"/look": {"text": "x"}, "/look/attention": {"ids": [1], "layer": 0}}.items():
+        for path, body in {"/look": {"text": "x"}, "/look/attention": {"ids": [1], "layer": 1}}.items():
             assert http.post(path, json={"model": "tiny", **body}).status_code == 401
             with_key = http.post(path, json={"model": "tiny", **body}, headers={"Authorization": f"Bearer {key}"})
             assert with_key.status_code == 200
+        assert http.get("/card/tiny").status_code == 401
+
+
+def test_the_card_tells_what_is_known(serve, tiny, tmp_path, monkeypatch) -> None:
+    engine = tiny()
+    save_model(engine.model, tmp_path / "model", engine.tokenizer, {
+        "bits_per_byte": 1.25, "low": 1.1, "high": 1.4, "training_tokens": 1_200_000, "training_seconds": 65,
+        "pulled_from": {"repository": "a/b", "revision": "0123456789abcdef"}, "loss": "damaged",
+    })  # fmt: skip
+    (tmp_path / "model" / "README.md").write_text("---\nlanguage: en\nlicense: 'apache-2.0'\n---\nlicense: other\n")
+    monkeypatch.chdir(tmp_path)
+    with serve({"model": engine}) as url, client(url) as http:
+        found = http.get("/card/model").json()
+        assert http.get("/card/none").status_code == 404
+    rows = {name: value for section in found["sections"] for name, value in section["rows"]}
+    assert (rows["family"], rows["bits per byte"], rows["95 % interval"]) == ("qwen3", "1.2500", "1.1000 to 1.4000")
+    assert (rows["tokens"], rows["time"], rows["licence"]) == ("1.2 M", "1:05", "apache-2.0")
+    assert rows["pulled from"] == "a/b at 0123456789ab"
+    assert "loss (nats per token)" not in rows
 
 
 anything = st.recursive(

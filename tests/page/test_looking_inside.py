@@ -112,7 +112,7 @@ def test_attention_is_a_heat_map_with_values(looking, found) -> None:
 
 
 def test_the_heat_map_works_with_the_keyboard(looking, found) -> None:
-    weights = found.attention(0)
+    weights = found.attention(1)
     looking.locator("canvas.cells").focus()
     value = looking.locator("#map-value")
     expect(value).to_have_text(f"Token 15, ⟨A9⟩, attends {percent(math.log(weights[14, 0]))} to token 1, t.")
@@ -126,8 +126,8 @@ def test_the_heat_map_works_with_the_keyboard(looking, found) -> None:
 def test_the_heat_map_has_a_text_alternative(looking, found) -> None:
     looking.get_by_text("The same as text").click()
     row = looking.get_by_role("row").filter(has=looking.get_by_role("rowheader", name="8 r", exact=True))
-    best = int(found.attention(0)[7].argmax())
-    expect(row).to_contain_text(f"({best + 1}) {percent(math.log(found.attention(0)[7, best]))}")
+    best = int(found.attention(1)[7].argmax())
+    expect(row).to_contain_text(f"({best + 1}) {percent(math.log(found.attention(1)[7, best]))}")
 
 
 def test_tokens_can_be_coloured_by_attention(looking, found) -> None:
@@ -136,7 +136,7 @@ def test_tokens_can_be_coloured_by_attention(looking, found) -> None:
     shares = looking.locator("#tokens .token").evaluate_all(
         "(nodes) => nodes.map((node) => Number(node.style.getPropertyValue('--share')))"
     )
-    np.testing.assert_allclose(shares[:7], found.attention(0)[6, :7], atol=1e-4)
+    np.testing.assert_allclose(shares[:7], found.attention(1)[6, :7], atol=1e-4)
     assert set(shares[7:]) == {0}
 
 
@@ -164,3 +164,30 @@ def test_there_may_be_no_conversation_to_inspect(page) -> None:
     page.get_by_role("tab", name="Look inside").click()
     page.get_by_role("button", name="Inspect the conversation").click()
     expect(page.locator("#look-status")).to_have_text("There is no conversation yet.")
+
+
+def corners(page, name: str) -> dict:
+    return page.locator(name).bounding_box()
+
+
+def test_the_card_never_covers_tokens_on_a_phone(visit) -> None:
+    page = visit(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    look(page, "a text of many tokens, " * 12)
+    expect(page.locator("#tokens-help")).to_have_text(re.compile("Tap a token"))
+    expect(page.get_by_text("Point at a token")).to_be_hidden()
+    for place in (3, 90, 200):
+        page.locator("#tokens .token").nth(place).tap()
+        expect(page.locator("#detail")).to_contain_text("rank")
+        tokens, card = corners(page, "#tokens"), corners(page, "#detail")
+        assert tokens["y"] + tokens["height"] <= card["y"]
+        assert card["y"] < 844  # the card is in view
+
+
+def test_everything_is_side_by_side_on_a_desktop(page) -> None:
+    look(page)
+    tokens, card, attention = (corners(page, name) for name in ("#tokens", "#detail", "#attention"))
+    assert tokens["x"] + tokens["width"] <= card["x"]
+    assert card["x"] + card["width"] <= attention["x"]
+    assert attention["x"] + attention["width"] <= 1280
+    assert max(box["y"] for box in (tokens, card, attention)) < 500
+    expect(page.locator("#attention")).to_contain_text("the first token attracts")

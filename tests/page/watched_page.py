@@ -52,6 +52,7 @@ class Watched:
 
     def leave(self) -> None:
         """Leave the page, and all that it stored, so that the tab can be used again."""
+        self._page.goto(f"{self._url}/health")  # a page that is left stores its conversation
         self._page.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
         self._page.goto("about:blank")
         self._page.mouse.move(0, 0)

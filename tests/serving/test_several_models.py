@@ -12,6 +12,7 @@ from tiny_server import make_model
 
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.opening import open_engine
+from tinyslm.model.folder import write_card
 from tinyslm.serving.models import Models, Unavailable, UnknownModel, weight_bytes
 
 MB = 1_000_000
@@ -33,6 +34,14 @@ class Loads:
     def __call__(self, path) -> Engine:
         self.paths.append(path.name)
         return open_engine(path)
+
+
+def test_models_of_plain_text_are_known_before_they_are_loaded(folders, tmp_path: Path) -> None:
+    plain = make_model(tmp_path / "plain", depth=1, context=64)
+    write_card(plain, {"bits_per_byte": 1.5})
+    models = Models({**folders, "plain": plain, "gone": tmp_path / "gone.gguf"}, open_engine)
+    known = [models.holds_conversations(name) for name in models.names]
+    assert known == [True, True, True, False, None]
 
 
 def test_models_are_loaded_once_on_demand(folders) -> None:

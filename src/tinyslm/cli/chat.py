@@ -23,6 +23,7 @@ def chat(
     /,
     *,
     system: Annotated[str, Text] = "",
+    write: bool | None = None,
     sampling: Annotated[SamplingSettings | None, Parameter(name="*")] = None,
     engine: Annotated[EngineOptions | None, Parameter(name="*")] = None,
     json: bool = False,
@@ -38,6 +39,9 @@ def chat(
         A model folder, a run folder (its model is used) or a GGUF file (imported first).
     system
         A message that tells the model how to behave.
+    write
+        Continue a text together, line by line, instead of a conversation. In a terminal this is the default for a model
+        that was never trained on conversations.
     sampling
         How the text is drawn.
     engine
@@ -49,11 +53,18 @@ def chat(
 
     from tinyslm.cli.asking import opened
     from tinyslm.cli.dialogue import Dialogue
+    from tinyslm.cli.writing import Writing
+    from tinyslm.core.console import warn
 
     with opened(model, engine or EngineOptions(), threaded=False) as running:
-        dialogue = Dialogue(running, str(model), system, running.with_defaults(sampling))
+        talks = sys.stdin.isatty() and sys.stdout.isatty() and not json
+        writes = talks and not running.conversations if write is None else write
+        kind = Writing if writes else Dialogue
+        dialogue = kind(running, str(model), system, running.with_defaults(sampling))
         dialogue.check()
-        if sys.stdin.isatty() and sys.stdout.isatty() and not json:
+        if not (writes or running.conversations):
+            warn(f"{model} was never trained on conversations: it continues texts.")
+        if talks:
             _talk(dialogue)
         else:
             _answer_lines(dialogue, json=json)
@@ -91,12 +102,12 @@ def _talk(dialogue: Dialogue) -> None:
     from tinyslm.core.console import fail, say
     from tinyslm.core.errors import TinyslmError
 
-    say(f"Talking with {dialogue.model}. /help says what can be typed; Ctrl-D leaves.\n")
+    say(f"{dialogue.greeting} /help says what can be typed; Ctrl-D leaves.\n")
     while (line := _read()) is not None:
-        if not line.strip():
+        if not (line.strip() or dialogue.takes_empty):
             continue
         try:
-            answer = run_command(line, dialogue) if line.startswith("/") else dialogue.say(line.strip())
+            answer = run_command(line, dialogue) if line.startswith("/") else dialogue.say(line)
             if answer is not None:
                 _show(answer, dialogue)
         except TinyslmError as error:
@@ -136,12 +147,12 @@ def _show(pieces: Iterable[str], dialogue: Dialogue) -> None:
         for number, piece in enumerate(pieces):
             if not number and dialogue.forgotten:
                 say(f"({_forgot(dialogue)})")
-            stream(piece)
+            stream(piece if number else dialogue.lead + piece)
     say()
     if dialogue.finish == "cancelled":
         say("(stopped)")
-    elif dialogue.finish == "length":
-        say("(cut off: /max-tokens N allows more)")
+    elif dialogue.finish == "length" and dialogue.cut_off:
+        say(dialogue.cut_off)
 
 
 @contextmanager

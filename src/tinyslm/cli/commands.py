@@ -17,6 +17,7 @@ HELP = (
     ("/temperature X", "change a setting; /seed, /top-p, /top-k, /max-tokens ... do so too"),
     ("/settings", "show what is set"),
     ("/retry", "answer the last message once more"),
+    ("/undo", "take back the last message and its answer"),
     ("/look", "show how likely each token of the answer was, and what else was"),
     ("/reset", "forget what was said"),
     ("/save FILE", "write the conversation as JSON"),
@@ -88,6 +89,11 @@ def _reset(_rest: str, dialogue: Dialogue) -> None:
     say("Forgotten.")
 
 
+def _undo(_rest: str, dialogue: Dialogue) -> None:
+    dialogue.undo()
+    say("Taken back.")
+
+
 def _save(rest: str, dialogue: Dialogue) -> None:
     path = _path(rest, "save")
     dialogue.save(path)
@@ -134,6 +140,7 @@ _ACTIONS = {
     "settings": _show,
     "system": _system,
     "reset": _reset,
+    "undo": _undo,
     "save": _save,
     "load": _load,
     "look": _look,

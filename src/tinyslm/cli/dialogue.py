@@ -28,8 +28,11 @@ class Dialogue:
     """Messages in OpenAI's form, and the answer under way.
 
     Attributes: `messages` without the system's; `system`; `settings`; `ids`: of the last prompt and its answer, of
-    which the first `prompt` are the prompt's; `forgotten`: how many messages the last prompt had no room for.
+    which the first `prompt` are the prompt's; `forgotten`: how many messages the last prompt had no room for;
+    `cut_off`: what is said after an answer that was cut off; `takes_empty`: whether an empty line is answered too.
     """
+
+    cut_off, takes_empty = "(cut off: /max-tokens N allows more)", False
 
     def __init__(self, engine: Engine, model: str, system: str, settings: SamplingSettings) -> None:
         self.engine, self.model, self.system, self.settings = engine, model, system, settings
@@ -39,6 +42,16 @@ class Dialogue:
         self.finish = ""
         self._tries = 0
         self._generation: Generation | None = None
+
+    @property
+    def greeting(self) -> str:
+        """What this is and what can be typed."""
+        return f"Talking with {self.model}."
+
+    @property
+    def lead(self) -> str:
+        """What is shown before an answer."""
+        return ""
 
     def check(self) -> None:
         """Raise `TinyslmError` when the model cannot hold a conversation at all."""
@@ -51,7 +64,7 @@ class Dialogue:
 
     def say(self, text: str) -> Iterator[str]:
         """Add what the user says, and answer it. A message that cannot be answered is taken back."""
-        self.messages.append({"role": "user", "content": text})
+        self.messages.append({"role": "user", "content": self._said(text)})
         self._tries = 0
         try:
             yield from self._answer()
@@ -67,6 +80,14 @@ class Dialogue:
             self.messages.pop()
         self._tries += 1
         yield from self._answer()
+
+    def undo(self) -> None:
+        """Take back the last message, and the answer to it."""
+        last = max((at for at, message in enumerate(self.messages) if message["role"] == "user"), default=None)
+        if last is None:
+            raise TinyslmError("There is nothing to take back.", "Say something first.")
+        del self.messages[last:]
+        self.ids.clear()
 
     def cancel(self) -> None:
         """End the answer under way; what came of it stays."""
@@ -104,9 +125,9 @@ class Dialogue:
         self.settings = build_config(SamplingSettings, {**self.settings.model_dump(), **values}, origin)
 
     def _answer(self) -> Iterator[str]:
-        prompt = self._fitting()
-        self.ids, self.prompt = list(prompt), len(prompt)
-        self._generation = self.engine.submit(Request(prompt, self._drawn(), continues=False))
+        request = self._request()
+        self.ids, self.prompt = list(request.prompt_ids), len(request.prompt_ids)
+        self._generation = self.engine.submit(request)
         parts = []
         for piece in self._generation:
             self.ids += piece.ids
@@ -116,6 +137,13 @@ class Dialogue:
                 yield piece.text
         self._generation = None
         self.messages.append({"role": "assistant", "content": "".join(parts)})
+
+    def _said(self, text: str) -> str:
+        """The message that a typed text is."""
+        return text.strip()
+
+    def _request(self) -> Request:
+        return Request(self._fitting(), self._drawn(), continues=False)
 
     def _drawn(self) -> SamplingSettings:
         """The settings; where a seed is fixed, each new try draws with the next one."""

@@ -30,7 +30,7 @@ def look(
     out
         The HTML file to write.
     layer
-        Show each head of this layer (from 0 on); without it, the mean of the heads of every layer.
+        Show each head of this layer (from 1 on); without it, the mean of the heads of every layer.
     json
         Print where the page is, and of how many tokens, as JSON.
     """

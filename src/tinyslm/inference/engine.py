@@ -42,11 +42,13 @@ class Engine:
     many threads run side by side.
 
     Attributes: `name` of the runner; `model`; `tokenizer`; `context`: longest sequence, prompt and answer together;
-    `default_sampling`: settings of requests that give none (see `read_default_sampling`).
+    `default_sampling`: settings of requests that give none (see `read_default_sampling`); `conversations`: whether the
+    model was trained on any (see `holds_conversations`).
     """
 
     name: str
     default_sampling = SamplingSettings()
+    conversations = True
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ from tinyslm.inference.engine import Engine
 from tinyslm.inference.runners import RUNNERS, make_runner
 from tinyslm.inference.settings import read_default_sampling
 from tinyslm.model.adapted import AdaptedModel
-from tinyslm.model.folder import find_model, load_model, load_tokenizer, usual_dtype
+from tinyslm.model.folder import find_model, holds_conversations, load_model, load_tokenizer, usual_dtype
 
 
 def open_engine(
@@ -60,6 +60,7 @@ def open_engine(
     if threads is not None and opened.name == "torch":
         torch.set_num_threads(threads)
     opened.default_sampling = read_default_sampling(folder)
+    opened.conversations = adapted.holds_conversations() if adapted else holds_conversations(folder)
     return opened
 
 

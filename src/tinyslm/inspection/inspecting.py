@@ -54,10 +54,10 @@ class Inspection:
     def attention(self, layer: int, head: int | None = None) -> NDArray[Any]:
         """How much of each token (columns) every token (rows) takes, fp32 `[t, t]`; rows have the sum 1.
 
-        Without a head: the mean of all of the layer's heads.
+        Layers and heads count from 1. Without a head: the mean of all of the layer's heads.
         """
         check_head(layer, head, self.layers, self.heads)
-        return _chosen(self._gatherings[layer], head)
+        return _chosen(self._gatherings[layer - 1], head)
 
 
 def inspect(model: Decoder, tokenizer: Tokenizer, ids: Sequence[int], *, top: int = ALTERNATIVES) -> Inspection:
@@ -92,19 +92,19 @@ def attention(model: Decoder, ids: Sequence[int], layer: int, head: int | None =
     """What `Inspection.attention` gives, for whoever needs one layer only."""
     _check_ids(model, ids)
     check_head(layer, head, model.config.depth, model.config.heads)
-    return _chosen(listen(model, ids, [layer])[1][layer], head)
+    return _chosen(listen(model, ids, [layer - 1])[1][layer - 1], head)
 
 
 def check_head(layer: int, head: int | None, layers: int, heads: int) -> None:
-    """Raise `TinyslmError` for a layer or a head that there is not."""
+    """Raise `TinyslmError` for a layer or a head that there is not; both count from 1."""
     for name, given, count in (("layer", layer, layers), ("head", head, heads)):
-        if given is not None and not 0 <= given < count:
-            raise TinyslmError(f"This model has no {name} {given}.", f"Its {name}s are numbered 0 to {count - 1}.")
+        if given is not None and not 1 <= given <= count:
+            raise TinyslmError(f"This model has no {name} {given}.", f"Its {name}s are numbered 1 to {count}.")
 
 
 def _chosen(gathering: Gathering, head: int | None) -> NDArray[Any]:
     weights_htt = gathering.weights()
-    chosen: NDArray[Any] = weights_htt.mean(0) if head is None else weights_htt[head]
+    chosen: NDArray[Any] = weights_htt.mean(0) if head is None else weights_htt[head - 1]
     return chosen
 
 

@@ -20,6 +20,11 @@ from tinyslm.tokenizer.shown import face
 BOUNDS = (0.001, 0.01, 0.1, 0.3, 0.7)
 """Probabilities between which tokens have another colour."""
 
+SINK = (
+    "In most models the first token attracts much attention: the weights of a row always sum to 100 %, and a head that "
+    "looks for nothing here leaves them at the one token that every row can see."
+)
+
 INK, PAPER = np.array((43, 70, 196)), np.array((241, 242, 244))
 SIDE = 160  # pixels, at least
 
@@ -39,13 +44,13 @@ def inspection_page(found: Inspection, name: str, layer: int | None = None) -> s
         (f"layer {number}", found.attention(number))
         if layer is None
         else (f"head {number}", found.attention(layer, number))
-        for number in range(count)
+        for number in range(1, count + 1)
     )
     whole = "the mean of all heads of each layer" if layer is None else f"each head of layer {layer}"
     attention = Section(
         "Attention",
         (
-            Paragraph(f"Rows are tokens, columns are tokens they take from; {whole}. The bluer, the more."),
+            Paragraph(f"Rows are tokens, columns are tokens they attend to; {whole}. The bluer, the more. {SINK}"),
             HeatMaps(pictures),
         ),
     )

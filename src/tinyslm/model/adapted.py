@@ -13,7 +13,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
 from tinyslm.model.lora import BASE, CONFIG, load_adapters, merge_adapters
 from tinyslm.model.packed import is_packed
-from tinyslm.tokenizer.settings import TEMPLATE
+from tinyslm.tokenizer.settings import TEMPLATE, read_chat_template
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 IN_RUN = "adapter"
@@ -47,6 +47,11 @@ class AdaptedModel:
             return load_tokenizer(folder)
         tokenizer, file = load_tokenizer(find_model(self.base)), folder / TEMPLATE
         return tokenizer.with_template(read_small_text(file, str(file))) if file.is_file() else tokenizer
+
+    def holds_conversations(self) -> bool:
+        """Whether it answers messages: adapters are trained on them, and there must be a chat template."""
+        folders = find_adapter(self.adapter), find_model(self.base)
+        return any(read_chat_template(folder) is not None for folder in folders)
 
 
 def find_adapter(path: Path) -> Path:

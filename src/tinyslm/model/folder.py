@@ -25,6 +25,8 @@ from tinyslm.model.family import Family
 from tinyslm.model.packed import PackedTensor, install, is_packed
 from tinyslm.model.renaming import Rule, expanded, joined, parted
 from tinyslm.model.weights import WEIGHTS, has_weights, named_tensors, read_tensors, weight_files, write_tensors
+from tinyslm.tokenizer.chat import CHATML
+from tinyslm.tokenizer.settings import read_chat_template
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 CARD = "tinyslm.json"
@@ -181,6 +183,19 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not all(isinstance(card.get(key, {}), dict) for key in ("xxh3", "training")):
         raise TinyslmError(f"{folder / CARD} is damaged.", remedy)
     return card
+
+
+def holds_conversations(folder: Path) -> bool:
+    """Whether a model was trained on conversations, as far as its files tell.
+
+    It was not if it has no chat template, nor if its template is the one that every new tokenizer gets (`CHATML`) and
+    its record tells of training on text alone.
+    """
+    template = read_chat_template(folder)
+    if template != CHATML:
+        return template is not None
+    training = read_card(folder).get("training", {})
+    return bool(training.get("chat_model", "bits_per_byte" not in training))
 
 
 def write_card(folder: Path, training: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.grammar import Grammar
 from tinyslm.model.adapted import AdaptedModel, find_adapter
-from tinyslm.model.folder import find_model
+from tinyslm.model.folder import find_model, holds_conversations
 
 LOG = logging.getLogger("tinyslm.serving")
 
@@ -113,6 +113,22 @@ class Models:
         slot = self._slot(name)
         bases = (other.name for other in self._slots.values() if other.source == slot.path)
         return next(bases, None) if slot.adapter else None
+
+    def source(self, name: str) -> Source:
+        """What the model is loaded from."""
+        return self._slot(name).source
+
+    def holds_conversations(self, name: str) -> bool | None:
+        """Whether the model was trained on conversations; `None` if that is not known before it is loaded."""
+        slot = self._slot(name)
+        if slot.model is not None:
+            return slot.model.engine.conversations
+        try:
+            if isinstance(slot.source, AdaptedModel):
+                return slot.source.holds_conversations()
+            return holds_conversations(find_model(slot.path)) if slot.path.is_dir() else None
+        except TinyslmError:  # reported when the model is asked for
+            return None
 
     def memory(self, name: str) -> int:
         """The bytes that a model took when it was loaded last; before that, 0."""

@@ -64,6 +64,9 @@ def _described(models: Models, name: str) -> dict[str, Any]:
     }
     if base := models.base(name):
         model["parent"] = base
+    conversations = models.holds_conversations(name)
+    if conversations is not None:
+        model["conversations"] = conversations
     if engine is None:
         return model
     sampling = engine.default_sampling.model_dump(include={*SAMPLING})

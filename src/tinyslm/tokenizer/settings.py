@@ -58,9 +58,7 @@ def read_settings(folder: Path, backend: tokenizers.Tokenizer) -> Settings:
             f"{folder / CONFIG} names no special token as eos_token, the end of a text.",
             f'Add "eos_token" there; tokenizer.json has: {", ".join(special[:8]) or "no special tokens"}.',
         )
-    return Settings(
-        eos, named("pad_token"), named("bos_token"), named("unk_token"), stops, _chat_template(config, folder)
-    )
+    return Settings(eos, named("pad_token"), named("bos_token"), named("unk_token"), stops, read_chat_template(folder))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -88,7 +86,7 @@ def _ids(file: Path, value: Any) -> tuple[int, ...]:
     return tuple(token for token in values if token >= 0)
 
 
-def _chat_template(config: Mapping[str, Any], folder: Path) -> str | None:
+def read_chat_template(folder: Path) -> str | None:
     """The template in its own file, or as in older folders in `tokenizer_config.json`, alone or in a list."""
     file = folder / TEMPLATE
     if file.is_file():
@@ -96,7 +94,7 @@ def _chat_template(config: Mapping[str, Any], folder: Path) -> str | None:
             return file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise TinyslmError(f"Could not read {file}: {error}.", DAMAGED) from None
-    template = config.get("chat_template")
+    template = _read(folder / CONFIG).get("chat_template")
     if isinstance(template, list):
         named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
         template = named.get("default")

@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from tinyslm.serving.page import inspection
+from tinyslm.serving.page import card, inspection
 
 PUBLIC = ("/", "/page/")
 """Paths that need no key: the page asks for one."""
@@ -31,6 +31,7 @@ HEADERS = {
 
 router = APIRouter(include_in_schema=False)
 router.include_router(inspection.router)
+router.include_router(card.router)
 
 
 def _add_file(name: str, content: bytes) -> None:

@@ -49,8 +49,8 @@ class AttentionBody(Body):
 
     model: ModelName
     ids: list[Token] = Field(min_length=1, max_length=2**14, description="The tokens, as returned by /look.")
-    layer: int = Field(ge=0, le=2**16, description="The layer, from 0 on.")
-    head: int | None = Field(default=None, ge=0, le=2**16, description="The head, from 0 on; null: the mean of all.")
+    layer: int = Field(ge=1, le=2**16, description="The layer, from 1 on.")
+    head: int | None = Field(default=None, ge=1, le=2**16, description="The head, from 1 on; null: the mean of all.")
 
 
 @router.post("/look")

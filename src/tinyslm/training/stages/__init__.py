@@ -13,7 +13,14 @@ from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder, new_model
-from tinyslm.model.folder import find_model, load_model, load_tokenizer, read_model_config, save_model
+from tinyslm.model.folder import (
+    find_model,
+    holds_conversations,
+    load_model,
+    load_tokenizer,
+    read_model_config,
+    save_model,
+)
 from tinyslm.model.lora import adapter_tensors, add_adapters, merge_adapters, narrow_frozen, save_adapters
 from tinyslm.model.packed import hold_once
 from tinyslm.model.token_rows import enlarge
@@ -108,4 +115,5 @@ def save_result(
         whole.load_state_dict(adapters, strict=False)
         merge_adapters(whole)
         model = whole
-    save_model(model, folder.model, tokenizer, training=result)
+    chats = config.train.start_from and holds_conversations(find_model(Path(config.train.start_from)))
+    save_model(model, folder.model, tokenizer, training={**result, "chat_model": True} if chats else result)

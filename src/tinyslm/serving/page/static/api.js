@@ -32,9 +32,22 @@ export async function lookAttention(request, signal) {
   return (await call("look/attention", request, signal)).json();
 }
 
+export async function card(model) {
+  return (await call(`card/${encodeURIComponent(model)}`)).json();
+}
+
 // The chunks of an answer as they arrive.
-export async function* chat(request, signal) {
-  const response = await call("v1/chat/completions", { ...request, stream: true }, signal);
+export function chat(request, signal) {
+  return chunks("v1/chat/completions", request, signal);
+}
+
+// The chunks of a text's continuation as they arrive.
+export function complete(request, signal) {
+  return chunks("v1/completions", request, signal);
+}
+
+async function* chunks(path, request, signal) {
+  const response = await call(path, { ...request, stream: true }, signal);
   for await (const data of events(response.body)) {
     if (data === "[DONE]") return;
     const chunk = JSON.parse(data);

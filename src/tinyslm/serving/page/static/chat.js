@@ -2,10 +2,13 @@
 
 import * as api from "./api.js";
 import { byId, element, readable } from "./dom.js";
+import { edit } from "./editing.js";
 import { render } from "./markdown.js";
-import { SettingError } from "./settings.js";
+import { SettingError, isConversation } from "./settings.js";
+import { keep, kept } from "./storage.js";
 
 const NAMES = { user: "You", assistant: "Model", tool: "Result", system: "System" };
+const EDITABLE = ["user", "assistant"];
 const NEAR = 80; // pixels from the end within which the conversation follows what is written
 
 export class Chat {
@@ -31,10 +34,28 @@ export class Chat {
     this.box.addEventListener("input", () => this.grow());
     byId("stop").addEventListener("click", () => this.stop());
     document.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && !byId("settings").open) this.stop();
+      if (event.key === "Escape" && !document.querySelector("dialog[open]")) this.stop();
     });
     byId("new").addEventListener("click", () => this.open({ messages: [] }));
     byId("markdown").addEventListener("change", () => this.redraw());
+    byId("system").addEventListener("change", () => this.keep());
+    window.addEventListener("pagehide", () => this.keep());
+  }
+
+  // Continue the conversation that this browser kept; returns the name of its model.
+  restore() {
+    const saved = kept("conversation");
+    if (!isConversation(saved)) return "";
+    if (typeof saved.system === "string") this.settings.system = saved.system;
+    this.messages = saved.messages.filter((message) => message.content || message.tool_calls);
+    this.redraw();
+    return saved.model;
+  }
+
+  keep() {
+    const { messages, settings } = this;
+    const something = messages.length || settings.system;
+    keep("conversation", something ? { model: this.model(), system: settings.system, messages } : null);
   }
 
   // The whole conversation as sent to the server.
@@ -63,17 +84,22 @@ export class Chat {
       this.say("First send the results of the calls above.");
       return;
     }
-    let fields;
-    try {
-      fields = this.settings.request();
-    } catch (error) {
-      this.refused(error);
-      return;
-    }
+    const fields = this.fields();
+    if (!fields) return;
     this.box.value = "";
     this.grow();
     this.add({ role: "user", content: text });
     this.answer(fields);
+  }
+
+  // The settings for a request; null, and a report, if one is invalid.
+  fields() {
+    try {
+      return this.settings.request();
+    } catch (error) {
+      this.refused(error);
+      return null;
+    }
   }
 
   stop() {
@@ -113,6 +139,7 @@ export class Chat {
     const drawn = this.messages.map((message, place) => this.draw(message, place));
     this.log.replaceChildren(...(drawn.length ? drawn : [this.welcome]));
     this.toEnd();
+    this.keep();
   }
 
   // Request an answer to the conversation, and show it as it arrives.
@@ -158,8 +185,7 @@ export class Chat {
     if (this.messages.at(-1) !== message || message.content) return;
     this.messages.pop();
     this.log.lastElementChild.remove();
-    const last = this.log.lastElementChild;
-    if (last) last.append(this.actions(this.messages.at(-1), this.messages.length - 1));
+    this.keep();
   }
 
   finish(message, remark) {
@@ -167,6 +193,7 @@ export class Chat {
     const article = this.draw(message, place, remark);
     this.log.lastElementChild.replaceWith(article);
     this.toEnd();
+    this.keep();
     article.querySelector(".call textarea")?.focus();
   }
 
@@ -192,7 +219,7 @@ export class Chat {
     ]);
     const last = place === this.messages.length - 1;
     if (last && message.tool_calls) article.append(this.results(article, message.tool_calls));
-    if (message.role === "assistant") article.append(this.actions(message, place, remark));
+    article.append(this.actions(message, place, remark));
     return article;
   }
 
@@ -204,19 +231,36 @@ export class Chat {
   }
 
   actions(message, place, remark = "") {
-    const button = (words, act) => {
-      const node = element("button", { type: "button", className: "quiet small" }, [words]);
+    const button = (words, act, className = "quiet small") => {
+      const node = element("button", { type: "button", className }, [words]);
       node.addEventListener("click", act);
       return node;
     };
     const row = element("footer", { className: "row" });
+    if (EDITABLE.includes(message.role) && !message.tool_calls) row.append(button("Edit", () => this.edit(place)));
     if (message.role === "assistant") {
       row.append(button("Copy", () => navigator.clipboard?.writeText(message.content ?? "")));
       row.append(button("Look inside", () => this.look(this.upTo(place))));
     }
-    row.append(button("Try again", () => this.again(place)));
+    row.append(button("Try again", () => this.again(place), "quiet small again"));
     if (remark) row.append(element("span", { className: "faint remark" }, [remark]));
     return row;
+  }
+
+  // Change a message. A changed question is answered anew; a changed answer stays where it is.
+  edit(place) {
+    if (this.running) return;
+    const message = this.messages[place];
+    const asks = message.role === "user";
+    const done = (content) => {
+      const fields = asks ? this.fields() : {};
+      if (this.running || !fields) return;
+      this.messages[place] = { ...message, content };
+      if (asks) this.messages.length = place + 1;
+      this.redraw();
+      if (asks) this.answer(fields);
+    };
+    edit(this.log.children[place], message, asks ? "Send" : "Save", done, () => this.redraw());
   }
 
   upTo(place) {
@@ -226,13 +270,8 @@ export class Chat {
   // Remove an answer and everything after it, and request another one.
   again(place) {
     if (this.running) return;
-    let fields;
-    try {
-      fields = this.settings.request();
-    } catch (error) {
-      this.refused(error);
-      return;
-    }
+    const fields = this.fields();
+    if (!fields) return;
     this.messages.length = this.messages[place].role === "assistant" ? place : place + 1;
     this.redraw();
     this.answer(fields);
@@ -249,13 +288,8 @@ export class Chat {
     const send = element("button", { type: "button" }, [calls.length > 1 ? "Send the results" : "Send the result"]);
     send.addEventListener("click", () => {
       if (this.running) return;
-      let fields;
-      try {
-        fields = this.settings.request();
-      } catch (error) {
-        this.refused(error);
-        return;
-      }
+      const fields = this.fields();
+      if (!fields) return;
       const results = calls.map((call, number) => ({ role: "tool", tool_call_id: call.id, content: boxes[number].value }));
       this.messages.push(...results);
       this.redraw();

@@ -3,8 +3,8 @@
 import * as api from "./api.js";
 import { byId, element, percent, readable } from "./dom.js";
 import { HeatMap } from "./heatmap.js";
+import { STEPS, bars, face, step } from "./tokens.js";
 
-const STEPS = 6;
 const LEGEND = {
   probability: ["unlikely", "likely"],
   attention: ["no attention", "full attention"],
@@ -64,6 +64,7 @@ export class Look {
     this.choose(found.tokens.length - 1);
     this.colour();
     this.attend();
+    if (matchMedia("(max-width: 52rem)").matches) byId("look-result").scrollIntoView({ block: "start" });
   }
 
   // A token, followed by a line break if it ends a line.
@@ -90,7 +91,7 @@ export class Look {
       const { logprob } = this.found.tokens[place];
       const share = by === "attention" ? (row[place] ?? 0) : logprob === null ? null : Math.exp(logprob);
       node.style.setProperty("--share", String(share ?? 0));
-      node.dataset.step = share === null ? "" : String(step(share, by));
+      node.dataset.step = share === null ? "" : String(by === "attention" ? attended(share) : step(share));
     });
     this.list.dataset.by = by;
     byId("legend").replaceChildren(...legend(by));
@@ -153,9 +154,9 @@ export class Look {
     const body = byId("detail-body");
     body.replaceChildren(element("p", { className: "chosen" }, [element("code", {}, [face(token)]), ` ${about(token)}`]));
     if (token.logprob === null) body.append(element("p", { className: "faint" }, ["The first token has no context, so it has no probability."]));
-    else body.append(bars(token.top, token.id, `Likeliest tokens in place of ${spoken(token)}`));
+    else body.append(bars(token.top, (one) => one.id === token.id, `Likeliest tokens in place of ${spoken(token)}`));
     if (place === this.found.tokens.length - 1) {
-      body.append(element("h4", {}, ["Next token"]), bars(this.found.next, null, "Likeliest tokens after the text"));
+      body.append(element("h4", {}, ["Next token"]), bars(this.found.next, () => false, "Likeliest tokens after the text"));
     }
   }
 
@@ -184,14 +185,13 @@ export class Look {
 function options(id, count, first) {
   const select = byId(id);
   const kept = select.value;
-  const all = [...first, ...Array.from({ length: count }, (_, number) => [String(number), String(number)])];
+  const all = [...first, ...Array.from({ length: count }, (_, number) => [String(number + 1), String(number + 1)])];
   select.replaceChildren(...all.map(([value, words]) => element("option", { value }, [words])));
   if (all.some(([value]) => value === kept)) select.value = kept;
 }
 
-function step(share, by) {
-  if (by === "attention") return Math.min(STEPS - 1, Math.ceil(share * (STEPS - 1)));
-  return [0.001, 0.01, 0.1, 0.3, 0.7, Infinity].findIndex((bound) => share < bound);
+function attended(share) {
+  return Math.min(STEPS - 1, Math.ceil(share * (STEPS - 1)));
 }
 
 function legend(by) {
@@ -206,31 +206,10 @@ function legend(by) {
   return [low, scale, high];
 }
 
-function bars(tops, id, label) {
-  const rows = tops.map((token) => {
-    const share = Math.exp(token.logprob);
-    const bar = element("i", { className: "bar", ariaHidden: "true" });
-    bar.style.setProperty("--share", String(share));
-    return element("li", { className: token.id === id ? "this" : "" }, [
-      element("code", {}, [face(token)]),
-      element("span", { className: "number" }, [percent(share)]),
-      bar,
-    ]);
-  });
-  return element("ol", { className: "bars", ariaLabel: label }, rows);
-}
-
 function about(token) {
   const number = `token ${token.id}`;
   if (token.logprob === null) return number;
   return `${number} · ${percent(Math.exp(token.logprob))} · rank ${token.rank}`;
-}
-
-// A token as it is drawn: spaces and newlines are visible, bytes and special tokens are marked.
-export function face(token) {
-  if (token.kind === "bytes") return `⟨${token.text}⟩`;
-  if (token.kind === "special") return readable(token.text);
-  return readable(token.text).replaceAll(" ", "·").replaceAll("\n", "↵").replaceAll("\t", "⇥") || "∅";
 }
 
 function spoken(token) {

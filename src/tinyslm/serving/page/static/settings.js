@@ -36,8 +36,17 @@ export class Settings {
       byId(field).addEventListener("input", () => this.clear(field));
       byId(field).addEventListener("change", () => this.checks(field));
     }
+    for (const slider of sliders()) {
+      slider.addEventListener("input", () => {
+        byId(slider.dataset.of).value = slider.value;
+        byId(slider.dataset.of).dispatchEvent(new Event("input"));
+      });
+    }
     for (const name of NUMBERS) {
-      byId(name).addEventListener("input", () => this.clear(name));
+      byId(name).addEventListener("input", () => {
+        this.clear(name);
+        slide();
+      });
       byId(name).addEventListener("change", (event) => event.target.reportValidity());
     }
     byId("save").addEventListener("click", () => this.save());
@@ -63,24 +72,35 @@ export class Settings {
   // Show the model's defaults in empty boxes.
   showDefaults(sampling = {}) {
     for (const name of NUMBERS) byId(name).placeholder = sampling[name] ?? "";
+    slide();
   }
 
   get system() {
     return byId("system").value.trim();
   }
 
+  set system(text) {
+    byId("system").value = text;
+  }
+
   get markdown() {
     return byId("markdown").checked;
   }
 
-  // The fields of a request. Throws a `SettingError` for invalid JSON, and for a value of the wrong type.
-  request() {
+  // The sampling fields of a request. Throws a `SettingError` for a value of the wrong type.
+  sampling() {
     const fields = {};
     for (const name of NUMBERS) {
       const box = byId(name);
       if (!box.validity.valid) throw new SettingError(name, `${box.labels[0].textContent.trim()}: ${box.validationMessage}`);
       if (box.value !== "") fields[name] = Number(box.value);
     }
+    return fields;
+  }
+
+  // The fields of a request. Throws a `SettingError` also for invalid JSON.
+  request() {
+    const fields = this.sampling();
     const schema = this.json("schema");
     if (schema !== undefined) {
       fields.response_format = { type: "json_schema", json_schema: { name: "answer", schema, strict: true } };
@@ -154,11 +174,12 @@ export class Settings {
     }
     const [first, ...rest] = saved.messages;
     const begins = first?.role === "system";
-    byId("system").value = begins ? first.content : "";
+    this.system = begins ? first.content : "";
     for (const name of NUMBERS) {
       const value = saved.settings?.[name];
       byId(name).value = typeof value === "number" ? String(value) : "";
     }
+    slide();
     for (const field of ["schema", "tools"]) {
       byId(field).value = typeof saved[field] === "string" ? saved[field] : "";
       this.clear(field);
@@ -166,6 +187,20 @@ export class Settings {
     }
     byId("settings").close();
     this.onLoad({ model: saved.model, messages: begins ? rest : saved.messages });
+  }
+}
+
+function sliders() {
+  return document.querySelectorAll("input[type=range][data-of]");
+}
+
+// Move the sliders to the values of their boxes, or to the model's defaults.
+function slide() {
+  for (const slider of sliders()) {
+    const { value, placeholder } = byId(slider.dataset.of);
+    slider.value = value || placeholder || "1";
+    const output = slider.parentElement.querySelector("output");
+    if (output) output.value = value || placeholder || "1";
   }
 }
 
@@ -180,7 +215,7 @@ function wrongTools(value) {
   return at < 0 ? "" : `Tool ${at + 1} does not have the form {"type": "function", "function": {"name": ..., "parameters": ...}}.`;
 }
 
-function isConversation(saved) {
+export function isConversation(saved) {
   return Array.isArray(saved?.messages) && saved.messages.length <= 10_000 && saved.messages.every(isMessage);
 }
 

@@ -1,8 +1,8 @@
-// The two views, as tabs (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/).
+// The views, as tabs (https://www.w3.org/WAI/ARIA/apg/patterns/tabs/).
 
 import { byId } from "./dom.js";
 
-const VIEWS = ["chat", "look"];
+const VIEWS = ["chat", "write", "look"];
 
 export class Tabs {
   constructor() {
@@ -11,11 +11,16 @@ export class Tabs {
       tab.addEventListener("click", () => this.show(view));
       tab.addEventListener("keydown", (event) => {
         if (event.key !== "ArrowRight" && event.key !== "ArrowLeft") return;
-        const other = VIEWS.find((name) => name !== view);
+        const forward = event.key === "ArrowRight" ? 1 : VIEWS.length - 1;
+        const other = VIEWS[(VIEWS.indexOf(view) + forward) % VIEWS.length];
         this.show(other);
         byId(`${other}-tab`).focus();
       });
     }
+  }
+
+  get chosen() {
+    return VIEWS.find((view) => !byId(view).hidden);
   }
 
   show(chosen) {
