@@ -152,10 +152,11 @@ def test_an_engine_in_use_is_closed_when_it_is_idle(folder, versions, texts) -> 
     use(folder, work)
 
 
-def test_a_damaged_model_does_not_take_over(folder, texts) -> None:
+def test_a_damaged_model_does_not_take_over(folder, texts, caplog) -> None:
     async def work(models: Models) -> None:
         folder.rename(folder.with_name("old"))
-        assert "could not be loaded" in (await models.reload({"a": folder}))["a"]
+        assert await models.reload({"a": folder}) == {"a": "not loaded anew"}
+        assert 'The model "a" could not be loaded: There is no' in caplog.text
         async with models.use("a") as served:
             assert said_by(served.engine) == texts[0]
 

@@ -178,7 +178,7 @@ class Models:
         try:
             await self.load_first()
         except Unavailable as error:
-            changes[self.names[0]] = error.problem
+            LOG.error("%s %s", error.problem, error.remedy)
         return changes
 
     async def unload_idle(self) -> None:
@@ -256,7 +256,8 @@ class Models:
                 await self._unload(old)
             await self._load_into(new)
         except Unavailable as error:
-            return error.problem
+            LOG.error("%s %s", error.problem, error.remedy)
+            return "not loaded anew"
         finally:
             old.users -= 1
         self._slots[old.name] = new
