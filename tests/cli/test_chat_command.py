@@ -88,11 +88,11 @@ class Terminal:
 
 
 @contextmanager
-def chatting(*arguments: object):
-    """`tinyslm chat` in a terminal, ready for what is typed."""
+def chatting(*arguments: object, kind: str = "dumb"):
+    """`tinyslm chat` in a terminal of a kind, ready for what is typed."""
     ours, its = pty.openpty()
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "CI")}
-    environment |= {"TERM": "dumb", "COLUMNS": "80", "LINES": "24", "PYTHONUTF8": "1"}
+    environment |= {"TERM": kind, "COLUMNS": "80", "LINES": "24", "PYTHONUTF8": "1"}
     command = [COMMAND, "chat", *map(str, arguments)]
     with subprocess.Popen(
         command, stdin=its, stdout=its, stderr=its, env=environment, start_new_session=True,
@@ -153,6 +153,38 @@ def test_a_model_of_plain_text_writes(tmp_path: Path) -> None:
         text += line + engine.complete(text + line, SamplingSettings(max_tokens=7, temperature=0))[0].text
     engine.close()
     assert Path("text.txt").read_text() == text
+def test_what_is_pasted_or_put_between_quotes_is_one_message(random_model: Path) -> None:
+    with chatting(random_model, "--max-tokens", "3", kind="xterm") as terminal:
+        terminal.type("\x1b[200~def f():\n    return 1\n\x1b[201~\r")
+        terminal.until(r"return 1[\s\S]*\(cut off[\s\S]*› ")
+        for line in ('"""', "  /not", "a command", '"""'):
+            terminal.type(f"{line}\r")
+        terminal.until(r"\(cut off[\s\S]*› ")
+        terminal.type("/save talk.json\r")
+        terminal.until("Saved 4 messages")
+    saved = json.loads(Path("talk.json").read_text())
+    assert [one["content"] for one in saved["messages"][::2]] == ["def f():\n    return 1", "  /not\na command"]
+
+
+def test_what_is_typed_while_an_answer_comes_is_kept(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "long", says="a", context=4096, heads=1, dim=16)
+    with chatting(model, "--max-tokens", "1500", kind="xterm") as terminal:
+        terminal.type("Go on\r")
+        terminal.until("aaaaaaaa")
+        long = "x" * 5000  # more than a line that the system edits
+        terminal.type(f"/max-tokens 2\r{long[:3000]}")
+        terminal.type(f"{long[3000:]}\r\x1b[200~two\nlines\x1b[201~")
+        answer = terminal.until("max-tokens: 2")
+        assert "x" not in answer.partition("cut off")[0]
+        terminal.until("two", 120)
+        terminal.type("\r")
+        terminal.until(r"\(cut off[\s\S]*› ")
+        terminal.type("/save talk.json\r")
+        terminal.until("Saved")
+    saved = json.loads(Path("talk.json").read_text())
+    said = [one["content"] for one in saved["messages"] if one["role"] == "user"]
+    assert said[0] == "Go on"
+    assert said[-1] == "two\nlines"
 
 
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def chat(
     model
         A model folder, a run folder (its model is used) or a GGUF file (imported first).
     system
-        A message that tells the model how to behave.
+        A message that tells the model how to behave; `@FILE` reads it from a file.
     write
         Continue a text together, line by line, instead of a conversation. In a terminal this is the default for a model
         that was never trained on conversations.
@@ -96,18 +96,17 @@ def _answer_lines(dialogue: Dialogue, *, json: bool) -> None:
 
 def _talk(dialogue: Dialogue) -> None:
     """A conversation in a terminal."""
-    import readline  # noqa: F401  (lets the line be edited, and earlier ones be fetched back)
-
     from tinyslm.cli.commands import Leave, run_command
+    from tinyslm.cli.terminal import read_message
     from tinyslm.core.console import fail, say
     from tinyslm.core.errors import TinyslmError
 
     say(f"{dialogue.greeting} /help says what can be typed; Ctrl-D leaves.\n")
-    while (line := _read()) is not None:
+    while (line := read_message()) is not None:
         if not (line.strip() or dialogue.takes_empty):
             continue
         try:
-            answer = run_command(line, dialogue) if line.startswith("/") else dialogue.say(line)
+            answer = run_command(line, dialogue) if line.startswith("/") else dialogue.say(line.removeprefix("\n"))
             if answer is not None:
                 _show(answer, dialogue)
         except TinyslmError as error:
@@ -117,37 +116,21 @@ def _talk(dialogue: Dialogue) -> None:
         say()
 
 
-def _read() -> str | None:
-    """What the user types, up to a line that does not end in a backslash; `None` when they leave."""
-    from tinyslm.core.console import say
-
-    lines: list[str] = []
-    while True:
-        try:
-            line = input("… " if lines else "› ")
-        except KeyboardInterrupt:
-            lines.clear()
-            say()
-            continue
-        except EOFError:
-            say()
-            return None
-        except UnicodeDecodeError:
-            continue
-        lines.append(line.removesuffix("\\"))
-        if not line.endswith("\\"):
-            return "\n".join(lines)
-
-
 def _show(pieces: Iterable[str], dialogue: Dialogue) -> None:
-    """An answer as it comes; Ctrl-C stops it."""
-    from tinyslm.core.console import say, stream
+    """An answer as it comes, broken between words; Ctrl-C stops it."""
+    from shutil import get_terminal_size
 
-    with _stopping(dialogue):
+    from tinyslm.cli.terminal import WordWrap, keys_kept
+    from tinyslm.core.console import say, stream
+    from tinyslm.core.printable import printable
+
+    wrap = WordWrap(get_terminal_size().columns)
+    with _stopping(dialogue), keys_kept():
         for number, piece in enumerate(pieces):
             if not number and dialogue.forgotten:
                 say(f"({_forgot(dialogue)})")
-            stream(piece if number else dialogue.lead + piece)
+            stream(wrap.add(printable(piece if number else dialogue.lead + piece)))
+        stream(wrap.end())
     say()
     if dialogue.finish == "cancelled":
         say("(stopped)")

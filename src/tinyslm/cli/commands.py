@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinyslm.cli.asking import given_text
 from tinyslm.cli.dialogue import Dialogue, describe
 from tinyslm.core.console import say, table
 from tinyslm.core.errors import TinyslmError, did_you_mean
@@ -13,7 +14,7 @@ from tinyslm.core.files import in_home
 from tinyslm.inference.settings import SamplingSettings
 
 HELP = (
-    ("/system TEXT", "set the system message; without a text: remove it"),
+    ("/system TEXT", "set the system message, or /system @FILE; without a text: remove it"),
     ("/temperature X", "change a setting; /seed, /top-p, /top-k, /max-tokens ... do so too"),
     ("/settings", "show what is set"),
     ("/retry", "answer the last message once more"),
@@ -27,7 +28,8 @@ HELP = (
 )
 
 OTHER_KEYS = """
-A line that ends in \\ goes on in the next one. Ctrl-C stops an answer.
+A line that ends in \\ goes on in the next one. \"\"\" opens and closes a message of several lines; what is pasted is
+one message. Ctrl-C stops an answer.
 A message that begins with a slash: put a space before it."""
 
 
@@ -80,8 +82,8 @@ def _show(_rest: str, dialogue: Dialogue) -> None:
 
 
 def _system(text: str, dialogue: Dialogue) -> None:
-    dialogue.system = text
-    say(f"system: {text or 'none'}")
+    dialogue.system = given_text(text)
+    say(f"system: {dialogue.system or 'none'}")
 
 
 def _reset(_rest: str, dialogue: Dialogue) -> None:

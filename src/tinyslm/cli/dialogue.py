@@ -140,7 +140,7 @@ class Dialogue:
 
     def _said(self, text: str) -> str:
         """The message that a typed text is."""
-        return text.strip()
+        return text.strip("\n").rstrip() if "\n" in text else text.strip()  # the first line may be indented
 
     def _request(self) -> Request:
         return Request(self._fitting(), self._drawn(), continues=False)
