@@ -7,7 +7,7 @@ import pytest
 from the_command import entries
 
 from sentences import sentences
-from tinyslm.planning.quickstart import free_folder
+from tinyslm.core.files import free_folder
 
 FILE = '''"""{text}"""
 

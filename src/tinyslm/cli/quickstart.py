@@ -46,7 +46,7 @@ def quickstart(
     from tinyslm.cli.settings import nested
     from tinyslm.cli.telling import tell
     from tinyslm.core.console import say
-    from tinyslm.planning.quickstart import free_folder
+    from tinyslm.core.files import free_folder
     from tinyslm.planning.quickstart import quickstart as run
     from tinyslm.training.config import RunConfig
 

@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from tinyslm.planning.train import Limits
 
 
+RUNS = Path("runs")
+
+
 class TrainOptions(Section):
     """What is not a setting of the run, or short for one."""
 
+    start_from: Annotated[str, Parameter(name="--from")] = Field(
+        default="",
+        description="A model folder or run folder whose training is continued, with its tokenizer, on this text; short "
+        "for --train.start_from.",
+    )
     minutes: float | None = Field(
         default=None, description="How long the run may take, from reading the text to its report."
     )
@@ -64,7 +72,8 @@ def train(
         Files, folders and globs of text (.txt .md .py ... .html .jsonl .csv .parquet, also .gz and .zst), `-` for
         standard input, `hf://NAME` for a dataset; or one shards folder made by `tinyslm data prepare`.
     out
-        The run folder to write: checkpoints, log, report and the finished model folder.
+        The run folder to write: checkpoints, log, report and the finished model folder. By default runs/NAME, where
+        NAME is that of the text, with a number added if there is one already.
     resume
         The run folder of an interrupted run to go on with.
     config
@@ -82,6 +91,7 @@ def train(
 
     from tinyslm.cli.planning import given_settings
     from tinyslm.cli.progress import stopping, watching
+    from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
     from tinyslm.planning.train import resume as resume_run
     from tinyslm.planning.train import train as train_run
@@ -93,13 +103,11 @@ def train(
             "--resume takes no paths, --out or --tokenizer: a run knows its own data.",
             f"Run: tinyslm train --resume {resume}",
         )
-    if resume is None and (not paths or out is None):
-        raise TinyslmError(
-            "Nothing to train on was given." if not paths else "No run folder was given.",
-            "For instance: tinyslm train my-texts/ --out runs/first",
-        )
-    folder = resume or out
-    assert folder is not None
+    if resume is None and not paths:
+        raise TinyslmError("Nothing to train on was given.", "For instance: tinyslm train my-texts/ --minutes 10")
+    folder = resume or out or _free_run(paths[0])
+    if not (resume or out or options.as_json):
+        say(f"Run folder: {folder}")
     with stopping(folder, json=options.as_json), watching(began, json=options.as_json) as watch:
         if resume is not None:
             result = resume_run(resume, settings=given, watch=watch)
@@ -110,6 +118,18 @@ def train(
         _tell(folder, result)
     else:
         _say(folder, result)
+
+
+def _free_run(text: str) -> Path:
+    """A new folder in `RUNS`, named after a text: a file, folder, glob or data set; with a number if that is taken."""
+    from tinyslm.core.files import free_folder, in_home
+
+    path = in_home(text.partition("://")[2] or text)
+    while set("*?[") & set(path.name):
+        path = path.parent
+    path = path.resolve()
+    name = path.name if path.is_dir() else Path(path.name.removesuffix(".gz").removesuffix(".zst")).stem
+    return free_folder(RUNS / (name.strip("-") or "text"))
 
 
 def _plan(options: TrainOptions) -> Path | Limits:
@@ -126,10 +146,13 @@ def _plan(options: TrainOptions) -> Path | Limits:
 
 def _short_forms(options: TrainOptions) -> Iterator[str]:
     """The settings that options are short for."""
+    from tinyslm.cli.pull import pulled
     from tinyslm.core.errors import TinyslmError
 
     if options.minutes is not None and options.hours is not None:
         raise TinyslmError("--minutes and --hours are two forms of one setting.", "Give one of them.")
+    if options.start_from:
+        yield f"train.start_from={pulled(Path(options.start_from))}"
     if options.minutes is not None:
         yield f"train.minutes={options.minutes}"
     if options.hours is not None:
@@ -148,14 +171,33 @@ def _say(path: Path, result: Mapping[str, Any]) -> None:
     from tinyslm.cli.progress import command
     from tinyslm.core.console import say
 
-    if "before" in result:  # a fine-tuning run that was resumed
+    if "before" in result and "bits_per_byte" not in result:  # a fine-tuning run that was resumed
         say_result(path, result)
         return
     say(f"\nValidation: {describe_score(result)}")
+    if verdict := result.get("verdict"):
+        _say_change(verdict)
     if planned := result.get("planned"):
         say(f"Expected:   {describe_expected(planned)}")
     say(f"Model folder: {path / 'model'}\nReport:       {path / 'report.html'}")
     say(f"Try it:       {command()} generate {path / 'model'} --prompt 'Once'")
+
+
+def _say_change(verdict: Mapping[str, Any]) -> None:
+    """What continued training has changed, on its text and on general text."""
+    from textwrap import fill
+
+    from tinyslm.core.console import say, table
+
+    parts = {"this text, held out": verdict["loss"], "general text": verdict["general"]}
+    rows = [
+        (name, f"{one['before']:.4f}", f"{one['after']:.4f}", f"{one['after'] / one['before'] - 1:+.1%}")
+        for name, one in parts.items()
+        if one
+    ]
+    say()
+    table(rows, ("bits per byte", "before", "after", "change"))
+    say("\n" + fill(f"Verdict: {verdict['words']}", 100, subsequent_indent="  ") + "\n")
 
 
 def _tell(run: Path, result: Mapping[str, Any]) -> None:

@@ -204,6 +204,15 @@ def in_home(given: str | Path) -> Path:
         raise TinyslmError(f"{given}: there is no such home folder.", "Write the whole path, without ~.") from None
 
 
+def free_folder(out: Path) -> Path:
+    """The first of `out`, `out-2`, `out-3`, ... that does not exist."""
+    number, free = 1, out
+    while free.exists():
+        number += 1
+        free = out.with_name(f"{out.name}-{number}")
+    return free
+
+
 class DiskError(TinyslmError):
     """A file or folder could not be written."""
 

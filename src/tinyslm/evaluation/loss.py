@@ -9,6 +9,7 @@ Shape legend: n windows, t positions.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from tinyslm.model.loss import IGNORE, token_losses
 
 TOKENS_AT_ONCE = 2048
 SHORT_WINDOW = 256
+PER_BYTE = "bits per byte"
+"""The unit of the losses of text."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,46 @@ class Score:
     documents: int
     tokens: int
     utf8_bytes: int
+
+
+@dataclass(frozen=True)
+class DocumentLosses:
+    """The losses of some documents.
+
+    nats, tokens, sizes: `[documents]`; tokens that were predicted, sizes in UTF-8 bytes. windows: the document, nats
+    and predicted tokens of each piece that was read at once.
+    """
+
+    nats: NDArray[np.float64]
+    tokens: NDArray[np.float64]
+    sizes: NDArray[np.float64]
+    windows: Sequence[tuple[int, float, int]]
+
+    def score(self) -> Score:
+        """The summary. Raises `TinyslmError` when there is no text."""
+        if not self.sizes.sum():
+            raise TinyslmError("There is no text to score.", "Give documents that are not empty.")
+        bits = self.nats / math.log(2)
+        low, high = ratio_interval(bits, self.sizes)
+        loss = float(self.nats.sum() / self.tokens.sum())
+        return Score(
+            loss=loss,
+            perplexity=math.exp(loss),
+            bits_per_byte=float(bits.sum() / self.sizes.sum()),
+            low=low,
+            high=high,
+            documents=len(self.nats),
+            tokens=int(self.tokens.sum()),
+            utf8_bytes=int(self.sizes.sum()),
+        )
+
+    def per_example(self) -> dict[str, Any]:
+        """Bits and bytes of each document, or of each window of a single one: `PER_EXAMPLE` of a stage's score."""
+        nats, sizes = self.nats, self.sizes
+        if len(nats) == 1:
+            nats = np.array([loss for _, loss, _ in self.windows])
+            sizes = sizes[0] * np.array([count for *_, count in self.windows]) / self.tokens[0]
+        return {"losses": (nats / math.log(2)).tolist(), "weights": sizes.tolist(), "unit": PER_BYTE}
 
 
 @dataclass(frozen=True)
@@ -65,10 +108,24 @@ def score_documents(
     stride: how far windows move; less than the context (the default) gives each token more to look back at, and
     takes longer. dtype: bfloat16 is faster and a little less exact. Raises `TinyslmError` when there is no text.
     """
+    return document_losses(model, documents, end_id=end_id, start_id=start_id, stride=stride, dtype=dtype).score()
+
+
+def document_losses(
+    model: Decoder,
+    documents: Iterable[tuple[Sequence[int], int]],
+    *,
+    end_id: int,
+    start_id: int | None = None,
+    stride: int | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> DocumentLosses:
+    """The losses that `score_documents` summarizes."""
     assert stride is None or 0 < stride <= model.config.context, stride
     nats: list[float] = []
     tokens: list[int] = []
     sizes: list[int] = []
+    scored: list[tuple[int, float, int]] = []
 
     def windows() -> Iterator[_Window]:
         for index, (ids, size) in enumerate(documents):
@@ -81,7 +138,8 @@ def score_documents(
     for batch in _batches(windows(), model.config.context):
         for window, loss in zip(batch, _window_losses(model, batch, end_id, dtype), strict=True):
             nats[window.document] += loss
-    return _summary(np.array(nats), np.array(tokens), np.array(sizes))
+            scored.append((window.document, loss, sum(target != IGNORE for target in window.targets)))
+    return DocumentLosses(np.array(nats), np.array(tokens), np.array(sizes), scored)
 
 
 def document_bits(
@@ -168,21 +226,3 @@ def _losses(model: Decoder, inputs_nt: torch.Tensor, targets_nt: torch.Tensor, d
     with torch.autocast(inputs_nt.device.type, dtype, enabled=dtype != torch.float32):
         hidden = model.model(inputs_nt).flatten(0, 1)
         return token_losses(model, hidden, targets_nt.flatten()).view(targets_nt.shape)
-
-
-def _summary(nats: np.ndarray, tokens: np.ndarray, sizes: np.ndarray) -> Score:
-    if not sizes.sum():
-        raise TinyslmError("There is no text to score.", "Give documents that are not empty.")
-    bits = nats / math.log(2)
-    low, high = ratio_interval(bits, sizes)
-    loss = float(nats.sum() / tokens.sum())
-    return Score(
-        loss=loss,
-        perplexity=math.exp(loss),
-        bits_per_byte=float(bits.sum() / sizes.sum()),
-        low=low,
-        high=high,
-        documents=len(nats),
-        tokens=int(tokens.sum()),
-        utf8_bytes=int(sizes.sum()),
-    )

@@ -16,6 +16,7 @@ import numpy as np
 
 from tinyslm.core.json_files import read_json
 from tinyslm.evaluation.intervals import paired_change_intervals, paired_difference, paired_ratio_difference
+from tinyslm.evaluation.loss import PER_BYTE
 
 FLOOR_FILE = Path(__file__).parent / "noise_floor.json"
 DEVIATIONS = 2
@@ -91,8 +92,9 @@ class Gain:
         """Such as `better on the task (-0.42 nats per token, -0.50 to -0.34)`."""
         digits = 3 if self.unit != "score" else 2
         change, low, high = (f"{value:+.{digits}f}" for value in (self.change, self.low, self.high))
-        what = {"better": "better on the task", "worse": "worse on the task"}.get(
-            self.effect, "no better on the task: the change is within the noise"
+        place = "this text" if self.unit == PER_BYTE else "the task"
+        what = {"better": f"better on {place}", "worse": f"worse on {place}"}.get(
+            self.effect, f"no better on {place}: the change is within the noise"
         )
         interval = f", {low} to {high}" if self.examples > 1 else ""
         return f"{what} ({change} {self.unit}{interval})"
@@ -166,7 +168,7 @@ class Verdict:
         if self.gain and self.gain.effect == "noise" and self.gain.examples < FEW_EXAMPLES:
             return f"only {self.gain.examples} held-out examples were compared; give more with --valid"
         if self.gain and self.gain.effect != "better":
-            return "try more examples, or more time"
+            return f"try more {'text' if self.gain.unit == PER_BYTE else 'examples'}, or more time"
         return ""
 
     def as_result(self) -> dict[str, Any]:

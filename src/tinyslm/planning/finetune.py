@@ -16,17 +16,15 @@ from tinyslm.planning.finetuning_plan import FinetuningPlan, adapter_rank, open_
 from tinyslm.planning.judging import Measurement, judged
 from tinyslm.planning.methods import METHODS, check_sections
 from tinyslm.planning.methods.method import LENGTHS, ExampleFiles, Job, Method, Prepared
-from tinyslm.planning.rehearsal import Rehearsed, measure_base, rehearse
+from tinyslm.planning.rehearsal import Rehearsed, measure_first, rehearse
 from tinyslm.tokenizer.chat import chat_tokenizer
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
-from tinyslm.training.deadline import Rates
 from tinyslm.training.finetuning_memory import fitting, free_bytes
 from tinyslm.training.pipeline import Watch, check_config, finish
 from tinyslm.training.run import Run
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stages import first_shape
-from tinyslm.training.world import World
 
 VALIDATED = 4_096
 """Held-out tokens of each validation during training."""
@@ -61,7 +59,15 @@ def finetune(
     with folder.lock:
         folder.check_unused()
         prepared = order.prepare(folder.data)
-        config, rates = order.measure_first(prepared, folder)
+        config, rates = measure_first(
+            folder,
+            folder.data,
+            prepared.config,
+            order.given,
+            rows=prepared.rows,
+            began=order.began,
+            watch=order.watch,
+        )
         run = Run.start(folder, folder.data, config, rates=rates, spent=time.monotonic() - order.began)
     return finish(judged(run), order.watch.event, {"conversations_left_out": dict(prepared.left_out)})
 
@@ -146,19 +152,6 @@ class _Order:
             fixed = not open_settings(self.given, "train", "micro_batch")
             config = fitting(config, free_bytes(config), fixed=fixed)
         return replace(prepared, config=config)
-
-    def measure_first(self, prepared: Prepared, folder: RunFolder) -> tuple[RunConfig, Rates | None]:
-        """Measure the base for the verdict; with a time and one process, also plan the run and measure the machine."""
-        config, world = prepared.config, World.current()
-        if config.train.minutes and world.size == 1 and config.train.compile == "off":
-            ready = self.rehearse(prepared, folder.data)
-            self.watch.event({"event": "planned", "plan": ready.plan})
-            ready.before.write(folder.path)
-            return ready.plan.config, ready.rates
-        if world.leads:
-            self.watch.event({"event": "measuring"})
-            measure_base(folder.data, config, self.measurement).write(folder.path)
-        return config, None
 
     def rehearse(self, prepared: Prepared, data: Path) -> Rehearsed:
         """See `rehearse`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.config import merge
-from tinyslm.core.files import write_json
+from tinyslm.core.files import free_folder, write_json
 from tinyslm.data.shards import Shards
 from tinyslm.data.standard_library import standard_library
 from tinyslm.evaluation.baselines import baselines
@@ -55,15 +55,6 @@ def quickstart(
     result = train([str(text)] if text else standard_library(), folder.path, settings=given, watch=watch)
     watch.event({"event": "comparing"})
     return _compared(folder, result)
-
-
-def free_folder(out: Path) -> Path:
-    """The first of `out`, `out-2`, `out-3`, ... that does not exist."""
-    number, free = 1, out
-    while free.exists():
-        number += 1
-        free = out.with_name(f"{out.name}-{number}")
-    return free
 
 
 def _compared(folder: RunFolder, result: Mapping[str, Any]) -> Quickstart:

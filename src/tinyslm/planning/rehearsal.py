@@ -40,6 +40,8 @@ from tinyslm.training.deadline import DISK_RATE, Rates
 from tinyslm.training.finetuning_memory import free_bytes, peak_bytes
 from tinyslm.training.loop import StepSettings, train_steps
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.pipeline import Watch
+from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stage import Batch, Stage
 from tinyslm.training.stages import first_model, open_stage
 from tinyslm.training.world import World
@@ -59,6 +61,33 @@ class Rehearsed:
     plan: FinetuningPlan
     before: Before
     rates: Rates
+
+
+def measure_first(
+    folder: RunFolder,
+    data: Path,
+    config: RunConfig,
+    given: Mapping[str, Any],
+    *,
+    rows: int,
+    began: float,
+    watch: Watch,
+) -> tuple[RunConfig, Rates | None]:
+    """Measure the base for the verdict, before a run in `folder`; with a time and one process, also see `rehearse`.
+
+    Returns the settings of the run, and what it needs to know of the machine.
+    """
+    measurement, world = Measurement.of(config), World.current()
+    if config.train.minutes and world.size == 1 and config.train.compile == "off":
+        watch.event({"event": "measuring"})
+        ready = rehearse(data, config, measurement, given, rows=rows, began=began)
+        watch.event({"event": "planned", "plan": ready.plan})
+        ready.before.write(folder.path)
+        return ready.plan.config, ready.rates
+    if world.leads:
+        watch.event({"event": "measuring"})
+        measure_base(data, config, measurement).write(folder.path)
+    return config, None
 
 
 def measure_base(data: Path, config: RunConfig, measurement: Measurement) -> Before:

@@ -13,6 +13,7 @@ from tinyslm.core.json_files import read_json
 from tinyslm.data.shards import is_shards
 from tinyslm.data.text import Inputs, Text, reading
 from tinyslm.planning.choice import Budget
+from tinyslm.planning.continuing import continue_training
 from tinyslm.planning.cost import SECONDS
 from tinyslm.planning.judging import judged
 from tinyslm.planning.plan import FILE, Plan, plan_of, read_plan
@@ -56,7 +57,8 @@ def train(
     plan: a plan's file, to train by it instead; or limits of the plan that is made.
 
     The result holds the score on held-out documents (`bits_per_byte`, `loss`, ...); the model folder is `out/model`,
-    the report `out/report.html`. Raises `TinyslmError` for text, settings or a folder that cannot be used, and
+    the report `out/report.html`. With a model to start from (`train.start_from`), `verdict` says what changed, on this
+    text and on general text. Raises `TinyslmError` for text, settings or a folder that cannot be used, and
     `Interrupted` after saving if the run is stopped by a signal.
     """
     watch = watch or Watch()
@@ -65,6 +67,13 @@ def train(
     order = _Order([str(path) for path in paths], Path(out), given, watch.began or time.monotonic(), watch)
     if tokenizer is not None:
         order.tokenizer = tokenizer if isinstance(tokenizer, Tokenizer) else Tokenizer.load(Path(tokenizer))
+    if order.config.train.start_from and order.config.train.stage == "pretrain":
+        if (plan is not None and plan != Limits()) or tokenizer is not None:
+            raise TinyslmError(
+                "A model that is trained further has its shape and its tokenizer.",
+                "Leave out --plan, --params, --memory and --tokenizer.",
+            )
+        return continue_training(order.paths, order.out, given, began=order.began, watch=watch)
     with ExitStack() as stack:
         run = order.begin(plan if isinstance(plan, Limits) else Path(plan) if plan else Limits(), stack)
     return _finished(run, watch)

@@ -89,7 +89,7 @@ class LoopConfig(Section):
     )
     batch: int = Field(default=16, gt=0, description="Sequences in one update.")
     row_tokens: int = Field(
-        default=0, ge=0, description="Tokens of a row of packed conversations or pairs; 0: the model's context."
+        default=0, ge=0, description="Tokens of a row of text, packed conversations or pairs; 0: the model's context."
     )
     micro_batch: int = Field(default=0, ge=0, description="Sequences computed at once; 0: the whole batch.")
     seed: int = Field(default=1, ge=0, description="Decides initial weights, dropout and the order of the data.")

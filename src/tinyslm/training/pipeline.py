@@ -69,23 +69,31 @@ def start(
         folder.check_unused()
         if config.train.start_from and tokenizer is None:
             tokenizer = load_tokenizer(find_model(Path(config.train.start_from)))
-        if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
-            if tokenizer is not None and not config.train.start_from:
-                raise TinyslmError(
-                    f"{source[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out."
-                )
-            shards = Shards.open(Path(source[0]))
-        else:
-            shards = prepare(
-                source if isinstance(source, Text) else [str(path) for path in source],
-                folder.data,
-                tokenizer=tokenizer or config.tokenizer,
-                config=config.data,
-                notify=watch.notify,
-                progress=watch.progress,
-            )
-        watch.event({"event": "prepared", "manifest": shards.manifest})
+        shards = prepare_shards(source, folder, config, tokenizer, watch)
         return Run.start(folder, shards.folder, config, rates=rates, spent=time.monotonic() - begun)
+
+
+def prepare_shards(
+    source: Sequence[str | Path] | Text, folder: RunFolder, config: RunConfig, tokenizer: Tokenizer | None, watch: Watch
+) -> Shards:
+    """The text of a run as shards: those that it is given, or new ones in its folder."""
+    if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
+        if tokenizer is not None and not config.train.start_from:
+            raise TinyslmError(
+                f"{source[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out."
+            )
+        shards = Shards.open(Path(source[0]))
+    else:
+        shards = prepare(
+            source if isinstance(source, Text) else [str(path) for path in source],
+            folder.data,
+            tokenizer=tokenizer or config.tokenizer,
+            config=config.data,
+            notify=watch.notify,
+            progress=watch.progress,
+        )
+    watch.event({"event": "prepared", "manifest": shards.manifest})
+    return shards
 
 
 def check_config(out: Path, config: RunConfig) -> None:

@@ -24,6 +24,10 @@ def even_windows(split: TokenSplit, context: int, tokens: int) -> Tensor:
 
 
 def spread_documents(split: TokenSplit, tokens: int) -> Iterator[tuple[list[int], int]]:
-    """Ids (without end tokens) and bytes of every n-th document, so that they have about `tokens` tokens at most."""
+    """Ids (without end tokens) and bytes of every n-th document, so that they have about `tokens` tokens at most.
+
+    Of a document with more tokens than that, only the beginning is taken; its bytes are then an estimate.
+    """
     for number in range(0, split.documents, -(-split.tokens // tokens)):
-        yield split.document(number)[:-1].tolist(), split.document_bytes(number)
+        ids, size = split.document(number)[:-1].tolist(), split.document_bytes(number)
+        yield ids[:tokens], size if len(ids) <= tokens else round(size * tokens / len(ids))

@@ -63,7 +63,7 @@ class Distill(Pretrain):
         Raises `TinyslmError` for a teacher that does not suit, or too little text.
         """
         parts = text_parts(data, config, world)
-        teacher, context = open_teacher(config, parts[2]), config.model.context
+        teacher, context = open_teacher(config, parts[2]), config.row_tokens
         if (longest := teacher.config.context) < context:
             raise TinyslmError(
                 f"The teacher in {config.train.teacher} reads {longest} tokens, and the student {context}.",

@@ -11,14 +11,14 @@ from torch import Tensor
 
 from tinyslm.data.loader import Loader
 from tinyslm.data.shards import Shards, TokenSplit
-from tinyslm.evaluation.loss import mean_loss, score_documents
+from tinyslm.evaluation.loss import document_losses, mean_loss
 from tinyslm.inference.engine import Engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.loss import loss_sum
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
-from tinyslm.training.stage import Batch
+from tinyslm.training.stage import PER_EXAMPLE, Batch
 from tinyslm.training.validation import even_windows, spread_documents
 from tinyslm.training.world import World
 
@@ -51,7 +51,7 @@ class Pretrain:
     def __init__(
         self, train: TokenSplit, held_out: TokenSplit, tokenizer: Tokenizer, batches: WindowBatches, context: int
     ) -> None:
-        """train: the text that `batches` come from. context: tokens that a model reads at once."""
+        """train: the text that `batches` come from. context: tokens of a row."""
         even_windows(held_out, context, 1)  # raises now if there is too little
         self.tokenizer = tokenizer
         self.batches = batches
@@ -98,7 +98,8 @@ class Pretrain:
                 check()
                 yield document
 
-        return asdict(score_documents(model, documents(), end_id=self.tokenizer.eos_id))
+        losses = document_losses(model, documents(), end_id=self.tokenizer.eos_id)
+        return {**asdict(losses.score()), PER_EXAMPLE: losses.per_example()}
 
     def _windows(self, model: Decoder, tokens: int) -> Tensor:
         return even_windows(self._held_out, self.context, tokens).to(model.device)
@@ -116,6 +117,6 @@ def text_parts(
     """What a stage on text is made of, from a shards folder and the settings of a run."""
     shards = Shards.open(data, verify=False)
     train, held_out = shards.split("train"), shards.split("valid")
-    context, batch = config.model.context, config.train.batch
+    context, batch = config.row_tokens, config.train.batch
     batches = WindowBatches(train, context=context, batch=batch, seed=config.train.seed, world=world)
     return train, held_out, shards.tokenizer, batches, context

@@ -1,0 +1,81 @@
+"""Continue the training of a model on more text, and say what that changed: on this text, and on general text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyslm.core.config import build_config, merge, override
+from tinyslm.data.shards import Shards
+from tinyslm.hardware.device import pick_device
+from tinyslm.model.folder import find_model, load_tokenizer
+from tinyslm.planning.finetuning_plan import open_settings
+from tinyslm.planning.judging import Measurement, judged
+from tinyslm.planning.rehearsal import measure_first
+from tinyslm.training.config import RunConfig
+from tinyslm.training.finetuning_memory import fitting, free_bytes
+from tinyslm.training.pipeline import Watch, check_config, finish, prepare_shards
+from tinyslm.training.run import Run
+from tinyslm.training.run_folder import RunFolder
+from tinyslm.training.stages import first_shape
+
+LONGEST_ROW = 512
+"""Tokens of a row, at most: a model whose context is long learns a text as well from shorter rows, in less memory."""
+UPDATE_TOKENS = 4096
+ADAPTERS_RATE, RATE = 1e-3, 1e-4
+"""Peak learning rates for adapters and for all weights: higher ones forget more than they learn."""
+
+USUAL: Mapping[str, Any] = {
+    "optimizer": {"name": "adamw", "weight_decay": 0.0, "beta2": 0.99},
+    "schedule": {"warmup": 0.05, "decay": 0.95},
+    "train": {"validation_tokens": 4_096, "score_tokens": 20_000, "compile": "off", "log_every": 1},
+}
+"""Settings that suit a model which has been trained, where the caller gives no others."""
+
+
+def continue_training(
+    paths: Sequence[str], out: Path, given: Mapping[str, Any], *, began: float, watch: Watch
+) -> dict[str, Any]:
+    """Train the model in `train.start_from` on text, in the run folder `out`; returns the result.
+
+    given: the settings that the caller fixed, nested; the rest suits the model, the text and the time. began: when the
+    work began, by `time.monotonic`. In addition to the score on held-out documents, the result has that of the model
+    before, in `before`, and in `verdict` what changed. Raises what `train` raises.
+    """
+    config = _settings(given)
+    folder = RunFolder(out)
+    check_config(folder.path, config)
+    Measurement.of(config)  # raises for text that cannot be measured on
+    with folder.lock:
+        folder.check_unused()
+        watch.event({"event": "preparing"})
+        tokenizer = load_tokenizer(find_model(Path(config.train.start_from)))
+        shards = prepare_shards(paths, folder, config, tokenizer, watch)
+        config = _fitted(config, given, shards)
+        rows = shards.split("train").tokens // config.row_tokens
+        config, rates = measure_first(folder, shards.folder, config, given, rows=rows, began=began, watch=watch)
+        run = Run.start(folder, shards.folder, config, rates=rates, spent=time.monotonic() - began)
+    return finish(judged(run), watch.event)
+
+
+def _settings(given: Mapping[str, Any]) -> RunConfig:
+    values = override(RunConfig, USUAL, given)
+    rate = ADAPTERS_RATE if int(values.get("lora", {}).get("rank", 0)) else RATE
+    return build_config(RunConfig, override(RunConfig, merge(values, {"optimizer": {"lr": rate}}), given))
+
+
+def _fitted(config: RunConfig, given: Mapping[str, Any], shards: Shards) -> RunConfig:
+    """The settings with the model's shape, and with rows and batches that suit it, the text and the free memory."""
+    shape = first_shape(config)
+    config = build_config(RunConfig, {**config.model_dump(), "model": shape.model_dump()})
+    chosen: dict[str, int] = {}
+    if open_settings(given, "train", "row_tokens"):
+        chosen["row_tokens"] = max(1, min(LONGEST_ROW, shape.longest, shards.split("train").tokens - 1))
+    if open_settings(given, "train", "batch"):
+        chosen["batch"] = max(1, UPDATE_TOKENS // (chosen.get("row_tokens") or config.row_tokens))
+    config = build_config(RunConfig, merge(config.model_dump(), {"train": chosen}))
+    if pick_device(config.train.device).type == "cpu":
+        config = fitting(config, free_bytes(config), fixed=not open_settings(given, "train", "micro_batch"))
+    return config
