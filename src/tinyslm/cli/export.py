@@ -49,12 +49,13 @@ def export(
     import sys
     from dataclasses import asdict
 
+    from tinyslm.cli.pull import pulled
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say, warn
     from tinyslm.export.exporting import REPORT, export_model
     from tinyslm.hardware.limits import thread_count
 
-    texts = read_texts(calibrate)
+    model, texts = pulled(model), read_texts(calibrate)
     with working(f"Exporting {model}", json=json) as progress:
         made = export_model(
             model, to, out, texts=texts, verify=not no_verify, threads=thread_count(threads), progress=progress
@@ -125,7 +126,7 @@ def _remarks(one: Export) -> list[str]:
     if (found := one.findings) is None:
         return remarks
     if found.other:
-        remarks.append(f"First difference: {found.other}.")
+        remarks.append(f"First difference: {found.other}. {found.meaning(failed=one.failed)}")
     if found.ties:
         remarks.append(f"Counted as equal, as two tokens tie there: {found.ties}.")
     if found.chats:

@@ -5,6 +5,7 @@ is what the original finds most probable there. So the original never generates,
 """
 
 import json
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,6 +74,32 @@ class Findings:
     other: str = ""
     greedy_tokens: int = GREEDY_TOKENS
     past_window: bool | None = None
+
+    def meaning(self, *, failed: bool) -> str:
+        """What the first difference means, and whether it matters, in one sentence. failed: by the verdict.
+
+        The mean KL is how much more the export loses than the original, per token of the original's own text.
+        """
+        if self.strings_equal < self.strings:
+            return (
+                "The program cuts such a text into tokens that the model did not learn it from, and answers it worse."
+            )
+        if failed:
+            return "The program does not compute what the model computes, so what it writes is not the model's text."
+        share = math.expm1(max(0.0, self.mean_kl))
+        matters = next(words for limit, words in MATTERS if share < limit)
+        return (
+            "Rounding changed which of several likely tokens came first, and the text goes another way from there; "
+            f"on average, perplexity rises by {share:.1%}: {matters}."
+        )
+
+
+MATTERS = (
+    (0.01, "this hardly matters"),
+    (0.1, "answers may differ in wording, and are about as good"),
+    (math.inf, "this is noticeable, so compare the answers with `tinyslm compare` first"),
+)
+"""What a relative rise in perplexity below a limit means."""
 
 
 def judge(found: Findings, scheme: Scheme) -> str:
