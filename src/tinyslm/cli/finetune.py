@@ -105,6 +105,7 @@ def finetune(
     began = monotonic() - process_time()
 
     from tinyslm.cli.progress import stopping, watching
+    from tinyslm.cli.pull import pulled
     from tinyslm.cli.settings import nested
     from tinyslm.core.config import merge
     from tinyslm.core.errors import TinyslmError
@@ -123,6 +124,7 @@ def finetune(
         raise TinyslmError("No examples were given.", "For instance: tinyslm finetune MODEL rows.jsonl --out runs/job")
     if options.full and options.rank:
         raise TinyslmError("--full trains all weights, and --rank is for adapters.", "Give one of them.")
+    model = str(pulled(Path(model)))
     given = merge(_of_options(options), nested(RunConfig, settings))
     files = ExampleFiles(data, options.valid, fields_of(map_), options.epochs, options.lint)
     if options.plan_only:

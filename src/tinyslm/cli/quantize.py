@@ -42,10 +42,12 @@ def quantize(
     from dataclasses import asdict
     from json import dumps
 
+    from tinyslm.cli.pull import pulled
     from tinyslm.compression.quantizing import quantize as quantize_model
     from tinyslm.core.console import say, warn, work_progress
     from tinyslm.data.documents import silent
 
+    model = pulled(model)
     with nullcontext(silent) if json else work_progress(f"Quantizing {model}") as progress:
         report = quantize_model(model, out, config, notify=warn if json else say, progress=progress)
     if json:

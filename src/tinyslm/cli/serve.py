@@ -38,6 +38,7 @@ def serve(
     computing: Annotated[ServerComputing | None, Parameter(name="*")] = None,
     server: Annotated[ServerSettings | None, Parameter(name="*")] = None,
     make_key: str = "",
+    yes: bool = False,
 ) -> None:
     """Serve models through OpenAI's API, with a chat page.
 
@@ -59,13 +60,17 @@ def serve(
         The address to listen on, and limits.
     make_key
         Make a key with this name, print it, and exit. With --keys, its hash is appended to that file.
+    yes
+        Pull MODEL without asking if it is a name in `tinyslm pull --list` and not here.
     """
     server = server or ServerSettings()
     if make_key:
         _make_key(make_key, server.keys)
         return
-    listed = server.models
-    _serve(lambda: _sources(model, more, adapters, listed), server, computing or ServerComputing())
+    from tinyslm.cli.pull import pulled
+
+    chosen, listed = model if model is None else pulled(model, yes=yes), server.models
+    _serve(lambda: _sources(chosen, more, adapters, listed), server, computing or ServerComputing())
 
 
 def _make_key(name: str, file: Path | None) -> None:

