@@ -7,7 +7,7 @@ import os
 import sys
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
+from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
 
 from tinyslm.cli.options import SETTING, gather
 from tinyslm.core.console import fail
@@ -20,33 +20,45 @@ app = App(
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(negative=()),  # no --no-json
 )
-data = App(name="data", help="Turn text into token shards; check examples for fine-tuning.")
-packs = App(name="packs", help="Everything for one job: examples, graders, a recipe, tasks.")
-tokenizer = App(name="tokenizer", help="Make tokenizers.")
+MAKE = Group("Make a model", sort_key=1)
+TEACH = Group("Teach it a job", sort_key=2)
+MEASURE = Group("Measure it", sort_key=3)
+USE = Group("Use it", sort_key=4)
+SHIP = Group("Ship it", sort_key=5)
+OPTIONS = Group("Options", sort_key=6)
 
-app.command("tinyslm.cli.quickstart:quickstart", help="Train a model on the Python standard library, in minutes.")
-app.command("tinyslm.cli.train:train", help="Train a model on your own text, or resume a run.")
-app.command("tinyslm.cli.finetune:finetune", help="Teach a model a job by examples.")
-app.command("tinyslm.cli.plan:plan", help="Say beforehand what a training would take and reach.")
-app.command("tinyslm.cli.generate:generate", help="Continue a prompt with a model.")
-app.command("tinyslm.cli.chat:chat", help="Talk with a model in the terminal.")
-app.command("tinyslm.cli.batch:batch", help="Answer every row of a file; resumes after an interruption.")
-app.command("tinyslm.cli.serve:serve", help="Serve models through OpenAI's API, with a chat page.")
-app.command("tinyslm.cli.agent:agent", help="Let a model do a task with tools.")
-app.command("tinyslm.cli.mcp:mcp", help="Be an MCP server: complete, chat, classify, extract.")
-app.command("tinyslm.cli.watch:watch", help="Answer the new files of a folder.")
-app.command("tinyslm.cli.look:look", help="Write a page that shows how a model reads a text.")
-app.command(
-    "tinyslm.cli.evaluate:evaluate", help="Score a model on tasks, or on text: loss, perplexity, bits per byte."
-)
-app.command("tinyslm.cli.export:export", help="Write a model for other programs, and check it there.")
-app.command("tinyslm.cli.compare:compare", help="Compare models in size, quality and speed.")
-app.command("tinyslm.cli.quantize:quantize", help="Write a model in fewer bits, and say what that changed.")
-app.command("tinyslm.cli.pull:pull", help="Get a model from the Hugging Face hub, a folder, a GGUF file or a package.")
-app.command("tinyslm.cli.import_:import_", name="import", help="Make a model folder from a GGUF file.")
-app.command("tinyslm.cli.show:show", help="Explain a model folder, shards or a run folder.")
-app.command("tinyslm.cli.config:config", help="List every setting of a training run as a TOML file.")
-app.command("tinyslm.cli.doctor:doctor", help="Say what this machine offers, and what that means.")
+data = App(name="data", help="Turn text into token shards; check examples for fine-tuning.", group=MAKE, sort_key=6)
+tokenizer = App(name="tokenizer", help="Make tokenizers.", group=MAKE, sort_key=6)
+packs = App(name="packs", help="Everything for one job: examples, graders, a recipe, tasks.", group=TEACH, sort_key=99)
+
+
+def _add(group: Group, place: str, help: str, name: str = "") -> None:  # noqa: A002
+    """Add a verb, shown after those that were added before."""
+    name = name or place.partition(":")[0]
+    app.command(f"tinyslm.cli.{place}", name=name, help=help, group=group, sort_key=len([*app]))
+
+
+_add(MAKE, "quickstart:quickstart", "Train a model on the Python standard library, in minutes.")
+_add(MAKE, "train:train", "Train a model on your own text, or resume a run.")
+_add(MAKE, "plan:plan", "Say beforehand what a training would take and reach.")
+_add(MAKE, "config:config", "List every setting of a training run as a TOML file.")
+_add(MAKE, "doctor:doctor", "Say what this machine offers, and what that means.")
+_add(TEACH, "finetune:finetune", "Teach a model a job by examples.")
+_add(MEASURE, "evaluate:evaluate", "Score a model on tasks, or on text in bits per byte.")
+_add(MEASURE, "compare:compare", "Compare models in size, quality and speed.")
+_add(MEASURE, "show:show", "Explain a model folder, shards or a run folder.")
+_add(MEASURE, "look:look", "Write a page that shows how a model reads a text.")
+_add(USE, "pull:pull", "Get a model: a known one, or any of the Hugging Face hub.")
+_add(USE, "import_:import_", "Make a model folder from a GGUF file.", "import")
+_add(USE, "generate:generate", "Continue a prompt with a model.")
+_add(USE, "chat:chat", "Talk with a model in the terminal.")
+_add(USE, "batch:batch", "Answer every row of a file; resumes after an interruption.")
+_add(USE, "watch:watch", "Answer the new files of a folder.")
+_add(USE, "agent:agent", "Let a model do a task with tools.")
+_add(SHIP, "quantize:quantize", "Write a model in fewer bits, and say what that changed.")
+_add(SHIP, "export:export", "Write a model for other programs, and check it there.")
+_add(SHIP, "serve:serve", "Serve models through OpenAI's API, with a chat page.")
+_add(SHIP, "mcp:mcp", "Be an MCP server: complete, chat, classify, extract.")
 data.command("tinyslm.cli.data:prepare", help="Read, clean, deduplicate, split and encode text.")
 data.command("tinyslm.cli.extend:extend", help="Have a larger model write more examples like yours.")
 data.command(
@@ -62,6 +74,7 @@ packs.command("tinyslm.cli.packs:evaluate", help="Score a model on the tasks of 
 app.command(data)
 app.command(packs)
 app.command(tokenizer)
+app["--help"].group = app["--version"].group = OPTIONS
 
 
 NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import GeneratorOptions, Text
+from tinyslm.cli.asking import AnyValue, GeneratorOptions, Text, TextField
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import GreedySampling
 from tinyslm.inference.tools.policy import LoopLimits
@@ -32,12 +32,12 @@ class AgentOptions(Section):
         description="Tools, separated by commas: calculator, clock, files=FOLDER (list, read, search below it), "
         "write=FOLDER (the same, and write), notes=FOLDER (find passages), fetch=HOST (read its pages).",
     )
-    mcp: Annotated[tuple[str, ...], Text] = Field(
+    mcp: Annotated[tuple[str, ...], AnyValue] = Field(
         default=(),
         description="An MCP server whose tools it gets: its command, or its address; NAME= before it puts NAME_ "
         "before their names. May be given several times.",
     )
-    system: Annotated[str, Text] = Field(default="", description="System message: instructions that precede the task.")
+    system: TextField = Field(default="", description="System message: instructions that precede the task.")
     trace: Path | None = Field(default=None, description="A file to save all that happened to, as JSON lines.")
     replay: Path | None = Field(
         default=None,
@@ -67,7 +67,7 @@ def agent(
     model
         A model folder, a run folder (its model is used) or a GGUF file (imported first).
     task
-        What is to be done; `-` reads it from standard input.
+        What is to be done; `-` reads it from standard input, `@FILE` from a file.
     options
         What the agent is given.
     limits

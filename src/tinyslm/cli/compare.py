@@ -40,8 +40,8 @@ def compare(
         Text that no model was trained on, as for `tinyslm train`; may be given several times. With text, list each
         export after the model folder that it was made from.
     prompt
-        A text that every model continues; may be given several times. By default, the first words of some items or
-        texts.
+        A text that every model continues, or `@FILE`; may be given several times. By default, the first words of some
+        items or texts.
     out
         A folder to write a page, images and JSON to, with samples and the items on which the models disagree.
     tokens
@@ -51,6 +51,7 @@ def compare(
     json
         Print the figures as JSON.
     """
+    from tinyslm.cli.asking import given_text
     from tinyslm.cli.export import read_texts
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say
@@ -67,7 +68,7 @@ def compare(
             models,
             read_texts(text),
             tasks,
-            prompts=prompt or (None if out is not None or json else ()),
+            prompts=tuple(map(given_text, prompt)) or (None if out is not None or json else ()),
             tokens=tokens,
             settings=evaluation,
             progress=progress,

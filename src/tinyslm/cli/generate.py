@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import NO_HEAL, ConstraintOptions, EngineOptions, Text
+from tinyslm.cli.asking import NO_HEAL, ConstraintOptions, EngineOptions, Text, TextField
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
@@ -21,22 +21,18 @@ if TYPE_CHECKING:
 class GenerateOptions(Section):
     """What is generated."""
 
-    prompt: Annotated[str | None, Parameter(name=["--prompt", "-p"], allow_leading_hyphen=True)] = Field(
-        default=None,
-        description="The text to go on from; `-`, or nothing where something is piped in: standard input; "
-        "empty: the start of a new document.",
-    )
     samples: Annotated[int, Parameter(name=["--samples", "-n"])] = Field(
         default=1, description="How many samples to generate, at once."
     )
     chat: bool = Field(default=False, description="The prompt is what a user says: answer it, do not go on from it.")
-    system: Annotated[str, Text] = Field(default="", description="A system message before it; includes --chat.")
+    system: TextField = Field(default="", description="A system message before it; includes --chat.")
     no_heal: bool = Field(default=False, description=NO_HEAL)
 
 
 def generate(
     model: Path,
     /,
+    prompt: Annotated[str | None, Text, Parameter(name=["--prompt", "-p"])] = None,
     *,
     options: Annotated[GenerateOptions | None, Parameter(name="*")] = None,
     constraints: Annotated[ConstraintOptions | None, Parameter(name="*")] = None,
@@ -46,7 +42,7 @@ def generate(
 ) -> None:
     """Continue a prompt, or answer it; the text appears as it is generated.
 
-    A prompt given with --prompt is printed before its continuation. With --chat, with a constraint and for piped
+    A given prompt is printed before its continuation. With --chat, with a constraint and for piped
     prompts, standard output holds only the generated text. Exit code 4: a text with a constraint was cut off, or
     repeats items that must differ.
 
@@ -54,6 +50,9 @@ def generate(
     ----------
     model
         A model folder, a run folder (its model is used) or a GGUF file (imported first).
+    prompt
+        The text to go on from; `@FILE` reads it from a file; `-`, or nothing where something is piped in: standard
+        input; empty: the start of a new document.
     options
         What is generated.
     constraints
@@ -77,8 +76,8 @@ def generate(
         raise TinyslmError(f"{options.samples} samples cannot be generated.", "Give -n a number from 1 on.")
     constraint = (constraints or ConstraintOptions()).constraint()
     with opened(model, engine or EngineOptions(), threaded=False) as running:
-        piped = options.prompt == "-" or (options.prompt is None and not sys.stdin.isatty())
-        prompt = _read_prompt(options, piped=piped)
+        piped = prompt == "-" or (prompt is None and not sys.stdin.isatty())
+        prompt = _read_prompt(prompt, piped=piped)
         grammar = constraint.compile(running.tokenizer) if constraint else None
         request = _request(running, prompt, options, sampling or SamplingSettings(), grammar)
         shown = "" if piped or constraint or options.chat or options.system else prompt
@@ -109,16 +108,16 @@ def _request(
     return engine.completion_request(prompt, sampling, options.samples, grammar=grammar, heal=not options.no_heal)
 
 
-def _read_prompt(options: GenerateOptions, *, piped: bool) -> str:
+def _read_prompt(given: str | None, *, piped: bool) -> str:
     """The prompt given, or standard input: exactly with `-`, otherwise without the line end that programs put last."""
     import sys
 
     from tinyslm.core.text_files import read_small_stream
 
     if not piped:
-        return options.prompt or ""
+        return given or ""
     text = read_small_stream(sys.stdin.buffer)
-    return text if options.prompt == "-" else text.removesuffix("\n").removesuffix("\r")
+    return text if given == "-" else text.removesuffix("\n").removesuffix("\r")
 
 
 def _print_stream(engine: Engine, request: Request, shown: str) -> list[Completion]:

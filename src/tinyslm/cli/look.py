@@ -7,12 +7,14 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from tinyslm.cli.asking import Text
+
 
 def look(
     model: Path,
     /,
     *,
-    text: Annotated[str, Parameter(name=["--text", "-t"], allow_leading_hyphen=True)],
+    text: Annotated[str, Text, Parameter(name=["--text", "-t"])],
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     layer: int | None = None,
     json: bool = False,
@@ -26,7 +28,7 @@ def look(
     model
         A model folder, or a run folder (its model is used).
     text
-        The text to look at; at most 512 tokens.
+        The text to look at, at most 512 tokens; `@FILE` reads it from a file.
     out
         The HTML file to write.
     layer
@@ -34,6 +36,8 @@ def look(
     json
         Print where the page is, and of how many tokens, as JSON.
     """
+    from tinyslm.cli.asking import model_folder
+    from tinyslm.cli.pull import pulled
     from tinyslm.cli.telling import tell
     from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
@@ -44,12 +48,13 @@ def look(
 
     if out.exists():
         raise TinyslmError(f"{out} exists already.", "Give another name: nothing is written over.")
-    folder = find_model(model)
-    decoder, tokenizer = load_model(folder), load_tokenizer(folder)
-    if layer is not None:
-        check_head(layer, None, decoder.config.depth, decoder.config.heads)
-    ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
-    write_atomic(out, inspection_page(inspect(decoder, tokenizer, ids), model.name, layer))
+    with model_folder(pulled(model)) as place:
+        folder = find_model(place)
+        decoder, tokenizer = load_model(folder), load_tokenizer(folder)
+        if layer is not None:
+            check_head(layer, None, decoder.config.depth, decoder.config.heads)
+        ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
+        write_atomic(out, inspection_page(inspect(decoder, tokenizer, ids), model.name, layer))
     if json:
         tell({"page": out, "tokens": len(ids)})
     else:

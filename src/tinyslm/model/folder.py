@@ -131,11 +131,16 @@ def find_model(path: Path) -> Path:
         return path
     if (inside / "config.json").is_file():
         return inside
-    if (path / "checkpoints").is_dir():
+    if is_unfinished(path):
         raise TinyslmError(
             f"The run in {path} has not finished: it has no model yet.", f"Resume it: tinyslm train --resume {path}"
         )
     return path
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether `path` is the folder of a run that has not written its model."""
+    return (path / "checkpoints").is_dir() and not (has_weights(path) or (path / "model" / "config.json").is_file())
 
 
 def read_model_config(folder: Path, *, alone: bool = False) -> ModelConfig:
