@@ -153,6 +153,8 @@ def test_a_model_of_plain_text_writes(tmp_path: Path) -> None:
         text += line + engine.complete(text + line, SamplingSettings(max_tokens=7, temperature=0))[0].text
     engine.close()
     assert Path("text.txt").read_text() == text
+
+
 def test_what_is_pasted_or_put_between_quotes_is_one_message(random_model: Path) -> None:
     with chatting(random_model, "--max-tokens", "3", kind="xterm") as terminal:
         terminal.type("\x1b[200~def f():\n    return 1\n\x1b[201~\r")

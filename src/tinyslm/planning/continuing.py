@@ -24,13 +24,15 @@ from tinyslm.training.stages import first_shape
 LONGEST_ROW = 512
 """Tokens of a row, at most: a model whose context is long learns a text as well from shorter rows, in less memory."""
 UPDATE_TOKENS = 4096
+SCORED = 20_000
+"""Held-out tokens that the model is scored on, before and after, about."""
 ADAPTERS_RATE, RATE = 1e-3, 1e-4
 """Peak learning rates for adapters and for all weights: higher ones forget more than they learn."""
 
 USUAL: Mapping[str, Any] = {
     "optimizer": {"name": "adamw", "weight_decay": 0.0, "beta2": 0.99},
     "schedule": {"warmup": 0.05, "decay": 0.95},
-    "train": {"validation_tokens": 4_096, "score_tokens": 20_000, "compile": "off", "log_every": 1},
+    "train": {"validation_tokens": 4_096, "score_tokens": SCORED, "compile": "off", "log_every": 1},
 }
 """Settings that suit a model which has been trained, where the caller gives no others."""
 
@@ -63,7 +65,9 @@ def continue_training(
 def _settings(given: Mapping[str, Any]) -> RunConfig:
     values = override(RunConfig, USUAL, given)
     rate = ADAPTERS_RATE if int(values.get("lora", {}).get("rank", 0)) else RATE
-    return build_config(RunConfig, override(RunConfig, merge(values, {"optimizer": {"lr": rate}}), given))
+    config = build_config(RunConfig, override(RunConfig, merge(values, {"optimizer": {"lr": rate}}), given))
+    scored = {"score_tokens": config.train.score_tokens or SCORED}  # 0 where the caller gave all settings
+    return build_config(RunConfig, merge(config.model_dump(), {"train": scored}))
 
 
 def _fitted(config: RunConfig, given: Mapping[str, Any], shards: Shards) -> RunConfig:
