@@ -215,7 +215,8 @@ p { max-width: 42rem; margin: 0.75rem 0; }
   padding: 0.8rem 1rem; background: var(--raised);
 }
 dt { color: var(--faint); font-size: 0.85rem; line-height: 1.35; }
-dd { margin: 0.25rem 0 0; font-size: 1.4rem; line-height: 1.3; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }
+dd { margin: 0.25rem 0 0; font-size: 1.4rem; line-height: 1.3; font-weight: 600; font-variant-numeric: tabular-nums; }
+dd { white-space: nowrap; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1.25rem; }
 figure { margin: 0; }
 .charts figure { max-width: 31rem; }
