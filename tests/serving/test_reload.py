@@ -58,7 +58,7 @@ def test_sighup_takes_over_keys_and_models_while_answers_stream(forked, versions
             return answer.json()["choices"][0]["text"]
 
         assert text() == texts[0]
-        body = {"model": "served", "prompt": "x", "logit_bias": {"97": 100}, "max_tokens": 8000, "stream": True}
+        body = {"model": "served", "prompt": "x", "logit_bias": {"97": 100}, "max_tokens": 4000, "stream": True}
         with client.stream("POST", "/v1/completions", json=body) as stream:
             events = stream.iter_lines()
             first = next(events)
@@ -68,9 +68,9 @@ def test_sighup_takes_over_keys_and_models_while_answers_stream(forked, versions
             (tmp_path / "new").replace(link)
             listed.write_text(f'[models]\nmore = "{versions[0]}"\n')
             process.send_signal(signal.SIGHUP)
-            wait_until(lambda: client.get("/v1/models").status_code == 401)
+            wait_until(lambda: client.get("/v1/models").status_code == 401, 60)
             client.headers["Authorization"] = f"Bearer {new_key}"
-            wait_until(lambda: text() == texts[1])
+            wait_until(lambda: text() == texts[1], 60)
             assert text("more") == texts[0]
             rest = [line for line in events if line]
         assert rest[-1] == "data: [DONE]"
@@ -78,7 +78,7 @@ def test_sighup_takes_over_keys_and_models_while_answers_stream(forked, versions
         assert "".join((first, *rest)).count('"finish_reason":"length"') == 1
         listed.write_text("damaged")
         process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "stay as they were" in process.stderr.readline())
+        wait_until(lambda: "stay as they were" in process.stderr.readline(), 60)
         assert text("more") == texts[0]
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
