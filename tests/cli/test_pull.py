@@ -73,7 +73,8 @@ def test_a_repository_becomes_a_model_folder(pull, model: Path, tmp_path: Path) 
     taken = {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     assert entries(Path("small")) == taken | {"chat_template.jinja", "tinyslm.json"}
     card = json.loads(Path("small/tinyslm.json").read_text())
-    assert card["training"]["pulled_from"] == {"repository": "owner/small", "revision": COMMIT}
+    origin = {"repository": "owner/small", "revision": COMMIT, "licence": "mit"}
+    assert card["training"]["pulled_from"] == origin
     assert card["xxh3"].keys() == {"model.safetensors"}
     assert ended.err == ""
     assert load_model("small").config == load_model(model).config

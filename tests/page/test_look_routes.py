@@ -100,6 +100,7 @@ def test_look_needs_the_key_and_the_page_does_not(serve, tiny) -> None:
 
 def test_the_card_tells_what_is_known(serve, tiny, tmp_path, monkeypatch) -> None:
     engine = tiny()
+    engine.conversations = False
     save_model(engine.model, tmp_path / "model", engine.tokenizer, {
         "bits_per_byte": 1.25, "low": 1.1, "high": 1.4, "training_tokens": 1_200_000, "training_seconds": 65,
         "pulled_from": {"repository": "a/b", "revision": "0123456789abcdef"}, "loss": "damaged",
@@ -112,6 +113,7 @@ def test_the_card_tells_what_is_known(serve, tiny, tmp_path, monkeypatch) -> Non
     rows = {name: value for section in found["sections"] for name, value in section["rows"]}
     assert (rows["family"], rows["bits per byte"], rows["95 % interval"]) == ("qwen3", "1.2500", "1.1000 to 1.4000")
     assert (rows["tokens"], rows["time"], rows["licence"]) == ("1.2 M", "1:05", "apache-2.0")
+    assert rows["conversations"] == "never trained on any"
     assert rows["pulled from"] == "a/b at 0123456789ab"
     assert "loss (nats per token)" not in rows
 

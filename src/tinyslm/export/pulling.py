@@ -177,7 +177,9 @@ def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> 
         for file, path in fetched.items():
             shutil.copyfile(path, temporary / file)
         config = check_folder(temporary)
-        write_card(temporary, {"pulled_from": {"repository": name, "revision": commit}})
+        licence = getattr(info.card_data, "license", None)
+        origin = {"repository": name, "revision": commit, **({"licence": licence} if licence else {})}
+        write_card(temporary, {"pulled_from": origin})
     return Pulled(out, config, f"{name} at commit {commit}")
 
 

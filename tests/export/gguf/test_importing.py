@@ -69,6 +69,7 @@ def test_the_real_model_is_described(smollm2: Path) -> None:
     card = json.loads((smollm2 / "tinyslm.json").read_text())["training"]["imported_from"]
     assert card["formats"] == {"Q4_1": 210, "Q8_0": 1, "F32": 61}
     assert len(card["sha256"]) == 64
+    assert card["licence"] == "apache-2.0"
 
 
 def small_model(family: str, **settings) -> Decoder:

@@ -125,6 +125,8 @@ def _imported(file: str | Path, out: Path, dtype: str, progress: Progress) -> Im
     progress("writing", 0, 0)
     formats = dict(Counter(place.format for place in source.tensors.values()))
     origin = {"file": source.path.name, "sha256": sha256_file(source.path), "formats": formats}
+    if licence := source.get("general.license", str):
+        origin["licence"] = licence
     save_model(model, out, tokenizer, {"imported_from": origin})
     return Imported(out, config, chosen, formats)
 

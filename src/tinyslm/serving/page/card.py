@@ -54,7 +54,7 @@ def _sections(source: Source, conversations: bool | None) -> list[tuple[str, Seq
         ("Model", shape),
         ("Training", _training(training)),
         ("Scores on held-out data", _scores(training)),
-        ("Origin and licence", [*_origin(training), ("licence", _licence(folder))]),
+        ("Origin and licence", [*_origin(training), ("licence", _licence(folder, training))]),
     ]
 
 
@@ -109,8 +109,12 @@ def _origin(training: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _licence(folder: Path) -> str:
-    """What the model's README declares, or its licence file's first line."""
+def _licence(folder: Path, training: Mapping[str, Any]) -> str:
+    """What the model's source, its README or the first line of its licence file says."""
+    for source in ("pulled_from", "imported_from"):
+        match training.get(source):
+            case {"licence": str(licence)}:
+                return licence
     readme = folder / "README.md"
     if readme.is_file() and readme.stat().st_size <= LARGEST_README:
         found = LICENCE.search(readme.read_text(encoding="utf-8", errors="replace").partition("\n---")[0])

@@ -33,6 +33,7 @@ export class Write {
     const text = kept("text");
     if (typeof text === "string") this.parts = own(text);
     this.draw();
+    this.pointed();
   }
 
   get text() {
@@ -175,7 +176,7 @@ export class Write {
     const body = byId("choices-body");
     if (!part?.top) {
       body.replaceChildren(element("p", { className: "faint" }, [
-        this.parts.some((one) => one.top) ? "Click a coloured token to see them." : "The model has written nothing yet.",
+        this.parts.some((one) => one.top) ? "Choose a coloured token to see them." : "The model has written nothing yet.",
       ]));
       return;
     }
