@@ -160,7 +160,7 @@ def photograph(model: Path, out: Path) -> None:
         program = next(found for name in BROWSERS if (found := shutil.which(name)))
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 960, "height": 660}, device_scale_factor=1.5)
+            page = browser.new_page(viewport={"width": 1280, "height": 720}, device_scale_factor=1.25)
             page.goto(address)
             expect(page.locator("#model option")).not_to_have_count(0)
             page.get_by_role("tab", name="Look inside").click()
