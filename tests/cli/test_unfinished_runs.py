@@ -1,13 +1,12 @@
 """Runs that have not ended, and run folders that nobody named."""
 
-import json
 from pathlib import Path
 from shutil import rmtree
 
 import pytest
 from the_command import TINY
 
-from sentences import sentences
+from tinyslm.cli.train import new_run
 from tinyslm.model.folder import load_model
 from tinyslm.training.config import RunConfig
 from tinyslm.training.pipeline import start
@@ -52,12 +51,17 @@ def test_a_run_without_weights_is_told(tinyslm, running: Path) -> None:
 
 
 def test_a_run_folder_is_named_after_its_text(tinyslm, texts: Path) -> None:
-    Path("my.notes.txt").write_text(sentences(200))
-    for given, name in ((texts, "texts"), (f"{texts}/*.txt", "texts-2"), ("my.notes.txt", "my.notes")):
-        ended = tinyslm("train", given, *TINY)
-        assert ended.code == 0, ended
-        assert ended.out.startswith(f"Run folder: runs/{name}\n")
-        assert Path(f"runs/{name}/model/config.json").is_file()
-    told = json.loads(tinyslm("train", "-", *TINY, "--json", stdin=sentences(200)).out)
-    assert told["run"] == "runs/text"
+    ended = tinyslm("train", texts, *TINY)
+    assert ended.code == 0, ended
+    assert ended.out.startswith("Run folder: runs/texts\n")
+    assert Path("runs/texts/model/config.json").is_file()
+    Path("my.notes.txt.gz").touch()
+    names = {
+        f"{texts}/*.txt": "texts-2",
+        "my.notes.txt.gz": "my.notes",
+        "hf://someone/stories": "stories",
+        "-": "text",
+        ".": Path.cwd().name,
+    }
+    assert {text: new_run(text) for text in names} == {text: Path("runs") / name for text, name in names.items()}
     assert "Nothing to train on was given" in tinyslm("train").mistake()

@@ -269,3 +269,17 @@ def test_llama_cpp_reads_gemma_3_past_its_window(tmp_path):
     folder = write_small_model(tmp_path / "gemma", family="gemma3", **gemma, **shape)
     made = export_model(folder, "gguf:f32", tmp_path)
     assert (made[0].verdict, made[0].findings.past_window) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("found", "failed", "words"),
+    [
+        ({"strings_equal": 99}, True, "cuts such a text into tokens that the model did not learn"),
+        ({"prompts_equal": 1}, True, "does not compute what the model computes"),
+        ({"prompts_equal": 1, "mean_kl": 0.002}, False, "perplexity rises by 0.2%: this hardly matters"),
+        ({"prompts_equal": 1, "mean_kl": 0.05}, False, "rises by 5.1%: answers may differ in wording"),
+        ({"prompts_equal": 1, "mean_kl": 0.4}, False, "rises by 49.2%: this is noticeable"),
+    ],
+)
+def test_a_difference_is_explained(found: dict, failed: bool, words: str) -> None:
+    assert words in dataclasses.replace(PERFECT, **found).meaning(failed=failed)

@@ -3,27 +3,29 @@
 from pathlib import Path
 
 import pytest
+import torch
 
-from sentences import sentences
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.json_files import read_json
-from tinyslm.model.folder import load_model, load_tokenizer
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import load_model, load_tokenizer, save_model
 from tinyslm.planning.train import Limits, resume, train
+from tinyslm.tokenizer.training import train_tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.pipeline import Watch
 
-SHAPE = {"dim": 32, "depth": 1, "head_dim": 16, "context": 64}
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder whose model has read a text; not to be written to."""
-    place = tmp_path_factory.mktemp("continuing")
-    (place / "text.txt").write_text(sentences(300))
-    settings = {"model": SHAPE, "train": {"steps": 20, "batch": 4, "device": "cpu"}}
-    train([place / "text.txt"], place / "base", settings=settings)
-    return place / "base"
+    """A model that has learned nothing yet; not to be written to."""
+    folder = tmp_path_factory.mktemp("continuing") / "base"
+    tokenizer = train_tokenizer([], kind="byte")
+    torch.manual_seed(1)
+    shape = ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, depth=1, head_dim=16, context=64)
+    save_model(Decoder(shape), folder, tokenizer)
+    return folder
 
 
 @pytest.fixture
@@ -50,8 +52,8 @@ def test_the_change_on_both_texts_is_measured(base: Path, notes: Path, tmp_path:
     assert {"before", "after", "change"} <= verdict["general"].keys()
     assert "this text" in verdict["words"]
     model = load_model(tmp_path / "run" / "model")
-    assert model.config == load_model(base / "model").config
-    assert load_tokenizer(tmp_path / "run" / "model").sha256 == load_tokenizer(base / "model").sha256
+    assert model.config == load_model(base).config
+    assert load_tokenizer(tmp_path / "run" / "model").sha256 == load_tokenizer(base).sha256
     config = RunConfig(**read_json(tmp_path / "run" / "config.json"))
     assert (config.optimizer.name, config.optimizer.lr, config.row_tokens) == ("adamw", 1e-4, 32)
     assert "bits per byte" in (tmp_path / "run" / "report.html").read_text()
@@ -60,7 +62,7 @@ def test_the_change_on_both_texts_is_measured(base: Path, notes: Path, tmp_path:
 def test_a_run_with_a_time_is_planned(base: Path, notes: Path, tmp_path: Path) -> None:
     events: list[dict] = []
     watch = Watch(event=events.append)
-    result = train([notes], tmp_path / "run", minutes=0.1, settings=settings_from(base), watch=watch)
+    result = train([notes], tmp_path / "run", minutes=0.05, settings=settings_from(base), watch=watch)
     plan = next(event["plan"] for event in events if event["event"] == "planned")
     assert plan.config.row_tokens == 64
     assert plan.rows > 0
@@ -83,7 +85,7 @@ def test_an_interrupted_run_ends_with_the_same_verdict(base: Path, notes: Path, 
 
 
 def test_what_a_model_has_already_is_not_given(base: Path, notes: Path, tmp_path: Path) -> None:
-    for more in ({"plan": Limits(parameters=1000)}, {"tokenizer": base / "model"}):
+    for more in ({"plan": Limits(parameters=1000)}, {"tokenizer": base}):
         with pytest.raises(TinyslmError, match="has its shape and its tokenizer"):
             train([notes], tmp_path / "run", settings=settings_from(base), **more)
     with pytest.raises(TinyslmError, match="nowhere"):

@@ -105,7 +105,7 @@ def train(
         )
     if resume is None and not paths:
         raise TinyslmError("Nothing to train on was given.", "For instance: tinyslm train my-texts/ --minutes 10")
-    folder = resume or out or _free_run(paths[0])
+    folder = resume or out or new_run(paths[0])
     if not (resume or out or options.as_json):
         say(f"Run folder: {folder}")
     with stopping(folder, json=options.as_json), watching(began, json=options.as_json) as watch:
@@ -120,7 +120,7 @@ def train(
         _say(folder, result)
 
 
-def _free_run(text: str) -> Path:
+def new_run(text: str) -> Path:
     """A new folder in `RUNS`, named after a text: a file, folder, glob or data set; with a number if that is taken."""
     from tinyslm.core.files import free_folder, in_home
 
