@@ -128,13 +128,13 @@ def test_a_model_learns_from_rewards(tinyslm, base: Path, tmp_path: Path) -> Non
     done = tinyslm("finetune", base, *given, "--out", "run", "--grpo.max-tokens", "8", *FAST)
     assert done.code == 0, done
     assert "Before:       reward 0." in done.out
-    assert "on 2 of them" in done.out
+    assert "on 8 of them" in done.out
     assert "wanted" not in done.out
     assert "Reward" in (tmp_path / "run" / "report.html").read_text()
     shown = tinyslm("show", "run")
     assert shown.code == 0, shown
     assert "Result: reward 0." in shown.out
-    assert "on 2 held-out prompts." in shown.out
+    assert "on 8 held-out prompts." in shown.out
     assert "--prompts is for the methods grpo and rejection" in (
         tinyslm("finetune", base, "--prompts", "asks.jsonl", "--out", "x").mistake()
     )

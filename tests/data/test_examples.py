@@ -16,6 +16,7 @@ from tinyslm.data.examples import (
     RowLoader,
     arrays_of,
     examples_of,
+    held_out_numbers,
     open_examples,
     packed_rows,
     prepare_examples,
@@ -163,3 +164,10 @@ def test_the_order_of_an_epoch_changes(tmp_path: Path) -> None:
     epochs = [[int(row[0].ids[0]) for row in loader.next()] for _ in range(3)]
     assert all(sorted(one) == sorted(epochs[0]) for one in epochs)
     assert all(one != other for one, other in pairwise(epochs))
+
+
+@pytest.mark.parametrize(
+    ("count", "held_out"), [(1, 0), (2, 1), (60, 12), (150, 30), (300, 30), (600, 30), (2000, 100)]
+)
+def test_small_data_holds_out_a_larger_share(count: int, held_out: int) -> None:
+    assert len(held_out_numbers(set(range(count)))) == held_out

@@ -38,7 +38,8 @@ class FinetuneOptions(Section):
     full: bool = Field(default=False, description="Train all weights; by default only adapters (LoRA) are trained.")
     rank: int | None = Field(default=None, gt=0, description="Rank of the adapters; short for --lora.rank.")
     valid: tuple[str, ...] = Field(
-        default=(), description="Files of rows to validate on; by default 5 % of the data is held out."
+        default=(),
+        description="Files of rows to validate on; by default 5 % of the data is held out, of small data up to 20 %.",
     )
     general: tuple[str, ...] = Field(
         default=(), description="Files of general text to compare with the base on; by default a short set."

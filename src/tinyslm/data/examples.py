@@ -145,15 +145,15 @@ def prepare_examples(
     tokenizer: Tokenizer,
     *,
     context: int,
-    valid_share: float = 0.05,
+    valid_share: float | None = None,
     valid: Iterator[Conversation] | None = None,
     left_out: Callable[[str, str], None] = lambda *_: None,
 ) -> Prepared:
     """Write an examples folder, whole or not at all.
 
-    context: longer conversations are skipped, never truncated. valid_share: the share of conversations to validate on,
-    chosen by a hash of the first question, so that no question is in both splits; `valid` replaces them. left_out:
-    called with the location of each skipped conversation and the reason.
+    context: longer conversations are skipped, never truncated. valid_share: the share of conversations to validate on
+    (by default, see `held_out_numbers`), chosen by a hash of the first question, so that no question is in both splits;
+    `valid` replaces them. left_out: called with the location of each skipped conversation and the reason.
 
     Raises `TinyslmError` if a split would be empty.
     """
@@ -183,7 +183,7 @@ def tokenize_splits(
     valid: Iterator[Conversation] | None,
     *,
     context: int,
-    valid_share: float,
+    valid_share: float | None,
     left_out: Callable[[str, str], None],
 ) -> Splits:
     """Tokenize conversations and divide them into splits; see `prepare_examples`.
@@ -410,8 +410,17 @@ def question_hash(conversation: Conversation) -> int:
     return xxhash.xxh3_64_intdigest(first.strip().encode("utf-8", "replace"))
 
 
-def held_out_numbers(numbers: set[int], share: float) -> set[int]:
-    """The lowest numbers: the given share of them, at least one; none if there is only one number."""
+HELD_OUT, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.05, 0.2, 30
+"""The share of the questions to validate on by default, the largest, and how many justify more than the usual share."""
+
+
+def held_out_numbers(numbers: set[int], share: float | None = None) -> set[int]:
+    """The lowest numbers: the given share of them, at least one; none if there is only one number.
+
+    Without a share, 5 %, but up to 20 % until there are 30.
+    """
+    if share is None:
+        share = max(HELD_OUT, min(MOST_HELD_OUT, FEWEST_HELD_OUT / max(1, len(numbers))))
     return set(sorted(numbers)[: max(1, round(share * len(numbers)))]) if len(numbers) > 1 else set()
 
 

@@ -37,7 +37,7 @@ def prepare_preferences(
     tokenizer: Tokenizer,
     *,
     context: int,
-    valid_share: float = 0.05,
+    valid_share: float | None = None,
     valid: Iterator[Conversation] | None = None,
     left_out: Callable[[str, str], None] = lambda *_: None,
 ) -> Prepared:

@@ -58,7 +58,7 @@ def prepare_prompts(
     *,
     longest: int,
     valid: Iterator[Conversation] | None = None,
-    valid_share: float = 0.05,
+    valid_share: float | None = None,
     left_out: Callable[[str, str], None] = lambda *_: None,
 ) -> dict[str, list[Prompt]]:
     """Write a prompts folder, whole or not at all; returns the prompts of each split.

@@ -22,7 +22,6 @@ from tinyslm.training.rollouts import Sampler, grade_all, plain_sampling, read_g
 
 AT_ONCE = 16
 """Prompts that are answered at the same time."""
-VALID_SHARE = 0.05
 
 
 def prepare(job: Job) -> Prepared:
@@ -36,7 +35,7 @@ def prepare(job: Job) -> Prepared:
     check_references(job.config.train.grader, examples.conversations)
     train, valid = list(examples.conversations), list(examples.valid)
     if not files.valid:
-        held_out = held_out_numbers({question_hash(one) for one in train}, VALID_SHARE)
+        held_out = held_out_numbers({question_hash(one) for one in train})
         valid = [one for one in train if question_hash(one) in held_out]
         train = [one for one in train if question_hash(one) not in held_out]
     sampling = Sampling(job)
