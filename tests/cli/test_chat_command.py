@@ -145,7 +145,7 @@ def test_a_model_of_plain_text_writes(tmp_path: Path) -> None:
         terminal.type("\n")
         terminal.until("› ")
         terminal.type("/save text.txt\n")
-        terminal.until("Saved")
+        terminal.until(r"Saved \d+ characters to text\.txt\.")
         terminal.type("\x04")
     engine = open_engine(model)
     text = ""

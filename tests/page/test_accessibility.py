@@ -45,6 +45,17 @@ def test_the_inspection_fits_a_phone(phone) -> None:
     expect(phone.locator("#tokens .token").nth(3)).to_have_attribute("aria-selected", "true")
 
 
+def test_writing_fits_a_phone(phone) -> None:
+    phone.get_by_role("combobox", name="Model").select_option("tiny")
+    phone.get_by_role("tab", name="Write").click()
+    phone.get_by_label("Text that is continued").fill("b" * 100)
+    phone.get_by_role("button", name="Continue").click()
+    expect(phone.locator("#ink [data-step]")).not_to_have_count(0)
+    expect(phone.get_by_role("button", name="Continue")).to_be_visible()
+    assert fits(phone)
+    assert phone.locator("#write").evaluate("(node) => node.scrollWidth <= node.clientWidth")
+
+
 def test_touch_targets_are_large_enough(phone, model) -> None:
     phone.ask("Hello")
     for button in phone.get_by_role("button").all() + phone.get_by_role("tab").all():
@@ -165,6 +176,8 @@ def test_everything_has_a_name(page, model) -> None:
     expect(page.get_by_role("region", name="Call of weather")).to_be_visible()
     assert unnamed(page) == []
     look(page)
+    assert unnamed(page) == []
+    page.get_by_role("tab", name="Write").click()
     assert unnamed(page) == []
 
 

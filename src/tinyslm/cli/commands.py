@@ -99,13 +99,13 @@ def _undo(_rest: str, dialogue: Dialogue) -> None:
 def _save(rest: str, dialogue: Dialogue) -> None:
     path = _path(rest, "save")
     dialogue.save(path)
-    say(f"Saved {len(dialogue.messages)} messages to {path}.")
+    say(f"Saved {dialogue.amount} to {path}.")
 
 
 def _load(rest: str, dialogue: Dialogue) -> None:
     path = _path(rest, "load")
     dialogue.load(path)
-    say(f"Continuing after {len(dialogue.messages)} messages from {path}.")
+    say(f"Continuing after {dialogue.amount} from {path}.")
 
 
 def _path(rest: str, name: str) -> Path:

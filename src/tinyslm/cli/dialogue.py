@@ -49,6 +49,11 @@ class Dialogue:
         return f"Talking with {self.model}."
 
     @property
+    def amount(self) -> str:
+        """How much there is to save."""
+        return f"{len(self.messages)} messages"
+
+    @property
     def lead(self) -> str:
         """What is shown before an answer."""
         return ""

@@ -29,6 +29,11 @@ class Writing(Dialogue):
         return "".join(message["content"] for message in self.messages)
 
     @property
+    def amount(self) -> str:
+        """How much there is to save."""
+        return f"{len(self.text):,} characters"
+
+    @property
     def lead(self) -> str:
         """The line that is continued."""
         return self.text.rpartition("\n")[2]
