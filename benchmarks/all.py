@@ -46,6 +46,8 @@ BENCHMARKS = {
     "server load": "server_load.py --minutes 5",
     "scoring": "scoring.py --data DATA/eval --full",
     "linting": "linting.py --model MODEL --soup SOUP",
+    "finetuning": "finetuning.py --model MODEL --data DATA/sft",
+    "finetuning all weights": "finetuning.py --model MODEL --data DATA/sft --dtype bf16 --full",
     "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }

@@ -253,8 +253,12 @@ def scoring(result: Any) -> Rows:
     yield Row(f"all {full['pairs']:,} pairs of BLiMP", f"{full['seconds']:,.0f} s")
 
 
+FORMATS = {"default": "each by default (bf16, fp32)", "bf16": "bf16", "fp32": "fp32"}
+
+
 def finetuning(result: Any) -> Rows:
-    rates, memory, name = result["tokens_per_second"], result["peak_memory"], f"LoRA of SmolLM2-135M, {result['dtype']}"
+    rates, memory = result["tokens_per_second"], result["peak_memory"]
+    name = f"{'all weights' if result.get('full') else 'LoRA'} of SmolLM2-135M, {FORMATS[result['dtype']]}"
     ratio = result["ratios"]["tinyslm"]
     yield Row(name, f"{rates['tinyslm']:,.0f} tokens/s", f"{rates['TRL']:,.0f}, TRL and peft", times(ratio))
     ours, theirs = memory["tinyslm"], memory["TRL"]
@@ -305,8 +309,14 @@ AREAS = (
         },
     ),
     Area(
-        "Fine-tuning and evaluation",
-        {"finetuning bf16": finetuning, "finetuning fp32": finetuning, "linting": linting, "scoring": scoring},
+        "Fine-tuning",
+        {
+            "finetuning": finetuning,
+            "finetuning bf16": finetuning,
+            "finetuning fp32": finetuning,
+            "finetuning all weights": finetuning,
+        },
     ),
+    Area("Checks and scores", {"linting": linting, "scoring": scoring}),
     Area("Data", {"data": data, "memory": memory}),
 )
