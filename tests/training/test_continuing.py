@@ -48,7 +48,7 @@ def test_the_change_on_both_texts_is_measured(base: Path, notes: Path, tmp_path:
     assert verdict["loss"]["before"] == pytest.approx(result["before"]["bits_per_byte"], rel=1e-6)
     assert verdict["loss"]["after"] == pytest.approx(result["bits_per_byte"], rel=1e-6)
     assert verdict["loss"]["after"] < verdict["loss"]["before"]
-    assert verdict["loss"]["examples"] > 1, "a single document is compared window by window"
+    assert verdict["loss"]["examples"] > 1, "a single document is compared piece by piece"
     assert {"before", "after", "change"} <= verdict["general"].keys()
     assert "this text" in verdict["words"]
     model = load_model(tmp_path / "run" / "model")

@@ -36,7 +36,8 @@ def chat(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used) or a GGUF file (imported first).
+        A model folder, a run folder (its model is used), a GGUF file (imported first), or a name that
+        `tinyslm pull --list` shows (pulled first).
     system
         A message that tells the model how to behave; `@FILE` reads it from a file.
     write

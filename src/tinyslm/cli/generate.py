@@ -49,7 +49,8 @@ def generate(
     Parameters
     ----------
     model
-        A model folder, a run folder (its model is used) or a GGUF file (imported first).
+        A model folder, a run folder (its model is used), a GGUF file (imported first), or a name that
+        `tinyslm pull --list` shows (pulled first).
     prompt
         The text to go on from; `@FILE` reads it from a file; `-`, or nothing where something is piped in: standard
         input; empty: the start of a new document.

@@ -22,6 +22,8 @@ from tinyslm.model.loss import IGNORE, token_losses
 
 TOKENS_AT_ONCE = 2048
 SHORT_WINDOW = 256
+PIECE = 256
+"""Positions: the pieces of a document that are compared where there is only one document."""
 PER_BYTE = "bits per byte"
 """The unit of the losses of text."""
 
@@ -48,14 +50,14 @@ class Score:
 class DocumentLosses:
     """The losses of some documents.
 
-    nats, tokens, sizes: `[documents]`; tokens that were predicted, sizes in UTF-8 bytes. windows: the document, nats
-    and predicted tokens of each piece that was read at once.
+    nats, tokens, sizes: `[documents]`; tokens that were predicted, sizes in UTF-8 bytes. pieces: nats and predicted
+    tokens of at most `PIECE` positions each.
     """
 
     nats: NDArray[np.float64]
     tokens: NDArray[np.float64]
     sizes: NDArray[np.float64]
-    windows: Sequence[tuple[int, float, int]]
+    pieces: Sequence[tuple[float, int]]
 
     def score(self) -> Score:
         """The summary. Raises `TinyslmError` when there is no text."""
@@ -76,11 +78,11 @@ class DocumentLosses:
         )
 
     def per_example(self) -> dict[str, Any]:
-        """Bits and bytes of each document, or of each window of a single one: `PER_EXAMPLE` of a stage's score."""
+        """Bits and bytes of each document, or of each piece of a single one: `PER_EXAMPLE` of a stage's score."""
         nats, sizes = self.nats, self.sizes
         if len(nats) == 1:
-            nats = np.array([loss for _, loss, _ in self.windows])
-            sizes = sizes[0] * np.array([count for *_, count in self.windows]) / self.tokens[0]
+            nats = np.array([loss for loss, _ in self.pieces])
+            sizes = sizes[0] * np.array([count for _, count in self.pieces]) / self.tokens[0]
         return {"losses": (nats / math.log(2)).tolist(), "weights": sizes.tolist(), "unit": PER_BYTE}
 
 
@@ -125,7 +127,7 @@ def document_losses(
     nats: list[float] = []
     tokens: list[int] = []
     sizes: list[int] = []
-    scored: list[tuple[int, float, int]] = []
+    pieces: list[tuple[float, int]] = []
 
     def windows() -> Iterator[_Window]:
         for index, (ids, size) in enumerate(documents):
@@ -137,9 +139,9 @@ def document_losses(
 
     for batch in _batches(windows(), model.config.context):
         for window, loss in zip(batch, _window_losses(model, batch, end_id, dtype), strict=True):
-            nats[window.document] += loss
-            scored.append((window.document, loss, sum(target != IGNORE for target in window.targets)))
-    return DocumentLosses(np.array(nats), np.array(tokens), np.array(sizes), scored)
+            nats[window.document] += float(loss.sum())
+            pieces += _cut(loss, window.targets)
+    return DocumentLosses(np.array(nats), np.array(tokens), np.array(sizes), pieces)
 
 
 def document_bits(
@@ -159,7 +161,7 @@ def document_bits(
     )
     for batch in _batches(windows, context):
         for window, loss in zip(batch, _window_losses(model, batch, start_id, dtype), strict=True):
-            nats[window.document] += loss
+            nats[window.document] += loss.sum()
     return nats / math.log(2), np.array([float(size) for _, size in documents])
 
 
@@ -209,14 +211,20 @@ def _cut_pool(pool: list[_Window], size: int) -> Iterator[list[_Window]]:
         yield pool[start : start + size]
 
 
-def _window_losses(model: Decoder, batch: list[_Window], pad_id: int, dtype: torch.dtype) -> list[float]:
-    """Each window's summed loss in nats."""
+def _cut(losses_t: NDArray[np.float64], targets: Sequence[int]) -> Iterator[tuple[float, int]]:
+    """The nats and predicted tokens of the pieces of a window in which anything is predicted."""
+    for start in range(0, len(targets), PIECE):
+        if count := sum(target != IGNORE for target in targets[start : start + PIECE]):
+            yield float(losses_t[start : start + PIECE].sum()), count
+
+
+def _window_losses(model: Decoder, batch: list[_Window], pad_id: int, dtype: torch.dtype) -> list[NDArray[np.float64]]:
+    """The loss in nats of each position of each window; 0 where nothing is predicted."""
     length = max(len(window.inputs) for window in batch)
     inputs = torch.tensor([[*window.inputs, *[pad_id] * (length - len(window.inputs))] for window in batch])
     targets = torch.tensor([[*window.targets, *[IGNORE] * (length - len(window.targets))] for window in batch])
     device = model.device
-    sums: list[float] = _losses(model, inputs.to(device), targets.to(device), dtype).cpu().double().sum(1).tolist()
-    return sums
+    return list(_losses(model, inputs.to(device), targets.to(device), dtype).cpu().double().numpy())
 
 
 @torch.no_grad()

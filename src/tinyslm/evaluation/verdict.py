@@ -166,7 +166,7 @@ class Verdict:
                 return f"try --replay {ADVISED_REPLAY}"
             return f"try --replay {min(0.5, 2 * self.replay):.2g}, or a lower --optimizer.lr"
         if self.gain and self.gain.effect == "noise" and self.gain.examples < FEW_EXAMPLES:
-            return f"only {self.gain.examples} held-out examples were compared; give more with --valid"
+            return f"only {self.gain.examples} held-out examples were compared; give more with {_more(self.gain)}"
         if self.gain and self.gain.effect != "better":
             return f"try more {'text' if self.gain.unit == PER_BYTE else 'examples'}, or more time"
         return ""
@@ -267,6 +267,11 @@ def samples(before: Outcome, after: Outcome, count: int) -> list[Mapping[str, An
         }
         for one, other in pairs[:count]
     ]
+
+
+def _more(gain: Gain) -> str:
+    """The option that gives more held-out examples."""
+    return "--data.valid-share" if gain.unit == PER_BYTE else "--valid"
 
 
 def _percent(share: float, *, sign: bool = False) -> str:
