@@ -48,11 +48,18 @@ BENCHMARKS = {
     "linting": "linting.py --model MODEL --soup SOUP",
     "finetuning": "finetuning.py --model MODEL --data DATA/sft",
     "finetuning all weights": "finetuning.py --model MODEL --data DATA/sft --dtype bf16 --full",
+    "rewards": "rewards.py --model MODEL --dtype bf16",
+    "qlora": "qlora.py --model MODEL",
+    "shell commands": "own_job.py --model MODEL --train DATA/sft/shell_commands.train.jsonl --valid "
+    "DATA/sft/shell_commands.valid.jsonl --grader normalized --then rejection",
+    "product extraction": "own_job.py --model MODEL --train DATA/sft/product_extract.train.jsonl --valid "
+    "DATA/sft/product_extract.valid.jsonl --grader json --pack logic",
+    "logic pack": "logic_pack.py --model MODEL",
     "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
-LONG = {"planner", "planner search"}
-"""Hours; run only when they are named."""
+LONG = {"planner", "planner search", "shell commands", "product extraction", "logic pack"}
+"""From half an hour to hours each; run only when they are named."""
 OF_THE_NUMBER_FORMAT = {"throughput", "attention", "share of ceiling", "planner"}
 """Their results depend on whether the processor is fast at bf16."""
 

@@ -265,6 +265,46 @@ def finetuning(result: Any) -> Rows:
     yield Row(f"{name}: peak memory", f"{ours / 1e9:.1f} GB", f"{theirs / 1e9:.1f} GB", f"{ours / theirs:.2f}")
 
 
+def rewards(result: Any) -> Rows:
+    rates, memory = result["tokens_per_second"], result["peak_memory"]
+    name = f"GRPO of SmolLM2-135M, {result['dtype']}"
+    peer = f"{rates['TRL']:.2f}, TRL{' with continuous batching' if result['continuous batching'] else ''}"
+    yield Row(name, f"{rates['tinyslm']:.2f} completions/s", peer, times(result["ratios"]["tinyslm"]))
+    ours, theirs = memory["tinyslm"], memory["TRL"]
+    yield Row(f"{name}: peak memory", f"{ours / 1e9:.1f} GB", f"{theirs / 1e9:.1f} GB", f"{ours / theirs:.2f}")
+
+
+def qlora(result: Any) -> Rows:
+    points = f"{result['accuracy']['points']:+.1f} points of accuracy"
+    yield Row("adapters of a 4-bit base, a small model", points, "adapters of the dense base")
+
+
+def shares(values: Iterable[float]) -> str:
+    """A share with its interval."""
+    value, low, high = values
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+
+
+def own_job(result: Any) -> Rows:
+    scores, (base, *others) = (
+        result["scores"],
+        ["base", "sft", *(set(result["scores"]) - {"nearest row", "base", "sft"})],
+    )
+    for name in others:
+        yield Row(
+            f"{result['job']}, {name} of SmolLM2-135M",
+            shares(scores[name]),
+            f"{shares(scores['nearest row'])}, the nearest row; {shares(scores[base])}, the model before",
+        )
+
+
+def logic_pack(result: Any) -> Rows:
+    for task, one in result["tasks"].items():
+        yield Row(
+            f"{task}, after {result['minutes']:g} minutes", shares(one["after"]), f"{shares(one['before'])} before"
+        )
+
+
 def linting(result: Any) -> Rows:
     faults = list(result["faults"].values())
     ours, theirs = (f"{sum(one[name] for one in faults)} of {len(faults)}" for name in ("tinyslm", "soup"))
@@ -315,7 +355,13 @@ AREAS = (
             "finetuning bf16": finetuning,
             "finetuning fp32": finetuning,
             "finetuning all weights": finetuning,
+            "rewards": rewards,
+            "qlora": qlora,
         },
+    ),
+    Area(
+        "Jobs taught",
+        {"shell commands": own_job, "product extraction": own_job, "logic pack": logic_pack},
     ),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
     Area("Data", {"data": data, "memory": memory}),

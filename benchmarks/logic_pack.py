@@ -41,7 +41,9 @@ def main() -> None:
     for task, found in result.items():
         print(f"{task:20} {found['before']} -> {found['after']}, gain {found['gain']}", flush=True)
     times = {"teaching": taught, "killed_after": killed_after, "evaluation": evaluated}
-    finish({"tasks": result, "seconds": {name: round(value) for name, value in times.items()}})
+    finish(
+        {"minutes": given.minutes, "tasks": result, "seconds": {name: round(value) for name, value in times.items()}}
+    )
 
 
 def scores(model: Path, limit: int, out: Path) -> dict[str, dict[str, Any]]:

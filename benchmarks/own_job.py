@@ -55,7 +55,14 @@ def main() -> None:
             rewarded = ["--method", given.then, "--grader", given.grader]
             teach(folder / "sft", folder / given.then, given.then_minutes, folder / "prompts.jsonl", *rewarded)
             found[given.then] = scores(folder / given.then, task, folder)
-    finish({"scores": {name: shown(mean_estimate(values)) for name, values in found.items()}, "gains": gains(found)})
+    about = {"job": f"{given.train.stem.partition('.')[0]}, {given.minutes:g} minutes"}
+    finish(
+        {
+            **about,
+            "scores": {name: shown(mean_estimate(values)) for name, values in found.items()},
+            "gains": gains(found),
+        }
+    )
 
 
 def converted(file: Path, pack: str | None) -> list[dict[str, Any]]:
