@@ -55,7 +55,7 @@ def test_the_change_on_both_texts_is_measured(base: Path, notes: Path, tmp_path:
     assert model.config == load_model(base).config
     assert load_tokenizer(tmp_path / "run" / "model").sha256 == load_tokenizer(base).sha256
     config = RunConfig(**read_json(tmp_path / "run" / "config.json"))
-    assert (config.optimizer.name, config.optimizer.lr, config.row_tokens) == ("adamw", 1e-4, 32)
+    assert (config.optimizer.name, config.optimizer.lr, config.row_tokens) == ("adamw", 1e-3, 32)
     assert "bits per byte" in (tmp_path / "run" / "report.html").read_text()
 
 

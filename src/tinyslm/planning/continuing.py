@@ -10,7 +10,7 @@ from typing import Any
 from tinyslm.core.config import build_config, merge, override
 from tinyslm.data.shards import Shards
 from tinyslm.hardware.device import pick_device
-from tinyslm.model.folder import find_model, load_tokenizer
+from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 from tinyslm.planning.finetuning_plan import open_settings
 from tinyslm.planning.judging import Measurement, judged
 from tinyslm.planning.rehearsal import measure_first
@@ -26,8 +26,10 @@ LONGEST_ROW = 512
 UPDATE_TOKENS = 4096
 SCORED = 20_000
 """Held-out tokens that the model is scored on, before and after, about."""
-ADAPTERS_RATE, RATE = 1e-3, 1e-4
-"""Peak learning rates for adapters and for all weights: higher ones forget more than they learn."""
+ADAPTERS_RATE = 1e-3
+"""The peak learning rate of adapters, and the highest one of all weights."""
+RATE_WIDTH = 0.0576
+"""The peak learning rate of all weights, times the model's width: 1e-4 for a width of 576 (docs/LOG.md)."""
 
 USUAL: Mapping[str, Any] = {
     "optimizer": {"name": "adamw", "weight_decay": 0.0, "beta2": 0.99},
@@ -64,7 +66,9 @@ def continue_training(
 
 def _settings(given: Mapping[str, Any]) -> RunConfig:
     values = override(RunConfig, USUAL, given)
-    rate = ADAPTERS_RATE if int(values.get("lora", {}).get("rank", 0)) else RATE
+    rate = ADAPTERS_RATE
+    if not int(values.get("lora", {}).get("rank", 0)):
+        rate = min(rate, RATE_WIDTH / read_model_config(find_model(Path(values["train"]["start_from"]))).dim)
     config = build_config(RunConfig, override(RunConfig, merge(values, {"optimizer": {"lr": rate}}), given))
     scored = {"score_tokens": config.train.score_tokens or SCORED}  # 0 where the caller gave all settings
     return build_config(RunConfig, merge(config.model_dump(), {"train": scored}))
