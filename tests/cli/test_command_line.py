@@ -59,7 +59,6 @@ def test_the_version(tinyslm) -> None:
         ("generate model --model.dim 3", "Unknown option: --model.dim. This command has no settings."),
         ("train texts --out", "--out requires an argument"),
         ("train texts --model 3 --model.dim 4 --out run", "Unknown option: --model."),
-        ("train texts", "No run folder was given."),
         ("train", "Nothing to train on was given."),
         ("data prepare --out shards", "No text was given."),
         ("tokenizer train --out folder", "No text was given."),

@@ -31,7 +31,8 @@ def test_the_second_argument_is_the_prompt(tinyslm, finished: Path) -> None:
     usual = generated("-p", "the old cat")
     assert usual == generated("the old cat") == generated("@prompt.txt") == generated("-p", "@prompt.txt")
     assert generated("-", stdin="the old cat\n")["prompt"] == "the old cat\n"
-    assert generated("- the")["prompt"] == "- the"
+    assert generated("-p", "- the")["prompt"] == "- the"
+    assert "Two prompts were given" in tinyslm("generate", finished, "a", "-p", "b").mistake()
     assert generated("@@x")["prompt"] == "@x"
     assert "Could not read none" in tinyslm("generate", finished, "@none").mistake()
 

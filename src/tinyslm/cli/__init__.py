@@ -109,7 +109,7 @@ def main() -> None:
 
 def _explain(error: CycloptsError) -> str:
     """What is wrong with the command line, in one line."""
-    if isinstance(error, UnknownOptionError) and error.token.keyword == SETTING:
+    if isinstance(error, UnknownOptionError) and SETTING in (error.token.keyword, error.token.value.partition("=")[0]):
         key = next(argument.split("=")[1] for argument in gather(sys.argv[1:]) if argument.startswith(SETTING))
         return f"Unknown option: --{key}. This command has no settings."
     details = getattr(error.__cause__, "errors", None)  # of a value that pydantic refused

@@ -51,7 +51,10 @@ AnyValue = Parameter(allow_leading_hyphen=True)
 """A value that may look like an option."""
 Text = Parameter(allow_leading_hyphen=True, converter=_from_token)
 """The same for a text among a verb's parameters: `@FILE` reads it from a file."""
-TextField = Annotated[str, AnyValue, AfterValidator(given_text)]
+TextArgument = Parameter(converter=_from_token)
+"""The same for one that is given without an option's name; there, what looks like an option is one."""
+FromFile = AfterValidator(given_text)
+TextField = Annotated[str, AnyValue, FromFile]
 """The same in a section."""
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from pydantic import Field
 
-from tinyslm.cli.asking import NO_HEAL, ConstraintOptions, EngineOptions, Text, TextField
+from tinyslm.cli.asking import NO_HEAL, AnyValue, ConstraintOptions, EngineOptions, FromFile, TextArgument, TextField
 from tinyslm.core.config import Section
 from tinyslm.inference.settings import SamplingSettings
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class GenerateOptions(Section):
     """What is generated."""
 
+    text: Annotated[Annotated[str, FromFile] | None, AnyValue, Parameter(name=["--prompt", "-p"])] = Field(
+        default=None, description="The same as PROMPT, which may look like an option here."
+    )
     samples: Annotated[int, Parameter(name=["--samples", "-n"])] = Field(
         default=1, description="How many samples to generate, at once."
     )
@@ -31,8 +34,8 @@ class GenerateOptions(Section):
 
 def generate(
     model: Path,
+    prompt: Annotated[str | None, TextArgument] = None,
     /,
-    prompt: Annotated[str | None, Text, Parameter(name=["--prompt", "-p"])] = None,
     *,
     options: Annotated[GenerateOptions | None, Parameter(name="*")] = None,
     constraints: Annotated[ConstraintOptions | None, Parameter(name="*")] = None,
@@ -42,9 +45,9 @@ def generate(
 ) -> None:
     """Continue a prompt, or answer it; the text appears as it is generated.
 
-    A given prompt is printed before its continuation. With --chat, with a constraint and for piped
-    prompts, standard output holds only the generated text. Exit code 4: a text with a constraint was cut off, or
-    repeats items that must differ.
+    A given prompt is printed before its continuation. With --chat, with a constraint and for piped prompts, standard
+    output holds only the generated text. Exit code 4: a text with a constraint was cut off, or repeats items that must
+    differ.
 
     Parameters
     ----------
@@ -73,6 +76,9 @@ def generate(
     from tinyslm.inference.output_constraint import is_complete
 
     options = options or GenerateOptions()
+    if prompt is not None and options.text is not None:
+        raise TinyslmError("Two prompts were given.", "Give one: tinyslm generate MODEL PROMPT")
+    prompt = options.text if prompt is None else prompt
     if options.samples < 1:
         raise TinyslmError(f"{options.samples} samples cannot be generated.", "Give -n a number from 1 on.")
     constraint = (constraints or ConstraintOptions()).constraint()
