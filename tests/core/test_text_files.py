@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinyslm.cli.asking import ConstraintOptions, PromptOptions
-from tinyslm.cli.generate import GenerateOptions, _read_prompt
+from tinyslm.cli.generate import _read_prompt
 from tinyslm.core.config import read_config_file
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.text_files import lines_as_they_come, read_small_text, without_mark
@@ -32,7 +32,7 @@ def grammar(path):
 def standard_input(path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
-        return _read_prompt(GenerateOptions(prompt="-"), piped=True)
+        return _read_prompt("-", piped=True)
 
 
 SMALL = {
