@@ -284,7 +284,8 @@ class Run:
 
     def sample(self) -> str:
         """A short text from the model as it is now; the same for equal weights."""
-        return_freed_memory()  # the engine needs it in larger pieces
+        if self.config.train.start_from:
+            return_freed_memory()  # the engine needs it in larger pieces
         with uncompiled():
             return self.stage.sample(self.model, self.config.train.seed)
 
@@ -334,16 +335,16 @@ class Run:
         if self.world.leads:
             save_checkpoint(path, self.model, self.optimizers, self.progress)
             rotate(path, self.config.train.keep)
-        place = path.relative_to(self.folder.path).as_posix()
-        return {"event": "checkpoint", "step": self.progress.step, "path": place}
+        return {"event": "checkpoint", "step": self.progress.step, "path": f"{path.relative_to(self.folder.path)}"}
 
     def _finish(self, stop: StopRequest) -> Iterator[Event]:
         """Score the best weights, and write the model folder and the result; the last event is "end".
 
         Raises `Interrupted` if the run is asked to stop meanwhile.
         """
-        self.optimizers.free()
-        return_freed_memory()  # scoring may need as much as training
+        if self.config.train.start_from:  # the score takes an engine, for answers
+            self.optimizers.free()
+            return_freed_memory()
         step = self.progress.best_step
         try:
             read_manifest(self.folder.best(step))
