@@ -152,14 +152,14 @@ def outcome(result: Row, out: Path) -> Row:
 def score(folder: str) -> Row:
     """A run's model on every n-th validation document, in fp32; which ones does not depend on the vocabulary."""
     from tinyslm import Shards, load_model
-    from tinyslm.evaluation.loss import score_documents
+    from tinyslm.evaluation.loss import document_losses
     from tinyslm.training.run_folder import RunFolder
 
     shards = Shards.open(RunFolder.open(Path(folder)).checked_data())
     train, valid = shards.split("train"), shards.split("valid")
     numbers = range(0, valid.documents, -(-valid.utf8_bytes // SCORED_BYTES))
     documents = ((valid.document(i)[:-1].tolist(), valid.document_bytes(i)) for i in numbers)
-    found = score_documents(load_model(Path(folder) / "model"), documents, end_id=shards.tokenizer.eos_id)
+    found = document_losses(load_model(Path(folder) / "model"), documents, end_id=shards.tokenizer.eos_id).score()
     names = {"bytes_per_token": train, "held_out_bytes_per_token": valid}
     lengths = {name: round(split.utf8_bytes / split.tokens, 4) for name, split in names.items()}
     return {"compared": found.bits_per_byte, **lengths}

@@ -36,7 +36,7 @@ from tinyslm.data.loader import Loader
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards
 from tinyslm.data.standard_library import standard_library
-from tinyslm.evaluation.loss import score_documents
+from tinyslm.evaluation.loss import document_losses
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.decoder import new_model
 from tinyslm.planning.rates import rates
@@ -174,7 +174,7 @@ def train_one(spec: Spec, folder: Path) -> dict[str, Any]:
         pass
     seconds, processor = time.monotonic() - begun, time.process_time() - before
     documents = spread_documents(valid, max(1, int(SCORED_BYTES * valid.tokens / valid.utf8_bytes)))
-    score = score_documents(model, documents, end_id=shards.tokenizer.eos_id, dtype=dtype)
+    score = document_losses(model, documents, end_id=shards.tokenizer.eos_id, dtype=dtype).score()
     return {
         **asdict(spec),
         "bits_per_byte": round(score.bits_per_byte, 5),

@@ -29,7 +29,7 @@ from harness import Finished, finish, in_process, parser
 from tinyslm import Shards, load_model, prepare_data
 from tinyslm.data.config import DataConfig
 from tinyslm.data.loader import Loader
-from tinyslm.evaluation.loss import score_documents
+from tinyslm.evaluation.loss import document_losses
 from tinyslm.model.decoder import Decoder
 from tinyslm.planning.choice import Budget
 from tinyslm.planning.cost import SECONDS
@@ -116,7 +116,7 @@ def train(name: str, folder: str, minutes: float) -> dict:
         else:
             found, model = ours(curve, minutes, Path(work))
         valid = shards.split("valid")
-        score = score_documents(model, spread_documents(valid, valid.tokens), end_id=shards.tokenizer.eos_id)
+        score = document_losses(model, spread_documents(valid, valid.tokens), end_id=shards.tokenizer.eos_id).score()
     names = ("bits_per_byte", "low", "high", "documents", "utf8_bytes")
     scores = {key: value for key, value in asdict(score).items() if key in names}
     points = {"seconds": curve.points[-1][0], "curve": curve.points}
@@ -155,7 +155,7 @@ class Curve:
             return
         self.points = [point for point in self.points if point[0] < round(now, 2)]
         with self.clock.standing_still(), uncompiled():
-            score = score_documents(model(), self._documents, end_id=self.shards.tokenizer.eos_id)
+            score = document_losses(model(), self._documents, end_id=self.shards.tokenizer.eos_id).score()
         self.points.append([round(now, 2), round(score.bits_per_byte, 4)])
         self._due = [time for time in self._due if time > now]
 

@@ -7,7 +7,7 @@ import torch
 
 from tinyslm.compression.judging import judge
 from tinyslm.data.prepare import prepare
-from tinyslm.evaluation.loss import score_documents
+from tinyslm.evaluation.loss import document_losses
 from tinyslm.model.folder import load_model
 
 
@@ -18,7 +18,7 @@ def test_the_score_is_that_of_evaluate_and_equal_models_do_not_differ(original: 
         other.lm_head.weight.mul_(0.5)
     first, (same, worse), seen = judge(model, [load_model(original), other], split, tokenizer.eos_id, 10**6)
     documents = ((split.document(n)[:-1].tolist(), split.document_bytes(n)) for n in range(split.documents))
-    score = score_documents(model, documents, end_id=tokenizer.eos_id)
+    score = document_losses(model, documents, end_id=tokenizer.eos_id).score()
     assert first == pytest.approx(score.bits_per_byte, rel=1e-5)
     assert seen == score.tokens == split.tokens
     assert (same.change, same.low, same.high) == pytest.approx((0, 0, 0), abs=1e-6)

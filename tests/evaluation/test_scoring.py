@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.loss import document_bits, mean_loss, score_documents
+from tinyslm.evaluation.loss import document_bits, document_losses, mean_loss
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 
@@ -47,7 +47,7 @@ def slow_nats(model: Decoder, ids: list[int], stride: int) -> float:
 
 @pytest.mark.parametrize("stride", [None, 1, 5, 16])
 def test_scores_equal_the_slow_way(model: Decoder, documents, stride: int | None) -> None:
-    score = score_documents(model, documents, end_id=END, stride=stride)
+    score = document_losses(model, documents, end_id=END, stride=stride).score()
     nats = sum(slow_nats(model, ids, stride or CONTEXT) for ids, _ in documents)
     tokens, size = sum(len(ids) + 1 for ids, _ in documents), sum(size for _, size in documents)
     assert (score.documents, score.tokens, score.utf8_bytes) == (len(documents), tokens, size)
@@ -58,10 +58,10 @@ def test_scores_equal_the_slow_way(model: Decoder, documents, stride: int | None
 
 
 def test_order_and_batches_do_not_matter(model: Decoder, documents, monkeypatch) -> None:
-    wanted = score_documents(model, documents, end_id=END)
-    backwards = score_documents(model, iter(documents[::-1]), end_id=END)
+    wanted = document_losses(model, documents, end_id=END).score()
+    backwards = document_losses(model, iter(documents[::-1]), end_id=END).score()
     monkeypatch.setattr("tinyslm.evaluation.loss.TOKENS_AT_ONCE", 1)
-    one_by_one = score_documents(model, documents, end_id=END)
+    one_by_one = document_losses(model, documents, end_id=END).score()
     for other in (backwards, one_by_one):
         assert other.loss == pytest.approx(wanted.loss, rel=1e-6)
         assert other.bits_per_byte == pytest.approx(wanted.bits_per_byte, rel=1e-6)
@@ -70,32 +70,34 @@ def test_order_and_batches_do_not_matter(model: Decoder, documents, monkeypatch)
 
 def test_more_to_look_back_at_does_not_change_short_documents(model: Decoder, documents) -> None:
     short = [(ids, size) for ids, size in documents if len(ids) < CONTEXT]
-    assert score_documents(model, short, end_id=END, stride=3) == score_documents(model, short, end_id=END)
+    assert (
+        document_losses(model, short, end_id=END, stride=3).score() == document_losses(model, short, end_id=END).score()
+    )
 
 
 def test_bf16_is_close(model: Decoder, documents) -> None:
-    exact = score_documents(model, documents, end_id=END)
-    assert score_documents(model, documents, end_id=END, dtype=torch.bfloat16).loss == pytest.approx(
+    exact = document_losses(model, documents, end_id=END).score()
+    assert document_losses(model, documents, end_id=END, dtype=torch.bfloat16).score().loss == pytest.approx(
         exact.loss, rel=0.02
     )
 
 
 def test_one_document_has_no_interval(model: Decoder) -> None:
-    score = score_documents(model, [([1, 2, 3], 5)], end_id=END)
+    score = document_losses(model, [([1, 2, 3], 5)], end_id=END).score()
     assert score.low == score.high == pytest.approx(score.bits_per_byte)
 
 
 def test_the_interval_shrinks_with_more_documents(model: Decoder) -> None:
     generator = np.random.default_rng(3)
     many = [(generator.integers(0, 50, 10).tolist(), 20) for _ in range(400)]
-    few, all_ = (score_documents(model, many[:count], end_id=END) for count in (25, 400))
+    few, all_ = (document_losses(model, many[:count], end_id=END).score() for count in (25, 400))
     assert few.low < few.bits_per_byte < few.high
     assert all_.low < all_.bits_per_byte < all_.high
     assert 0.1 < (all_.high - all_.low) / (few.high - few.low) < 0.5  # about a quarter
 
 
 def test_empty_documents_among_others_count_their_end(model: Decoder) -> None:
-    score = score_documents(model, [([], 0), ([4, 4], 2)], end_id=END)
+    score = document_losses(model, [([], 0), ([4, 4], 2)], end_id=END).score()
     nats = slow_nats(model, [], CONTEXT) + slow_nats(model, [4, 4], CONTEXT)
     assert score.bits_per_byte == pytest.approx(nats / math.log(2) / 2, rel=1e-5)
     assert math.isfinite(score.low)
@@ -105,7 +107,7 @@ def test_empty_documents_among_others_count_their_end(model: Decoder) -> None:
 @pytest.mark.parametrize("documents", [[], [([], 0)], [([], 0), ([], 0)]])
 def test_nothing_to_score_is_told(model: Decoder, documents) -> None:
     with pytest.raises(TinyslmError, match="no text to score"):
-        score_documents(model, documents, end_id=END)
+        document_losses(model, documents, end_id=END).score()
 
 
 def test_the_quick_loss_is_the_mean_over_all_windows(model: Decoder, monkeypatch) -> None:

@@ -12,7 +12,7 @@ import torch
 from own_runtime import write_small_model
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.loss import score_documents
+from tinyslm.evaluation.loss import document_losses
 from tinyslm.evaluation.running import centred_mean
 from tinyslm.evaluation.settings import EvaluationSettings
 from tinyslm.export.comparing import compare_models
@@ -65,7 +65,7 @@ def test_bits_per_byte_are_those_of_evaluate(folder):
     model, tokenizer = load_model(folder), load_tokenizer(folder)
     inner = " ".join(text.split(" ")[1:-1])
     ids = tokenizer.encode(inner)
-    whole = score_documents(model, [(ids, len(inner))], end_id=tokenizer.eos_id)
+    whole = document_losses(model, [(ids, len(inner))], end_id=tokenizer.eos_id).score()
     logprobs_v = model(torch.tensor([[tokenizer.eos_id, *ids]]))[0, -1].log_softmax(-1)
     end = -logprobs_v[tokenizer.eos_id].item() / math.log(2) / len(inner)
     assert found == pytest.approx(whole.bits_per_byte - end, abs=1e-4)

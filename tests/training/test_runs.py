@@ -10,7 +10,7 @@ import torch
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_file
 from tinyslm.data.shards import Shards
-from tinyslm.evaluation.loss import score_documents
+from tinyslm.evaluation.loss import document_losses
 from tinyslm.inference.opening import open_engine
 from tinyslm.planning.train import resume, train
 from tinyslm.training.checkpoint import list_checkpoints
@@ -89,7 +89,7 @@ def test_the_model_folder_has_the_score_of_the_result(finished: Path, shards: Sh
     split = shards.split("valid")
     documents = [(split.document(i)[:-1].tolist(), split.document_bytes(i)) for i in range(split.documents)]
     result = json.loads((finished / "result.json").read_text())
-    score = score_documents(engine.model, documents, end_id=engine.tokenizer.eos_id)
+    score = document_losses(engine.model, documents, end_id=engine.tokenizer.eos_id).score()
     assert score.loss == pytest.approx(result["loss"], rel=1e-6)
     assert score.bits_per_byte == pytest.approx(result["bits_per_byte"], rel=1e-6)
     assert engine.model.config.parameters == result["parameters"]

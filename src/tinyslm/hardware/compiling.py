@@ -30,7 +30,7 @@ SHARED = Path(__file__).parent / "cpp"  # headers for all sources
 PATIENCE = 300  # seconds for the compiler
 NAMES = {"step": "the engine", "kernels": "the training kernels"}
 INSTALL = (
-    "With one, a model of 135M parameters generates 163 tokens/s on two cores instead of 6. Install it: "
+    "With one, generating is some ten times as fast. Install it: "
     "apt install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora), xcode-select --install (macOS)."
 )
 
