@@ -36,12 +36,7 @@ def proceed(page) -> str:
 
 
 def coloured(page) -> list[str]:
-    return [plain(text) for text in page.locator("#ink [data-step]").all_text_contents()]
-
-
-def plain(text: str) -> str:
-    """A text with line ends as a text box has them; the random model writes others, too."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return page.locator("#ink [data-step]").all_text_contents()
 
 
 def test_a_model_without_conversations_opens_write(visit, plain_url: str) -> None:
@@ -58,7 +53,7 @@ def test_a_text_is_continued_in_place(writing) -> None:
     text = proceed(writing)
     assert text.startswith("def f(x):\n    if x:\n        ")
     assert len(text) > 30
-    assert plain(writing.locator("#ink").text_content()) == text + "\u200b"
+    assert writing.locator("#ink").text_content() == text + "\u200b"
     assert "".join(coloured(writing)) == text[28:]
     same = writing.evaluate(
         """() => {

@@ -245,8 +245,9 @@ function tokens(logprobs) {
 
 // A continuation in parts, one for each token; tokens of one character are one part.
 function pieces({ text, tokens: all }) {
-  const characters = [...text];
-  if (!all.length) return text ? [{ text, logprob: null }] : [];
+  // Line ends as a text box has them.
+  const characters = [...text].map((one, at, them) => (one !== "\r" ? one : them[at + 1] === "\n" ? "" : "\n"));
+  if (!all.length) return text ? [{ text: characters.join(""), logprob: null }] : [];
   return all
     .map(({ offset, logprob, top }, at) => ({ text: characters.slice(offset, all[at + 1]?.offset).join(""), logprob, top }))
     .filter((part) => part.text);
