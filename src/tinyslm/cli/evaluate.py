@@ -97,15 +97,24 @@ def _score_tasks(
     json: bool,
 ) -> None:
     """Run tasks, and print their scores or write them."""
-    from dataclasses import asdict
-
-    from tinyslm.cli.telling import tell, working
-    from tinyslm.core.console import say
-    from tinyslm.core.files import write_json
+    from tinyslm.cli.telling import working
     from tinyslm.export.evaluating import evaluate_tasks
 
     with working(f"Evaluating {model}", json=json, unit="{:,.0f}".format) as progress:
         scores = evaluate_tasks(model, tasks, settings=evaluation, training=training, progress=progress)
+    give_scores(model, scores, evaluation, out, json=json)
+
+
+def give_scores(
+    model: str, scores: Sequence["TaskScore"], evaluation: EvaluationSettings, out: Path | None, *, json: bool
+) -> None:
+    """Print scores, and write them with the outcome of each item to `out`."""
+    from dataclasses import asdict
+
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say
+    from tinyslm.core.files import write_json
+
     if out is not None:
         written = [asdict(score) for score in scores]
         write_json(out, {"model": model, "settings": evaluation.model_dump(), "scores": written})

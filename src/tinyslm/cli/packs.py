@@ -183,9 +183,10 @@ def train(
 
 def evaluate(
     pack: str,
-    model: str,
+    model: str | None = None,
     /,
     *,
+    baseline: bool = False,
     evaluation: Annotated[EvaluationSettings | None, Parameter(name="*")] = None,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     json: bool = False,
@@ -198,6 +199,8 @@ def evaluate(
         The name of a pack.
     model
         A model folder, a run folder, or a server with an OpenAI-compatible API: http://127.0.0.1:8000/v1#MODEL
+    baseline
+        Score the pack's program that answers without a model, instead of a model.
     evaluation
         Settings of task evaluation.
     out
@@ -206,8 +209,60 @@ def evaluate(
         Print the scores as JSON.
     """
     from tinyslm.cli.evaluate import evaluate as evaluate_model
+    from tinyslm.cli.evaluate import give_scores
+    from tinyslm.core.errors import TinyslmError
 
-    evaluate_model(model, tasks=tuple(_pack(pack).tasks), evaluation=evaluation, out=out, json=json)
+    found = _pack(pack)
+    if (model is None) != baseline:
+        raise TinyslmError("Give either a model or --baseline.", f"For instance: tinyslm packs evaluate {pack} MODEL")
+    if model is not None:
+        evaluate_model(model, tasks=tuple(found.tasks), evaluation=evaluation, out=out, json=json)
+        return
+    from tinyslm.packs.answering import evaluate_baseline
+
+    evaluation = evaluation or EvaluationSettings()
+    give_scores(f"baseline of {pack}", evaluate_baseline(found, evaluation.limit), evaluation, out, json=json)
+
+
+def demo(
+    pack: str,
+    file: Path,
+    request: str = "",
+    /,
+    *,
+    model: str,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    json: bool = False,
+) -> None:
+    """Let a taught model do the pack's job on a file of yours.
+
+    Parameters
+    ----------
+    pack
+        The name of a pack.
+    file
+        The file to work on: for excel a sheet (.xlsx or .csv), for prices a page or a text, for security a log.
+    request
+        What you want, in your words; for excel only.
+    model
+        A model folder, or a run folder (its model is used).
+    out
+        Where to write the result; for excel a copy of the sheet.
+    json
+        Print the result as JSON.
+    """
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say
+    from tinyslm.packs.answering import run_demo
+
+    shown = run_demo(_pack(pack), file, request, model, out)
+    if json:
+        tell({"result": shown.data, "written": shown.written})
+        return
+    for line in shown.lines:
+        say(line)
+    if shown.written is not None:
+        say(f"Written: {shown.written}")
 
 
 def _pack(name: str) -> Pack:

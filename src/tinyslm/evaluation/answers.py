@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.protocols import Generator, Scorer
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.request import Completion, Piece
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tool_call_collector import ToolCallCollector
@@ -22,18 +23,23 @@ Messages = Sequence[Mapping[str, Any]]
 MOST_STEPS = 8
 """Steps of a model that calls tools, until its answer."""
 TOOL_SECONDS = 10.0
+CONSTRAINTS_UNSUPPORTED = (
+    "This runtime does not support constrained decoding.",
+    "Evaluate a model folder, or leave out --constrained.",
+)
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
     """A text to continue, or a conversation to answer, with the tools that the model may call.
 
-    runs: those whose calls are executed, until the model answers.
+    runs: those whose calls are executed, until the model answers. constraint: what the answer may look like.
     """
 
     prompt: str | Messages
     tools: Messages = ()
     runs: Sequence[Tool] = ()
+    constraint: OutputConstraint | None = None
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,21 @@ def answer_all(
     examples: Sequence[Any],
     settings: SamplingSettings,
     progress: Progress = lambda *_: None,
+    *,
+    constrained: bool = False,
 ) -> Answers:
     """Answer the prompts of examples (`GeneratedExample`).
 
-    Raises `TinyslmError` for features that the generator does not support, such as tools.
+    constrained: enforce their constraints. Raises `TinyslmError` for features that the generator does not support, such
+    as tools or constraints.
     """
     asked = [
-        GenerationRequest(example.prompt(), tuple(example.tools()), getattr(example, "runs", ()))
+        GenerationRequest(
+            example.prompt(),
+            tuple(example.tools()),
+            getattr(example, "runs", ()),
+            getattr(example, "constraint", None) if constrained else None,
+        )
         for example in examples
     ]
     if isinstance(generator, BatchGenerator):
@@ -80,6 +94,8 @@ def answer_all(
             raise TinyslmError(
                 "This runtime does not support tool calls.", "Evaluate tool calls on a model folder or an endpoint."
             )
+        if one.constraint:
+            raise TinyslmError(*CONSTRAINTS_UNSUPPORTED)
         ids = encode_prompt(generator, reading, one.prompt)
         fitting = fit(ids, reading, settings.max_tokens)
         truncated += fitting != ids

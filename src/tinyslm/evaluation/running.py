@@ -17,6 +17,7 @@ from tinyslm.evaluation.intervals import Estimate, mean_estimate, ratio_interval
 from tinyslm.evaluation.overlap import Overlap
 from tinyslm.evaluation.protocols import Generator, Scorer
 from tinyslm.evaluation.tasks.task import Outcome, Task
+from tinyslm.inference.request import Completion
 
 Progress = Callable[[str, int, int], None]
 Array = Any
@@ -77,11 +78,19 @@ class TaskScore:
         return None if self.chance is None else (self.value - self.chance) / (1 - self.chance)
 
 
-def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress = lambda *_: None) -> TaskScore:
+def run_task(
+    subject: Subject,
+    task: Task,
+    *,
+    seeds: int = 1,
+    constrained: bool = False,
+    progress: Progress = lambda *_: None,
+) -> TaskScore:
     """Score one model on one task.
 
-    seeds: how often each item is answered where answers are sampled, with the seeds 0, 1, and so on. Raises
-    `TinyslmError` if the runtime does not support what the task needs.
+    seeds: how often each item is answered where answers are sampled, with the seeds 0, 1, and so on. constrained:
+    answers must follow the constraints of the items that have one. Raises `TinyslmError` if the runtime does not
+    support what the task needs.
     """
     begun = time.perf_counter()
     rounds: list[list[Outcome]] = []
@@ -94,7 +103,9 @@ def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress
         tokens = truncated = 0
         for seed in range(seeds if sampled else 1):
             settings = task.sampling.model_copy(update={"seed": seed}) if sampled else task.sampling
-            found: Answers = answer_all(subject.generator, subject.reading, task.examples, settings, progress)
+            found: Answers = answer_all(
+                subject.generator, subject.reading, task.examples, settings, progress, constrained=constrained
+            )
             rounds.append([one.outcome(answer) for one, answer in zip(task.examples, found.completions, strict=True)])
             tokens += sum(answer.tokens for answer in found.completions)
             truncated, notes = found.truncated, found.notes
@@ -122,6 +133,13 @@ def run_task(subject: Subject, task: Task, *, seeds: int = 1, progress: Progress
         notes=tuple(notes),
         answers=tuple(texts),
     )
+
+
+def score_answers(task: Task, answers: Sequence[str], seconds: float = 0.0) -> TaskScore:
+    """Score texts that a program wrote as answers to the items of a task, in their order."""
+    completions = [Completion(text, "stop", 0) for text in answers]
+    outcomes = [one.outcome(answer) for one, answer in zip(task.examples, completions, strict=True)]
+    return _summary(task, [outcomes], seconds=seconds, tokens=0, truncated=0, notes=(), answers=tuple(answers))
 
 
 def with_overlap(

@@ -23,6 +23,10 @@ class EvaluationSettings(Section):
     threads: int = Field(
         default=0, ge=0, description="Number of CPU threads; 0: the value of OMP_NUM_THREADS, or all cores."
     )
+    constrained: bool = Field(
+        default=False,
+        description="Answers must follow the grammars of the tasks that have one, such as those of packs.",
+    )
     stride: int | None = Field(
         default=None,
         description="For long texts: tokens by which the window advances; by default the model's context, which is "

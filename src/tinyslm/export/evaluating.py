@@ -58,7 +58,9 @@ def evaluate_tasks(
             def report(stage: str, done: int, total: int, name: str = task.name) -> None:
                 progress(f"{name}: {stage}", done, total)
 
-            scores.append(run_task(subject, task, seeds=settings.seeds, progress=report))
+            scores.append(
+                run_task(subject, task, seeds=settings.seeds, constrained=settings.constrained, progress=report)
+            )
     return [score for score in check_overlap(model, loaded, scores, training) if score is not None]
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.core.registry import Registry
@@ -20,6 +20,7 @@ from tinyslm.evaluation.tasks.benchmark import Benchmark, Rows
 from tinyslm.evaluation.tasks.files import rows_of
 from tinyslm.evaluation.tasks.generated import GENERATION
 from tinyslm.evaluation.tasks.loading import BENCHMARKS, SUITES
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tools.tool import Tool
 
@@ -39,6 +40,7 @@ class Skill:
     make: a row from random numbers; rows of the split "test" use templates, names and combinations that no row of
     "train" uses. convert: a row of a user's file as a row of this skill, or `None` if it is none. grade: scores an
     answer by computing the right one. tools: what the model may call on the way. max_tokens: of one step of an answer.
+    constraint: what an answer to a row may look like, for constrained decoding; `None` for any text.
     """
 
     name: str
@@ -48,6 +50,30 @@ class Skill:
     convert: Callable[[Mapping[str, Any]], Row | None] = lambda _: None
     tools: Sequence[Tool] = ()
     max_tokens: int = 128
+    constraint: Callable[[Row], OutputConstraint] | None = None
+
+
+Answerer = Callable[[Sequence[Row]], list[str]]
+"""Answers rows as they are asked: a model with its settings, or a program."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What a demo found: lines for people, the same as a JSON value, and the file that it wrote, if any."""
+
+    lines: Sequence[str]
+    data: Any
+    written: Path | None = None
+
+
+class Demo(Protocol):
+    """A pack at work on a user's file."""
+
+    def __call__(self, file: Path, request: str, answer: Answerer, out: Path | None) -> Demonstration:
+        """Ask about `file`, with the user's words if the pack takes any ("" otherwise), and write the result to `out`.
+
+        Raises `TinyslmError` for a file that cannot be used.
+        """
 
 
 @dataclass(frozen=True)
@@ -55,6 +81,8 @@ class Pack:
     """Everything for one job.
 
     settings: those of `finetune` that differ from the usual ones. rows: how many it learns from, unless told otherwise.
+    requests: a file of questions that people wrote, in rows that the skills convert; they are only for testing.
+    baseline: makes a program that answers without a model, from the rows that a model would learn from.
     """
 
     name: str
@@ -62,11 +90,28 @@ class Pack:
     skills: Sequence[Skill]
     rows: int = 8_000
     settings: Mapping[str, Any] = field(default_factory=dict)
+    requests: Path | None = None
+    baseline: Callable[[Sequence[Row]], Answerer] | None = None
+    demo: Demo | None = None
 
     @property
     def tasks(self) -> list[str]:
-        """The names of its evaluation tasks, one of each skill."""
-        return [f"{self.name}_{skill.name}" for skill in self.skills]
+        """The names of its evaluation tasks: the requests that people wrote, where there are any, and each skill."""
+        written = [f"{self.name}_requests"] if self.requests else []
+        return written + [f"{self.name}_{skill.name}" for skill in self.skills]
+
+    def written_requests(self) -> Iterator[tuple[str, Row]]:
+        """The requests that people wrote as rows, each with its location."""
+        assert self.requests is not None
+        for place, row in rows_of(self.requests):
+            if (found := self.convert(row)) is None:
+                raise TinyslmError(f"{place} fits no skill of the pack {self.name}.", "Correct the row.")
+            yield place, found
+
+    def constraint(self, row: Row) -> OutputConstraint | None:
+        """What an answer to a row may look like, by its skill."""
+        made = self.skill(str(row["skill"])).constraint
+        return made(row) if made else None
 
     def skill(self, name: str) -> Skill:
         """The skill of this name. Raises `TinyslmError` for unknown ones."""
@@ -139,16 +184,31 @@ def add_pack(pack: Pack) -> None:
     PACKS.add(pack.name, pack)
     GRADERS.add(pack.name, pack.grade)
     SUITES.add(pack.name, pack.tasks)
-    for skill, task in zip(pack.skills, pack.tasks, strict=True):
+    options = {"grader": pack.name, "constraint": pack.constraint}
+    if pack.requests:
+        about = Benchmark(
+            GENERATION,
+            make=partial(_requests, pack),
+            options=options,
+            sampling=SamplingSettings(temperature=0.0, max_tokens=max(skill.max_tokens for skill in pack.skills)),
+            about=f"requests for the pack {pack.name} as people write them",
+        )
+        BENCHMARKS.add(f"{pack.name}_requests", about)
+    for skill in pack.skills:
         about = Benchmark(
             GENERATION,
             make=partial(_test_rows, skill),
             rows=partial(_rows_of_file, skill),
-            options={"grader": pack.name, "tools": skill.tools},
+            options={**options, "tools": skill.tools},
             sampling=SamplingSettings(temperature=0.0, max_tokens=skill.max_tokens),
             about=skill.about,
         )
-        BENCHMARKS.add(task, about)
+        BENCHMARKS.add(f"{pack.name}_{skill.name}", about)
+
+
+def _requests(pack: Pack) -> Rows:
+    for place, row in pack.written_requests():
+        yield place, {"group": row["skill"], **as_asked(row)}
 
 
 def _test_rows(skill: Skill) -> Rows:

@@ -78,6 +78,8 @@ def make_rows(
             )
         imported += found
     asked = {question_of(row) for row in test}
+    if pack.requests:
+        asked |= {question_of(row) for _, row in pack.written_requests()}
     train = [row for row in train if question_of(row) not in asked]
     hits, _ = overlapping([question_of(row) for row in test], (question_of(row) for row in train))
     kept = [row for row, hit in zip(test, hits, strict=True) if not hit]

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.answers import Answers, GenerationRequest, Progress
+from tinyslm.evaluation.answers import CONSTRAINTS_UNSUPPORTED, Answers, GenerationRequest, Progress
 from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.protocols import Continuation, ContinuationScore, Message, Prompt
 from tinyslm.inference.request import Completion, Finish, Piece, Usage
@@ -96,6 +96,8 @@ class Endpoint:
         self, asked: Sequence[GenerationRequest], _reading: Reading, settings: SamplingSettings, progress: Progress
     ) -> Answers:
         """See `BatchGenerator`: sends `AT_ONCE` requests at a time. The server enforces the length of prompts."""
+        if any(one.constraint for one in asked):
+            raise TinyslmError(*CONSTRAINTS_UNSUPPORTED)
         found: list[Completion] = []
         with ThreadPoolExecutor(AT_ONCE) as pool:
             for completion, _ in pool.map(lambda one: self.answer(one.prompt, settings, tools=one.tools), asked):

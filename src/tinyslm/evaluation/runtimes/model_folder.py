@@ -156,7 +156,7 @@ class ModelRuntime:
     def answer_many(
         self, asked: Sequence[GenerationRequest], reading: Reading, settings: SamplingSettings, progress: Progress
     ) -> Answers:
-        """See `BatchGenerator`; tool calls are constrained to the tools' schemas."""
+        """See `BatchGenerator`; tool calls are constrained to the tools' schemas, and other answers as asked."""
         found: list[Completion] = []
         truncated, notes = 0, set()
         grammars: dict[str, Grammar | None] = {}  # by the tools: making one takes longer than a short answer
@@ -167,17 +167,21 @@ class ModelRuntime:
                 fitting = fit(ids, reading, settings.max_tokens)
                 truncated += fitting != ids
                 notes.add(note)
-                key = json.dumps(one.tools)
+                key = json.dumps(one.tools) if one.tools or one.constraint is None else one.constraint.key
                 if key not in grammars:
-                    grammars[key] = (
-                        tools_grammar(one.tools, "auto", parallel=True, tokenizer=self.tokenizer) if one.tools else None
-                    )
+                    grammars[key] = self._grammar(one)
                 request = Request(fitting, settings, grammar=grammars[key], continues=isinstance(one.prompt, str))
                 generations.append(self.engine.submit(request))
             for generation in generations:
                 found += generation.whole()
                 progress("answering", len(found), len(asked))
         return Answers(found, truncated, tuple(sorted(notes - {""})))
+
+    def _grammar(self, asked: GenerationRequest) -> Grammar | None:
+        """What the answer must follow; a model that may call tools follows their schemas only."""
+        if asked.tools:
+            return tools_grammar(asked.tools, "auto", parallel=True, tokenizer=self.tokenizer)
+        return asked.constraint.compile(self.tokenizer) if asked.constraint else None
 
     def _prompt(self, asked: GenerationRequest, reading: Reading) -> tuple[tuple[int, ...], str]:
         """The ids of a prompt, and a note if it is a conversation and the model has no chat template."""

@@ -13,6 +13,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.graders import FileGrader, Grader, find_grader
 from tinyslm.evaluation.tasks.scored import fill, mistake, row_id, text_field, without_labels
 from tinyslm.evaluation.tasks.task import Kind, Outcome, Row
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.request import Completion, Piece
 from tinyslm.inference.tool_call_collector import ToolCallCollector
 from tinyslm.inference.tools.tool import Tool
@@ -22,7 +23,8 @@ from tinyslm.inference.tools.tool import Tool
 class Generation:
     """A prompt whose answer a grader scores. Metrics: "score", and the parts of the grade.
 
-    runs: tools that the model may call on the way; its calls are executed.
+    runs: tools that the model may call on the way; its calls are executed. constraint: what an answer may look
+    like, for constrained decoding.
     """
 
     id: str
@@ -32,6 +34,7 @@ class Generation:
     grader: Grader
     chance: float = 0.0
     runs: Sequence[Tool] = ()
+    constraint: OutputConstraint | None = None
 
     @property
     def text(self) -> str:
@@ -126,7 +129,8 @@ def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generat
 
     The grader is tried on a probe answer first, so that faulty rows are found before the model runs.
     Options: "grader" (by default "exact"); "prompt", a template with {fields}; "answer", the name of the field; "chat",
-    whether the prompt is a user message; "tools", a list of `Tool`. A row may state the "chance" of guessing.
+    whether the prompt is a user message; "tools", a list of `Tool`; "constraint", a function from the row to what an
+    answer may look like. A row may state the "chance" of guessing.
 
     Raises `TinyslmError` for rows that cannot be used.
     """
@@ -144,7 +148,8 @@ def read_generation(row: Row, place: str, options: Mapping[str, Any]) -> Generat
         except TinyslmError as error:
             raise mistake(place, error.problem.removesuffix(".")) from None
     group, chance, runs = str(row.get("group", "")), float(row.get("chance", 0)), tuple(options.get("tools", ()))
-    return Generation(row_id(row, place), group, asked, graded, grader, chance, runs)
+    constraint = options["constraint"](row) if options.get("constraint") else None
+    return Generation(row_id(row, place), group, asked, graded, grader, chance, runs, constraint)
 
 
 def read_tool_calls(row: Row, place: str, options: Mapping[str, Any]) -> ToolCalls:

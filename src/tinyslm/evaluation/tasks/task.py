@@ -46,7 +46,8 @@ class ScoredExample(Example, Protocol):
 class GeneratedExample(Example, Protocol):
     """An item whose score depends on what the model writes.
 
-    It may have an attribute `runs`: the tools whose calls are executed, until the model answers.
+    It may have the attributes `runs`, the tools whose calls are executed, until the model answers; and `constraint`, an
+    `OutputConstraint` for constrained decoding.
     """
 
     def prompt(self) -> str | Sequence[Mapping[str, Any]]:
