@@ -71,8 +71,8 @@ def show(pack: str, /, *, rows: int = 1, json: bool = False) -> None:
         tell({"name": found.name, "about": found.about, "tasks": found.tasks, "examples": shown})
         return
     say(f"{found.name}: {found.about}")
-    for skill, task in zip(found.skills, found.tasks, strict=True):
-        say(f"\n{skill.name}: {skill.about} (task {task})")
+    for skill in found.skills:
+        say(f"\n{skill.name}: {skill.about} (task {found.name}_{skill.name})")
         for row in shown[skill.name]:
             for message in row["messages"]:
                 calls = "".join(f" [calls {one['function']}]" for one in message.get("tool_calls", ()))
