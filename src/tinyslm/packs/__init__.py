@@ -2,7 +2,9 @@
 
 from tinyslm.packs.logic import LOGIC
 from tinyslm.packs.pack import PACKS, add_pack
+from tinyslm.packs.prices import PRICES
 
-__all__ = ["LOGIC", "PACKS"]
+__all__ = ["LOGIC", "PACKS", "PRICES"]
 
 add_pack(LOGIC)
+add_pack(PRICES)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
 from tinyslm.evaluation.graders import GRADERS, Example, Grade
 from tinyslm.packs.pack import Row, Skill, Split
+from tinyslm.packs.product_rows import FIELDS, product_of
 
 BRANDS: Mapping[Split, Sequence[str]] = {
     "train": ("Norvik", "Altro", "Bellano", "Cordis", "Dexaline", "Eberle", "Fjordland", "Granit", "Helio", "Ivano",
@@ -58,10 +58,7 @@ TASKS: Mapping[Split, Sequence[str]] = {
         "From the following text, give me title, brand, modelno and price in JSON, without unknown ones.",
     ),
 }
-FIELDS = ("title", "category", "brand", "manufacturer", "modelno", "price")
-"""Fields of imported rows; those of generated ones are among them."""
 IMPORTED_TASK = f"Extract the product fields from this page as JSON ({', '.join(FIELDS)}, those that are there)."
-_LINE = re.compile(r"^([a-z_]{2,20}):[ \t]*(.+)$", re.MULTILINE)
 
 
 def make(random: Random, split: Split) -> Row:
@@ -87,20 +84,9 @@ def make(random: Random, split: Split) -> Row:
 
 
 def convert(row: Mapping[str, Any]) -> Row | None:
-    """A row with an "input", and an "output" of lines such as `title: red lamp` and `price: 5.99`."""
-    text, output = row.get("input"), row.get("output")
-    if not isinstance(text, str) or not isinstance(output, str) or not text.strip():
-        return None
-    found = dict(_LINE.findall(output))
-    if "title" not in found or not set(found) <= set(FIELDS) or len(found) != len(output.strip().splitlines()):
-        return None
-    fields: dict[str, Any] = {name: value.strip() for name, value in found.items()}
-    if "price" in fields:
-        try:
-            fields["price"] = float(fields["price"].replace(",", "").lstrip("$"))
-        except ValueError:
-            return None
-    return _row(f"{IMPORTED_TASK}\n\n{text.strip()}", fields)
+    """A row of a published set; see `product_of`."""
+    found = product_of(row)
+    return None if found is None else _row(f"{IMPORTED_TASK}\n\n{found[0]}", found[1])
 
 
 def _row(asked: str, fields: Mapping[str, Any]) -> Row:
