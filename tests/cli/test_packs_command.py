@@ -23,7 +23,7 @@ def base() -> Path:
 
 
 def test_packs_are_listed_and_shown(tinyslm) -> None:
-    assert "logic  arithmetic, boolean" in tinyslm("packs", "list").out
+    assert "arithmetic, boolean" in tinyslm("packs", "list").out
     assert json.loads(tinyslm("packs", "list", "--json").out)[0]["name"] == "logic"
     shown = tinyslm("packs", "show", "logic").out
     for words in ("arithmetic: word problems", "[calls {'name': 'calculator'", "(task logic_boolean)"):

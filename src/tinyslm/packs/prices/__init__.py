@@ -1,6 +1,10 @@
 """Prices: product pages to fields that compare, and events from the versions of a page."""
 
+from pathlib import Path
+
 from tinyslm.packs.pack import Pack
+from tinyslm.packs.prices.baseline import baseline
+from tinyslm.packs.prices.demo import demo
 from tinyslm.packs.prices.skills import EVENTS, FIELDS
 
 PRICES = Pack(
@@ -8,4 +12,7 @@ PRICES = Pack(
     "product pages to JSON with prices that compare, and alarms that are right",
     (FIELDS, EVENTS),
     settings={"train": {"grader": "prices"}},
+    requests=Path(__file__).with_name("requests.jsonl"),
+    baseline=baseline,
+    demo=demo,
 )

@@ -15,7 +15,9 @@ _SIZE = re.compile(
 )
 _PRICE = re.compile(r"[^\n|]*(?:\d[.,]\d\d\b|[€$£¥₹])[^\n|]*")
 _CODE = re.compile(r"\b\d{12,14}\b|\b\d{8}\b")
-_OUT = re.compile(r"out of stock|sold out|unavailable|ausverkauft|nicht|agotado|épuisé|rupture|esaurito|slut|utsolgt", re.I)
+_OUT = re.compile(
+    r"out of stock|sold out|unavailable|ausverkauft|nicht|agotado|épuisé|rupture|esaurito|slut|utsolgt", re.I
+)
 _SIGNS = {"€": "EUR", "$": "USD", "£": "GBP", "¥": "JPY", "₹": "INR", "zł": "PLN", "Kč": "CZK", "Ft": "HUF"}
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.graders import Example, Grade
 from tinyslm.packs.pack import Row, Split
-from tinyslm.packs.prices.fields import fields_of, size_of
+from tinyslm.packs.prices.fields import Amount, fields_of, size_of
 from tinyslm.packs.prices.products import Fields, Page, Shop, per_of, product, with_unit_price
 
 DROPPED, RISEN, RESIZED = "dropped", "risen", "resized"
@@ -46,9 +46,9 @@ def events_between(before: Mapping[str, Any], fields: Mapping[str, Any]) -> tupl
     old, new = before.get("price"), now.get("price")
     events = []
     if isinstance(old, int | float) and isinstance(new, int | float):
-        sizes = size_of(before), size_of(now)
+        was_size, is_size = size_of(before), size_of(now)
         comparable = before.get("currency", now.get("currency")) == now.get("currency")
-        if None not in sizes and not _same_size(*sizes):
+        if was_size and is_size and not _same_size(was_size, is_size):
             events.append(Event(RESIZED, old, new))
         elif comparable and abs(new - old) > 1e-6 * max(abs(old), 1.0):
             events.append(Event(DROPPED if new < old else RISEN, old, new))
@@ -68,7 +68,7 @@ def replay(versions: Iterable[Mapping[str, Any]]) -> list[list[Event]]:
     return found
 
 
-def _same_size(ours: Any, theirs: Any) -> bool:
+def _same_size(ours: Amount, theirs: Amount) -> bool:
     return ours.dimension == theirs.dimension and abs(ours.value - theirs.value) <= 1e-6 * ours.value
 
 
@@ -129,5 +129,3 @@ def grade_events(example: Example, answer: str) -> Grade:
 
 def _plain(events: Iterable[Iterable[Any]]) -> list[list[Any]]:
     return [[float(part) if isinstance(part, int | float) else part for part in event] for event in events]
-
-

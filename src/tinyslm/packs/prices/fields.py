@@ -34,7 +34,7 @@ FIELDS = (
 
 _PER = re.compile(rf"(?:(\d{{1,4}}) )?({'|'.join(UNITS)})")
 ROUNDED, WHOLE, CLOSE = 0.0051, 0.51, 0.01
-"""How far a price that was rounded to cents or to whole units may be off, and any unit price in relation to its size."""
+"""How far a price that was rounded to cents or to whole units may be off; and any, in relation to itself."""
 
 
 class Amount(NamedTuple):
@@ -96,7 +96,7 @@ def unit_price_of(fields: Mapping[str, Any]) -> Amount | None:
     """The stated unit price, for each base unit of its dimension; `None` where it is not given."""
     price, per = fields.get("unit_price"), fields.get("per")
     found = _PER.fullmatch(per) if isinstance(per, str) else None
-    if not _is_number(price) or found is None or found[1] == "0":
+    if not isinstance(price, int | float) or found is None or not int(found[1] or 1):
         return None
     base = _base(found[2])
     return Amount(base.dimension, price / (base.value * int(found[1] or 1)))
@@ -105,7 +105,7 @@ def unit_price_of(fields: Mapping[str, Any]) -> Amount | None:
 def computed_unit_price(fields: Mapping[str, Any]) -> Amount | None:
     """The unit price that follows from price and size; `None` where either is not given."""
     price, size = fields.get("price"), size_of(fields)
-    return Amount(size.dimension, price / size.value) if size and _is_number(price) else None
+    return Amount(size.dimension, price / size.value) if size and isinstance(price, int | float) else None
 
 
 def price_per(fields: Mapping[str, Any], per: str) -> float | None:

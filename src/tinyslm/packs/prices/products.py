@@ -18,16 +18,21 @@ from tinyslm.packs.prices.languages import COUNTRIES, Country, Language, languag
 
 Fields = dict[str, Any]
 
-STARTS = {"train": "Nor Al Bel Cor Dex Fjor Gra Hel Iva Jov Kes Lum Mir Pel Qua".split(),
-          "test": "Ost Riv Son Tar Ulm Vex Wil Xen Yor".split()}  # fmt: skip
-ENDS = {"train": "vik tro lano dis aline land nit ion mar tra wick ora bert sana".split(),
-        "test": "esta ella feld vona mera quist bury ano".split()}  # fmt: skip
+STARTS: Mapping[Split, str] = {
+    "train": "Nor Al Bel Cor Dex Fjor Gra Hel Iva Jov Kes Lum Mir Pel Qua",
+    "test": "Ost Riv Son Tar Ulm Vex Wil Xen Yor",
+}
+ENDS: Mapping[Split, str] = {
+    "train": "vik tro lano dis aline land nit ion mar tra wick ora bert sana",
+    "test": "esta ella feld vona mera quist bury ano",
+}
 BRANDS = {"train": ("{}", "{}", "{}", "{} & Co", "La {}", "{} Home"), "test": ("{}", "{}", "{} Pro", "Casa {}")}
 
 HEADS: Mapping[Split, Mapping[str, Sequence[str]]] = {
     "train": {
         "bns": ("{b} {n}, {s}", "{b} {n} {s}", "{n} {b} {s}", "{n} {s}\n{B}: {b}", "{b} - {n} ({s})", "{n}, {b}, {s}",
-                "{n}\n{b}\n{s}", "{n} | {s} | {b}", "{s} {b} {n}", "{n} {s} / {b}", "{n} {s} - {b}", "{B}: {b}\n{n} {s}"),
+                "{n}\n{b}\n{s}", "{n} | {s} | {b}", "{s} {b} {n}", "{n} {s} / {b}", "{n} {s} - {b}",
+                "{B}: {b}\n{n} {s}"),
         "bn": ("{b} {n}", "{n} {b}", "{n}, {b}", "{n}\n{B}: {b}", "{b} - {n}", "{n} | {b}", "{n}\n{b}", "{n} / {b}"),
         "ns": ("{n} {s}", "{n}, {s}", "{n}\n{s}", "{s} {n}", "{n} ({s})"),
         "n": ("{n}",),
@@ -159,7 +164,7 @@ def product(random: Random, shop: Shop) -> Fields:
     name = random.choice((name, name, name[0].upper() + name[1:], name.title(), name.upper()))
     fields: Fields = {"name": name}
     if random.random() < 0.92:
-        brand = random.choice(STARTS[shop.split]) + random.choice(ENDS[shop.split])
+        brand = random.choice(STARTS[shop.split].split()) + random.choice(ENDS[shop.split].split())
         brand = random.choice(BRANDS[shop.split]).format(brand)
         fields["brand"] = brand.upper() if random.random() < 0.2 else brand
     fields["price"] = shop.price(random, *((8, 900) if kind == "things" else (0.8, 60)))
