@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
@@ -37,12 +37,38 @@ State = Literal["done", "failed", "aside", "changed"]
 
 
 @dataclass(frozen=True)
+class Stamp:
+    """What changes when a file is written to."""
+
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+class Follower:
+    """Reads the files that are each one request, and learns of their results; this one reads text, and no more."""
+
+    def read(self, path: Path) -> str:
+        """The text of a file. Raises `TinyslmError` for one that cannot be used."""
+        text = read_small_text(path, "--each file", LONGEST_LINE)
+        if not text.strip():
+            raise TinyslmError("the file is empty", "")
+        return text
+
+    def add(self, name: str, stamp: Stamp, result: Result) -> None:
+        """Called with the result of a file before it is published; after an interruption, again."""
+
+    def report(self) -> None:
+        """Called when all new files have been answered."""
+
+
+@dataclass(frozen=True)
 class Watch:
     """Answer the files of `folder` that match one of `patterns` (without patterns: all) into the folder `out`.
 
     each: a request is a "file" (its columns: file, text) or a "line" (also name; a row of .jsonl, .csv and .parquet
-    files has its own columns). tries: attempts before a file is set aside. Raises `TinyslmError` for folders that
-    cannot be used.
+    files has its own columns). tries: attempts before a file is set aside. follower: see `Follower`; it takes
+    whole files only. Raises `TinyslmError` for folders that cannot be used.
     """
 
     folder: Path
@@ -52,10 +78,13 @@ class Watch:
     patterns: tuple[str, ...] = ()
     tries: int = 3
     concurrency: int = 32
+    follower: Follower = field(default_factory=Follower)
 
     def __post_init__(self) -> None:
         if self.each not in EACH:
             raise TinyslmError(f'A request cannot be each "{self.each}".', f"Allowed: {', '.join(EACH)}.")
+        if self.each != "file" and type(self.follower) is not Follower:
+            raise TinyslmError("A pack watches whole files.", "Give --each file.")
         if not self.folder.is_dir():
             raise TinyslmError(f"There is no folder {self.folder}.", "Check the path.")
         if self.folder.resolve() == self.out.resolve():
@@ -71,15 +100,6 @@ class Outcome:
     rows: int = 0
     errors: int = 0
     error: str = ""
-
-
-@dataclass(frozen=True)
-class Stamp:
-    """What changes when a file is written to."""
-
-    size: int
-    mtime_ns: int
-    inode: int
 
 
 @dataclass(frozen=True)
@@ -153,6 +173,7 @@ def watch_folder(
                         records[outcome.name] = record
                         journal.put(outcome.name, asdict(record))
                     yield outcome
+                watch.follower.report()
                 if not once:
                     break
             if once:
@@ -213,7 +234,7 @@ def _rows(watch: Watch, name: str, checks: dict[str, str]) -> Iterator[FileRow]:
     try:
         checks[name] = checksum_file(path)
         if watch.each == "file":
-            yield FileRow(1, {"file": name, "text": _text(path)}, file=name)
+            yield FileRow(1, {"file": name, "text": watch.follower.read(path)}, file=name)
             return
         with closing(iter(Rows(str(path), kind_of(path) or "text"))) as rows:
             for row in rows:
@@ -226,13 +247,6 @@ def _rows(watch: Watch, name: str, checks: dict[str, str]) -> Iterator[FileRow]:
         yield FileRow(number + 1, {"file": name}, problem, file=name, broken=True)
 
 
-def _text(path: Path) -> str:
-    text = read_small_text(path, "--each file", LONGEST_LINE)
-    if not text.strip():
-        raise TinyslmError("the file is empty", "")
-    return text
-
-
 def _settle(watch: Watch, name: str, record: FileRecord, results: Iterable[RowResult]) -> tuple[FileRecord, Outcome]:
     """Publish the results of a file, or note why it failed.
 
@@ -241,11 +255,12 @@ def _settle(watch: Watch, name: str, record: FileRecord, results: Iterable[RowRe
     place = watch.out / f"{name}.{'json' if watch.each == 'file' else 'jsonl'}"
     temporary = place.with_name(f".{place.name}.tmp")
     rows = errors = 0
-    error = ""
+    error, last = "", Result()
 
     def lines() -> Iterator[Result]:
-        nonlocal rows, errors, error
+        nonlocal rows, errors, error, last
         for one in results:
+            last = one.result
             rows, errors = rows + 1, errors + one.failed
             if one.failed and (watch.each == "file" or _file_row(one).broken):
                 error = str(one.result["error"])
@@ -260,6 +275,8 @@ def _settle(watch: Watch, name: str, record: FileRecord, results: Iterable[RowRe
         elif error:
             record = replace(record, state="failed" if record.tries < watch.tries else "aside", error=error)
         else:
+            if watch.each == "file":
+                watch.follower.add(name, record.stamp, last)
             temporary.replace(place)
     except OSError as problem:
         raise disk_error(temporary, problem) from problem

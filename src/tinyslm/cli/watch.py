@@ -36,6 +36,10 @@ class WatchOptions(Section):
     )
     tries: int = Field(default=3, ge=1, description="Attempts before a file is set aside.")
     concurrency: int = Field(default=32, ge=1, le=1024, description="Number of concurrent requests.")
+    pack: str = Field(
+        default="",
+        description="A pack that says what is asked of each file, and follows the answers; prices keeps a history.",
+    )
 
 
 def watch(
@@ -73,18 +77,23 @@ def watch(
     """
     import sys
 
-    from tinyslm.batch.watch import Watch
+    from tinyslm.batch.watch import Follower, Watch
     from tinyslm.cli.asking import FAILED, opened_generator
+    from tinyslm.packs.watching import watching_of
 
     options, prompts = options or WatchOptions(), prompts or PromptOptions()
+    template, follower = prompts.prompt_template(sampling or SamplingSettings()), Follower()
+    if options.pack:
+        template, follower = watching_of(options.pack, out, template)
     job = Watch(
         folder,
         out,
-        prompts.prompt_template(sampling or SamplingSettings()),
+        template,
         options.each,
         options.pattern,
         options.tries,
         options.concurrency,
+        follower,
     )
     with opened_generator(model, engine or GeneratorOptions()) as running:
         if _run(running, job, options):

@@ -6,6 +6,7 @@ from tinyslm.packs.pack import Pack
 from tinyslm.packs.prices.baseline import baseline
 from tinyslm.packs.prices.demo import demo
 from tinyslm.packs.prices.skills import EVENTS, FIELDS
+from tinyslm.packs.prices.tracking import watching
 
 PRICES = Pack(
     "prices",
@@ -15,4 +16,5 @@ PRICES = Pack(
     requests=Path(__file__).with_name("requests.jsonl"),
     baseline=baseline,
     demo=demo,
+    watch=watching,
 )
