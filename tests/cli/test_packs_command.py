@@ -24,7 +24,6 @@ def base() -> Path:
 
 def test_packs_are_listed_and_shown(tinyslm) -> None:
     assert "arithmetic, boolean" in tinyslm("packs", "list").out
-    assert "(task prices_fields)" in tinyslm("packs", "show", "prices").out
     assert json.loads(tinyslm("packs", "list", "--json").out)[0]["name"] == "logic"
     shown = tinyslm("packs", "show", "logic").out
     for words in ("arithmetic: word problems", "[calls {'name': 'calculator'", "(task logic_boolean)"):

@@ -9,9 +9,8 @@ import jsonschema
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.evaluation.tasks.loading import load_tasks
-from tinyslm.packs import PRICES
 from tinyslm.packs.pack import question_of, unique_rows
+from tinyslm.packs.prices import PRICES
 from tinyslm.packs.prices.events import events_between, history, replay
 from tinyslm.packs.prices.fields import answer_of, fields_of, grade, schema
 from tinyslm.packs.prices.pages import LONGEST_TEXT, page_text, read_page
@@ -44,7 +43,6 @@ def test_what_people_wrote_is_not_learned() -> None:
         assert json.loads(row["answer"]).get("brand", "").casefold() not in brands
     made = make_rows(PRICES, 300)
     assert len(made.test) > 380
-    assert [task.name for task in load_tasks("prices", limit=2)] == ["prices_requests", *PRICES.tasks[1:]]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     template, follower = watching(tmp_path / "out")
     with pytest.raises(TinyslmError, match="whole files"):
         Watch(tmp_path, tmp_path / "out", template, "line", follower=follower)
-    with pytest.raises(TinyslmError, match="watches no folder"):
+    with pytest.raises(TinyslmError, match="Unknown pack"):
         watching_of("logic", tmp_path, template)
     with pytest.raises(TinyslmError, match="says itself"):
         watching_of("prices", tmp_path, template)

@@ -2,9 +2,7 @@
 
 from tinyslm.packs.logic import LOGIC
 from tinyslm.packs.pack import PACKS, add_pack
-from tinyslm.packs.prices import PRICES
 
-__all__ = ["LOGIC", "PACKS", "PRICES"]
+__all__ = ["LOGIC", "PACKS"]
 
 add_pack(LOGIC)
-add_pack(PRICES)

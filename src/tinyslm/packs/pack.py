@@ -13,8 +13,6 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, Protocol
 
-from tinyslm.batch.prompts import PromptTemplate
-from tinyslm.batch.watch import Follower
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.core.registry import Registry
 from tinyslm.evaluation.graders import GRADERS, Example, Grade, Grader
@@ -84,8 +82,7 @@ class Pack:
 
     settings: those of `finetune` that differ from the usual ones. rows: how many it learns from, unless told otherwise.
     requests: a file of questions that people wrote, in rows that the skills convert; they are only for testing.
-    baseline: makes a program that answers without a model, from the rows that a model would learn from. watch: how
-    `tinyslm watch` asks about files, and what follows from the answers, in the folder of results.
+    baseline: makes a program that answers without a model, from the rows that a model would learn from.
     """
 
     name: str
@@ -96,7 +93,6 @@ class Pack:
     requests: Path | None = None
     baseline: Callable[[Sequence[Row]], Answerer] | None = None
     demo: Demo | None = None
-    watch: Callable[[Path], tuple[PromptTemplate, Follower]] | None = None
 
     @property
     def tasks(self) -> list[str]:

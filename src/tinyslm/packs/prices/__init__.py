@@ -7,6 +7,7 @@ from tinyslm.packs.prices.baseline import baseline
 from tinyslm.packs.prices.demo import demo
 from tinyslm.packs.prices.skills import EVENTS, FIELDS
 from tinyslm.packs.prices.tracking import watching
+from tinyslm.packs.watching import WATCHING
 
 PRICES = Pack(
     "prices",
@@ -16,5 +17,6 @@ PRICES = Pack(
     requests=Path(__file__).with_name("requests.jsonl"),
     baseline=baseline,
     demo=demo,
-    watch=watching,
 )
+
+WATCHING.add(PRICES.name, watching)
