@@ -1,6 +1,5 @@
 """The recipes for batches run, with models that train in seconds, on tiny data of their kind."""
 
-import csv
 import json
 import os
 import random
@@ -46,18 +45,6 @@ def run(fork_server):
     return program
 
 
-def products(count: int, seed: int) -> list[dict]:
-    """Texts of invented products, most of them with a price."""
-    dice = random.Random(seed)
-    made = []
-    for _ in range(count):
-        title = f"{dice.choice(KINDS)} {dice.choice(GOODS)} {dice.randint(10, 99)}"
-        price = None if dice.random() < 0.2 else dice.randint(100, 9999) / 100
-        text = title if price is None else f"{title} price {price}"
-        made.append({"text": text, "title": title, "price": price})
-    return made
-
-
 def log_lines(count: int, seed: int) -> list[dict]:
     dice = random.Random(seed)
     made = []
@@ -89,28 +76,6 @@ def trained(tmp_path, run, tokenizer):
         return tmp_path / "run"
 
     return train
-
-
-def test_prices(trained, run, tmp_path):
-    model = trained("prices", products(60, seed=1))
-    taught = [json.loads(line) for line in (tmp_path / "run.rows.jsonl").read_text().splitlines()]
-    assert taught[0]["prompt"].startswith("Write the title and the price of this product as JSON: ")
-    assert re.fullmatch(r'\{"title":".*","price":(null|[0-9.]+)\}', taught[0]["completion"])
-    rows = products(5, seed=2)
-    with (tmp_path / "products.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, ["sku", "text"])
-        writer.writeheader()
-        writer.writerows({"sku": number, "text": row["text"]} for number, row in enumerate(rows))
-    command = [RECIPES / "prices/extract.sh", model, tmp_path / "products.csv", tmp_path / "prices.csv"]
-    run(*command)
-    with (tmp_path / "prices.csv").open(newline="") as file:
-        found = list(csv.DictReader(file))
-    assert [(row["sku"], row["text"], row["error"]) for row in found] == [
-        (str(number), row["text"], "") for number, row in enumerate(rows)
-    ]
-    assert all(row["price"] == "" or 0 <= float(row["price"]) <= 1_000_000 for row in found)
-    assert all(len(row["title"]) <= 120 for row in found)
-    assert "nothing left to do" in run(*command).stdout  # the next night, by mistake
 
 
 def test_logs(trained, run):
@@ -147,7 +112,7 @@ def test_notes(run, tmp_path, tokenizer, monkeypatch, capsys):
 
 
 def test_every_recipe_says_how_it_is_used():
-    for recipe in ("prices", "logs", "notes", "story-chatbot"):
+    for recipe in ("logs", "notes", "story-chatbot"):
         text = (RECIPES / recipe / "README.md").read_text()
         for program in (RECIPES / recipe).glob("*.[sp][hy]"):
             assert f"recipes/{recipe}/{program.name}" in text

@@ -12,7 +12,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.packs.pack import question_of, unique_rows
 from tinyslm.packs.prices import PRICES
 from tinyslm.packs.prices.events import events_between, history, replay
-from tinyslm.packs.prices.fields import answer_of, fields_of, grade, schema
+from tinyslm.packs.prices.fields import answer_of, fields_of, grade
 from tinyslm.packs.prices.pages import LONGEST_TEXT, page_text, read_page
 from tinyslm.packs.rows import make_rows
 
@@ -163,5 +163,9 @@ def test_the_baseline_and_the_demo(tmp_path: Path) -> None:
         PRICES.demo(tmp_path / "none", "", answer, None)
 
 
-def test_the_schema_has_the_fields_in_order() -> None:
-    assert next(iter(schema()["properties"])) == "name"
+def test_constrained_decoding_allows_every_right_answer(byte_tokenizer) -> None:
+    grammar = PRICES.constraint({"skill": "fields"}).compile(byte_tokenizer)
+    for row in [*WRITTEN, *rows_of("fields", "train", 30)]:
+        matcher, ids = grammar.matcher(), byte_tokenizer.encode(row["answer"])
+        assert matcher.take(ids) == len(ids), row["answer"]
+        assert matcher.accepts

@@ -79,12 +79,13 @@ def watch(
 
     from tinyslm.batch.watch import Follower, Watch
     from tinyslm.cli.asking import FAILED, opened_generator
-    from tinyslm.core.plugins import load_plugins
-    from tinyslm.packs.watching import watching_of
 
     options, prompts = options or WatchOptions(), prompts or PromptOptions()
     template, follower = prompts.prompt_template(sampling or SamplingSettings()), Follower()
     if options.pack:
+        from tinyslm.core.plugins import load_plugins
+        from tinyslm.packs.watching import watching_of
+
         load_plugins()
         template, follower = watching_of(options.pack, out, template)
     job = Watch(

@@ -148,8 +148,9 @@ def fields_of(answer: str) -> dict[str, Any] | None:
 
 
 def answer_of(fields: Mapping[str, Any]) -> str:
-    """The answer with these fields, in the order of `FIELDS`."""
-    return json.dumps({name: fields[name] for name in FIELDS if name in fields}, ensure_ascii=False)
+    """The answer with these fields, in the order of `FIELDS`, without spaces, as a constraint has it too."""
+    chosen = {name: fields[name] for name in FIELDS if name in fields}
+    return json.dumps(chosen, ensure_ascii=False, separators=(",", ":"))
 
 
 def wanted_of(example: Example) -> dict[str, Any]:
