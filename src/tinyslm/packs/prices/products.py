@@ -126,7 +126,7 @@ class Shop:
         text = _decimal(amount, pattern, country.locale)
         sign = country.signs[int(self.grouped) % len(country.signs)]
         forms = ("{1} {0}", "{1}{0}", "{0} {1}", "{0}{1}", "{1} {0}", "{0} {2}", "{2} {0}", "{0} {1}", "{0}")
-        if form == 0 and country.signs[0] not in ("C$", "A$", "NZ$", "MX$", "AR$", "S$", "HK$"):
+        if form == 0 and country.signs[0] not in ("C$", "A$", "NZ$", "MX$", "AR$", "S$", "HK$", "COP", "CLP"):
             return _currency(amount, country)
         return forms[form].format(text, sign, country.currency)
 

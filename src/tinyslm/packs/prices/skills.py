@@ -19,7 +19,7 @@ SYSTEM = (
     f"Write the product of the page as JSON with the fields {', '.join(NAMES)}, those that are there. "
     "A page of no product, or of several, is {}."
 )
-LONGEST = 220
+LONGEST = 300
 """Tokens of an answer."""
 NOTHING = 0.06
 """The share of generated pages without a single product."""
