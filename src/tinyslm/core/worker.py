@@ -47,7 +47,8 @@ class Limits:
 
     cpu_seconds: processor time, rounded up to the next second. memory: bytes of address space, of which Python itself
     takes about 50 MiB. wait_seconds: elapsed time until the reply. reply: bytes of the reply. stack: bytes of the stack
-    of the thread that runs the target; 0: the system's default.
+    of the thread that runs the target; 0: the system's default. file_size: bytes of a file that the process writes, or
+    of one in memory, such as the image of a WebAssembly module.
     """
 
     cpu_seconds: int
@@ -55,6 +56,7 @@ class Limits:
     wait_seconds: float = 60.0
     reply: int = 1 << 27
     stack: int = 0
+    file_size: int = 0
 
 
 class WorkerError(Exception):
@@ -129,7 +131,7 @@ class Worker:
                 "Use Linux, macOS, or Linux inside Windows (WSL 2).",
             )
         limits = self.limits
-        numbers = [theirs.fileno(), limits.cpu_seconds, limits.memory, limits.stack]
+        numbers = [theirs.fileno(), limits.cpu_seconds, limits.memory, limits.stack, limits.file_size]
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603  (this interpreter, this module)
                 [sys.executable, "-P", "-m", "tinyslm.core.worker", self._target, *map(str, numbers)],
@@ -223,13 +225,13 @@ def _limit(kind: int, value: int) -> None:
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
-def _main(target: str, descriptor: int, cpu_seconds: int, memory: int, stack: int) -> None:
+def _main(target: str, descriptor: int, cpu_seconds: int, memory: int, stack: int, file_size: int) -> None:
     """The main function of the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, with which this process ends
     module, _, function = target.partition(":")
     answer: Answer = getattr(import_module(module), function)
     _limit(resource.RLIMIT_AS, memory)
-    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_FSIZE, file_size)
     _limit(resource.RLIMIT_CORE, 0)
     threading.stack_size(stack)
     serving = threading.Thread(target=_serve, args=(socket.socket(fileno=descriptor), answer, cpu_seconds))

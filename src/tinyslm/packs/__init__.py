@@ -1,8 +1,10 @@
 """Packs: everything for one job each. Importing this package adds their graders and tasks to the registries."""
 
+from tinyslm.packs.excel import EXCEL
 from tinyslm.packs.logic import LOGIC
 from tinyslm.packs.pack import PACKS, add_pack
 
-__all__ = ["LOGIC", "PACKS"]
+__all__ = ["EXCEL", "LOGIC", "PACKS"]
 
+add_pack(EXCEL)
 add_pack(LOGIC)

@@ -40,7 +40,8 @@ class Skill:
     make: a row from random numbers; rows of the split "test" use templates, names and combinations that no row of
     "train" uses. convert: a row of a user's file as a row of this skill, or `None` if it is none. grade: scores an
     answer by computing the right one. tools: what the model may call on the way. max_tokens: of one step of an answer.
-    constraint: what an answer to a row may look like, for constrained decoding; `None` for any text.
+    constraint: what an answer to a row may look like, for constrained decoding; `None` for any text. weight: how often
+    it occurs in the rows to learn from, relative to the other skills.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Skill:
     tools: Sequence[Tool] = ()
     max_tokens: int = 128
     constraint: Callable[[Row], OutputConstraint] | None = None
+    weight: int = 1
 
 
 Answerer = Callable[[Sequence[Row]], list[str]]
@@ -132,9 +134,15 @@ class Pack:
 
     def generate(self, split: Split, count: int, seed: int) -> Iterator[Row]:
         """`count` rows, the same for the same seed: the skills in turn, and no question twice in a skill."""
-        made = [unique_rows(skill, split, seed) for skill in self.skills]
+        made = {skill.name: unique_rows(skill, split, seed) for skill in self.skills}
+        turns = [
+            skill.name
+            for turn in range(max(skill.weight for skill in self.skills))
+            for skill in self.skills
+            if turn < skill.weight
+        ]
         for number in range(count):
-            yield next(made[number % len(made)])
+            yield next(made[turns[number % len(turns)]])
 
     def convert(self, row: Mapping[str, Any]) -> Row | None:
         """A row of a user's file as a row of this pack, or `None` if no skill can use it."""

@@ -1,0 +1,141 @@
+"""Sheets: headers in row 1 from column A, data from row 2. How a model reads them, and how grading alters them.
+
+A cell is `None`, a number, a boolean, a text, or a date as {"date": "2026-03-14"}, so that sheets are JSON values.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from random import Random
+from typing import Any, Literal
+
+Cell = None | bool | int | float | str | Mapping[str, str]
+Kind = Literal["number", "date", "text", "boolean", "empty"]
+
+EPOCH = date(1899, 12, 30)
+"""Day 0 of spreadsheets' dates (valid from March 1900)."""
+SHOWN = 3
+"""Values of a column that a model sees."""
+LONGEST_VALUE = 40
+_NUMBER_TEXT = re.compile(r"-?\d+(?:[.,]\d+)?")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of a spreadsheet. `rows` are below the headers; each has as many cells as there are headers."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Sheet:
+        """The sheet of a row's field. Raises `ValueError` for other values."""
+        headers, rows = value.get("headers"), value.get("rows")
+        if not isinstance(headers, list) or not isinstance(rows, list):
+            raise ValueError("a sheet has headers and rows")
+        if any(not isinstance(row, list) or len(row) != len(headers) for row in rows):
+            raise ValueError("each row of a sheet has as many cells as there are headers")
+        return cls([str(one) for one in headers], rows)
+
+    def json(self) -> dict[str, Any]:
+        """The sheet as a JSON value."""
+        return {"headers": list(self.headers), "rows": [list(row) for row in self.rows]}
+
+    @property
+    def last(self) -> int:
+        """The number of the last row with data."""
+        return len(self.rows) + 1
+
+    def column(self, index: int) -> list[Cell]:
+        """The cells of a column, without its header."""
+        return [row[index] for row in self.rows]
+
+    def kind(self, index: int) -> Kind:
+        """What most cells of a column are."""
+        kinds = [kind_of(cell) for cell in self.column(index) if cell is not None]
+        return max(set(kinds), key=kinds.count) if kinds else "empty"
+
+
+def kind_of(cell: Cell) -> Kind:
+    """The kind of one cell."""
+    if isinstance(cell, bool):
+        return "boolean"
+    if isinstance(cell, int | float):
+        return "number"
+    if isinstance(cell, Mapping):
+        return "date"
+    return "text" if cell is not None else "empty"
+
+
+def letter_of(index: int) -> str:
+    """The letters of a column: A for 0, AA for 26."""
+    letters = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        letters = chr(65 + rest) + letters
+    return letters
+
+
+def serial_of(text: str) -> int:
+    """The number by which spreadsheets know a date, such as 46095 for 2026-03-14."""
+    return (date.fromisoformat(text) - EPOCH).days
+
+
+def plain(cell: Cell) -> str:
+    """A cell as a model reads it: a text that looks like a number begins with an apostrophe, as in spreadsheets."""
+    if cell is None:
+        return "(blank)"
+    if isinstance(cell, Mapping):
+        return cell["date"]
+    if isinstance(cell, bool):
+        return str(cell).upper()
+    if isinstance(cell, str):
+        text = cell if len(cell) <= LONGEST_VALUE else cell[: LONGEST_VALUE - 1] + "…"
+        return "'" + text if _NUMBER_TEXT.fullmatch(text.strip()) else text.replace("\n", " ")
+    return f"{cell:.10g}"
+
+
+def context(sheet: Sheet, shown: int = SHOWN) -> str:
+    """The sheet as a model reads it: a line for each column, with the first values, and the last row."""
+    lines = [
+        f"{letter_of(index)} {' '.join(header.split()) or '(no header)'}: "
+        + " | ".join(plain(cell) for cell in sheet.column(index)[:shown])
+        for index, header in enumerate(sheet.headers)
+    ]
+    return "\n".join([*lines, f"rows 2 to {sheet.last}"])
+
+
+def altered(sheet: Sheet, seed: int) -> Sheet:
+    """Another sheet with the same columns: rows in another order, other numbers and dates, texts exchanged.
+
+    Columns of texts that are all different stay so, as they may be keys.
+    """
+    random = Random(f"altered {seed}")
+    rows = [list(row) for row in sheet.rows]
+    random.shuffle(rows)
+    for index in range(len(sheet.headers)):
+        cells = [row[index] for row in rows]
+        texts = [cell for cell in cells if isinstance(cell, str)]
+        keys = len(set(texts)) == len(texts)
+        for row, cell in zip(rows, cells, strict=True):
+            row[index] = _altered_cell(cell, texts, random, keys=keys)
+    return Sheet(sheet.headers, rows)
+
+
+def _altered_cell(cell: Cell, texts: Sequence[str], random: Random, *, keys: bool) -> Cell:
+    if isinstance(cell, bool):
+        return random.random() < 0.5
+    if isinstance(cell, int | float):
+        changed = cell * random.uniform(0.5, 1.7)
+        return round(changed) if isinstance(cell, int) else round(changed, 2)
+    if isinstance(cell, Mapping):
+        return {"date": (date.fromisoformat(cell["date"]) + timedelta(days=random.randint(-90, 90))).isoformat()}
+    if isinstance(cell, str) and re.fullmatch(r"\d+", cell.strip()) and int(cell) < 10**9:
+        return cell.replace(cell.strip(), str(round(int(cell) * random.uniform(0.5, 1.7))))
+    if isinstance(cell, str) and not keys and random.random() < 0.3:
+        return random.choice(texts)
+    return cell
