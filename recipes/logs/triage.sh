@@ -5,4 +5,4 @@ here=$(dirname "$0")
 model=$1
 shift
 exec tinyslm batch "$model" - --format text --keep text --template "@$here/prompt.jinja" --chat \
-    --schema "$here/schema.json" --temperature 0 --max-tokens 60 "$@"
+    --schema "$here/schema.json" --temperature 0 --max-tokens 200 "$@"

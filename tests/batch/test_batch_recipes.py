@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import re
 import runpy
 import subprocess
 import sys
@@ -15,11 +14,12 @@ import torch
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
+from tinyslm.packs.security.triage import ASKED, SCHEMA
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 TINY = ["--model.dim=64", "--model.depth=1", "--model.context=128", "--tokenizer.vocab_size=384", "--train.batch=8",
         "--train.device=cpu"]  # fmt: skip
-TAUGHT = ["--train.steps=2", "--train.device=cpu", "--full", "--verdict.questions=2"]
+TAUGHT = ["--train.steps=2", "--train.device=cpu", "--verdict.questions=2"]
 GOODS = ("lamp", "table", "radio", "kettle", "bicycle", "chair")
 KINDS = ("red", "old", "large", "wireless", "steel")
 
@@ -45,51 +45,25 @@ def run(fork_server):
     return program
 
 
-def log_lines(count: int, seed: int) -> list[dict]:
-    dice = random.Random(seed)
-    made = []
-    for _ in range(count):
-        component = dice.choice(("kernel", "sshd", "nginx"))
-        text, severity, action = dice.choice(
-            (("link down", "error", "watch"), ("out of memory", "critical", "restart"), ("started", "info", "ignore"))
-        )
-        text = f"{component}[{dice.randint(1, 9999)}]: {text} on {dice.choice(GOODS)}{dice.randint(0, 99)}"
-        made.append({"text": text, "severity": severity, "component": component, "action": action})
-    return made
-
-
 def write_lines(path: Path, rows: list[dict]) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
-@pytest.fixture
-def trained(tmp_path, run, tokenizer):
-    """The run folder that a recipe's `train.sh` makes of a small model and examples."""
-
-    def train(recipe: str, examples: list[dict]) -> Path:
-        torch.manual_seed(1)
-        shape = {"dim": 32, "heads": 2, "depth": 1, "context": 512, "vocab_size": tokenizer.vocab_size}
-        save_model(Decoder(ModelConfig(**shape)), tmp_path / "base", tokenizer)
-        rows = write_lines(tmp_path / "examples.jsonl", examples)
-        run(RECIPES / recipe / "train.sh", tmp_path / "base", rows, tmp_path / "run", *TAUGHT)
-        return tmp_path / "run"
-
-    return train
-
-
-def test_logs(trained, run):
-    model = trained("logs", log_lines(60, seed=1))
-    lines = [row["text"] for row in log_lines(6, seed=2)]
-    ended = run(RECIPES / "logs/triage.sh", model, stdin="\n".join(lines) + "\n")
+def test_logs(run, tmp_path, tokenizer):
+    torch.manual_seed(1)
+    shape = {"dim": 32, "heads": 2, "depth": 1, "context": 1024, "vocab_size": tokenizer.vocab_size}
+    save_model(Decoder(ModelConfig(**shape)), tmp_path / "base", tokenizer)
+    run(RECIPES / "logs/train.sh", tmp_path / "base", tmp_path / "run", "--rows=40", *TAUGHT)
+    lines = ["gw sshd[7]: Failed password for root from 203.0.113.7 port 5 ssh2", "web1 198.51.100.9 GET /.env 404"]
+    ended = run(RECIPES / "logs/triage.sh", tmp_path / "run", stdin="\n".join(lines) + "\n")
     found = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [row["input"]["text"] for row in found] == lines
-    allowed = json.loads((RECIPES / "logs/schema.json").read_text())["properties"]
+    assert json.loads((RECIPES / "logs/schema.json").read_text()) == SCHEMA
+    assert (RECIPES / "logs/prompt.jinja").read_text().removesuffix("{{ text }}\n") == ASKED
     for row in found:
         assert row["error"] is None
-        assert row["value"]["severity"] in allowed["severity"]["enum"]
-        assert row["value"]["action"] in allowed["action"]["enum"]
-        assert re.fullmatch("[a-z0-9_-]{1,24}", row["value"]["component"])
+        assert row["value"]["severity"] in SCHEMA["properties"]["severity"]["enum"]
 
 
 def test_notes(run, tmp_path, tokenizer, monkeypatch, capsys):

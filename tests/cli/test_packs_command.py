@@ -24,12 +24,13 @@ def base() -> Path:
 
 def test_packs_are_listed_and_shown(tinyslm) -> None:
     assert "arithmetic, boolean" in tinyslm("packs", "list").out
-    assert json.loads(tinyslm("packs", "list", "--json").out)[0]["name"] == "logic"
+    assert {"logic", "security"} <= {pack["name"] for pack in json.loads(tinyslm("packs", "list", "--json").out)}
     shown = tinyslm("packs", "show", "logic").out
     for words in ("arithmetic: word problems", "[calls {'name': 'calculator'", "(task logic_boolean)"):
         assert words in shown
     examples = json.loads(tinyslm("packs", "show", "logic", "--rows", "2", "--json").out)["examples"]
     assert [len(rows) for rows in examples.values()] == [2, 2, 2, 2]
+    assert "(task security_triage)" in tinyslm("packs", "show", "security").out
     assert "logic_arithmetic" in tinyslm("evaluate", "x", "--tasks", "list").out
     assert 'Unknown pack "lojic".' in tinyslm("packs", "show", "lojic").mistake()
 
@@ -61,3 +62,13 @@ def test_a_model_is_taught_and_scored(tinyslm, base: Path) -> None:
     assert scores[1]["chance"] == 0.5
     suite = tinyslm("evaluate", "run", "--tasks", "logic", "--limit", "1", "--json")
     assert [score["value"] for score in json.loads(suite.out)] == [score["value"] for score in scores]
+
+
+def test_the_demo_of_security_reads_a_log(tinyslm, base: Path) -> None:
+    line = "Nov 12 03:02:11 gw sshd[4411]: Failed password for root from 203.0.113.77 port 51022 ssh2\n"
+    Path("auth.log").write_text(line * 3)
+    done = tinyslm("packs", "demo", "security", "auth.log", "--model", base, "--out", "found.jsonl", "--json")
+    assert done.code == 0, done
+    assert json.loads(done.out)["result"]["lines"] == 3
+    assert Path("found.jsonl").is_file()
+    assert "Could not read" in tinyslm("packs", "demo", "security", "no.log", "--model", base).mistake()

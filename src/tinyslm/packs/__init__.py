@@ -3,8 +3,10 @@
 from tinyslm.packs.excel import EXCEL
 from tinyslm.packs.logic import LOGIC
 from tinyslm.packs.pack import PACKS, add_pack
+from tinyslm.packs.security import SECURITY
 
-__all__ = ["EXCEL", "LOGIC", "PACKS"]
+__all__ = ["EXCEL", "LOGIC", "PACKS", "SECURITY"]
 
 add_pack(EXCEL)
 add_pack(LOGIC)
+add_pack(SECURITY)
