@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.tasks.loading import load_tasks
 from tinyslm.packs.pack import question_of, unique_rows
 from tinyslm.packs.prices import PRICES
 from tinyslm.packs.prices.events import events_between, history, replay
@@ -43,6 +44,7 @@ def test_what_people_wrote_is_not_learned() -> None:
         assert json.loads(row["answer"]).get("brand", "").casefold() not in brands
     made = make_rows(PRICES, 300)
     assert len(made.test) > 380
+    assert [task.name for task in load_tasks("prices", limit=2)] == PRICES.tasks
 
 
 @pytest.mark.parametrize(

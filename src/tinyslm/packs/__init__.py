@@ -3,10 +3,12 @@
 from tinyslm.packs.excel import EXCEL
 from tinyslm.packs.logic import LOGIC
 from tinyslm.packs.pack import PACKS, add_pack
+from tinyslm.packs.prices import PRICES
 from tinyslm.packs.security import SECURITY
 
-__all__ = ["EXCEL", "LOGIC", "PACKS", "SECURITY"]
+__all__ = ["EXCEL", "LOGIC", "PACKS", "PRICES", "SECURITY"]
 
 add_pack(EXCEL)
 add_pack(LOGIC)
+add_pack(PRICES)
 add_pack(SECURITY)
