@@ -55,10 +55,22 @@ BENCHMARKS = {
     "product extraction": "own_job.py --model MODEL --train DATA/sft/product_extract.train.jsonl --valid "
     "DATA/sft/product_extract.valid.jsonl --grader json --pack logic",
     "logic pack": "logic_pack.py --model MODEL",
+    "excel pack": "pack.py excel --model MODEL --then rejection",
+    "prices pack": "pack.py prices --model MODEL",
+    "security pack": "pack.py security --model MODEL",
     "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
-LONG = {"planner", "planner search", "shell commands", "product extraction", "logic pack"}
+LONG = {
+    "planner",
+    "planner search",
+    "shell commands",
+    "product extraction",
+    "logic pack",
+    "excel pack",
+    "prices pack",
+    "security pack",
+}
 """From half an hour to hours each; run only when they are named."""
 OF_THE_NUMBER_FORMAT = {"throughput", "attention", "share of ceiling", "planner"}
 """Their results depend on whether the processor is fast at bf16."""

@@ -305,6 +305,20 @@ def logic_pack(result: Any) -> Rows:
         )
 
 
+def pack(result: Any) -> Rows:
+    for task, columns in result["tasks"].items():
+        best = max(
+            (name for name in columns if name not in ("baseline", "base")), key=lambda name: columns[name]["score"]
+        )
+        peer = f"{shares(columns['baseline']['score'])}, a program without a model" if "baseline" in columns else ""
+        before = f"{shares(columns['base']['score'])}, the model before"
+        yield Row(
+            f"{task}, {best}, {result['minutes']:g} minutes",
+            shares(columns[best]["score"]),
+            "; ".join(filter(None, (peer, before))),
+        )
+
+
 def linting(result: Any) -> Rows:
     faults = list(result["faults"].values())
     ours, theirs = (f"{sum(one[name] for one in faults)} of {len(faults)}" for name in ("tinyslm", "soup"))
@@ -363,6 +377,7 @@ AREAS = (
         "Jobs taught",
         {"shell commands": own_job, "product extraction": own_job, "logic pack": logic_pack},
     ),
+    Area("Packs", {"excel pack": pack, "prices pack": pack, "security pack": pack}),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
     Area("Data", {"data": data, "memory": memory}),
 )

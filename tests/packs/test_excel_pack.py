@@ -256,7 +256,7 @@ def test_sheets_of_users(tmp_path: Path) -> None:
         ("empty.csv", "no table"),
         ("bad.xlsx", "Could not read"),
         ("no.csv", "not exist"),
-        ("t.ods", ""),
+        ("t.ods", "not exist"),
     ):
         with pytest.raises(TinyslmError, match=said):
             read_sheet(tmp_path / name)
