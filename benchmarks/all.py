@@ -61,16 +61,8 @@ BENCHMARKS = {
     "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
-LONG = {
-    "planner",
-    "planner search",
-    "shell commands",
-    "product extraction",
-    "logic pack",
-    "excel pack",
-    "prices pack",
-    "security pack",
-}
+PACKS = {"logic pack", "excel pack", "prices pack", "security pack"}
+LONG = {"planner", "planner search", "shell commands", "product extraction", *PACKS}
 """From half an hour to hours each; run only when they are named."""
 OF_THE_NUMBER_FORMAT = {"throughput", "attention", "share of ceiling", "planner"}
 """Their results depend on whether the processor is fast at bf16."""

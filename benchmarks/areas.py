@@ -307,9 +307,8 @@ def logic_pack(result: Any) -> Rows:
 
 def pack(result: Any) -> Rows:
     for task, columns in result["tasks"].items():
-        best = max(
-            (name for name in columns if name not in ("baseline", "base")), key=lambda name: columns[name]["score"]
-        )
+        taught = [name for name in columns if name not in ("baseline", "base")]
+        best = max(taught, key=lambda name: columns[name]["score"])
         peer = f"{shares(columns['baseline']['score'])}, a program without a model" if "baseline" in columns else ""
         before = f"{shares(columns['base']['score'])}, the model before"
         yield Row(
@@ -370,12 +369,11 @@ AREAS = (
             "finetuning fp32": finetuning,
             "finetuning all weights": finetuning,
             "rewards": rewards,
-            "qlora": qlora,
         },
     ),
     Area(
         "Jobs taught",
-        {"shell commands": own_job, "product extraction": own_job, "logic pack": logic_pack},
+        {"qlora": qlora, "shell commands": own_job, "product extraction": own_job, "logic pack": logic_pack},
     ),
     Area("Packs", {"excel pack": pack, "prices pack": pack, "security pack": pack}),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
