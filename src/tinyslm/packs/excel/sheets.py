@@ -18,7 +18,7 @@ Kind = Literal["number", "date", "text", "boolean", "empty"]
 EPOCH = date(1899, 12, 30)
 """Day 0 of spreadsheets' dates (valid from March 1900)."""
 SHOWN = 3
-"""Values of a column that a model sees."""
+"""Different texts of a column that a model sees."""
 LONGEST_VALUE = 40
 _NUMBER_TEXT = re.compile(r"-?\d+(?:[.,]\d+)?")
 
@@ -99,14 +99,26 @@ def plain(cell: Cell) -> str:
     return f"{cell:.10g}"
 
 
-def context(sheet: Sheet, shown: int = SHOWN) -> str:
-    """The sheet as a model reads it: a line for each column, with the first values, and the last row."""
+def context(sheet: Sheet, *, whole: bool = False) -> str:
+    """The sheet as a model reads it: a line for each column, and the last row.
+
+    A line shows the first values of a column: of texts `SHOWN` different ones, which requests may name, and otherwise
+    one, as tokens are what time is spent on. whole: all values.
+    """
     lines = [
         f"{letter_of(index)} {' '.join(header.split()) or '(no header)'}: "
-        + " | ".join(plain(cell) for cell in sheet.column(index)[:shown])
+        + " | ".join(plain(cell) for cell in (sheet.column(index) if whole else _first(sheet.column(index))))
         for index, header in enumerate(sheet.headers)
     ]
     return "\n".join([*lines, f"rows 2 to {sheet.last}"])
+
+
+def _first(cells: Sequence[Cell]) -> list[Cell]:
+    """The first values of a column; if there are blanks, one of them."""
+    filled = [cell for cell in cells if cell is not None]
+    texts = list(dict.fromkeys(cell for cell in filled if isinstance(cell, str)))[:SHOWN]
+    found: list[Cell] = list(texts) or list(filled[:1])
+    return found if len(filled) == len(cells) else [*found, None]
 
 
 def altered(sheet: Sheet, seed: int) -> Sheet:

@@ -122,7 +122,7 @@ def _messages(asked: str, answer: str) -> list[dict[str, str]]:
 
 
 def _explained(sheet: Sheet, formula: str, text: str) -> Row:
-    asked = f"{context(sheet, shown=len(sheet.rows))}\n\n{text}"
+    asked = f"{context(sheet, whole=True)}\n\n{text}"
     values = ask_engine({"do": "value", "sheet": sheet.json(), "formula": formula, "altered": 2})["values"]
     return {"messages": [{"role": "user", "content": asked}], "answer": values[0], "values": values}
 
