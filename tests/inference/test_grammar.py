@@ -160,6 +160,14 @@ def test_a_token_stands_while_there_is_room(byte_tokenizer) -> None:
     assert matcher.settle(ord("e"), 2) == ord("e")
 
 
+def test_a_token_stands_if_no_ending_is_found_but_there_is_room(byte_tokenizer) -> None:
+    def matcher():
+        return Grammar.lark(f'start: "a" | "b" {" ".join(["LONG"] * 6)}\nLONG: /q{{800}}/', byte_tokenizer).matcher()
+
+    assert matcher().settle(ord("b"), 500) == ord("b")  # its ending is longer than what is searched
+    assert matcher().settle(ord("b"), 3) == ord("a")
+
+
 def test_nothing_helps_a_text_without_room(byte_tokenizer) -> None:
     matcher = Grammar.regex("[a-z]{20}", byte_tokenizer).matcher()
     assert matcher.settle(ord("x"), 3) == ord("x")

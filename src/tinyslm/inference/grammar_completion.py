@@ -39,9 +39,11 @@ _LONGEST = 4_000  # letters
 _MOST_RESTS = 6
 _MOST_HABITS = 5_000
 
+_AMPLE = 4
+"""With so many times the tokens of a known ending left, a token after which none is found may still come."""
 _MOST_TRIES = 3  # of a letter that changes nothing, before another one: what repeats may have no end
 
-_CLOSING = b'",10ntf[{-:'
+_CLOSING = b'"),10ntf[{(-:'
 _SAMPLE = b'"{}[],:01259.-+@/_ \\aeinrstuxzAEZTt'  # tried instead of all letters where many are allowed
 _FEW = 12
 
@@ -184,8 +186,8 @@ class _Search:
             letter = ids.get(bytes([byte]))
             return letter if letter in may else None
 
-        braces = get(ord("{")), get(ord("}")), get(ord("]"))  # all of them stand in texts
-        closing = (braces[1] if braces[0] is None else None, braces[2] if braces[1] is None else None)
+        # In texts, what opens is allowed as well as what closes.
+        closing = (get(close) for opens, close in (b"{}", b"{]", b"()") if get(opens) is None)
         for letter in dict.fromkeys((*closing, *map(get, _CLOSING + _SAMPLE), *sorted(may))):
             if letter is not None:
                 yield letter
@@ -254,6 +256,8 @@ class TextCompletion:
         here = self._ending_here(taken)
         if here is None or (after is not None and len(after.ids) < len(here.ids)):
             return token  # it was too late from the start
+        if after is None and left > _AMPLE * (len(here.ids) + 1):
+            return token  # that no ending was found means little, and there is room to find one later
         if not here.ids:
             return self._closing.vocabulary.stop
         first = here.ids[0]
