@@ -82,7 +82,7 @@ def test_templates_in_the_styles_of_well_known_models(style, tmp_path):
 
 
 def rendered(template, messages=TALK):
-    return sandbox.render(template, {"messages": messages})[0]
+    return sandbox.render(template, {"messages": messages}, [(len(messages), False)])[0][0]
 
 
 def test_tools_are_for_the_template(tmp_path):
@@ -283,7 +283,7 @@ def test_the_process_knows_no_secrets(monkeypatch):
 PROGRAM = """
 import os, sys, threading
 from tinyslm.tokenizer import sandbox
-print(sandbox.render("{{ 1 }}", {})[0], sandbox.WORKER.pid, flush=True)
+print(sandbox.render("{{ 1 }}", {"messages": []}, [(0, False)])[0][0], sandbox.WORKER.pid, flush=True)
 """
 
 
@@ -298,7 +298,8 @@ def test_the_process_ends_with_its_parent(end):
 def test_an_endless_loop_does_not_outlive_its_parent():
     loop = ATTACKS["an endless loop"][0]
     program = (
-        PROGRAM + f"threading.Thread(target=sandbox.render, args=({loop!r}, {{}}), daemon=True).start()\nos._exit(0)"
+        PROGRAM + f"given = ({loop!r}, {{'messages': []}}, [(0, False)])\n"
+        "threading.Thread(target=sandbox.render, args=given, daemon=True).start()\nos._exit(0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert _ends(int(done.stdout.split()[1]))
@@ -307,7 +308,7 @@ def test_an_endless_loop_does_not_outlive_its_parent():
 def test_a_fork_starts_its_own_process():
     program = PROGRAM + (
         "child = os.fork()\n"
-        "print(sandbox.render('{{ 2 }}', {})[0], sandbox.WORKER.pid, flush=True)\n"
+        "print(sandbox.render('{{ 2 }}', {'messages': []}, [(0, False)])[0][0], sandbox.WORKER.pid, flush=True)\n"
         "if child: assert os.waitpid(child, 0)[1] == 0\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, check=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.tokenizer.sandbox import render
+from tinyslm.tokenizer.sandbox import Rendered, render
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.vocabulary import MESSAGE_END, MESSAGE_START
 
@@ -32,6 +32,9 @@ CHATML = """\
 {{- '<|im_start|>assistant\\n' -}}
 {%- endif -%}
 """
+
+TOGETHER, SHORT = 32, 1 << 15
+"""Texts that are rendered in one request, of conversations with at most so many characters; of longer ones, one."""
 
 Messages = Sequence[Mapping[str, Any]]
 Spans = list[tuple[int, int]]
@@ -65,7 +68,7 @@ def encode_chat(
     if template == CHATML and tokenizer.splits_alike:
         return _chatml(tokenizer, messages, add_generation_prompt=add_generation_prompt)[0]
     chat = _Chat(tokenizer, template, messages, tools, extra)
-    return chat.encode(chat.text(len(messages), add_generation_prompt)[0])[0]
+    return chat.encode(chat.texts([(len(messages), add_generation_prompt)])[0][0])[0]
 
 
 def encode_chat_masked(
@@ -87,10 +90,9 @@ def encode_chat_masked(
     if template == CHATML and tokenizer.splits_alike:
         return _chatml(tokenizer, messages, add_generation_prompt=add_generation_prompt, masked=True)
     chat = _Chat(tokenizer, template, messages, tools, {})
-    text, spans = chat.text(len(messages), add_generation_prompt)
-    if not _GENERATION.search(template):
-        spans = chat.assistant_spans(text)
-    return chat.encode(text, spans)
+    if _GENERATION.search(template):
+        return chat.encode(*chat.texts([(len(messages), add_generation_prompt)])[0])
+    return chat.encode(*chat.assistant_spans(add_generation_prompt))
 
 
 def chat_tokenizer(tokenizer: Tokenizer, base: Path, notify: Callable[[str], None]) -> Tokenizer:
@@ -130,14 +132,17 @@ class _Chat:
         self._encoder = tokenizer.special_encoder
         self._hidden = self._encoder.hide([_plain(messages), tools, dict(extra)], others=template)
 
-    def text(self, count: int, add_generation_prompt: bool) -> tuple[str, Spans]:
-        """The text of the first `count` messages, and the spans of its `{% generation %}` blocks."""
+    def texts(self, cuts: Sequence[tuple[int, bool]]) -> list[Rendered]:
+        """The texts of the first messages: how many, and whether the beginning of an answer follows; see `render`."""
         messages, tools, extra = self._hidden.values
         if not messages:
             raise TinyslmError("A chat template needs a conversation of at least one message.", "Give a message.")
         given = {name: value for name, value in {**self._names, **extra}.items() if value is not None}
-        given |= {"tools": tools, "documents": None, "add_generation_prompt": add_generation_prompt}
-        return render(self._template, {**given, "messages": messages[:count]})
+        given |= {"tools": tools, "documents": None, "messages": messages}
+        short = sum(len(str(message.get("content"))) for message in messages) <= SHORT
+        size = TOGETHER if short else 1
+        parts = (cuts[start : start + size] for start in range(0, len(cuts), size))
+        return [text for part in parts for text in render(self._template, given, part)]
 
     def encode(self, text: str, spans: Sequence[tuple[int, int]] = ()) -> tuple[list[int], list[bool]]:
         """Ids of the text, and for each whether it begins in one of the spans."""
@@ -145,21 +150,20 @@ class _Chat:
         within = [any(first <= begin < last for first, last in spans) for begin in encoded.begins]
         return encoded.ids, within
 
-    def assistant_spans(self, text: str) -> Spans:
-        """The spans that the assistant's messages add to the text before them, up to the token that ends each."""
+    def assistant_spans(self, add_generation_prompt: bool) -> Rendered:
+        """The text, and the spans that the assistant's messages add to it, up to the token that ends each."""
         messages = self._hidden.values[0]
         ends = [name for name, token in self._tokenizer.special_ids.items() if token in self._tokenizer.stop_ids]
+        answers = [number for number, message in enumerate(messages) if message.get("role") == "assistant"]
+        if answers[:1] == [0]:
+            raise TinyslmError(
+                "The conversation begins with the assistant, so the beginning of its words cannot be found.",
+                "Begin with a message of the system or the user.",
+            )
+        cuts = [cut for number in answers for cut in ((number, True), (number + 1, False))]
+        (text, _), *parts = self.texts([(len(messages), add_generation_prompt), *cuts])
         spans = []
-        for number, message in enumerate(messages):
-            if message.get("role") != "assistant":
-                continue
-            if number == 0:
-                raise TinyslmError(
-                    "The conversation begins with the assistant, so the beginning of its words cannot be found.",
-                    "Begin with a message of the system or the user.",
-                )
-            before = self.text(number, True)[0]
-            after = text if number + 1 == len(messages) else self.text(number + 1, False)[0]
+        for number, (before, _), (after, _) in zip(answers, parts[::2], parts[1::2], strict=True):
             added = after[len(before) :]
             end = min((added.find(name) + len(name) for name in ends if name in added), default=len(added))
             end += len(before)
@@ -170,7 +174,7 @@ class _Chat:
                     "Use a template that marks them with {% generation %}, or one that writes each message by itself.",
                 )
             spans.append((len(before), end))
-        return spans
+        return text, spans
 
 
 def _plain(messages: Messages) -> list[dict[str, Any]]:

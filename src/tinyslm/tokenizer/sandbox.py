@@ -6,7 +6,7 @@ runs in another process (`core/worker.py`), with limits on its time, its memory 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
@@ -42,24 +42,29 @@ def template_error(kind: str, message: str = "") -> TinyslmError:
     return TinyslmError(_PROBLEMS[kind].format(plain.strip().rstrip(".")), _REMEDIES.get(kind, _ATTACK))
 
 
-def render(template: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
-    """The text that `template` makes of `values` (plain JSON), and the spans of its `{% generation %}` blocks.
+Rendered = tuple[str, list[tuple[int, int]]]
+"""A text, and the spans of its `{% generation %}` blocks, in characters."""
 
-    Safe to call from many threads. Raises `TinyslmError` for values that are not plain JSON, and when the template
-    fails or exceeds its limits.
+
+def render(template: str, values: Mapping[str, Any], cuts: Sequence[tuple[int, bool]]) -> list[Rendered]:
+    """The texts that `template` makes of `values` (plain JSON), in one request, as each costs time.
+
+    cuts: for each text, how many of the "messages" it has, and whether the beginning of an answer follows. Safe to call
+    from many threads. Raises `TinyslmError` for values that are not plain JSON, and when the template fails or exceeds
+    its limits.
     """
     if len(template) > LONGEST_TEMPLATE:
         raise template_error("failed", f"it is {len(template)} characters long, {LONGEST_TEMPLATE} are allowed")
     try:
-        answer = WORKER.ask({"template": template, "values": values})
+        answer = WORKER.ask({"template": template, "values": values, "cuts": cuts})
     except WorkerError as error:
         raise template_error(error.kind, error.detail) from None
     except (TypeError, ValueError, RecursionError) as error:
         raise TinyslmError(
             f"The messages are not plain JSON values ({error}).", "Give texts, lists and dictionaries."
         ) from None
-    if "text" in answer:
-        return str(answer["text"]), [(int(begin), int(end)) for begin, end in answer["spans"]]
+    if "texts" in answer:
+        return [(str(text), [(int(begin), int(end)) for begin, end in spans]) for text, spans in answer["texts"]]
     raise template_error(str(answer["kind"]), str(answer["message"]))
 
 

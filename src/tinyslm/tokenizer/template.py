@@ -21,16 +21,22 @@ from jinja2.utils import Namespace
 
 from tinyslm.tokenizer.sandbox import LONGEST_MESSAGE
 
-LONGEST_OUTPUT = 1 << 24  # characters
+LONGEST_OUTPUT = 1 << 24  # characters of all texts of a request
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The "text" that request["template"] makes of request["values"], and the "spans" of its generation blocks.
+    """The texts that request["template"] makes of request["values"], each once for every one of request["cuts"].
 
-    spans: begin and end, in characters. Without a text, the "kind" and "message" of the failure (see `sandbox.py`).
+    cuts: how many of the messages are rendered, and whether the beginning of an answer follows. The "texts" are pairs
+    of a text and the spans of its generation blocks, in characters. Without them, the "kind" and "message" of the
+    failure (see `sandbox.py`).
     """
+    values, texts, written = request["values"], [], 0
     try:
-        text, spans = _rendered(request["template"], request["values"])
+        for count, prompt in request["cuts"]:
+            cut = {**values, "messages": values["messages"][:count], "add_generation_prompt": prompt}
+            texts.append(_rendered(request["template"], cut, LONGEST_OUTPUT - written))
+            written += len(texts[-1][0])
     except MemoryError:
         raise  # the worker reports it
     except _Refused as error:
@@ -44,24 +50,24 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     except Exception as error:  # a template may make anything fail
         kind, message = "failed", f"{type(error).__name__}: {error}"
     else:
-        return {"text": text, "spans": spans}
+        return {"texts": texts}
     return {"kind": kind, "message": message[:LONGEST_MESSAGE]}
 
 
-def _rendered(template: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+def _rendered(template: str, values: Mapping[str, Any], longest: int) -> tuple[str, list[tuple[int, int]]]:
     compiled = _compiled(template)
     spans = compiled.environment.spans = _Spans()  # type: ignore[attr-defined]
     parts = []
     for part in compiled.generate(values):
         parts.append(part)
         spans.written += len(part)
-        if spans.written > LONGEST_OUTPUT:
+        if spans.written > longest:
             raise _TooLong
     return "".join(parts), spans.found
 
 
 class _TooLong(Exception):
-    """The template writes more than `LONGEST_OUTPUT`."""
+    """The template writes more than is allowed."""
 
 
 class _Refused(TemplateError):
