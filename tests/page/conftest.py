@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.app import create_app
 from tinyslm.serving.models import Models
+from tinyslm.serving.page import Page as ServedPage
 from tinyslm.serving.server import Server, address, listen
 from tinyslm.serving.settings import ServerSettings
 from tinyslm.tokenizer.tokenizer import Tokenizer
@@ -35,7 +36,7 @@ def byte_tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def tiny(byte_tokenizer: Tokenizer) -> Callable[[], Engine]:
-    """Makes an engine with a small random model over bytes."""
+    """Makes an engine with a small random model over bytes, which gives no special tokens: its texts do not end."""
 
     def make() -> Engine:
         torch.manual_seed(4)
@@ -47,9 +48,10 @@ def tiny(byte_tokenizer: Tokenizer) -> Callable[[], Engine]:
             "context": 1024,
             "vocab_size": byte_tokenizer.vocab_size,
         }
-        model = Decoder(ModelConfig(family="qwen3", **shape))
+        model = Decoder(ModelConfig(family="phi", **shape))
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, 0.02, 0.3)
+        torch.nn.init.constant_(model.lm_head.bias[256:], -100.0)
         return Engine(model.eval(), byte_tokenizer)
 
     return make
@@ -60,12 +62,14 @@ def serve(tiny) -> Callable:
     """Runs a server with the given engines: `with serve({"name": engine}) as url`."""
 
     @contextmanager
-    def run(engines: dict[str, Engine], keys: ApiKeys | None = None) -> Iterator[str]:
+    def run(
+        engines: dict[str, Engine], keys: ApiKeys | None = None, pages: Sequence[ServedPage] = ()
+    ) -> Iterator[str]:
         settings = ServerSettings(port=0)
         models = Models({name: Path(name) for name in engines}, lambda path: engines[path.name])
         listening = listen(settings)
         started = threading.Event()
-        server = Server(create_app(settings, models, keys), started=started.set)
+        server = Server(create_app(settings, models, keys, pages), started=started.set)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])), daemon=True)
         thread.start()
         assert started.wait(60)

@@ -111,7 +111,7 @@ def test_the_card_tells_what_is_known(serve, tiny, tmp_path, monkeypatch) -> Non
         found = http.get("/card/model").json()
         assert http.get("/card/none").status_code == 404
     rows = {name: value for section in found["sections"] for name, value in section["rows"]}
-    assert (rows["family"], rows["bits per byte"], rows["95 % interval"]) == ("qwen3", "1.2500", "1.1000 to 1.4000")
+    assert (rows["family"], rows["bits per byte"], rows["95 % interval"]) == ("phi", "1.2500", "1.1000 to 1.4000")
     assert (rows["tokens"], rows["time"], rows["licence"]) == ("1.2 M", "1:05", "apache-2.0")
     assert rows["conversations"] == "never trained on any"
     assert rows["pulled from"] == "a/b at 0123456789ab"

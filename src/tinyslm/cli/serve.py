@@ -14,11 +14,12 @@ from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.serving.settings import KEYS_VARIABLE, ModelList, ServerSettings, read_model_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tinyslm.inference.engine import Engine
     from tinyslm.serving.api_keys import ApiKeys
     from tinyslm.serving.models import Models, Source
+    from tinyslm.serving.page import Page
 
 
 class ServerComputing(ComputingOptions):
@@ -137,6 +138,7 @@ def _serve(sources: Callable[[], dict[str, Source]], server: ServerSettings, com
     except ModuleNotFoundError as error:
         raise require_extra("serve", "Serving a model") from error
     set_up_log(as_json=server.log_json)
+    pages = _pages(server.pack)
 
     def keys() -> ApiKeys:
         found = read_keys(server.keys, os.environ.get(KEYS_VARIABLE, ""))
@@ -145,11 +147,30 @@ def _serve(sources: Callable[[], dict[str, Source]], server: ServerSettings, com
 
     def started(models: Models, url: str) -> None:
         say(f"Serving {', '.join(models.names)}: chat at {url}/, programs at {url}/v1")
+        for page in pages:
+            say(f"The page of the pack {page.name}: {url}{page.path}")
         if any(models.base(name) for name in models.names):
             base = models.names[0]
             say(f"Each adapter in use takes as much memory as {base}: {size(models.memory(base))}.")
 
-    run(server, Configuration(sources, keys), _opener(computing), started)
+    run(server, Configuration(sources, keys, pages), _opener(computing), started)
+
+
+def _pages(names: Sequence[str]) -> list[Page]:
+    """The pages of packs. Raises `TinyslmError` for unknown packs, and for those without a page."""
+    if not names:
+        return []
+    from tinyslm.core.plugins import load_plugins
+    from tinyslm.packs import PACKS
+
+    load_plugins()
+    pages = []
+    for pack in (PACKS[name] for name in names):
+        if pack.page is None:
+            having = ", ".join(name for name in PACKS if PACKS[name].page)
+            raise TinyslmError(f"The pack {pack.name} has no page.", f"Those that have one: {having}")
+        pages.append(pack.page())
+    return pages
 
 
 def _opener(computing: ServerComputing) -> Callable[[Source], Engine]:

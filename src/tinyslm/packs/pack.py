@@ -1,7 +1,8 @@
 """A pack: the skills of one job, each with a generator of examples and a grader, and a recipe to teach them.
 
 The rows of a pack are conversations for `tinyslm finetune`, with the fields that its grader reads. Their names are
-"messages" (which end with the right answer), "tools" (where there are any), "skill", "answer", and those of the skill.
+"messages" (which end with the right answer, to which the other fields belong), "tools" (where there are any), "skill",
+"answer", and those of the skill.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.core.registry import Registry
@@ -23,6 +24,9 @@ from tinyslm.evaluation.tasks.loading import BENCHMARKS, SUITES
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tools.tool import Tool
+
+if TYPE_CHECKING:
+    from tinyslm.serving.page import Page
 
 Row = dict[str, Any]
 Split = Literal["train", "test"]
@@ -84,7 +88,8 @@ class Pack:
 
     settings: those of `finetune` that differ from the usual ones. rows: how many it learns from, unless told otherwise.
     requests: a file of questions that people wrote, in rows that the skills convert; they are only for testing.
-    baseline: makes a program that answers without a model, from the rows that a model would learn from.
+    baseline: makes a program that answers without a model, from the rows that a model would learn from. page: the
+    page of the server on which people try it; called when it is served.
     """
 
     name: str
@@ -95,6 +100,7 @@ class Pack:
     requests: Path | None = None
     baseline: Callable[[Sequence[Row]], Answerer] | None = None
     demo: Demo | None = None
+    page: Callable[[], Page] | None = None
 
     @property
     def tasks(self) -> list[str]:
@@ -174,13 +180,13 @@ def finished(skill: Skill, row: Row) -> Row:
 
 
 def question_of(row: Mapping[str, Any]) -> str:
-    """What the user asks in a row."""
-    return str(next(one["content"] for one in row["messages"] if one["role"] == "user"))
+    """What the user asks in a row: all of the user's messages, with an empty line between them."""
+    return "\n\n".join(str(one["content"]) for one in row["messages"] if one["role"] == "user")
 
 
 def as_asked(row: Mapping[str, Any]) -> Row:
-    """A row for evaluation: its messages end with the question."""
-    asked = next(number for number, one in enumerate(row["messages"], 1) if one["role"] == "user")
+    """A row for evaluation: its messages end with the last question."""
+    asked = max(number for number, one in enumerate(row["messages"], 1) if one["role"] == "user")
     return {**row, "messages": row["messages"][:asked]}
 
 

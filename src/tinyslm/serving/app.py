@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,13 @@ UNLOAD_SECONDS = 5.0
 """How often idle models are unloaded."""
 
 
-def create_app(settings: ServerSettings, models: Models, keys: ApiKeys | None = None) -> FastAPI:
-    """The server as an ASGI app; its lifespan begins with loading the first model, and ends with closing all."""
+def create_app(
+    settings: ServerSettings, models: Models, keys: ApiKeys | None = None, pages: Sequence[page.Page] = ()
+) -> FastAPI:
+    """The server as an ASGI app; its lifespan begins with loading the first model, and ends with closing all.
+
+    pages: further ones beside the chat page.
+    """
     service = Service(settings, models, keys or ApiKeys({}))
     app = FastAPI(
         title="tinyslm",
@@ -36,11 +41,12 @@ def create_app(settings: ServerSettings, models: Models, keys: ApiKeys | None = 
         responses={code: {"model": errors.ErrorBody} for code in (400, 401, 403, 404, 413, 415, 429, 500, 503)},
     )
     app.state.service = service
-    for module in (chat, completions, responses, embeddings, status, page):
-        app.include_router(module.router)
+    for router in (chat.router, completions.router, responses.router, embeddings.router, status.router):
+        app.include_router(router)
+    app.include_router(page.make_router(pages))
     errors.add_error_handlers(app)
     # The middleware that is added last is the outermost.
-    app.add_middleware(AccessMiddleware, service=service, public=page.PUBLIC)
+    app.add_middleware(AccessMiddleware, service=service, public=[*page.PUBLIC, *(one.path for one in pages)])
     app.add_middleware(AccessLogMiddleware, service=service)
     if settings.cors:
         app.add_middleware(

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -24,6 +24,7 @@ from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.app import create_app
 from tinyslm.serving.connections import connection_factory
 from tinyslm.serving.models import Models, Source
+from tinyslm.serving.page import Page
 from tinyslm.serving.service import Service
 from tinyslm.serving.settings import ServerSettings
 
@@ -36,10 +37,14 @@ STANDARD_FILES = (0, 1, 2)
 
 @dataclass(frozen=True)
 class Configuration:
-    """Read models by name, and keys, at the start and again at SIGHUP. Both raise `TinyslmError`."""
+    """Read models by name, and keys, at the start and again at SIGHUP. Both raise `TinyslmError`.
+
+    pages: those beside the chat page.
+    """
 
     sources: Callable[[], Mapping[str, Source]]
     keys: Callable[[], ApiKeys]
+    pages: Sequence[Page] = ()
 
 
 def listen(settings: ServerSettings) -> socket.socket:
@@ -197,7 +202,7 @@ def run(
     async def serve(listening: socket.socket) -> None:
         memory, idle = int(settings.max_memory * 1e9), settings.max_idle * 60
         models = Models(sources, load, memory=memory, idle=idle)
-        app = create_app(settings, models, keys)
+        app = create_app(settings, models, keys, configuration.pages)
         server = Server(app, started=lambda: started(models, address(listening)), configuration=configuration)
         with server.capture_hangup():
             await models.load_first()

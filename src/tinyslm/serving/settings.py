@@ -27,6 +27,9 @@ class ServerSettings(Section):
         default=None,
         description='File of more models and adapters: NAME = "PATH" below [models] and [adapters]; SIGHUP rereads it.',
     )
+    pack: tuple[str, ...] = Field(
+        default=(), description="Pack whose page is served too, at /NAME: excel; may be given several times."
+    )
     cors: tuple[str, ...] = Field(
         default=(),
         description="Origin whose pages may use the server: https://example.com; may be given several times.",

@@ -101,12 +101,12 @@ def _read_csv(file: Path) -> tuple[list[tuple[Any, ...]], int]:
             dialect = csv.excel
         stream.seek(0)
         reader = csv.reader(stream, dialect)
-        rows = [tuple(_number(cell) for cell in row) for row in islice(reader, MOST_ROWS + 1)]
+        rows = [tuple(cell_of(cell) for cell in row) for row in islice(reader, MOST_ROWS + 1)]
         return rows, len(rows) + sum(1 for _ in reader)
 
 
-def _number(text: str) -> Cell:
-    """A field of a CSV file as spreadsheets read it."""
+def cell_of(text: str) -> Cell:
+    """A text as spreadsheets read it: a number, a date, a boolean, nothing, or a text."""
     if not text.strip():
         return None
     for convert in (int, float):

@@ -6,8 +6,11 @@ markup.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 from fastapi import APIRouter
 from starlette.requests import Request as HttpRequest
@@ -29,12 +32,42 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 
-router = APIRouter(include_in_schema=False)
-router.include_router(inspection.router)
-router.include_router(card.router)
+
+@dataclass(frozen=True)
+class Page:
+    """A further page, at `/NAME`. folder: its static files, with `index.html`. router: the requests that it sends."""
+
+    name: str
+    folder: Traversable
+    router: APIRouter
+
+    @property
+    def path(self) -> str:
+        """Where a browser opens it; needs no key."""
+        return f"/{self.name}"
 
 
-def _add_file(name: str, content: bytes) -> None:
+def make_router(pages: Sequence[Page] = ()) -> APIRouter:
+    """The chat page and further ones, with the requests that they send."""
+    router = APIRouter(include_in_schema=False)
+    router.include_router(inspection.router)
+    router.include_router(card.router)
+    _add_files(router, files("tinyslm.serving.page") / "static", "/", "/page/")
+    for page in pages:
+        router.include_router(page.router)
+        _add_files(router, page.folder, page.path, f"/page/{page.name}/")
+    return router
+
+
+def _add_files(router: APIRouter, folder: Traversable, index: str, prefix: str) -> None:
+    """The files of a folder at `prefix`, and its `index.html` at `index`."""
+    for file in folder.iterdir():
+        if file.is_file() and file.name.rpartition(".")[2] in TYPES:
+            _add_file(router, index if file.name == "index.html" else prefix + file.name, file)
+
+
+def _add_file(router: APIRouter, path: str, file: Traversable) -> None:
+    name, content = file.name, file.read_bytes()
     tag = f'"{sha256(content).hexdigest()[:32]}"'
     headers = {**HEADERS, "Content-Type": f"{TYPES[name.rpartition('.')[2]]}; charset=utf-8", "ETag": tag}
 
@@ -43,10 +76,4 @@ def _add_file(name: str, content: bytes) -> None:
             return Response(status_code=304, headers=headers)
         return Response(content, headers=headers)
 
-    path = "/" if name == "index.html" else f"/page/{name}"
     router.add_api_route(path, respond, methods=["GET", "HEAD"])
-
-
-for _file in (files("tinyslm.serving.page") / "static").iterdir():
-    if _file.is_file():
-        _add_file(_file.name, _file.read_bytes())

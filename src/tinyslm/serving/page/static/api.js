@@ -24,16 +24,21 @@ export async function models() {
   return data;
 }
 
-export async function look(request) {
-  return (await call("look", request)).json();
+export function look(request) {
+  return post("look", request);
 }
 
-export async function lookAttention(request, signal) {
-  return (await call("look/attention", request, signal)).json();
+export function lookAttention(request, signal) {
+  return post("look/attention", request, signal);
 }
 
 export async function card(model) {
   return (await call(`card/${encodeURIComponent(model)}`)).json();
+}
+
+// The answer of a page's own kind of request.
+export async function post(path, request, signal) {
+  return (await call(path, request, signal)).json();
 }
 
 // The chunks of an answer as they arrive.
