@@ -17,7 +17,7 @@ from tinyslm.packs.excel.grading import grade_formula, grade_value
 from tinyslm.packs.excel.grammar import formula_grammar, numbers_to
 from tinyslm.packs.excel.requests import intents
 from tinyslm.packs.excel.sheets import Sheet, altered, context, letter_of, serial_of
-from tinyslm.packs.pack import question_of, unique_rows
+from tinyslm.packs.pack import as_asked, question_of, unique_rows
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 SHEET = {
@@ -44,6 +44,18 @@ def test_answers_of_generated_rows_are_right(skill: str, split: str) -> None:
     for row in rows:
         assert EXCEL.grade(row, row["messages"][-1]["content"]).score == 1, row["answer"]
         assert EXCEL.grade(row, "").score == 0
+
+
+def test_conversations_to_learn_from_ask_several_things_of_one_sheet() -> None:
+    for skill in ("formula", "repair"):
+        rows = list(islice(unique_rows(EXCEL.skill(skill), "train", 5), 40))
+        assert {len(row["messages"]) // 2 for row in rows} == {1, 4, 8}
+        for row in rows:
+            asked = [one["content"] for one in row["messages"] if one["role"] == "user"]
+            assert asked[0].startswith(context(Sheet.from_json(row["sheet"])))
+            assert not any("rows 2 to" in text for text in asked[1:])
+            assert as_asked(row)["messages"] == row["messages"][:-1]
+        assert all(len(row["messages"]) == 2 for row in islice(unique_rows(EXCEL.skill(skill), "test", 5), 20))
 
 
 def test_written_requests_have_right_answers_and_are_not_learned() -> None:
@@ -138,11 +150,11 @@ def test_a_stated_value_picks_the_sheet() -> None:
 def test_sheets_as_a_model_reads_them() -> None:
     sheet = Sheet.from_json(SHEET)
     assert context(sheet).splitlines() == [
-        "A Date: 2026-03-14",
+        "A Date: date",
         "B Region: North | South | West",
         "C Units: 12",
         "D Price: 3.5",
-        "E Note: '7 | late | ok | (blank)",
+        "E Note: late | ok | (blank)",
         "rows 2 to 6",
     ]
     other = altered(sheet, 1)
@@ -182,6 +194,15 @@ def test_the_grammar_takes_right_answers_and_no_impossible_ones(byte_tokenizer: 
     assert takes(row, '=MATCH(B2,{"North","South"},0)')
     assert not takes({**row, "mode": "2016"}, "=XLOOKUP(5,C2:C6,B2:B6)")
     assert takes({**row, "mode": "semicolons"}, "=ROUND(C2*1,5;2)")
+
+
+def test_a_right_formula_stands_while_there_is_room(byte_tokenizer: Tokenizer) -> None:
+    rows = list(islice(unique_rows(EXCEL.skill("formula"), "test", 4), 8))
+    for row in rows:
+        matcher = formula_grammar(row).compile(byte_tokenizer).matcher()
+        for place, token in enumerate(byte_tokenizer.encode(row["answer"])):
+            assert matcher.settle(token, 400 - place) == token, row["answer"]
+            matcher.take([token])
 
 
 def test_answers_are_found_in_text() -> None:

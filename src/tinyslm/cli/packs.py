@@ -26,6 +26,17 @@ class PackRowsOptions(Section):
     )
 
 
+class PackTrainOptions(PackRowsOptions):
+    """How long a model learns, and what it learns from."""
+
+    minutes: float | None = Field(
+        default=None, gt=0, description="Minutes of the run; by default it makes three passes over the rows."
+    )
+    params: str | None = Field(
+        default=None, description="Instead of a model: train a new one of about so many parameters, such as 5M."
+    )
+
+
 def list_(*, json: bool = False) -> None:
     """List the packs.
 
@@ -126,10 +137,9 @@ def train(
     pack: str,
     /,
     *,
-    model: str,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    minutes: float | None = None,
-    options: Annotated[PackRowsOptions | None, Parameter(name="*")] = None,
+    model: str | None = None,
+    options: Annotated[PackTrainOptions | None, Parameter(name="*")] = None,
     json: bool = False,
     settings: SettingOptions = (),
 ) -> None:
@@ -141,14 +151,12 @@ def train(
     ----------
     pack
         The name of a pack.
-    model
-        A model folder, or a run folder (its model is used).
     out
         The run folder to write.
-    minutes
-        How many minutes the run may take; by default it makes three passes over the rows.
+    model
+        A model folder, or a run folder (its model is used).
     options
-        What a model learns from.
+        The length of the run, and what the model learns from.
     json
         Print the result as JSON, and no progress.
     settings
@@ -159,21 +167,26 @@ def train(
     began = monotonic() - process_time()
 
     from tinyslm.cli.finetune import say_result
+    from tinyslm.cli.planning import number
     from tinyslm.cli.progress import command, stopping, watching
     from tinyslm.cli.settings import nested
     from tinyslm.cli.telling import tell
     from tinyslm.core.console import say
+    from tinyslm.core.errors import TinyslmError
     from tinyslm.packs.rows import make_rows
     from tinyslm.packs.teaching import train_pack
     from tinyslm.training.config import RunConfig
 
-    found, options = _pack(pack), options or PackRowsOptions()
+    found, options = _pack(pack), options or PackTrainOptions()
+    if (model is None) == (options.params is None):
+        raise TinyslmError("Give either a model or --params.", f"For instance: tinyslm packs train {pack} --params 5M")
+    learner = number(options.params, "--params") if options.params else str(model)
     given = nested(RunConfig, settings)
     with stopping(out, json=json), watching(began, json=json) as watch:
         rows = make_rows(found, options.rows, seed=options.seed, files=options.import_)
         if rows.unused:
             watch.notify(f"{rows.unused:,} rows of the files fit no skill of the pack and were left out.")
-        result = train_pack(found, model, out, minutes=minutes, rows=rows, settings=given, watch=watch)
+        result = train_pack(found, learner, out, minutes=options.minutes, rows=rows, settings=given, watch=watch)
     if json:
         tell({"run": out, "model": out / "model", "report": out / "report.html", "result": result})
         return

@@ -10,13 +10,15 @@ from typing import Any
 from tinyslm.core.config import merge
 from tinyslm.packs.pack import Pack
 from tinyslm.packs.rows import TRAIN_FILE, PackRows, make_rows
+from tinyslm.packs.untrained import settings_of_untrained, write_untrained
 from tinyslm.planning.finetune import finetune
 from tinyslm.training.pipeline import Watch
+from tinyslm.training.run_folder import RunFolder
 
 
 def train_pack(
     pack: Pack,
-    model: str | Path,
+    model: str | Path | int,
     out: str | Path,
     *,
     minutes: float | None = None,
@@ -26,12 +28,19 @@ def train_pack(
 ) -> dict[str, Any]:
     """Fine-tune a model on the rows of a pack, in the run folder `out`; returns the result of `finetune`.
 
-    rows: by default as many as the pack says. minutes, settings: see `finetune`; the settings override those of the
-    pack. The run holds the rows as tokens, and resumes without the pack's generator. Raises `TinyslmError` as
-    `finetune` does.
+    model: a model folder or run folder; or the number of parameters of a new model, which is stored in the run folder
+    before it learns. rows: by default as many as the pack says. minutes, settings: see `finetune`; the settings
+    override those of the pack. The run holds the rows as tokens, and resumes without the pack's generator. Raises
+    `TinyslmError` as `finetune` does.
     """
     with TemporaryDirectory() as folder:
-        (rows or make_rows(pack)).write(Path(folder) / pack.name)
+        rows, usual = rows or make_rows(pack), dict(pack.settings)
+        if isinstance(model, int):
+            run = RunFolder(Path(out))
+            run.check_unused()
+            write_untrained(rows.train, model, run.untrained)
+            model, usual = run.untrained, merge(usual, settings_of_untrained())
+        rows.write(Path(folder) / pack.name)
         data = [Path(folder) / pack.name / TRAIN_FILE]
-        chosen = merge(dict(pack.settings), dict(settings or {}))
+        chosen = merge(usual, dict(settings or {}))
         return finetune(model, data, out, minutes=minutes, settings=chosen, watch=watch)

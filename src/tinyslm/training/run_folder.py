@@ -60,6 +60,7 @@ class RunFolder:
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
+        self.untrained = path / "untrained"
         self.adapter = path / "adapter"
         self.report = path / "report.html"
         self.data = path / "data"
@@ -109,7 +110,7 @@ class RunFolder:
                 f"Continue it with `tinyslm train --resume {self.path}`, or give another folder with --out.",
             )
         # A run that was killed before it wrote its settings had not begun: what it left is not in the way.
-        ours = {self.data, self.data_file, self.versions_file, self.deadline_file, self.checkpoints}
+        ours = {self.data, self.data_file, self.versions_file, self.deadline_file, self.checkpoints, self.untrained}
         ours.add(self.path / BEFORE_FILE)
         others = [entry.name for entry in self.path.iterdir() if entry not in ours] if self.path.is_dir() else []
         others = [name for name in others if not name.startswith(".")]

@@ -100,12 +100,13 @@ def question(sheet: Sheet, text: str, mode: str = "") -> str:
     return f"{context(sheet)}{note}\n\n{text}"
 
 
-def make_request(random: Random, split: Split) -> Request:
-    """A request about a new table."""
+def make_request(random: Random, split: Split, former: Request | None = None) -> Request:
+    """A request about a new table, or about that of a former request, in its mode."""
     while True:
-        table = make_table(random, split)
+        table = former.table if former else make_table(random, split)
         drawn = random.random()
         mode = "2016" if drawn < YEAR_2016 else "semicolons" if drawn < YEAR_2016 + SEMICOLONS else ""
+        mode = former.mode if former else mode
         for _ in range(8):  # an intent may need columns that the table lacks
             intent = random.choice(intents())
             if ("old" in intent.flags and mode != "2016") or ("new" in intent.flags and mode == "2016"):

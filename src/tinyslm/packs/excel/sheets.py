@@ -17,8 +17,8 @@ Kind = Literal["number", "date", "text", "boolean", "empty"]
 
 EPOCH = date(1899, 12, 30)
 """Day 0 of spreadsheets' dates (valid from March 1900)."""
-SHOWN = 3
-"""Different texts of a column that a model sees."""
+SHOWN, SHOWN_KEYS = 3, 2
+"""Different texts of a column that a model sees: of a few that repeat, and of many that are all different."""
 LONGEST_VALUE = 40
 _NUMBER_TEXT = re.compile(r"-?\d+(?:[.,]\d+)?")
 
@@ -102,23 +102,25 @@ def plain(cell: Cell) -> str:
 def context(sheet: Sheet, *, whole: bool = False) -> str:
     """The sheet as a model reads it: a line for each column, and the last row.
 
-    A line shows the first values of a column: of texts `SHOWN` different ones, which requests may name, and otherwise
-    one, as tokens are what time is spent on. whole: all values.
+    A line shows the first values of a column: of texts a few different ones, which requests may name, and otherwise
+    one, as tokens are what time is spent on; of dates only that they are dates. whole: all values.
     """
     lines = [
         f"{letter_of(index)} {' '.join(header.split()) or '(no header)'}: "
-        + " | ".join(plain(cell) for cell in (sheet.column(index) if whole else _first(sheet.column(index))))
+        + " | ".join(map(plain, sheet.column(index)) if whole else _first(sheet.column(index)))
         for index, header in enumerate(sheet.headers)
     ]
     return "\n".join([*lines, f"rows 2 to {sheet.last}"])
 
 
-def _first(cells: Sequence[Cell]) -> list[Cell]:
-    """The first values of a column; if there are blanks, one of them."""
+def _first(cells: Sequence[Cell]) -> list[str]:
+    """The first values of a column as a model reads them; if there are blanks, one of them."""
     filled = [cell for cell in cells if cell is not None]
-    texts = list(dict.fromkeys(cell for cell in filled if isinstance(cell, str)))[:SHOWN]
-    found: list[Cell] = list(texts) or list(filled[:1])
-    return found if len(filled) == len(cells) else [*found, None]
+    texts = list(dict.fromkeys(cell for cell in filled if isinstance(cell, str)))
+    words = [text for text in texts if not _NUMBER_TEXT.fullmatch(text.strip())]
+    shown = words[: SHOWN if len(texts) < len(filled) else SHOWN_KEYS] or texts[:1] or filled[:1]
+    found = ["date" if isinstance(cell, Mapping) else plain(cell) for cell in shown]
+    return found if len(filled) == len(cells) else [*found, plain(None)]
 
 
 def altered(sheet: Sheet, seed: int) -> Sheet:

@@ -41,16 +41,29 @@ COMPLAINTS: Mapping[str, Mapping[Split, tuple[str, ...]]] = {
 }
 
 
+TURNS = (1, 4, 8, 8)
+"""How many questions about the same sheet a conversation to learn from has."""
+
+
 def make_formula(random: Random, split: Split) -> Row:
-    """A request for a formula."""
-    made = make_request(random, split)
-    return _row(question(made.table.sheet, made.text, made.mode), made)
+    """Requests for formulas."""
+
+    def ask(former: Request | None) -> tuple[str, Request]:
+        made = make_request(random, split, former)
+        return made.text, made
+
+    return _conversation(ask, random, split)
 
 
 def make_repair(random: Random, split: Split) -> Row:
-    """A broken formula and a complaint about it; answered by the right one."""
+    """Broken formulas and complaints about them; answered by the right ones."""
+    return _conversation(lambda former: _broken(random, split, former), random, split)
+
+
+def _broken(random: Random, split: Split, former: Request | None) -> tuple[str, Request]:
+    """A broken formula with a complaint about it, and the request that it was to answer."""
     while True:
-        made = make_request(random, split)
+        made = make_request(random, split, former)
         if made.formula == CANNOT or made.mode == "2016":
             continue
         kind, breaker = random.choice(BREAKERS)
@@ -59,7 +72,7 @@ def make_repair(random: Random, split: Split) -> Row:
             continue
         wanted = random.choice(("{complaint}", "{complaint}. it should be: {request}", "{request}. {complaint}"))
         text = wanted.format(complaint=random.choice(COMPLAINTS[kind][split]), request=made.text)
-        return _row(question(made.table.sheet, f"{broken}\n{text}", made.mode), made)
+        return f"{broken}\n{text}", made
 
 
 def make_explain(random: Random, split: Split) -> Row:
@@ -113,8 +126,18 @@ def _converted(row: Mapping[str, Any], text: str, answer: str) -> Row:
     return {"messages": _messages(asked, answer), **fields}
 
 
-def _row(asked: str, made: Request) -> Row:
-    return {"messages": _messages(asked, made.formula), **made.fields()}
+def _conversation(ask: Callable[[Request | None], tuple[str, Request]], random: Random, split: Split) -> Row:
+    """Questions about one sheet with their answers: several to learn from, as the sheet takes most tokens; one to test.
+
+    ask: makes a question, about the sheet of a former request if there is one.
+    """
+    messages: list[dict[str, str]] = []
+    made = None
+    for _ in range(random.choice(TURNS) if split == "train" else 1):
+        text, made = ask(made)
+        messages += _messages(text if messages else question(made.table.sheet, text, made.mode), made.formula)
+    assert made is not None
+    return {"messages": messages, **made.fields()}
 
 
 def _messages(asked: str, answer: str) -> list[dict[str, str]]:
@@ -208,6 +231,6 @@ REPAIR = Skill(
     convert_repair,
     max_tokens=96,
     constraint=formula_grammar,
-    weight=2,
+    weight=1,
 )
 EXPLAIN = Skill("explain", "what a formula gives on a table", make_explain, grade_value, convert_explain, max_tokens=96)
