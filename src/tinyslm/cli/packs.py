@@ -64,7 +64,7 @@ def show(pack: str, /, *, rows: int = 1, json: bool = False) -> None:
     Parameters
     ----------
     pack
-        The name of a pack; `tinyslm packs list` shows them.
+        The name of a pack (`tinyslm packs list` shows them), or a Python file that adds one.
     rows
         Examples of each skill.
     json
@@ -106,7 +106,7 @@ def data(
     Parameters
     ----------
     pack
-        The name of a pack.
+        The name of a pack, or a Python file that adds one.
     out
         The folder to write.
     options
@@ -150,7 +150,7 @@ def train(
     Parameters
     ----------
     pack
-        The name of a pack.
+        The name of a pack, or a Python file that adds one.
     out
         The run folder to write.
     model
@@ -209,7 +209,7 @@ def evaluate(
     Parameters
     ----------
     pack
-        The name of a pack.
+        The name of a pack, or a Python file that adds one.
     model
         A model folder, a run folder, or a server with an OpenAI-compatible API: http://127.0.0.1:8000/v1#MODEL
     baseline
@@ -252,7 +252,7 @@ def demo(
     Parameters
     ----------
     pack
-        The name of a pack.
+        The name of a pack, or a Python file that adds one.
     file
         The file to work on: for excel a sheet (.xlsx or .csv), for prices a page or a text, for security a log.
     request
@@ -279,9 +279,19 @@ def demo(
 
 
 def _pack(name: str) -> Pack:
-    """Raises `TinyslmError` for unknown packs."""
+    """The pack of a name, or that of a Python file. Raises `TinyslmError` for unknown packs, and for other files."""
+    from tinyslm.core.errors import TinyslmError
     from tinyslm.core.plugins import load_plugins
     from tinyslm.packs.pack import PACKS
 
     load_plugins()
-    return PACKS[name]
+    if not name.endswith(".py"):
+        return PACKS[name]
+    known = set(PACKS)
+    load_plugins((name,))
+    added = [one for one in PACKS if one not in known]
+    if len(added) != 1:
+        raise TinyslmError(
+            f"{name} adds {len(added)} packs.", "Let it call add_pack once; see docs/own-pack.md."
+        )
+    return PACKS[added[0]]
