@@ -28,7 +28,7 @@ def test_no_such_path(tinyslm, tmp_path: Path, finished: Path) -> None:
         ["evaluate", finished, "nowhere"],
         ["quickstart", "--text", "nowhere"],
     ):
-        assert "There is no file or folder nowhere. Check the path" in tinyslm(*command).mistake()
+        assert "nowhere does not exist. Check the path" in tinyslm(*command).mistake()
     assert "Nothing matches *.txt." in tinyslm("train", "*.txt", "--out", "run").mistake()
     assert "There is no nowhere." in tinyslm("generate", "nowhere").mistake()
     assert "nowhere/tokenizer.json" in tinyslm("train", "nowhere", "--out", "run", "--tokenizer", "nowhere").mistake()
@@ -50,7 +50,7 @@ def test_a_folder_without_text(tinyslm, tmp_path: Path) -> None:
     Path("blank", "a.txt").write_text("\n\n  \n")
     before = entries(tmp_path)
     for out in ("run", "deep/run"):
-        assert "There is no file to read in empty." in tinyslm("train", "empty", "--out", out, *TINY).mistake()
+        assert "empty has no file to read." in tinyslm("train", "empty", "--out", out, *TINY).mistake()
         said = tinyslm("train", "binaries", "--out", out, *TINY).mistake()
         assert "No text was found in binaries (binary files: 2" in said
         assert ".jsonl, .csv or .parquet" in said

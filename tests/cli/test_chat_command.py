@@ -394,7 +394,7 @@ def test_commands(dialogue: Dialogue, capsys: pytest.CaptureFixture[str], tmp_pa
         ("/temperature 0,5", "temperature = 0,5: must be a number"),
         ("/max-tokens 0", "max_tokens = 0"),
         ("/save", "/save needs the name of a file"),
-        ("/load nowhere.json", "There is no file nowhere.json"),
+        ("/load nowhere.json", "nowhere.json does not exist"),
         ("/look", "There is no answer to look at"),
     ],
 )

@@ -24,5 +24,5 @@ def test_a_grader_is_tried(tinyslm, tmp_path: Path) -> None:
         done = tinyslm("data", "check-grader", f"grader.py:{name}", "rows.jsonl", "--limit", "2", "--json")
         assert done.code == 1
         assert any(words in problem["text"] for problem in json.loads(done.out)["problems"]), done.out
-    assert "There is no file" in tinyslm("data", "check-grader", "nowhere.py:grade", "rows.jsonl").mistake()
+    assert "nowhere.py does not exist" in tinyslm("data", "check-grader", "nowhere.py:grade", "rows.jsonl").mistake()
     assert "No rows were given" in tinyslm("data", "check-grader", "exact").mistake()

@@ -63,7 +63,7 @@ def test_what_fails_is_renamed_and_the_exit_code_is_1(tinyslm, finished: Path, m
         (["--to", "", "--out", "out"], "No format to export to was given. Formats: gguf, onnx, hf."),
         (["--out", "out"], "--to"),
         (["--to", "hf"], "--out"),
-        (["--to", "hf", "--out", "out", "--calibrate", "nowhere"], "There is no file or folder nowhere."),
+        (["--to", "hf", "--out", "out", "--calibrate", "nowhere"], "nowhere does not exist."),
     ],
 )
 def test_mistakes(tinyslm, finished: Path, options: list[str], words: str) -> None:

@@ -39,7 +39,7 @@ def test_help_says_what_auto_means(tinyslm) -> None:
 
 
 def test_mistakes_are_told_in_two_lines(tinyslm, file: Path, tmp_path: Path) -> None:
-    assert "There is no file nowhere.gguf" in tinyslm("import", "nowhere.gguf", "--out", "x").mistake()
+    assert "nowhere.gguf does not exist" in tinyslm("import", "nowhere.gguf", "--out", "x").mistake()
     assert f"{tmp_path} is a folder, not a file" in tinyslm("import", tmp_path, "--out", "x").mistake()
     assert "--out" in tinyslm("import", file).mistake()
     (tmp_path / "cut.gguf").write_bytes(file.read_bytes()[:5000])

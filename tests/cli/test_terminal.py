@@ -55,7 +55,7 @@ def test_a_run_has_a_progress_bar(texts: Path) -> None:
 def test_a_mistake_is_coloured(forked: Path) -> None:
     code, written = in_a_terminal("train", "nowhere", "--out", "run", program=forked)
     assert code == 2
-    assert f"{ESCAPE}[1;31merror:{ESCAPE}[0m There is no file or folder nowhere." in written
+    assert f"{ESCAPE}[1;31merror:{ESCAPE}[0m nowhere does not exist." in written
 
 
 def test_text_does_not_steer_the_terminal(forked: Path, finished: Path) -> None:

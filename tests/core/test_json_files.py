@@ -67,7 +67,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, reason: str) -> None:
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
-    for name, problem in (("", "is not a file"), ("pipe.json", "is not a file"), ("none.json", "There is no file")):
+    for name, problem in (("", "is not a file"), ("pipe.json", "is not a file"), ("none.json", "does not exist")):
         with pytest.raises(TinyslmError, match=problem):
             read_json(tmp_path / name)
     with pytest.raises(TinyslmError, match="null"):

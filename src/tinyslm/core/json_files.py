@@ -54,7 +54,7 @@ def _read(path: Path, limit: int, remedy: str) -> bytes:
         with path.open("rb") as file:
             return file.read(limit)
     except FileNotFoundError:
-        raise TinyslmError(f"There is no file {path}.", "Check the path, or make the folder again.") from None
+        raise TinyslmError(f"{path} does not exist.", "Check the path, or make the folder again.") from None
     except (OSError, ValueError) as error:  # ValueError: a path with a null character
         reason = error.strerror if isinstance(error, OSError) else error
         raise TinyslmError(f"Could not read {path}: {reason}.", "Check the path and its permissions.") from None

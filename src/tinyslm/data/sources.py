@@ -90,7 +90,7 @@ def _no_file(path: str, tally: Tally) -> TinyslmError:
     numbers = [(tally.counts[kind], names) for kind, names in kinds.items() if tally.counts[kind]]
     left_out = ", ".join(f"{number} {one if number == 1 else several}" for number, (one, several) in numbers)
     return TinyslmError(
-        f"There is no file to read in {path}" + (f" (skipped: {left_out})." if left_out else "."),
+        f"{path} has no file to read" + (f" (skipped: {left_out})." if left_out else "."),
         "Give a folder that has text files in it, or the files themselves.",
     )
 
@@ -115,8 +115,8 @@ class _Search:
         if not path.exists():
             matches = sorted(map(Path, glob.glob(str(path), recursive=True))) if glob.has_magic(given) else []  # noqa: PTH207
             if not matches:
-                what = "Nothing matches" if glob.has_magic(given) else "There is no file or folder"
-                raise TinyslmError(f"{what} {given}.", "Check the path; relative paths start at the current folder.")
+                what = f"Nothing matches {given}." if glob.has_magic(given) else f"{given} does not exist."
+                raise TinyslmError(what, "Check the path; relative paths start at the current folder.")
         for match in matches:
             if not match.is_dir() and not self._excluded(match, tally):
                 yield match

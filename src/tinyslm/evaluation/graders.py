@@ -63,7 +63,7 @@ def find_grader(name: str, folder: Path | None = None) -> Grader:
         return GRADERS[name]
     path = (folder or Path()) / file
     if not path.is_file():
-        raise TinyslmError(f"There is no file {path}.", f"{did_you_mean(name, GRADERS)} Or FILE.py:FUNCTION.")
+        raise TinyslmError(f"{path} does not exist.", f"{did_you_mean(name, GRADERS)} Or FILE.py:FUNCTION.")
     found = FileGrader(path.resolve(), function)
     found.load()
     return found

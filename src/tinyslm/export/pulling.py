@@ -158,16 +158,16 @@ def _copied(folder: Path, out: Path, progress: Progress) -> Pulled:
 def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> Pulled:
     """A repository of the Hugging Face hub, at one commit."""
     if not _REPOSITORY.fullmatch(name) or Path(name).suffix in FILES:
-        raise TinyslmError(f"There is no file or folder {name}.", _WHAT_TO_GIVE)
+        raise TinyslmError(f"{name} does not exist.", _WHAT_TO_GIVE)
     if "/" not in name and get_close_matches(name.lower(), KNOWN, n=1):
         raise TinyslmError(
-            f"There is no file or folder {name}, nor a known model of that name.",
+            f"{name} does not exist, and no known model has this name.",
             f"{did_you_mean(name.lower(), KNOWN)} A repository of the Hugging Face hub is OWNER/NAME.",
         )
     try:
         from huggingface_hub import HfApi
     except ImportError:
-        what = f"There is no file or folder {name} here, and getting it from the Hugging Face hub"
+        what = f"{name} does not exist here, and getting it from the Hugging Face hub"
         raise require_extra("hub", what) from None
 
     with _telling(name, revision):
@@ -250,7 +250,7 @@ def _telling(name: str, revision: str | None) -> Iterator[None]:
     """Tell in two lines what the hub's client raises."""
     from huggingface_hub import errors
 
-    nowhere = f"There is no file or folder {name} here, and the Hugging Face hub"
+    nowhere = f"{name} does not exist here, and the Hugging Face hub"
     network = "Check the network, or pull from a local folder or GGUF file; smollm2-135m-instruct needs no network."
     try:
         yield

@@ -40,7 +40,7 @@ class NotAvailable(Exception):
 
 
 def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None = None) -> Path:
-    """The library of `source` (with what lies beside it, and in `SHARED`), compiled unless it is there already.
+    """The library of `source` (with the files in its folder and in `SHARED`), compiled unless it is there already.
 
     processor: the compiler's options for it. folder: where the library lies; by default in the user's cache folder.
     Safe with several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is

@@ -86,7 +86,7 @@ class Demo(Protocol):
 class Pack:
     """Everything for one job.
 
-    settings: those of `finetune` that differ from the usual ones. rows: how many it learns from, unless told otherwise.
+    settings: those of `finetune` that differ from the usual ones. rows: how many it learns from, by default.
     requests: a file of questions that people wrote, in rows that the skills convert; they are only for testing.
     baseline: makes a program that answers without a model, from the rows that a model would learn from. page: the
     page of the server on which people try it; called when it is served.

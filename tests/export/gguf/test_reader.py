@@ -178,7 +178,7 @@ def test_a_file_cut_anywhere_is_refused(small: Path, tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(TinyslmError, match="There is no file"):
+    with pytest.raises(TinyslmError, match="does not exist"):
         Gguf(tmp_path / "nowhere.gguf")
     with pytest.raises(TinyslmError, match="is a folder, not a file"):
         Gguf(tmp_path)

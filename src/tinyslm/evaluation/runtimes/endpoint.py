@@ -298,11 +298,9 @@ def _read(response: http.client.HTTPResponse) -> Mapping[str, Any]:
 def _refusal(name: str, response: http.client.HTTPResponse) -> TinyslmError:
     """What a status other than 200 says."""
     raw = text = response.read(10_000).decode("utf-8", "replace")
-    try:
+    with suppress(ValueError, KeyError, TypeError):  # a body in another form is shown as it is
         error = json.loads(text)["error"]
         text = str(error["message"] if isinstance(error, Mapping) else error)
-    except (ValueError, KeyError, TypeError):
-        pass
     keyed = response.status in (http.client.UNAUTHORIZED, http.client.FORBIDDEN)
     remedy = f"Put its key into {KEY_VARIABLE}." if keyed else "Change the request, or the server's settings."
     problem = f"{name} answers {response.status}: {' '.join(text.split())[:300]}"

@@ -345,7 +345,7 @@ def _map(path: Path) -> NDArray[np.uint8]:
     if path.is_dir():
         raise TinyslmError(f"{path} is a folder, not a file.", "Give a .gguf file; a model folder needs no import.")
     if not path.is_file():
-        raise TinyslmError(f"There is no file {path}.", "Give the path of a .gguf file.")
+        raise TinyslmError(f"{path} does not exist.", "Give the path of a .gguf file.")
     try:
         if path.stat().st_size < 24:
             _damaged(path, "it is too short to be a GGUF file")

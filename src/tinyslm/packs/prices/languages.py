@@ -51,7 +51,7 @@ def languages() -> Mapping[str, Language]:
 @dataclass(frozen=True)
 class Country:
     """locale: for `babel`. worth: of one euro in its currency. cents: whether prices have decimals. sign: of money, as
-    shops write it beside the form of the locale. imperial: whether contents may be in ounces and pounds."""
+    shops write it, in addition to the form of the locale. imperial: whether contents may be in ounces and pounds."""
 
     locale: str
     currency: str

@@ -46,17 +46,17 @@ def triage_log(file: Path, request: str, answer: Answerer, out: Path | None) -> 
         {"line": kind.number, "lines": kind.count, "technique": name.strip(), **verdict, "text": kind.text}
         for (kind, name), verdict in zip(suspicious, verdicts, strict=True)
     ]
-    told = [
+    reported = [
         f"line {one['line']:,} ({one['lines']:,} like it): {one['technique']}, severity {one['severity']}, "
         f"{one['next_step']}\n    {one['text'][:160]}"
         for one in found
     ]
-    told.append(f"{lines:,} lines of {len(kinds):,} kinds; {len(found):,} kinds are suspicious.")
+    reported.append(f"{lines:,} lines of {len(kinds):,} kinds; {len(found):,} kinds are suspicious.")
     if beyond:
-        told.append(f"{beyond:,} lines of further kinds were not looked at: split the log, or filter it first.")
+        reported.append(f"{beyond:,} lines of further kinds were not looked at: split the log, or filter it first.")
     if out is not None:
         write_atomic(out, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in found))
-    return Demonstration(told, {"lines": lines, "not_looked_at": beyond, "suspicious": found}, out)
+    return Demonstration(reported, {"lines": lines, "not_looked_at": beyond, "suspicious": found}, out)
 
 
 def _technique_row(text: str) -> dict[str, Any]:
