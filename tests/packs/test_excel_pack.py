@@ -150,11 +150,11 @@ def test_a_stated_value_picks_the_sheet() -> None:
 def test_sheets_as_a_model_reads_them() -> None:
     sheet = Sheet.from_json(SHEET)
     assert context(sheet).splitlines() == [
-        "A Date: date",
-        "B Region: North | South | West",
-        "C Units: 12",
-        "D Price: 3.5",
-        "E Note: late | ok | (blank)",
+        "Date A: date",
+        "Region B: North | South | West",
+        "Units C: 12",
+        "Price D: 3.5",
+        "Note E: late | ok | (blank)",
         "rows 2 to 6",
     ]
     other = altered(sheet, 1)

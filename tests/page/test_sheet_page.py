@@ -81,7 +81,7 @@ def test_what_the_page_asks(sheet_url: str) -> None:
     sheet = {"headers": ["Day", "Units"], "rows": [["2026-03-14", "3"], ["2026-03-15"]]}
     with httpx.Client(base_url=sheet_url) as http:
         found = http.post("/packs/excel/question", json={**sheet, "request": "total"}).json()
-        assert found["messages"][0]["content"] == "A Day: date\nB Units: 3 | (blank)\nrows 2 to 3\n\ntotal"
+        assert found["messages"][0]["content"] == "Day A: date\nUnits B: 3 | (blank)\nrows 2 to 3\n\ntotal"
         assert found["response_format"]["type"] == "lark"
         assert http.post("/packs/excel/value", json={**sheet, "formula": "=YEAR(A3)"}).json() == {"value": "2026"}
         for wrong in ({"rows": []}, {"headers": ["x"] * 30}, {"rows": [["y" * 300]]}, {"formula": ""}, {"other": 1}):

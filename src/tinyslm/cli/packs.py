@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 class PackRowsOptions(Section):
     """What a model learns from."""
 
-    rows: int | None = Field(default=None, gt=0, description="Rows to generate; by default as many as the pack says.")
+    rows: int | None = Field(
+        default=None,
+        gt=0,
+        description="Rows to generate; by default as many as the pack says, or more for a new model.",
+    )
     seed: int = Field(default=1, ge=0, description="Decides which rows are generated.")
     import_: Annotated[tuple[str, ...], Parameter(name="--import")] = Field(
         default=(), description="Files of your own rows, or published ones, in a form that the pack reads."
@@ -174,7 +178,7 @@ def train(
     from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
     from tinyslm.packs.rows import make_rows
-    from tinyslm.packs.teaching import train_pack
+    from tinyslm.packs.teaching import rows_for, train_pack
     from tinyslm.training.config import RunConfig
 
     found, options = _pack(pack), options or PackTrainOptions()
@@ -183,7 +187,7 @@ def train(
     learner = number(options.params, "--params") if options.params else str(model)
     given = nested(RunConfig, settings)
     with stopping(out, json=json), watching(began, json=json) as watch:
-        rows = make_rows(found, options.rows, seed=options.seed, files=options.import_)
+        rows = make_rows(found, options.rows or rows_for(found, learner), seed=options.seed, files=options.import_)
         if rows.unused:
             watch.notify(f"{rows.unused:,} rows of the files fit no skill of the pack and were left out.")
         result = train_pack(found, learner, out, minutes=options.minutes, rows=rows, settings=given, watch=watch)
@@ -291,7 +295,5 @@ def _pack(name: str) -> Pack:
     load_plugins((name,))
     added = [one for one in PACKS if one not in known]
     if len(added) != 1:
-        raise TinyslmError(
-            f"{name} adds {len(added)} packs.", "Let it call add_pack once; see docs/own-pack.md."
-        )
+        raise TinyslmError(f"{name} adds {len(added)} packs.", "Let it call add_pack once; see docs/own-pack.md.")
     return PACKS[added[0]]

@@ -15,6 +15,14 @@ from tinyslm.planning.finetune import finetune
 from tinyslm.training.pipeline import Watch
 from tinyslm.training.run_folder import RunFolder
 
+NEW_MODEL_ROWS = 5
+"""A new model reads so many times the rows of a pack: it is small and fast, and has everything to learn."""
+
+
+def rows_for(pack: Pack, model: str | Path | int) -> int:
+    """How many rows a model learns from by default; see `train_pack`."""
+    return pack.rows * (NEW_MODEL_ROWS if isinstance(model, int) else 1)
+
 
 def train_pack(
     pack: Pack,
@@ -29,12 +37,12 @@ def train_pack(
     """Fine-tune a model on the rows of a pack, in the run folder `out`; returns the result of `finetune`.
 
     model: a model folder or run folder; or the number of parameters of a new model, which is stored in the run folder
-    before it learns. rows: by default as many as the pack says. minutes, settings: see `finetune`; the settings
+    before it learns. rows: by default as many as `rows_for` says. minutes, settings: see `finetune`; the settings
     override those of the pack. The run holds the rows as tokens, and resumes without the pack's generator. Raises
     `TinyslmError` as `finetune` does.
     """
     with TemporaryDirectory() as folder:
-        rows, usual = rows or make_rows(pack), dict(pack.settings)
+        rows, usual = rows or make_rows(pack, rows_for(pack, model)), dict(pack.settings)
         if isinstance(model, int):
             run = RunFolder(Path(out))
             run.check_unused()

@@ -24,7 +24,7 @@ EXCEL = Pack(
     "excel",
     "requests in words to formulas that compute; repairs; explanations",
     (FORMULA, REPAIR, EXPLAIN),
-    rows=12_000,
+    rows=8_000,
     settings={"train": {"grader": "excel"}},
     requests=Path(__file__).parent / "requests.jsonl",
     baseline=nearest_formula,

@@ -102,11 +102,12 @@ def plain(cell: Cell) -> str:
 def context(sheet: Sheet, *, whole: bool = False) -> str:
     """The sheet as a model reads it: a line for each column, and the last row.
 
+    The letter of a column follows its header: to copy what followed the same word before comes naturally to models.
     A line shows the first values of a column: of texts a few different ones, which requests may name, and otherwise
     one, as tokens are what time is spent on; of dates only that they are dates. whole: all values.
     """
     lines = [
-        f"{letter_of(index)} {' '.join(header.split()) or '(no header)'}: "
+        f"{' '.join(header.split()) or '(no header)'} {letter_of(index)}: "
         + " | ".join(map(plain, sheet.column(index)) if whole else _first(sheet.column(index)))
         for index, header in enumerate(sheet.headers)
     ]
