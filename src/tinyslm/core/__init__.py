@@ -1,1 +1,1 @@
-"""What everything else stands on: settings, errors, files, the console, plots and pages. No torch here."""
+"""Settings, errors, files, the console, plots, pages and the worker process, for all other folders. No torch here."""

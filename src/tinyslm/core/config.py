@@ -1,7 +1,6 @@
 """Settings: frozen, strict, from a TOML or YAML file and `--section.key value` overrides.
 
-Every class of settings derives from `Section`. All mistakes are reported at once, each with the place where it was
-made and a suggestion, so that a user mends them in one go.
+Every class of settings derives from `Section`. One error reports all mistakes, each with its place and a suggestion.
 """
 
 import tomllib
@@ -26,7 +25,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, protected_namespaces=())
 
     one_of: ClassVar[tuple[str, ...]] = ()
-    """Settings that take each other's place: whoever gives one of them over others means it alone."""
+    """Mutually exclusive settings: an override of one of them drops the others from the file."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -40,14 +39,15 @@ Settings = TypeVar("Settings", bound=Section)
 def load_config(kind: type[Settings], file: Path | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
     """Build settings of class `kind`: defaults, then the file's values, then the overrides (the last one wins).
 
-    `overrides` is nested like the file: `{"model": {"depth": "6"}}`; texts are converted to the field's type.
+    `overrides` is nested like the file: `{"model": {"depth": "6"}}`; strings are converted to the field's type. Raises
+    `TinyslmError` for a file that cannot be read and for wrong settings.
     """
     values = read_config_file(file) if file else {}
     return build_config(kind, override(kind, values, overrides or {}), origin=str(file) if file else "the settings")
 
 
 def build_config(kind: type[Settings], values: Mapping[str, Any], origin: str = "the settings") -> Settings:
-    """Check `values` against class `kind`; one `TinyslmError` names every mistake in them."""
+    """Build settings of class `kind` from `values`. Raises one `TinyslmError` that names every mistake."""
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -60,7 +60,10 @@ def build_config(kind: type[Settings], values: Mapping[str, Any], origin: str = 
 
 
 def read_config_file(file: Path, option: str = "--config") -> dict[str, Any]:
-    """Read a `.toml`, `.yaml`, `.yml` or `.json` file into a dictionary. option: by which the user gave the file."""
+    """Read a `.toml`, `.yaml`, `.yml` or `.json` file into a dictionary. Raises `TinyslmError`.
+
+    option: the command-line option that named the file, for error messages.
+    """
     text = read_small_text(file, option)
     try:
         values = tomllib.loads(text) if file.suffix == ".toml" else yaml.safe_load(text)
@@ -75,7 +78,7 @@ def read_config_file(file: Path, option: str = "--config") -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` put in place, section by section."""
+    """A copy of `base`, updated with the values of `over` section by section."""
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
@@ -84,13 +87,13 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def override(kind: type[Section], base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`merge` for settings of class `kind`: where `over` gives one of alternatives, those of `base` are forgotten."""
+    """`merge` for settings of class `kind`, without the settings of `base` that exclude one of `over` (`one_of`)."""
     left = {key: value for key, value in base.items() if key not in kind.one_of or over.keys().isdisjoint(kind.one_of)}
     for name, field in kind.model_fields.items():
         old, new = left.get(name), over.get(name)
         if _is_section(field.annotation) and isinstance(old, Mapping) and isinstance(new, Mapping):
             left[name] = override(field.annotation, old, new)  # type: ignore[arg-type]
-    return merge(left, over)  # sections that were merged above stay as they are
+    return merge(left, over)  # merging the sections again changes nothing
 
 
 def fields(kind: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -122,14 +125,14 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _siblings(kind: type[Section], key: str) -> list[str]:
-    """The settings among which a wrong key may have been meant: those of its section, or the sections."""
+    """The names to suggest for an unknown key: the settings of its section, or the sections."""
     group = key.rpartition(".")[0]
     siblings = [name for name, _ in fields(kind) if group and name.rpartition(".")[0] == group]
     return siblings or list(kind.model_fields)
 
 
 def _explain(kind: type[Section], mistake: Any) -> str:
-    """One mistake found by pydantic, as a sentence with the dotted key."""
+    """Describe one of pydantic's errors, with the dotted key."""
     key = ".".join(str(part) for part in mistake["loc"])
     if mistake["type"] == "extra_forbidden":
         return f'there is no setting "{key}" ({did_you_mean(key, _siblings(kind, key))})'
@@ -151,11 +154,11 @@ _MUST_BE = {
     "string_type": "a text",
     "tuple_type": "a list",
 }
-"""What pydantic says in Python's words, by its names for mistakes."""
+"""Descriptions of values in place of pydantic's, which use Python's terms, by pydantic's error type."""
 
 
 def wrong_value(mistake: Mapping[str, Any]) -> str:
-    """`abc: must be a whole number`, for a mistake found by pydantic in a value."""
+    """Describe one of pydantic's errors in a value: `abc: must be a whole number`."""
     message = str(mistake["msg"])
     wanted = _MUST_BE.get(mistake["type"], message.removeprefix("Input should be "))
     return f"{mistake['input']}: must be {wanted}" if wanted != message else f"{mistake['input']}: {message}"

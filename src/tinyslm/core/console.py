@@ -1,8 +1,8 @@
-"""What the user sees in the terminal: lines, warnings, errors, tables and progress.
+"""Print lines, warnings, errors, tables and progress in the terminal.
 
 On a terminal, progress is a live bar. Everywhere else (a pipe, a file, CI, a dumb terminal) it is a plain line every
-ten seconds and a last one. Text that is shown is data: control characters in it are spelled out, and no markup is read.
-`rich` is imported only where something is drawn with it.
+ten seconds and a last one. Control characters in text are spelled out, and markup is not interpreted. `rich` is
+imported inside the functions that draw with it.
 """
 
 import os
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_FRAMES = 0.1
 WIDEST = 100
-"""Columns of the progress display on a wide terminal."""
+"""Maximum width of the progress display, in columns."""
 
 
 def say(text: str = "") -> None:
-    """One line or several on standard output."""
+    """Print one or more lines on standard output."""
     _write(sys.stdout, printable(text) + "\n")
 
 
 def say_styled(parts: Sequence[tuple[str, str]]) -> None:
-    """One line or several on standard output, in parts with a style each: a name in `STYLES`, or "" for none.
+    """Print one or more lines on standard output, in parts with a style each: a name in `STYLES`, or "" for none.
 
-    Where no colours are shown, parts of the styles in `MARKS` are between these marks.
+    Without colours, the parts of a style in `MARKS` are enclosed in its marks.
     """
     coloured = _shows_colours(sys.stdout)
     text = ""
@@ -45,33 +45,33 @@ def say_styled(parts: Sequence[tuple[str, str]]) -> None:
 
 
 STYLES = {"error": "1;31", "warning": "1;33", "note": "1;36", "strong": "1;32", "faint": "2"}
-"""ANSI codes of what can be shown in colour."""
+"""ANSI codes by style."""
 MARKS = {"strong": ("⟦", "⟧")}
 
 
 def stream(text: str) -> None:
-    """A piece of a text on standard output, at once and without a line end; exactly as given unless on a terminal."""
+    """Print a piece of text on standard output at once, without a line end; unchanged unless that is a terminal."""
     _write(sys.stdout, printable(text) if sys.stdout.isatty() else text)
 
 
 def notice(text: str) -> None:
-    """Something that was decided, on standard error; only where a person sees it: programs read what is there."""
+    """Report an automatic decision on standard error, if that is a terminal: programs may parse standard error."""
     if sys.stderr.isatty():
         _write(sys.stderr, f"{printable(text)}\n")
 
 
 def warn(text: str) -> None:
-    """A warning on standard error."""
+    """Print a warning on standard error."""
     _write(sys.stderr, f"{_coloured('warning:', 33, sys.stderr)} {printable(text)}\n")
 
 
 def fail(problem: str, remedy: str) -> None:
-    """The two parts of a `TinyslmError` on standard error, a line each."""
+    """Print the two parts of a `TinyslmError` on standard error, one line each."""
     _write(sys.stderr, f"{_coloured('error:', 31, sys.stderr)} {_line(problem)}\n{_line(remedy)}\n")
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
-    """Rows of cells in aligned columns on standard output; columns that hold only numbers are aligned to the right."""
+    """Print rows of cells in aligned columns on standard output, columns of numbers aligned to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -83,7 +83,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
         drawn.add_column(title, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
-    # Where nobody sees the width (a pipe, a file), a row stays on its line.
+    # Rows are not wrapped in a pipe or file.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
     with console.capture() as capture:
         console.print(drawn)
@@ -92,14 +92,14 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
 
 @contextmanager
 def training_progress(total_steps: int) -> Iterator["TrainingProgress"]:
-    """Show a training run of `total_steps` while the block runs."""
+    """Show the progress of a training run of `total_steps` while the block runs. Yields the `TrainingProgress`."""
     with _display() as display:
         yield TrainingProgress(display, total_steps)
 
 
 @contextmanager
 def work_progress(title: str, unit: Callable[[float], str] = size) -> Iterator["WorkProgress"]:
-    """Show work counted in bytes, or another unit, stage by stage, below `title` while the block runs."""
+    """Show the progress of stages, in bytes or another unit, below `title`. Yields the `WorkProgress`."""
     say(title)
     with _display() as display:
         yield WorkProgress(display, unit)
@@ -107,14 +107,14 @@ def work_progress(title: str, unit: Callable[[float], str] = size) -> Iterator["
 
 @contextmanager
 def row_progress(title: str) -> Iterator["RowProgress"]:
-    """Show work counted in rows below `title` while the block runs. Gives the `RowProgress`."""
+    """Show the progress of work on rows below `title` while the block runs. Yields the `RowProgress`."""
     say(title)
     with _display() as display:
         yield RowProgress(display)
 
 
 class TrainingProgress:
-    """Where a training run is: give `update` each step's figures, and `note` what should stay above the bar."""
+    """Shows the progress of a training run."""
 
     def __init__(self, display: "Display", total_steps: int) -> None:
         self._display = display
@@ -131,9 +131,9 @@ class TrainingProgress:
         seconds_left: float | None = None,
         total_steps: int | None = None,
     ) -> None:
-        """Show that `step` steps are done. Loss is in nats per token; figures that are not known are left out.
+        """Show that `step` steps are done. Loss is in nats per token; unknown figures are None.
 
-        total_steps: of the whole run, where their number has changed.
+        total_steps: the new number of steps of the run, if it has changed.
         """
         self._total = total_steps or self._total
         figures = [f"step {step:,} of {self._total:,}"]
@@ -149,12 +149,12 @@ class TrainingProgress:
         self._display.show("training", step / max(1, self._total), left, " · ".join(figures))
 
     def note(self, text: str) -> None:
-        """Print text that stays, above the bar."""
+        """Print text above the bar."""
         say(text)
 
 
 class WorkProgress:
-    """`progress(stage, done, total)`: bytes (or what `unit` shows) done of a stage; total: 0 if it is not known."""
+    """Shows the progress of stages: `progress(stage, done, total)`, in bytes or another unit; total 0: unknown."""
 
     def __init__(
         self, display: "Display", unit: Callable[[float], str] = size, clock: Callable[[], float] = time.monotonic
@@ -176,7 +176,7 @@ class WorkProgress:
 
 
 class RowProgress:
-    """`progress(done, share)`: rows done, and the share of all that they are (`None` where it is not known)."""
+    """Shows the progress of work on rows: `progress(rows done, share of all rows)`; share None: unknown."""
 
     def __init__(self, display: "Display", clock: Callable[[], float] = time.monotonic) -> None:
         self._display = display
@@ -185,7 +185,7 @@ class RowProgress:
 
     def __call__(self, done: int, share: float | None) -> None:
         now = self._clock()
-        if self._began is None:  # what an earlier run has done says nothing about how fast this one is
+        if self._began is None:  # rows done by an earlier run do not count for the speed
             self._began = now, done, share or 0.0
         began, done_before, share_before = self._began
         figures = [f"{done:,} rows"]
@@ -200,14 +200,14 @@ class Display(Protocol):
     """Shows the progress of named tasks: a share between 0 and 1 (None: unknown), and details on its line and below."""
 
     def show(self, task: str, share: float | None, details: str, below: str = "") -> None:
-        """Show the newest state of a task."""
+        """Update a task."""
 
     def close(self) -> None:
         """Show the last state of every task, and stop."""
 
 
 class Lines:
-    """A `Display` for what is not a terminal: plain lines, one per task every ten seconds and its last."""
+    """A `Display` for pipes and files: for each task, a plain line every ten seconds and one at the end."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -222,7 +222,7 @@ class Lines:
             self.close()
             self._said_at[task] = self._clock()
         self._waiting[task] = f"{task}  {figures}" if figures else task
-        # A stage without figures has nothing more to tell later.
+        # A task without figures is printed at once: later lines would be the same.
         if self._clock() - self._said_at[task] >= SECONDS_BETWEEN_LINES or (new and not figures):
             self._say(task)
 
@@ -237,7 +237,7 @@ class Lines:
 
 
 class Bars:
-    """A `Display` for a terminal: a bar for each task, drawn in place below everything that is printed meanwhile."""
+    """A `Display` for a terminal: a bar for each task, redrawn in place below other output."""
 
     def __init__(self) -> None:
         from rich.console import Console
@@ -247,7 +247,7 @@ class Bars:
         self._below = ""
         self._drawn_at = 0.0
         self._console = Console(highlight=False)
-        # No thread of its own: the processor belongs to the work that is being shown.
+        # No refresh thread: it would take processor time from the work.
         self._live = Live(console=self._console, auto_refresh=False, get_renderable=self._frame)
         self._live.start()
 
@@ -265,7 +265,7 @@ class Bars:
         self._live.stop()
 
     def _finish_unmeasured(self) -> None:
-        """Tasks of unknown size are over when the next one begins."""
+        """Mark the tasks of unknown size as complete: each ends when the next one begins."""
         self._tasks = {
             task: (1.0 if share is None else share, details) for task, (share, details) in self._tasks.items()
         }
@@ -297,7 +297,7 @@ def _display() -> Iterator[Display]:
 
 
 def _is_live() -> bool:
-    """Whether standard output is a terminal on which lines can be redrawn, watched by a person."""
+    """Whether standard output is an interactive terminal that can redraw lines, outside CI."""
     if not sys.stdout.isatty() or os.environ.get("CI"):
         return False
     from rich.console import Console
@@ -310,12 +310,12 @@ def _line(text: str) -> str:
 
 
 def _coloured(word: str, colour: int, file: TextIO) -> str:
-    """`word` in an ANSI colour where `file` is a terminal that shows colours."""
+    """`word` in an ANSI colour if `file` is a terminal that shows colours."""
     return f"\x1b[1;{colour}m{word}\x1b[0m" if _shows_colours(file) else word
 
 
 def _shows_colours(file: TextIO) -> bool:
-    """Whether `file` is a terminal, and not one without colours (https://no-color.org)."""
+    """Whether `file` is a terminal that shows colours (https://no-color.org)."""
     return file.isatty() and not (os.environ.get("NO_COLOR") or os.environ.get("TERM") in {None, "dumb", "unknown"})
 
 

@@ -1,6 +1,6 @@
-"""Errors that the user can correct, in two lines: what is wrong, and what to do about it.
+"""Errors that the user can correct, in two lines: the problem, and the remedy.
 
-Our own bugs are not `TinyslmError`s: they raise whatever they raise, with a traceback.
+Bugs in tinyslm raise other exceptions, with a traceback.
 """
 
 import difflib
@@ -11,9 +11,9 @@ from importlib.util import find_spec
 
 
 class TinyslmError(Exception):
-    """What was wrong (with what was given), and what to do next.
+    """A problem, with the value that caused it, and a remedy.
 
-    The command line prints the two parts on two lines and exits with code 2.
+    The command line prints them on two lines and exits with code 2.
     """
 
     def __init__(self, problem: str, remedy: str) -> None:
@@ -44,6 +44,6 @@ def require_extra(extra: str, what: str) -> TinyslmError:
 
 
 def _installer() -> str:
-    """The command that installs packages into the environment that runs this."""
+    """The command that installs packages into this environment."""
     python = shlex.quote(sys.executable)
     return f"{python} -m pip install" if find_spec("pip") else f"uv pip install --python {python}"

@@ -1,8 +1,7 @@
-"""Files that are either whole or absent, and manifests that tell whether they still are what was written.
+"""Atomic writes of files and folders, and manifests of checksums, which detect damage.
 
-A file is written beside its target, flushed to the disk, and renamed: a reader, or a run that was killed at any
-moment, sees the old content or the new one, never half of it. A folder that must appear at once is built under a
-temporary name in the same way.
+A file is written under a temporary name in the same folder, flushed to the disk, and renamed: even after a crash, a
+reader sees the old content or the new one, never a part. Folders are written in the same way.
 """
 
 import errno
@@ -27,7 +26,7 @@ _WRONG_PLACE = (errno.ENOTDIR, errno.ENOENT, errno.EACCES, errno.EPERM, errno.ER
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace `path` by `content` (text as UTF-8) in one step, durably."""
+    """Replace `path` by `content` (text as UTF-8) in one step, durably. Raises `DiskError`."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -50,9 +49,10 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder to fill; when the block ends well, it becomes `path` (replacing an older one).
+    """Yield a temporary folder that becomes `path`, replacing an older one, when the block succeeds.
 
-    When the block fails, nothing of it remains (nor of the folders made above it) and an older `path` is untouched.
+    When the block fails, the folder and any parent folders made for it are removed, and an older `path` is untouched.
+    Raises `DiskError`.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     made = [folder for folder in path.parents if not folder.exists()]
@@ -64,19 +64,19 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             if file.is_file():
                 sync_file(file)
         replace_folder(temporary, path)
-    except BrokenPipeError:  # nothing is wrong with the disk: whoever read our output has left
+    except BrokenPipeError:  # not a disk error: the reader of standard output has closed the pipe
         raise
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        with suppress(OSError):  # one that holds something stays
+        with suppress(OSError):  # a folder that is not empty stays
             for folder in made:
                 folder.rmdir()
 
 
 def _remove_left_over(path: Path) -> None:
-    """Remove the temporary folders for `path` of processes that were killed (and of this one)."""
+    """Remove the temporary folders that killed processes, or this one, left for `path`."""
     for left in path.parent.glob(f".{path.name}.*.tmp"):
         process = left.name.split(".")[-2]
         if process == str(os.getpid()) or (process.isdigit() and not psutil.pid_exists(int(process))):
@@ -84,7 +84,7 @@ def _remove_left_over(path: Path) -> None:
 
 
 def replace_folder(new: Path, path: Path) -> None:
-    """Rename the folder `new` to `path`; a folder that was there is moved aside first and removed after."""
+    """Rename the folder `new` to `path`; an existing folder is renamed first and removed afterwards."""
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
     shutil.rmtree(old, ignore_errors=True)
     if path.exists():
@@ -111,7 +111,7 @@ def sync_folder(path: Path) -> None:
 
 
 def checksum_file(path: Path) -> str:
-    """Hash of a file's bytes at the speed of memory (XXH3, 128 bits): finds damage, withstands no forger."""
+    """XXH3 hash (128 bits) of a file's content: faster than SHA-256; detects damage, but not forgery."""
     import xxhash
 
     digest = xxhash.xxh3_128()
@@ -128,7 +128,7 @@ def sha256_file(path: Path) -> str:
 
 
 def sha256_json(value: Any) -> str:
-    """Hex SHA-256 of a JSON value: equal values give equal hashes, whatever the order of their keys."""
+    """Hex SHA-256 of a JSON value, independent of the order of keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -155,7 +155,7 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
 
 
 def _listed_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The size and SHA-256 of each file; a damaged manifest must not pass for one that names no files."""
+    """The size and SHA-256 of each file. Raises `TinyslmError` for a manifest without them."""
     files = manifest.get("files")
     whole = isinstance(files, dict) and all(
         isinstance(entry, dict) and entry.keys() >= {"bytes", "sha256"} for entry in files.values()
@@ -184,12 +184,12 @@ def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
 
 
 def check_place(path: Path) -> None:
-    """Before long work: raise `TinyslmError` where `path` could not be written in the end.
+    """Raise `DiskError`, before long work, if `path` cannot be written at its end.
 
-    A folder is made and removed in the nearest folder above it that exists.
+    The check makes and removes a folder in the nearest existing parent.
     """
     try:
-        path.exists()  # a name that is too long, or a folder that may not be looked into
+        path.exists()  # fails for a name that is too long and for a parent without permission
         above = next(folder for folder in path.absolute().parents if folder.exists())
         Path(mkdtemp(prefix=f".{os.getpid()}.", dir=above)).rmdir()
     except OSError as error:
@@ -197,7 +197,7 @@ def check_place(path: Path) -> None:
 
 
 def in_home(given: str | Path) -> Path:
-    """A path with a leading `~` expanded; raises `TinyslmError` if there is no such home folder."""
+    """Expand a leading `~`; raises `TinyslmError` if there is no such home folder."""
     try:
         return Path(given).expanduser()
     except RuntimeError:
@@ -218,7 +218,7 @@ class DiskError(TinyslmError):
 
 
 def disk_error(path: Path, error: OSError) -> DiskError:
-    """An `OSError` while writing `path`, as the user's error: what the system said, and what to do."""
+    """The `DiskError` for an `OSError` while writing `path`."""
     remedy = "Free some space there, then run the same command again: what was saved is intact."
     if error.errno in _WRONG_PLACE:
         remedy = "Nothing can be written at this place: give another path, in a folder of your own."

@@ -1,6 +1,6 @@
-"""JSON files of tinyslm and of model folders: whatever is wrong with one is a `TinyslmError`.
+"""Read the JSON files of tinyslm and of model folders; every fault is a `TinyslmError`.
 
-JSON from users and clients, whose mistakes have to be explained, is read by `strict_json`.
+For JSON from users and clients, `strict_json` explains mistakes more precisely.
 """
 
 from __future__ import annotations
@@ -46,11 +46,13 @@ def read_json(path: Path, kind: Any = dict[str, Any], *, limit: int = SMALL, rem
 
 def _read(path: Path, limit: int, remedy: str) -> bytes:
     try:
-        about = path.stat()
-        if not stat.S_ISREG(about.st_mode):
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
             raise TinyslmError(f"{path} is not a file.", remedy)
-        if about.st_size > limit:
-            raise TinyslmError(f"{path} is too large: {size(about.st_size)}, where {size(limit)} is the limit.", remedy)
+        if status.st_size > limit:
+            raise TinyslmError(
+                f"{path} is too large: {size(status.st_size)}, where {size(limit)} is the limit.", remedy
+            )
         with path.open("rb") as file:
             return file.read(limit)
     except FileNotFoundError:
@@ -68,7 +70,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 
 def _explain(mistakes: list[Any]) -> str:
-    """What is wrong with a file, as the rest of a sentence that begins with its name."""
+    """Describe the faults of a file, to follow its name in a message."""
     first = mistakes[0]
     if first["type"] == "json_invalid":
         reason = str(first["ctx"]["error"])

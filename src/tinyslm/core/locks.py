@@ -1,4 +1,4 @@
-"""One writer at a time: locks that end with the process which holds them, however it ends."""
+"""Advisory locks for writing files and folders. A lock ends with its process, even after a crash."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ except ImportError:  # Windows
 
 _LOCKS = Path("/proc/locks")
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-"""Errors of file systems without locks. There, a second writer is not kept out."""
+"""Errors of file systems without locks, where nothing prevents a second writer."""
 
 
 class Lock:
     """A lock on writing to `target`: an advisory lock on the lock file `file`, which exists while the lock is held.
 
-    Reentrant: it is held until it has been released as often as acquired. Missing parent folders of the file are made,
-    and removed on release if they are empty.
+    Reentrant: held until released as often as acquired. Missing parent folders of the file are made, and removed on
+    release if they are empty.
     """
 
     def __init__(self, file: Path, target: Path, *, needed: bool = True) -> None:
-        """needed: False for a process that another one, which holds the lock, works together with."""
+        """needed: False to take no lock, because a cooperating process holds it."""
         self.file, self.target = file, target
         self._needed = needed
         self._times = 0
@@ -38,7 +38,7 @@ class Lock:
         self._made: list[Path] = []
 
     def acquire(self) -> None:
-        """Raises `TinyslmError` if another process holds the lock, naming it, or if the lock file cannot be written."""
+        """Raises `TinyslmError` if another process holds the lock, or if the lock file cannot be written."""
         if not self._times and self._needed:
             self._made = [folder for folder in self.file.parents if not folder.exists()]
             try:
@@ -51,11 +51,11 @@ class Lock:
         self._times += 1
 
     def release(self) -> None:
-        """Take back one `acquire`."""
+        """Undo one `acquire`."""
         self._times -= 1
         if not self._times and self._needed:
             with suppress(OSError):
-                self.file.unlink()  # while it is locked, so that it is ours
+                self.file.unlink()  # before unlocking: afterwards it may be the file of another process
             self._close()
             self._remove_folders()
 
@@ -89,7 +89,7 @@ class Lock:
             os.close(handle)
 
     def _remove_folders(self) -> None:
-        with suppress(OSError):  # one that holds something stays
+        with suppress(OSError):  # a folder that is not empty stays
             for folder in self._made:
                 folder.rmdir()
 
@@ -104,7 +104,7 @@ def only_writer(path: Path) -> Iterator[None]:
 
 @contextmanager
 def new_output(path: Path) -> Iterator[None]:
-    """Lock `path`, which must not exist, to be made in the block; raises `TinyslmError` if that is impossible."""
+    """Lock `path` while the block makes it. Raises `TinyslmError` if it exists, is locked or cannot be written."""
     check_place(path)
     _check_unused(path)
     with only_writer(path):
@@ -130,7 +130,7 @@ def claim(handle: int, target: Path) -> None:
 
 
 def in_use(target: Path, holder: str = "Another process") -> TinyslmError:
-    """The error of a process that finds another one writing `target`."""
+    """The error for a `target` that another process is writing."""
     return TinyslmError(
         f"{holder} is already writing {target}.", "Wait until it has ended, or stop it, or write to another place."
     )

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: no scripts, no requests, every text escaped; light and dark, wide and narrow."""
+"""Build a self-contained HTML page: no scripts, no requests, all text escaped; for light, dark and narrow screens."""
 
 import html
 import re
@@ -19,7 +19,7 @@ class Block(Protocol):
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it."""
+    """A heading and the blocks below it."""
 
     heading: str
     blocks: Sequence[Block]
@@ -32,7 +32,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A few sentences."""
+    """One paragraph of text."""
 
     text: str
 
@@ -42,7 +42,7 @@ class Paragraph:
 
 @dataclass(frozen=True)
 class KeyFigures:
-    """The few numbers that matter most, large: (name, value)."""
+    """The most important figures, in large type: (name, value)."""
 
     figures: Sequence[tuple[str, str]]
 
@@ -73,7 +73,7 @@ class Table:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Small blocks next to each other where there is room."""
+    """Small blocks side by side where there is room."""
 
     blocks: Sequence[Block]
 
@@ -83,7 +83,7 @@ class SideBySide:
 
 @dataclass(frozen=True)
 class Bars:
-    """Values above zero compared by length: (name, value, value as text). The first is the one the page is about."""
+    """A bar chart of positive values: (name, value, value as text). The first bar is highlighted."""
 
     rows: Sequence[tuple[str, float, str]]
 
@@ -105,7 +105,7 @@ class Figures:
 
     def html(self) -> str:
         items = (
-            f'<figure role="img" aria-label="{escaped(description)}">{_own_ids(svg)}</figure>'
+            f'<figure role="img" aria-label="{escaped(description)}">{_unique_ids(svg)}</figure>'
             for svg, description in self.charts
         )
         return f'<div class="charts">{"".join(items)}</div>\n'
@@ -113,12 +113,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class Sample:
-    """Text exactly as a model wrote it, below a line that says where it is from."""
+    """Text that a model generated, unchanged, below a label."""
 
     label: str
     text: str
     prompt: str = ""
-    """What the model was given, shown in another colour before the text."""
+    """The model's input, shown in another colour before the text."""
 
     def html(self) -> str:
         prompt = f"<b>{escaped(self.prompt)}</b>" if self.prompt else ""
@@ -128,7 +128,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Folded:
-    """Blocks that are shown when the reader opens them."""
+    """Blocks that are hidden until the reader opens them."""
 
     summary: str
     blocks: Sequence[Block]
@@ -163,7 +163,7 @@ def page(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
 
 
 def escaped(text: str) -> str:
-    """Plain text as HTML: markup is shown, not obeyed, and so are control characters."""
+    """Escape plain text for HTML; control characters are spelled out."""
     return html.escape(printable(text))
 
 
@@ -177,8 +177,8 @@ def _is_number(cell: str) -> bool:
     return re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?( ?[%a-zA-Z]{1,2})?|–?", cell) is not None
 
 
-def _own_ids(svg: str) -> str:
-    """The SVG with its ids made its own: several charts on one page must not share them."""
+def _unique_ids(svg: str) -> str:
+    """Add a prefix to the ids of an SVG: the charts of a page must not share ids."""
     prefix = f"c{zlib.crc32(svg.encode()):08x}"
     svg = re.sub(r'\bid="([\w-]+)"', rf'id="{prefix}-\1"', svg)
     return re.sub(r"url\(#([\w-]+)\)", rf"url(#{prefix}-\1)", svg)

@@ -1,4 +1,4 @@
-"""Line charts for reports, as SVG for a page and PNG, and curves for the terminal. Nothing is fetched from anywhere."""
+"""Line charts as SVG and PNG for reports, and curves for the terminal. Drawing uses no network."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 BLUE, ORANGE = "#3d7fd6", "#e07a2f"
 PALETTE = (BLUE, ORANGE, "#2a9d76", "#9160d1", "#cf4a63", "#a08a2c", "#3aa7bf", "#7d8691")
-"""Colours of lines; all can be read on white and on black."""
+"""Colours of lines, legible on white and on black."""
 INK, FAINT, GRID, PAPER = "#24292f", "#6b727b", "#e3e5e8", "#ffffff"
 FONT = "system-ui, Liberation Sans, Arial, Helvetica, sans-serif"
 WIDTH, HEIGHT = 380, 200
@@ -17,14 +17,14 @@ FEW_POINTS = 60
 Drawing = dict[str, Any]
 
 _SHORT = "replace(format(datum.value, datum.value ? '~s' : 'd'), 'G', 'B')"
-"""Axis labels such as 500, 20k, 4M, 1.5B, in the chart library's own expression language."""
+"""Axis labels such as 500, 20k, 4M, 1.5B, as a Vega expression."""
 
 _ROUNDED = "format(datum.value, datum.value < 0.95 ? '.1~r' : ',.0f')"
 """Axis labels such as 0.2, 1, 480."""
 
 
 class Series(NamedTuple):
-    """A named line through the points (x[i], y[i]) in the order of x; where y is not a finite number, there is none."""
+    """A named line through the points (x[i], y[i]) in the order of x; points without a finite y are left out."""
 
     name: str
     x: Sequence[float]
@@ -33,23 +33,23 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """Something drawn, to be saved as a picture or put into a page."""
+    """A chart, to be saved as a picture or put into a page."""
 
     drawing: Drawing
-    """A Vega-Lite specification, without the style that `png` and `svg` give it."""
+    """A Vega-Lite specification, to which `png` and `svg` add the style."""
     description: str
-    """What it shows, for those who do not see it."""
+    """Text alternative for screen readers."""
 
     def png(self, scale: float = 2.0) -> bytes:
-        """A PNG file on white with `scale` pixels to the point."""
+        """A PNG file with a white background and `scale` pixels per point."""
         import vl_convert
 
         return vl_convert.vegalite_to_png(self._styled(PAPER), scale=scale)
 
     def svg(self, *, standing_alone: bool = False) -> str:
-        """An `<svg>` element for a page: it takes the page's text colour, and `--faint`, `--grid` for the axes.
+        """An `<svg>` element for a page, in the page's text colour, with `--faint` and `--grid` for the axes.
 
-        standing_alone: for a file of its own instead, on white.
+        standing_alone: for a file instead, with a white background.
         """
         import vl_convert
 
@@ -69,7 +69,7 @@ class Chart:
 
 
 def along(field: str, title: str | None, scale: Drawing, **axis: Any) -> Drawing:
-    """The numbers of a field along an axis."""
+    """The Vega-Lite encoding of a field of numbers along an axis."""
     return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
 
 
@@ -83,12 +83,10 @@ def line_chart(
     legend: Literal["top", "bottom", "below"] = "top",
     colours: Sequence[str] = PALETTE,
 ) -> Chart:
-    """One line for each series, at most as many as there are colours; long series are thinned by `thin`.
+    """A chart with a line for each series, at most one per colour; `thin` reduces long series.
 
-    Where there are several, a legend at the right names them; "below" is for many, or long names.
-
-    The y axis fits the values, starts at zero, or is logarithmic (then values that are not above zero are left out).
-    The x axis starts at zero, or is logarithmic.
+    The legend of several series is at the right, at the top or bottom; "below" has room for many, or long names. A
+    logarithmic y axis leaves out values that are not above zero.
     """
     lines = [thin(one, above=0.0 if y_axis == "log" else -math.inf) for one in series]
     names = [one.name for one in lines]
@@ -122,7 +120,7 @@ def line_chart(
 
 
 class Band(NamedTuple):
-    """From where to where a series may be, at each of its points."""
+    """The lower and the upper bound of a series at each of its points."""
 
     low: Sequence[float]
     high: Sequence[float]
@@ -162,7 +160,7 @@ def band_chart(series: Series, band: Band | None, *, title: str, x_title: str, y
 
 
 def grid(charts: Sequence[Chart], columns: int = 2) -> Chart:
-    """Several charts in one picture, row by row."""
+    """Arrange several charts in one picture, row by row."""
     own = {"scale": {"color": "independent"}}  # each chart keeps its own colours and legend
     rows = [
         {"hconcat": [chart.drawing for chart in charts[start : start + columns]], "spacing": 28, "resolve": own}
@@ -173,23 +171,22 @@ def grid(charts: Sequence[Chart], columns: int = 2) -> Chart:
 
 
 def thin(series: Series, most: int = MOST_POINTS, above: float = -math.inf) -> Series:
-    """At most `most` points: neighbours are averaged in bins of equal numbers. Only finite y over `above` count."""
+    """Reduce a series to at most `most` points, means of bins of equal size. Only finite y over `above` count."""
     points = [
         (x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None and math.isfinite(y) and y > above
     ]
     points.sort(key=lambda point: point[0])
     bins = list(_bins(points, most))
-    return Series(
-        series.name, [_mean([x for x, _ in some]) for some in bins], [_mean([y for _, y in some]) for some in bins]
-    )
+    xs, ys = ([_mean([point[axis] for point in group]) for group in bins] for axis in (0, 1))
+    return Series(series.name, xs, ys)
 
 
 def terminal_curve(
     values: Sequence[float], width: int = 64, height: int = 10, x_labels: tuple[str, str] = ("", "")
 ) -> str:
-    """`values`, evenly spaced, as a curve in braille dots with its range at the left: `height` + 1 lines of text.
+    """Draw evenly spaced `values` as a curve of braille dots, with the range at the left, in `height` + 1 lines.
 
-    `width` counts the axis labels too. `x_labels` stand below the first and the last value.
+    `width` includes the axis labels. `x_labels`, on one more line, are below the first and the last value.
     """
     shown = [value for value in values if math.isfinite(value)]
     if not shown:

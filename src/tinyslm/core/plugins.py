@@ -1,9 +1,7 @@
-"""Load what adds values to registries: the packs that ship with tinyslm, and users' own code.
+"""Load plugins: the packs of tinyslm, entry points "tinyslm.plugins" of installed packages, and files (`--plugin`).
 
-Users' code are Python files given with `--plugin`, and entry points "tinyslm.plugins" of installed packages.
-
-A plugin adds values to registries, for instance `BENCHMARKS.add("mine", Benchmark(...))`. It runs in this process, with
-the user's permissions.
+A plugin is Python code that adds values to registries, for instance `BENCHMARKS.add("mine", Benchmark(...))`. It runs
+in this process, with the user's permissions.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Named things to choose from: families, optimizers, objectives, readers. A wrong name gets a suggestion."""
+"""Registries of named items, such as model families, optimizers and readers."""
 
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -9,14 +9,14 @@ Item = TypeVar("Item")
 
 
 class Registry(Generic[Item]):
-    """A dictionary of named items of one kind. `kind` is the word that error messages use."""
+    """A dictionary of named items. An unknown name raises `TinyslmError`, whose message calls an item a `kind`."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._items: dict[str, Item] = {}
 
     def add(self, name: str, item: Item) -> Item:
-        """Register `item` under `name`; two items under one name are a bug of ours."""
+        """Register `item` under `name`, which must be new."""
         assert name not in self._items, f"{self.kind} {name!r} is registered twice"
         self._items[name] = item
         return item

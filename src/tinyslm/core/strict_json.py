@@ -1,4 +1,4 @@
-"""JSON from users and clients: RFC 8259 in UTF-8, without what parsers disagree on, such as duplicate keys."""
+"""Parse JSON from users and clients: RFC 8259 in UTF-8, without what parsers disagree on, such as duplicate keys."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 from tinyslm.core.printable import one_line
 
-_LONGEST_KEY = 60  # characters of a key that messages cite
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how a surrogate is written; UTF-8 has none
+_LONGEST_KEY = 60  # characters of a key in a message
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # escapes only: UTF-8 has no surrogates
 
 
 class JsonError(ValueError):
-    """Why a text is not JSON; its message completes "... is not valid JSON: "."""
+    """Invalid JSON. The message follows "... is not valid JSON: "."""
 
 
 def parse_json(data: bytes | str) -> Any:
-    """The value that `data` holds.
+    """Parse the JSON value in `data`.
 
     Raises `JsonError`, with the reason and the place, for anything but JSON in UTF-8, for NaN, Infinity, numbers too
     large for a float, duplicate keys in an object, unpaired surrogates, and nesting too deep to be read.
     """
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        value = json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_refused)
+        value = json.loads(text, object_pairs_hook=_object, parse_float=_float, parse_constant=_reject)
     except UnicodeDecodeError as error:
         raise JsonError(f"byte {error.start} is not UTF-8") from None
     except json.JSONDecodeError as error:
@@ -37,18 +37,18 @@ def parse_json(data: bytes | str) -> Any:
         raise
     except ValueError:  # Python's limit on the digits of an integer
         raise JsonError("a number has too many digits") from None
-    if _HALF.search(text):
+    if _SURROGATE.search(text):
         _check_characters(value)
     return value
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    value = dict(pairs)
+    if len(value) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise JsonError(f'the key "{one_line(twice, _LONGEST_KEY)}" occurs twice in one object')
-    return made
+    return value
 
 
 def _float(text: str) -> float:
@@ -58,26 +58,26 @@ def _float(text: str) -> float:
     return value
 
 
-def _refused(name: str) -> None:
+def _reject(name: str) -> None:
     raise JsonError(f"{name} is not a JSON number")
 
 
 def _check_characters(value: Any) -> None:
-    waiting = [("", value)]
-    while waiting:
-        place, one = waiting.pop()
-        if isinstance(one, str):
-            _check_text(one, place)
-        elif isinstance(one, dict):
-            for key in one:
+    stack = [("", value)]
+    while stack:
+        place, item = stack.pop()
+        if isinstance(item, str):
+            _check_text(item, place)
+        elif isinstance(item, dict):
+            for key in item:
                 _check_text(key, place)
-            waiting += _inner(place, one.items())
-        elif isinstance(one, list):
-            waiting += _inner(place, enumerate(one))
+            stack += _children(place, item.items())
+        elif isinstance(item, list):
+            stack += _children(place, enumerate(item))
 
 
-def _inner(place: str, items: Iterable[tuple[object, Any]]) -> Iterable[tuple[str, Any]]:
-    return [(f"{place}.{str(key)[:_LONGEST_KEY]}".lstrip("."), one) for key, one in items]
+def _children(place: str, items: Iterable[tuple[object, Any]]) -> Iterable[tuple[str, Any]]:
+    return [(f"{place}.{str(key)[:_LONGEST_KEY]}".lstrip("."), item) for key, item in items]
 
 
 def _check_text(text: str, place: str) -> None:
@@ -85,5 +85,5 @@ def _check_text(text: str, place: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         where = f" at {one_line(place, 200)}" if place else ""
-        half = f"U+{ord(text[error.start]):04X}"
-        raise JsonError(f"a string{where} has the unpaired surrogate {half}") from None
+        surrogate = f"U+{ord(text[error.start]):04X}"
+        raise JsonError(f"a string{where} has the unpaired surrogate {surrogate}") from None

@@ -1,4 +1,4 @@
-"""Small text files that the user names, and standard input: limited in size; UTF-8, or by their byte order mark."""
+"""Read small text files and standard input, up to a size limit, in UTF-8 or the encoding of the byte order mark."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 SMALL = 16 << 20
-"""Bytes of a schema, a grammar, settings, keys, a template or a prompt; whatever is larger was named by mistake."""
+"""Default size limit in bytes for schemas, grammars, settings, keys, templates and prompts."""
 
 CONVERT = "Convert it first: iconv -f ENCODING -t utf-8"
 _BLOCK = 1 << 16  # bytes read at a time
 
-_MARKS = (  # UTF-32 LE before UTF-16 LE, whose mark is the beginning of its mark
+_MARKS = (  # UTF-32 LE before UTF-16 LE, whose mark is a prefix of its mark
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
@@ -31,14 +31,14 @@ _MARKS = (  # UTF-32 LE before UTF-16 LE, whose mark is the beginning of its mar
 
 
 def byte_order_mark(data: bytes) -> tuple[str, int]:
-    """The encoding that a byte order mark at the start of `data` names, and the mark's length, or `("", 0)`."""
+    """The encoding of the byte order mark at the start of `data`, and the mark's length; `("", 0)` without a mark."""
     return next(((encoding, len(mark)) for mark, encoding in _MARKS if data.startswith(mark)), ("", 0))
 
 
 def decode_small(data: bytes, name: str, remedy: str) -> str:
-    """Text in the encoding of its byte order mark, which is removed, or in UTF-8.
+    """Decode text by its byte order mark, which is removed, or as UTF-8.
 
-    name: what `TinyslmError` calls it, raised for bytes in neither.
+    Raises `TinyslmError`, in which `name` stands for the text, for undecodable bytes.
     """
     encoding, start = byte_order_mark(data)
     try:
@@ -49,7 +49,7 @@ def decode_small(data: bytes, name: str, remedy: str) -> str:
 
 
 def read_small_text(path: Path, option: str, limit: int = SMALL) -> str:
-    """A text file of at most `limit` bytes that the user gave with `option`. Raises `TinyslmError`."""
+    """Read a text file of at most `limit` bytes that the user gave with `option`. Raises `TinyslmError`."""
     remedy = f"Check the path given with {option}."
     try:
         with path.open("rb") as file:
@@ -62,7 +62,7 @@ def read_small_text(path: Path, option: str, limit: int = SMALL) -> str:
 
 
 def read_small_stream(stream: BinaryIO, limit: int = SMALL) -> str:
-    """All text of standard input, at most `limit` bytes. Raises `TinyslmError`."""
+    """Read all of standard input, at most `limit` bytes. Raises `TinyslmError`."""
     data = stream.read(limit + 1)
     if len(data) > limit:
         raise TinyslmError(f"Standard input is larger than {size(limit)}.", "Give less text.")
@@ -70,7 +70,7 @@ def read_small_stream(stream: BinaryIO, limit: int = SMALL) -> str:
 
 
 def lines_as_they_come(stream: BinaryIO) -> Iterator[str]:
-    """The lines of standard input, each as soon as it is complete. Raises `TinyslmError`."""
+    """Yield the lines of standard input, each as soon as it is complete. Raises `TinyslmError`."""
     for number, line in enumerate(without_mark(stream, "Standard input"), start=1):
         try:
             yield line.decode()
@@ -79,15 +79,15 @@ def lines_as_they_come(stream: BinaryIO) -> Iterator[str]:
 
 
 def without_mark(stream: BinaryIO, name: str) -> BinaryIO:
-    """`stream` without its byte order mark, converted to UTF-8 if that is of UTF-16 or UTF-32; nothing is read ahead.
+    """Remove a byte order mark and convert UTF-16 and UTF-32 to UTF-8, without reading ahead.
 
-    Without a mark, bytes are passed on unchanged. Reading raises `TinyslmError` if UTF-16 or UTF-32 cannot be decoded.
+    Without a mark, bytes are unchanged. Reading raises `TinyslmError` if UTF-16 or UTF-32 cannot be decoded.
     """
     return io.BufferedReader(ByteStream(_unmarked(stream, name)))
 
 
 def _unmarked(stream: BinaryIO, name: str) -> Iterator[bytes]:
-    head = stream.readline(4)  # the longest mark, and not more than has been typed
+    head = stream.readline(4)  # the length of the longest mark; does not wait for more than one typed line
     encoding, start = byte_order_mark(head)
     blocks = chain([head[start:]], iter(lambda: stream.read1(_BLOCK), b""))  # type: ignore[attr-defined]
     if encoding in ("", "utf-8"):
@@ -103,18 +103,17 @@ def _unmarked(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 class ByteStream(io.RawIOBase):
-    """The parts that an iterator yields, as one stream of bytes; empty parts are skipped."""
+    """A stream of the bytes that an iterator yields; empty parts are skipped."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     def readinto(self, target: WriteableBuffer) -> int:
-        """Fill `target` with at least one byte; 0 at the end."""
+        """Read at least one byte into `target`; returns 0 at the end."""
         if not self._ready:
             self._ready = memoryview(next(filter(None, self._parts), b""))
         view = memoryview(target)

@@ -1,11 +1,11 @@
-"""Settings written as TOML that people read and edit: the standard library reads TOML, but does not write it."""
+"""Write settings as TOML with comments: the standard library only reads TOML."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 
 def toml_value(value: object) -> str:
-    """A text, number, truth value or list as it stands in TOML."""
+    """Format a string, number, boolean or list as TOML."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -16,7 +16,7 @@ def toml_value(value: object) -> str:
 
 
 def toml_table(name: str, values: Mapping[str, Any], comments: Mapping[str, str]) -> Iterable[str]:
-    """The lines of the table `[name]`, each value with its comment, where it has one."""
+    """The lines of the table `[name]`, each value followed by its comment, if any."""
     yield f"[{name}]"
     for key, value in values.items():
         comment = comments.get(key, "")
@@ -26,4 +26,4 @@ def toml_table(name: str, values: Mapping[str, Any], comments: Mapping[str, str]
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"} | {
     chr(code): f"\\u{code:04x}" for code in (*range(9), 11, 12, *range(14, 32), 127)
 }
-"""Characters that may not stand in a text as they are (TOML 1.0.0, "String")."""
+"""Characters that a basic string must escape (TOML 1.0.0, "String")."""

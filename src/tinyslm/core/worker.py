@@ -1,10 +1,10 @@
-"""Untrusted or native code in a process of its own, with limits on its time, its memory and its output.
+"""Run untrusted or native code, such as chat templates and grammars, in a process with limited time, memory and output.
 
-Untrusted chat templates and grammars run in a process that starts at the first request, serves all threads one request
-after another, and ends with this program. It inherits no open files, and of the environment only variables such as
-`LANG`, so no secrets. If it dies or takes too long, one request fails; the next one starts a new process.
+The process starts at the first request, serves all threads one request after another, and ends with this program. It
+inherits no open files, and of the environment only variables such as `LANG`, so no secrets. If it dies or takes too
+long, one request fails; the next one starts a new process.
 
-Messages are JSON, each after its length in 8 bytes, over a socket.
+Each message is JSON after its length in 8 bytes, over a socket.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Limits:
 
 
 class WorkerError(Exception):
-    """A request failed: it took too long, exceeded the memory or the length of a reply, or ended the process."""
+    """A request took too long, exceeded the limit of memory or of the reply's length, or ended the process."""
 
     def __init__(self, kind: Failure, detail: str = "") -> None:
         super().__init__(f"{kind} {detail}".rstrip())
@@ -85,10 +85,10 @@ class Worker:
         return None if self._process is None else self._process.pid
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The reply to one request. Safe to call from many threads.
+        """Send a request and return its reply. Safe to call from many threads.
 
-        Raises `WorkerError` when there is none, and `TypeError`, `ValueError` or `RecursionError` for a request that is
-        not JSON.
+        Raises `WorkerError` when there is no reply, `TinyslmError` on a system without limits of processes, and
+        `TypeError`, `ValueError` or `RecursionError` for a request that is not JSON.
         """
         data = json.dumps(request).encode()
         with self._lock:
@@ -174,7 +174,7 @@ class Worker:
 
 
 def _environment() -> dict[str, str]:
-    """The variables that the process needs, without secrets."""
+    """The environment variables of the process, without secrets."""
     paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
     passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     return passed_on | _ONE_THREAD | {"PYTHONPATH": paths}
@@ -186,7 +186,7 @@ def _send(connection: socket.socket, data: bytes, deadline: float) -> None:
 
 
 def _receive(connection: socket.socket, deadline: float | None, longest: int) -> bytes:
-    """One message. Raises `EOFError` when the other end closed, `ValueError` when the message is too long."""
+    """Receive one message. Raises `EOFError` when the other end closed, `ValueError` when it is too long."""
     size = int.from_bytes(_exactly(connection, 8, deadline), "big")
     if size > longest:
         raise ValueError(f"a message of {size} bytes")
@@ -205,7 +205,7 @@ def _exactly(connection: socket.socket, size: int, deadline: float | None) -> by
 
 
 def _serve(connection: socket.socket, answer: Answer, cpu_seconds: int) -> None:
-    """In the process: answer requests until the connection closes."""
+    """Answer requests until the connection closes. Runs in the worker process."""
     while True:
         try:
             request = json.loads(_receive(connection, None, sys.maxsize))
@@ -220,13 +220,13 @@ def _serve(connection: socket.socket, answer: Answer, cpu_seconds: int) -> None:
 
 
 def _limit(kind: int, value: int) -> None:
-    """Lower a limit of this process, if the system has it."""
+    """Lower a limit of this process, if the system supports it."""
     with suppress(ValueError, OSError):
         resource.setrlimit(kind, (value, resource.getrlimit(kind)[1]))
 
 
 def _main(target: str, descriptor: int, cpu_seconds: int, memory: int, stack: int, file_size: int) -> None:
-    """The main function of the process."""
+    """The main function of the worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, with which this process ends
     module, _, function = target.partition(":")
     answer: Answer = getattr(import_module(module), function)

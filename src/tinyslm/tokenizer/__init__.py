@@ -1,1 +1,1 @@
-"""Text to ids and back: training, loading and comparing tokenizers; chat templates."""
+"""Train, load, apply and compare tokenizers; render chat templates."""

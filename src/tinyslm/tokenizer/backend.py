@@ -1,11 +1,11 @@
-"""Which `tokenizer.json` files are supported, and the bytes of each of their tokens.
+"""Read `tokenizer.json` files of supported kinds, and compute the bytes of each token.
 
-Two kinds of tokenizers can encode any text:
+Supported are the two kinds of tokenizers that can encode any text:
 
     byte-level        each byte of the text is a printable character of the vocabulary (GPT-2's table), which merges
-                      join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and those trained here
-    byte fallback     tokens are text, with "▁" for a space; a character without a token is written as the tokens
-                      "<0xE2>", "<0x96>", ... of its bytes: Llama 2, Mistral, Phi-3, Gemma (made by SentencePiece)
+                      join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and those trained by tinyslm
+    byte fallback     tokens are text, with "▁" for a space; a character without a token becomes the tokens of its
+                      bytes, "<0xE2>", "<0x96>", ...: Llama 2, Mistral, Phi-3, Gemma (made by SentencePiece)
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SUPPORTED = (
     "Use a model whose tokenizer is byte-level BPE, such as those of GPT-2, Llama 3, SmolLM and Qwen, "
     "or has byte fallback, such as those of Llama 2, Mistral, Phi-3 and Gemma."
 )
-LARGEST = 1 << 24  # no vocabulary has so many tokens
+LARGEST = 1 << 24  # upper limit of the size of a vocabulary
 LARGEST_FILE = 1 << 28  # bytes; a file with 256,000 tokens has about 35 MB
 
-# Files of older folders without a tokenizer.json.
+# Tokenizer files of older model folders, which lack a tokenizer.json.
 _OTHER_FILES = ("tokenizer.model", "tekken.json", "tiktoken.model", "vocab.json", "vocab.txt")
 
 # The bytes that are required; vocabularies of real models lack those of some control characters.
@@ -45,12 +45,12 @@ _PROBES = ("Hello, world", "  two spaces", "a\nb\n\n c", "naïve 漢字 👩‍�
 
 @dataclass(frozen=True)
 class TokenTable:
-    """The bytes of each token, and which of them are dropped at the beginning of a text.
+    """The bytes of each token, and the bytes that decoding drops at the beginning of a text.
 
     byte_level: whether the tokenizer is byte-level, and not one with byte fallback.
     bytes_of: bytes by id.
-    first: bytes by id of tokens that are shorter as the first token of a text.
-    spaces: how many leading spaces of a text may be dropped, because encoding added them.
+    first: bytes by id, for tokens that are shorter at the beginning of a text.
+    spaces: the maximum number of leading spaces to drop, because encoding added them.
     """
 
     byte_level: bool
@@ -63,7 +63,7 @@ class ByteDecoder:
     """Decodes one text token by token."""
 
     def __init__(self, table: TokenTable, *, continues: bool = False) -> None:
-        """continues: the text follows another one, so nothing is dropped from its beginning."""
+        """continues: the text follows another one, so its beginning is kept."""
         self._table = table
         self._first = {} if continues else table.first
         self._spaces = 0 if continues else table.spaces
@@ -83,7 +83,8 @@ class ByteDecoder:
 def read_backend(file: Path) -> tokenizers.Tokenizer:
     """Read a `tokenizer.json`.
 
-    Raises `TinyslmError` when it is missing or damaged, or when its added tokens would get other ids than it lists.
+    Raises `TinyslmError` when it is missing, damaged or unsupported, or when `tokenizers` gives its added tokens other
+    ids than it lists.
     """
     import tokenizers
 
@@ -98,7 +99,7 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
         backend = tokenizers.Tokenizer.from_str(json.dumps(content))
     except TinyslmError:
         raise
-    except Exception as error:  # `tokenizers` raises this very class
+    except Exception as error:  # `tokenizers` raises no more specific class
         raise TinyslmError(f"{file} is not a tokenizer ({error}).", DAMAGED) from None
     except BaseException as error:  # a panic in Rust
         if type(error).__name__ != "PanicException":
@@ -119,8 +120,8 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
 def table_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -> TokenTable:
     """The bytes of the tokens of `backend`.
 
-    Raises `TinyslmError`, naming `origin` and the part, when decoding would not restore every text: for a model that
-    is not BPE and has no byte fallback, an unknown decoder, or bytes without a token.
+    Raises `TinyslmError`, which names `origin` and the part, for a tokenizer that cannot restore every text: one that
+    is not BPE and has no byte fallback, has an unknown decoder, or lacks tokens for bytes.
     """
     content = _description(backend)
     decoder = _steps(content["decoder"], "decoders")
@@ -131,7 +132,7 @@ def table_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -> T
 
 
 def _description(backend: tokenizers.Tokenizer) -> dict[str, Any]:
-    """The parts as in `tokenizer.json`, without a BPE's vocabulary and merges, which are large."""
+    """The content of `tokenizer.json` without the vocabulary and merges of BPE, which are large."""
     from tokenizers import models
 
     model = backend.model
@@ -148,7 +149,7 @@ def _description(backend: tokenizers.Tokenizer) -> dict[str, Any]:
 
 
 def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
-    """Whether a `tokenizer.json` is byte-level and not one with byte fallback; raises `TinyslmError` for all others."""
+    """True for a byte-level tokenizer, False for one with byte fallback; raises `TinyslmError` for all others."""
     model = content["model"]
     kind = model.get("type", "a model of an old format")
     if kind not in ("BPE", "Unigram"):
@@ -168,7 +169,7 @@ def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
 
 
 def decode_bytes(table: TokenTable, ids: Sequence[int]) -> bytes:
-    """The bytes of a whole text."""
+    """The bytes of a whole text; unknown ids have none."""
     if table.first or table.spaces:
         return b"".join(map(ByteDecoder(table).push, ids))
     bytes_of = table.bytes_of
@@ -176,7 +177,7 @@ def decode_bytes(table: TokenTable, ids: Sequence[int]) -> bytes:
 
 
 def start_ids(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
-    """The special tokens that the post-processor adds before every text, as in transformers."""
+    """The ids of the special tokens that the post-processor adds before every text, as in transformers."""
     alone: list[int] = backend.encode("0", add_special_tokens=False).ids
     whole: list[int] = backend.encode("0", add_special_tokens=True).ids
     for place in range(len(whole) - len(alone) + 1):
@@ -230,7 +231,7 @@ def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]],
 
 
 def _vocabulary(backend: tokenizers.Tokenizer, origin: str) -> tuple[dict[str, int], dict[int, bytes]]:
-    """The model's tokens, name to id, without the added ones; and the bytes of the added ones, by id."""
+    """The ids of the model's tokens by name, without added tokens, and the bytes of the added tokens by id."""
     added = {token: entry.content.encode() for token, entry in backend.get_added_tokens_decoder().items()}
     vocab: dict[str, int] = backend.get_vocab(with_added_tokens=False)
     if len(set(vocab.values())) < len(vocab) or max(vocab.values(), default=0) >= LARGEST:
@@ -239,7 +240,7 @@ def _vocabulary(backend: tokenizers.Tokenizer, origin: str) -> tuple[dict[str, i
 
 
 def _check(backend: tokenizers.Tokenizer, table: TokenTable, origin: str) -> None:
-    """Decoding with the table must give the same texts as decoding with `tokenizers`."""
+    """Raise `TinyslmError` if decoding with the table differs from decoding with `tokenizers`."""
     for text in _PROBES:
         ids = backend.encode(text, add_special_tokens=False).ids
         expected = backend.decode(ids, skip_special_tokens=False) if backend.decoder else text
@@ -248,7 +249,7 @@ def _check(backend: tokenizers.Tokenizer, table: TokenTable, origin: str) -> Non
 
 
 def _steps(part: dict[str, Any] | None, several: str) -> list[dict[str, Any]]:
-    """The steps of a part, which is null, one step, or a nested sequence."""
+    """The steps of a part, which is None, one step, or a nested sequence."""
     if part is None:
         return []
     if part["type"] != "Sequence":

@@ -1,15 +1,15 @@
-"""Conversations as tokens, in the form that the model's chat template gives them.
+"""Encode conversations with the model's chat template.
 
-Models made here use ChatML, which chat models of many makers share:
+Models trained by tinyslm use ChatML, as many others do:
 
     <|im_start|>user
     How many legs has a beetle?<|im_end|>
     <|im_start|>assistant
     Six.<|im_end|>
 
-Special tokens that the template writes become their ids. In a message, "<|im_end|>" stays text, so that a message
-cannot end itself or begin another one. (Added tokens that are not special, such as the "<tool_call>" of some models,
-are tokens everywhere.)
+Special tokens that the template writes are encoded as their ids. In a message, "<|im_end|>" is encoded as ordinary
+text, so a message cannot end itself or begin another one. (Added tokens that are not special, such as the
+"<tool_call>" of some models, are encoded as their ids everywhere.)
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ CHATML = """\
 """
 
 TOGETHER, SHORT = 32, 1 << 15
-"""Texts that are rendered in one request, of conversations with at most so many characters; of longer ones, one."""
+"""The number of texts rendered per request, for conversations of at most `SHORT` characters; longer ones: one text."""
 
 Messages = Sequence[Mapping[str, Any]]
 Spans = list[tuple[int, int]]
 
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
-_REASONING = ("reasoning_content", "thinking", "reasoning")  # names of a message's reasoning in templates
+_REASONING = ("reasoning_content", "thinking", "reasoning")  # keys of a message's reasoning
 
 
 class TurnsDiffer(TinyslmError):
-    """The chat template writes a message otherwise once others follow it."""
+    """The chat template renders a message differently when others follow it."""
 
 
 def encode_chat(
@@ -55,11 +55,11 @@ def encode_chat(
     tools: Sequence[Mapping[str, Any]] | None = None,
     **extra: Any,
 ) -> list[int]:
-    """Ids of a conversation; each message has a "role", a "content", and other entries that the template reads.
+    """Encode a conversation; each message has a "role", a "content", and other entries that the template reads.
 
-    They equal those of transformers' `apply_chat_template`, unless messages contain names of special tokens.
+    The ids equal those of transformers' `apply_chat_template`, unless messages contain names of special tokens.
     `add_generation_prompt` adds the beginning of the assistant's next message, which the model continues.
-    `tools` (JSON schemas) and `extra` are values for the template.
+    `tools` (JSON schemas) and `extra` are passed to the template.
 
     Raises `TinyslmError` when the tokenizer has neither a chat template nor ChatML's tokens, and when the template
     fails.
@@ -78,13 +78,13 @@ def encode_chat_masked(
     add_generation_prompt: bool = False,
     tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> tuple[list[int], list[bool]]:
-    """Ids of a conversation, and for each whether it is the assistant's: of its contents or the token that ends them.
+    """Encode a conversation. Returns the ids and the assistant mask: True for tokens that fine-tuning predicts.
 
-    These are the tokens that fine-tuning learns to predict. In ChatML, ids differ from those of `encode_chat` where
-    the assistant's contents begin with a line end: they always begin with a token of their own.
+    The mask covers the content of the assistant's messages and the token that ends each. In ChatML, this content
+    always begins with a new token, so the ids differ from those of `encode_chat` if it begins with a newline.
 
     Raises `TinyslmError` as `encode_chat` does, and `TurnsDiffer` when the assistant's part cannot be found: the
-    template neither marks it with `{% generation %}`, nor writes the same text before it with and without it.
+    template does not mark it with `{% generation %}`, and renders the text before it differently without it.
     """
     template = _template(tokenizer)
     if template == CHATML and tokenizer.splits_alike:
@@ -96,9 +96,9 @@ def encode_chat_masked(
 
 
 def chat_tokenizer(tokenizer: Tokenizer, base: Path, notify: Callable[[str], None]) -> Tokenizer:
-    """The tokenizer with a chat template: its own, or that of ChatML, whose tokens are added if they are missing.
+    """The tokenizer with a chat template: its own, or ChatML's, whose tokens are added if they are missing.
 
-    base: the model's folder, for messages.
+    base: the model's folder, for messages to `notify`.
     """
     if tokenizer.chat_template is not None:
         return tokenizer
@@ -110,12 +110,12 @@ def chat_tokenizer(tokenizer: Tokenizer, base: Path, notify: Callable[[str], Non
 
 
 def with_chatml(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer with the chat template and the tokens of ChatML."""
+    """The tokenizer with ChatML's chat template and tokens."""
     return tokenizer.with_special([MESSAGE_START, MESSAGE_END]).with_template(CHATML)
 
 
 class _Chat:
-    """One conversation and its template; names of special tokens in the messages are hidden from it."""
+    """A conversation whose messages hide the names of special tokens from the template."""
 
     def __init__(
         self,
@@ -133,25 +133,25 @@ class _Chat:
         self._hidden = self._encoder.hide([_plain(messages), tools, dict(extra)], others=template)
 
     def texts(self, cuts: Sequence[tuple[int, bool]]) -> list[Rendered]:
-        """The texts of the first messages: how many, and whether the beginning of an answer follows; see `render`."""
+        """Render the first messages for each cut: (number of messages, add_generation_prompt); see `render`."""
         messages, tools, extra = self._hidden.values
         if not messages:
             raise TinyslmError("A chat template needs a conversation of at least one message.", "Give a message.")
-        given = {name: value for name, value in {**self._names, **extra}.items() if value is not None}
-        given |= {"tools": tools, "documents": None, "messages": messages}
+        values = {name: value for name, value in {**self._names, **extra}.items() if value is not None}
+        values |= {"tools": tools, "documents": None, "messages": messages}
         short = sum(len(str(message.get("content"))) for message in messages) <= SHORT
         size = TOGETHER if short else 1
         parts = (cuts[start : start + size] for start in range(0, len(cuts), size))
-        return [text for part in parts for text in render(self._template, given, part)]
+        return [text for part in parts for text in render(self._template, values, part)]
 
     def encode(self, text: str, spans: Sequence[tuple[int, int]] = ()) -> tuple[list[int], list[bool]]:
-        """Ids of the text, and for each whether it begins in one of the spans."""
+        """Encode a text. Returns the ids, and for each whether it begins inside one of the spans."""
         encoded = self._encoder.encode(text, self._hidden.texts)
         within = [any(first <= begin < last for first, last in spans) for begin in encoded.begins]
         return encoded.ids, within
 
     def assistant_spans(self, add_generation_prompt: bool) -> Rendered:
-        """The text, and the spans that the assistant's messages add to it, up to the token that ends each."""
+        """Render the conversation. Returns the text, and the spans of the assistant's messages and their end tokens."""
         messages = self._hidden.values[0]
         ends = [name for name, token in self._tokenizer.special_ids.items() if token in self._tokenizer.stop_ids]
         answers = [number for number, message in enumerate(messages) if message.get("role") == "assistant"]
@@ -178,7 +178,7 @@ class _Chat:
 
 
 def _plain(messages: Messages) -> list[dict[str, Any]]:
-    """The messages as transformers passes them to templates: without entries that are None, reasoning by all names."""
+    """The messages as transformers passes them to templates: no entries that are None, reasoning under both keys."""
     plain = []
     for message in messages:
         if not isinstance(message, Mapping):
@@ -196,9 +196,9 @@ def _plain(messages: Messages) -> list[dict[str, Any]]:
 def _chatml(
     tokenizer: Tokenizer, messages: Messages, *, add_generation_prompt: bool, masked: bool = False
 ) -> tuple[list[int], list[bool]]:
-    """A conversation in ChatML: the ids that the template gives, without rendering it.
+    """Encode a conversation in ChatML without rendering the template. Returns the ids and the assistant mask.
 
-    masked: the assistant's contents begin with a token of their own, as when a model generates them.
+    masked: the assistant's content begins with a new token, as in generated text; otherwise the mask is False.
     """
     start, end = (tokenizer.special_ids[name] for name in (MESSAGE_START, MESSAGE_END))
     newline = tokenizer.encode("\n")
@@ -229,7 +229,7 @@ def _role_and_content(message: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _template(tokenizer: Tokenizer) -> str:
-    """The tokenizer's own template; ChatML where it has none, but the tokens for it."""
+    """The tokenizer's chat template, or ChatML's if it has only the tokens. Raises `TinyslmError` without either."""
     special = tokenizer.special_ids
     if tokenizer.chat_template is not None and tokenizer.chat_template != CHATML:
         return tokenizer.chat_template

@@ -1,4 +1,4 @@
-"""Whether two tokenizers give identical ids: what distillation needs to know of student and teacher."""
+"""Compare the ids of two tokenizers: distillation needs equal ids for student and teacher."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ PIECES = (
         "👩‍💻",
     ),
 )
-"""Probes are these texts, and each two of them joined."""
+"""Probe texts; each pair of them, joined, is a probe as well."""
 TALKS: tuple[Sequence[Mapping[str, Any]], ...] = (
     ({"role": "user", "content": "Two plus two?"},),
     ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two plus two?"}),
@@ -40,16 +40,16 @@ TALKS: tuple[Sequence[Mapping[str, Any]], ...] = (
 
 
 def first_difference(one: Tokenizer, other: Tokenizer) -> str:
-    """The first difference between two tokenizers' ids, as a clause; "" if every probe has equal ids."""
+    """Describe the first difference between two tokenizers' ids in a clause; "" if all probes have equal ids."""
     if one.sha256 == other.sha256:
         return ""
     return next(_differences(one, other), "")
 
 
 def template_difference(one: Tokenizer, other: Tokenizer) -> str:
-    """The first conversation that two chat templates render differently, as a clause; "" if there is none.
+    """Describe the first conversation that two chat templates render differently in a clause; "" if there is none.
 
-    A tokenizer without a template differs from none.
+    A tokenizer without a template is not compared.
     """
     if None in (one.chat_template, other.chat_template) or one.chat_template == other.chat_template:
         return ""
@@ -79,7 +79,7 @@ def _differences(one: Tokenizer, other: Tokenizer) -> Iterator[str]:
 
 
 def _rendered(tokenizer: Tokenizer, talk: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The ids of a conversation; none if the template refuses it."""
+    """The ids of a conversation; empty if the template fails."""
     try:
         return encode_chat(tokenizer, talk, add_generation_prompt=True)
     except TinyslmError:

@@ -1,4 +1,4 @@
-"""Settings of the tokenizer that is trained when none is given."""
+"""Settings of the tokenizer that training makes when none is given."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""Encoding through tiktoken, several times faster than `tokenizers`, where its ids are proved to be equal.
+"""Encode with tiktoken, several times faster than `tokenizers`, where the ids are proved to be equal.
 
 The two libraries merge by different rules. `tokenizers` merges the adjacent pair that comes first in its list of
 merges; tiktoken merges the adjacent pair whose joined bytes have the lowest id. The results are equal when
@@ -37,14 +37,14 @@ SPLIT_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(
 # Qwen's: as `SPLIT`, but each digit is a word.
 SPLIT_QWEN = SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
 
-NFC = {"type": "NFC"}  # letters with marks become one character, where there is one
+NFC = {"type": "NFC"}  # Unicode composition of letters and marks
 
-# tiktoken's regular expressions fail beyond a million steps back, and it takes one for each white-space character.
+# tiktoken's regular expressions fail after a million backtracking steps, and need one for each white-space character.
 LONGEST_SPACE = 100_000
 _LONG_SPACE = re.compile(rf"(?<!\s)\s{{{LONGEST_SPACE}}}")
 
-# Longer texts are cut where it cannot change their ids: between a letter and a space or punctuation. A piece of the
-# split always ends there, and no piece before it looks ahead further. Only letters that every Unicode version has.
+# Longer texts are cut between a letter and a space or punctuation, which does not change their ids: the regular
+# expression always splits there, and no word before it looks ahead further. Only letters of every Unicode version.
 LONG_TEXT = LONGEST_SPACE  # characters
 _CUT = re.compile(r"[A-Za-z\u3041-\u3093\u4e00-\u9fa5\uac00-\ud7a3](?=[ \t\n\r.,;:!?\u3001\u3002\uff0c])")
 
@@ -62,7 +62,7 @@ SAMPLES = (
 
 
 class FastEncoding:
-    """Encodes most texts as a `tokenizers` object does."""
+    """Encodes most texts to the ids of a `tokenizers` object."""
 
     def __init__(
         self, encoding: tiktoken.Encoding, normalizer: tokenizers.normalizers.Normalizer, added: list[str]
@@ -73,7 +73,7 @@ class FastEncoding:
         self._added = re.compile("|".join(longest_first)) if added else None
 
     def encode(self, text: str) -> list[int] | None:
-        """Ids of a text, without special tokens; None if it has added tokens or very long runs of white space."""
+        """Encode a text without special tokens; None if it contains added tokens or very long runs of white space."""
         if self._added and self._added.search(text):
             return None
         if self._normalizer is not None and not text.isascii():
@@ -86,7 +86,7 @@ class FastEncoding:
 
 
 def fast_encoding(backend: tokenizers.Tokenizer) -> FastEncoding | None:
-    """An encoding through tiktoken with the ids of `backend`, or None where equality is not proved."""
+    """A tiktoken encoding with the ids of `backend`, or None if equality is not proved."""
     description = json.loads(backend.to_str())
     split = _split(description["pre_tokenizer"])
     if split is None or not _is_plain(description):
@@ -99,7 +99,7 @@ def fast_encoding(backend: tokenizers.Tokenizer) -> FastEncoding | None:
 
 
 def cut(text: str) -> list[str]:
-    """The text in parts of about `LONG_TEXT` characters whose ids, one after another, are those of the whole."""
+    """Cut a text into parts of about `LONG_TEXT` characters, whose ids, concatenated, are those of the whole text."""
     if len(text) <= LONG_TEXT:
         return [text]
     parts, start = [], 0
@@ -110,9 +110,7 @@ def cut(text: str) -> list[str]:
 
 
 def may_cut(description: dict[str, Any]) -> bool:
-    """Whether texts may be cut for the tokenizer in this `tokenizer.json`: its split is known, and no added token
-    crosses such a place.
-    """
+    """Whether `cut` keeps the ids of this `tokenizer.json`: its split is known, and no added token crosses a cut."""
     added = [token for token in description["added_tokens"] if not token["special"]]
     return (
         _split(description["pre_tokenizer"]) is not None
@@ -127,7 +125,7 @@ def is_safe(text: str) -> bool:
 
 
 def _agreeing_encoding(backend: tokenizers.Tokenizer, split: str, ranks: dict[bytes, int]) -> FastEncoding | None:
-    """The encoding through tiktoken, if its ids equal those of `backend` on every sample."""
+    """The tiktoken encoding, or None if its ids differ from those of `backend` on a sample."""
     import tiktoken
 
     added = [token.content for token in backend.get_added_tokens_decoder().values() if not token.special]
@@ -141,11 +139,11 @@ def _agreeing_encoding(backend: tokenizers.Tokenizer, split: str, ranks: dict[by
 
 
 def _splits_agree(pre_tokenizer: Any, split: str) -> bool:
-    """Whether both libraries split the samples equally, tested with merges that make every split visible.
+    """Whether both libraries split the samples equally, tested with merges that reveal every split.
 
-    A tokenizer's own merges may hide a difference that would appear in other texts.
+    The tokenizer's own merges may hide a difference in the samples that appears in other texts.
     """
-    first_bytes = [bytes([byte]) for byte in range(0xC2, 0xF5)]  # of a character that is not ASCII
+    first_bytes = [bytes([byte]) for byte in range(0xC2, 0xF5)]  # of characters that are not ASCII
     merges = [(left, right) for left in (b"x", b"1", b" ", b"'") for right in first_bytes]
     probe = byte_level_backend(merges)
     probe.pre_tokenizer = pre_tokenizer
@@ -155,7 +153,7 @@ def _splits_agree(pre_tokenizer: Any, split: str) -> bool:
 
 
 def _is_plain(description: dict[str, Any]) -> bool:
-    """Whether a `tokenizer.json` is plain BPE, in which only the merges decide the ids."""
+    """Whether a `tokenizer.json` is plain BPE, in which only the merges determine the ids."""
     model = description["model"]
     return (
         model["type"] == "BPE"
@@ -167,12 +165,12 @@ def _is_plain(description: dict[str, Any]) -> bool:
 
 
 def _is_plain_token(token: dict[str, Any]) -> bool:
-    """Whether an added token matches its characters only, which normalization does not change."""
+    """Whether an added token matches exactly its characters, which normalization does not change."""
     return token["content"].isascii() and not any(token[key] for key in ("lstrip", "rstrip", "single_word"))
 
 
 def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
-    """The regular expression that splits texts, if it is a known one."""
+    """The regular expression that splits texts into words, or None if it is unknown."""
     match pre_tokenizer:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:
             return SPLIT_GPT2
@@ -188,7 +186,7 @@ def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 
 def _ranks(model: dict[str, Any]) -> dict[bytes, int] | None:
-    """Bytes of each ordinary token with its id; None unless condition 1 holds and all 256 bytes have a token."""
+    """The id of each ordinary token by its bytes; None unless condition 1 holds and all 256 bytes have a token."""
     symbols = byte_symbols()
     byte_of = {symbol: byte for byte, symbol in enumerate(symbols)}
     vocab: dict[str, int] = model["vocab"]
@@ -205,6 +203,6 @@ def _ranks(model: dict[str, Any]) -> dict[bytes, int] | None:
 
 
 def _encodes_to_itself(backend: tokenizers.Tokenizer, token: bytes, rank: int) -> bool:
-    """Condition 2, for one token."""
+    """Condition 2 for one token."""
     symbols = byte_symbols()
     return [part.id for part in backend.model.tokenize("".join(symbols[byte] for byte in token))] == [rank]

@@ -1,7 +1,7 @@
-"""Chat templates, rendered in a worker process.
+"""Render chat templates in a worker process.
 
-A template is a program, and it may be malicious: loop forever, write ten gigabytes, break out of Jinja's sandbox. So it
-runs in another process (`core/worker.py`), with limits on its time, its memory and its output.
+A template is a program and may be malicious: loop forever, write ten gigabytes, break out of Jinja's sandbox. So it
+runs in another process (`core/worker.py`) with limited time, memory and output.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ _PROBLEMS = {
 
 
 def template_error(kind: str, message: str = "") -> TinyslmError:
-    """The user's error for a failure of this kind; `message` comes from the template and is not trusted."""
+    """The error for a failure of this kind; `message` comes from the template and is not trusted."""
     plain = "".join(character if character.isprintable() else " " for character in message[:LONGEST_MESSAGE])
     return TinyslmError(_PROBLEMS[kind].format(plain.strip().rstrip(".")), _REMEDIES.get(kind, _ATTACK))
 
 
 Rendered = tuple[str, list[tuple[int, int]]]
-"""A text, and the spans of its `{% generation %}` blocks, in characters."""
+"""A rendered text, and the spans of its `{% generation %}` blocks in characters."""
 
 
 def render(template: str, values: Mapping[str, Any], cuts: Sequence[tuple[int, bool]]) -> list[Rendered]:
-    """The texts that `template` makes of `values` (plain JSON), in one request, as each costs time.
+    """Render several texts from `values` (plain JSON) in one request to the worker.
 
-    cuts: for each text, how many of the "messages" it has, and whether the beginning of an answer follows. Safe to call
-    from many threads. Raises `TinyslmError` for values that are not plain JSON, and when the template fails or exceeds
-    its limits.
+    cuts: for each text, the number of "messages" to render and the value of `add_generation_prompt`. Safe to call from
+    many threads. Raises `TinyslmError` for values that are not plain JSON, and when the template fails or exceeds its
+    limits.
     """
     if len(template) > LONGEST_TEMPLATE:
         raise template_error("failed", f"it is {len(template)} characters long, {LONGEST_TEMPLATE} are allowed")

@@ -1,4 +1,4 @@
-"""The settings in the files beside `tokenizer.json`: which tokens begin, end and pad texts, and the chat template."""
+"""Read the files next to `tokenizer.json`: which tokens begin, end and pad texts, and the chat template."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 CONFIG = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
-STOPS = "stop_token_ids"  # our own entry in tokenizer_config.json, for folders without generation_config.json
+STOPS = "stop_token_ids"  # tinyslm's entry in tokenizer_config.json, for folders without generation_config.json
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Names of tokens by their role, ids that end a generation, and the chat template."""
+    """Names of tokens by role, the ids that end a generation, and the chat template."""
 
     eos: str
     pad: str | None
@@ -33,15 +33,15 @@ class Settings:
 
 
 def read_settings(folder: Path, backend: tokenizers.Tokenizer) -> Settings:
-    """The settings in `folder`.
+    """Read the settings in `folder`.
 
-    The end token is the one that `tokenizer_config.json` names (or `special_tokens_map.json`, as in older folders);
-    else the first of `generation_config.json` or `config.json`; else `<|endoftext|>`.
+    The end token is the one that `tokenizer_config.json` names (or `special_tokens_map.json` in older folders); else
+    the first of `generation_config.json` or `config.json`; else `<|endoftext|>`.
     Raises `TinyslmError` when there is none, or when a file is damaged.
     """
     config = _read(folder / CONFIG)
     if "added_tokens_decoder" not in config:
-        config |= _read(folder / "special_tokens_map.json")  # as transformers has it
+        config |= _read(folder / "special_tokens_map.json")  # as in transformers
     stops = _stops(folder, config)
     vocab = backend.get_vocab(with_added_tokens=True)
 
@@ -67,7 +67,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _stops(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
-    """The ids that end a generation, from the model's settings, or else from the tokenizer's."""
+    """The ids that end a generation, from the model's settings, else from the tokenizer's."""
     generation = folder / "generation_config.json"
     sources = [(generation, "eos_token_id"), (folder / "config.json", "eos_token_id")]
     for file, key in sources:
@@ -87,7 +87,10 @@ def _ids(file: Path, value: Any) -> tuple[int, ...]:
 
 
 def read_chat_template(folder: Path) -> str | None:
-    """The template in its own file, or as in older folders in `tokenizer_config.json`, alone or in a list."""
+    """The template in `chat_template.jinja`, else in `tokenizer_config.json`, as in older folders; None without one.
+
+    Raises `TinyslmError` for a damaged file.
+    """
     file = folder / TEMPLATE
     if file.is_file():
         try:

@@ -1,4 +1,4 @@
-"""Tokens as they can be shown."""
+"""Display single tokens."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Token:
-    """A token as it can be shown.
+    """A printable token.
 
-    text: the characters it stands for (kind "text"), the name of a "special" token, or the bytes of one that is no
-    whole characters, in hexadecimal ("bytes").
+    text: the characters of the token (kind "text"), the name of a "special" token, or hexadecimal "bytes" if the token
+    is not whole characters.
     """
 
     id: int
@@ -23,7 +23,7 @@ class Token:
 
 
 def show_token(tokenizer: Tokenizer, token: int) -> Token:
-    """A token as it can be shown: control characters and parts of characters are spelled out."""
+    """The printable form of a token id; control characters are spelled out."""
     piece = tokenizer.token_bytes(token)
     if token in tokenizer.special_ids.values() or not piece:
         return Token(token, printable(piece.decode("utf-8", "replace")) or f"token {token}", "special")
@@ -34,7 +34,7 @@ def show_token(tokenizer: Tokenizer, token: int) -> Token:
 
 
 def face(token: Token) -> str:
-    """A token as it is drawn, with visible spaces and line ends."""
+    """The text of a token with visible spaces, tabs and line ends."""
     if token.kind == "bytes":
         return f"⟨{token.text}⟩"
     return token.text.replace(" ", "·").replace("\n", "↵").replace("\t", "⇥") if token.kind == "text" else token.text

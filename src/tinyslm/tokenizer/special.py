@@ -1,11 +1,11 @@
-"""Special tokens in rendered conversations: read where the template writes them, never where a message does.
+"""Encode special tokens in rendered conversations where the template writes them, never where a message does.
 
 A chat template renders one text, in which its own "<|im_end|>" looks like one in a message. So before rendering, `hide`
 replaces each special token's name in the messages with a private-use character. After rendering, `SpecialEncoder` reads
 the remaining names as special tokens, and restores the hidden ones as ordinary text.
 
-It encodes with a copy of the tokenizer in which special tokens have other names, which no text contains; everything
-else about them, such as the white space that some absorb, is unchanged.
+It encodes with a copy of the tokenizer whose special tokens have names that no text contains; everything else about
+them, such as the white space that some absorb, is unchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _COMPARED = ("role", "type")
 
 @dataclass(frozen=True)
 class Hidden:
-    """Values without names of special tokens, and the text that each private-use character replaces."""
+    """Values with private-use characters for names of special tokens, and the text that each character replaces."""
 
     values: Any
     texts: Mapping[str, str]
@@ -36,7 +36,7 @@ class Hidden:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Ids of a rendered text, and the place in it where each begins, in characters."""
+    """The ids of a rendered text, and the offset of each in characters."""
 
     ids: list[int]
     begins: list[int]
@@ -57,11 +57,11 @@ class SpecialEncoder:
         self._copy = _Copy(backend, secrets.choice(_LEADS))
 
     def hide(self, values: Any, others: str = "") -> Hidden:
-        """Hide the names of special tokens in all texts of `values` (plain JSON).
+        """Hide the names of special tokens in all strings of `values` (plain JSON).
 
-        others: further text, whose private-use characters are not used. A text's end is hidden too if it is the
-        beginning of a name, because the next text may continue it. Keys, roles and types that are plain words are
-        unchanged, because templates compare them.
+        others: text whose private-use characters must not be used. The end of a string is hidden too if it is a prefix
+        of a name, because the next string may complete it. Keys, roles and types that are plain words are unchanged,
+        because templates compare them.
         """
         taken = self._own.union(others, *_texts(values))
         free = (chr(code) for code in _HIDDEN if chr(code) not in taken)
@@ -84,7 +84,7 @@ class SpecialEncoder:
         return Hidden(values, {short: long for long, short in characters.items()})
 
     def encode(self, text: str, hidden: Mapping[str, str]) -> Encoded:
-        """Ids of a rendered text: of its special tokens, and of the texts that the characters of `hidden` replace."""
+        """Encode a rendered text; `hidden` maps private-use characters to the texts that they replace."""
         copy = self._copy
         if chr(copy.lead) in text:
             copy = _Copy(self._backend, next(code for code in _LEADS if chr(code) not in text))
@@ -108,7 +108,7 @@ class SpecialEncoder:
         return "".join([*changed, text[end:]])
 
     def _names(self, text: str, more: Mapping[str, str] = {}) -> Iterator[tuple[int, str]]:
-        """Places of special tokens' names, or of characters of `more`, in the text; the longest one at each place."""
+        """Find names of special tokens and characters of `more` in the text: (offset, longest name there)."""
         first = re.compile("|".join([*self._first, *more]) or "(?!)")
         sizes = [*self._sizes, 1]
         at = 0
@@ -122,20 +122,20 @@ class SpecialEncoder:
 
 
 class _Places:
-    """Maps places in a text to those before parts of it were replaced."""
+    """Maps offsets in a text to offsets before parts of it were replaced."""
 
     def __init__(self) -> None:
         self._begins: list[int] = []  # of each new part, in the new text
         self._old: list[tuple[int, int, int]] = []  # begin and end in the old text, end in the new one
 
     def replaced(self, begin: int, end: int, length: int) -> None:
-        """Record that the old text from `begin` to `end` became `length` characters; in order."""
+        """Record that `length` characters replace the old text from `begin` to `end`. Call in order."""
         _, old_end, new_end = self._old[-1] if self._old else (0, 0, 0)
         self._begins.append(new_end + begin - old_end)
         self._old.append((begin, end, self._begins[-1] + length))
 
     def before(self, at: int) -> int:
-        """The old place of the character at `at`; within a replaced part, the place of its beginning."""
+        """The old offset of the character at `at`; inside a replaced part, the offset of its beginning."""
         number = bisect_right(self._begins, at) - 1
         if number < 0:
             return at
@@ -159,7 +159,7 @@ class _Copy:
         return self._names[place]
 
     def encode(self, text: str) -> tuple[list[int], list[int]]:
-        """Ids, and the place where each begins."""
+        """The ids and their offsets."""
         encoding = self.backend.encode(whole_characters(text), add_special_tokens=False)
         return encoding.ids, [begin for begin, _ in encoding.offsets]
 
@@ -174,14 +174,14 @@ def whole_characters(text: str) -> str:
 
 
 def unreachable(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """A copy of `backend` that encodes no text as a special token."""
+    """A copy of `backend` that never encodes text as a special token."""
     copy = _Copy(backend, secrets.choice(_LEADS)).backend
     copy.encode_special_tokens = True
     return copy
 
 
 def _renamed(backend: tokenizers.Tokenizer, names: Mapping[str, str]) -> tokenizers.Tokenizer:
-    """A copy of `backend` in which added tokens have other names, and no merge makes them."""
+    """A copy of `backend` with other names of added tokens, without the merges that make them."""
     from tokenizers import Tokenizer
 
     content = json.loads(backend.to_str())
@@ -216,7 +216,7 @@ def _texts(values: Any) -> Iterator[str]:
 
 
 def _mapped(values: Any, change: Callable[[str], str], key: object = None) -> Any:
-    """`values` with each of its texts changed, except plain words that are keys, or values of `_COMPARED` keys."""
+    """`values` with `change` applied to all strings but plain words that are keys or values of `_COMPARED` keys."""
     if isinstance(values, str):
         return values if key in _COMPARED and values.isidentifier() else change(values)
     if isinstance(values, Mapping):

@@ -1,6 +1,6 @@
-"""The program of the process that renders chat templates: Jinja's sandbox, with transformers' filters and functions.
+"""Render chat templates in the worker process: Jinja's sandbox with transformers' filters and functions.
 
-The sandbox keeps a template from Python's internals, but not from using up time and memory: the process limits those.
+The sandbox blocks access to Python's internals; the process limits time and memory.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ LONGEST_OUTPUT = 1 << 24  # characters of all texts of a request
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The texts that request["template"] makes of request["values"], each once for every one of request["cuts"].
+    """Render request["template"] with request["values"], once for each of request["cuts"] (see `sandbox.render`).
 
-    cuts: how many of the messages are rendered, and whether the beginning of an answer follows. The "texts" are pairs
-    of a text and the spans of its generation blocks, in characters. Without them, the "kind" and "message" of the
-    failure (see `sandbox.py`).
+    Returns "texts", pairs of a text and the spans of its generation blocks in characters, or the "kind" and "message"
+    of the failure (see `sandbox.py`).
     """
     values, texts, written = request["values"], [], 0
     try:
@@ -67,7 +66,7 @@ def _rendered(template: str, values: Mapping[str, Any], longest: int) -> tuple[s
 
 
 class _TooLong(Exception):
-    """The template writes more than is allowed."""
+    """The output exceeds the limit."""
 
 
 class _Refused(TemplateError):
@@ -83,16 +82,16 @@ class _Spans:
 
 
 class _Generation(Extension):
-    """`{% generation %} ... {% endgeneration %}`, which some templates put around the assistant's words."""
+    """`{% generation %} ... {% endgeneration %}`, with which some templates enclose the assistant's content."""
 
-    tags = {"generation"}  # noqa: RUF012  (Jinja's own way)
+    tags = {"generation"}  # noqa: RUF012  (Jinja's convention)
 
     def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.CallBlock(self.call_method("_spoken"), [], [], body).set_lineno(line)
+        return nodes.CallBlock(self.call_method("_record"), [], [], body).set_lineno(line)
 
-    def _spoken(self, caller: Macro) -> str:
+    def _record(self, caller: Macro) -> str:
         text = str(caller())
         spans: _Spans = self.environment.spans  # type: ignore[attr-defined]
         spans.found.append((spans.written, spans.written + len(text)))
@@ -145,7 +144,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Plain JSON; Jinja's own filter would escape characters for HTML."""
+    """Format plain JSON; Jinja's own filter escapes characters for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,4 +1,4 @@
-"""The tokenizer: text to ids and back, and its files."""
+"""The tokenizer: encoding, decoding, loading and saving."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """Text to ids and back: byte-level BPE, or BPE with byte fallback as made by SentencePiece.
+    """Encodes text to ids and back: byte-level BPE, or BPE with byte fallback as made by SentencePiece.
 
     Byte-level tokenizers restore every text without loss, unless they have a normalizer. Those with byte fallback
     decode "\u2581" as a space, and some drop a space at the beginning of a text.
 
-    Special tokens are never read from text: "<|endoftext|>" in a document is thirteen ordinary characters. Callers add
-    special tokens by their ids.
+    Text never becomes special tokens: "<|endoftext|>" in a document is thirteen ordinary characters. Callers add
+    special tokens by id.
 
     Attributes:
-        vocab_size: how many ids there are; a multiple of 64 for tokenizers trained here.
+        vocab_size: number of ids; a multiple of 64 for tokenizers trained by tinyslm.
         special_ids: special tokens, name to id.
         eos_id: the id that ends a document.
         pad_id: the id that fills batches; never predicted.
@@ -57,12 +57,12 @@ class Tokenizer:
         stops: Iterable[int] = (),
         chat_template: str | None = None,
     ) -> None:
-        """Wrap a `tokenizers` object, which is changed.
+        """Wrap a `tokenizers` object and modify it.
 
         eos, pad, bos: names of its tokens; the default of `pad` is `<|pad|>` if that is a special token, else `eos`.
         adds_bos: whether prompts begin with `bos`; None: as in the post-processor of `backend`.
-        stops: further ids that end a generation, in addition to `eos`, `<|im_end|>`, and the ends of turns that are
-            special tokens and occur in the chat template.
+        stops: ids that end a generation, in addition to `eos`, `<|im_end|>`, and the end-of-turn tokens that are
+            special and occur in the chat template.
 
         Raises `TinyslmError` when `backend` is of an unsupported kind, or lacks a named token.
         """
@@ -91,9 +91,9 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read a tokenizer or a model folder, written here or by transformers.
+        """Read a tokenizer or a model folder, written by tinyslm or transformers.
 
-        Only `tokenizer.json` decides how text is encoded, as in transformers' `PreTrainedTokenizerFast`.
+        Only `tokenizer.json` determines how text is encoded, as in transformers' `PreTrainedTokenizerFast`.
         Raises `TinyslmError` when its files are missing or damaged, or when it is of an unsupported kind.
         """
         folder = Path(folder)
@@ -129,7 +129,7 @@ class Tokenizer:
             "unk_token": self.unk,
             "clean_up_tokenization_spaces": False,
         }
-        if self.bos_id is not None:  # transformers looks at tokenizer.json alone; other programs read this
+        if self.bos_id is not None:  # for other programs; transformers reads only tokenizer.json
             config["add_bos_token"] = self.start_ids == (self.bos_id,)
         if set(self.stop_ids) != self._known_stops():
             config[STOPS] = list(self.stop_ids)
@@ -140,16 +140,16 @@ class Tokenizer:
             write_atomic(folder / TEMPLATE, self.chat_template)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without special tokens. A lone surrogate becomes U+FFFD.
+        """Encode a text without special tokens. A lone surrogate becomes U+FFFD.
 
-        Some models' vocabularies lack the bytes of a few control characters, which are then dropped.
+        Some models' vocabularies lack the bytes of a few control characters; these are dropped.
         """
         if len(text) <= LONG_TEXT or not self.splits_alike:
             return self._encode_part(text)
         return list(chain.from_iterable([self._encode_part(part) for part in cut(text)]))
 
     def encode_batch(self, texts: Sequence[str], *, threads: int = 1) -> list[list[int]]:
-        """`encode` of each text. Threads help with texts of some thousand characters, not with short ones."""
+        """`encode` each text. Threads help with texts of some thousand characters, not with short ones."""
         if threads == 1:
             return [self.encode(text) for text in texts]
         share = -(-len(texts) // threads) or 1
@@ -158,26 +158,23 @@ class Tokenizer:
             return list(chain.from_iterable(pool.map(self.encode_batch, shares)))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool = False) -> str:
-        """The text of `ids`; bytes that are not UTF-8 become U+FFFD. skip_special: drop special tokens."""
+        """Decode `ids`; bytes that are not UTF-8 become U+FFFD. skip_special: drop special tokens."""
         if skip_special:
             special = set(self.special_ids.values())
             ids = [token for token in ids if token not in special]
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_bytes(self, ids: Sequence[int]) -> bytes:
-        """The bytes of `ids`; those of a special token are its name's, and an unknown id has none."""
+        """The bytes of `ids`; a special token has those of its name, an unknown id none."""
         return decode_bytes(self.table, ids)
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes of one token inside a text ("\u2581the" is " the"); none for an unknown id."""
+        """The bytes of one token inside a text (" the" for "\u2581the"); empty for an unknown id."""
         return self.table.bytes_of.get(token, b"")
 
     @cached_property
     def kind(self) -> str:
-        """The kind of merges: "byte" for none, "char" if each stays within one character, else "bpe".
-
-        "unigram" for a vocabulary whose tokens have probabilities instead of merges.
-        """
+        """The kind: "byte" without merges, "char" if all merges stay within characters, "bpe", or "unigram"."""
         if not self.table.byte_level:
             return str(self.content["model"]["type"]).lower()
         special = set(self.special_ids.values())
@@ -189,21 +186,21 @@ class Tokenizer:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the content of `tokenizer.json`, whatever its layout: equal hashes mean equal ids."""
+        """Hash of the content of `tokenizer.json`, independent of its layout: equal hashes mean equal ids."""
         return sha256_json(self.content)
 
     def without_start(self) -> Tokenizer:
-        """The same without `start_ids`: in new models, texts follow each other with `eos` between them."""
+        """A copy without `start_ids`, for new models, whose texts are only separated by `eos`."""
         if not self.start_ids:
             return self
         return _from_json(self._backend.to_str(), self.unk, {**self._settings, "adds_bos": False})
 
     def with_template(self, template: str) -> Tokenizer:
-        """The same with another chat template."""
+        """A copy with another chat template."""
         return _from_json(self._backend.to_str(), self.unk, {**self._settings, "chat_template": template})
 
     def with_special(self, names: Iterable[str]) -> Tokenizer:
-        """The same with these special tokens, added at the end if they are missing."""
+        """A copy with these special tokens; missing ones are added at the end."""
         import tokenizers
 
         backend = tokenizers.Tokenizer.from_str(self._backend.to_str())
@@ -220,7 +217,7 @@ class Tokenizer:
         return {**names, "stops": self._stops, "chat_template": self.chat_template}
 
     def _known_stops(self) -> set[int]:
-        """The ids that end a generation, whatever the model's settings."""
+        """The ids that always end a generation, independent of the model's settings."""
         template = self.chat_template or ""
         ends = [name for name in ENDS_OF_TURN if name in self.special_ids and (name == MESSAGE_END or name in template)]
         return {self.eos_id, *[self.special_ids[name] for name in ends]}
@@ -233,17 +230,16 @@ class Tokenizer:
 
     @cached_property
     def splits_alike(self) -> bool:
-        """Whether the parts that `cut` makes of a text have the ids of the whole."""
+        """Whether the ids of the parts that `cut` makes of a text are those of the whole text."""
         return may_cut(self.content)
 
     @cached_property
     def special_encoder(self) -> SpecialEncoder:
-        """The encoder of rendered conversations."""
         return SpecialEncoder(self._backend)
 
     @cached_property
     def _encoder(self) -> tokenizers.Tokenizer:
-        """The encoder of ordinary text: a copy if `backend` would merge a special token's name to its id."""
+        """The encoder of ordinary text: a copy if `backend` would merge the name of a special token to its id."""
         vocab = self._backend.get_vocab(with_added_tokens=False)
         names = [name for name in self.special_ids if name in vocab]
         merged = [name for name in names if self.special_ids[name] in encode_slowly(self._backend, name)]
@@ -261,29 +257,26 @@ class Tokenizer:
 class TextStream:
     """Decodes ids that arrive one at a time.
 
-    A token may end within a character: its bytes wait for the rest, so text that was returned never changes. All that
-    `push` and `flush` return, joined, is `tokenizer.decode` of all ids.
+    The bytes of an incomplete character wait for the rest, so returned text never changes. The results of `push` and
+    `flush`, joined, equal `tokenizer.decode` of all ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, continues: bool = False) -> None:
-        """continues: the ids follow another text, so a space at their beginning is not dropped.
-
-        Tokenizers with byte fallback begin every text with a space, which `decode` drops.
-        """
+        """continues: the ids follow another text, so a leading space is kept, which byte fallback otherwise drops."""
         self._bytes = ByteDecoder(tokenizer.table, continues=continues)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int, skip: int = 0) -> str:
-        """The text that this token completes, without the token's first `skip` bytes; may be empty."""
+        """The text that this token completes, without the token's first `skip` bytes, or ""."""
         return self._decoder.decode(self._bytes.push(token)[skip:])
 
     def flush(self) -> str:
-        """U+FFFD for an incomplete character at the end, else nothing."""
+        """U+FFFD for an incomplete character at the end, else ""."""
         return self._decoder.decode(b"", final=True)
 
 
 def encode_slowly(backend: tokenizers.Tokenizer, text: str) -> list[int]:
-    """Ids of `text` by `tokenizers`, with U+FFFD for lone surrogates, which it rejects, as in tiktoken."""
+    """Encode `text` with `tokenizers`; lone surrogates, which it rejects, become U+FFFD as in tiktoken."""
     ids: list[int] = backend.encode(whole_characters(text), add_special_tokens=False).ids
     return ids
 
@@ -294,7 +287,7 @@ def _begins_character(token: bytes) -> bool:
 
 
 def _make_special(backend: tokenizers.Tokenizer, names: Sequence[str]) -> None:
-    """Mark the tokens as special, as transformers does with those named in `tokenizer_config.json`."""
+    """Mark the tokens as special, as transformers does with those that `tokenizer_config.json` names."""
     from tokenizers import AddedToken
 
     special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
@@ -306,7 +299,7 @@ def _make_special(backend: tokenizers.Tokenizer, names: Sequence[str]) -> None:
 
 
 def _begin_with(backend: tokenizers.Tokenizer, bos: str | None) -> None:
-    """Let the post-processor add `bos`, or nothing, before every text; it is unchanged if it does so already."""
+    """Make the post-processor add `bos`, or nothing, before every text, unless it already does."""
     from tokenizers import processors
 
     wanted = () if bos is None else (backend.token_to_id(bos),)

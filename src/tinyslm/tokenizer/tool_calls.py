@@ -1,14 +1,14 @@
-"""Tools that a model may call: how they are put to it, what it may write, and how its calls are read.
+"""Describe tools, calls and results to a model through its chat template.
 
-Tools come in OpenAI's shape: `{"type": "function", "function": {"name", "description", "parameters"}}`. A call is
-written as Hermes and Qwen models do, after any text, one or several:
+Tools have OpenAI's schema: `{"type": "function", "function": {"name", "description", "parameters"}}`. A model writes
+one or more calls in the format of Hermes and Qwen models, optionally after text:
 
     <tool_call>
     {"name":"add","arguments":{"x":1,"y":2}}
     </tool_call>
 
-Chat templates that read tools write them and their calls themselves. For others, `with_tools` says it in messages that
-every template can write.
+Some chat templates render tools and calls. For others, `with_tools` describes them in messages that every template
+can render.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ To call a function, write its name and its arguments as a JSON object, like this
 
 
 def with_tools(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) -> list[Message]:
-    """The messages, so that the chat template of `tokenizer` says which tools there are, what was called and returned.
+    """Prepare messages so that the chat template of `tokenizer` renders the tools, their calls and results.
 
-    Where the template reads tools itself (`reads_tools`), pass them on to it: messages are only tidied (arguments as
-    objects, no content that is None). Otherwise pass none: the tools are described in the system's message, or in the
-    user's first one where the template has no system, and calls and results become text.
+    If the template reads tools (`reads_tools`), messages are only normalized (arguments as objects, no content that is
+    None), and the caller passes the tools to the template. Otherwise, the system message describes the tools, or the
+    first user message if the template has no system message, and calls and results become text.
 
-    Raises `TinyslmError` for tools or messages that are not in OpenAI's shape.
+    Raises `TinyslmError` for tools or messages that do not have OpenAI's schema.
     """
     plain = [_plain(message) for message in messages]
     listed = check_tools(tools or [])
@@ -70,21 +70,21 @@ def with_tools(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) ->
 
 
 def for_template(messages: Messages, tools: Tools | None, tokenizer: Tokenizer) -> tuple[list[Message], Tools | None]:
-    """The messages and the tools to give to the chat template, see `with_tools`; training and serving both use it."""
+    """The messages and the tools to pass to the chat template (see `with_tools`), in training and in serving."""
     return with_tools(messages, tools, tokenizer), tools if tools and reads_tools(tokenizer) else None
 
 
 def reads_tools(tokenizer: Tokenizer) -> bool:
-    """Whether the chat template writes tools and calls itself, and writes calls in the form used here.
+    """Whether the chat template renders tools, and calls in the format of this module.
 
-    For templates with another form, such as Llama 3.1's, the tools are described in messages.
+    With templates of another format, such as Llama 3.1's, messages describe the tools.
     """
     template = tokenizer.chat_template or ""
     return OPEN in template and re.search(r"\btools\b", template) is not None
 
 
 def check_tools(tools: Tools) -> list[dict[str, Any]]:
-    """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another shape."""
+    """The functions of `tools`: name, description, parameters. Raises `TinyslmError` for another schema."""
     if isinstance(tools, str | Mapping) or not isinstance(tools, Sequence):
         raise TinyslmError(f"The tools are not a list: {tools!r:.60}.", "Give a list of tools.")
     if len(tools) > MOST_TOOLS:
@@ -106,7 +106,7 @@ def check_tools(tools: Tools) -> list[dict[str, Any]]:
 
 
 def _plain(message: Mapping[str, Any]) -> Message:
-    """The message with text as its content, and arguments as objects, as templates expect them."""
+    """The message with a string as content and objects as arguments, as templates expect."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise TinyslmError(
             f"A message of the conversation is {message!r:.80}.", 'Give messages with "role" and "content".'
@@ -122,7 +122,7 @@ def _plain(message: Mapping[str, Any]) -> Message:
 
 
 def _text(content: Any) -> str:
-    """The text of a message; OpenAI's clients also send it in parts."""
+    """The text of a message; OpenAI's clients may send it in parts."""
     if content is None:
         return ""
     if isinstance(content, str):
@@ -155,12 +155,12 @@ def _loaded(text: str, otherwise: Any) -> Any:
 
 
 def _described(tool: Message) -> Message:
-    kept = {key: tool[key] for key in ("name", "description", "parameters") if tool.get(key) is not None}
-    return {"type": "function", "function": kept}
+    function = {key: tool[key] for key in ("name", "description", "parameters") if tool.get(key) is not None}
+    return {"type": "function", "function": function}
 
 
 def _as_text(messages: list[Message]) -> list[Message]:
-    """Calls and results as text; the results that follow each other stand in one message of the user."""
+    """Replace calls and results by text; consecutive results become one user message."""
     written: list[Message] = []
     results: list[str] | None = None
     for message in messages:
@@ -180,7 +180,7 @@ def _as_text(messages: list[Message]) -> list[Message]:
 
 
 def without_result_tags(text: str) -> str:
-    """An answer without the tags around results, which small models repeat with the result."""
+    """Remove the tags of results from an answer: small models repeat them with the result."""
     return text.replace(_RESULT, "").replace(_RESULT_END, "").strip()
 
 
@@ -190,7 +190,7 @@ def _call_text(function: Message) -> str:
 
 
 def _introduce(messages: list[Message], text: str, tokenizer: Tokenizer) -> None:
-    """Put `text` at the beginning, in place."""
+    """Add `text` to the system message, or to the first user message if the template has no system, in place."""
     first = next((message for message in messages if message["role"] == "system"), None)
     if first is not None:
         first["content"] = f"{first['content']}\n\n{text}".strip()
@@ -206,7 +206,7 @@ _writers: WeakKeyDictionary[Tokenizer, bool] = WeakKeyDictionary()
 
 
 def _writes_system(tokenizer: Tokenizer) -> bool:
-    """Whether the chat template writes what the system says; some refuse it, some leave it out."""
+    """Whether the chat template renders system messages; some fail, some leave them out."""
     if tokenizer not in _writers:
         mark = "Speak like a pirate."
         messages = [{"role": "system", "content": mark}, {"role": "user", "content": "x"}]

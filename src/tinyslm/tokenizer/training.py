@@ -1,4 +1,4 @@
-"""Training a tokenizer on texts."""
+"""Train tokenizers on texts."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tinyslm.tokenizer.vocabulary import (
 Merges = list[tuple[bytes, bytes]]
 
 DEFAULT = 4096  # tokens
-CHARACTERS_FOR_A_TOKEN = 256  # with less text, most tokens are too rare for a model to learn them
+CHARACTERS_FOR_A_TOKEN = 256  # with less text per token, most tokens are too rare for a model to learn
 LONGEST_WORD = 64  # characters; the cost of a merge grows with the length of the words
 LONGEST_TEXT = 1 << 18  # characters; `tokenizers` needs some 50 bytes of memory for each while it splits a text
 
 
 def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int = 0) -> Tokenizer:
-    """Train a tokenizer on `texts`, which are read once, one at a time. Equal texts give equal tokenizers.
+    """Train a tokenizer on `texts`, which are read once. Equal texts give equal tokenizers.
 
     kind: "bpe" learns frequent byte sequences; "char" has one token for each character, the most frequent ones if
         not all fit; "byte" has one token for each byte and reads no text.
-    vocab_size: all tokens, including at least 16 special ones; rounded up to a multiple of 64, at least 320. For "bpe"
-        it is the exact size, for "char" the maximum; "byte" always has 320. 0: 4096, or for "bpe" fewer if the texts
-        are too short for as many.
+    vocab_size: number of tokens, including at least 16 special ones; rounded up to a multiple of 64, at least 320. For
+        "bpe" it is the exact size, for "char" the maximum; "byte" always has 320. 0: 4096, or for "bpe" fewer if the
+        texts are too short.
 
     Raises `TinyslmError` for an unknown kind, or for "bpe" when `vocab_size` is larger than the number of repeated
     byte sequences allows.
@@ -46,9 +46,9 @@ def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int 
 
 
 def train_tokenizers(texts: Iterable[str], sizes: Iterable[int]) -> dict[int, Tokenizer]:
-    """Tokenizers of kind "bpe" in several sizes, at the cost of the largest; without sizes that need more text.
+    """Train "bpe" tokenizers of several sizes at the cost of the largest; leaves out sizes that need more text.
 
-    Each equals that of `train_tokenizer` for its size.
+    Each equals the result of `train_tokenizer` for its size.
     """
     sizes = sorted({max(round_up(size), SMALLEST) for size in sizes})
     merges, _ = _learned_merges(texts, sizes[-1] - 256 - SPECIAL_SLOTS)
@@ -65,9 +65,9 @@ def _no_merges(_texts: Iterable[str], _vocab_size: int | None) -> Merges:
 
 
 def _character_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
-    """Merges that build each character from its UTF-8 bytes, left to right; none crosses characters.
+    """Merges that build each character from its UTF-8 bytes, left to right, and never join characters.
 
-    Characters with the same first bytes share the tokens of these.
+    Characters with the same first bytes share the tokens for these bytes.
     """
     counts: Counter[str] = Counter()
     for text in texts:
@@ -86,7 +86,7 @@ def _character_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
 
 
 def _trained_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
-    """The merges for a vocabulary of this size, or without a size, as many as the text supports up to `DEFAULT`."""
+    """The merges for a vocabulary of this size; without a size, as many as the text supports up to `DEFAULT`."""
     wanted = (vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
     merges, characters = _learned_merges(texts, wanted)
     if len(merges) < wanted and vocab_size:
@@ -98,10 +98,7 @@ def _trained_merges(texts: Iterable[str], vocab_size: int | None) -> Merges:
 
 
 def _learned_merges(texts: Iterable[str], wanted: int) -> tuple[Merges, int]:
-    """The merges that `tokenizers` learns, the most frequent pair first, and the number of characters of the texts.
-
-    A pair occurs at least twice.
-    """
+    """The merges of pairs that occur at least twice, the most frequent first, and the number of characters read."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     backend = Tokenizer(models.BPE())
@@ -149,7 +146,7 @@ def _short_texts(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _largest(merges: int) -> int:
-    """The largest vocabulary, a multiple of 64, with at most so many merges; 256 if even the smallest has more."""
+    """The largest vocabulary, a multiple of 64, with at most this many merges; 256 if even the smallest has more."""
     return (256 + SPECIAL_SLOTS + merges) // VOCAB_STEP * VOCAB_STEP
 
 

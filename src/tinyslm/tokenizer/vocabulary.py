@@ -1,4 +1,4 @@
-"""What all tokenizers trained here share: how text is split, and the meaning of ids.
+"""The split of text into words and the layout of ids in all tokenizers trained by tinyslm.
 
 All three kinds are byte-level BPE, so they share one encoder, one decoder and one export:
 
@@ -29,7 +29,7 @@ MESSAGE_START = "<|im_start|>"
 MESSAGE_END = "<|im_end|>"
 PAD = "<|pad|>"
 
-# Tokens that end a turn in common models; they end a generation if they occur in the chat template.
+# End-of-turn tokens of common models; they end a generation if they occur in the chat template.
 ENDS_OF_TURN = (
     MESSAGE_END,
     "<|end|>",  # Phi-3
@@ -50,7 +50,7 @@ SMALLEST = 320  # 256 bytes and 16 special tokens, rounded up
 
 
 def round_up(size: int) -> int:
-    """The smallest multiple of 64 that is at least `size`: matrix products are fastest at such widths."""
+    """The smallest multiple of 64 that is at least `size`; matrix products are fastest with such sizes."""
     return -(-size // VOCAB_STEP) * VOCAB_STEP
 
 
@@ -63,9 +63,9 @@ def special_tokens(ordinary: int) -> list[str]:
 
 @cache
 def byte_symbols() -> tuple[str, ...]:
-    """The printable character of each byte in a byte-level `tokenizer.json` (GPT-2's table).
+    """The printable character for each byte in a byte-level `tokenizer.json` (GPT-2's table).
 
-    Printable Latin-1 characters represent themselves; the other 68 bytes have the characters from U+0100 on, in order.
+    Printable Latin-1 characters represent themselves; the characters from U+0100 on represent the other 68 bytes.
     """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in set(printable)]
@@ -74,7 +74,7 @@ def byte_symbols() -> tuple[str, ...]:
 
 
 def byte_level_backend(merges: Sequence[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:
-    """The `tokenizers` object with these merges, in rank order; each must make a new token."""
+    """Build a `tokenizers` object with these merges in rank order; each must make a new token."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
     symbols = byte_symbols()
