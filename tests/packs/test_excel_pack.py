@@ -154,7 +154,7 @@ def test_sheets_as_a_model_reads_them() -> None:
         "Region B: North | South | West",
         "Units C: 12",
         "Price D: 3.5",
-        "Note E: late | ok | (blank)",
+        "Note E: '7 | late | ok | (blank)",
         "rows 2 to 6",
     ]
     other = altered(sheet, 1)

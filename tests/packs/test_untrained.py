@@ -14,7 +14,7 @@ from tinyslm.packs.untrained import shape_of
 from tinyslm.training.run_folder import RunFolder
 
 
-@pytest.mark.parametrize("parameters", [100_000, 1_000_000, 5_000_000, 10_000_000, 100_000_000])
+@pytest.mark.parametrize("parameters", [250_000, 1_000_000, 5_000_000, 10_000_000, 100_000_000])
 def test_shapes_have_about_the_parameters(parameters: int) -> None:
     assert 0.6 < shape_of(parameters, 2048).parameters / parameters < 1.7
 
