@@ -83,7 +83,7 @@ def test_less_memory_means_fewer_rows_at_once() -> None:
     long = config(row_tokens=2048, batch=1, micro_batch=1)
     again = config(row_tokens=2048, batch=1, micro_batch=1, checkpoint_activations=True)
     assert peak_bytes(again) < 0.8 * peak_bytes(long)
-    with pytest.raises(TinyslmError, match=r"--train\.micro-batch 1 --train\.checkpoint-activations true"):
+    with pytest.raises(TinyslmError, match=r"--train\.micro_batch 1 --train\.checkpoint-activations true"):
         fitting(long, peak_bytes(again), fixed=False)
     with pytest.raises(TinyslmError, match="Choose a smaller model"):
         fitting(long, 10**9, fixed=False)

@@ -1,1 +1,1 @@
-"""From shards to a model folder: optimizers, schedules, one loop, objectives, runs that can be resumed."""
+"""From shards to a model folder: optimizers, schedules, one loop, stages, runs that can be resumed."""

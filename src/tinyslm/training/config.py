@@ -73,8 +73,8 @@ class LoopConfig(Section):
     )
     stage: str = Field(
         default="pretrain",
-        description="What is learned: pretrain (the next token), distill, sft (answers), distill_answers, or dpo "
-        "(preferences).",
+        description="What is learned: pretrain (the next token), distill, sft (answers), distill_answers, dpo "
+        "(preferences) or grpo (rewards).",
     )
     start_from: str = Field(
         default="", description="A model folder to go on from, with its shape and tokenizer; none: a new model."

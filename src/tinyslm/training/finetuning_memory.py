@@ -98,17 +98,17 @@ def fitting(config: RunConfig, free: int, *, fixed: bool) -> RunConfig:
         return fits[0]
     needed = f"This fine-tuning needs about {size(peak_bytes(config))} of memory, and {size(free)} are free."
     if fits:
-        raise TinyslmError(needed, f"Compute fewer rows at once: --train.micro-batch {fits[0].train.micro_batch}")
+        raise TinyslmError(needed, f"Compute fewer rows at once: --train.micro_batch {fits[0].train.micro_batch}")
     least = _with(config, micro_batch=1, checkpoint_activations=True)
     if peak_bytes(least) <= free:
         raise TinyslmError(
-            needed, "Compute activations again: --train.micro-batch 1 --train.checkpoint-activations true"
+            needed, "Compute activations again: --train.micro_batch 1 --train.checkpoint-activations true"
         )
     row = config.row_tokens // 2
     while row >= SHORTEST_ROW and peak_bytes(_with(least, row_tokens=row)) > free:
         row //= 2
     if row >= SHORTEST_ROW:
-        remedy = f"Leave out long conversations: --train.row-tokens {row} --train.micro-batch 1 "
+        remedy = f"Leave out long conversations: --train.row_tokens {row} --train.micro_batch 1 "
         raise TinyslmError(needed, f"{remedy}--train.checkpoint-activations true")
     raise TinyslmError(needed, "Choose a smaller model, or free some memory.")
 

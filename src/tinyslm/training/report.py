@@ -49,7 +49,11 @@ CURVES: tuple[Curve, ...] = (
 """What is drawn: a field of step rows (and of validation rows, where they have it), the chart's title and y axis."""
 PART = "reward_"
 """What the fields of the parts of a reward begin with; a chart for each follows."""
-LOSSES = {"grpo": "Policy loss", "dpo": "Loss (per pair)", "distill": "Divergence from the teacher (nats per token)"}
+LOSS_TITLES = {
+    "grpo": "Policy loss",
+    "dpo": "Loss (per pair)",
+    "distill": "Divergence from the teacher (nats per token)",
+}
 """Titles of the loss, where it is no cross-entropy, by stage."""
 
 DISK_FAILED = 3
@@ -124,7 +128,7 @@ def draw_curves(events: Sequence[Mapping[str, Any]]) -> list[tuple[str, Chart]]:
     parts = {field: f"Reward: {field.removeprefix(PART)}" for row in _all(events, "step") for field in row}
     drawn: dict[str, tuple[str, Literal["fit", "zero"]]] = {field: (title, y_axis) for field, title, y_axis in CURVES}
     drawn |= {field: (title, "zero") for field, title in parts.items() if field.startswith(PART)}
-    if title := LOSSES.get(_first(events, "start").get("stage", "")):
+    if title := LOSS_TITLES.get(_first(events, "start").get("stage", "")):
         drawn["loss"] = (title, "fit")
     for field, (title, y_axis) in drawn.items():
         series = []

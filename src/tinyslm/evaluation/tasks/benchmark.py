@@ -20,9 +20,9 @@ class Benchmark:
     """A published benchmark, or a built-in set.
 
     rows: converts a file in the published format to rows of `kind`, each with its location. hub: dataset, configuration
-    and split on the Hugging Face hub, or `None`. file: the name of the built-in set's file, or "". make: makes the rows
-    of a set that is generated. options: options of
-    the kind's `read`. metric: the primary metric; by default the kind's first. sampling: how answers are generated.
+    and split on the Hugging Face hub, or `None`. file: the built-in set's file in `evaluation/sets/`, or "". make:
+    makes the rows of a set that is generated. options: options of the kind's `read`. metric: the primary metric; by
+    default the kind's first. sampling: how answers are generated.
     """
 
     kind: Kind

@@ -90,7 +90,7 @@ def _load(name: str, limit: int | None) -> Task:
     if chosen.make is not None:
         return make_task(benchmark, chosen.kind, chosen.make(), chosen, limit, source="generated")
     if chosen.file:
-        return make_task(benchmark, chosen.kind, rows_of(SETS / chosen.file), chosen, limit, source="shipped")
+        return make_task(benchmark, chosen.kind, chosen.rows(SETS / chosen.file), chosen, limit, source="shipped")
     if chosen.hub is None:
         raise TinyslmError(f"{benchmark} is not on the hub.", f"Give its file: {benchmark}=FILE")
     from tinyslm.evaluation.tasks.hub import download
