@@ -17,7 +17,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, save_model
 from tinyslm.planning.train import resume, train
-from tinyslm.training.config import RunConfig
+from tinyslm.training.config import LoopConfig, RunConfig
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.loop import StepSettings, accumulate
 from tinyslm.training.metrics import read_metrics
@@ -218,3 +218,8 @@ def _folder():
     from tinyslm.training.run_folder import RunFolder
 
     return RunFolder(Path("nowhere"))
+
+
+def test_the_help_names_every_stage() -> None:
+    described = str(LoopConfig.model_fields["stage"].description)
+    assert [name for name in STAGES if name not in described] == []
