@@ -230,7 +230,8 @@ def test_a_known_model_is_pulled_before_it_is_used(pull, tinyslm, model: Path, t
     told = tinyslm("generate", "gpt2", "a").mistake()
     assert "gpt2 is not here; it can be pulled (548 MB, licence MIT, from hub: openai-community/gpt2)." in told
     assert "Run: tinyslm pull gpt2" in told
-    assert "it can be pulled" in tinyslm("quantize", "gpt2", "--out", "q").mistake()
+    for command in (("quantize", "gpt2", "--out", "q"), ("evaluate", "gpt2", "--tasks", "texts"), ("compare", "gpt2")):
+        assert "it can be pulled" in tinyslm(*command).mistake()
     repository(tmp_path / "hub", model, "openai-community/gpt2")
     with hub(tmp_path / "hub") as (address, _):
         command = ("gpt2", "a", "--max-tokens", "1", "--seed", "1")

@@ -53,6 +53,7 @@ def compare(
     """
     from tinyslm.cli.asking import given_text
     from tinyslm.cli.export import read_texts
+    from tinyslm.cli.pull import pulled_name
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
@@ -65,7 +66,7 @@ def compare(
         check_unused(out)
     with working(f"Comparing {len(models)} models", json=json, unit="{:,.0f}".format) as progress:
         comparison = compare_models(
-            models,
+            tuple(map(pulled_name, models)),
             read_texts(text),
             tasks,
             prompts=tuple(map(given_text, prompt)) or (None if out is not None or json else ()),

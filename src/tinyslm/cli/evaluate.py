@@ -51,6 +51,7 @@ def evaluate(
     """
     from dataclasses import asdict
 
+    from tinyslm.cli.pull import pulled_name
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.errors import TinyslmError
@@ -66,7 +67,9 @@ def evaluate(
         raise TinyslmError("--out and --training are for tasks, and none were given.", "Name tasks with --tasks.")
     if tasks == ("list",):
         _list(evaluation.plugin)
-    elif tasks:
+        return
+    model = pulled_name(model)
+    if tasks:
         _score_tasks(model, tasks, evaluation, _texts(training), out, json=json)
     else:
         from tinyslm.cli.train import describe_score

@@ -173,6 +173,7 @@ def train(
     from tinyslm.cli.finetune import say_result
     from tinyslm.cli.planning import number
     from tinyslm.cli.progress import command, stopping, watching
+    from tinyslm.cli.pull import pulled_name
     from tinyslm.cli.settings import nested
     from tinyslm.cli.telling import tell
     from tinyslm.core.console import say
@@ -184,7 +185,7 @@ def train(
     found, options = _pack(pack), options or PackTrainOptions()
     if (model is None) == (options.params is None):
         raise TinyslmError("Give either a model or --params.", f"For instance: tinyslm packs train {pack} --params 5M")
-    learner = number(options.params, "--params") if options.params else str(model)
+    learner = number(options.params, "--params") if options.params else pulled_name(str(model))
     given = nested(RunConfig, settings)
     with stopping(out, json=json), watching(began, json=json) as watch:
         rows = make_rows(found, options.rows or rows_for(found, learner), seed=options.seed, files=options.import_)
@@ -268,11 +269,12 @@ def demo(
     json
         Print the result as JSON.
     """
+    from tinyslm.cli.pull import pulled_name
     from tinyslm.cli.telling import tell
     from tinyslm.core.console import say
     from tinyslm.packs.answering import run_demo
 
-    shown = run_demo(_pack(pack), file, request, model, out)
+    shown = run_demo(_pack(pack), file, request, pulled_name(model), out)
     if json:
         tell({"result": shown.data, "written": shown.written})
         return

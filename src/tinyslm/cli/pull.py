@@ -99,6 +99,11 @@ def pulled(model: Path, *, yes: bool = False) -> Path:
         return pull_model(str(model), model, progress=progress).folder
 
 
+def pulled_name(model: str) -> str:
+    """See `pulled`; the address of a server stays as it is."""
+    return model if "://" in model else str(pulled(Path(model)))
+
+
 def introduce(folder: Path, config: ModelConfig) -> None:
     """What a new model folder holds, and what to do with it."""
     from tinyslm.cli.progress import command
