@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from tinyslm.core.errors import TinyslmError
     from tinyslm.data.prepare import prepare as prepare_data
     from tinyslm.data.shards import Shards
+    from tinyslm.deploy.deploying import deploy_model
+    from tinyslm.deploy.settings import BundleSettings
     from tinyslm.evaluation.grader_check import check_grader
     from tinyslm.evaluation.score import evaluate
     from tinyslm.export.comparing import compare_models
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "AdaptedModel": "tinyslm.model.adapted",
     "Agent": "tinyslm.agents.agent",
+    "BundleSettings": "tinyslm.deploy.settings",
     "Decoder": "tinyslm.model.decoder",
     "Engine": "tinyslm.inference.engine",
     "Grammar": "tinyslm.inference.grammar",
@@ -59,6 +62,7 @@ _PLACES = {
     "Tokenizer": "tinyslm.tokenizer.tokenizer",
     "check_grader": "tinyslm.evaluation.grader_check",
     "compare_models": "tinyslm.export.comparing",
+    "deploy_model": "tinyslm.deploy.deploying",
     "evaluate": "tinyslm.evaluation.score",
     "evaluate_tasks": "tinyslm.export.evaluating",
     "export_model": "tinyslm.export.exporting",
@@ -85,6 +89,7 @@ _PLACES = {
 __all__ = [
     "AdaptedModel",
     "Agent",
+    "BundleSettings",
     "Decoder",
     "Engine",
     "Grammar",
@@ -100,6 +105,7 @@ __all__ = [
     "Tokenizer",
     "check_grader",
     "compare_models",
+    "deploy_model",
     "evaluate",
     "evaluate_tasks",
     "export_model",

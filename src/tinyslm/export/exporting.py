@@ -95,7 +95,7 @@ def export_model(
 def _exported(
     source: Path, wanted: Sequence[Target], out: Path, options: Options, progress: Progress, *, verify: bool
 ) -> list[Export]:
-    name = _name_of(source)
+    name = name_of(source)
     for target in wanted:
         made_name = f"{name}{_suffix(target)}"
         check_unused([out / made_name])
@@ -215,7 +215,7 @@ def _row(export: Export, source: Path) -> dict[str, Any]:
     return {"name": export.path.name, "model": str(source), "made": made, **row}
 
 
-def _name_of(source: Path) -> str:
+def name_of(source: Path) -> str:
     """What exports are called: the model folder, or for a run's `model` folder the run."""
     path = source.resolve()
     return path.parent.name if path.name == "model" and path.parent.name else path.name

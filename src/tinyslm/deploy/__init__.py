@@ -1,0 +1,8 @@
+"""Bundles: folders that are ready to publish, made from a model folder. Importing this package registers them."""
+
+from tinyslm.deploy.bundle import BUNDLES
+from tinyslm.deploy.space import SPACE
+
+__all__ = ["BUNDLES", "SPACE"]
+
+BUNDLES.add(SPACE.name, SPACE)

@@ -1,0 +1,194 @@
+"""What is known of a model: rows of a name and a value, from what was measured and recorded, and nothing else.
+
+The model card and the page of the server show them. What no file says has no row.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import MANIFEST, sha256_file
+from tinyslm.core.json_files import read_json
+from tinyslm.core.quantities import count, duration, size
+from tinyslm.model.compressed_tensors import METHOD
+from tinyslm.model.folder import quantized, read_card, read_model_config
+from tinyslm.model.weights import weight_files
+
+Row = tuple[str, str]
+
+LARGEST_README = 2**20
+_FRONT_MATTER = re.compile(r"\A---\s*\n(.*?\n)---\s*$", re.DOTALL | re.MULTILINE)
+_METHODS = {
+    "pretrain": "next-token prediction on text",
+    "sft": "supervised fine-tuning on conversations",
+    "dpo": "preferences between two answers (DPO)",
+    "grpo": "rewards of a grader (GRPO)",
+    "distill": "distillation from a teacher",
+}
+
+
+def training_record(folder: Path) -> dict[str, Any]:
+    """What a model folder records of its training; empty if nothing."""
+    record: dict[str, Any] = read_card(folder).get("training", {})
+    return record
+
+
+def shape_rows(folder: Path) -> list[Row]:
+    """Architecture and size of a model folder."""
+    config = read_model_config(folder)
+    rows = [
+        ("family", config.family),
+        ("parameters", count(config.parameters)),
+        ("layers", f"{config.depth} of width {config.dim}"),
+        ("heads per layer", f"{config.heads}"),
+        ("context", f"{config.context:,} tokens"),
+        ("vocabulary", f"{config.vocab_size:,} tokens"),
+        ("weights", size(sum(file.stat().st_size for file in weight_files(folder)))),
+    ]
+    return [*rows, ("quantized", quantization(folder))] if quantized(folder) else rows
+
+
+def quantization(folder: Path) -> str:
+    """How the weights are quantized, with the bits per weight where they were counted."""
+    match quantization_report(folder):
+        case {"scheme": str(scheme), "rows": [*_, {"bits_per_weight": float(bits)}]}:
+            return f"{scheme}, {bits:.2f} bits per weight over all tensors"
+    return METHOD
+
+
+def quantization_report(folder: Path) -> dict[str, Any]:
+    """The record that `tinyslm quantize` wrote with the weights; empty if there is none."""
+    return _optional(folder / "quantization.json")
+
+
+def training_rows(training: Mapping[str, Any]) -> list[Row]:
+    """How long a model was trained."""
+    shown = {
+        "training_tokens": ("tokens", count),
+        "training_seconds": ("time", duration),
+        "step": ("updates", lambda steps: f"{steps:,}"),
+    }
+    return [(name, show(training[key])) for key, (name, show) in shown.items() if is_number(training.get(key))]
+
+
+def score_rows(training: Mapping[str, Any]) -> list[Row]:
+    """The scores on held-out data; the interval, if there is one, is that of the first."""
+    shown = {
+        "bits_per_byte": "bits per byte",
+        "reward": "reward",
+        "loss": "loss (nats per token)",
+        "accuracy": "chosen answer preferred",
+    }
+    rows = [(name, f"{training[key]:.4f}") for key, name in shown.items() if is_number(training.get(key))]
+    if rows and all(is_number(training.get(bound)) for bound in ("low", "high")):
+        rows.insert(1, ("95 % interval", f"{training['low']:.4f} to {training['high']:.4f}"))
+    match training.get("verdict"):
+        case {"words": str(words)}:
+            rows.append(("verdict", words))
+    return rows
+
+
+def origin_rows(training: Mapping[str, Any]) -> list[Row]:
+    """Where the weights come from, if from elsewhere."""
+    rows = []
+    match training.get("pulled_from"):
+        case {"repository": str(repository), "revision": str(revision)}:
+            rows.append(("pulled from", f"{repository} at {revision[:12]}"))
+    match training.get("imported_from"):
+        case {"file": str(file)}:
+            rows.append(("imported from", file))
+    match training.get("base"):
+        case {"name": str(name), **origin}:
+            found = ", ".join(f"{how} {where}" for how, where in origin_rows({str(key): origin[key] for key in origin}))
+            rows.append(("trained from", f"{name} ({found})" if found else name))
+    return rows
+
+
+def licence_of(folder: Path) -> str:
+    """What the model's source, its README or the first line of its licence file says; "" if nothing does."""
+    training = training_record(folder)
+    for source in (training, training.get("base")):
+        match source:
+            case {"pulled_from": {"licence": str(licence)}} | {"imported_from": {"licence": str(licence)}}:
+                return licence
+    stated = front_matter(folder).get("license")
+    if isinstance(stated, str):
+        return stated
+    for file in sorted(folder.glob("LICENSE*")):
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            return next((line.strip()[:100] for line in lines if line.strip()), file.name)
+    return ""
+
+
+def front_matter(folder: Path) -> dict[str, Any]:
+    """The YAML block at the top of a folder's `README.md`; empty if there is none that can be read."""
+    readme = folder / "README.md"
+    if not readme.is_file() or readme.stat().st_size > LARGEST_README:
+        return {}
+    found = _FRONT_MATTER.match(readme.read_text(encoding="utf-8", errors="replace"))
+    try:
+        content = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def run_of(folder: Path) -> Path | None:
+    """The run folder whose model this is; `None` if it does not lie in one."""
+    run = folder.resolve().parent
+    return run if folder.resolve().name == "model" and (run / "result.json").is_file() else None
+
+
+def method_rows(run: Path) -> list[Row]:
+    """How a run trained: the kind of training, the data types, the seed, the program."""
+    settings, versions = _optional(run / "config.json").get("train", {}), _optional(run / "versions.json")
+    rows = []
+    if (stage := settings.get("stage")) is not None:
+        rows.append(("method", _METHODS.get(stage, str(stage))))
+    if adapters := _optional(run / "config.json").get("lora", {}).get("rank"):
+        rows.append(("adapters", f"rank {adapters}, merged into the weights"))
+    if is_number(settings.get("seed")):
+        rows.append(("seed", f"{settings['seed']}"))
+    if {"device", "dtype", "tinyslm", "torch"} <= versions.keys():
+        rows.append(("computed", f"on {versions['device']} in {versions['dtype']}"))
+        rows.append(("programs", f"tinyslm {versions['tinyslm']}, torch {versions['torch']}"))
+    return rows
+
+
+def data_rows(run: Path) -> list[Row]:
+    """What a run learned from: sources by their names alone, as their paths are private, and counts."""
+    used = _optional(run / "data.json")
+    path = run / str(used.get("folder", "")) / MANIFEST
+    if not path.is_file() or sha256_file(path) != used.get("manifest_sha256"):
+        return []  # the data is gone, or was made anew since
+    manifest = _optional(path)
+    rows = []
+    for source in manifest.get("sources") or ():
+        match source:
+            case {"path": str(source_path), "kept_documents": int(documents), "kept_bytes": int(kept)}:
+                what = "held out" if source.get("for") == "valid" else "learned from"
+                rows.append((Path(source_path).name, f"{documents:,} documents, {size(kept)} ({what})"))
+    for split, name in (("train", "training"), ("valid", "held out")):
+        match manifest.get("splits", {}).get(split):
+            case {"documents": int(documents), "tokens": int(tokens)}:
+                rows.append((name, f"{documents:,} documents, {tokens:,} tokens"))
+            case {"examples": int(examples), "tokens": int(tokens)}:
+                rows.append((name, f"{examples:,} conversations, {tokens:,} tokens"))
+    return rows
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _optional(path: Path) -> dict[str, Any]:
+    """A JSON file with an object; empty if it is missing or damaged: the model works without it."""
+    try:
+        return read_json(path) if path.is_file() else {}
+    except TinyslmError:
+        return {}
