@@ -56,12 +56,13 @@ BENCHMARKS = {
     "DATA/sft/product_extract.valid.jsonl --grader json --pack logic",
     "logic pack": "logic_pack.py --model MODEL",
     "excel pack": "pack.py excel --model MODEL --then rejection",
+    "excel pack, new model": "pack.py excel --params 5M --curve",
     "prices pack": "pack.py prices --model MODEL",
     "security pack": "pack.py security --model MODEL",
     "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
-PACKS = {"logic pack", "excel pack", "prices pack", "security pack"}
+PACKS = {"logic pack", "excel pack", "excel pack, new model", "prices pack", "security pack"}
 LONG = {"planner", "planner search", "shell commands", "product extraction", *PACKS}
 """From half an hour to hours each; run only when they are named."""
 OF_THE_NUMBER_FORMAT = {"throughput", "attention", "share of ceiling", "planner"}

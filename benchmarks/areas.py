@@ -310,9 +310,10 @@ def pack(result: Any) -> Rows:
         taught = [name for name in columns if name not in ("baseline", "base")]
         best = max(taught, key=lambda name: columns[name]["score"])
         peer = f"{shares(columns['baseline']['score'])}, a program without a model" if "baseline" in columns else ""
-        before = f"{shares(columns['base']['score'])}, the model before"
+        before = f"{shares(columns['base']['score'])}, the model before" if "base" in columns else ""
+        learner = f"{result['parameters'] / 1e6:.1f}M from nothing" if result.get("new") else "SmolLM2-135M"
         yield Row(
-            f"{task}, {best}, {result['minutes']:g} minutes",
+            f"{task}, {learner}, {best}, {result['minutes']:g} minutes",
             shares(columns[best]["score"]),
             "; ".join(filter(None, (peer, before))),
         )
@@ -375,7 +376,7 @@ AREAS = (
         "Jobs taught",
         {"qlora": qlora, "shell commands": own_job, "product extraction": own_job, "logic pack": logic_pack},
     ),
-    Area("Packs", {"excel pack": pack, "prices pack": pack, "security pack": pack}),
+    Area("Packs", {"excel pack": pack, "excel pack, new model": pack, "prices pack": pack, "security pack": pack}),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
     Area("Data", {"data": data, "memory": memory}),
 )

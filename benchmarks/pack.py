@@ -1,69 +1,131 @@
 """A pack taught to a model: scores on its tasks before and after, by its baseline, constrained, and in 4 bits.
 
-    python benchmarks/pack.py PACK --model FOLDER [--minutes 20] [--limit 0] [--then rejection --then-minutes 10]
-        [--out FOLDER]
+    python benchmarks/pack.py PACK (--model FOLDER | --params 5M) [--minutes 20 | --steps N] [--limit 0]
+        [--then rejection --then-minutes 10] [--curve] [--out FOLDER]
 
 The first task of a pack with hand-written requests is the one that counts. --then continues with that method and the
-pack's grader on prompts of the rows to learn from. Differences are paired by item, with 95 % bootstrap intervals.
+pack's grader on prompts of the rows to learn from. --curve also scores the weights at a quarter, half and three
+quarters of the run. Differences are paired by item, with 95 % bootstrap intervals.
 """
 
 import json
+import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from harness import TINYSLM, finish, parser
+from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.intervals import paired_difference
+from tinyslm.training.unfinished import best_so_far
 
 PROMPTS = 2_000
 """Prompts for `--then`."""
+PARTS = (0.25, 0.5, 0.75)
+"""Of the updates, after which `--curve` keeps the weights."""
+POLL_SECONDS = 5.0
 
 
 def main() -> None:
     options = parser(__doc__)
     options.add_argument("pack", help="excel, prices, security or logic")
-    options.add_argument("--model", type=Path, required=True, help="a chat model, such as SmolLM2-135M-Instruct")
+    options.add_argument("--model", type=Path, help="a chat model, such as SmolLM2-135M-Instruct")
+    options.add_argument("--params", help="a new model of about so many parameters, instead of --model")
     options.add_argument("--minutes", type=float, default=20.0)
+    options.add_argument("--steps", type=int, help="updates, instead of minutes")
     options.add_argument("--limit", type=int, default=0, help="items of each task; 0: all")
     options.add_argument("--then", choices=["rejection", "grpo"], help="continue with this method")
     options.add_argument("--then-minutes", type=float, default=10.0)
+    options.add_argument("--curve", action="store_true", help="score the weights on the way, too")
     options.add_argument("--out", type=Path, help="a folder for the runs; by default a temporary one")
     given = options.parse_args()
+    if (given.model is None) == (given.params is None):
+        options.error("give either --model or --params")
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.out or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        run, pack = folder / "sft", given.pack
-        found = {"baseline": scores(given, folder, "baseline", "--baseline")}
+        finish(measured(given, folder))
+
+
+def measured(given: Any, folder: Path) -> dict[str, Any]:
+    """Teach the pack, and score everything."""
+    run, pack = folder / "run", given.pack
+    found = {"baseline": scores(given, folder, "baseline", "--baseline")}
+    if given.model:
         found["base"] = scores(given, folder, "base", given.model)
-        tinyslm("packs", "train", pack, "--model", given.model, "--minutes", given.minutes, "--out", run)
-        found["taught"] = scores(given, folder, "taught", run)
-        found["taught, constrained"] = scores(given, folder, "constrained", run, "--constrained")
-        tinyslm("quantize", run, "--out", folder / "sft-4bit")
-        found["taught, 4 bits"] = scores(given, folder, "4bit", folder / "sft-4bit")
-        if given.then:
-            tinyslm("packs", "data", pack, "--rows", PROMPTS, "--seed", 2, "--out", folder / "prompts")
-            rewarded = ["--method", given.then, "--grader", pack, "--minutes", given.then_minutes]
-            tinyslm("finetune", run, folder / "prompts" / "train.jsonl", *rewarded, "--out", folder / given.then)
-            found[given.then] = scores(given, folder, given.then, folder / given.then)
-    tasks = {task: compared({name: one[task] for name, one in found.items()}) for task in found["base"]}
+    learner = ("--model", given.model) if given.model else ("--params", given.params)
+    length = ("--train.steps", given.steps) if given.steps else ("--minutes", given.minutes)
+    began = time.monotonic()
+    teaching = subprocess.Popen(words("packs", "train", pack, *learner, *length, "--out", run))
+    kept = snapshots(teaching, run, folder) if given.curve else {}
+    if teaching.wait():
+        raise SystemExit("teaching failed")
+    minutes = (time.monotonic() - began) / 60
+    found["taught"] = scores(given, folder, "taught", run)
+    curve = [(step, scores(given, folder, f"step {step}", place)) for step, place in sorted(kept.items())]
+    found["taught, constrained"] = scores(given, folder, "constrained", run, "--constrained")
+    tinyslm("quantize", run, "--out", folder / "4bit")
+    found["taught, 4 bits"] = scores(given, folder, "4bit", folder / "4bit")
+    if given.then:
+        tinyslm("packs", "data", pack, "--rows", PROMPTS, "--seed", 2, "--out", folder / "prompts")
+        rewarded = ["--method", given.then, "--grader", pack, "--minutes", given.then_minutes]
+        tinyslm("finetune", run, folder / "prompts" / "train.jsonl", *rewarded, "--out", folder / given.then)
+        found[given.then] = scores(given, folder, given.then, folder / given.then)
+    tasks = {task: compared({name: one[task] for name, one in found.items()}) for task in found["taught"]}
     for task, columns in tasks.items():
         print(task, columns, flush=True)
-    finish({"pack": pack, "minutes": given.minutes, "tasks": tasks})
+    result = json.loads((run / "result.json").read_text())
+    made = {name: result[name] for name in ("step", "training_tokens", "training_seconds", "parameters")}
+    ends = [*curve, (result["step"], found["taught"])]
+    points = [{"step": step, **{task: one["value"] for task, one in by_task.items()}} for step, by_task in ends]
+    return {"pack": pack, "minutes": round(minutes, 1), "new": given.model is None, **made, "tasks": tasks} | (
+        {"curve": points} if curve else {}
+    )
 
 
-def tinyslm(*words: Any) -> None:
+def snapshots(teaching: subprocess.Popen[bytes], run: Path, folder: Path) -> dict[int, Path]:
+    """The best weights when a quarter, half and three quarters of the updates were made, by their step."""
+    kept: dict[int, Path] = {}
+    due = list(PARTS)
+    while teaching.poll() is None and due:
+        time.sleep(POLL_SECONDS)
+        if part_done(run) >= due[0]:
+            try:
+                with best_so_far(run) as (model, step):
+                    kept[step] = folder / f"step-{step}"
+                    shutil.copytree(model, kept[step], dirs_exist_ok=True)
+            except TinyslmError:
+                continue  # not validated yet
+            due.pop(0)
+    return kept
+
+
+def part_done(run: Path) -> float:
+    """The share of the updates that a run has made."""
+    events = run / "metrics.jsonl"
+    found = list(map(json.loads, events.read_text().splitlines())) if events.is_file() else []
+    planned = [one["steps"] for one in found if one["event"] == "start"]
+    return max((one["step"] for one in found if one["event"] == "step"), default=0) / planned[-1] if planned else 0.0
+
+
+def words(*given: Any) -> list[str]:
+    return list(map(str, [*TINYSLM, *given]))
+
+
+def tinyslm(*given: Any) -> None:
     """Run a command of tinyslm."""
-    subprocess.run(list(map(str, [*TINYSLM, *words])), check=True)
+    subprocess.run(words(*given), check=True)
 
 
-def scores(given: Any, folder: Path, name: str, *words: Any) -> dict[str, Any]:
+def scores(given: Any, folder: Path, name: str, *of: Any) -> dict[str, Any]:
     """The scores on the pack's tasks, with the outcome of each item, by task."""
     out = folder / f"{name}.json"
     dtype = () if name == "baseline" else ("--dtype", "bf16")
-    tinyslm("packs", "evaluate", given.pack, *words, "--limit", given.limit, *dtype, "--out", out)
+    tinyslm("packs", "evaluate", given.pack, *of, "--limit", given.limit, *dtype, "--out", out)
     return {score["task"]: score for score in json.loads(out.read_text())["scores"]}
 
 
