@@ -10,13 +10,19 @@ from tinyslm.model.folder import load_model, load_tokenizer, read_model_config
 from tinyslm.packs import LOGIC
 from tinyslm.packs.rows import make_rows
 from tinyslm.packs.teaching import train_pack
-from tinyslm.packs.untrained import shape_of
+from tinyslm.packs.untrained import shape_of, write_untrained
 from tinyslm.training.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("parameters", [250_000, 1_000_000, 5_000_000, 10_000_000, 100_000_000])
 def test_shapes_have_about_the_parameters(parameters: int) -> None:
     assert 0.6 < shape_of(parameters, 2048).parameters / parameters < 1.7
+
+
+def test_a_tokenizer_of_characters(tmp_path: Path) -> None:
+    write_untrained(make_rows(LOGIC, 20).train, 300_000, tmp_path / "model", kind="char")
+    assert load_tokenizer(tmp_path / "model").decode([ord("a")]) == "a"
+    assert len(load_tokenizer(tmp_path / "model").encode("total units")) == 11
 
 
 @pytest.mark.parametrize("parameters", [1_000, 10**10])
