@@ -21,8 +21,8 @@ VOCABULARIES = (320, 512, 1024, 2048)
 """Of these, the largest for which there is enough text. The texts of a pack use few words."""
 CONTEXT = 1024
 DIMS = range(64, 1025, 64)
-WIDTH_OF_BLOCK = 40
-"""Width for each block."""
+WIDTHS_OF_BLOCK = (40, 16, 28, 60)
+"""Widths for each block, the best first."""
 UPDATE_ROWS = 8
 WITHIN = 2.0
 """The parameters that are asked for are met within this factor."""
@@ -48,8 +48,9 @@ def write_untrained(rows: Iterable[Row], parameters: int, folder: Path, *, kind:
 def shape_of(parameters: int, vocab_size: int) -> ModelConfig:
     """The shape with about so many parameters. Raises `TinyslmError` if there is none."""
     shapes = [
-        ModelConfig(dim=dim, depth=max(2, dim // WIDTH_OF_BLOCK), vocab_size=vocab_size, context=CONTEXT, tied=True)
+        ModelConfig(dim=dim, depth=max(2, dim // width), vocab_size=vocab_size, context=CONTEXT, tied=True)
         for dim in DIMS
+        for width in WIDTHS_OF_BLOCK
     ]
     nearest = min(shapes, key=lambda shape: abs(shape.parameters - parameters))
     if not 1 / WITHIN <= nearest.parameters / parameters <= WITHIN:
