@@ -76,7 +76,7 @@ def test_a_tiny_text_says_how_much_is_needed(tinyslm, tmp_path: Path) -> None:
     Path("tiny.txt").write_text("Once upon a time.\n")
     for command in (["train", *TINY], ["data", "prepare"]):
         said = tinyslm(*command, "tiny.txt", "--out", "out").mistake()
-        assert "too little text: 18 B to train on; 2 kB is the least" in said
+        assert "too little text: 18 B to train on; the minimum is 2 kB" in said
     assert entries(tmp_path) == {"tiny.txt"}
 
 

@@ -94,7 +94,7 @@ def test_mistakes_are_named(tinyslm, base: Path, rows: Path) -> None:
         "--full trains all weights"
         in tinyslm("finetune", base, rows, "--out", "run", "--full", "--rank", "4").mistake()
     )
-    assert "There is no" in tinyslm("finetune", "nowhere", rows, "--out", "run").mistake()
+    assert "does not exist" in tinyslm("finetune", "nowhere", rows, "--out", "run").mistake()
     assert not Path("run/config.json").exists()
 
 

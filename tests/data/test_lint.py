@@ -39,7 +39,7 @@ def questions(count: int = 60) -> list[Row]:
 
 
 def extraction() -> list[Row]:
-    """Reading: the answer stands in the prompt in every row."""
+    """Reading: the prompt contains the answer in every row."""
     draw = random.Random(2)
     made = []
     for _ in range(60):
@@ -176,7 +176,7 @@ FAULTS: dict[str, list[tuple[Any, str]]] = {
                 "prompt": "Say: the old man feeds nine grey geese by the river. Then stop.",
                 "completion": "the old man feeds nine grey geese by the river",
             },
-            "stands in the prompt",
+            "the prompt contains the answer",
         ),
     ],
     "echoed": [
@@ -185,7 +185,7 @@ FAULTS: dict[str, list[tuple[Any, str]]] = {
                 "prompt": "Turn the old lamp off at noon, my friend.",
                 "completion": "Turn the old lamp off at noon, my friend. Done.",
             },
-            "stands in the answer",
+            "the answer contains",
         )
     ],
     "identity": [
@@ -328,8 +328,8 @@ SYSTEM = {"system": "Answer as a pirate.", **answered("Aye.")}
     [
         ("endless-answers", SILENT, answered("Yes."), "an answer ends with '\\n'"),
         ("unknown-markers", FOREIGN, None, "<|turn_start|> is read as"),
-        ("left-out", NO_SYSTEM, SYSTEM, "the system message is not in"),
-        ("nothing-to-learn", MUTE, None, "only the token that ends it is learned"),
+        ("left-out", NO_SYSTEM, SYSTEM, "lacks the system message"),
+        ("nothing-to-learn", MUTE, None, "no learned token but the one that ends it"),
         ("template-error", FORBIDS, SYSTEM, "no system"),
         ("too-long", CHATML, answered("A bit longer. " * 90), "tokens, of at most 1,000"),
     ],

@@ -183,7 +183,7 @@ def test_a_split_by_hash_that_comes_out_lopsided_becomes_a_tail(tmp_path, folder
 
 
 def test_too_little_text(tmp_path, folder, stories, byte_tokenizer):
-    with pytest.raises(TinyslmError, match=r"too little text: 1\.2 kB to train on; 2 kB is the least"):
+    with pytest.raises(TinyslmError, match=r"too little text: 1\.2 kB to train on; the minimum is 2 kB"):
         prepare([folder({"a.txt": "tiny " * 240})], tmp_path / "out", tokenizer=byte_tokenizer)
     assert not (tmp_path / "out").exists()
     with pytest.raises(TinyslmError, match="after 99 repeated documents were dropped"):

@@ -1,7 +1,7 @@
-"""Character encodings: which one a file is in, and its text as a stream of UTF-8.
+"""Detect the character encoding of a file, and convert it to a stream of UTF-8.
 
-UTF-8 is assumed until bytes occur that it cannot be. Byte order marks are followed; UTF-16 and UTF-32 are recognised
-without one, by the positions of their zero bytes. Everything else is guessed and reported, or named by the user.
+A file counts as UTF-8 until invalid bytes occur. Byte order marks determine the encoding; UTF-16 and UTF-32 without one
+are recognised by the positions of their zero bytes. Other encodings are guessed and reported, or named by the user.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tinyslm.core.text_files import ByteStream, byte_order_mark
 from tinyslm.data.charset_guess import NAMES, guess_encoding
 from tinyslm.data.documents import READ_AS, Tally
 
-BLOCK = 1 << 18  # bytes read at a time, of which the first block decides on the encoding
+BLOCK = 1 << 18  # bytes read at a time
 _NOT_TEXT = bytes((*range(8), *range(14, 27), *range(28, 32)))  # control characters that text hardly ever has
 _BINARY = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\x03\x04", b"\x7fELF", b"RIFF", b"OggS", b"fLaC")
 _SHIFTED = {b"\x1b$B": "iso2022_jp", b"\x1b$@": "iso2022_jp", b"\x1b$)C": "iso2022_kr"}
-"""Encodings of ASCII bytes, by what begins their double-byte characters."""
+"""Encodings that use only ASCII bytes, by the escape sequence before their double-byte characters."""
 _TAR = (257, b"ustar")
 _ASCII = bytes(range(128))
 _ASCII_TEXT = bytes((*b"\t\n\r", *range(32, 127)))
 
-# Codecs by which the web reads these names (WHATWG Encoding Standard): supersets of Python's codecs of these names.
+# Codecs that the web uses for these names (WHATWG Encoding Standard): supersets of Python's codecs of these names.
 _WIDER = {
     "ascii": "cp1252",
     "iso8859-1": "cp1252",
@@ -44,9 +44,9 @@ _NO_CHARSET = {"idna", "punycode", "unicode-escape", "raw-unicode-escape", "unde
 
 
 def codec_of(label: str) -> str:
-    """Python's codec for an encoding's name, read as the web reads it: `iso-8859-1` is windows-1252.
+    """Python's codec for the name of an encoding, interpreted as on the web: `iso-8859-1` is windows-1252.
 
-    Raises `LookupError` for names that are not of a character encoding.
+    Raises `LookupError` for names that are not character encodings.
     """
     label = label.strip().lower()
     name = codecs.lookup(_CODECS.get(label, label)).name
@@ -81,9 +81,9 @@ def looks_binary(head: bytes) -> bool:
 
 
 def wide_encoding(head: bytes) -> str:
-    """The form of UTF-16 or UTF-32 that `head` is in, going without a byte order mark; "" if it is in neither.
+    """Detect UTF-16 and UTF-32 without a byte order mark; "" for other encodings.
 
-    Zero bytes must be in the places that are usual for that form, and the decoded text must look like prose.
+    Zero bytes must be in the usual positions, and the decoded text must look like prose.
     """
     unlike_ascii = len(head.translate(None, _ASCII_TEXT))
     if b"\0" not in head or unlike_ascii * 4 < len(head) or head.startswith(_BINARY):
@@ -104,7 +104,7 @@ def wide_encoding(head: bytes) -> str:
 
 
 def _shifted_encoding(head: bytes) -> str:
-    """The encoding that switches between ASCII and double-byte characters in which `head` is; "" if it is none."""
+    """Detect an encoding that switches between ASCII and double-byte characters; "" for other encodings."""
     if not head.isascii():
         return ""
     for mark, encoding in _SHIFTED.items():
@@ -125,7 +125,7 @@ def _is_prose(text: str) -> bool:
 
 
 def _utf8_sequences(data: bytes, *, whole: bool) -> tuple[int, int]:
-    """How many multi-byte characters `data` has when read as UTF-8, and how many invalid sequences.
+    """The numbers of multi-byte characters and of invalid sequences in `data`, decoded as UTF-8.
 
     whole: `data` is the end of the file, so an incomplete last character is invalid.
     """
@@ -137,11 +137,11 @@ def _utf8_sequences(data: bytes, *, whole: bool) -> tuple[int, int]:
 
 
 def utf8_stream(raw: BinaryIO, name: str, encoding: str, tally: Tally, *, strict: bool = False) -> BinaryIO:
-    """The text of `raw` as valid UTF-8, without a byte order mark, a block at a time; empty if it is not text.
+    """Convert `raw` to valid UTF-8 without a byte order mark; empty if it is not text.
 
-    encoding: of a file that is not UTF-8 and has no byte order mark; empty: guess it.
-    What is guessed, skipped or replaced is counted in `tally` under the file's `name`.
-    strict: raise `TinyslmError` at bytes that cannot be decoded, instead of counting them and replacing them by U+FFFD.
+    encoding: for a file that is not UTF-8 and has no byte order mark; empty: guess it. tally: counts what is guessed,
+    skipped or replaced, under the file's `name`. strict: undecodable bytes raise `TinyslmError`; otherwise they are
+    counted and replaced by U+FFFD.
     """
     blocks = _Utf8(raw, name, codec_of(encoding) if encoding else "", tally, strict=strict)
     return io.BufferedReader(ByteStream(blocks), BLOCK)
@@ -172,7 +172,7 @@ class _Utf8(Iterator[bytes]):
         return self._convert(self._decoder, block)
 
     def _start(self, head: bytes) -> bytes:
-        """Recognise byte order marks, UTF-16, UTF-32 and binary files. Returns `head` without its mark."""
+        """Detect byte order marks, UTF-16, UTF-32 and binary files. Returns `head` without its mark."""
         encoding, mark = byte_order_mark(head)
         if not encoding and self._given and not _extends_ascii(self._given):
             encoding = self._given
@@ -218,7 +218,7 @@ class _Utf8(Iterator[bytes]):
         return b""
 
     def _convert(self, decoder: codecs.IncrementalDecoder, block: bytes) -> bytes:
-        """The next block in UTF-8. Bytes that cannot be decoded are counted under the first line that has them."""
+        """Convert a block to UTF-8. Undecodable bytes are counted under their first line."""
         state = decoder.getstate()
         try:
             text = decoder.decode(block, self._ended)

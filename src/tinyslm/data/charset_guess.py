@@ -1,8 +1,8 @@
-"""Guessing the encoding of text that is not Unicode.
+"""Guess the encoding of text that is not Unicode.
 
-Each of the usual encodings is scored by how likely the bytes above 127, decoded with it, are in some language: how
-frequent the letters are, and how well they go with their neighbours. If no score is plausible, `charset-normalizer`
-tries all other encodings. By itself, it takes most short Western European texts for Central European ones.
+The score of each usual encoding is the log-probability of the bytes above 127, decoded with it, in the best fitting
+language: by the frequencies of letters and by their neighbours. If no score is plausible, `charset-normalizer` tries
+all other encodings. By itself, it mistakes most short Western European texts for Central European ones.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections import Counter
 from functools import cache
 from math import log
 
-SAMPLE = 1 << 13  # bytes that are scored, from lines that are not all ASCII
+SAMPLE = 1 << 13  # bytes to score, from lines that are not ASCII
 
-# Letters that are not ASCII, the most frequent ones of each language first.
+# Letters that are not ASCII, by language, in descending frequency.
 _WESTERN = (
     *("éàèêçâîôûëïùœæ", "üäöß", "óíáéñúü", "ãçáéóíêõâúàôü", "àèùòìé"),
     *("äåöé", "åøæé", "ëéïèö", "íáðéöúþýóæ", "àéèíòóçúïü"),
@@ -42,7 +42,7 @@ _OTHER = {
 }
 _SINGLE = {**_LATIN, **_OTHER}
 
-# Two-byte characters by ranges of their first bytes: first, last, their share of usual text, how many there are.
+# Two-byte characters by ranges of their first bytes: first, last, share of usual text, number of characters.
 _DOUBLE = {
     "gb18030": ((0xA1, 0xA3, 0.12, 280), (0xB0, 0xD7, 0.85, 3755), (0xD8, 0xF7, 0.02, 3008)),
     "big5hkscs": ((0xA1, 0xA3, 0.12, 400), (0xA4, 0xC6, 0.85, 5401), (0xC9, 0xF9, 0.02, 7652)),
@@ -50,8 +50,8 @@ _DOUBLE = {
     "cp932": ((0x81, 0x81, 0.12, 150), (0x82, 0x83, 0.5, 170), (0x88, 0x97, 0.35, 2965), (0x98, 0xEA, 0.02, 3390)),
     "euc_jp": ((0xA1, 0xA1, 0.12, 150), (0xA4, 0xA5, 0.5, 170), (0xB0, 0xCF, 0.35, 2965), (0xD0, 0xF4, 0.02, 3390)),
 }
-_FIRST_SET = ("gb18030", "cp949")  # characters with a second byte below 0xA1 extend an older set, and are rare
-_ASCII_COST = 3.0  # minus what a second byte in ASCII would add to the log-probability as a letter by itself
+_FIRST_SET = ("gb18030", "cp949")  # characters with a second byte below 0xA1 are later extensions, and rare
+_ASCII_COST = 3.0  # minus the log-probability that a second byte in ASCII would have as a letter by itself
 _RARE = log(0.01 / 20_000)
 
 NAMES = {
@@ -73,21 +73,21 @@ NAMES = {
     "big5hkscs": "big5",
     "cp949": "euc-kr",
 }
-"""Usual names of the encodings that are scored, by Python's names for them."""
+"""The usual names of the scored encodings, by Python's names."""
 
 _MARKS = "’‘“”„–—…«»€°§·•£¿¡\xa0\xad"
 _BETWEEN_LETTERS = {*"’–—…·\xad\xa0"}
 _POSSIBLE = -5.5  # mean log-probability per byte above 127 that a plausible encoding exceeds
 _UNLIKELY = log(0.01)
-_RUN = log(0.3)  # for adjacent non-ASCII letters in Latin scripts, which have few of them
-_PRIOR = {"cp1252": 0.0, "cp1251": 0.0, "cp1250": -1.0, "koi8_r": -1.0}  # logarithms, before any text is seen
+_RUN = log(0.3)  # for adjacent non-ASCII letters, which are rare in Latin scripts
+_PRIOR = {"cp1252": 0.0, "cp1251": 0.0, "cp1250": -1.0, "koi8_r": -1.0}  # log-probabilities
 _OTHER_PRIOR = -2.0
 _OLD_PRIOR = -6.0
 _OLD = ("iso8859_2", "iso8859_5", "iso8859_15", "mac_roman", "mac_cyrillic", "cp850", "cp852", "cp866")
 
 
 def guess_encoding(data: bytes) -> str:
-    """Python's name of the most likely encoding of text that is not UTF-8; "" if no encoding is plausible."""
+    """Python's name for the most likely encoding of text that is not UTF-8; "" if none is plausible."""
     from charset_normalizer import from_bytes
 
     lines = dict.fromkeys(line for line in data.split(b"\n") if not line.isascii())
@@ -99,8 +99,8 @@ def guess_encoding(data: bytes) -> str:
     best = max(likely, key=likely.__getitem__)
     if likely[best] > _POSSIBLE * number:
         return best
-    found = from_bytes(sample, enable_fallback=False).best()
-    return found.encoding if found and found.encoding not in ("ascii", "utf_8") else ""
+    match = from_bytes(sample, enable_fallback=False).best()
+    return match.encoding if match and match.encoding not in ("ascii", "utf_8") else ""
 
 
 def _prior(encoding: str) -> float:
@@ -147,7 +147,7 @@ def _fit(characters: Counter[str], letters: str) -> float:
 
 @cache
 def _probabilities(letters: str) -> dict[str, float]:
-    """Log-probabilities: of letters by Zipf's law, of capitals a twentieth of that, and of usual punctuation."""
+    """Log-probabilities of letters (by Zipf's law), of capitals (a twentieth of that) and of usual punctuation."""
     total = sum(1 / (rank + 2) for rank in range(len(letters)))
     known = {mark: log(0.3 / len(_MARKS)) for mark in _MARKS}
     for rank, letter in enumerate(letters):
@@ -159,9 +159,9 @@ def _probabilities(letters: str) -> dict[str, float]:
 
 
 def _context(before: str, character: str, after: str, *, latin: bool) -> float:
-    """Log-probability of a character by its neighbours: low for a capital after a small letter or a mark inside a word.
+    """Log-probability of a character by its neighbours: low for a capital after a small letter or a mark in a word.
 
-    latin: whether the script's letters are mostly ASCII. Letters of other scripts do not share a word with ASCII ones.
+    latin: whether most letters of the script are ASCII. Words of other scripts contain no ASCII letters.
     """
     near = [other for other in (before, after) if _is_letter(other)]
     if not _is_letter(character):

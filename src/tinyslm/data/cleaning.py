@@ -1,4 +1,4 @@
-"""Cleaning a text without touching what is sound: clean text comes back as the same string, byte for byte."""
+"""Clean texts: line ends, control characters, wrongly decoded UTF-8. Clean text is returned unchanged."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _TERMINAL = re.compile(  # ECMA-48: colours and cursors, titles and links, chara
     f"|(?:\x1b[]PX^_]|[\x9d\x90\x98\x9e\x9f]){_PRINTED}(?:\x07|\x1b\\\\|\x9c)"
     "|\x1b[ -/]*+[0-~]"
 )
-_BOLD = re.compile("([^\x08\n])(?:\x08\\1)+")  # a character printed over itself, as manual pages do
+_BOLD = re.compile("([^\x08\n])(?:\x08\\1)+")  # a character printed over itself, as in manual pages
 _UNDERLINED = re.compile("_\x08([^\x08\n])|([^\x08\n])\x08_")
 _OTHER_CONTROL = re.compile("[\x80-\x9f]")
-LONGEST = 5  # characters in the longest sign of wrong decoding
+LONGEST = 5  # characters of the longest sequence that ftfy's heuristic matches
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    r"""`text` with `\n` as line ends, without control characters, with wrongly decoded UTF-8 mended.
+    r"""Convert line ends to `\n`, remove control characters, and repair wrongly decoded UTF-8.
 
-    Control characters between words become a space; others are removed, and so are whole escape sequences of
-    terminals. Only lines that look wrongly decoded are mended ("â€œ" to "“"); quotes, ligatures, width, HTML entities
-    and Unicode normalisation stay as they are, so source code is safe.
+    Control characters between words become a space; others are removed, as are escape sequences of terminals. Only
+    lines that look wrongly decoded are repaired ("â€œ" to "“"); quotes, ligatures, width, HTML entities and Unicode
+    normalisation are unchanged, so source code is safe.
     """
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -45,14 +45,14 @@ def clean(text: str) -> str:
 
 
 def replace_surrogates(text: str) -> str:
-    """`text` with halves of surrogate pairs, which UTF-8 cannot hold, as U+FFFD (whole pairs as their character)."""
+    """Replace unpaired surrogates, which UTF-8 cannot encode, by U+FFFD, and pairs by their character."""
     if text.isascii() or not _SURROGATE.search(text):
         return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def looks_wrongly_decoded(line: str) -> bool:
-    """Whether `ftfy` sees signs of wrong decoding. The same as its `is_bad`, which is far slower on sound text."""
+    """Whether `ftfy` detects wrong decoding. Equals its `is_bad`, which is far slower on correct text."""
     from ftfy.badness import is_bad
 
     near = (line[max(0, place.start() - LONGEST) : place.end() + LONGEST] for place in _suspects().finditer(line))
@@ -81,10 +81,10 @@ def _mend_line(line: str) -> str:
 
 @cache
 def _suspects() -> re.Pattern[str]:
-    """What is part of everything that `is_bad` finds.
+    """A pattern that occurs in all text that `is_bad` reports.
 
-    That is: a character that is a sign by itself, or one of those that wrong decoding makes (letters of Greek and
-    Cyrillic, of which sound text is made, left out) beside another character that is not ASCII.
+    It matches a character that is suspect by itself, or a character typical of wrong decoding (except letters that are
+    common in Greek and Cyrillic text) next to another one that is not ASCII.
     """
     from ftfy.badness import MOJIBAKE_CATEGORIES
 
@@ -95,7 +95,7 @@ def _suspects() -> re.Pattern[str]:
 
 @cache
 def _mending() -> Any:
-    """What `ftfy` may do: undo wrong decoding, and nothing else."""
+    """Settings with which `ftfy` only repairs wrong decoding."""
     from ftfy import TextFixerConfig
 
     return TextFixerConfig(

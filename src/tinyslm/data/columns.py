@@ -1,4 +1,4 @@
-"""Which column of a table holds the text."""
+"""Find the column of a table that holds the text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tinyslm.data.documents import Tally
 
 TEXT_COLUMNS = ("text", "content", "body", "document", "story", "article", "passage", "markdown", "code")
 LISTED = 20  # names in a message
-_ROWS = 200  # that are compared
-_SHORTEST = 20  # characters of a text, on average
+_ROWS = 200  # rows in the sample
+_SHORTEST = 20  # minimum mean length of prose, in characters
 _NO_NAME = re.compile(r"(unnamed: *\d+)?", re.IGNORECASE)
 
 
@@ -22,8 +22,8 @@ def find_column(
 ) -> str:
     """The column that holds the text: `wanted`, else the first with a usual name, else the one with the longest prose.
 
-    sample: rows with a value for each column, read only if no column has a usual name; a choice by prose is counted in
-    `tally`. A column without a name is never chosen. Raises `TinyslmError`, which lists the columns, if none is found.
+    sample: rows with a value for each column, read only if no column has a usual name. tally: counts a choice by prose.
+    Columns without a name are not considered. Raises `TinyslmError`, which lists the columns, if none is found.
     """
     if wanted:
         if wanted in columns:
@@ -34,10 +34,10 @@ def find_column(
         for name in TEXT_COLUMNS:
             if name in by_name:
                 return by_name[name]
-        if found := _longest_prose(columns, sample):
+        if guessed := _longest_prose(columns, sample):
             if tally:
-                tally.add("guessed_columns", f"{place} ({found})")
-            return found
+                tally.add("guessed_columns", f"{place} ({guessed})")
+            return guessed
         missing = "no column that is known to hold text"
     suggestion = did_you_mean(wanted, columns) if wanted else ""
     raise TinyslmError(
@@ -54,7 +54,7 @@ def _listed(columns: Sequence[str]) -> str:
 
 
 def _longest_prose(columns: Sequence[str], sample: Iterable[Sequence[Any]]) -> str:
-    """The column with the longest texts of several words; "" where none has any."""
+    """The column with the longest prose; "" if no column has any."""
     rows = list(islice(sample, _ROWS))
     lengths = {
         column: length
@@ -66,7 +66,7 @@ def _longest_prose(columns: Sequence[str], sample: Iterable[Sequence[Any]]) -> s
 
 
 def _prose(values: list[Any]) -> float:
-    """Mean length of the values if they are prose: mostly distinct, of several words, mostly letters; 0 otherwise."""
+    """Mean length of the values if they are prose (mostly distinct, several words, mostly letters), else 0."""
     texts = [value for value in values if isinstance(value, str) and value.strip()]
     whole = " ".join(texts)
     letters = sum(character.isalpha() for character in whole)

@@ -1,4 +1,4 @@
-"""Zstandard files as a stream of bytes that notices when the file ends too early (as `gzip` does by itself)."""
+"""Decompress Zstandard files, with an error for truncated ones (which Python's `gzip` reports by itself)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BLOCK = 1 << 12  # compressed bytes at a time: few, as they may stand for thousands of times as many
+BLOCK = 1 << 12  # compressed bytes read at a time: few, because they may expand a thousandfold
 
 
 class ZstdStream(io.RawIOBase):
-    """The decompressed content of all frames in `raw`. Raises `EOFError` where it ends in the middle of one."""
+    """The decompressed content of all frames in `raw`. Reading raises `EOFError` if the last frame is incomplete."""
 
     def __init__(self, raw: BinaryIO) -> None:
         import zstandard
@@ -23,11 +23,10 @@ class ZstdStream(io.RawIOBase):
         self._ready = memoryview(b"")
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     def readinto(self, target: WriteableBuffer) -> int:
-        """Fill `target` with at least one byte; 0 at the end."""
+        """Read at least one byte into `target`; returns 0 at the end."""
         while not self._ready:
             block = self._raw.read(BLOCK)
             if not block:

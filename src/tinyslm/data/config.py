@@ -1,4 +1,4 @@
-"""What to do with text on its way from files to shards."""
+"""Settings for converting text files to shards."""
 
 from pydantic import Field, field_validator
 
@@ -7,7 +7,7 @@ from tinyslm.data.charset import check_encoding
 
 
 class DataConfig(Section):
-    """How documents are read, cleaned, compared and split."""
+    """How to read, clean, compare and split documents."""
 
     text_column: str = Field(
         default="", description="Column that holds the text in JSONL, CSV and Parquet; empty: find it."
@@ -47,5 +47,5 @@ class DataConfig(Section):
 
     @property
     def compares_nearly(self) -> bool:
-        """Whether nearly equal documents are to be found."""
+        """Whether to search for nearly equal documents."""
         return self.near_duplicate_threshold > 0 and (self.deduplicate or bool(self.valid_paths))

@@ -76,9 +76,8 @@ def read_conversations(
     """Every conversation in files of JSON lines, JSON, CSV, parquet, or text blocks with two labels.
 
     fields: the names of the fields for "prompt" and "answer" (or for "prompt", "chosen" and "rejected"), and optionally
-    "system" and "context". skip: called for
-    each row that cannot be used; without it, such a row raises `TinyslmError`. answered: whether each conversation must
-    end with the assistant; otherwise rows need no answer.
+    "system" and "context". skip: called for each row that cannot be used; without it, such a row raises `TinyslmError`.
+    answered: whether each conversation must end with the assistant; otherwise rows need no answer.
 
     Raises `TinyslmError` for files that cannot be read.
     """
@@ -151,7 +150,7 @@ def _asked(row: Mapping[str, Any], place: str) -> list[Message]:
 
 
 def _with_context(row: Mapping[str, Any], question: str, place: str) -> str:
-    """The text of the question, followed by the texts that belong to it."""
+    """The text of the question, followed by its context."""
     asked = _text(row, question, place)
     below = [str(row[name]) for name in CONTEXTS if name != question and isinstance(row.get(name), str)]
     return "\n\n".join([asked, *(text for text in below if text.strip())])
@@ -167,7 +166,7 @@ def _pair(row: Mapping[str, Any], place: str, answered: bool) -> list[Message]:
 
 
 def _renamed(row: Mapping[str, Any], place: str, fields: Mapping[str, str]) -> dict[str, Any]:
-    """The values of these fields by their usual names. Raises `TinyslmError` for a field that the row does not have."""
+    """The values of the mapped fields by their usual names. Raises `TinyslmError` for a missing field."""
     for name in fields.values():
         if name not in row:
             raise TinyslmError(f'{place} has no field "{name}".', did_you_mean(name, map(str, row)))
@@ -221,7 +220,7 @@ def _call(given: Any, place: str) -> dict[str, Any]:
 
 
 def _tools(given: Any, place: str) -> Sequence[Mapping[str, Any]]:
-    if isinstance(given, str):  # as parquet files hold them
+    if isinstance(given, str):  # Parquet files store them as JSON text
         try:
             given = json.loads(given)
         except ValueError:

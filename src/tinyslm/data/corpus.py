@@ -1,6 +1,6 @@
-"""Pass one over the text: read, clean and describe it in worker processes, and spool it to the disk.
+"""Pass one over the text: read, clean, hash and spool it to the disk in worker processes.
 
-What stays in memory is a table with a few numbers for each piece; texts and signatures lie in files.
+Memory holds only a few numbers for each piece; texts and signatures are in files.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
-TASK = 2 * PIECE  # bytes that one call of a worker reads
+TASK = 2 * PIECE  # bytes per task of a worker
 SIGNATURES = "signatures"
 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """Columns of the table of pieces, in reading order. A document is a run of pieces that ends at `last`."""
+    """The table of pieces in reading order, one array per column. A document is a run of pieces that ends at `last`."""
 
     bytes: Ints
     hashes: Hashes
-    origins: Ints  # which of the given paths each comes from
+    origins: Ints  # index of the path that each comes from
     last: Flags
 
     @property
     def documents(self) -> Ints:
-        """The number of each piece's document."""
+        """The document number of each piece."""
         ends = np.cumsum(self.last)
         return (ends - self.last).astype(np.int64)
 
@@ -50,7 +50,8 @@ class Pieces:
 class Corpus:
     """All text that was read, spooled in `folder`: file `i` there holds the pieces `bounds[i]:bounds[i + 1]`.
 
-    Documents are numbered in reading order. `signatures` has a row of `SLOTS` uint16 for each, where asked for.
+    Documents are numbered in reading order. If near duplicates are searched, the file `signatures` holds uint16
+    `[documents, SLOTS]`.
     """
 
     folder: Path
@@ -61,7 +62,7 @@ class Corpus:
     document_origins: Ints
 
     def parts(self) -> Iterator[tuple[Path, int, slice]]:
-        """All text in parts of about `TASK` bytes: the spool file, where in it the part starts, and its pieces."""
+        """All text in parts of about `TASK` bytes: (spool file, byte offset in it, slice of pieces)."""
         for number, (first, end) in enumerate(pairwise(self.bounds.tolist())):
             lengths = self.pieces.bytes[first:end]
             starts = np.cumsum(lengths) - lengths
@@ -77,7 +78,7 @@ class Corpus:
 
 
 def spooled(path: Path, offset: int, lengths: Ints, flags: Flags) -> Iterator[str]:
-    """The flagged texts of those that follow each other in a spool file from `offset` on, each of a known length."""
+    """Read the flagged texts from a spool file. lengths: bytes of the consecutive texts from `offset` on."""
     with path.open("rb") as file:
         file.seek(offset)
         for length, wanted in zip(lengths.tolist(), flags.tolist(), strict=True):
@@ -94,7 +95,10 @@ def read_corpus(
     workers: Workers,
     progress: Progress,
 ) -> Corpus:
-    """Read all sources into `folder`, which must exist and be empty. Incidents are added to the tally of their path."""
+    """Read all sources into `folder`, which must exist and be empty. tallies: count incidents, one for each path.
+
+    Raises `TinyslmError` as `read_chunks` does.
+    """
     tasks = (
         _Task(number, chunks, folder, config)
         for number, chunks in enumerate(_grouped(read_chunks(sources, config, tallies, progress)))
@@ -102,8 +106,8 @@ def read_corpus(
     tables: list[Pieces] = []
     with (folder / SIGNATURES).open("wb") as file:
         rows = _DocumentRows()
-        for table, table_rows, found in workers.map(_read, tasks):
-            for origin, tally in found.items():
+        for table, table_rows, task_tallies in workers.map(_read, tasks):
+            for origin, tally in task_tallies.items():
                 tallies[origin].merge(tally)
             tables.append(table)
             if config.compares_nearly:
@@ -120,7 +124,7 @@ class _Task:
 
 
 def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
-    """Chunks in groups of about `TASK` bytes, or of a thousand."""
+    """Groups of chunks of about `TASK` bytes, at most 1,000 chunks each."""
     group: list[Chunk] = []
     size = 0
     for chunk in chunks:
@@ -134,9 +138,9 @@ def _grouped(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def _read(task: _Task) -> tuple[Pieces, NDArray[np.uint32], dict[int, Tally]]:
-    """Parse, clean, hash and spool a group of chunks: its table, its pieces' signatures, and its incidents.
+    """Parse, clean, hash and spool a group of chunks. Returns the table, signatures `[pieces, SLOTS]`, and tallies.
 
-    A chunk may be a single text of any length, so its pieces are not kept in memory together.
+    A chunk may be a single text of any length, so its pieces are not in memory together.
     """
     rows: list[tuple[int, int, int, bool]] = []
     tallies: dict[int, Tally] = {}
@@ -155,7 +159,7 @@ def _read(task: _Task) -> tuple[Pieces, NDArray[np.uint32], dict[int, Tally]]:
 
 
 def _spooled_batches(path: Path, lengths: Sequence[int]) -> Iterator[list[bytes]]:
-    """The texts of a spool file again, about `PIECE` bytes at a time."""
+    """Read the texts of a spool file again, about `PIECE` bytes at a time."""
     batch: list[bytes] = []
     size = 0
     with path.open("rb") as file:
@@ -169,13 +173,13 @@ def _spooled_batches(path: Path, lengths: Sequence[int]) -> Iterator[list[bytes]
 
 
 class _DocumentRows:
-    """Signatures of documents from those of their pieces, which may be spread over several tables."""
+    """Computes the signatures of documents from those of their pieces, which may be in several tables."""
 
     def __init__(self) -> None:
-        self._open = np.zeros((0, SLOTS), np.uint32)  # of the document that has not ended yet, if there is one
+        self._open = np.zeros((0, SLOTS), np.uint32)  # of the unfinished document, if there is one
 
     def complete(self, rows: NDArray[np.uint32], last: Flags) -> NDArray[np.uint16]:
-        """The rows of all documents that end here, shortened to 16 bits, which is enough to compare them."""
+        """The signatures `[documents, SLOTS]` of the documents that end here, reduced to 16 bits, enough to compare."""
         last = np.concatenate([np.zeros(len(self._open), bool), last])
         rows = np.concatenate([self._open, rows])
         if not len(rows):
@@ -200,7 +204,7 @@ def _corpus(folder: Path, tables: list[Pieces]) -> Corpus:
     ends = np.flatnonzero(pieces.last)
     starts = np.concatenate([[0], ends[:-1] + 1]) if len(ends) else ends
     hashes = pieces.hashes[starts]
-    for document in np.flatnonzero(ends > starts):  # of several pieces: few, as each is long
+    for document in np.flatnonzero(ends > starts):  # of several pieces: there are few, because they are long
         hashes[document] = xxhash.xxh3_64_intdigest(pieces.hashes[starts[document] : ends[document] + 1].tobytes())
     sizes = np.add.reduceat(pieces.bytes, starts) if len(starts) else pieces.bytes
     return Corpus(folder, bounds, pieces, sizes, hashes, pieces.origins[starts])

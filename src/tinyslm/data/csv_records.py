@@ -1,7 +1,7 @@
-"""Records of delimited text (CSV, TSV): lines in, cells out, where every quote is accounted for.
+"""Parse records of delimited text (CSV, TSV), with recovery from unclosed quotes.
 
-Python's `csv` module extends a cell whose quote is never closed to the next quote, or to the end of the file. Here such
-a record is reported as a problem, and reading resumes in the line after the one in which it began.
+Python's `csv` module extends a cell with an unclosed quote to the next quote, or to the end of the file. Here such a
+record is reported as a problem, and reading resumes at the line after its first one.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from tinyslm.core.errors import TinyslmError
 UNCLOSED = "unclosed_quotes"
 LONG = "long_records"
 LINE = 64
-"""A record of more than `limit / LINE` lines (and of more than 1,000) counts as not closed."""
+"""A record of more than `limit / LINE` lines (and of more than 1,000) counts as unclosed."""
 MOST_CELLS = 1 << 17
-MOST_AGAIN = 64  # most times that lines are read again, on average; in a sound file, hardly any line is
+MOST_AGAIN = 64  # limit of how often a line is read again, on average; in a correct file, hardly any line is
 
 
 _TWO_QUOTATIONS = re.compile(r'[^"]*[^"\s]"\s.*\s"[^"\s][^"]*')
-"""Matches what is between the first and the last quote of `"a" and "b"`: these quotes are part of the cell."""
+"""Matches the text between the first and the last quote of `"a" and "b"`: these quotes are part of the cell."""
 
 
 class Line(NamedTuple):
-    """A physical line: its number from 1 on, its text, how it ends, and whether it was too long to be kept."""
+    """A physical line: its number from 1 on, its text, its line end, and whether it was too long and has no text."""
 
     number: int
     text: str
@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The cells of a row that begins in `line`. problem: why it has no cells, or not one for each column."""
+    """The cells of a row that begins in `line`. problem: why it has no cells, or too few (see `csv_table.PROBLEMS`)."""
 
     line: int
     cells: list[str] = field(default_factory=list)
@@ -46,23 +46,23 @@ class Record:
 
 
 class Lines:
-    """Lines that can be put back: after a record that is not closed, reading resumes at its second line."""
+    """Lines that can be put back: after an unclosed record, reading resumes at its second line."""
 
     def __init__(self, lines: Iterator[Line], name: str = "") -> None:
-        """name: of the file, for errors."""
+        """name: the file's name for error messages."""
         self._lines, self._name = lines, name
         self._back: deque[Line] = deque()
         self._again = -MOST_AGAIN  # lines put back in excess of the limit; negative below it
 
     def next(self) -> Line | None:
-        """The next one; `None` at the end."""
+        """The next line; `None` at the end."""
         if self._back:
             return self._back.popleft()
         self._again -= MOST_AGAIN
         return next(self._lines, None)
 
     def put_back(self, lines: list[Line]) -> None:
-        """Make `lines` the next ones. Raises `TinyslmError` if that happens too often for the lines read so far."""
+        """Put `lines` back. Raises `TinyslmError` if this happens too often for the number of lines read."""
         self._back.extendleft(reversed(lines))
         self._again += len(lines)
         if self._again > 0:
@@ -73,7 +73,7 @@ class Lines:
 
 
 def read_lines(stream: BinaryIO, limit: int) -> Iterator[Line]:
-    r"""The lines of a stream of UTF-8, ended by `\n`, `\r\n` or `\r`; longer than `limit` characters: without text.
+    r"""Read the lines of a UTF-8 stream, ended by `\n`, `\r\n` or `\r`; those over `limit` characters have no text.
 
     Raises `UnicodeDecodeError` if the stream is not UTF-8.
     """
@@ -90,7 +90,7 @@ def read_lines(stream: BinaryIO, limit: int) -> Iterator[Line]:
 
 
 class Dialect:
-    """How cells are separated and quoted. delimiter: one character; empty: a line is one cell."""
+    """The delimiter and quoting of cells. delimiter: one character; empty: each line is one cell."""
 
     def __init__(self, delimiter: str, *, quoted: bool = True) -> None:
         self.delimiter = delimiter or "\0"
@@ -98,13 +98,13 @@ class Dialect:
         space = "" if delimiter == " " else " *+"
         closed = f"{space}(?={re.escape(self.delimiter)}|\\Z)"
         self._cell = re.compile(f'{space}"([^"]*+(?:""[^"]*+)*+)"{closed}')
-        self._careless = re.compile(f'{space}"(.*?)"{closed}')  # quotes within it are not doubled: `"a "b" c"`
+        self._careless = re.compile(f'{space}"(.*?)"{closed}')  # with inner quotes that are not doubled: `"a "b" c"`
         self._opening = re.compile(f'{space}"')
         self._inside = re.compile('[^"]*+(?:""[^"]*+)*+')
         self._closed = re.compile(closed)
 
     def records(self, lines: Lines, limit: int) -> Iterator[Record]:
-        """All records; empty lines are passed over. A record of several lines has at most about `limit` characters."""
+        """All records, without empty lines. A record of several lines has at most about `limit` characters."""
         while (line := lines.next()) is not None:
             if line.long:
                 yield Record(line.number, problem=LONG)
@@ -122,9 +122,9 @@ class Dialect:
         taken: list[Line] = []  # lines after the first one
         text, place, careless = line.text, 0, True
         while True:
-            if found := self._cell.match(text, place):
-                cells.append(found[1].replace('""', '"'))
-                place = found.end()
+            if match := self._cell.match(text, place):
+                cells.append(match[1].replace('""', '"'))
+                place = match.end()
             elif (opening := self._opening.match(text, place)) and self._stays_open(text, opening.end()):
                 rest = self._close(text[opening.end() :] + (taken[-1] if taken else line).end, lines, taken, limit)
                 if rest is None:
@@ -134,13 +134,13 @@ class Dialect:
                 cells.append(cell)
                 text = taken[-1].text
             else:
-                found = self._careless.match(text, place) if careless and opening else None
-                if found and self.delimiter not in found[1] and _TWO_QUOTATIONS.fullmatch(found[1]):
-                    found = opening = None
-                # If this cell has no such end, no later one has.
-                careless = careless and not (opening and not found)
-                cell, place = (found[1], found.end()) if found else self._unquoted(text, place)
-                if taken and '"' in cell:  # what seemed to close the quote opens another one
+                match = self._careless.match(text, place) if careless and opening else None
+                if match and self.delimiter not in match[1] and _TWO_QUOTATIONS.fullmatch(match[1]):
+                    match = opening = None
+                # If this cell has no such end, later cells have none either.
+                careless = careless and not (opening and not match)
+                cell, place = (match[1], match.end()) if match else self._unquoted(text, place)
+                if taken and '"' in cell:  # the quote that seemed to close the record opens another cell
                     lines.put_back(taken)
                     return Record(line.number, problem=UNCLOSED)
                 cells.append(cell)
@@ -149,13 +149,13 @@ class Dialect:
             place += 1
 
     def _stays_open(self, text: str, start: int) -> bool:
-        found = self._inside.match(text, start)
-        return found is not None and found.end() == len(text)
+        inside = self._inside.match(text, start)
+        return inside is not None and inside.end() == len(text)
 
     def _close(self, begun: str, lines: Lines, taken: list[Line], limit: int) -> tuple[str, int] | None:
-        """The cell that begins with `begun` and is closed in a further line, and where in that line it ends.
+        """Read the rest of a cell that begins with `begun`. Returns the cell, and its end in the last line.
 
-        `None`: nothing closes it within the limits, or the closing quote is followed by other text.
+        `None` if no quote closes it within the limits, or if other text follows the closing quote.
         """
         parts, size = [begun], len(begun)
         while (line := lines.next()) is not None:
@@ -163,8 +163,8 @@ class Dialect:
             size += len(line.text) + len(line.end)
             if line.long or size > limit or len(taken) > max(1000, limit // LINE):
                 return None
-            found = self._inside.match(line.text)
-            end = found.end() if found else 0
+            inside = self._inside.match(line.text)
+            end = inside.end() if inside else 0
             parts.append(line.text[:end])
             if end < len(line.text):
                 closed = self._closed.match(line.text, end + 1)
@@ -173,7 +173,7 @@ class Dialect:
         return None
 
     def _unquoted(self, text: str, place: int) -> tuple[str, int]:
-        """A cell up to the next delimiter: `5" pipe`, `"So" he said`."""
+        """A cell up to the next delimiter, such as `5" pipe` or `"So" he said`, and its end."""
         end = text.find(self.delimiter, place)
         end = len(text) if end < 0 else end
         return text[place:end], end

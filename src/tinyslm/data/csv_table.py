@@ -1,4 +1,4 @@
-"""A table in delimited text: its dialect and columns, detected from the first rows, and its rows."""
+"""Read tables of delimited text; detect dialect and columns from the first rows."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PROBLEMS = {
     UNEVEN: "it has more cells than the header",
     SHORT: "it has fewer cells than the header",
 }
-"""What is wrong with a record, by kind of problem, as the second half of a sentence about a row or line."""
+"""Descriptions of problems, to follow a row or line in a message."""
 
-_LOOKED_AT = 300  # lines from which the dialect is detected
+_SAMPLE_LINES = 300  # from which the dialect is detected
+_SAMPLE_SIZE = 1 << 18  # characters
 _MOST_TITLES = 8  # lines above a header
-_LOOKED_AT_SIZE = 1 << 18  # characters
 _SEP = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
 _QUOTED = re.compile(r'"[^"]*(""[^"]*)*"')
 
@@ -30,22 +30,22 @@ _QUOTED = re.compile(r'"[^"]*(""[^"]*)*"')
 class Table:
     """A table of UTF-8 text; iterate over its rows once.
 
-    Detected are the delimiters `,`, `;`, tab, `|` and (as R writes them) space; Excel's line `sep=;`; names and cells
-    of several lines; quotes that are doubled, or not doubled but unambiguous; trailing delimiters; a header one column
-    shorter than the rows, as R writes it for rows with names; and titles above the header.
+    It detects the delimiters `,`, `;`, tab, `|` and (in files from R) space; Excel's line `sep=;`; names and cells of
+    several lines; quotes that are doubled, or not doubled but unambiguous; trailing delimiters; a header one column
+    shorter than the rows, which R writes for rows with names; and titles above the header.
 
-    Attributes: `columns`: names, with white space collapsed; that of row names is empty. `named_rows`: whether the
-    header has no name for the column of row names. `titles`: how many lines above the header are skipped. `sample`:
-    the first rows that have no problem.
+    Attributes: `columns`: names, with white space collapsed; empty for the column of row names. `named_rows`: whether
+    the header has no name for the column of row names. `titles`: number of skipped lines above the header. `sample`:
+    the first rows without problems.
     """
 
     def __init__(
         self, stream: BinaryIO, name: str, *, tabs: bool = False, limit: int, usual: Set[str] = frozenset()
     ) -> None:
-        """tabs: a `.tsv` file, whose quotes are text unless all of them enclose cells. limit: characters of a record.
+        """tabs: for `.tsv` files, whose quotes are text unless all of them enclose cells. limit: characters per record.
 
-        usual: names in lower case that mark the header; lines with fewer cells above the one that has such a name are
-        titles. Raises `TinyslmError` when the header cannot be read, `UnicodeDecodeError` when the stream is not UTF-8.
+        usual: names in lower case that identify the header; lines above it with fewer cells are titles. Raises
+        `TinyslmError` when the header cannot be read, `UnicodeDecodeError` when the stream is not UTF-8.
         """
         self._limit = limit
         self._lines = Lines(read_lines(stream, limit), name)
@@ -68,14 +68,14 @@ class Table:
         self.sample = [row for row in map(self._fitted, first[1:]) if not row.problem]
 
     def __iter__(self) -> Iterator[Record]:
-        """Every row, with a cell for each column; `SHORT` rows have fewer cells, rows with another problem none."""
+        """Every row, with a cell for each column; `SHORT` rows have fewer cells, rows with other problems none."""
         return map(self._fitted, self._records)
 
     def _head(self) -> tuple[list[Line], bool]:
         """The first lines that are not empty, and whether there are more."""
         head: list[Line] = []
         size = 0
-        while len(head) < _LOOKED_AT and size < _LOOKED_AT_SIZE:
+        while len(head) < _SAMPLE_LINES and size < _SAMPLE_SIZE:
             line = self._lines.next()
             if line is None:
                 return head, False
@@ -85,11 +85,11 @@ class Table:
         return head, True
 
     def _delimiter_line(self, head: list[Line]) -> str:
-        """The delimiter that Excel's first line, `sep=;`, names; removes that line. "" without one."""
-        found = _SEP.fullmatch(head[0].text) if head else None
-        if found:
+        """Remove Excel's first line, `sep=;`, and return its delimiter; "" without such a line."""
+        match = _SEP.fullmatch(head[0].text) if head else None
+        if match:
             del head[0]
-        return found[1] if found else ""
+        return match[1] if match else ""
 
     def _fitted(self, row: Record) -> Record:
         wanted, cells = len(self.columns), row.cells
@@ -104,15 +104,15 @@ class Table:
 
 def _records(head: list[Line], dialect: Dialect, *, cut: bool) -> list[Record]:
     """The records in the first lines. cut: more lines follow, so the last record may be incomplete and is left out."""
-    found = list(dialect.records(Lines(iter(head)), sum(len(line.text) + 2 for line in head)))
-    if cut and len(found) > 1:
-        last = next((at for at, record in enumerate(found) if record.problem == UNCLOSED), len(found))
-        del found[max(1, min(last, len(found) - 1)) :]
-    return found
+    records = list(dialect.records(Lines(iter(head)), sum(len(line.text) + 2 for line in head)))
+    if cut and len(records) > 1:
+        last = next((at for at, record in enumerate(records) if record.problem == UNCLOSED), len(records))
+        del records[max(1, min(last, len(records) - 1)) :]
+    return records
 
 
 def _titles(head: list[Line], delimiter: str, usual: Set[str], *, cut: bool, tabs: bool) -> int:
-    """How many lines precede a header with a usual name; 0 if there is no such header among the first lines."""
+    """The number of lines above a header with a usual name; 0 if the first lines contain no such header."""
     for number in range(min(_MOST_TITLES, len(head) - 1) + 1):
         dialect, _ = _dialect(head[number:], delimiter, cut=cut, tabs=tabs)
         header = _filled(head[number:], dialect)
@@ -124,16 +124,16 @@ def _titles(head: list[Line], delimiter: str, usual: Set[str], *, cut: bool, tab
 
 def _filled(lines: list[Line], dialect: Dialect) -> list[str]:
     """The cells of the first record that are not empty."""
-    first = next(dialect.records(Lines(iter(lines)), _LOOKED_AT_SIZE), Record(0))
+    first = next(dialect.records(Lines(iter(lines)), _SAMPLE_SIZE), Record(0))
     return [cell for cell in first.cells if cell.strip()]
 
 
 def _dialect(head: list[Line], delimiter: str, *, cut: bool, tabs: bool) -> tuple[Dialect, bool]:
-    """The dialect of a table, and whether its rows have names for which the header has no column."""
+    """The dialect of a table, and whether its rows have names without a column in the header."""
     if tabs and not delimiter and head and "\t" in head[0].text:
         delimiter = "\t"
     best, best_key, names = Dialect(delimiter), (-1.0, 0), False
-    broken: Dialect | None = None  # one in which the header cannot be read
+    broken: Dialect | None = None  # a dialect in which the header cannot be read
     for candidate in delimiter or ",;\t|":
         dialect = Dialect(candidate, quoted=not (tabs and candidate == "\t") or _quotes_fit(head, cut=cut))
         records = _records(head, dialect, cut=cut)
@@ -154,9 +154,9 @@ def _dialect(head: list[Line], delimiter: str, *, cut: bool, tabs: bool) -> tupl
 
 
 def _fit(records: list[Record], head: list[Line]) -> tuple[int, float, bool]:
-    """How many columns the header names, the share of rows with as many cells, and whether rows have one cell more.
+    """The number of columns in the header, the share of rows with as many cells, and whether rows have names.
 
-    The extra cell, the first one, is the row's name: all are different, and numbers or quoted.
+    A row's name is an extra first cell: names are all different, and numbers or quoted.
     """
     if not records or records[0].problem:
         return 0, 0.0, False
@@ -177,7 +177,7 @@ def _fit(records: list[Record], head: list[Line]) -> tuple[int, float, bool]:
 
 
 def _trimmed(cells: list[str]) -> list[str]:
-    """Cells without the empty ones at the end."""
+    """The cells without empty ones at the end."""
     end = len(cells)
     while end > 1 and not cells[end - 1]:
         end -= 1

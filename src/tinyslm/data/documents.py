@@ -1,7 +1,7 @@
-"""Documents: the unit that is compared, split and separated; text is read, cleaned and handed on in these.
+"""Documents, the units in which text is read, cleaned, compared and split, and tallies of incidents.
 
-A long document comes in pieces of about 1 MB that have one `source`; only the last one has `last` set. So no text
-is too long for the memory.
+A long document is a series of pieces of about 1 MB with the same `source`, of which only the last one has `last` set.
+So memory limits no text.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Document:
     last: bool = True
 
 
-EXAMPLES = 5  # places that a warning names
-READ_AS = "read_as_"  # followed by an encoding: the kind of incident that a file's encoding was guessed as this one
+EXAMPLES = 5  # places in a warning
+READ_AS = "read_as_"  # prefix of an encoding: this kind of incident counts files with this guessed encoding
 
-# The warning for each kind of incident: for one, and for `{}` of them. Kinds that are not listed are only counted.
+# The warning for each kind of incident, for one and for `{}` of them. Other kinds are only counted.
 _WARNINGS = {
     "unused_exclude": ("1 pattern of --exclude matches nothing", "{} patterns of --exclude match nothing"),
     "broken_links": ("1 link leads to nothing", "{} links lead to nothing"),
@@ -120,26 +120,26 @@ _WARNINGS = {
 
 @dataclass(slots=True)
 class Tally:
-    """How often each kind of incident occurred, and the first places where."""
+    """Counts incidents by kind, and stores the first places of each kind."""
 
     counts: Counter[str] = field(default_factory=Counter)
     places: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, kind: str, place: str, number: int = 1) -> None:
-        """One more incident of this kind, or `number` of them at one place."""
+        """Count `number` incidents of this kind at one place."""
         self.counts[kind] += number
         places = self.places.setdefault(kind, [])
         if len(places) < EXAMPLES:
             places.append(place)
 
     def merge(self, other: Tally) -> None:
-        """Add all that `other` counted, after what this one did."""
+        """Add the counts and places of `other`."""
         self.counts.update(other.counts)
         for kind, places in other.places.items():
             self.places[kind] = [*self.places.get(kind, []), *places][:EXAMPLES]
 
     def warnings(self) -> Iterator[str]:
-        """A sentence for each kind of incident that a user should know of."""
+        """Yield a sentence for each kind of incident that has a warning."""
         read_as = {
             kind: (f"1 file is not UTF-8; read as {name}", f"{{}} files are not UTF-8; read as {name}")
             for kind in sorted(self.counts)
@@ -152,14 +152,14 @@ class Tally:
 
 
 class Stream(Protocol):
-    """What bytes are read from."""
+    """A file, an archive member or standard input."""
 
     def read(self, size: int, /) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """Read at most `size` bytes; empty at the end."""
 
 
 def pieces_of_stream(stream: Stream) -> Iterator[tuple[bytes, bool]]:
-    """A stream in pieces of at most `PIECE` bytes, and whether each is the last; joined they are the stream."""
+    """Cut a stream into pieces of at most `PIECE` bytes: (piece, whether it is the last)."""
     buffer = b""
     while block := stream.read(PIECE):
         buffer += block
@@ -171,7 +171,7 @@ def pieces_of_stream(stream: Stream) -> Iterator[tuple[bytes, bool]]:
 
 
 def pieces_of_text(text: str) -> Iterator[tuple[str, bool]]:
-    """A text in pieces of at most `PIECE` bytes of UTF-8, and whether each is the last; joined they are the text."""
+    """Cut a text into pieces of at most `PIECE` bytes of UTF-8: (piece, whether it is the last)."""
     if len(text) * 4 <= PIECE or (len(text) <= PIECE and text.isascii()):
         yield text, True
         return
@@ -180,14 +180,14 @@ def pieces_of_text(text: str) -> Iterator[tuple[str, bool]]:
 
 
 class _TextStream:
-    """A text as a stream of UTF-8, encoded a little at a time."""
+    """A text as a stream of UTF-8, encoded in small parts."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._position = 0
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes of whole characters; none at the end."""
+        """Read at most `size` bytes of whole characters; empty at the end."""
         start = self._position
         self._position += size // 4  # a character takes at most four bytes
         return self._text[start : self._position].encode()
@@ -202,16 +202,16 @@ def _end_of_piece(data: bytes) -> int:
     if newline >= 0:
         return newline + 1
     end = PIECE - 1 if data[PIECE - 1] == ord("\r") else PIECE
-    for back in range(4):  # a character has at most four bytes; whatever is longer is not UTF-8
+    for back in range(4):  # a character has at most four bytes
         if data[end - back] & 0xC0 != 0x80:
             return end - back
     return end
 
 
 def nothing_to_read(paths: Sequence[str], counts: Iterable[tuple[str, int]]) -> TinyslmError:
-    """The error for paths in which no text was found, with what was found instead."""
-    found = ", ".join(f"{kind.replace('_', ' ')}: {number}" for kind, number in counts if number)
+    """The error for paths that contain no text, with the counts of incidents."""
+    incidents = ", ".join(f"{kind.replace('_', ' ')}: {number}" for kind, number in counts if number)
     return TinyslmError(
-        f"No text was found in {', '.join(paths)} ({found or 'everything is empty'}).",
+        f"No text was found in {', '.join(paths)} ({incidents or 'everything is empty'}).",
         "Give files with text: .txt, .md, source code, .html, .jsonl, .csv or .parquet, also as .gz or .zst.",
     )

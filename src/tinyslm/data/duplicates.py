@@ -1,6 +1,6 @@
-"""Which documents repeat another one: exactly (by hash), or nearly (by MinHash signatures).
+"""Find documents that repeat another one exactly (by hash) or nearly (by MinHash signatures); keep the first.
 
-Everything is sorted arrays, so a million documents take some tens of megabytes. The first of equal documents stays.
+The data structures are sorted arrays: a million documents take some tens of megabytes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tinyslm.data.corpus import SIGNATURES, Corpus, Flags, Hashes, Ints
 from tinyslm.data.similarity import SLOTS
 
 BLOCK = 1 << 14  # rows of signatures in memory at a time
-HIT_RATE = 0.9  # probability that two documents just at the threshold become candidates
+HIT_RATE = 0.9  # probability that two documents exactly at the threshold become candidates
 
 
 class Drop(IntEnum):
-    """Why a document is left out."""
+    """The reason for dropping a document."""
 
     KEPT = 0
     EXACT_DUPLICATES = 1
@@ -30,10 +30,10 @@ class Drop(IntEnum):
 
 
 def find_duplicates(corpus: Corpus, held_out: Flags, config: DataConfig) -> NDArray[np.uint8]:
-    """A `Drop` for every document.
+    """A `Drop` for every document, `[documents]`.
 
-    `held_out` flags the documents given for validation, which come first; training documents that repeat one of
-    these are dropped whatever the config says.
+    `held_out` flags the documents for validation, which come first; training documents that repeat one of these are
+    always dropped.
     """
     drops = np.zeros(len(held_out), np.uint8)
 
@@ -54,9 +54,10 @@ def find_duplicates(corpus: Corpus, held_out: Flags, config: DataConfig) -> NDAr
 
 
 def alike(file: Path, drops: NDArray[np.uint8], threshold: float) -> Iterator[tuple[Ints, Ints]]:
-    """Pairs (earlier, later) of documents, none dropped yet, whose signatures agree in `threshold` of the slots.
+    """Yield pairs (earlier, later) of documents whose signatures agree in at least `threshold` of the slots.
 
-    Candidates agree in a whole band of slots. Among those, each is compared with the first and with the one before.
+    Skips documents that are dropped before or during the iteration. Candidates agree in a whole band of slots; each is
+    compared with the first of its band and with the previous one.
     """
     width = _band_width(threshold)
     for start in range(0, SLOTS, width):
@@ -72,10 +73,10 @@ def alike(file: Path, drops: NDArray[np.uint8], threshold: float) -> Iterator[tu
 
 
 def _runs(keys: Hashes) -> tuple[Ints, Ints, Ints]:
-    """Where keys are equal: `(order, first, repeats)`.
+    """Find runs of equal keys. Returns `(order, first, repeats)`.
 
-    `order` sorts the keys, stably. `repeats` are the positions in it whose key is that of the position before, and
-    `first` for each of these the position where that run of equal keys starts.
+    `order` sorts the keys, stably. `repeats` are the positions in `order` whose key equals the previous one, `first`
+    the position at which the run of each starts.
     """
     order = np.argsort(keys, kind="stable")
     repeats = np.flatnonzero(keys[order[1:]] == keys[order[:-1]]) + 1
@@ -85,13 +86,13 @@ def _runs(keys: Hashes) -> tuple[Ints, Ints, Ints]:
 
 
 def _band_width(threshold: float) -> int:
-    """The most slots a band may have for documents at the threshold to agree in one of the bands at `HIT_RATE`."""
+    """The largest band, in slots, with which documents at the threshold agree in a band with probability `HIT_RATE`."""
     widths = [1 << power for power in range(SLOTS.bit_length())]
     return max(width for width in widths if width == 1 or 1 - (1 - threshold**width) ** (SLOTS // width) >= HIT_RATE)
 
 
 def _band_keys(file: Path, count: int, start: int, width: int) -> Hashes:
-    """A hash of the slots `start:start + width` of each row."""
+    """A hash of the slots `start:start + width` of each row, `[count]`."""
     keys = np.zeros(count, np.uint64)
     for block in range(0, count, BLOCK):
         rows = np.fromfile(file, np.uint16, BLOCK * SLOTS, offset=block * SLOTS * 2).reshape(-1, SLOTS)

@@ -1,4 +1,4 @@
-"""Pass two over the text: encode what is kept in worker processes, and write it as shards."""
+"""Pass two over the text: encode the kept documents in worker processes, and write them as shards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def write_splits(
     workers: Workers,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Write the tokens of all kept pieces, and the tokenizer, into `folder`; what the manifest tells of them."""
+    """Write the tokens of all kept documents, and the tokenizer, into `folder`. Returns the manifest's counts.
+
+    kept: flags of pieces.
+    """
     tokenizer.save(folder / "tokenizer")
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     writers = [SplitWriter(folder, name, dtype) for name in SPLITS]
@@ -45,7 +48,7 @@ def write_splits(
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """A part of the corpus: what to do with each piece in it."""
+    """A part of the corpus to encode, with flags for each piece."""
 
     file: Path
     offset: int
@@ -53,7 +56,7 @@ class _Task:
     kept: Flags
     valid: Flags
     last: Flags
-    cut: tuple[int, int] | None  # the piece that is divided, if it is here, and at which byte
+    cut: tuple[int, int] | None  # the piece that is divided, if it is in this part, and the byte position
     tokenizer: Path
     sha256: str
     dtype: str
@@ -63,7 +66,7 @@ class _Task:
         return int(self.lengths[self.kept].sum())
 
 
-Encoded = tuple[Tokens, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]  # as `SplitWriter.add` takes it
+Encoded = tuple[Tokens, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]  # the arguments of `SplitWriter.add`
 
 
 def _tasks(corpus: Corpus, split: Split, kept: Flags, tokenizer: Path, sha256: str, dtype: str) -> Iterator[_Task]:
@@ -76,7 +79,7 @@ def _tasks(corpus: Corpus, split: Split, kept: Flags, tokenizer: Path, sha256: s
 
 
 def _encode(task: _Task) -> tuple[Encoded, Encoded]:
-    """The tokens of the kept pieces, for training and for validation."""
+    """Encode the kept pieces: those for training, and those for validation."""
     sides: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     numbers = np.flatnonzero(task.kept).tolist()
     for number, text in zip(numbers, spooled(task.file, task.offset, task.lengths, task.kept), strict=True):
@@ -93,7 +96,7 @@ def _encode(task: _Task) -> tuple[Encoded, Encoded]:
 
 
 def divided(text: str, place: int) -> tuple[str, str]:
-    """`text` up to byte `place` of its UTF-8, and from there on."""
+    """Divide `text` at byte `place` of its UTF-8 encoding."""
     data = text.encode()
     return data[:place].decode(), data[place:].decode()
 
@@ -111,5 +114,5 @@ def _encode_pieces(pieces: list[tuple[str, bool]], tokenizer: Tokenizer, dtype: 
 
 @lru_cache(maxsize=1)
 def _tokenizer(folder: Path, _sha256: str) -> Tokenizer:
-    """The tokenizer, loaded once in each process."""
+    """Load the tokenizer once in each process."""
     return Tokenizer.load(folder)

@@ -48,13 +48,13 @@ class Example:
     ids: Ids
     learned: NDArray[np.bool_]
     origin: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """"row": the fields that graders read, the reference in "answer"; "asked": the last question. Only in memory."""
+    """"row": the fields for graders, with the reference in "answer"; "asked": the last question. Only in memory."""
 
     def with_last_answer(self) -> Example:
-        """The same ids; of the answers, only the last one is learned."""
-        after_it = np.cumsum(~self.learned[::-1])[::-1]  # tokens from here on that are not learned
-        last = after_it[self.learned].min(initial=len(self.ids))
-        return replace(self, learned=self.learned & (after_it == last))
+        """A copy whose loss mask covers only the last answer."""
+        not_learned = np.cumsum(~self.learned[::-1])[::-1]  # number of tokens from each position on
+        last = not_learned[self.learned].min(initial=len(self.ids))
+        return replace(self, learned=self.learned & (not_learned == last))
 
     @property
     def prompt(self) -> Ids:
@@ -63,11 +63,11 @@ class Example:
 
 
 def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Example]:
-    """Tokenize a conversation to the ids that the model is served later.
+    """Tokenize a conversation to the ids that the model reads and writes when it is served.
 
-    Returns a single example; or, if the chat template renders a message differently once others follow it, one for
-    each assistant message, with exactly what the model reads when it writes this message. Raises `TinyslmError` for a
-    conversation that the chat template cannot render.
+    Returns one example; or, if the chat template renders a message differently when others follow it, one for each
+    assistant message, with the prompt that the model reads for this message. Raises `TinyslmError` for a conversation
+    that the chat template cannot render.
     """
     shown = as_rendered(conversation, tokenizer)
     try:
@@ -82,9 +82,9 @@ def examples_of(conversation: Conversation, tokenizer: Tokenizer) -> list[Exampl
 
 
 def as_rendered(conversation: Conversation, tokenizer: Tokenizer) -> Conversation:
-    """The conversation with tools, calls and results as the engine gives them to the chat template.
+    """The conversation with tools, calls and results as the engine passes them to the chat template.
 
-    They become text where the template does not write them itself. Raises `TinyslmError` for tools without a name.
+    They become text if the template does not render them. Raises `TinyslmError` for tools without a name.
     """
     used = any(message.get("tool_calls") or message["role"] == "tool" for message in conversation.messages)
     if not conversation.tools and not used:
@@ -94,17 +94,17 @@ def as_rendered(conversation: Conversation, tokenizer: Tokenizer) -> Conversatio
 
 
 def _origin(conversation: Conversation, answer: int = -1) -> Mapping[str, Any]:
-    """See `Example`. answer: the number of the message that is the reference, unless the row has an "answer"."""
+    """The `origin` of an `Example`. answer: index of the message that is the reference if the row has no "answer"."""
     messages = conversation.messages[:answer]
     asked = next((one["content"] for one in reversed(messages) if one["role"] == "user"), "")
     return {"asked": asked, "row": {"answer": conversation.messages[answer]["content"], **conversation.row}}
 
 
 def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Example:
-    """One assistant message, after the prompt that the model reads when it writes this message.
+    """The example of one assistant message after the prompt that the model reads for it.
 
-    Some templates never repeat that prompt: they open a thought, or put the system message before the last question.
-    For these, the text of the message and an end token follow the prompt.
+    Some templates render that prompt differently in a longer conversation: they open a thought, or put the system
+    message before the last question. For these, the text of the message and an end token are appended to the prompt.
     """
     before, tools = conversation.messages[:number], conversation.tools or None
     asked = encode_chat(tokenizer, before, add_generation_prompt=True, tools=tools)
@@ -125,9 +125,9 @@ def _turn(conversation: Conversation, number: int, tokenizer: Tokenizer) -> Exam
 
 @dataclass(frozen=True)
 class Prepared:
-    """Statistics of prepared conversations: how many are in each split, and how many were skipped, by reason.
+    """Statistics of prepared conversations: the number in each split, and the number skipped, by reason.
 
-    longest: the most tokens of one conversation; for preferences, of both answers together, each with its prompt.
+    longest: tokens of the longest conversation; for preferences, of both answers with their prompts.
     """
 
     folder: Path
@@ -151,8 +151,8 @@ def prepare_examples(
 ) -> Prepared:
     """Write an examples folder, whole or not at all.
 
-    context: longer conversations are skipped, never truncated. valid_share: the share of conversations to validate on
-    (by default, see `held_out_numbers`), chosen by a hash of the first question, so that no question is in both splits;
+    context: longer conversations are skipped, not truncated. valid_share: the share of conversations to validate on
+    (default: see `held_out_numbers`), chosen by a hash of the first question, so that no question is in both splits;
     `valid` replaces them. left_out: called with the location of each skipped conversation and the reason.
 
     Raises `TinyslmError` if a split would be empty.
@@ -169,7 +169,7 @@ def prepare_examples(
 
 @dataclass(frozen=True)
 class Splits:
-    """Tokenized conversations, and how many were skipped, by reason. context: the longest allowed, in tokens."""
+    """Tokenized conversations, and the number skipped, by reason. context: the maximum length in tokens."""
 
     train: Sequence[Group]
     valid: Sequence[Group]
@@ -188,7 +188,8 @@ def tokenize_splits(
 ) -> Splits:
     """Tokenize conversations and divide them into splits; see `prepare_examples`.
 
-    tokenize: a conversation to groups of examples; a group with an example that cannot be used is skipped.
+    tokenize: converts a conversation to groups of examples; groups with an unusable example are skipped. Raises
+    `TinyslmError` if a split would be empty.
     """
     reasons: dict[str, int] = {}
 
@@ -243,7 +244,7 @@ def is_examples(folder: Path, kind: str = KIND) -> bool:
 
 
 class Examples:
-    """One split of an examples folder, read as needed. together: how many consecutive examples form a group."""
+    """One split of an examples folder, read as needed. together: the number of examples in a group."""
 
     def __init__(self, folder: Path, split: str, together: int = 1) -> None:
         self.split, self.together = split, together
@@ -269,17 +270,17 @@ class Examples:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each example."""
+        """Tokens of each example, `[examples]`."""
         return np.diff(self.offsets)
 
     @property
     def groups(self) -> int:
-        """How many groups there are."""
+        """The number of groups."""
         return len(self) // self.together
 
     @property
     def group_inputs(self) -> NDArray[np.int64]:
-        """Input tokens of each group: all tokens of its examples, without the last of each."""
+        """Input tokens of each group, `[groups]`: all tokens of its examples but the last of each."""
         inputs: NDArray[np.int64] = (self.lengths - 1).reshape(-1, self.together).sum(1)
         return inputs
 
@@ -289,7 +290,7 @@ class Examples:
 
     @property
     def learned_tokens(self) -> int:
-        """How many tokens are learned."""
+        """The number of learned tokens."""
         return int(self._learned.sum())
 
 
@@ -303,10 +304,9 @@ def open_examples(folder: Path, *, verify: bool = False, kind: str = KIND) -> tu
 
 
 def packed_rows(inputs: Sequence[int] | NDArray[np.int64], context: int) -> list[list[int]]:
-    """Pack groups of examples into rows, first fit: each goes into the first open row with enough space.
+    """Pack groups of examples into rows of at most `context` input tokens, each into the first open row with space.
 
-    inputs: input tokens of each group; an example of n ids has n - 1. Returns the indices of each row's groups. A row
-    has at most `context` input tokens.
+    inputs: input tokens of each group; an example of n ids has n - 1. Returns the indices of the groups in each row.
     """
     rows: list[list[int]] = []
     room: list[int] = []
@@ -326,7 +326,7 @@ def packed_rows(inputs: Sequence[int] | NDArray[np.int64], context: int) -> list
 
 
 OPEN_ROWS = 32
-"""How many rows are open at the same time."""
+"""The number of rows that are open at the same time."""
 
 
 class RowLoader:
@@ -379,8 +379,8 @@ class RowLoader:
 def arrays_of(rows: Sequence[Sequence[Example]]) -> tuple[Ids, Ids, Ids]:
     """Inputs, targets and segments of packed rows, each `[rows, t]`.
 
-    The inputs are all tokens of an example but the last; the targets are all but the first, and `IGNORE` where the
-    model learns nothing. Segments number the examples of a row from 0; -1 is padding.
+    The inputs are all tokens of an example but the last; the targets are all but the first, with `IGNORE` for tokens
+    that are not learned. Segments number the examples of a row from 0; -1 is padding.
     """
     size = max(sum(len(example.ids) - 1 for example in row) for row in rows)
     inputs, targets, segments = (np.full((len(rows), size), value, np.int64) for value in (0, IGNORE, -1))
@@ -411,13 +411,13 @@ def question_hash(conversation: Conversation) -> int:
 
 
 HELD_OUT, MOST_HELD_OUT, FEWEST_HELD_OUT = 0.05, 0.2, 30
-"""The share of the questions to validate on by default, the largest, and how many justify more than the usual share."""
+"""By default, 5 % of the questions are for validation, or up to 20 % to reach 30 questions."""
 
 
 def held_out_numbers(numbers: set[int], share: float | None = None) -> set[int]:
-    """The lowest numbers: the given share of them, at least one; none if there is only one number.
+    """Choose the lowest numbers: the given share of them, at least one; none if there is only one number.
 
-    Without a share, 5 %, but up to 20 % until there are 30.
+    The default share is 5 %, or up to 20 % to reach 30 numbers.
     """
     if share is None:
         share = max(HELD_OUT, min(MOST_HELD_OUT, FEWEST_HELD_OUT / max(1, len(numbers))))

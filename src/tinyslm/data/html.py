@@ -1,4 +1,4 @@
-"""The reader for HTML pages: their encoding, determined as in browsers, and their text."""
+"""The reader for HTML pages. It determines their encoding as browsers do, and extracts their text."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tinyslm.data.sources import Input
 HTML = ".html"
 HEAD = 4096  # bytes in which an encoding is declared
 SHORT = 1_000
-"""Pages that show fewer characters are taken whole: trafilatura drops headings and lists of short pages."""
+"""Pages with less visible text, in characters, are not reduced: trafilatura drops headings and lists of short pages."""
 NEARLY_ALL = 0.9
-"""Pages whose main text is at least this share of what they show are taken whole: they only lost their headings."""
+"""Pages whose main text is at least this share of the visible text are not reduced: they would only lose headings."""
 DEPTH = 200
-"""Deeper pages are taken whole: trafilatura's parser silently drops everything below 256 nested elements."""
+"""Deeper pages are not reduced: trafilatura's parser silently drops everything below 256 nested elements."""
 ELEMENTS = 20_000
-"""Pages with more elements are taken whole: trafilatura can take quadratic time."""
+"""Pages with more elements are not reduced: trafilatura can take quadratic time."""
 
 _XML_ENCODING = re.compile(r"<\?xml[^>]*\sencoding\s*=\s*[\"']([^\"']+)")
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?\s*([^\s;\"'>]+)", re.IGNORECASE)
@@ -45,13 +45,13 @@ _LABELS = {  # of the WHATWG Encoding Standard, where Python has no such name
     "x-user-defined": "cp1252",
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_C1 = {0xDC00 + code: code for code in range(0x80, 0xA0)}  # what "surrogateescape" makes of undefined bytes
+_C1 = {0xDC00 + code: code for code in range(0x80, 0xA0)}  # "surrogateescape" of undefined bytes to control characters
 
 
 def decode_page(data: bytes, label: str = "") -> str | None:
-    """The text of a page, decoded by its byte order mark, else by `label` (the server's charset), else as it declares.
+    """Decode a page by its byte order mark, else by `label` (the server's charset), else by its declaration.
 
-    `None` if that encoding is unknown or cannot decode the page. Labels are read as on the web (WHATWG Encoding
+    `None` if that encoding is unknown or cannot decode the page. Labels are interpreted as on the web (WHATWG Encoding
     Standard): `iso-8859-1` is windows-1252, `gb2312` is gb18030, and a UTF-16 declaration in ASCII bytes means UTF-8.
     """
     encoding, mark = byte_order_mark(data)
@@ -66,24 +66,24 @@ def decode_page(data: bytes, label: str = "") -> str | None:
 
 
 def _declared(head: bytes) -> str:
-    """The encoding that `<meta charset>`, `<meta http-equiv>` or an XML declaration names; "" without one."""
+    """The encoding in `<meta charset>`, `<meta http-equiv>` or an XML declaration; "" without one."""
     page = head.decode("latin-1")
     for name, text in tags(page):
         if name != "meta":
             continue
-        found = attributes_of(text)
-        if charset := found.get("charset", ""):
+        attributes = attributes_of(text)
+        if charset := attributes.get("charset", ""):
             return charset
-        if found.get("http-equiv", "").lower() == "content-type" and (
-            named := _CHARSET.search(found.get("content", ""))
+        if attributes.get("http-equiv", "").lower() == "content-type" and (
+            match := _CHARSET.search(attributes.get("content", ""))
         ):
-            return named[1]
+            return match[1]
     xml = _XML_ENCODING.match(page.lstrip())
     return xml[1] if xml else ""
 
 
 def _web_codec(label: str) -> str:
-    """Python's codec for an encoding label, read as on the web; "" for an unknown one."""
+    """Python's codec for an encoding label, interpreted as on the web; "" for an unknown one."""
     label = label.strip().lower()
     for name in (_LABELS.get(label, label), label.removeprefix("x-")):
         try:
@@ -113,7 +113,7 @@ def _parse_page(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tupl
 
 
 def _main_text(page: str, source: str, tally: Tally) -> str:
-    """What a page shows; or only its main text, if trafilatura is installed and finds much clutter around it."""
+    """The visible text of a page; only its main text if trafilatura is installed and finds much text around it."""
     shown, shape = text_and_shape(page)
     extract = _trafilatura()
     if not extract or len(shown) < SHORT or shape.depth > DEPTH or shape.elements > ELEMENTS:

@@ -1,4 +1,4 @@
-"""The reader for JSON records: one on each line, in an array, or one after the other, each over any number of lines."""
+"""The reader for JSON records: one per line, in an array, or concatenated, each over any number of lines."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tinyslm.data.sources import Input
 
 LINES = ".jsonl"
 RECORDS = "records"
-SAMPLE = 50  # records from which the text column is chosen
+SAMPLE = 50  # number of records for choosing the text column
 MOST_VALUES = 2_000_000
-"""Values in a record; each takes about a hundred bytes of memory, however short it is in the file."""
-FEW_BYTES = 1 << 23  # records of at most so many bytes are not counted
+"""Maximum number of values in a record; each takes about a hundred bytes of memory, even if it is short in the file."""
+FEW_BYTES = 1 << 23  # values of records up to this size are not counted
 
 _BETWEEN = re.compile(r"[\s,]*")
-_NEAR_END = 12  # characters: the longest literal, or an escape in a string
+_NEAR_END = 12  # characters of the longest literal, or of an escape in a string
 
 
 def _json_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
@@ -47,7 +47,7 @@ def _json_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Ch
 
 
 def _has_records(text: str) -> bool:
-    """Whether the text of a whole file holds records, not a single object without a text, numbers, or no JSON."""
+    """Whether the text of a whole file holds records, and not a single object without text, numbers, or no JSON."""
     try:
         value, end = json.JSONDecoder().raw_decode(text)
     except (ValueError, RecursionError):
@@ -63,7 +63,7 @@ def _are_records(values: list[Any]) -> bool:
 
 
 def _has_text(record: dict[str, Any]) -> bool:
-    """Whether the names of a record's columns alone show that it has a text."""
+    """Whether a record has text, judged only by the names of its columns."""
     try:
         return record_text(record, "", "", "", Tally()) is not None or bool(find_column(list(record), "", ""))
     except TinyslmError:
@@ -71,7 +71,7 @@ def _has_text(record: dict[str, Any]) -> bool:
 
 
 def _is_in_lines(text: str, name: str, *, whole: bool) -> bool:
-    """Whether each line is a record, judged by the start of a file. Raises `TinyslmError` if it is not JSON."""
+    """Whether each line is a record, judged by the start of the file. Raises `TinyslmError` if it is not JSON."""
     lines = text.split("\n", maxsplit=20)
     value = _loads(lines[0])
     if isinstance(value, dict | str) or is_conversation(value):
@@ -89,7 +89,7 @@ def _is_in_lines(text: str, name: str, *, whole: bool) -> bool:
 
 
 def _loads(line: str | bytes) -> Any:
-    """The JSON value of a line; if it is invalid, the exception is returned, not raised."""
+    """The JSON value of a line, or the exception if it is invalid."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -97,7 +97,7 @@ def _loads(line: str | bytes) -> Any:
 
 
 def _column(records: list[Any], name: str, config: DataConfig, tally: Tally) -> str:
-    """The column that holds the text; "" if `record_text` finds it without. Raises `TinyslmError` if there is none."""
+    """The column that holds the text; "" if `record_text` needs none. Raises `TinyslmError` if no column has text."""
     if not _are_records(records):
         raise next(
             (one for one in records if isinstance(one, TinyslmError)),
@@ -116,7 +116,7 @@ def _column(records: list[Any], name: str, config: DataConfig, tally: Tally) -> 
 def _line_chunks(
     opened: Input, blocks: Iterable[bytes], column: str, config: DataConfig, tally: Tally
 ) -> Iterator[Chunk]:
-    """Chunks of whole lines, of about `PIECE` bytes. Lines longer than `max_record_bytes` are skipped and counted."""
+    """Yield chunks of whole lines, of about `PIECE` bytes. Skips and counts lines longer than `max_record_bytes`."""
     source, line, size = opened.source, 1, 0
     parts: list[bytes] = []  # a line may be longer than a block: joined once, when its end is found
     for block in blocks:
@@ -153,7 +153,7 @@ def _parse_lines(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[tup
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
-    """The lines of `data`, without a list of all of them in memory."""
+    """Yield the lines of `data` without a list in memory."""
     start, end = 0, data.find(b"\n")
     while end >= 0:
         yield data[start:end]
@@ -162,7 +162,7 @@ def _lines(data: bytes) -> Iterator[bytes]:
 
 
 def _record_chunks(opened: Input, blocks: Iterable[bytes], config: DataConfig, tally: Tally) -> Iterator[Chunk]:
-    """Chunks with the texts of records that are in an array or follow each other."""
+    """Yield chunks with the texts of records that are in an array or concatenated."""
     source = opened.source
     records = _records(codecs.iterdecode(blocks, "utf-8"), source.name, config)
     first = list(islice(records, SAMPLE))
@@ -190,10 +190,10 @@ def _parse_records(chunk: Chunk, _config: DataConfig, _tally: Tally) -> Iterator
 
 
 def _records(blocks: Iterator[str], name: str, config: DataConfig) -> Iterator[Any]:
-    """The values of a file, in arrays or one after the other, each as soon as it has been read.
+    """Yield the values of a file, in arrays or concatenated, each as soon as it has been read.
 
-    At a value that is invalid, cut off or too long, a `TinyslmError` is yielded last: where the next value begins is
-    not known.
+    At a value that is invalid, truncated or too long, yields a `TinyslmError` and stops: the start of the next value is
+    unknown.
     """
     decoder, limit = json.JSONDecoder(), config.max_record_bytes
     text, position, wanted, in_array, number = "", 0, 0, False, 1
@@ -228,7 +228,7 @@ def _records(blocks: Iterator[str], name: str, config: DataConfig) -> Iterator[A
 
 
 def _decoded(decoder: json.JSONDecoder, text: str, start: int, limit: int) -> tuple[Any, int]:
-    """The value at `start`, and where it ends. Raises `ValueError` if it is invalid or exceeds the limits."""
+    """Decode the value at `start`, and find its end. Raises `ValueError` if it is invalid or exceeds the limits."""
     if len(text) - start > FEW_BYTES and _has_too_many_values(text):
         raise ValueError(f"it has more than {MOST_VALUES} values")
     value, end = decoder.raw_decode(text, start)
@@ -244,7 +244,7 @@ def _broken(what: str, reason: object) -> TinyslmError:
 
 
 def _is_cut(error: Exception, text: str) -> bool:
-    """Whether a decoding error may only be due to text that has not been read yet."""
+    """Whether more text may resolve a decoding error."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.pos >= len(text) - _NEAR_END or error.msg.startswith("Unterminated string")
@@ -268,7 +268,7 @@ def _too_long(place: str, config: DataConfig, tally: Tally) -> None:
 
 
 def _text_of(record: Any, column: str, place: str, config: DataConfig, tally: Tally) -> str | None:
-    """The text of a record. A record without a text is counted; so is a value that is no record (strict: an error)."""
+    """The text of a record. tally: counts records without text, and values that are no records (strict: an error)."""
     if _are_records([record]):
         text = record_text(record, config.text_column, column, place, tally)
         if text is None:

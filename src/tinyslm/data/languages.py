@@ -11,7 +11,7 @@ SCRIPTS = {
     "GURMUKHI": "pa", "MALAYALAM": "ml", "HANGUL": "ko", "HIRAGANA": "ja", "KATAKANA": "ja", "CJK": "zh",
     "GREEK": "el", "HEBREW": "he",
 }  # fmt: skip
-"""Languages with a script of their own, by the first word of the Unicode names of its letters."""
+"""Languages with a unique script, by the first word of the Unicode names of its letters."""
 
 WORDS = {
     "LATIN": {
@@ -50,10 +50,10 @@ LANGUAGES = frozenset(SCRIPTS.values()) | {name for words in WORDS.values() for 
 
 
 CLEAR_WORDS, CLEAR_MARGIN, CLEAR_SHARE = 4, 2.0, 0.12
-"""Different common words that show a language clearly; their number, as a multiple of those of any other language, and
-as a share of all words."""
+"""A clear language needs so many different common words, so many times as many common words as any other language, and
+this share of all words."""
 CLEAR_LETTERS = 20
-"""Letters of a script that belongs to one language."""
+"""A clear language with a unique script needs so many letters."""
 
 
 def language_of(text: str) -> str | None:
@@ -70,7 +70,7 @@ def language_of(text: str) -> str | None:
 
 
 def clear_language(text: str) -> str | None:
-    """The same, but `None` also if the text shows its language only weakly, as code, names and short texts do."""
+    """Like `language_of`, but also `None` if the evidence is weak, as in code, names and short texts."""
     script, letters = _script(text)
     if script in SCRIPTS:
         return SCRIPTS[script] if letters >= CLEAR_LETTERS else None
@@ -88,7 +88,7 @@ def clear_language(text: str) -> str | None:
 
 
 def _script(text: str) -> tuple[str, int]:
-    """The script of most letters, or a Japanese one if there are some of it; and the number of all letters."""
+    """The script of most letters (Japanese if at least a tenth are kana), and the number of all letters."""
     scripts: Counter[str] = Counter()
     for char, count in Counter(text).items():
         if char.isalpha():

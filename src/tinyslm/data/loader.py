@@ -1,4 +1,4 @@
-"""Batches of windows from a split, in an order that can be left and taken up again anywhere."""
+"""A resumable loader of shuffled batches of windows from a split."""
 
 from __future__ import annotations
 
@@ -16,15 +16,13 @@ ROUNDS = 4  # of the shuffling network; more do not make it more random
 class Loader:
     """Endless batches of windows of `context + 1` tokens.
 
-    In an epoch, windows that lie end to end (the last token of one is the first of the next) over the whole split
-    are each given once, in an order that depends on the seed and the epoch. Where the first one starts differs from
-    epoch to epoch, so that windows are cut elsewhere. A batch that starts at the end of an epoch goes on in the next.
-
-    Its state is two numbers, `state()`.
+    An epoch contains each of the consecutive windows of the split once (the last token of a window is the first of the
+    next), in an order that depends on the seed and the epoch. The offset of the first window differs between epochs,
+    so the windows do too. A batch may span the end of an epoch.
     """
 
     def __init__(self, split: TokenSplit, *, context: int, batch: int, seed: int, rows: slice = slice(None)) -> None:
-        """rows: which windows of each batch to read, where several processes share one."""
+        """rows: the slice of each batch that this process reads. Raises `TinyslmError` for a split without a window."""
         if split.tokens < context + 1:
             raise TinyslmError(
                 f"The {split.name} split has {split.tokens} tokens; a window of context {context} needs {context + 1}.",
@@ -36,10 +34,10 @@ class Loader:
         self._seed = seed
         self._rows = rows
         self._epoch = 0
-        self._position = 0  # windows of this epoch that were given
+        self._position = 0  # number of windows of this epoch already returned
 
     def next(self) -> NDArray[np.int64]:
-        """The next windows: `[batch, context + 1]`, or those of `rows`."""
+        """The next batch of windows, `[batch, context + 1]`, or its `rows`."""
         starts = self._starts()[self._rows]
         windows = np.empty((len(starts), self._context + 1), np.int64)
         for row, start in enumerate(starts):
@@ -47,15 +45,15 @@ class Loader:
         return windows
 
     def state(self) -> dict[str, Any]:
-        """Where the loader is, for JSON."""
+        """The position of the loader, as JSON values."""
         return {"epoch": self._epoch, "position": self._position}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go to where another loader with the same split, context and seed was."""
+        """Continue from the state of a loader with the same split, context and seed."""
         self._epoch, self._position = state["epoch"], state["position"]
 
     def _starts(self) -> list[int]:
-        """Where the windows of the next batch start; moves on."""
+        """Token offsets of the windows of the next batch; advances the position."""
         starts: list[int] = []
         while len(starts) < self._batch:
             offset, count = self._epoch_windows()
@@ -68,8 +66,8 @@ class Loader:
         return starts
 
     def _epoch_windows(self) -> tuple[int, int]:
-        """Where the first window of this epoch starts, and how many windows follow each other from there."""
-        room = self._split.tokens - 1  # tokens that can be first in a pair of token and next token
+        """The token offset of the first window of this epoch, and the number of windows from there."""
+        room = self._split.tokens - 1  # tokens that have a next token
         offset = int(self._keys()[-1] % np.uint64(min(self._context, room - self._context + 1)))
         return offset, (room - offset) // self._context
 
@@ -79,10 +77,10 @@ class Loader:
 
 
 def permuted(positions: NDArray[np.int64], count: int, keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Where each of `positions` (below `count`) goes in a random permutation of `count` numbers, without a table.
+    """Apply a random permutation of `count` numbers to `positions`, without a table of all numbers.
 
-    A Feistel network permutes the numbers of an even number of bits; what falls outside `count` goes through it again
-    until it falls inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
+    A Feistel network permutes the numbers of an even number of bits; results outside `count` are permuted again until
+    they are inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
     """
     half = np.uint64(max((count - 1).bit_length() + 1, 2) // 2)
     low = (np.uint64(1) << half) - np.uint64(1)

@@ -19,7 +19,7 @@ FILTER_BITS = 24
 _FILTER_SHIFT = np.uint64(64 - FILTER_BITS)
 _FACTOR = 0x9E3779B97F4A7C15
 _MARKS = tuple(mark.encode() for mark in "‘’‚“”„′«»–—…\u00a0")
-"""Punctuation marks and a space of more than one UTF-8 byte, which would otherwise be read as letters."""
+"""Punctuation marks and a space of more than one UTF-8 byte, which would otherwise count as letters."""
 
 
 class _Table:
@@ -27,7 +27,7 @@ class _Table:
 
     def __init__(self, hashes: Hashes, owners: NDArray[np.intp]) -> None:
         self.hashes, self.owners = hashes, owners
-        self._maybe = np.zeros(1 << FILTER_BITS, bool)  # by the highest bits of a hash: whether the table may hold it
+        self._maybe = np.zeros(1 << FILTER_BITS, bool)  # a filter: whether any hash has these highest bits
         self._maybe[hashes >> _FILTER_SHIFT] = True
 
     def owners_of(self, sequences: Hashes) -> NDArray[np.intp]:
@@ -37,7 +37,10 @@ class _Table:
 
 
 def overlapping(texts: Sequence[str], training: Iterable[str]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which texts overlap with the training texts, and which were long enough to check; both `[texts]`."""
+    """Find texts that overlap with the training texts. Returns whether each overlaps, and whether it was long enough.
+
+    Both arrays are `[texts]`.
+    """
     words, owners = _words(texts)
     counts = np.bincount(owners, minlength=len(texts))
     tables: dict[int, _Table] = {}
@@ -46,18 +49,18 @@ def overlapping(texts: Sequence[str], training: Iterable[str]) -> tuple[NDArray[
         mine = (first == last) & (np.minimum(counts[first], WORDS) == length)
         if mine.any():
             tables[length] = _Table(sequences[mine], first[mine])
-    found = np.zeros(len(texts), bool)
+    overlaps = np.zeros(len(texts), bool)
     for chunk in _chunks(training):
         for length, sequences in _sequences(_words([chunk])[0], tables):
-            found[tables[length].owners_of(sequences)] = True
-    return found, counts >= FEWEST_WORDS
+            overlaps[tables[length].owners_of(sequences)] = True
+    return overlaps, counts >= FEWEST_WORDS
 
 
 def first_sources(texts: Sequence[str], training: Sequence[str], *, usual: int) -> NDArray[np.intp]:
     """For each text, the index of the first training text with which it overlaps, or -1; `[texts]`.
 
-    usual: five words that follow each other in more than this number of training texts are boilerplate, such as
-    instructions; these words are ignored in all texts.
+    usual: sequences of five words in more than this number of training texts are boilerplate, such as instructions;
+    they are ignored in all texts.
     """
     found = np.full(len(texts), -1)
     words, owners = _words(texts)
@@ -95,7 +98,7 @@ def _frequent(words: Hashes, owners: NDArray[np.intp], usual: int) -> Hashes:
 
 
 def _without(boilerplate: Hashes, words: Hashes, owners: NDArray[np.intp]) -> tuple[Hashes, NDArray[np.intp]]:
-    """The words, and the index of the text of each, without those in sequences that are boilerplate."""
+    """Remove the words of boilerplate sequences. Returns the other words, and the index of the text of each."""
     kept = np.ones(len(words), bool)
     for length, sequences in _sequences(words, [USUAL_WORDS]):
         starts = np.flatnonzero(np.isin(sequences, boilerplate) & (owners[: len(sequences)] == owners[length - 1 :]))
@@ -117,7 +120,7 @@ def _chunks(training: Iterable[str]) -> Iterator[str]:
 
 
 def _words(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
-    """A hash of each word of the texts, without punctuation, and the index of its text."""
+    """The hashes of all words of the texts, without punctuation, and the index of the text of each."""
     encoded = [text.lower().encode("utf-8", "replace") for text in texts]
     for mark in _MARKS:
         encoded = [text.replace(mark, b" ") for text in encoded]
@@ -132,7 +135,7 @@ def _words(texts: Sequence[str]) -> tuple[Hashes, NDArray[np.intp]]:
 
 
 def _sequences(words: Hashes, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
-    """For each of the ascending `lengths`, the hashes of all sequences of that many words."""
+    """Yield, for each of the ascending `lengths`, the hashes of all sequences of that many words."""
     total, done = np.zeros(len(words), np.uint64), 0
     for length in lengths:
         if length > len(words):

@@ -1,7 +1,7 @@
-"""The text that an HTML page shows: each block as a line, `<pre>` as it is.
+"""Extract the visible text of an HTML page: one line per block, `<pre>` unchanged.
 
-A page is read as a sequence of tags, without building a tree: time and memory are proportional to its length. (Building
-the HTML standard's tree takes quadratic time for nested blocks and quadratic memory for unclosed formatting.)
+A page is parsed as a sequence of tags, not as a tree, so time and memory are proportional to its length. (Building the
+HTML standard's tree takes quadratic time for nested blocks and quadratic memory for unclosed formatting.)
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _ATTRIBUTE = re.compile(r"([^\s/=]++)(?:\s*+=\s*+(\"[^\"]*+\"?|'[^']*+'?|\S*+))?
 _MAY_HIDE = re.compile(r"\bhidden|\bdisplay|\bvisibility", re.IGNORECASE)
 _HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)", re.IGNORECASE)
 _SPACE = re.compile(r"[ \t\n\r\f]+")
-_DEEPEST = 10_000  # open elements that are tracked; deeper ones do not hide or format anything
-_PIECE = 1 << 16  # characters of text handled at a time
+_DEEPEST = 10_000  # maximum depth of tracked elements; deeper ones do not hide or format text
+_PIECE = 1 << 16  # characters of text processed at a time
 _LONGEST_ENTITY = 40
-_SCANNED = 64  # open elements that the end tag of an inline element is compared with
+_SCANNED = 64  # number of open elements to search for the start tag of an inline element
 
 
 def _names(names: str) -> frozenset[str]:
@@ -35,7 +35,7 @@ def _names(names: str) -> frozenset[str]:
 
 
 _VOID = _names("area base br col embed frame hr img input link meta param source track wbr")
-_RAW = {  # elements whose content is not markup, and where they end
+_RAW = {  # elements whose content is not markup, and patterns of their ends
     name: re.compile(rf"</{name}(?=[\s/>])", re.IGNORECASE)
     for name in ("script", "style", "title", "textarea", "iframe", "noembed", "noframes")
 }
@@ -45,39 +45,39 @@ _BLOCKS = _names(
     " pre search section summary table tbody tfoot thead tr ul"
 )
 _CELLS = _names("td th")
-_CONTROLS = _names("audio button canvas iframe input object select textarea video")  # no text, but they part words
+_CONTROLS = _names("audio button canvas iframe input object select textarea video")  # no text, but they separate words
 _VERBATIM = _names("pre listing")
 _NEVER_SHOWN = _names("template noscript svg rp rt datalist") | _RAW.keys() | _CONTROLS
 _NOT_CONTENT = _names("nav header footer aside")
 
 
 def shown_text(page: str) -> str:
-    r"""What a page shows, without its navigation, header, footer, side notes and controls; lines end with `\n`.
+    r"""The visible text of a page, without its navigation, header, footer, side notes and controls; `\n` ends lines.
 
-    Each block is a line, table cells are separated by tabs, and white space is collapsed as in browsers, except within
-    `<pre>`. If nothing else is left, the text of the navigation, header, footer and side notes is kept.
+    Each block is a line, tabs separate table cells, and white space is collapsed as in browsers, except in `<pre>`. If
+    a page has no other text, that of its navigation, header, footer and side notes is returned.
     """
     return text_and_shape(page)[0]
 
 
 def tags(page: str) -> Iterator[tuple[str, str]]:
-    """The name of each start tag of a page, in lower case, and the text of its attributes."""
+    """Yield the name of each start tag, in lower case, and the text of its attributes."""
     return (
         (tag["name"].lower(), tag["attributes"]) for _, tag in _tokens(page) if tag and tag["name"] and not tag["end"]
     )
 
 
 def attributes_of(text: str) -> dict[str, str]:
-    """The attributes in the text of a tag: names in lower case, values without quotes; "" without a value."""
-    found: dict[str, str] = {}
-    for attribute in _ATTRIBUTE.finditer(text):
-        value = attribute[2] or ""
-        found.setdefault(attribute[1].lower(), value.strip(value[0]) if value.startswith(("'", '"')) else value)
-    return found
+    """Parse the attributes of a tag: names in lower case, values without quotes; "" without a value."""
+    attributes: dict[str, str] = {}
+    for match in _ATTRIBUTE.finditer(text):
+        value = match[2] or ""
+        attributes.setdefault(match[1].lower(), value.strip(value[0]) if value.startswith(("'", '"')) else value)
+    return attributes
 
 
 def text_and_shape(page: str) -> tuple[str, Shape]:
-    """`shown_text` of a page, and the number and depth of its elements."""
+    """The `shown_text` of a page, and the number and depth of its elements."""
     reader = _Page(_NEVER_SHOWN | _NOT_CONTENT)
     text = reader.read(page) or _Page(_NEVER_SHOWN).read(page)
     return text, Shape(reader.elements, reader.deepest)
@@ -85,7 +85,7 @@ def text_and_shape(page: str) -> tuple[str, Shape]:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """elements: how many a page has. depth: how many are nested, at most (counted up to `_DEEPEST`)."""
+    """The number of elements of a page, and their maximum depth (counted up to `_DEEPEST`)."""
 
     elements: int
     depth: int
@@ -94,14 +94,14 @@ class Shape:
 class _Page:
     """One pass over a page. `_open` holds `(name, shown, verbatim)` of each open element.
 
-    White space is written only if text follows in the same line; `_space` holds it until then.
+    White space is written only before more text in the same line; `_space` holds it until then.
     """
 
     def __init__(self, left_out: frozenset[str]) -> None:
         self.elements = self.deepest = 0
         self._left_out = left_out
         self._open: list[tuple[str, bool, bool]] = [("", True, False)]
-        self._names: Counter[str] = Counter()  # how many of each name are open
+        self._names: Counter[str] = Counter()  # number of open elements by name
         self._written = StringIO()
         self._line_is_empty = True
         self._space = ""
@@ -167,7 +167,7 @@ class _Page:
         self.deepest = max(self.deepest, len(self._open) - 1)
 
     def _end(self, name: str) -> None:
-        if name == "br":  # as browsers read it
+        if name == "br":  # browsers treat </br> as <br>
             self._start(name, "", empty=True)
         if not self._names[name]:
             return
@@ -191,7 +191,7 @@ class _Page:
         return name
 
     def _break(self, name: str) -> None:
-        """End the line, or separate cells, at the start or the end of an element."""
+        """End the line or separate cells at the start or end of an element."""
         if name == "br" and self._open[-1][2]:
             self._write("\n")
             self._line_is_empty = True
@@ -204,7 +204,7 @@ class _Page:
 
 
 def _tokens(page: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """Pieces of text, with entities not yet replaced, and tags or comments, each with an empty text."""
+    """Yield pieces of text, with entities, as (text, None), and tags and comments as ("", match)."""
     position, is_xml = 0, _is_xml(page)
     while tag := _TAG.search(page, position):
         yield from _pieces(page, position, tag.start())
@@ -222,12 +222,12 @@ def _is_xml(page: str) -> bool:
 
 
 def _is_empty(tag: re.Match[str]) -> bool:
-    """Whether a start tag of XML is its end tag as well."""
+    """Whether an XML start tag is also the end tag."""
     return tag["attributes"].endswith("/")
 
 
 def _pieces(page: str, start: int, end: int) -> Iterator[tuple[str, None]]:
-    """`page[start:end]` in pieces of about `_PIECE` characters, none of which ends within an entity."""
+    """Cut `page[start:end]` into pieces of about `_PIECE` characters, never within an entity."""
     while end - start > _PIECE:
         cut = start + _PIECE
         entity = page.rfind("&", cut - _LONGEST_ENTITY, cut)
@@ -252,12 +252,12 @@ def _hides(name: str, attributes: str) -> bool:
         return "open" not in attributes_of(attributes)
     if not attributes or not _MAY_HIDE.search(attributes):
         return False
-    found = attributes_of(attributes)
-    return "hidden" in found or _HIDING_STYLE.search(found.get("style", "")) is not None
+    values = attributes_of(attributes)
+    return "hidden" in values or _HIDING_STYLE.search(values.get("style", "")) is not None
 
 
 def _unescape(text: str) -> str:
-    """`text` with its character references replaced; numbers of any length."""
+    """Replace character references, including numeric ones of any length."""
     if "&#" in text:
         text = re.sub(r"&#0+(?=[0-9])", "&#", text)
         text = re.sub(r"&#[0-9]{8,};?", "\ufffd", text)

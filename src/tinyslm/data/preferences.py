@@ -1,7 +1,7 @@
 """Tokenized preferences: pairs of a chosen and a rejected answer to one prompt, in an examples folder.
 
-Each pair is a group of two examples: the prompt with the chosen answer, and the prompt with the rejected one. Of both,
-only the answer is learned.
+Each pair is a group of two examples: the prompt with the chosen answer, and the prompt with the rejected one. Only the
+answers are learned.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,8 @@ KIND = "preferences"
 def pair_of(conversation: Conversation, tokenizer: Tokenizer) -> Group:
     """Tokenize a preference: the example with the chosen answer, and the one with the rejected answer.
 
-    The ids are those that the model is served; the loss mask covers the last answer with the token that ends it.
+    The ids are those that the model reads and writes when it is served; the loss mask covers the last answer and the
+    token that ends it.
     Raises `TinyslmError` for a conversation without a rejected answer.
     """
     if conversation.rejected is None:

@@ -1,8 +1,7 @@
-"""The whole way from text to shards: `prepare`.
+"""Convert text to shards: `prepare`.
 
-Pass one reads, cleans and describes all text, and decides what is dropped (`text.py`); then it is decided what is held
-out (`split.py`); pass two encodes what is kept and writes it (`encoding.py`). Equal inputs give equal shards, however
-many processes work.
+Pass one reads, cleans and hashes all text, and finds duplicates (`text.py`). After the split (`split.py`), pass two
+encodes the kept documents and writes them (`encoding.py`). Equal inputs give equal shards for any number of processes.
 """
 
 from __future__ import annotations
@@ -32,9 +31,9 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import DEFAULT, train_tokenizer
 
 SAMPLE = 20_000_000
-"""A tokenizer is trained on at most so many bytes."""
+"""Maximum size of the text that a tokenizer is trained on, in bytes."""
 SAMPLE_PER_TOKEN = 2_000
-"""One that learns merges, on so many for each token: more of them make the tokens 0.1 % longer (docs/LOG.md)."""
+"""The same per token of a "bpe" vocabulary; more text makes the tokens only 0.1 % longer (docs/LOG.md)."""
 
 
 def prepare(
@@ -46,16 +45,16 @@ def prepare(
     progress: Progress = silent,
     notify: Notify = silent,
 ) -> Shards:
-    """Make the shards folder `out` from the text in `paths` (files, folders, globs, `-`, `hf://NAME`), or read before.
+    """Make the shards folder `out` from `paths` (files, folders, globs, `-`, `hf://NAME`), or from a `Text`.
 
-    tokenizer: one that exists, or the settings of one to be trained on the training text. Documents begin with no
-    token of their own, whatever an existing one puts before its prompts: each follows the end of the one before.
-    config: of paths; text that was read before has its own.
-    progress: gets `(stage, bytes done, bytes in all)`; the second number is 0 where it cannot be known.
-    notify: gets a sentence for whatever was skipped, dropped or decided.
+    tokenizer: an existing one, or the settings of one to train on the training text. Documents do not begin with a
+    start token, even if the tokenizer adds one to prompts; each follows the end token of the previous one.
+    config: how to read `paths`; a `Text` has its own.
+    progress: called with (stage, bytes done, total bytes); the total is 0 if unknown.
+    notify: called with a sentence about everything skipped, dropped or decided.
 
-    When `out` already holds the shards of just these inputs, they are returned as they are. Otherwise `out` is
-    replaced when the new shards are complete, and untouched if anything fails.
+    If `out` already holds the shards of these inputs, they are returned unchanged. Otherwise the complete new shards
+    replace `out`; on an error, it is untouched.
     Raises `TinyslmError` when a path, the text in it, or `out` cannot be used.
     """
     text = paths if isinstance(paths, Text) else None
@@ -79,7 +78,7 @@ def _make(
     inputs: str | None,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Write the shards folder; returns its manifest's description of the text."""
+    """Write the shards folder. Returns the manifest's description of the text."""
     given = source.inputs if isinstance(source, Text) else source
     with atomic_folder(out) as folder, Workers(given.processes) as workers:
         spool = folder / "spool"
@@ -100,7 +99,7 @@ def _make(
 
 
 def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -> str | None:
-    """A hash of everything that the shards depend on; None when the text cannot be read twice."""
+    """A hash of all inputs of the shards; None if the text cannot be read twice."""
     text = fingerprint(given.sources)
     if text is None:
         return None
@@ -109,7 +108,7 @@ def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -
 
 
 def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
-    """The whole shards of the same inputs in `out`, if it has them. Refuses to replace anything but shards."""
+    """The intact shards of the same inputs in `out`, or None. Raises `TinyslmError` if `out` holds other files."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return None
     if not is_shards(out):
@@ -119,7 +118,7 @@ def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
     try:
         shards = Shards.open(out)
     except TinyslmError as error:
-        notify(f"{error.problem} It is made again.")
+        notify(f"{error.problem} The shards are made again.")
         return None
     if inputs is None or shards.manifest["inputs"] != inputs:
         notify(f"{out} holds shards of other inputs; they are replaced.")
@@ -129,7 +128,7 @@ def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
 
 
 def _sample_size(wanted: TokenizerConfig) -> int:
-    """Bytes that a tokenizer is trained on."""
+    """Bytes of text to train the tokenizer on."""
     return min(SAMPLE, SAMPLE_PER_TOKEN * (wanted.vocab_size or DEFAULT)) if wanted.kind == "bpe" else SAMPLE
 
 
@@ -138,7 +137,7 @@ def _describe(tokenizer: Tokenizer) -> dict[str, Any]:
 
 
 def _manifest(text: Text, split: Split) -> dict[str, Any]:
-    """What the manifest tells of the text: for each path, what was read, and what was dropped and why."""
+    """The manifest's description of the text: counts of read and dropped documents and of incidents, by path."""
     given, corpus, drops, config = text.inputs, text.corpus, text.drops, text.inputs.config
     sources = []
     for origin, (path, tally) in enumerate(zip(given.paths, given.tallies, strict=True)):
@@ -169,7 +168,7 @@ def _manifest(text: Text, split: Split) -> dict[str, Any]:
 
 
 def _messages(given: Inputs, manifest: dict[str, Any]) -> list[str]:
-    """Warnings about the text for the user."""
+    """Messages to the user about the text."""
     dropped: Counter[str] = Counter()
     for source in manifest["sources"]:
         dropped.update(source["dropped_documents"])
@@ -184,5 +183,5 @@ def _messages(given: Inputs, manifest: dict[str, Any]) -> list[str]:
             f"{repeated} documents were dropped as repetitions, {dropped['near_duplicates']} of them near ones."
         )
     if manifest["split"] == "tail":
-        messages.append("The documents are too few to split by: the last part of the text is the validation split.")
+        messages.append("There are too few documents to split: the last part of the text is the validation split.")
     return messages

@@ -1,7 +1,7 @@
-"""Prompts to sample answers to, each with the example that a grader scores them by, in a prompts folder.
+"""Tokenized prompts for reinforcement learning, with the fields that graders need, in a prompts folder.
 
-A prompts folder holds `train.jsonl` and `valid.jsonl`, one prompt per line: its ids and its example. It also holds
-`tokenizer/`, and `manifest.json` with counts and a hash of every file.
+A prompts folder holds `train.jsonl` and `valid.jsonl`, one prompt per line: its ids, its example and its text. It also
+holds `tokenizer/`, and `manifest.json` with counts and a hash of every file.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ KIND = "prompts"
 
 @dataclass(frozen=True)
 class Prompt:
-    """The ids of a conversation up to where the assistant answers, and the fields that a grader needs.
+    """The ids of a conversation before the assistant's answer, and the fields that a grader needs.
 
-    If the data has a reference answer, it is `example["answer"]`. text: the last message.
+    A reference answer, if the data has one, is `example["answer"]`. text: the last message.
     """
 
     ids: tuple[int, ...]
@@ -46,7 +46,7 @@ def prompt_of(conversation: Conversation, tokenizer: Tokenizer) -> Prompt:
 
 
 def graded_fields(conversation: Conversation) -> dict[str, Any]:
-    """What a grader gets of a conversation: the fields of its row, and as "answer" its last answer, if it has one."""
+    """The fields of a conversation's row for graders, with its last answer, if any, as "answer"."""
     example, last = dict(conversation.row), conversation.messages[-1]
     return {"answer": last["content"], **example} if last["role"] == "assistant" else example
 
@@ -61,10 +61,11 @@ def prepare_prompts(
     valid_share: float | None = None,
     left_out: Callable[[str, str], None] = lambda *_: None,
 ) -> dict[str, list[Prompt]]:
-    """Write a prompts folder, whole or not at all; returns the prompts of each split.
+    """Write a prompts folder, whole or not at all. Returns the prompts of each split.
 
-    longest: prompts with more tokens are skipped. valid_share: the share of prompts to validate on, chosen by a hash of
-    the first question; `valid` replaces them. left_out: called with the location of each skipped prompt and the reason.
+    longest: maximum length in tokens; longer prompts are skipped. valid_share: the share of prompts to validate on,
+    chosen by a hash of the first question; `valid` replaces them. left_out: called with the location of each skipped
+    prompt and the reason.
 
     Raises `TinyslmError` if a split would be empty.
     """
@@ -100,7 +101,7 @@ def prepare_prompts(
 
 
 def open_prompts(folder: Path) -> tuple[Sequence[Prompt], Sequence[Prompt], Tokenizer]:
-    """Both splits, and the tokenizer. Raises `TinyslmError` for another kind of folder, or a damaged one."""
+    """Read both splits and the tokenizer. Raises `TinyslmError` for another kind of folder, or a damaged one."""
     if not (folder / MANIFEST).is_file() or read_json(folder / MANIFEST).get("kind") != KIND:
         raise TinyslmError(f"{folder} contains no prepared prompts.", "Prepare them with: tinyslm finetune")
     read_manifest(folder)

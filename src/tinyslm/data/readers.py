@@ -1,7 +1,7 @@
-"""Readers: from an opened source to texts, one reader for each file type.
+"""Readers, which extract texts from an opened source: one for each file type.
 
-A reader has two halves. `chunks` runs in one process and only reads and cuts, as fast as the disk gives; `parse` runs
-in worker processes and turns a chunk into texts. Register another pair in `READERS` to read another file type.
+A reader has two parts. `chunks` runs in one process and only reads and cuts; `parse` runs in worker processes and
+converts a chunk to texts. For another file type, register a `Reader` in `READERS`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tinyslm.data.sources import Input
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A part of a source, as cut by its reader: bytes still to be parsed, or rows `(number, text)`."""
+    """A part of a source: bytes to parse, or rows `(number, text)`."""
 
     reader: str
     source: str
@@ -25,13 +25,13 @@ class Chunk:
     first: int  # number of its first line or row, or of this piece of the text
     data: bytes = b""
     rows: tuple[tuple[int, str], ...] = ()
-    column: str = ""  # that holds the text of the rows, where they have to be parsed
-    last: bool = True  # False: the document goes on in the next chunk
+    column: str = ""  # the column that holds the text of rows in `data`
+    last: bool = True  # False: the document continues in the next chunk
 
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """`parse` gives `(number of the line or row, or 0, text)`."""
+    """`parse` yields `(number of the line or row, or 0, text)`."""
 
     chunks: Callable[[Input, DataConfig, Tally], Iterator[Chunk]]
     parse: Callable[[Chunk, DataConfig, Tally], Iterator[tuple[int, str]]]
@@ -42,14 +42,14 @@ TEXT = "text"
 
 
 def reader_for(suffix: str) -> Reader:
-    """The reader registered for a file suffix; every other file is read as plain text."""
+    """The reader registered for a file suffix, else the reader for plain text."""
     return READERS[suffix if suffix in READERS else TEXT]
 
 
 def _text_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
     source = opened.source
     for number, (piece, last) in enumerate(pieces_of_stream(opened.utf8(config, tally))):
-        if not piece:  # empty, or not text: counted
+        if not piece:  # empty, or not text; `utf8` has counted it
             return
         yield Chunk(TEXT, source.name, source.origin, number, piece, last=last)
 

@@ -1,4 +1,4 @@
-"""From paths to documents: `read_documents`, and its two halves for when many processes share the work."""
+"""Read documents from paths: `read_documents`, and its two halves for several processes."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from tinyslm.data.sources import Input, Source, find_sources, unreadable
 def read_documents(
     paths: Sequence[str], config: DataConfig | None = None, *, notify: Notify = silent
 ) -> Iterator[Document]:
-    """Every document in `paths` (files, folders, globs, `-`, `hf://NAME`), cleaned, in constant memory.
+    """Yield every document in `paths` (files, folders, globs, `-`, `hf://NAME`), cleaned, in constant memory.
 
-    Documents over about 1 MB come in pieces. Afterwards `notify` gets what was skipped or replaced.
-    Raises `TinyslmError` when a path does not exist or there is no text at all.
+    Documents over about 1 MB are yielded in pieces. notify: called at the end with warnings about skipped and replaced
+    content. Raises `TinyslmError` when a path does not exist or there is no text at all.
     """
     config = config or DataConfig()
     tallies = [Tally() for _ in paths]
@@ -54,10 +54,10 @@ def read_documents(
 def read_chunks(
     sources: Sequence[Source], config: DataConfig, tallies: Sequence[Tally], progress: Progress = silent
 ) -> Iterator[Chunk]:
-    """The content of all sources, cut but not parsed. `progress` gets the number of bytes read, as stored.
+    """Yield the content of all sources, cut but not parsed. progress: called with the bytes read, as stored.
 
-    A file that cannot be read is skipped and counted. Raises `TinyslmError` instead if the user named that very file,
-    with `config.strict`, or if no file can be read.
+    Files that cannot be read are skipped and counted. If the user named such a file, with `config.strict`, or if no
+    file can be read, raises `TinyslmError`.
     """
     total = sum(source.size or 0 for source in sources)
     before, failed = 0, 0
@@ -74,7 +74,7 @@ def read_chunks(
             if source.named or source.size is None or config.strict or failed == len(sources):
                 raise
             tally.add("damaged_files" if last else "unreadable_files", error.problem.rstrip("."))
-            if last and not last.last:  # end the document that was begun
+            if last and not last.last:  # end the unfinished document
                 yield Chunk(TEXT, source.name, source.origin, last.first + 1)
         finally:
             opened.close()
@@ -84,7 +84,7 @@ def read_chunks(
 
 
 def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
-    """The chunks of one source. Raises `TinyslmError` if it cannot be read, or is named by the user and no text."""
+    """Yield the chunks of a source. Raises `TinyslmError` if it cannot be read, or if it was named and has no text."""
     from zstandard import ZstdError
 
     source, empty = opened.source, True
@@ -97,13 +97,13 @@ def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chun
     if empty and source.named and tally.counts["long_records"]:
         what = f"{source.name} is longer than a record may be ({config.max_record_bytes} bytes)."
         raise TinyslmError(what, "Raise the limit: --data.max_record_bytes")
-    if empty and source.named and not tally.counts["empty_files"]:  # those are counted: globs name them, too
+    if empty and source.named and not tally.counts["empty_files"]:  # empty files are only counted: globs name them too
         what = "is not text" if tally.counts["binary_files"] else "has no text in it"
         raise TinyslmError(f"{source.name} {what}.", "Leave it out, or give another file.")
 
 
 def _kind(opened: Input) -> str:
-    """What a source is by its suffix; standard input and pipes are JSON lines where they begin with one."""
+    """The file type of a source by its suffix; standard input and pipes are JSON lines if the first line is."""
     source = opened.source
     if source.size is not None or source.suffix in READERS or not isinstance(opened.stream, io.BufferedReader):
         return source.suffix
@@ -116,7 +116,7 @@ def _kind(opened: Input) -> str:
 
 
 def parse_chunk(chunk: Chunk, config: DataConfig, tally: Tally) -> Iterator[Document]:
-    """The documents of a chunk, cleaned. Empty ones are counted and left out."""
+    """Yield the cleaned documents of a chunk. Empty ones are counted and left out."""
     for number, text in READERS[chunk.reader].parse(chunk, config, tally):
         source = f"{chunk.source}:{number}" if number else chunk.source
         whole = replace_surrogates(text)

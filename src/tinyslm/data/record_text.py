@@ -1,4 +1,4 @@
-"""The text of a JSON record: its text column, or its conversation, or its question and answer, written as text."""
+"""Extract the text of a JSON record: its text column, its conversation, or its question and answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tinyslm.data.documents import Tally
 CONVERSATIONS = ("messages", "conversations", "conversation", "dialogue", "dialog")
 """Names of columns that hold a list of messages: `role` and `content`, or `from` and `value`."""
 
-_PAIRS = tuple(  # columns that together are a text; those with a question mark may be missing or empty
+_PAIRS = tuple(  # columns to join; those with a question mark may be missing or empty
     names.split()
     for names in (
         "system? prompt completion",
@@ -33,10 +33,10 @@ _ROLES = {
 
 
 def record_text(record: Any, wanted: str, column: str, place: str, tally: Tally) -> str | None:
-    """The text of a record, or None when it has none.
+    """The text of a record, or None if it has none.
 
-    The first of these that exists: the column `wanted` (if the user named one, no other); a string that is the whole
-    record; the column `text`; a conversation; a question with its answer; the column `column`.
+    wanted: the column that the user named; then no other is used. Otherwise the first of these that exists: the record
+    itself, if it is a string; the column `text`; a conversation; a question with its answer; the column `column`.
     A conversation becomes a paragraph for each message, beginning with `User: `, `Assistant: `, `System: ` or `Tool: `.
     Tool calls become JSON; parts that are not text are left out and counted in `tally`.
     """
@@ -45,10 +45,10 @@ def record_text(record: Any, wanted: str, column: str, place: str, tally: Tally)
     if wanted:
         return _value(record.get(wanted), place, tally)
     names = (name for name in ("text", *CONVERSATIONS) if name in record)
-    found = next((text for name in names if (text := _value(record[name], place, tally)) is not None), None)
-    if found is None:
-        found = _pair(record, place, tally)
-    return _value(record.get(column), place, tally) if found is None and column else found
+    text = next((value for name in names if (value := _value(record[name], place, tally)) is not None), None)
+    if text is None:
+        text = _pair(record, place, tally)
+    return _value(record.get(column), place, tally) if text is None and column else text
 
 
 def _value(value: Any, place: str, tally: Tally) -> str | None:
@@ -70,7 +70,7 @@ def _part(value: Any, place: str, tally: Tally) -> str | None:
 
 
 def _joined(parts: Sequence[str]) -> str:
-    """Texts one after the other, separated by a newline where there is no white space between them."""
+    """Join texts, with a newline where there is no white space between them."""
     text = ""
     for part in parts:
         separated = not text or text[-1].isspace() or part[:1].isspace()
@@ -79,14 +79,14 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def _conversation(messages: Any, place: str, tally: Tally) -> str | None:
-    """A list of messages as text; `None` for anything else, and for messages that are all empty."""
+    """The text of a list of messages; `None` for other values, and if all messages are empty."""
     if not is_conversation(messages):
         return None
     paragraphs = []
     for message in messages:
         role = str(message.get("role") or message.get("from"))
-        said = next((message[key] for key in ("content", "value", "text") if message.get(key) is not None), "")
-        lines = [_said(said, place, tally), *map(_call, _calls(message))]
+        content = next((message[key] for key in ("content", "value", "text") if message.get(key) is not None), "")
+        lines = [_content(content, place, tally), *map(_call, _calls(message))]
         if body := "\n".join(line for line in lines if line.strip()):
             paragraphs.append(f"{_ROLES.get(role.lower(), role.capitalize())}: {body}")
     return "\n\n".join(paragraphs) or None
@@ -101,8 +101,8 @@ def is_conversation(value: Any) -> bool:
     )
 
 
-def _said(content: Any, place: str, tally: Tally) -> str:
-    """What a message says: a text, or a list of parts."""
+def _content(content: Any, place: str, tally: Tally) -> str:
+    """The text of a message's content, which is a string or a list of parts."""
     if isinstance(content, str):
         return content
     texts = []
@@ -121,14 +121,14 @@ def _calls(message: Mapping[str, Any]) -> list[Any]:
 
 
 def _call(call: Any) -> str:
-    """A call of a tool as compact JSON, as models are taught to write it."""
+    """A tool call as compact JSON, the format that models learn."""
     function = call.get("function", call) if isinstance(call, dict) else call
     if isinstance(function, dict) and "name" in function:
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments)
-            except ValueError:  # the model's own text, which need not be JSON
+            except ValueError:  # a model's text may be invalid JSON
                 return f"{function['name']}({arguments})"
         function = {"name": function["name"], "arguments": arguments}
     return json.dumps(function, ensure_ascii=False, separators=(",", ":"))

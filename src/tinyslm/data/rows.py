@@ -21,10 +21,10 @@ from tinyslm.core.text_files import without_mark
 from tinyslm.data.csv_table import PROBLEMS, Table
 
 LONGEST_LINE = 1 << 26
-"""Bytes of a line of text or JSON; a longer one is a problem of its row."""
+"""Maximum length of a line of text or JSON in bytes; a longer line is a row with a problem."""
 
 MOST_VALUES = 1_000_000
-"""JSON values of a row: each takes up to a hundred bytes of memory."""
+"""Maximum number of JSON values in a row; each takes up to a hundred bytes of memory."""
 
 KINDS = ("jsonl", "csv", "parquet", "text")
 _SUFFIXES = {
@@ -46,7 +46,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 class Row:
     """One row of an input: its number from 1 on, and its values by column or the problem that prevents reading it.
 
-    check: a checksum of this row and all rows before it: a resumed job compares it.
+    check: a checksum of this row and all rows before it, which a resumed job compares.
     """
 
     number: int
@@ -58,11 +58,11 @@ class Row:
 class Rows:
     """The rows of an input; iterate over them once, and close the iterator.
 
-    Attributes: `kind`: one of `KINDS`. `share`: how much of the input was read, `None` if unknown.
+    Attributes: `kind`: one of `KINDS`. `share`: the fraction of the input already read, `None` if unknown.
     """
 
     def __init__(self, place: str, kind: str = "") -> None:
-        """place: a path, or `-` for standard input. kind: by default that of the file name's suffix.
+        """place: a path, or `-` for standard input. kind: by default, determined by the file name's suffix.
 
         Standard input is text unless its first line is a JSON object. Raises `TinyslmError` for an unknown kind and
         for a file that cannot be read.
@@ -136,7 +136,7 @@ class Rows:
 
 
 def kind_of(path: Path) -> str:
-    """One of `KINDS` by the suffix of a file name; "" for an unknown suffix."""
+    """The kind of a file, one of `KINDS`, by its suffix; "" for an unknown suffix."""
     return _SUFFIXES.get(path.suffix.lower(), "")
 
 
@@ -153,7 +153,7 @@ def _kind(place: str, given: str) -> str:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a readable file; 0 for a named pipe, which can be opened only once."""
+    """The size of a readable file in bytes; 0 for a named pipe, which can be opened only once."""
     try:
         if path.is_fifo():
             return 0
@@ -164,7 +164,7 @@ def _size(path: Path) -> int:
 
 
 def _skip_line(stream: BinaryIO) -> int:
-    """Skip the rest of a line; returns its bytes."""
+    """Skip the rest of a line. Returns its length in bytes."""
     skipped = 0
     for part in iter(lambda: stream.readline(LONGEST_LINE), b""):
         skipped += len(part)

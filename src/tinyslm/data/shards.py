@@ -1,12 +1,12 @@
-"""Shards: packed tokens on the disk, opened without reading them into memory.
+"""Shards: packed tokens on the disk, memory-mapped.
 
 A shards folder holds, for each split (`train`, `valid`):
 
-    train-00000.bin            tokens, little endian, uint16 when the vocabulary fits, else uint32; up to 64 M each
+    train-00000.bin            tokens, little endian, uint16 if the vocabulary fits, else uint32; up to 64 M per file
     train-00000.documents.npy  int64 [documents, 2]: token offset in the split after the document's end token, and
                                its length in bytes of UTF-8; for the documents that end in that file
 
-and `tokenizer/`, and `manifest.json` with the counts, where the text came from, and a hash of every file.
+and `tokenizer/`, and `manifest.json` with the counts, the sources of the text, and a hash of every file.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _Splits:
 
 @dataclass(frozen=True)
 class _Index:
-    """The part of the manifest that reading the files depends on."""
+    """The part of the manifest that is needed to read the files."""
 
     dtype: Literal["uint16", "uint32"]
     splits: _Splits
@@ -74,7 +74,7 @@ class Shards:
     def open(cls, folder: Path, *, verify: bool = True) -> Shards:
         """Open a folder that `prepare` wrote; `verify` compares every file with its hash.
 
-        Raises `TinyslmError` when it is no shards folder, or naming the file that is damaged.
+        Raises `TinyslmError` for another kind of folder, another format version, or a damaged file.
         """
         folder = Path(folder)
         if not is_shards(folder):
@@ -105,11 +105,11 @@ def is_shards(folder: Path) -> bool:
     try:
         return read_json(folder / MANIFEST).get("kind") == KIND
     except TinyslmError:
-        return any(folder.glob("train-?????.bin"))  # a damaged shards folder: opening it reports what is wrong
+        return any(folder.glob("train-?????.bin"))  # a damaged shards folder: `open` reports the damage
 
 
 class TokenSplit:
-    """The tokens of one split as one long sequence: documents, each followed by the end token.
+    """The tokens of one split as one sequence: documents, each followed by the end token.
 
     Attributes: `name`; `tokens`, `documents` (counts); `utf8_bytes` (of the text, without end tokens).
     """
@@ -122,7 +122,7 @@ class TokenSplit:
         self.utf8_bytes: int = counts["utf8_bytes"]
         stems = [folder / f"{name}-{number:05d}" for number in range(counts["shards"])]
         self._parts: list[Tokens] = [_mapped(stem.with_suffix(".bin"), manifest["dtype"]) for stem in stems]
-        self._ends = np.cumsum([0, *(len(part) for part in self._parts)])  # token offsets of the files' borders
+        self._ends = np.cumsum([0, *(len(part) for part in self._parts)])  # token offsets of the files
         self._tables = [_table(stem.with_suffix(".documents.npy")) for stem in stems]
         self._table_ends = np.cumsum([0, *(len(table) for table in self._tables)])
         if self._ends[-1] != self.tokens or self._table_ends[-1] != self.documents:
@@ -133,7 +133,7 @@ class TokenSplit:
             )
 
     def slice(self, start: int, length: int) -> Tokens:
-        """`[length]` tokens from `start` on, as stored; shorter at the end of the split."""
+        """Read tokens `[length]` from `start` on, in the stored type; fewer at the end of the split."""
         stop = min(start + length, self.tokens)
         first = int(np.searchsorted(self._ends, start, side="right")) - 1
         if stop <= start or stop <= self._ends[first + 1]:
@@ -143,7 +143,7 @@ class TokenSplit:
         return np.concatenate([self._parts[first][start - self._ends[first] :], rest])
 
     def document(self, number: int) -> Tokens:
-        """The tokens of one document (0 is the first), the end token included."""
+        """The tokens of one document (0 is the first), with its end token."""
         start = self._document(number - 1)[0] if number else 0
         return self.slice(start, self._document(number)[0] - start)
 
@@ -160,13 +160,13 @@ class TokenSplit:
 
 
 def _mapped(file: Path, dtype: str) -> Tokens:
-    with _telling(file):
+    with _reporting_damage(file):
         mapped: Tokens = np.memmap(file, np.dtype(dtype).newbyteorder("<"), "r")
     return mapped
 
 
 def _table(file: Path) -> NDArray[np.int64]:
-    with _telling(file):
+    with _reporting_damage(file):
         table: NDArray[np.int64] = np.load(file, mmap_mode="r")
         if table.dtype != np.int64 or table.ndim != 2 or table.shape[1] != 2:
             raise ValueError("it holds no table of documents")
@@ -174,8 +174,8 @@ def _table(file: Path) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _telling(file: Path) -> Iterator[None]:
-    """Turn an error while reading `file` into a `TinyslmError`."""
+def _reporting_damage(file: Path) -> Iterator[None]:
+    """Convert an error while reading `file` to a `TinyslmError`."""
     try:
         yield
     except (OSError, ValueError, EOFError) as error:
@@ -184,19 +184,22 @@ def _telling(file: Path) -> Iterator[None]:
 
 
 class SplitWriter:
-    """Writes the files of one split, a few pieces of documents at a time."""
+    """Writes the files of one split, some pieces of documents at a time."""
 
     def __init__(self, folder: Path, name: str, dtype: str) -> None:
         self._folder = folder
         self._name = name
         self._dtype = np.dtype(dtype).newbyteorder("<")
-        self._table: list[NDArray[np.int64]] = []  # of the documents that ended in the file being written
-        self._open_bytes = 0  # of the document that has not ended yet
+        self._table: list[NDArray[np.int64]] = []  # of the documents that end in the current file
+        self._open_bytes = 0  # of the unfinished document
         self._room = 0
         self.tokens = self.documents = self.utf8_bytes = self.shards = 0
 
     def add(self, tokens: Tokens, counts: NDArray[np.int64], sizes: NDArray[np.int64], last: NDArray[np.bool_]) -> None:
-        """Append pieces: all their tokens, and for each how many tokens, how many bytes, whether its document ends."""
+        """Append the tokens of some pieces.
+
+        counts, sizes, last: `[pieces]`, the number of tokens and bytes of each, and whether its document ends.
+        """
         ends = self.tokens + np.cumsum(counts)[last]
         up_to = np.concatenate([[0], self._open_bytes + np.cumsum(sizes)[last]])
         self._open_bytes += int(sizes.sum()) - int(up_to[-1])
@@ -218,7 +221,7 @@ class SplitWriter:
             rows = rows[ended:]
 
     def finish(self) -> dict[str, int]:
-        """Close the last file; the counts for the manifest."""
+        """Close the last file. Returns the counts for the manifest."""
         self._close_table()
         names = ("tokens", "utf8_bytes", "documents", "shards")
         return {name: getattr(self, name) for name in names}

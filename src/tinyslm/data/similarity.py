@@ -1,7 +1,7 @@
-"""Signatures by which nearly equal texts are found: MinHash over sequences of five words.
+"""MinHash signatures of texts over sequences of five words, for finding near duplicates.
 
-Two texts' signatures agree in about the share of slots that is the Jaccard similarity of their sets of sequences.
-The signature of a text is the slotwise minimum of the signatures of its parts.
+The share of slots in which two signatures agree estimates the Jaccard similarity of the sets of sequences. The
+signature of a text is the slotwise minimum of the signatures of its parts.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 SLOTS = 128
 WORDS = 5  # words in a sequence
 _SEED = 42
-_SPACE, _WORD, _MARK, _LEAD = range(4)  # what a byte is: between words, in a word, a word of its own, first of one
+_SPACE, _WORD, _MARK, _LEAD = range(4)  # classes of bytes: between words, in a word, a whole word, first in a word
 
 Hashes = NDArray[np.uint64]
 
 
 def signatures(texts: Sequence[bytes]) -> NDArray[np.uint32]:
-    """`[texts, SLOTS]`: one row for each UTF-8 text."""
+    """The signatures of UTF-8 texts, `[texts, SLOTS]`."""
     from rensa import RMinHash
 
     if not texts:
@@ -31,7 +31,7 @@ def signatures(texts: Sequence[bytes]) -> NDArray[np.uint32]:
 
 
 def _sequences(texts: Sequence[bytes]) -> tuple[Hashes, NDArray[np.uint64]]:
-    """A hash for every sequence of `WORDS` words, and where each text's hashes start (and the end of all).
+    """The hashes of all sequences of `WORDS` words, and `[texts + 1]` offsets of the texts in these.
 
     A text of fewer words is one sequence.
     """
@@ -57,10 +57,10 @@ _ODD = 0x9E3779B97F4A7C15
 
 
 def words_of(data: bytes) -> tuple[NDArray[np.int64], Hashes]:
-    """Where each word starts, and its hash, from its first and last eight bytes and its length.
+    """The start of each word, and a hash of its first and last eight bytes and its length.
 
-    A word is a run of letters and digits, or one mark. Each character of three or more bytes, as the scripts without
-    spaces have them, begins a word.
+    A word is a run of letters and digits, or one mark. Each character of three or more bytes begins a word, because
+    scripts without spaces use these.
     """
     kinds = np.frombuffer(data.translate(_KINDS), np.uint8)
     before = np.concatenate([[np.uint8(_SPACE)], kinds[:-1]])
@@ -77,7 +77,7 @@ def words_of(data: bytes) -> tuple[NDArray[np.int64], Hashes]:
 
 
 def _mix(values: Hashes) -> Hashes:
-    """Spread every bit over all bits (the finalizer of splitmix64)."""
+    """Mix all bits (the finalizer of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

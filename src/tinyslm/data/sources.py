@@ -1,4 +1,4 @@
-"""Which files (and other inputs) the paths that a user gives stand for."""
+"""Find and open the files and other inputs that the user's paths name."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ BLOCK = 1 << 20  # bytes read at a time
 class Source:
     """One input: a file, standard input, or a data set of the hub."""
 
-    name: str  # as messages call it, and as `Input` opens it
-    origin: int  # position in the list of paths the user gave
-    size: int | None  # bytes as stored; None when it cannot be known
-    named: bool = False  # the user named this very file, rather than a folder or a pattern
+    name: str  # the path that `Input` opens, also for messages
+    origin: int  # index of the user's path
+    size: int | None  # bytes as stored; None if unknown
+    named: bool = False  # the user named this file, not a folder or a pattern
 
     @property
     def suffix(self) -> str:
-        """What the content is, by the name without its compression: `.jsonl` for `a.jsonl.gz`."""
+        """The suffix of the name without compression: `.jsonl` for `a.jsonl.gz`; `HUB` for a data set of the hub."""
         if self.name.startswith(HUB):
             return HUB
         path = Path(self.name)
@@ -51,10 +51,10 @@ class Source:
 def find_sources(
     paths: Sequence[str], tallies: Sequence[Tally], config: DataConfig, out: Path | None = None
 ) -> list[Source]:
-    """Everything that `paths` (files, folders, globs, `-`, `hf://NAME`) stand for, in a fixed order.
+    """All sources in `paths` (files, folders, globs, `-`, `hf://NAME`), in a fixed order.
 
-    Hidden files, whatever `config.exclude` matches, and links that lead nowhere are left out and counted in the tally
-    of their path. The folder `out` is left out too. A link to a folder is followed unless that folder is read anyway.
+    Hidden files, matches of `config.exclude`, and broken links are left out and counted in the tally of their path. The
+    folder `out` is left out too. A link to a folder is followed unless that folder is read anyway.
     Raises `TinyslmError` for a path that does not exist or contains no file.
     """
     if not paths:
@@ -96,7 +96,7 @@ def _no_file(path: str, tally: Tally) -> TinyslmError:
 
 
 class _Search:
-    """Finds files. `links`: links to folders that were found on the way, each with the tally of the user's path."""
+    """Finds files. `links`: links to folders found so far, each with the tally of the user's path."""
 
     def __init__(self, patterns: Sequence[str], out: Path | None) -> None:
         self.links: list[tuple[Tally, Path]] = []
@@ -106,7 +106,7 @@ class _Search:
         self._walked: set[str] = set()  # real paths of folders
 
     def files(self, given: str, tally: Tally) -> Iterator[Path]:
-        """The files that a path of the user's stands for."""
+        """Yield the files that one of the user's paths names. Raises `TinyslmError` if nothing exists there."""
         path = in_home(given)
         if path.is_dir():
             yield from self._files_below(path, tally)
@@ -122,7 +122,7 @@ class _Search:
                 yield match
 
     def linked_files(self, folder: Path, tally: Tally) -> Iterator[Path]:
-        """The files below a link to a folder, unless that folder was walked before, under this or another name."""
+        """Yield the files below a link to a folder, unless that folder was walked before under any name."""
         if not _is_ours(folder):
             yield from self._files_below(folder, tally, again=False)
 
@@ -140,7 +140,7 @@ class _Search:
         return False
 
     def _files_below(self, folder: Path, tally: Tally, *, again: bool = True) -> Iterator[Path]:
-        """The files below a folder. again: walk folders again that were walked before."""
+        """Yield the files below a folder. again: also in folders that were walked before."""
 
         def unreadable_folder(error: OSError) -> None:
             tally.add("unreadable_folders", str(error.filename))
@@ -164,7 +164,7 @@ class _Search:
                     tally.add("broken_links", str(file))
 
     def _wanted(self, folder: Path, tally: Tally) -> bool:
-        """Whether to walk a subfolder. Links to folders are only added to `links`, to be followed later."""
+        """Whether to walk a subfolder. Links to folders are added to `links` and followed later."""
         if folder.name.startswith("."):
             tally.add("hidden_folders", str(folder))
             return False
@@ -177,7 +177,7 @@ class _Search:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Whether a folder holds no text of the user's: a run folder, a model folder or shards, or Python's byte code."""
+    """Whether a folder is a run folder, a model folder, shards or Python's byte code, not text of the user."""
     if folder.name == "__pycache__" or (folder / "model.safetensors").is_file():
         return True
     if (folder / "metrics.jsonl").is_file() and (folder / "checkpoints").is_dir():
@@ -191,7 +191,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 class Input:
-    """An opened source. `stream` gives its bytes, decompressed; it is opened when first used."""
+    """A source, opened at the first use of `stream`."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -199,7 +199,7 @@ class Input:
 
     @cached_property
     def stream(self) -> BinaryIO:
-        """The content, from its first byte on."""
+        """The decompressed content."""
         if self.source.name == STDIN:
             return sys.stdin.buffer
         path = Path(self.source.name)
@@ -211,14 +211,15 @@ class Input:
         return raw
 
     def utf8(self, config: DataConfig, tally: Tally) -> BinaryIO:
-        """The content converted to UTF-8, without a byte order mark; empty if it is not text.
+        """The content as UTF-8 without a byte order mark; empty if it is not text.
 
-        What was guessed, skipped or replaced is counted in `tally`.
+        tally: counts what is guessed, skipped or replaced. Reading raises `TinyslmError` at undecodable bytes with
+        `config.strict`.
         """
         return utf8_stream(self.stream, self.source.name, config.encoding, tally, strict=config.strict)
 
     def position(self) -> int:
-        """Bytes of the source, as stored, that were read so far; 0 where that cannot be known."""
+        """Bytes of the source read so far, as stored; 0 if unknown."""
         return self._raw.tell() if self._raw and self.source.size is not None else 0
 
     def close(self) -> None:
@@ -228,9 +229,10 @@ class Input:
 
 
 def fingerprint(sources: Sequence[Source]) -> str | None:
-    """A hash over names and contents of all sources, or None when they cannot be read twice (standard input, pipes).
+    """A hash of names and contents of all sources, or None if they cannot be read twice (standard input, pipes).
 
-    A data set of the hub counts by its name; one in a local folder by its files.
+    Of a data set of the hub, only the name is hashed; of one in a local folder, the files. Raises `TinyslmError` for
+    unreadable files.
     """
     parts: list[tuple[str, str]] = []
     for source in sources:
@@ -254,7 +256,7 @@ def _content_hash(file: Path) -> str:
 
 
 def unreadable(name: str, error: Exception) -> TinyslmError:
-    """An error while reading a source, as the user's error."""
+    """The `TinyslmError` for an error while reading a source."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return TinyslmError(
         f"Could not read {name}: {reason}.", "Check its permissions and that it is whole, or leave the file out."

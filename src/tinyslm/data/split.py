@@ -1,4 +1,4 @@
-"""Which text is for training and which for validation."""
+"""Divide text into training and validation."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tinyslm.data.corpus import Corpus, Flags, Hashes
 from tinyslm.data.text import Text
 
 FEWEST_DOCUMENTS = 20
-LOPSIDED = 3  # a split by hash may miss the wanted share by at most this factor
+LOPSIDED = 3  # maximum factor by which a split by hash may miss the requested share
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """For every piece, whether it is for validation. `cut` is the one piece that is divided, and at which byte."""
+    """valid: flags `[pieces]` of those for validation. cut: the piece to divide, if any, and the byte position."""
 
     kind: str  # "hash", "tail" or "given"
     valid: Flags
@@ -25,7 +25,7 @@ class Split:
 
 
 def split_text(text: Text) -> Split:
-    """Train or validation for every piece of what was read; an error when there is nothing to validate on."""
+    """Split the text that was read. Raises `TinyslmError` if the validation paths contain no text."""
     config = text.inputs.config
     if config.valid_paths:
         if not (text.kept & text.held_out).any():
@@ -37,7 +37,7 @@ def split_text(text: Text) -> Split:
 
 
 def split_corpus(corpus: Corpus, kept: Flags, valid_share: float) -> Split:
-    """By the hash of each document, or the end of the text where documents are too few or too unequal for that."""
+    """Split by the hash of each document, or hold out the end of the text if documents are too few or too unequal."""
     sizes = corpus.document_bytes * kept
     chosen = _fraction(corpus.document_hashes) < valid_share
     share = sizes[chosen].sum() / max(sizes.sum(), 1)
@@ -48,21 +48,21 @@ def split_corpus(corpus: Corpus, kept: Flags, valid_share: float) -> Split:
 
 
 def sample_pieces(corpus: Corpus, flags: Flags, size: int) -> Flags:
-    """Some of the flagged pieces, at random but always the same ones, together about `size` bytes at most."""
+    """Flags of a deterministic random sample of the flagged pieces, of about `size` bytes at most."""
     total = int((corpus.pieces.bytes * flags).sum())
     if total <= size:
         return flags
-    mixed = corpus.pieces.hashes * np.uint64(0x9E3779B97F4A7C15)  # another order than that of the split
+    mixed = corpus.pieces.hashes * np.uint64(0x9E3779B97F4A7C15)  # independent of the split
     return flags & (_fraction(mixed) < size / total)
 
 
 def _fraction(hashes: Hashes) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Hashes as numbers from 0 to 1."""
+    """Map hashes to numbers from 0 to 1."""
     return hashes / 2.0**64
 
 
 def _tail(corpus: Corpus, kept: Flags, valid_share: float) -> Split:
-    """The last `valid_share` of the bytes, cut after the newline (else the character) next to that place."""
+    """Hold out the last `valid_share` of the bytes, cut after a newline nearby, else after a character."""
     sizes = corpus.pieces.bytes * kept[corpus.pieces.documents]
     ends = np.cumsum(sizes)
     wanted = int(ends[-1] * (1 - valid_share))
@@ -74,7 +74,7 @@ def _tail(corpus: Corpus, kept: Flags, valid_share: float) -> Split:
 
 
 def _cut_place(data: bytes, wanted: int) -> int:
-    """After the newline that is nearest to `wanted` within a fifth of the way to either end, else that very place."""
+    """The position after the newline nearest to `wanted`, at most a fifth of the way to either end, else `wanted`."""
     margin = min(wanted, len(data) - wanted) // 5
     before = data.rfind(b"\n", wanted - margin, wanted) + 1
     after = data.find(b"\n", wanted, wanted + margin) + 1

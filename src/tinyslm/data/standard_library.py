@@ -1,4 +1,4 @@
-"""Text that every machine has: the source and the documentation of the Python standard library."""
+"""Text that exists on every machine: the source and the documentation of the Python standard library."""
 
 import sysconfig
 from pathlib import Path
@@ -15,9 +15,9 @@ def standard_library() -> list[str]:
 
 
 def documentation() -> list[str]:
-    """Chapters of Python's language reference, as `help` shows them: 0.5 MB of English with some code.
+    """Chapters of Python's language reference, from `help`: 0.5 MB of English with some code.
 
-    Empty where Python was installed without them.
+    Empty if Python was installed without them.
     """
     try:
         from pydoc_data.topics import topics

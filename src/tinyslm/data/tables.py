@@ -23,7 +23,7 @@ def _parse_table(chunk: Chunk, _config: DataConfig, _tally: Tally) -> Iterator[t
 
 
 def _table_chunks(opened: Input, texts: Iterable[tuple[int, Any]], tally: Tally) -> Iterator[Chunk]:
-    """Rows `(number, text)` in chunks of about `PIECE` characters; a row without a text is counted."""
+    """Group rows `(number, text)` into chunks of about `PIECE` characters; rows without text are counted."""
     source = opened.source
     rows: list[tuple[int, str]] = []
     size = 0
@@ -45,7 +45,7 @@ def _csv_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chu
     usual = frozenset([config.text_column.lower()] if config.text_column else TEXT_COLUMNS)
     tabs, limit = opened.source.suffix == ".tsv", config.max_record_bytes
     table = Table(opened.utf8(config, tally), name, tabs=tabs, limit=limit, usual=usual)
-    if not table.columns:  # empty, or not text: counted
+    if not table.columns:  # empty, or not text; `utf8` has counted it
         return
     if table.named_rows:
         tally.add("named_rows", name)
@@ -56,7 +56,7 @@ def _csv_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chu
 
 
 def _cells(table: Table, column: int, name: str, config: DataConfig, tally: Tally) -> Iterator[tuple[int, str | None]]:
-    """The line and the text of each row; one that cannot be read is counted (strict: an error)."""
+    """The line and the text of each row; unreadable rows are counted (strict: an error)."""
     for row in table:
         if row.problem:
             tally.add(row.problem, f"{name}:{row.line}")
@@ -91,7 +91,7 @@ def _parquet_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator
 
 
 def _hub_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chunk]:
-    """`hf://NAME[:split]`: rows as they arrive, nothing stored."""
+    """Stream the rows of `hf://NAME[:split]` without storing them."""
     try:
         import datasets
     except ImportError:
@@ -101,7 +101,7 @@ def _hub_chunks(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chu
     try:
         rows = iter(datasets.load_dataset(dataset, split=split or "train", streaming=True))
         first = next(rows, None)
-    except Exception as error:  # whatever the library raises: no such name, no network, no such split
+    except Exception as error:  # the library raises many classes: no such name, no network, no such split
         raise TinyslmError(
             f"Could not open {name}: {str(error).rstrip('.')}.",
             "Check the name, the split (hf://NAME:SPLIT) and the network.",

@@ -1,4 +1,4 @@
-"""Text that was read: what planning looks at and shards are made from, so that nobody reads it twice."""
+"""Read text once, for planning and for making shards."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from tinyslm.data.sources import Source, find_sources
 from tinyslm.data.workers import Workers
 from tinyslm.hardware.limits import usable_cores
 
-SMALLEST = 2_000  # bytes of text
-ONE_PROCESS = 4_000_000  # bytes below which starting processes costs more than it saves
+SMALLEST = 2_000  # minimum bytes of training text
+ONE_PROCESS = 4_000_000  # with less text, in bytes, starting processes costs more than it saves
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """What the user gave: paths (those for validation first), the sources found in them, and a tally for each path."""
+    """The user's paths (those for validation first), the sources in them, and a tally for each path."""
 
     paths: tuple[str, ...]
     config: DataConfig
@@ -53,17 +53,17 @@ class Inputs:
 
     @property
     def processes(self) -> int:
-        """How many processes are worth starting for so much text."""
+        """The number of processes to start for this amount of text."""
         sizes = [ONE_PROCESS if source.size is None else source.size for source in self.sources]
         return (self.config.workers or usable_cores()) if sum(sizes) >= ONE_PROCESS else 1
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """All text of some inputs, cleaned and spooled on the disk, and which documents in it repeat others.
+    """All text of some inputs, cleaned and spooled on the disk; valid while the spool folder exists.
 
-    held_out: flags the documents that were given for validation. drops: a `Drop` for each document. seconds: how long
-    reading took. It can be used as long as the folder that it was read into is there.
+    held_out: flags of the documents from validation paths. drops: a `Drop` for each document. seconds: duration of
+    reading.
     """
 
     inputs: Inputs
@@ -74,14 +74,14 @@ class Text:
 
     @property
     def kept(self) -> Flags:
-        """The documents that are left when repetitions are dropped."""
+        """Flags of the documents that are not dropped."""
         kept: Flags = self.drops == Drop.KEPT
         return kept
 
 
 @contextmanager
 def reading(inputs: Inputs, progress: Progress = silent) -> Iterator[Text]:
-    """Read all text of the inputs into a temporary folder, which is there until the block ends."""
+    """Read all text of the inputs into a temporary folder, which is removed after the block."""
     with TemporaryDirectory(prefix="tinyslm-") as name:
         folder = Path(name)
         try:
@@ -116,6 +116,6 @@ def _check_amount(text: Text) -> None:
         raise TinyslmError(
             f"There is too little text: {size(found)} to train on"
             + (f", after {dropped} repeated documents were dropped" if dropped else "")
-            + f"; {size(SMALLEST)} is the least that makes sense, and a useful model needs more than 1 MB.",
+            + f"; the minimum is {size(SMALLEST)}, and a useful model needs more than 1 MB.",
             "Give more text.",
         )

@@ -1,4 +1,4 @@
-"""A tokenizer made from paths, in a folder of its own, for use in several data sets."""
+"""Train a tokenizer on paths and save it, for use with several data sets."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def make_tokenizer(
     config: DataConfig | None = None,
     notify: Notify = silent,
 ) -> Tokenizer:
-    """Train a tokenizer on the text in `paths` (a sample of about 20 MB of it) and save it in the folder `out`.
+    """Train a tokenizer on the text in `paths`, or a sample of about 20 MB, and save it in the folder `out`.
 
-    When `out` already holds the tokenizer of just these inputs, it is returned as it is.
-    Raises `TinyslmError` when a path cannot be used, or `out` holds something else.
+    If `out` already holds the tokenizer of these inputs, it is returned unchanged.
+    Raises `TinyslmError` when a path cannot be used, or `out` holds other files.
     """
     tokenizer, config, out = tokenizer or TokenizerConfig(), config or DataConfig(), Path(out)
     sources = find_sources(paths, [Tally() for _ in paths], config)
@@ -50,19 +50,19 @@ def make_tokenizer(
 
 
 def _holds(out: Path, inputs: str | None) -> bool:
-    """Whether `out` holds the tokenizer of these inputs; refuses a folder that holds anything else than a tokenizer."""
+    """Whether `out` holds the tokenizer of these inputs. Raises `TinyslmError` if it holds other files."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return False
     manifest = read_manifest(out) if (out / MANIFEST).is_file() else {}
     if manifest.get("kind") != "tokenizer":
         raise TinyslmError(
-            f"{out} holds something else than a tokenizer made here.", "Give a folder that does not exist yet."
+            f"{out} holds something else than a tokenizer of tinyslm.", "Give a folder that does not exist yet."
         )
     return inputs is not None and manifest["inputs"] == inputs
 
 
 def _sample(paths: Sequence[str], config: DataConfig, size: int, notify: Notify) -> Iterator[str]:
-    """The documents' texts, or of much text a share that depends only on each document."""
+    """Yield the texts of the documents, or of a sample of them that depends only on their content."""
     share = min(1.0, SAMPLE / size) if size else 1.0
     for document in read_documents(paths, config, notify=notify):
         if xxhash.xxh3_64_intdigest(document.text.encode("utf-8", "replace")) < share * 2**64:

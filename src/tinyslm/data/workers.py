@@ -1,7 +1,7 @@
-"""Worker processes: `Workers.map` runs a function over tasks in several processes, results in order.
+"""Worker processes: `Workers.map` applies a function to tasks in several processes and yields results in order.
 
-The processes are started as `python -m tinyslm.data.workers`, not by `multiprocessing`: a user's script then needs no
-`if __name__ == "__main__"`, and nothing is forked from a program that may have threads.
+The processes are started as `python -m tinyslm.data.workers`, not by `multiprocessing`: so a user's script needs no
+`if __name__ == "__main__"`, and no program with threads is forked.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class Workers:
-    """`count` processes, started when first needed and ended with the `with` block; 1: all work is done here."""
+    """`count` processes, started when first needed and ended with the `with` block; 1: work in this process."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -35,9 +35,9 @@ class Workers:
         self._threads = ThreadPoolExecutor(count)  # each waits for one process at a time
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """`function` of each task, in the order of the tasks; only a few tasks are taken ahead of the results.
+        """Apply `function` to each task, and yield the results in order; few tasks are taken ahead of the results.
 
-        `function` must be importable. What it raises is raised here.
+        `function` must be importable. Raises its exceptions, and `TinyslmError` if a process dies.
         """
         if self._count == 1:
             yield from map(function, tasks)
@@ -89,7 +89,7 @@ class _Worker:
         theirs.close()
 
     def call(self, function: Callable[[Any], Any], task: Any) -> Any:
-        """`function(task)`, in the process."""
+        """Call `function(task)` in the process."""
         try:
             self._connection.send((function, task))
             succeeded, result = self._connection.recv()
@@ -103,13 +103,13 @@ class _Worker:
         raise result
 
     def close(self) -> None:
-        """End the process: it ends when the connection does."""
+        """End the process by closing the connection."""
         self._connection.close()
         self.process.wait()
 
 
 def serve(connection: Connection) -> None:
-    """What a worker process does: take a function and a task, send back the result or the error, until the end."""
+    """Receive functions and tasks, and send the results or errors, until the connection closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends this process
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Check examples for fine-tuning before anything is spent: `CHECKS`, by name."""
+"""Check examples before fine-tuning: `CHECKS` by name."""
 
 from tinyslm.core.registry import Registry
 from tinyslm.data.lint import answers, characters, preferences, privacy, repeats, template

@@ -1,4 +1,4 @@
-"""Checks of the answers: cut off, always the same, given away by the prompt, or those of another assistant."""
+"""Checks of the answers: truncated, dominated by one answer, contained in the prompt, or of another assistant."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from tinyslm.data.conversations import Conversation
 from tinyslm.data.lint.check import Answer, Check, Examples, Hit, quoted
 
 FEWEST = 20
-"""Answers from which on a share of them says something."""
+"""Minimum number of answers for checks of shares."""
 
 # Cut off: an answer breaks a rule that nearly all others follow.
 FOLLOWED = 0.95
-"""Share of the answers that must follow a rule for the others to be called faulty."""
+"""Minimum share of the answers that follow a rule, so that the others count as faulty."""
 FULL_WORDS = 6
-"""Words from which on an answer is expected to end like a sentence."""
+"""An answer of at least this many words should end like a sentence."""
 SAME_LENGTH = 5
-"""Answers of exactly the greatest length, from which on a limit on the length is likely."""
+"""This many answers of exactly the maximum length suggest a limit on the length."""
 _ENDS = tuple(".!?…。！？।۔:;)]}>\"'`*_”’»|~")
 _DANGLING = re.compile(
     r"(?:[,(\[{]|(?<![–—-])[–—-]|\b(?:a|an|the|and|or|of|to|in|for|with|from|by|at|that|which|is|are|was|were|be|as|his|her|their"
@@ -31,36 +31,37 @@ _BRACKETS = {")": "(", "]": "[", "}": "{"}
 
 
 def _cut_off(data: Examples) -> Iterator[Hit]:
-    found: dict[int, str] = {}
+    reasons: dict[int, str] = {}
     for rule in (_open_fences, _open_brackets, _unfinished, _same_length):
-        for number, said in rule(data.answers):
-            found.setdefault(number, said)
-    for number, said in sorted(found.items()):
-        yield Hit(data.answers[number].place, f"{said}: …{quoted(data.answers[number].text[-50:])}")
+        for number, reason in rule(data.answers):
+            reasons.setdefault(number, reason)
+    for number, reason in sorted(reasons.items()):
+        yield Hit(data.answers[number].place, f"{reason}: …{quoted(data.answers[number].text[-50:])}")
 
 
-Said = Iterator[tuple[int, str]]
+Faults = Iterator[tuple[int, str]]
+"""Indices of answers, and the reason of each."""
 
 
 def _exceptions(answers: Sequence[Answer], breaks: Callable[[str], bool | None]) -> list[int]:
-    """Indices of answers that break a rule which nearly all others follow; `None`: it does not apply to an answer."""
+    """Indices of answers that break a rule that nearly all others follow. breaks: `None` if the rule does not apply."""
     results = {number: broken for number, one in enumerate(answers) if (broken := breaks(one.text)) is not None}
     wrong = [number for number, broken in results.items() if broken]
     return wrong if len(wrong) <= (1 - FOLLOWED) * len(results) or len(results) < FEWEST else []
 
 
-def _open_fences(answers: Sequence[Answer]) -> Said:
+def _open_fences(answers: Sequence[Answer]) -> Faults:
     for number, one in enumerate(answers):
         if "```" in one.text and len(_FENCE.findall(one.text)) % 2:
             yield number, "a code block is not closed"
 
 
-def _open_brackets(answers: Sequence[Answer]) -> Said:
+def _open_brackets(answers: Sequence[Answer]) -> Faults:
     def breaks(text: str) -> bool | None:
         if not any(sign in text for sign in "([{"):
             return None
         text = text.strip()
-        part = text if text[0] in "[{" else text[text.rfind("\n") + 1 :]  # data, or the last line of anything else
+        part = text if text[0] in "[{" else text[text.rfind("\n") + 1 :]  # JSON, or the last line of other text
         opened: list[str] = []
         for sign in _QUOTED.sub("", part):
             if sign in "([{":
@@ -73,8 +74,8 @@ def _open_brackets(answers: Sequence[Answer]) -> Said:
         yield number, "a bracket is not closed"
 
 
-def _unfinished(answers: Sequence[Answer]) -> Said:
-    """Where nearly all answers end like sentences: those that end within a word, or with a word that needs another."""
+def _unfinished(answers: Sequence[Answer]) -> Faults:
+    """If nearly all answers end like sentences: those that end within a word, or with a word that requires another."""
     known = Counter(word for one in answers for word in _words(one.text))
     beginnings = {word[:size] for word, count in known.items() if count > 1 for size in range(2, len(word))}
 
@@ -91,8 +92,8 @@ def _unfinished(answers: Sequence[Answer]) -> Said:
             yield number, "it ends in mid-word"
 
 
-def _same_length(answers: Sequence[Answer]) -> Said:
-    """Answers that all have exactly the greatest length, and most of which do not end like sentences."""
+def _same_length(answers: Sequence[Answer]) -> Faults:
+    """Answers of exactly the maximum length, if most of these do not end like sentences."""
     longest = max((len(one.text) for one in answers), default=0)
     same = [number for number, one in enumerate(answers) if len(one.text) == longest]
     different = {answers[number].text for number in same}
@@ -107,9 +108,9 @@ def _words(text: str) -> list[str]:
 
 # One answer for everything.
 DOMINANT = 0.5
-"""Share of one answer among all, from which on it dominates."""
+"""Minimum share of a dominating answer."""
 REPEATED_SHARE, REPEATED_WORDS = 0.05, 4
-"""The same for an answer of several words where the others are all different, such as a refusal."""
+"""Minimum share and words of a dominating answer, such as a refusal, among answers that are mostly unique."""
 
 
 def _dominating(data: Examples) -> Iterator[Hit]:
@@ -128,11 +129,11 @@ def _dominating(data: Examples) -> Iterator[Hit]:
             yield Hit(one.place, f"{share} {quoted(one.text)}")
 
 
-# Given away by the prompt.
+# The prompt contains the answer.
 GIVEN_WORDS = 8
-"""Words from which on an answer within its prompt is not there by chance."""
+"""A prompt does not contain an answer of this many words by chance."""
 BY_DESIGN = 0.02
-"""Share of such rows from which on copying is the job, as in extraction and reading."""
+"""Above this share of such rows, copying is the task, as in extraction and reading."""
 _LABEL = re.compile(
     r"(?:^|\n)[ \t#*]*(?:answer|response|output|solution|completion|assistant|label)s?[ \t*]*[:=][ \t*]*\n*$", re.I
 )
@@ -155,7 +156,7 @@ def _given_away(data: Examples) -> Iterator[Hit]:
         elif not after.strip() and (_LABEL.search(before) or (before.endswith("\n") and words >= GIVEN_WORDS)):
             labelled.append(Hit(one.place, f"the prompt ends with its answer: {quoted(answer)}"))
         elif words >= GIVEN_WORDS:
-            copied.append((row, Hit(one.place, f"the answer stands in the prompt: {quoted(answer)}")))
+            copied.append((row, Hit(one.place, f"the prompt contains the answer: {quoted(answer)}")))
     yield from labelled
     if len(copied) <= max(1, BY_DESIGN * long):
         yield from (hit for _, hit in copied)
@@ -165,11 +166,11 @@ def _echoed(data: Examples) -> Iterator[Hit]:
     for one in data.conversations:
         prompt, answer = _last_question(one).strip(), _last_answer(one)
         if len(prompt.split()) >= GIVEN_WORDS and prompt in answer and prompt != answer.strip():
-            yield Hit(one.place, f"{quoted(prompt)} stands in the answer")
+            yield Hit(one.place, f"the answer contains {quoted(prompt)}")
 
 
 def _last_answer(one: Conversation) -> str:
-    """The answer that ends a conversation; "" for a prompt without one."""
+    """The last message of a conversation if it is the assistant's, else ""."""
     return str(one.messages[-1]["content"]) if one.messages[-1]["role"] == "assistant" else ""
 
 

@@ -1,4 +1,4 @@
-"""Checks of the text itself: wrongly decoded characters, mixed Unicode forms, other languages, empty and giant rows."""
+"""Checks of the text: wrongly decoded characters, mixed Unicode forms, other languages, empty and giant rows."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _COMBINED = re.compile("[^\\W\\d_][\u0300-\u036f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 NEAR = 20
-"""Characters that are shown on both sides of a fault."""
+"""Characters to show on each side of a fault."""
 GIANT_TIMES, GIANT = 20, 20_000
-"""A giant row has so many times the characters of a long one (of the 95th percentile, or five times the median if
-that is less), and at least so many."""
+"""A giant row has more than `GIANT` characters, and more than `GIANT_TIMES` those of a long row (the 95th percentile,
+or five times the median if that is less)."""
 MINOR_SHARE = 0.2
-"""Largest share of a language in the answers that counts as an exception."""
+"""Maximum share of the answers for a language to count as an exception."""
 FEWEST = 20
-"""Answers from which on one of them can be an exception."""
+"""Minimum number of answers for this check."""
 SAMPLED, LONGEST = 500, 500
-"""Approximate number of rows that show the usual language, and the characters of each."""
+"""Approximate number of rows that determine the usual language, and the characters of each."""
 
 
 def _garbled(data: Examples) -> Iterator[Hit]:
@@ -33,9 +33,9 @@ def _garbled(data: Examples) -> Iterator[Hit]:
         if text.isascii():
             continue
         if (at := text.find("\ufffd")) >= 0:
-            yield Hit(one.place, f"U+FFFD stands for a lost character: {_near(text, at)}")
+            yield Hit(one.place, f"U+FFFD replaces a lost character: {_near(text, at)}")
         elif found := _SURROGATE.search(text):
-            yield Hit(one.place, f"half of a surrogate pair: {_near(text, found.start())}")
+            yield Hit(one.place, f"unpaired surrogate: {_near(text, found.start())}")
         elif line := next(filter(looks_wrongly_decoded, text.split("\n")), ""):
             at = next(place for place, char in enumerate(line) if not char.isascii())
             yield Hit(one.place, f"wrongly decoded UTF-8: {_near(line, at)}")
@@ -48,7 +48,7 @@ def _control(data: Examples) -> Iterator[Hit]:
 
 
 def _mixed_forms(data: Examples) -> Iterator[Hit]:
-    """Rows with letters in two characters (NFD), if other rows have the same kind of letters in one (NFC)."""
+    """Rows with decomposed letters (NFD), if other rows have composed ones (NFC)."""
     apart = []
     composed = 0
     for row, text in enumerate(data.texts):
@@ -65,7 +65,7 @@ def _mixed_forms(data: Examples) -> Iterator[Hit]:
 
 
 def _languages(data: Examples) -> Iterator[Hit]:
-    """Answers in a language of a few of them; short answers show their language only together."""
+    """Answers in a rare language. The usual language is that of a sample: short texts reveal it only together."""
     sample = data.texts[:: 1 + len(data.texts) // SAMPLED]
     usual = clear_language("\n".join(text[:LONGEST] for text in sample))
     if usual is None or len(data.answers) < FEWEST:

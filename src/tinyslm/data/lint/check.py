@@ -1,4 +1,4 @@
-"""A check of examples for fine-tuning: what it looks for, how severe it is, and what to do about it."""
+"""Checks of examples for fine-tuning, their input and their findings."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
-"""From the most severe: an error makes the data useless or harmful, a note is right for some jobs."""
+"""In descending order: an error makes the data useless or harmful; a note may be right for the task."""
 
 PLACES = 3
-"""Places that a finding names."""
+"""Places in a finding."""
 
 
 class Hit(NamedTuple):
-    """A place with a fault: file and row, and what was found there."""
+    """A place with a fault (file and row), and the details."""
 
     place: str
     detail: str = ""
@@ -39,10 +39,10 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoding:
-    """Conversations as a tokenizer encodes them.
+    """Tokenized conversations.
 
     examples: the examples of each encoded conversation, by its index. failures: conversations that the chat template
-    cannot render. context: the most tokens that the model can read.
+    cannot render. context: the maximum number of tokens that the model can read.
     """
 
     tokenizer: Tokenizer
@@ -53,10 +53,10 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Examples:
-    """The examples that are checked.
+    """The examples to check.
 
-    valid: conversations to validate on. against: texts of evaluation files, each with its location. unreadable: rows
-    that are no conversations. encoding: what the model is given, if a model is known.
+    valid: conversations to validate on. against: (location, text) of evaluation files. unreadable: rows that are not
+    conversations. encoding: the tokenized conversations, if a model is given.
     """
 
     conversations: Sequence[Conversation]
@@ -67,7 +67,7 @@ class Examples:
 
     @cached_property
     def texts(self) -> Sequence[str]:
-        """All text of each conversation."""
+        """The whole text of each conversation."""
         return [text_of(one) for one in self.conversations]
 
     @cached_property
@@ -96,7 +96,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Check:
-    """severity: of its findings. title: what is counted. find: every place with the fault. remedy: what to do."""
+    """A check. severity, title, remedy: those of its findings. find: returns every place with the fault."""
 
     severity: Severity
     title: str
@@ -106,7 +106,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: how many places, and the first of them. check: its name in `CHECKS`."""
+    """The result of a check: the number of places, and the first of them. check: its name in `CHECKS`."""
 
     check: str
     severity: Severity
@@ -133,7 +133,7 @@ class Report:
 
 
 def text_of(conversation: Conversation, *, system: bool = True) -> str:
-    """All text of a conversation, with or without its system message, a message per line."""
+    """The whole text of a conversation, with or without its system message, one line per message."""
     messages = [*conversation.messages, *([conversation.rejected] if conversation.rejected else [])]
     texts = [message["content"] for message in messages if system or message["role"] != "system"]
     calls = [str(call) for message in messages for call in message.get("tool_calls", ())]

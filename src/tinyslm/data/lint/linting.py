@@ -18,7 +18,7 @@ Progress = Callable[[str, int, int], None]
 EVERY = 256
 """Conversations between two reports of progress."""
 THREADS = 2
-"""One tokenizes while the chat template is rendered for another, which happens in another process."""
+"""One thread tokenizes while the other waits for the process that renders the chat template."""
 
 
 def read_examples(
@@ -29,15 +29,15 @@ def read_examples(
     *,
     answered: bool = True,
 ) -> Examples:
-    """Read every row; those that cannot be used are listed. answered: whether rows need an answer.
+    """Read every row; `unreadable` lists those that cannot be used. answered: whether rows need an answer.
 
     Raises `TinyslmError` for files that cannot be read.
     """
     unreadable: list[Hit] = []
 
     def skip(place: str, problem: str) -> None:
-        said = problem.removeprefix(f"{place} ").removeprefix("cannot be used: ").removeprefix("cannot be read: ")
-        unreadable.append(Hit(place, said.rstrip(".")))
+        reason = problem.removeprefix(f"{place} ").removeprefix("cannot be used: ").removeprefix("cannot be read: ")
+        unreadable.append(Hit(place, reason.rstrip(".")))
 
     train, held_out = (list(read_conversations(files, fields, skip, answered=answered)) for files in (paths, valid))
     asked = [(place, "\n".join(_texts(row))) for path in against for place, row in rows_of(Path(path), skip)]
@@ -53,7 +53,7 @@ def encode(
 ) -> Encoding:
     """Tokenize the conversations, or those with the indices `rows`, as fine-tuning does.
 
-    progress: called with a label, how many are done, and how many there are.
+    progress: called with (label, number done, total).
     """
     chosen = list(range(len(conversations)) if rows is None else rows)
     examples: dict[int, Sequence[Example]] = {}
@@ -78,7 +78,7 @@ def encode(
 
 
 def run_checks(examples: Examples) -> Report:
-    """Run every check; the findings are in the order of severity, then of `CHECKS`."""
+    """Run every check. The findings are ordered by severity, then as in `CHECKS`."""
     findings = []
     for name in CHECKS:
         check = CHECKS[name]
@@ -89,7 +89,7 @@ def run_checks(examples: Examples) -> Report:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Every text in a row."""
+    """Yield every string in a row."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

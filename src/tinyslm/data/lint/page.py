@@ -1,4 +1,4 @@
-"""What the model sees of examples, token by token, and what the checks found: for the terminal and as an HTML page."""
+"""Show the findings of the checks and the tokens of some examples, in the terminal and as an HTML page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tinyslm.tokenizer.shown import Token, face, show_token
 ON_PAGE = 12
 """Examples on the page."""
 MOST_TOKENS = 600
-"""Tokens that are shown of an example."""
+"""Maximum number of tokens to show of an example."""
 
 Learned = tuple[Token, bool]
 """A token, and whether it is learned."""
 
 
 def shown_examples(report: Report, count: int) -> list[tuple[str, list[Learned]]]:
-    """Location and tokens of some examples, spread over all."""
+    """Location and tokens of some examples, spread evenly over all."""
     encoding = report.examples.encoding
     if encoding is None or not encoding.examples or count <= 0:
         return []
@@ -36,7 +36,7 @@ def shown_examples(report: Report, count: int) -> list[tuple[str, list[Learned]]
 
 
 def styled(tokens: Sequence[Learned]) -> list[tuple[str, str]]:
-    """Tokens as parts for `say_styled`: what is learned is strong, the rest is faint."""
+    """Tokens as parts for `say_styled`: learned ones are strong, the others faint."""
     parts = []
     for learned, group in groupby(tokens[:MOST_TOKENS], key=lambda one: one[1]):
         text = "".join(_written(token) for token, _ in group)
@@ -48,12 +48,12 @@ def styled(tokens: Sequence[Learned]) -> list[tuple[str, str]]:
 
 
 def _written(token: Token) -> str:
-    """A token as it stands in the text, with its line ends visible."""
+    """The text of a token with visible line ends."""
     return token.text.replace("\n", "↵\n") if token.kind == "text" else face(token)
 
 
 def lint_page(report: Report, name: str) -> str:
-    """The page: the findings by severity, and examples with every token learned or not."""
+    """The HTML page: the findings by severity, and examples with learned tokens highlighted."""
     counts = [(f"{severity}s", str(len(report.of(severity)))) for severity in SEVERITIES]
     figures = KeyFigures([("rows", f"{report.rows:,}"), *counts, *_token_figures(report)])
     blocks: list[Block] = [Style(), figures]
@@ -75,7 +75,7 @@ def lint_page(report: Report, name: str) -> str:
 
 
 OPEN = 3
-"""Examples that are not folded."""
+"""Examples that are shown unfolded."""
 
 
 def _token_figures(report: Report) -> list[tuple[str, str]]:
@@ -93,7 +93,7 @@ def _token_figures(report: Report) -> list[tuple[str, str]]:
 
 
 class Style:
-    """How findings and tokens look."""
+    """The CSS of findings and tokens."""
 
     def html(self) -> str:
         return f"<style>{STYLE}</style>\n"
@@ -129,7 +129,7 @@ class Titled:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens in colour, by whether they are learned."""
+    """Tokens, with learned ones coloured."""
 
     tokens: Sequence[Learned]
 
@@ -141,10 +141,10 @@ class Tokens:
 
 
 def _piece(token: Token, learned: bool) -> str:
-    said = f"token {token.id}, {'learned' if learned else 'not learned'}"
+    label = f"token {token.id}, {'learned' if learned else 'not learned'}"
     ends = "<br>" if token.kind == "text" and token.text.endswith("\n") else ""
     tag = "b" if learned else "span"
-    return f'<{tag} title="{escaped(said)}">{escaped(face(token))}</{tag}>{ends}'
+    return f'<{tag} title="{escaped(label)}">{escaped(face(token))}</{tag}>{ends}'
 
 
 STYLE = """

@@ -1,4 +1,4 @@
-"""Checks of preferences: a chosen and a rejected answer that teach nothing, or only a length."""
+"""Checks of preferences: equal answers, and answers that differ mostly in length."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from tinyslm.data.lint.check import Check, Examples, Hit
 
 FEWEST = 20
-"""Pairs from which on their lengths are compared."""
+"""Minimum number of pairs for comparing lengths."""
 ONE_SIDED = 0.85
-"""Share of pairs with the longer answer on the same side, from which on length alone tells the two apart."""
+"""If at least this share of the pairs have the longer answer on the same side, length alone predicts the preference."""
 DIFFERENT = 1.1
-"""Ratio of lengths from which on one answer counts as longer."""
+"""Minimum ratio of lengths for one answer to count as longer."""
 
 
 def _equal(data: Examples) -> Iterator[Hit]:

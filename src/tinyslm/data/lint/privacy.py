@@ -1,7 +1,7 @@
-"""Checks for secrets and personal data: a model can repeat to anyone what it was trained on.
+"""Checks for secrets and personal data, which a trained model can repeat to anyone.
 
-Places name only the beginning of what was found. Examples from documentation ("AKIAIOSFODNN7EXAMPLE",
-"user@example.com", the test numbers of card companies) are not reported.
+Findings show only the first characters. Examples from documentation ("AKIAIOSFODNN7EXAMPLE", "user@example.com", the
+test numbers of card companies) are not reported.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _PLACEHOLDER = re.compile(
     r"(?i)pass|secret|token|user|example|sample|dummy|placeholder|change|your|test|null|none|true|false|redacted"
     r"|x{3}|\*{3}|\.{3}|1234|0123|abcd"
 )
-"""What invented values contain."""
+"""Matches parts of invented values."""
 SHOWN = 4
-"""Characters of a secret that are shown."""
+"""Number of characters to show of a secret."""
 
 
 class Kind(NamedTuple):
-    """A kind of secret or personal data. hint: any text that matches contains one of these. real: rejects others."""
+    """A kind of secret or personal data. hint: every match contains one of these. real: rejects false matches."""
 
     pattern: re.Pattern[str]
     hint: tuple[str, ...]
@@ -39,7 +39,7 @@ def _random(text: str) -> bool:
 
 
 def _password(text: str) -> bool:
-    """Whether an assigned value looks like a password or key that somebody uses."""
+    """Whether an assigned value looks like a real password or key."""
     value = re.split(r"[:=]\s*", text, maxsplit=1)[-1].strip("\"'`,;")
     kinds = sum(re.search(kind, value) is not None for kind in ("[a-z]", "[A-Z]", r"\d", r"[\W_]"))
     code = re.search(r"[$%<>{}()\[\]\\/|*]|\.\.|://|^[A-Za-z_]+\.[A-Za-z_.]+$", value)
@@ -106,7 +106,7 @@ def _digits(text: str) -> str:
 
 
 def _card(text: str) -> bool:
-    """Luhn's checksum, and a first digit and a length that card companies use."""
+    """Whether a number has a valid Luhn checksum and the prefix of a card company."""
     number = _digits(text)
     doubled = [int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(number))]
     luhn = sum(value - 9 * (value > 9) for value in doubled) % 10 == 0
@@ -114,7 +114,7 @@ def _card(text: str) -> bool:
 
 
 def _iban(text: str) -> bool:
-    """The checksum of ISO 13616."""
+    """Whether an IBAN has a valid checksum (ISO 13616)."""
     value = text.replace(" ", "")
     moved = "".join(str(int(char, 36)) for char in value[4:] + value[:4])
     return 15 <= len(value) <= 34 and int(moved) % 97 == 1 and value not in _DOCUMENTED_IBANS
@@ -133,7 +133,7 @@ _NO_PERSON = re.compile(
 
 
 def _email(text: str) -> bool:
-    """Whether an address may be a person's: not that of a role, and not from documentation."""
+    """Whether an address may belong to a person, not to a role or to documentation."""
     name, _, domain = text.lower().rpartition("@")
     return not _INVENTED_DOMAIN.search(domain) and not _NO_PERSON.fullmatch(name)
 
@@ -186,7 +186,7 @@ def _found(data: Examples, kinds: Mapping[str, Kind]) -> Iterator[Hit]:
 
 
 def _beginning(text: str) -> str:
-    """The first characters; of an assignment, those of its name and value."""
+    """The first characters of a secret; in an assignment, the name and the first characters of the value."""
     name, sign, value = re.match(r"(.*?[:=]\s*[\"'`]?)?()(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
     return f'"{(name or "") + sign}{value[:SHOWN]}…"'.replace("\n", " ")
 
@@ -195,19 +195,19 @@ CHECKS = {
     "secrets": Check(
         "error",
         "Rows with a secret",
-        "Revoke it, since it has left its place, and replace it in the data by an invented one.",
+        "Revoke it, because it is no longer secret, and replace it in the data with an invented one.",
         lambda data: _found(data, SECRETS),
     ),
     "passwords": Check(
         "warning",
         "Rows with what looks like a password",
-        "Replace it by an invented one, such as CHANGE_ME.",
+        "Replace it with an invented one, such as CHANGE_ME.",
         lambda data: _found(data, PASSWORDS),
     ),
     "personal-data": Check(
         "warning",
         "Rows with personal data",
-        "Replace it by invented data: a model can repeat it to anyone.",
+        "Replace it with invented data: a model can repeat it to anyone.",
         lambda data: _found(data, PERSONAL),
     ),
 }

@@ -1,4 +1,4 @@
-"""Checks of repetition: equal and nearly equal rows, and rows that validation or an evaluation asks for."""
+"""Checks of repetition: equal and nearly equal rows, other answers to equal prompts, overlap with evaluation data."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tinyslm.data.ngrams import first_sources
 from tinyslm.data.similarity import signatures
 
 NEAR = 0.5
-"""Share of the sequences of five words that texts have in common if they are compared word by word."""
+"""Texts that share this part of their five-word sequences are compared word by word."""
 FEWEST_WORDS = 20
-"""Words from which on texts are compared for near equality."""
+"""Minimum number of words for near equality."""
 CHANGED_SHARE, CHANGED_WORDS, IN_A_ROW = 0.1, 2, 2
-"""The most that nearly equal texts differ in: a share of the words, or this number; so many next to each other."""
+"""Nearly equal texts differ in at most this share of the words, or this number, and at most so many in a row."""
 SPELLING = 0.85
-"""Similarity of two spellings of a word."""
+"""Minimum similarity of two spellings of a word."""
 AT_ONCE = 4_096
-"""Texts whose signatures are computed at once."""
+"""Number of texts whose signatures are computed together."""
 USUAL_SHARE, USUAL = 0.02, 3
-"""What this share of the rows, and more than this number, have in common is boilerplate, such as instructions."""
+"""Text in more than this share of the rows, and in more than this number, is boilerplate, such as instructions."""
 
 
 def _first_of_equal(data: Examples) -> list[int]:
@@ -40,7 +40,7 @@ def _first_of_equal(data: Examples) -> list[int]:
 
 
 def _others(data: Examples) -> Iterator[str]:
-    """What else distinguishes conversations: tool calls and the rejected answer."""
+    """The other parts that distinguish conversations: tool calls and the rejected answer."""
     for one in data.conversations:
         calls = [message["tool_calls"] for message in one.messages if "tool_calls" in message]
         yield f"\0{calls or ''}\0{one.rejected['content'] if one.rejected else ''}"
@@ -76,7 +76,7 @@ def _nearly_equal(data: Examples) -> Iterator[Hit]:
 
 
 def _slightly(one: Sequence[list[str]], other: Sequence[list[str]]) -> bool:
-    """Whether prompts and answers are equal, or differ slightly; a short answer that differs is another answer."""
+    """Whether prompts and answers are equal or differ slightly. Short answers must be equal."""
     answers = one[1] == other[1] or (
         min(len(one[1]), len(other[1])) >= FEWEST_WORDS and _differ_slightly(one[1], other[1])
     )
@@ -91,7 +91,7 @@ def _write_signatures(file: Path, texts: Sequence[str]) -> None:
 
 
 def _prompt_and_answer(one: Conversation) -> tuple[str, str]:
-    """What is asked, with all that precedes it, and the last answer; "" for a prompt without one."""
+    """The messages before the last answer, and the last answer, or "" if there is none."""
     if one.messages[-1]["role"] != "assistant":
         return "\n".join(message["content"] for message in one.messages), ""
     return "\n".join(message["content"] for message in one.messages[:-1]), one.messages[-1]["content"]
@@ -102,7 +102,7 @@ def _words(text: str) -> list[str]:
 
 
 def _contradicting(data: Examples) -> Iterator[Hit]:
-    """Rows that ask the same as an earlier one, and answer otherwise."""
+    """Rows with the prompt of an earlier row and another answer."""
     first: dict[str, tuple[str, str]] = {}
     for one in data.conversations:
         prompt, answer = _prompt_and_answer(one)
@@ -128,7 +128,7 @@ def _differ_slightly(one: Sequence[str], other: Sequence[str]) -> bool:
 
 
 def _minor(before: str, after: str) -> bool:
-    """Whether a change leaves the meaning: no number, and no word in the place of a different one."""
+    """Whether a change keeps the meaning: it changes no number, and replaces no word by a different one."""
     if any(char.isdigit() for char in before + after):
         return False
     return not before or not after or SequenceMatcher(None, before, after, autojunk=False).ratio() >= SPELLING
@@ -163,7 +163,7 @@ CHECKS = {
     "duplicates": Check(
         "warning",
         "Rows that equal an earlier one",
-        "Remove them: they only weigh their answer more.",
+        "Remove them: they only increase the weight of their answer.",
         _equal,
     ),
     "near-duplicates": Check(
@@ -174,14 +174,14 @@ CHECKS = {
     ),
     "other-answers": Check(
         "note",
-        "Rows that answer the prompt of an earlier row otherwise",
-        "Keep one answer, or add to the prompts what makes the difference, unless several answers are right.",
+        "Rows with the prompt of an earlier row and another answer",
+        "Keep one answer, or make the prompts different, unless several answers are right.",
         _contradicting,
     ),
     "in-validation": Check(
         "warning",
         "Rows of the validation data that the training data contains",
-        "Remove them from one of the two: a score on them does not tell what the model has understood.",
+        "Remove them from one of the two: a score on them measures memory.",
         _in_validation,
     ),
     "in-evaluation": Check(

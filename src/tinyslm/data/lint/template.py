@@ -1,4 +1,4 @@
-"""Checks of what the model is given: the tokens of each conversation, and which of them are learned."""
+"""Checks of the tokens of each conversation and of the loss mask."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tinyslm.data.examples import Example
 from tinyslm.data.lint.check import Check, Encoding, Examples, Hit
 
 _MARKERS = re.compile(r"<[|｜][^<>|｜\s]{1,40}[|｜]>|<(?:start|end)_of_turn>")
-"""Names in templates that look like special tokens. (Zephyr's "<|user|>" looks like one, and is none.)"""
+"""Names in templates that look like special tokens. (Zephyr's "<|user|>" looks like one, but is text.)"""
 BEGINNING = 40
-"""Letters of a part that are looked for."""
+"""Number of letters of a part to search for."""
 SAMPLED = 64
-"""Conversations in which each part that a template may leave out is looked for."""
+"""Number of conversations to search for each part that a template may leave out."""
 
 
 def _learned_runs(example: Example) -> list[np.ndarray]:
@@ -27,12 +27,12 @@ def _learned_runs(example: Example) -> list[np.ndarray]:
 
 
 def _rows(data: Examples, wrong: Callable[[Example, Encoding], str]) -> Iterator[Hit]:
-    """A hit for each conversation with a wrong example, by what `wrong` says of it."""
+    """A hit for each conversation with a faulty example. wrong: describes the fault of an example, "" for none."""
     if data.encoding is None:
         return
     for row, examples in data.encoding.examples.items():
-        if said := next(filter(None, (wrong(one, data.encoding) for one in examples)), ""):
-            yield Hit(data.conversations[row].place, said)
+        if fault := next(filter(None, (wrong(one, data.encoding) for one in examples)), ""):
+            yield Hit(data.conversations[row].place, fault)
 
 
 def _nothing(example: Example, encoding: Encoding) -> str:
@@ -40,7 +40,7 @@ def _nothing(example: Example, encoding: Encoding) -> str:
         return "no token is learned"
     stops = list(encoding.tokenizer.stop_ids)
     empty = any(np.isin(run, stops).all() for run in _learned_runs(example))
-    return "of an answer, only the token that ends it is learned" if empty else ""
+    return "an answer has no learned token but the one that ends it" if empty else ""
 
 
 def _endless(example: Example, encoding: Encoding) -> str:
@@ -56,7 +56,7 @@ def _long(example: Example, encoding: Encoding) -> str:
 
 def _started_twice(example: Example, encoding: Encoding) -> str:
     bos, ids = encoding.tokenizer.bos_id, example.ids[:2].tolist()
-    return f"{encoding.tokenizer.bos} stands there twice" if ids == [bos, bos] else ""
+    return f"it begins with {encoding.tokenizer.bos} twice" if ids == [bos, bos] else ""
 
 
 def _failures(data: Examples) -> Iterator[Hit]:
@@ -83,7 +83,7 @@ def _left_out(data: Examples) -> Iterator[Hit]:
                 _plain(part.strip().partition("\n")[0])[:BEGINNING] not in text
                 for part in parts_of(data.conversations[row])
             ):
-                yield Hit(data.conversations[row].place, f"{what} is not in what the model is given")
+                yield Hit(data.conversations[row].place, f"the rendered text lacks {what}")
 
 
 def _contents(role: str) -> Callable[[Conversation], list[str]]:
@@ -105,12 +105,12 @@ PARTS: Mapping[str, Callable[[Conversation], list[str]]] = {
 
 
 def _plain(text: str) -> str:
-    """Letters and digits only: templates indent, escape and trim."""
+    """The letters and digits of a text: templates indent, escape and trim."""
     return "".join(char for char in text.casefold() if char.isalnum())
 
 
 def sampled(conversations: Sequence[Conversation], count: int) -> list[int]:
-    """Indices of conversations spread evenly over all, and of the first with parts that a template may leave out."""
+    """Indices of evenly spread conversations, and of the first four with each part that a template may leave out."""
     total = len(conversations)
     spread = {number * total // count for number in range(min(count, total))} if total > count else set(range(total))
     for parts_of in PARTS.values():
@@ -160,7 +160,7 @@ CHECKS = {
     ),
     "left-out": Check(
         "warning",
-        "Rows of which the chat template leaves something out",
+        "Rows that the chat template renders incompletely",
         "Put it into a message that the template renders, or choose a model whose template supports it.",
         _left_out,
     ),
