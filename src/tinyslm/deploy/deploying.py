@@ -12,7 +12,8 @@ from tinyslm.core.files import atomic_folder, write_atomic, write_json
 from tinyslm.core.locks import new_output
 from tinyslm.core.plugins import load_plugins
 from tinyslm.data.documents import silent
-from tinyslm.deploy.bundle import BUNDLES, Bundle, Contents, Progress
+from tinyslm.deploy import BUNDLES
+from tinyslm.deploy.bundle import Bundle, Contents, Progress
 from tinyslm.deploy.settings import BundleSettings
 from tinyslm.export.exporting import name_of
 from tinyslm.export.model_card import README, model_card
@@ -89,7 +90,7 @@ def _contents(given: Path, bundle: Bundle, settings: BundleSettings) -> Contents
     load_tokenizer(model)
     pack = PACKS[settings.pack].name if settings.pack else ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(model)).strip("-.") or "model"
-    return Contents(model, name, settings.title.strip() or name, pack, _sdk(bundle, settings.sdk))
+    return Contents(model, name, settings.title.strip() or name, pack, _sdk(bundle, settings.sdk), settings.fresh)
 
 
 def _sdk(bundle: Bundle, given: str | None) -> str:

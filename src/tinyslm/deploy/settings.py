@@ -25,3 +25,7 @@ class BundleSettings(Section):
         default=(),
         description="A file of scores (`tinyslm evaluate --out`) for the model card; may be given several times.",
     )
+    fresh: bool = Field(
+        default=False,
+        description="Check a Gradio Space in a new environment with its own requirements, which takes minutes.",
+    )

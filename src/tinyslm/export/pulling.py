@@ -143,16 +143,23 @@ def check_folder(folder: Path) -> ModelConfig:
 def _copied(folder: Path, out: Path, progress: Progress) -> Pulled:
     """A copy of a model folder, without what is not part of the model."""
     config = check_folder(folder)
+    with atomic_folder(out) as temporary:
+        copy_model(folder, temporary, progress)
+    return Pulled(out, config, str(folder))
+
+
+def copy_model(folder: Path, place: Path, progress: Progress) -> None:
+    """Copy the files of a model folder that are part of the model, its licence among them, into a folder."""
     files = [
-        file for file in sorted(folder.iterdir()) if file.is_file() and (_is_taken(file.name) or file.name == CARD)
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and (_is_taken(file.name) or file.name == CARD or file.name.startswith("LICENSE"))
     ]
     total, done = sum(file.stat().st_size for file in files), 0
-    with atomic_folder(out) as temporary:
-        for file in files:
-            shutil.copyfile(file, temporary / file.name)
-            done += file.stat().st_size
-            progress("copying", done, total)
-    return Pulled(out, config, str(folder))
+    for file in files:
+        shutil.copyfile(file, place / file.name)
+        done += file.stat().st_size
+        progress("copying", done, total)
 
 
 def _fetched(name: str, out: Path, revision: str | None, progress: Progress) -> Pulled:
