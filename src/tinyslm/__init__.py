@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tinyslm.data.prepare import prepare as prepare_data
     from tinyslm.data.shards import Shards
     from tinyslm.deploy.deploying import deploy_model
+    from tinyslm.deploy.pushing import push_bundle
     from tinyslm.deploy.settings import BundleSettings
     from tinyslm.evaluation.grader_check import check_grader
     from tinyslm.evaluation.score import evaluate
@@ -77,6 +78,7 @@ _PLACES = {
     "plan_finetune": "tinyslm.planning.finetune",
     "prepare_data": "tinyslm.data.prepare:prepare",
     "pull": "tinyslm.export.pulling",
+    "push_bundle": "tinyslm.deploy.pushing",
     "quantize_model": "tinyslm.compression.quantizing:quantize",
     "resume": "tinyslm.planning.train",
     "save_model": "tinyslm.model.folder",
@@ -120,6 +122,7 @@ __all__ = [
     "plan_finetune",
     "prepare_data",
     "pull",
+    "push_bundle",
     "quantize_model",
     "resume",
     "save_model",

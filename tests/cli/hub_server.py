@@ -1,5 +1,6 @@
-"""The parts of the Hugging Face hub's interface that pulling uses, served from a folder on this machine."""
+"""The parts of the Hugging Face hub's interface that pulling and pushing use, served from a folder on this machine."""
 
+import base64
 import hashlib
 import json
 import threading
@@ -9,11 +10,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "c0ffee" + "0" * 34
+WRITER = "hf_writer"
 
 
 @contextmanager
 def hub(folder: Path):
-    """Serve `folder/OWNER/NAME/FILE`: gives the address, and a list of the paths that were asked for."""
+    """Serve `folder/OWNER/NAME/FILE`: gives the address, and a list of the paths that were asked for.
+
+    What is pushed goes there too, if the token is `WRITER`.
+    """
     asked: list[str] = []
 
     class Answers(BaseHTTPRequestHandler):
@@ -22,6 +27,39 @@ def hub(folder: Path):
 
         def do_HEAD(self) -> None:
             self._answer(with_content=False)
+
+        def do_POST(self) -> None:
+            parts = unquote(urlsplit(self.path).path).strip("/").split("/")
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            asked.append("/".join(parts))
+            if self.headers["Authorization"] != f"Bearer {WRITER}":
+                content = json.dumps({"error": "You may not write here."}).encode()
+                return self._send(content, status=403)
+            match parts[1:]:
+                case ["repos", "create"]:
+                    told = json.loads(body)
+                    address = f"{told['organization']}/{told['name']}"
+                    answer = {"url": f"https://huggingface.co/{'spaces/' * (told['type'] == 'space')}{address}"}
+                    (folder / address).mkdir(parents=True, exist_ok=True)
+                case [_, owner, name, "preupload", "main"]:
+                    files = json.loads(body)["files"]
+                    modes = [{"path": one["path"], "uploadMode": "regular", "shouldIgnore": False} for one in files]
+                    answer = {"files": modes}
+                case [kind, owner, name, "commit", "main"]:
+                    self._take(folder / owner / name, body)
+                    place = "/".join([*([kind] * (kind == "spaces")), owner, name])
+                    address = f"http://{self.headers['Host']}/{place}/commit/{COMMIT}"
+                    answer = {"success": True, "commitOid": COMMIT, "commitUrl": address}
+                case _:
+                    answer = {}
+            return self._send(json.dumps(answer).encode())
+
+        def _take(self, place: Path, body: bytes) -> None:
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    path = place / line["value"]["path"]
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(base64.b64decode(line["value"]["content"]))
 
         def _answer(self, *, with_content: bool) -> None:
             path = unquote(urlsplit(self.path).path).strip("/")
@@ -53,8 +91,8 @@ def hub(folder: Path):
             content = file.read_bytes()
             self._send(content, with_content=with_content, **{"ETag": f'"{_etag(file)}"'})
 
-        def _send(self, content: bytes, *, with_content: bool = True, **headers: str) -> None:
-            self.send_response(200)
+        def _send(self, content: bytes, *, with_content: bool = True, status: int = 200, **headers: str) -> None:
+            self.send_response(status)
             for name, value in {"X-Repo-Commit": COMMIT, "Content-Length": str(len(content)), **headers}.items():
                 self.send_header(name, value)
             self.end_headers()

@@ -92,6 +92,7 @@ def test_other_addresses_need_keys(host) -> None:
     with pytest.raises(TinyslmError, match="no keys"):
         settings.check_reachable(bool(ApiKeys({})))
     settings.check_reachable(True)
+    ServerSettings(host=host, public=True).check_reachable(False)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.53"])

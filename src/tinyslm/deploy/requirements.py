@@ -13,6 +13,15 @@ _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 _WITH_CUDA = ("nvidia-", "cuda-", "triton")
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package is installed in this environment."""
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def pinned(package: str, *extras: str) -> list[str]:
     """`name==version` of everything that `package` with these extras needs, without itself, by name.
 

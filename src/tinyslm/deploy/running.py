@@ -1,20 +1,22 @@
 """Starting what a bundle holds, as its host would, to check it."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
-from urllib.error import URLError
-from urllib.request import ProxyHandler, build_opener
+from urllib.request import ProxyHandler, Request, build_opener
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
+from tinyslm.core.quantities import size
 from tinyslm.deploy.bundle import Progress
 
 PATIENCE = 300.0
@@ -38,8 +40,8 @@ def started(command: Sequence[str], url: str, variables: Mapping[str, str]) -> I
     ends, or does not answer in time.
     """
     begun = time.monotonic()
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **variables}
-    environment.pop("PYTHONPATH", None)
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    environment = {**inherited, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **variables}
     with TemporaryDirectory(prefix="tinyslm-") as place, TemporaryFile() as output:
         process = subprocess.Popen(  # noqa: S603 - a program that the bundle has just been given
             command, cwd=place, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
@@ -71,15 +73,46 @@ def environment(folder: Path, *, fresh: bool, progress: Progress) -> Iterator[Pa
     with TemporaryDirectory(prefix="tinyslm-") as place:
         progress("installing requirements.txt", 0, 0)
         python = Path(place) / "bin" / "python"
-        for command in (
-            [sys.executable, "-m", "venv", place],
-            [str(python), "-m", "pip", "install", "--quiet", "-r", str(folder / "requirements.txt")],
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - pip and venv
-            if done.returncode:
-                said = one_line(done.stderr.strip().rpartition("\n")[2], 300)
-                raise TinyslmError(f"The requirements of the bundle could not be installed: {said}", _KEEP_IT)
+        problem = "The requirements of the bundle could not be installed"
+        _run([sys.executable, "-m", "venv", place], problem)
+        _run([str(python), "-m", "pip", "install", "--quiet", "-r", str(folder / "requirements.txt")], problem)
         yield python
+
+
+def container_program() -> str | None:
+    """Docker, or what stands for it here."""
+    return shutil.which("docker") or shutil.which("podman")
+
+
+@contextmanager
+def in_container(program: str, folder: Path, port: int, progress: Progress) -> Iterator[tuple[str, str]]:
+    """Build the image of a folder with a `Dockerfile` and run it as user 1000 until the block ends.
+
+    Gives the address of its port on this machine, and how large the image is, in words. Raises `TinyslmError` if it
+    cannot be built, ends, or does not answer at `/ready`.
+    """
+    name, here = f"tinyslm-check-{os.getpid()}", free_port()
+    progress("building the image", 0, 0)
+    _run([program, "build", "--tag", name, str(folder)], "The image of the bundle could not be built")
+    held = _run([program, "image", "inspect", "--format", "{{.Size}}", name], "The image cannot be inspected")
+    progress("starting the container", 0, 0)
+    command = [program, "run", "--rm", "--name", name, "--user", "1000", "--publish", f"127.0.0.1:{here}:{port}", name]
+    try:
+        with started(command, f"http://127.0.0.1:{here}/ready", {}) as seconds:
+            yield f"http://127.0.0.1:{here}", f"image of {size(int(held))}, answers after {seconds:.1f} s"
+    finally:
+        for removal in (["rm", "--force", name], ["rmi", "--force", name]):
+            subprocess.run([program, *removal], capture_output=True, check=False)  # noqa: S603 - the container program
+
+
+def answered(url: str, body: bytes | None = None) -> tuple[bytes, Message]:
+    """What an address of this machine answers, with its headers; `body` is sent as JSON. Raises `TinyslmError`."""
+    request = Request(url, body, {"Content-Type": "application/json"} if body else {})  # noqa: S310 - of this machine
+    try:
+        with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
+            return answer.read(), answer.headers
+    except OSError as error:
+        raise TinyslmError(f"The bundle does not work: {url} answers {error}.", _KEEP_IT) from None
 
 
 def _answers(url: str) -> bool:
@@ -88,8 +121,16 @@ def _answers(url: str) -> bool:
         with build_opener(ProxyHandler({})).open(url, timeout=10) as answer:
             found: int = answer.status
             return found == 200
-    except (URLError, OSError):
+    except OSError:
         return False
+
+
+def _run(command: Sequence[str], problem: str) -> str:
+    """What a program writes. Raises `TinyslmError` with its last words if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - of the bundle's check
+    if done.returncode:
+        raise TinyslmError(f"{problem}: {one_line(done.stderr.strip()[-2_000:].rpartition(chr(10))[2], 300)}", _KEEP_IT)
+    return done.stdout.strip()
 
 
 def _last(output: IO[bytes]) -> str:

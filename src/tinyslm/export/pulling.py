@@ -148,13 +148,18 @@ def _copied(folder: Path, out: Path, progress: Progress) -> Pulled:
     return Pulled(out, config, str(folder))
 
 
-def copy_model(folder: Path, place: Path, progress: Progress) -> None:
-    """Copy the files of a model folder that are part of the model, its licence among them, into a folder."""
-    files = [
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that are part of the model, its licence among them."""
+    return [
         file
         for file in sorted(folder.iterdir())
         if file.is_file() and (_is_taken(file.name) or file.name == CARD or file.name.startswith("LICENSE"))
     ]
+
+
+def copy_model(folder: Path, place: Path, progress: Progress) -> None:
+    """Copy the files of a model into a folder."""
+    files = model_files(folder)
     total, done = sum(file.stat().st_size for file in files), 0
     for file in files:
         shutil.copyfile(file, place / file.name)

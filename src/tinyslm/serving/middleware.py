@@ -99,7 +99,7 @@ class AccessMiddleware:
             rejected = foreign and headers.get("sec-fetch-mode") != "navigate"
         else:
             rejected = origin not in self._settings.cors and _netloc(origin) != headers.get("host")
-        if rejected:
+        if rejected and not self._settings.public:
             raise ApiError(
                 403, "Pages of other origins may not use this server; --cors ORIGIN allows one.", "wrong_origin"
             )
@@ -172,6 +172,8 @@ class AccessLogMiddleware:
                     headers.setdefault(name, value)
                 if not self._service.settings.cors:
                     headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+                if self._service.settings.public:
+                    _allow_frames(headers)
                 message["headers"] = headers.raw
             await send(message)
 
@@ -191,6 +193,14 @@ class AccessLogMiddleware:
             if log.texts is not None:
                 for name, text in (("prompt", log.prompt), ("answer", "".join(log.texts))):
                     LOG.info("%s: %s", name, _on_one_line(text), extra={"fields": {name: text}})
+
+
+def _allow_frames(headers: MutableHeaders) -> None:
+    """Let other sites show a page in a frame."""
+    del headers["X-Frame-Options"]
+    policy = headers.get("content-security-policy", "")
+    if "frame-ancestors" in policy:
+        headers["Content-Security-Policy"] = policy.replace("frame-ancestors 'none'", "frame-ancestors *")
 
 
 def _check_json(body: bytes) -> None:

@@ -27,6 +27,11 @@ class ServerSettings(Section):
         default=None,
         description='File of more models and adapters: NAME = "PATH" below [models] and [adapters]; SIGHUP rereads it.',
     )
+    public: bool = Field(
+        default=False,
+        description="Everybody who reaches the server may use it without a key, and other sites may show its pages in "
+        "frames: for a demo, as in a Hugging Face Space.",
+    )
     pack: tuple[str, ...] = Field(
         default=(), description="Pack whose page is served too, at /NAME: excel; may be given several times."
     )
@@ -86,11 +91,12 @@ class ServerSettings(Section):
         return is_loopback(self.host)
 
     def check_reachable(self, has_keys: bool) -> None:
-        """Raise `TinyslmError` if other machines could use the server without a key."""
-        if not self.local and not has_keys:
+        """Raise `TinyslmError` if other machines could use the server without a key, unless it is `public`."""
+        if not self.local and not has_keys and not self.public:
             raise TinyslmError(
                 f"Listening on {self.host} lets other machines use the server, which has no keys.",
-                "Make one: tinyslm serve --make-key NAME --keys FILE, and give --keys FILE; or listen on 127.0.0.1.",
+                "Make one: tinyslm serve --make-key NAME --keys FILE, and give --keys FILE; or listen on 127.0.0.1; "
+                "or give --public if everybody may use it.",
             )
 
 

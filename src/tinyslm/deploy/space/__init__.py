@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.deploy.bundle import Bundle, Contents, Progress
+from tinyslm.deploy.space.docker_sdk import DOCKER
 from tinyslm.deploy.space.front_matter import check_front_matter, front_matter
 from tinyslm.deploy.space.gradio_sdk import GRADIO
 from tinyslm.deploy.space.sdk import Sdk
 from tinyslm.deploy.space.static_sdk import STATIC
 
-SDKS: dict[str, Sdk] = {sdk.name: sdk for sdk in (STATIC, GRADIO)}
+SDKS: dict[str, Sdk] = {sdk.name: sdk for sdk in (STATIC, GRADIO, DOCKER)}
 
 
 def _metadata(contents: Contents, card: Mapping[str, Any]) -> dict[str, Any]:
