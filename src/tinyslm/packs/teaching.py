@@ -7,12 +7,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tinyslm.core.config import build_config, merge
+from tinyslm.core.config import merge
 from tinyslm.packs.pack import Pack
 from tinyslm.packs.rows import TRAIN_FILE, PackRows, make_rows
 from tinyslm.packs.untrained import settings_of_untrained, write_untrained
 from tinyslm.planning.finetune import finetune
-from tinyslm.training.config import RunConfig
 from tinyslm.training.pipeline import Watch
 from tinyslm.training.run_folder import RunFolder
 
@@ -43,14 +42,14 @@ def train_pack(
     `TinyslmError` as `finetune` does.
     """
     with TemporaryDirectory() as folder:
-        rows, usual = rows or make_rows(pack, rows_for(pack, model)), dict(pack.settings)
+        rows, usual, given = rows or make_rows(pack, rows_for(pack, model)), dict(pack.settings), dict(settings or {})
+        if str(given.get("lora", {}).get("rank")) == "0":
+            usual.pop("optimizer", None)  # a pack's learning rate is for adapters
         if isinstance(model, int):
             run = RunFolder(Path(out))
             run.check_unused()
-            kind = build_config(RunConfig, settings or {}).tokenizer.kind
-            write_untrained(rows.train, model, run.untrained, kind=kind)
+            write_untrained(rows.train, model, run.untrained, kind=given.get("tokenizer", {}).get("kind", "bpe"))
             model, usual = run.untrained, merge(usual, settings_of_untrained())
         rows.write(Path(folder) / pack.name)
         data = [Path(folder) / pack.name / TRAIN_FILE]
-        chosen = merge(usual, dict(settings or {}))
-        return finetune(model, data, out, minutes=minutes, settings=chosen, watch=watch)
+        return finetune(model, data, out, minutes=minutes, settings=merge(usual, given), watch=watch)

@@ -25,7 +25,7 @@ EXCEL = Pack(
     "requests in words to formulas that compute; repairs; explanations",
     (FORMULA, REPAIR, EXPLAIN),
     rows=8_000,
-    settings={"train": {"grader": "excel"}},
+    settings={"train": {"grader": "excel", "batch": 1}, "optimizer": {"lr": 3e-3}},
     requests=Path(__file__).parent / "requests.jsonl",
     baseline=nearest_formula,
     demo=demo,
