@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.evaluation.answers import ConstrainedGenerator
 from tinyslm.evaluation.protocols import greedy
 from tinyslm.evaluation.runtimes.hf_transformers import TransformersRuntime
+from tinyslm.evaluation.runtimes.llama_cpp import LlamaCpp
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.export.format import Options, Original
 from tinyslm.export.formats import find_format
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer, save_model
+from tinyslm.packs.excel.grammar import formula_grammar
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.training import train_tokenizer
 
@@ -94,3 +98,26 @@ def test_drawing_is_repeatable_or_refused(runtime, original) -> None:
     stop = drawn.text[4:6]
     stopped = runtime.generate(ids, settings.model_copy(update={"stop": (stop,)}))
     assert (stopped.text, stopped.finish) == (drawn.text[: drawn.text.index(stop)], "stop")
+
+
+def test_answers_follow_constraints(runtime, original) -> None:
+    if not isinstance(runtime, ConstrainedGenerator):
+        assert not isinstance(runtime, LlamaCpp)
+        return
+    sheet = {"headers": ["Day", "Units"], "rows": [[1, 2]] * 12}
+    for constraint in (
+        formula_grammar({"sheet": sheet}),
+        OutputConstraint("regex", r"[0-9]{2}(\.[0-9])? (kg|m)"),
+        OutputConstraint("choice", ["yes", "no"]),
+    ):
+        for seed in range(3):
+            settings = SamplingSettings(max_tokens=40, temperature=1.0, seed=seed)
+            answer = runtime.generate_constrained(MESSAGES, settings, constraint)
+            matcher = constraint.compile(original.tokenizer).matcher()
+            assert matcher.take(answer.ids) == len(answer.ids), answer.text
+            assert answer.finish == "length" or matcher.accepts
+    schema = {"type": "object", "properties": {"a": {"type": "boolean"}}, "required": ["a"]}
+    answer = runtime.generate_constrained(
+        MESSAGES, SamplingSettings(max_tokens=40, temperature=0), OutputConstraint("schema", schema)
+    )
+    assert answer.text.startswith("{")  # llama.cpp allows any white space in it

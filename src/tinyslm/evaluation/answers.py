@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.continuations import Reading
-from tinyslm.evaluation.protocols import Generator, Scorer
+from tinyslm.evaluation.protocols import Generator, Prompt, Scorer
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.request import Completion, Piece
 from tinyslm.inference.settings import SamplingSettings
@@ -25,7 +25,7 @@ MOST_STEPS = 8
 TOOL_SECONDS = 10.0
 CONSTRAINTS_UNSUPPORTED = (
     "This runtime does not support constrained decoding.",
-    "Evaluate a model folder, or leave out --constrained.",
+    "Evaluate a model folder or a GGUF file, or leave out --constrained.",
 )
 
 
@@ -61,6 +61,16 @@ class BatchGenerator(Protocol):
         """Answer all requests, in their order. Raises `TinyslmError` for features that the runtime does not support."""
 
 
+@runtime_checkable
+class ConstrainedGenerator(Protocol):
+    """A `Generator` that can enforce what an answer looks like."""
+
+    def generate_constrained(
+        self, prompt: Prompt, settings: SamplingSettings, constraint: OutputConstraint
+    ) -> Completion:
+        """See `Generator.generate`. Raises `TinyslmError` for constraints that the program does not support."""
+
+
 def answer_all(
     generator: Generator,
     reading: Reading,
@@ -94,12 +104,15 @@ def answer_all(
             raise TinyslmError(
                 "This runtime does not support tool calls.", "Evaluate tool calls on a model folder or an endpoint."
             )
-        if one.constraint:
-            raise TinyslmError(*CONSTRAINTS_UNSUPPORTED)
         ids = encode_prompt(generator, reading, one.prompt)
         fitting = fit(ids, reading, settings.max_tokens)
         truncated += fitting != ids
-        completions.append(generator.generate(fitting, settings))
+        if not one.constraint:
+            completions.append(generator.generate(fitting, settings))
+        elif isinstance(generator, ConstrainedGenerator):
+            completions.append(generator.generate_constrained(fitting, settings, one.constraint))
+        else:
+            raise TinyslmError(*CONSTRAINTS_UNSUPPORTED)
         progress("answering", len(completions), len(asked))
     return Answers(completions, truncated)
 

@@ -17,6 +17,8 @@ import numpy as np
 
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.evaluation.protocols import Array, Message, Prompt, prompt_ids
+from tinyslm.inference.gbnf import gbnf_of
+from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.request import Completion
 from tinyslm.inference.settings import SamplingSettings
 
@@ -66,6 +68,17 @@ class LlamaCpp:
 
     def generate(self, prompt: Prompt, settings: SamplingSettings) -> Completion:
         """See `Generator`."""
+        return self._generate(prompt, settings)
+
+    def generate_constrained(
+        self, prompt: Prompt, settings: SamplingSettings, constraint: OutputConstraint
+    ) -> Completion:
+        """See `ConstrainedGenerator`; by llama.cpp's own grammars."""
+        if constraint.kind == "schema":
+            return self._generate(prompt, settings, json_schema=constraint.value)
+        return self._generate(prompt, settings, grammar=gbnf_of(constraint))
+
+    def _generate(self, prompt: Prompt, settings: SamplingSettings, **constraint: Any) -> Completion:
         ids = prompt_ids(self, prompt)
         drawn = {"samplers": FILTERS, **settings.model_dump(include={"temperature", "top_k", "top_p", "min_p"})}
         answer = self._complete(
@@ -78,6 +91,7 @@ class LlamaCpp:
             frequency_penalty=settings.frequency_penalty,
             presence_penalty=settings.presence_penalty,
             **(GREEDY if settings.greedy else drawn),
+            **constraint,
         )
         tokens = [int(token) for token in answer["tokens"]]
         given = tuple(tokens[:-1] if answer["stop_type"] == "eos" else tokens)
