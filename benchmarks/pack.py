@@ -4,7 +4,7 @@
         [--then rejection --then-minutes 10] [--curve] [--out FOLDER]
 
 The first task of a pack with hand-written requests is the one that counts. --then continues with that method and the
-pack's grader on prompts of the rows to learn from. --curve also scores the weights at a quarter, half and three
+pack's grader on prompts of the rows to learn from. Scores that lie in --out from before are not taken again. --curve also scores the weights at a quarter, half and three
 quarters of the run. Differences are paired by item, with 95 % bootstrap intervals.
 """
 
@@ -125,7 +125,8 @@ def scores(given: Any, folder: Path, name: str, *of: Any) -> dict[str, Any]:
     """The scores on the pack's tasks, with the outcome of each item, by task."""
     out = folder / f"{name}.json"
     dtype = () if name == "baseline" else ("--dtype", "bf16")
-    tinyslm("packs", "evaluate", given.pack, *of, "--limit", given.limit, *dtype, "--out", out)
+    if not out.is_file():
+        tinyslm("packs", "evaluate", given.pack, *of, "--limit", given.limit, *dtype, "--out", out)
     return {score["task"]: score for score in json.loads(out.read_text())["scores"]}
 
 
