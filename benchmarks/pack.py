@@ -4,8 +4,9 @@
         [--then rejection --then-minutes 10] [--curve] [--out FOLDER]
 
 The first task of a pack with hand-written requests is the one that counts. --then continues with that method and the
-pack's grader on prompts of the rows to learn from. Scores that lie in --out from before are not taken again. --curve also scores the weights at a quarter, half and three
-quarters of the run. Differences are paired by item, with 95 % bootstrap intervals.
+pack's grader on prompts of the rows to learn from. --curve also scores the weights at a quarter, half and three
+quarters of the run. Scores that lie in --out from before are not taken again. Differences are paired by item, with
+95 % bootstrap intervals.
 """
 
 import json
