@@ -55,6 +55,7 @@ BENCHMARKS = {
     "product extraction": "own_job.py --model MODEL --train DATA/sft/product_extract.train.jsonl --valid "
     "DATA/sft/product_extract.valid.jsonl --grader json --pack logic",
     "logic pack": "logic_pack.py --model MODEL",
+    "excel pairs": "excel_pairs.py",
     "excel pack": "pack.py excel --model MODEL --then rejection",
     "excel pack, new model": "pack.py excel --params 5M --curve",
     "prices pack": "pack.py prices --model MODEL",

@@ -319,6 +319,14 @@ def pack(result: Any) -> Rows:
         )
 
 
+def excel_pairs(result: Any) -> Rows:
+    yield Row(
+        f"{result['pairs']:,} requests with formulas, {result['functions']} functions", f"{result['seconds']:g} s"
+    )
+    right = result.get("right", 0)
+    yield Row(f"{result['executed']:,} of them executed", f"{right:,} right, {result['executed'] - right} wrong")
+
+
 def linting(result: Any) -> Rows:
     faults = list(result["faults"].values())
     ours, theirs = (f"{sum(one[name] for one in faults)} of {len(faults)}" for name in ("tinyslm", "soup"))
@@ -376,7 +384,16 @@ AREAS = (
         "Jobs taught",
         {"qlora": qlora, "shell commands": own_job, "product extraction": own_job, "logic pack": logic_pack},
     ),
-    Area("Packs", {"excel pack": pack, "excel pack, new model": pack, "prices pack": pack, "security pack": pack}),
+    Area(
+        "Packs",
+        {
+            "excel pairs": excel_pairs,
+            "excel pack": pack,
+            "excel pack, new model": pack,
+            "prices pack": pack,
+            "security pack": pack,
+        },
+    ),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
     Area("Data", {"data": data, "memory": memory}),
 )
