@@ -91,7 +91,8 @@ def _show_curves(paths: Sequence[Path], columns: tuple[str, str], out: Path | No
 def _model(folder: Path) -> dict[str, Any]:
     """What a model folder says of itself."""
     from tinyslm.cli.pull import summary_of
-    from tinyslm.model.folder import read_card, read_model_config
+    from tinyslm.export.facts import training_record
+    from tinyslm.model.folder import read_model_config
     from tinyslm.model.summary import parts
 
     config = read_model_config(folder)
@@ -103,7 +104,7 @@ def _model(folder: Path) -> dict[str, Any]:
         "head_dim": config.head_dim,
         "parts": {part.name: part.values for part in parts(config)},
         "quantized": _scheme(folder),
-        "training": read_card(folder).get("training", {}),
+        "training": training_record(folder),
     }
 
 
@@ -165,11 +166,11 @@ def _show_model(folder: Path) -> None:
 
 def _scheme(folder: Path) -> str:
     """How the weights in a folder are quantized; "" where they are not."""
-    from tinyslm.core.json_files import read_json
-    from tinyslm.model.compressed_tensors import METHOD, is_quantized
+    from tinyslm.export.facts import quantization_report
+    from tinyslm.model.compressed_tensors import METHOD
+    from tinyslm.model.folder import quantized
 
-    quantized = is_quantized(read_json(folder / "config.json"), str(folder / "config.json"))
-    return str(_quantization_report(folder).get("scheme", METHOD)) if quantized else ""
+    return str(quantization_report(folder).get("scheme", METHOD)) if quantized(folder) else ""
 
 
 def _show_scores(folder: Path, *, quantized: bool) -> None:
@@ -177,9 +178,9 @@ def _show_scores(folder: Path, *, quantized: bool) -> None:
     from tinyslm.cli.train import describe_interval
     from tinyslm.core.console import say
     from tinyslm.core.quantities import count
-    from tinyslm.model.folder import read_card
+    from tinyslm.export.facts import quantization_report, training_record
 
-    training = read_card(folder).get("training", {})
+    training = training_record(folder)
     if {"training_tokens", "bits_per_byte", "low", "high", "documents"} <= training.keys():
         whose = "validation of the original, before it was quantized:" if quantized else "validation"
         say(
@@ -188,19 +189,11 @@ def _show_scores(folder: Path, *, quantized: bool) -> None:
         )
     if not quantized:
         return
-    match _quantization_report(folder):
+    match quantization_report(folder):
         case {"rows": [{"bits_per_byte": float(before)}, *_, {"bits_per_byte": float(after)}]}:
             say(f"Held-out text: {after:.4f} bits per byte, where the original has {before:.4f}.")
         case _:
             say("How it predicts text since then was not measured: `tinyslm evaluate` does.")
-
-
-def _quantization_report(folder: Path) -> Any:
-    """The record that `tinyslm quantize` wrote with the weights; empty if there is none."""
-    from tinyslm.core.json_files import read_json
-
-    report = folder / "quantization.json"
-    return read_json(report) if report.is_file() else {}
 
 
 def _show_shards(folder: Path) -> None:

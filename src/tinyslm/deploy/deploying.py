@@ -15,9 +15,8 @@ from tinyslm.data.documents import silent
 from tinyslm.deploy import BUNDLES
 from tinyslm.deploy.bundle import Bundle, Contents, Progress
 from tinyslm.deploy.settings import BundleSettings
-from tinyslm.export.exporting import name_of
 from tinyslm.export.model_card import README, model_card
-from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
+from tinyslm.model.folder import find_model, load_tokenizer, name_of, read_model_config
 from tinyslm.model.weights import weight_files
 from tinyslm.packs import PACKS
 

@@ -80,8 +80,13 @@ def environment(folder: Path, *, fresh: bool, progress: Progress) -> Iterator[Pa
 
 
 def container_program() -> str | None:
-    """Docker, or what stands for it here."""
-    return shutil.which("docker") or shutil.which("podman")
+    """Docker or Podman, whichever can run containers here."""
+    for name in ("docker", "podman"):
+        if program := shutil.which(name):
+            found = subprocess.run([program, "info"], capture_output=True, check=False)  # noqa: S603 - the program itself
+            if found.returncode == 0:
+                return program
+    return None
 
 
 @contextmanager

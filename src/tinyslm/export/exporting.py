@@ -22,7 +22,7 @@ from tinyslm.export.checks import Findings, Reference, judge, measure, reach, tr
 from tinyslm.export.format import Options, Original, Written
 from tinyslm.export.formats import RUNTIMES, Target, check_packages, targets
 from tinyslm.model.compressed_tensors import is_quantized
-from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.model.folder import find_model, load_model, load_tokenizer, name_of
 
 FAILED = ".failed"
 REPORT = "exports.json"
@@ -213,12 +213,6 @@ def _row(export: Export, source: Path) -> dict[str, Any]:
     del row["path"]
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(export.path.stat().st_mtime))
     return {"name": export.path.name, "model": str(source), "made": made, **row}
-
-
-def name_of(source: Path) -> str:
-    """What exports are called: the model folder, or for a run's `model` folder the run."""
-    path = source.resolve()
-    return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 
 def _suffix(target: Target) -> str:

@@ -6,19 +6,22 @@ from pathlib import Path
 import torch
 
 from tinyslm.evaluation.runtimes.hf_transformers import TransformersRuntime
+from tinyslm.export.facts import training_record
 from tinyslm.export.format import Format, Options, Original, Scheme, Written
+from tinyslm.export.model_card import README, model_card
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import read_card, save_model
+from tinyslm.model.folder import save_model
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 
 
 def write(original: Original, scheme: str, path: Path, _options: Options) -> Written:
-    """A model folder whose weights have the scheme's number format."""
+    """A model folder whose weights have the scheme's number format, with the model card."""
     model = original.model
     if scheme != "f32":
         model = copy.deepcopy(model).to(DTYPES[scheme])
-    save_model(model, path, original.tokenizer, read_card(original.folder).get("training"))
+    save_model(model, path, original.tokenizer, training_record(original.folder))
+    (path / README).write_text(model_card(original.folder).render(), encoding="utf-8")
     return Written(path)
 
 

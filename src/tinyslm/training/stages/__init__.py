@@ -18,6 +18,7 @@ from tinyslm.model.folder import (
     holds_conversations,
     load_model,
     load_tokenizer,
+    origin_of,
     read_model_config,
     save_model,
 )
@@ -115,5 +116,10 @@ def save_result(
         whole.load_state_dict(adapters, strict=False)
         merge_adapters(whole)
         model = whole
-    chats = config.train.start_from and holds_conversations(find_model(Path(config.train.start_from)))
-    save_model(model, folder.model, tokenizer, training={**result, "chat_model": True} if chats else result)
+    record = dict(result)
+    if config.train.start_from:
+        start = find_model(Path(config.train.start_from))
+        record["base"] = origin_of(start)
+        if holds_conversations(start):
+            record["chat_model"] = True
+    save_model(model, folder.model, tokenizer, record)
