@@ -83,8 +83,8 @@ def test_scores_have_intervals_and_go_into_the_index_of_the_hub(model: Path, tmp
     assert "score 0.2500 (95 % interval 0.1250 to 0.5000), chance 0.0000, 40 items, 1 of 20 items occur in" in text
     assert "x\\|y" in text
     assert "Not measurably better than guessing on: x\\|y." in text
-    found = HubCard(text).data.eval_results
-    assert [(one.dataset_name, one.metric_type, one.metric_value) for one in found][0] == ("arithmetic", "score", 0.25)
+    first, _ = HubCard(text).data.eval_results
+    assert (first.dataset_name, first.metric_type, first.metric_value) == ("arithmetic", "score", 0.25)
     with pytest.raises(TinyslmError, match="scores"):
         model_card(model, scores=[model / "config.json"])
 
