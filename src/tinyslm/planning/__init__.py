@@ -1,5 +1,5 @@
-"""The planner: what to train on a text within a budget, and what to expect of it.
+"""The planner chooses a model and settings for a text and a budget, and predicts the score.
 
-`survey` looks at the text, `cost` at the machine; `law` says what a model will score, `choice` searches for the best
-one, and `plan` is what comes of it, as a file that can be read and edited.
+`survey` measures the text, `cost` the machine; `law` predicts the score of a model, `choice` searches for the best
+one, and `plan` stores the result in a file that the user can read and edit.
 """

@@ -1,7 +1,7 @@
-"""The choice: of all shapes, vocabularies and batches, what is expected to score best within a budget.
+"""Search for the shape, vocabulary and batch with the best predicted score within a budget.
 
-It is a search over what the law was fitted on and a little beyond, so that nothing is promised that nobody has tried.
-What the user has fixed is one value of its axis, whatever it is.
+The search covers the range of the runs that the law was fitted on, and a little beyond. A setting that the user has
+fixed is the only value of its axis.
 """
 
 import math
@@ -34,25 +34,26 @@ from tinyslm.training.memory import planned_peak_bytes
 
 DIMS = (*range(64, 1024, 64), *range(1024, 2049, 256))
 WIDEST, NARROWEST = 96, 24
-"""Widths for each block: between these, depth and width are worth about the same."""
+"""Limits of the width per block: between them, the ratio of depth to width hardly affects the score."""
 CONTEXTS = (128, 256, 512, 1024)
 UPDATES = tuple(1 << power for power in range(10, 20))
 BEYOND_WEIGHTS, BEYOND = 8.0, 2.0
-"""How far the search goes beyond the weights that the law was fitted on, up and down; not at all in all else."""
+"""Factors by which the number of weights may exceed the range of the law, upwards and downwards; other quantities may
+not."""
 MOST_EPOCHS = 8
-"""More readings were worth nothing or less: the text is learned by heart (docs/LOG.md)."""
+"""More epochs did not improve the score, or made it worse: the model memorizes the text (docs/LOG.md)."""
 FEWEST_STEPS = 20
-"""With fewer updates a model hardly learns, and the law does not know it: such a model is chosen only if all are."""
+"""With fewer updates, a model hardly learns, and the law does not hold: chosen only if no candidate has more."""
 FIXED_SECONDS = 6.0
-"""What a run takes besides its updates, whatever it is: starting, writing, drawing the report."""
+"""Constant time of a run: starting, writing, drawing the report."""
 LARGE_PART = 2048
-"""Tokens that are worth computing at once; before parts become smaller, blocks are computed again."""
+"""Micro-batches of fewer tokens are slow: activations are recomputed before micro-batches become smaller."""
 PARAMETERS_WITHIN = 0.15
-"""A wanted number of parameters is met within this share, as shapes allow."""
+"""Tolerance for a requested number of parameters."""
 
 
 class Budget(Section):
-    """What a training may take. Without minutes and tokens there is no limit to either."""
+    """The limits of a run. Without minutes and tokens, neither is limited."""
 
     minutes: float | None = Field(default=None, gt=0, description="Minutes of training.")
     tokens: int | None = Field(default=None, gt=0, description="Tokens to train on, however long it takes.")
@@ -62,10 +63,10 @@ class Budget(Section):
 
 @dataclass(frozen=True)
 class Candidate:
-    """Settings without a length, and what the parts of their run take on this machine in seconds.
+    """Settings without a length, and the seconds that the parts of their run take on this machine.
 
-    fixed: before the first update and after the last one. validations, scoring: all quick looks at validation text, and
-    the final score; the least and the most, between which a run takes a share of its time.
+    update: one update. fixed: before the first update and after the last one. validations, scoring: all validations
+    during the run, and the final score, as (minimum, maximum); between these, a run spends a share of its time.
     """
 
     config: RunConfig
@@ -76,27 +77,27 @@ class Candidate:
 
     @classmethod
     def of(cls, config: RunConfig, survey: Survey, costs: MachineCosts) -> "Candidate":
-        """What the costs say of settings."""
+        """Compute the times of settings from the costs of the machine."""
         held_out = int(survey.held_out_bytes / survey.bytes_in_token(config.model.vocab_size, held_out=True))
         train = config.train
-        looked = [train.validation_tokens or tokens for tokens in (FEWEST_VALIDATED, QUICK_TOKENS)]
+        validated = [train.validation_tokens or tokens for tokens in (FEWEST_VALIDATED, QUICK_TOKENS)]
         scored = [train.score_tokens or tokens for tokens in (QUICK_TOKENS, MOST_SCORED)]
         rates = costs.rates(config)
-        look, score = rates.validation, rates.scoring
+        validation, score = VALIDATIONS * rates.validation, rates.scoring
         return cls(
             config=config,
             update=rates.update,
-            validations=(VALIDATIONS * look * min(looked[0], held_out), VALIDATIONS * look * min(looked[1], held_out)),
+            validations=(validation * min(validated[0], held_out), validation * min(validated[1], held_out)),
             scoring=(score * min(scored[0], held_out), score * min(scored[1], held_out)),
             fixed=FIXED_SECONDS + 2 * survey.seconds + survey.probing_seconds + costs.measuring_seconds,
         )
 
     def steps(self, seconds: float) -> int:
-        """Updates that fit into a time."""
+        """The number of updates in a run of this many seconds."""
         return max(1, int((seconds - self._overhead(seconds)) / self.update))
 
     def seconds(self, steps: int) -> float:
-        """Time that so many updates take, with everything."""
+        """The duration of a run with this many updates."""
         updates = steps * self.update
         low, high = updates, 2 * (updates + self._overhead(0) + self.scoring[1] + self.validations[1])
         for _ in range(50):
@@ -105,20 +106,20 @@ class Candidate:
         return high
 
     def _overhead(self, seconds: float) -> float:
-        """What a run of so many seconds spends on other things than updates."""
-        looking = sorted((*self.validations, VALIDATING_SHARE * seconds))[1]
+        """The time without updates in a run of this many seconds."""
+        validating = sorted((*self.validations, VALIDATING_SHARE * seconds))[1]
         scoring = sorted((*self.scoring, SCORING_SHARE * seconds))[1]
-        return self.fixed + looking + scoring
+        return self.fixed + validating + scoring
 
     @property
     def tokens_per_update(self) -> int:
-        """Tokens that an update reads."""
+        """Tokens per update."""
         return self.config.train.batch * self.config.model.context
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen, and what is expected of it."""
+    """The chosen settings, and the prediction for them."""
 
     config: RunConfig
     steps: int
@@ -127,10 +128,7 @@ class Choice:
 
 
 class Search:
-    """All candidates for a text on a machine, from which choices for budgets are made.
-
-    given: the settings that the user fixed, nested.
-    """
+    """Chooses from all candidates for a text on a machine. given: the settings that the user fixed, nested."""
 
     def __init__(self, survey: Survey, costs: MachineCosts, law: Law, given: Mapping[str, Any]) -> None:
         self._survey, self._costs, self._law = survey, costs, law
@@ -139,9 +137,9 @@ class Search:
         self._candidates = [self._candidate(config) for config in self._configs()]
 
     def choose(self, budget: Budget) -> Choice:
-        """The candidate with the least expected bits per byte within the budget.
+        """The candidate with the lowest predicted bits per byte within the budget.
 
-        Raises `TinyslmError` when there is none: the memory or the number of parameters is too small.
+        Raises `TinyslmError` if there is none: the memory or the number of parameters is too small.
         """
         candidates = self._of_size(budget.parameters)
         if budget.tokens is not None and budget.minutes is None:
@@ -150,21 +148,21 @@ class Search:
         return self._best(candidates, seconds, budget.tokens, budget.memory_bytes)
 
     def _choose_for_tokens(self, candidates: Sequence[Candidate], tokens: int, memory: int | None) -> Choice:
-        """The shape that would read so many tokens if the time it needs were the budget: neither too small a model for
-        them nor one whose time were better spent on a smaller one and more text."""
+        """Search for the time budget whose best shape reads this many tokens: a larger model would use its time worse
+        than a smaller one with more text."""
         candidates = _with_steps(candidates, lambda one: tokens // one.tokens_per_update)
         low, high = 1e-3, 1e9
         for _ in range(40):
             middle = math.sqrt(low * high)
-            found = self._best(candidates, middle, None, memory)
-            reads = found.steps * found.config.train.batch * found.config.model.context
+            best = self._best(candidates, middle, None, memory)
+            reads = best.steps * best.config.train.batch * best.config.model.context
             low, high = (middle, high) if reads < tokens else (low, middle)
         shape = self._best(candidates, high, None, memory).config
         (chosen,) = [one for one in candidates if _same_shape(one.config, shape)]
         return self._finished(chosen, max(1, round(tokens / chosen.tokens_per_update)), None)
 
     def _best(self, candidates: Sequence[Candidate], seconds: float, tokens: int | None, memory: int | None) -> Choice:
-        """The best candidate that fits into the memory, whole or in parts, in the end with blocks computed again."""
+        """The best candidate that fits into the memory, if necessary with micro-batches or recomputed activations."""
 
         def bits(one: Candidate) -> float:
             return self._expected(one, self._steps(one, seconds, tokens)).bits_per_byte
@@ -175,7 +173,7 @@ class Search:
                     continue
                 fitting = self._candidate(way)
                 chosen = self._finished(fitting, self._steps(fitting, seconds, tokens), seconds)
-                if memory is None or planned_peak_bytes(chosen.config) <= memory:  # now with dropout, which needs some
+                if memory is None or planned_peak_bytes(chosen.config) <= memory:  # dropout needs memory too
                     return chosen
         least = min(
             planned_peak_bytes(way) for one in candidates for way in _ways(one.config, self._given.get("train", {}))
@@ -186,21 +184,21 @@ class Search:
         )
 
     def _steps(self, one: Candidate, seconds: float, tokens: int | None) -> int:
-        """As many updates as the budget and the text allow."""
+        """The number of updates that the budget and the text allow."""
         most = MOST_EPOCHS * self._survey.training_bytes / self._survey.bytes_in_token(one.config.model.vocab_size)
         limit = max(1, int(min(most, tokens or most) / one.tokens_per_update))
         return limit if math.isinf(seconds) else min(limit, one.steps(seconds))
 
     def _finished(self, one: Candidate, steps: int, seconds: float | None) -> Choice:
-        """A candidate with learning rates and dropout for its steps. Where time alone ends it, it has no steps: they
-        are counted when the run's own pace is known."""
+        """Complete a candidate with learning rates and dropout. If only the time limits it, its settings have minutes
+        instead of steps, because the run measures its own speed."""
         config = one.config
-        found = conditions(self._survey, config.model, config.train.batch, steps)
-        epochs, weights = found.tokens / found.unique_tokens, found.block_weights / found.unique_tokens
-        suited = rates(config.model.dim, one.tokens_per_update, steps, epochs, weights)
+        about = conditions(self._survey, config.model, config.train.batch, steps)
+        epochs, weights = about.tokens / about.unique_tokens, about.block_weights / about.unique_tokens
+        rated = rates(config.model.dim, one.tokens_per_update, steps, epochs, weights)
         by_time = seconds is not None and not math.isinf(seconds) and steps == one.steps(seconds)
         length = {"minutes": round(seconds / 60, 6)} if by_time and seconds else {"steps": steps}
-        settings = merge(_shape(config), merge(suited, {"train": length}))
+        settings = merge(_shape(config), merge(rated, {"train": length}))
         return Choice(
             build_config(RunConfig, override(RunConfig, settings, self._given)),
             steps,
@@ -215,7 +213,7 @@ class Search:
         return Candidate.of(config, self._survey, self._costs)
 
     def _configs(self) -> Iterator[RunConfig]:
-        """Every combination of the axes that makes a model."""
+        """Yield every valid combination of the axes. Raises `TinyslmError` if there is none."""
         model, train = self._given.get("model", {}), self._given.get("train", {})
         problem: TinyslmError | None = None
         none = True
@@ -238,11 +236,11 @@ class Search:
                     )
         if none:
             raise problem or TinyslmError(
-                "The settings leave no model that could be planned.", "Fix fewer of them, or train without a plan."
+                "No model can be planned with these settings.", "Fix fewer of them, or train without a plan."
             )
 
     def _vocabularies(self) -> list[int]:
-        """The one there is, or the one that was asked for, or all that the text supports and the law knows of."""
+        """The only possible size, else the requested one, else all that the text supports and the law covers."""
         if len(self._survey.bytes_per_token) == 1:
             return list(self._survey.bytes_per_token)
         tokenizer = self._base.tokenizer
@@ -275,45 +273,45 @@ class Search:
                 yield tokens // context
 
     def _of_size(self, parameters: int | None) -> Sequence[Candidate]:
-        """The candidates that have about so many parameters, or come nearest."""
+        """The candidates with about this many parameters, or the nearest ones. Raises `TinyslmError` if all are far."""
         if parameters is None:
             return self._candidates
 
-        def off(one: Candidate) -> float:
+        def distance(one: Candidate) -> float:
             return abs(math.log(one.config.model.parameters / parameters))
 
-        nearest = min(map(off, self._candidates))
+        nearest = min(map(distance, self._candidates))
         if nearest > 2 * PARAMETERS_WITHIN:
-            found = sorted(one.config.model.parameters for one in self._candidates)
+            sizes = sorted(one.config.model.parameters for one in self._candidates)
             raise TinyslmError(
                 f"No model of about {count(parameters)} parameters could be planned.",
-                f"Those that could have {count(found[0])} to {count(found[-1])}; give the shape itself for another "
+                f"Plans have {count(sizes[0])} to {count(sizes[-1])}; for another size, give the shape "
                 "(--model.dim, --model.depth).",
             )
         within = max(nearest, math.log1p(PARAMETERS_WITHIN))
-        return [one for one in self._candidates if off(one) <= within]
+        return [one for one in self._candidates if distance(one) <= within]
 
 
 def _with_steps(candidates: Sequence[Candidate], steps: Callable[[Candidate], int]) -> Sequence[Candidate]:
-    """The candidates that make enough updates, or the one that makes most of them."""
+    """The candidates with enough updates, or the one with the most."""
     return [one for one in candidates if steps(one) >= FEWEST_STEPS] or [max(candidates, key=steps)]
 
 
 def tokenizer_settings(vocab_size: int) -> dict[str, Any]:
-    """Settings of a tokenizer with so many tokens."""
+    """Settings of a tokenizer with this many tokens."""
     if vocab_size == BYTE_VOCABULARY:
         return {"kind": "byte"}
     return {"kind": "bpe", "vocab_size": vocab_size}
 
 
 def _typed(base: RunConfig, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The given settings with the values that they have in `base`, where texts have become numbers."""
+    """The given settings with their values in `base`, where strings have become numbers."""
     values = base.model_dump()
     return {name: {key: values[name][key] for key in section} for name, section in given.items()}
 
 
 def _shape(config: RunConfig) -> dict[str, Any]:
-    """What was searched for, as settings."""
+    """The axes of the search, as settings."""
     model = config.model
     return {
         "model": {"dim": model.dim, "depth": model.depth, "context": model.context, "vocab_size": model.vocab_size},
@@ -329,7 +327,7 @@ def _same_shape(one: RunConfig, other: RunConfig) -> bool:
 
 
 def _ways(config: RunConfig, given: Mapping[str, Any]) -> Iterator[RunConfig]:
-    """Ways to compute one and the same update, from the fastest to the one that needs the least memory."""
+    """Settings that compute the same update, in the order of decreasing speed and memory."""
     whole = config.train.micro_batch or config.train.batch
     parts = [part for part in range(whole, 0, -1) if not config.train.batch % part]
     parts = parts[:1] if given.get("micro_batch") else parts

@@ -1,7 +1,7 @@
-"""How much of a text is predictable, measured without a model: what the planner's law takes for the text's difficulty.
+"""Measure how predictable a text is without a model; the planner's law uses it as the text's difficulty.
 
-Two measures of a sample, in bits per byte, as they see different things: a general compressor finds what repeats within
-a document (xz), and counts of short contexts in some documents tell how well others can be foretold.
+There are two measures of a sample, in bits per byte: a general compressor (xz) finds repetition within documents, and
+counts of short contexts in some documents show how well others can be predicted.
 """
 
 import math
@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from tinyslm.evaluation.baselines import xz_bits_per_byte
 
 SAMPLE = 1_000_000
-"""Bytes that both measures are meant for; what is measured on fewer is carried on to so many."""
+"""The sample size of both measures in bytes; measures of smaller samples are extrapolated to it."""
 ORDER = 5
 """Longest context in bytes."""
 STRENGTH = 4.0
-"""How many occurrences of a context weigh as much as what shorter contexts say."""
+"""The number of occurrences of a context that has the same weight as the prediction from shorter contexts."""
 TABLE_BITS = 22
 HELD_OUT_EVERY = 5
 
@@ -26,45 +26,44 @@ Hashes = NDArray[np.uint64]
 
 
 def xz_bits(documents: Sequence[bytes]) -> float:
-    """Bits per byte of the documents together, compressed by xz."""
+    """Bits per byte of the joined documents, compressed by xz."""
 
-    def bits(some: Sequence[bytes]) -> float:
-        joined = b"\n".join(some)
-        return xz_bits_per_byte(joined, preset=6) * len(joined) / _size(some)
+    def bits(sample: Sequence[bytes]) -> float:
+        joined = b"\n".join(sample)
+        return xz_bits_per_byte(joined, preset=6) * len(joined) / _size(sample)
 
-    return _carried_on(documents, bits)
+    return _extrapolated(documents, bits)
 
 
 def context_bits(documents: Sequence[bytes]) -> float:
     """Bits per byte of every fifth document, predicted from contexts of up to `ORDER` bytes in the others.
 
-    Counts of each length of context are mixed with those of the next shorter one, at fixed strength.
+    The probability for each context length interpolates with that of the next shorter one, with fixed weight.
     """
-    return _carried_on(documents, _context_bits)
+    return _extrapolated(documents, _context_bits)
 
 
 def _context_bits(documents: Sequence[bytes]) -> float:
-    seen = _joined([text for number, text in enumerate(documents) if number % HELD_OUT_EVERY])
-    held_out = _joined(documents[::HELD_OUT_EVERY])
-    known, asked = _Contexts(seen), _Contexts(held_out)
-    probability = np.full(len(asked.next), 1 / 256)
+    train = _Contexts(_joined([text for number, text in enumerate(documents) if number % HELD_OUT_EVERY]))
+    held_out = _Contexts(_joined(documents[::HELD_OUT_EVERY]))
+    probability = np.full(len(held_out.next), 1 / 256)
     for length in range(ORDER + 1):
-        contexts = np.bincount(known.hashed(length), minlength=1 << TABLE_BITS)
-        pairs = np.bincount(known.hashed(length, with_next=True), minlength=1 << TABLE_BITS)
-        times = pairs[asked.hashed(length, with_next=True)]
-        probability = (times + STRENGTH * probability) / (contexts[asked.hashed(length)] + STRENGTH)
+        contexts = np.bincount(train.hashed(length), minlength=1 << TABLE_BITS)
+        pairs = np.bincount(train.hashed(length, with_next=True), minlength=1 << TABLE_BITS)
+        times = pairs[held_out.hashed(length, with_next=True)]
+        probability = (times + STRENGTH * probability) / (contexts[held_out.hashed(length)] + STRENGTH)
     return float(-np.log2(probability).mean())
 
 
 class _Contexts:
-    """For every byte of a text but the first few: hashes of the bytes before it."""
+    """Hashes of the contexts of all bytes of a text but the first few."""
 
     def __init__(self, text: Bytes) -> None:
         self._text = text.astype(np.uint64)
         self.next = self._text[ORDER:]
 
     def hashed(self, length: int, *, with_next: bool = False) -> NDArray[np.int64]:
-        """Places in a table: of the `length` bytes before each byte, or of these and the byte itself."""
+        """Hashes of the `length` bytes before each byte, or of these and the byte, as indices of a table."""
         value: Hashes = np.full(len(self.next), length + 1, np.uint64)
         for back in range(length, 0, -1):
             value = value * np.uint64(257) + self._text[ORDER - back : len(self._text) - back]
@@ -74,8 +73,8 @@ class _Contexts:
         return (mixed >> np.uint64(64 - TABLE_BITS)).astype(np.int64)
 
 
-def _carried_on(documents: Sequence[bytes], measure: Callable[[Sequence[bytes]], float]) -> float:
-    """A measure of a sample smaller than `SAMPLE`, extended by the power law between its half and the whole."""
+def _extrapolated(documents: Sequence[bytes], measure: Callable[[Sequence[bytes]], float]) -> float:
+    """Measure a sample; extrapolate to `SAMPLE` bytes by the power law between half of the sample and the whole."""
     whole = measure(documents)
     size = _size(documents)
     half = documents[: len(documents) // 2]

@@ -1,4 +1,4 @@
-"""Continue the training of a model on more text, and say what that changed: on this text, and on general text."""
+"""Continue the training of a model on more text, and judge the change on this text and on general text."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stages import first_shape
 
 LONGEST_ROW = 512
-"""Tokens of a row, at most: a model whose context is long learns a text as well from shorter rows, in less memory."""
+"""Maximum tokens of a row: models with a longer context learn as well from shorter rows, in less memory."""
 UPDATE_TOKENS = 4096
 SCORED = 20_000
-"""Held-out tokens that the model is scored on, before and after, about."""
+"""Approximate number of held-out tokens to score the model on, before and after."""
 ADAPTERS_RATE = 1e-3
-"""The peak learning rate of adapters, and the highest one of all weights."""
+"""The peak learning rate of adapters, and the limit for all weights."""
 RATE_WIDTH = 0.0576
 """The peak learning rate of all weights, times the model's width: 1e-4 for a width of 576 (docs/LOG.md)."""
 
@@ -36,22 +36,22 @@ USUAL: Mapping[str, Any] = {
     "schedule": {"warmup": 0.05, "decay": 0.95},
     "train": {"validation_tokens": 4_096, "score_tokens": SCORED, "compile": "off", "log_every": 1},
 }
-"""Settings that suit a model which has been trained, where the caller gives no others."""
+"""Default settings for trained models."""
 
 
 def continue_training(
     paths: Sequence[str], out: Path, given: Mapping[str, Any], *, began: float, watch: Watch
 ) -> dict[str, Any]:
-    """Train the model in `train.start_from` on text, in the run folder `out`; returns the result.
+    """Train the model in `train.start_from` on text, in the run folder `out`, and return the result.
 
-    given: the settings that the caller fixed, nested; the rest suits the model, the text and the time. began: when the
-    work began, by `time.monotonic`. In addition to the score on held-out documents, the result has that of the model
-    before, in `before`, and in `verdict` what changed. Raises what `train` raises.
+    given: the settings that the caller fixed, nested; the others are chosen for the model, the text and the time.
+    began: start of the work, by `time.monotonic`. The result has the score on held-out documents, that of the model
+    before training in `before`, and the change in `verdict`. Raises what `train` raises.
     """
     config = _settings(given)
     folder = RunFolder(out)
     check_config(folder.path, config)
-    Measurement.of(config)  # raises for text that cannot be measured on
+    Measurement.of(config)  # raises for unusable general text
     with folder.lock:
         folder.check_unused()
         watch.event({"event": "preparing"})
@@ -75,7 +75,7 @@ def _settings(given: Mapping[str, Any]) -> RunConfig:
 
 
 def _fitted(config: RunConfig, given: Mapping[str, Any], shards: Shards) -> RunConfig:
-    """The settings with the model's shape, and with rows and batches that suit it, the text and the free memory."""
+    """The settings with the model's shape, and rows and batches chosen for it, the text and the free memory."""
     shape = first_shape(config)
     config = build_config(RunConfig, {**config.model_dump(), "model": shape.model_dump()})
     chosen: dict[str, int] = {}

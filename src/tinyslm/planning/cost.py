@@ -1,9 +1,9 @@
-"""What an update costs on this machine: a few updates of small trial models are timed, and a law of work fits them.
+"""Measure the cost of an update on this machine: time updates of small trial models, and fit a linear cost model.
 
-The work of an update is counted in kinds that machines do at different rates (products in blocks, attention, products
-with the table, logits, values and positions that pass through blocks, blocks themselves, Muon's products, and weights);
-the seconds for one of each kind are fitted to the trials. A few trials on a busy machine do not tell them all apart, so
-that what they leave open is taken from a typical machine, as many times as fast or slow as this one.
+The cost model counts the work of an update by kind, because machines do each kind at a different rate: matrix products
+in blocks, attention, products with the token table, logits, values and positions that pass through blocks, blocks,
+Muon's products, and weights. The seconds per unit of each kind are fitted to the trials. A few trials on a busy machine
+do not determine all of them, so the fit is regularized towards a typical machine, scaled to the speed of this one.
 """
 
 import time
@@ -31,15 +31,15 @@ from tinyslm.training.stages.pretrain import next_token_loss
 
 MUON_ITERATIONS = 5
 FP32_TIMES = 2.5
-"""How many times as long products in fp32 take as those in a shorter type, about."""
+"""Approximate ratio of the time of products in fp32 to that in a shorter type."""
 WARM_UP, FEWEST, MOST = 1, 1, 5
 SECONDS = 5.0
 SHORT_OF_TIME = 256
-"""Where there are less than half of these seconds, wider trials are left out: such widths are not chosen then."""
+"""With less than half of `SECONDS`, wider trials are left out: plans for so little time have no such widths."""
 TRUST = 0.15
-"""What a typical machine weighs against one trial."""
+"""Weight of the typical machine relative to one trial."""
 FORWARD_SHARE = 1 / 3
-"""Of a training step's products, those that only look at a text (a validation) make."""
+"""Share of the products of a training step that the forward pass needs, as in a validation."""
 
 
 class Trial(NamedTuple):
@@ -74,7 +74,7 @@ GPU_TRIALS = (
 
 
 class Work(NamedTuple):
-    """The work of one update, by kind; products in 10^12 operations, the rest in millions, but blocks and matrices."""
+    """The work of one update by kind: products in 10^12 operations, blocks and matrices, and the rest in millions."""
 
     block_products: float
     attention_products: float
@@ -90,42 +90,43 @@ class Work(NamedTuple):
 
 TYPICAL_CPU = Work(8.0, 16.0, 9.0, 0.001, 0.01, 0.5, 0.001, 10.0, 0.01, 0.001)
 TYPICAL_GPU = Work(4e-3, 1e-2, 5e-3, 5e-6, 1e-5, 1e-4, 1e-3, 6e-3, 2e-5, 1e-3)
-"""Seconds for each kind of work; how they compare is what counts."""
+"""Seconds for each kind of work; only their ratios matter."""
 COMPUTING = 7
-"""The first kinds of work are done forwards and backwards, the others by the optimizers."""
+"""The number of kinds, from the first on, in the forward and backward passes; the optimizers do the others."""
 
 
 class MachineCosts(Section):
-    """Seconds that this machine takes for one unit of each kind of work, as measured."""
+    """Measured seconds of this machine for one unit of each kind of work."""
 
-    device: str = Field(description="Where it was measured: cpu, cuda or mps.")
+    device: str = Field(description="Device: cpu, cuda or mps.")
     dtype: str = Field(description="Type of the products.")
-    threads: int = Field(gt=0, description="Threads that computed.")
+    threads: int = Field(gt=0, description="Number of threads.")
     block_products: float = Field(ge=0, description="Seconds for 10^12 operations of the products in blocks.")
     attention_products: float = Field(ge=0, description="Seconds for 10^12 operations of attention.")
     table_products: float = Field(ge=0, description="Seconds for 10^12 operations of the products with the table.")
     logits: float = Field(ge=0, description="Seconds for a million logits.")
     values: float = Field(ge=0, description="Seconds for a million values that pass through blocks.")
-    positions: float = Field(ge=0, description="Seconds for a million tokens that pass through a block, if narrow.")
-    blocks: float = Field(ge=0, description="Seconds for a block, however small.")
+    positions: float = Field(ge=0, description="Seconds for a million tokens that pass through a block of any width.")
+    blocks: float = Field(ge=0, description="Constant seconds for a block.")
     muon_products: float = Field(ge=0, description="Seconds for 10^12 operations of Muon's products.")
-    weights: float = Field(ge=0, description="Seconds for a million weights that are stepped.")
-    matrices: float = Field(ge=0, description="Seconds for the matrices of a block that are stepped, however small.")
-    measuring_seconds: float = Field(ge=0, description="Seconds that measuring took, including compilation.")
+    weights: float = Field(ge=0, description="Seconds for the optimizer's step of a million weights.")
+    matrices: float = Field(ge=0, description="Constant seconds for the optimizer's step of a block.")
+    measuring_seconds: float = Field(ge=0, description="Duration of the measurement, including compilation.")
 
     def rates(self, config: RunConfig) -> Rates:
-        """What a run with these settings needs to know of the machine to plan its updates."""
+        """The times from which a run with these settings plans its updates."""
         update, units = np.array(work(config)), np.array(self._units())
         tokens = config.train.batch * config.model.context
-        look = FORWARD_SHARE * float(update[:COMPUTING] @ units[:COMPUTING]) / tokens
-        return Rates(float(update @ units), look, look * (1.0 if self.dtype == "float32" else FP32_TIMES))
+        validation = FORWARD_SHARE * float(update[:COMPUTING] @ units[:COMPUTING]) / tokens
+        scoring = validation * (1.0 if self.dtype == "float32" else FP32_TIMES)
+        return Rates(float(update @ units), validation, scoring)
 
     def _units(self) -> list[float]:
         return [getattr(self, kind) for kind in Work._fields]
 
 
 def work(config: RunConfig) -> Work:
-    """The work of one update with these settings. Six operations for each weight and token: Kaplan et al., 2020."""
+    """The work of one update with these settings: six operations per weight and token (Kaplan et al., 2020)."""
     model, optimizer = config.model, config.optimizer
     tokens = config.train.batch * model.context
     table = model.vocab_size * model.dim
@@ -135,7 +136,7 @@ def work(config: RunConfig) -> Work:
     passes = 4 / 3 if config.train.checkpoint_activations else 1.0
     return Work(
         block_products=6e-12 * in_blocks * tokens * passes,
-        # Of queries with keys and of shares with values, half of each: later tokens are not looked at.
+        # Products of queries and keys, and of probabilities and values; the causal mask saves half of each.
         attention_products=6e-12 * tokens * model.context * model.heads * model.head_dim * model.depth * passes,
         table_products=6e-12 * table * tokens,
         logits=1e-6 * tokens * model.vocab_size,
@@ -149,7 +150,7 @@ def work(config: RunConfig) -> Work:
 
 
 def muon_operations(model: ModelConfig) -> float:
-    """Operations for orthogonalising every matrix in the blocks once."""
+    """Operations to orthogonalise every matrix in the blocks once."""
     q, kv = model.heads * model.head_dim, model.kv_heads * model.head_dim
     shapes = [(model.dim, q), (model.dim, kv), (model.dim, kv), (q, model.dim)]
     shapes += [(model.dim, model.ffn_dim)] * (3 if model.feed_forward in GATED else 2)
@@ -163,9 +164,9 @@ def muon_operations(model: ModelConfig) -> float:
 def measure_costs(
     device_name: str = "auto", dtype_name: str = "auto", *, trials: Sequence[Trial] = (), seconds: float = SECONDS
 ) -> MachineCosts:
-    """Time the trials on a device for about `seconds`; the state of random number generators is preserved.
+    """Time the trials on a device for about `seconds`, and preserve the state of random number generators.
 
-    On a CPU, a run's native libraries are compiled first; the first plan on a machine includes that time.
+    On a CPU, the native libraries of runs are compiled first; only the first plan on a machine includes that time.
     """
     begun = time.perf_counter()
     device = pick_device(device_name)
@@ -197,7 +198,7 @@ def _config(trial: Trial) -> RunConfig:
 
 
 class _Timed:
-    """A trial model that can be stepped again and again."""
+    """A trial model whose updates can be timed repeatedly."""
 
     def __init__(self, config: RunConfig, device: torch.device, dtype: torch.dtype) -> None:
         self._model = Decoder(config.model).to(device)
@@ -219,27 +220,29 @@ class _Timed:
 
 
 def _time_all(trials: Sequence[_Timed], seconds: float) -> NDArray[np.float64]:
-    """The median seconds of each trial, [trials, 2]: what a long run will see too, and not what the best moment allows.
-    They take turns, so that a busy moment meets all of them."""
+    """The median seconds of each trial, `[trials, 2]`, which a long run will see too, unlike the minimum.
+
+    The trials alternate, so that other load affects all of them.
+    """
     rounds: list[list[tuple[float, float]]] = []
     end = time.perf_counter() + seconds
     while len(rounds) < WARM_UP + FEWEST or (len(rounds) < WARM_UP + MOST and time.perf_counter() < end):
         rounds.append([trial.step() for trial in trials])
-    usual: NDArray[np.float64] = np.median(rounds[WARM_UP:], axis=0)
-    return usual
+    medians: NDArray[np.float64] = np.median(rounds[WARM_UP:], axis=0)
+    return medians
 
 
 def _now(device: torch.device) -> float:
-    """The time when the device has done all that it was asked to do."""
+    """The time after the device has finished all work."""
     wait_for(device)
     return time.perf_counter()
 
 
 def _fitted(rows: NDArray[np.float64], seconds: NDArray[np.float64], typical: NDArray[np.float64]) -> list[float]:
-    """What is not negative and, weighted with `rows`, comes nearest to `seconds`, in shares of each.
+    """Fit seconds per unit `[kinds]` to trials: non-negative least squares of the relative errors of `rows @ units`.
 
-    Coordinate descent: each value in turn becomes the best one for the others (Franc et al., 2005). Beside the trials,
-    each value is held near the typical one, scaled to this machine.
+    rows: `[trials, kinds]`. The fit is regularized towards the typical values, scaled to this machine, and solved by
+    coordinate descent (Franc et al., 2005).
     """
     near = typical * float(np.median(seconds / (rows @ typical)))
     scaled = np.concatenate([rows * near / seconds[:, None], TRUST * np.eye(len(typical))])

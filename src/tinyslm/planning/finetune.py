@@ -42,16 +42,15 @@ def finetune(
     settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune a model on examples, in the run folder `out`; returns the result.
+    """Fine-tune a model on examples, in the run folder `out`, and return the result.
 
     model: a model folder or run folder. data: files of examples. method: a name in `METHODS`. minutes: the time of the
-    run; three epochs if neither it nor another length is given. settings: nested settings of the run that differ from
-    the defaults; `{"lora": {"rank": 0}}` trains all weights.
+    run; three epochs if no length is given. settings: nested settings of the run that differ from the defaults;
+    `{"lora": {"rank": 0}}` trains all weights.
 
-    The result contains the score on held-out examples after the run, that of the base model in `before`, and in
-    `verdict` what changed: `gain` on the examples, `general` text, `better`, and all in `words`. Raises
-    `TinyslmError` for examples, a model or settings that cannot be used, and `Interrupted`, after saving, if a signal
-    stops the run.
+    The result contains the score on held-out examples after the run, that of the base model in `before`, and the change
+    in `verdict`: `gain` on the examples, `general` text, `better`, and all in `words`. Raises `TinyslmError` for
+    examples, a model or settings that cannot be used, and `Interrupted`, after saving, if a signal stops the run.
     """
     order = _Order.of(model, data, method, minutes, settings, watch or Watch())
     folder = RunFolder(Path(out))
@@ -81,9 +80,9 @@ def plan_finetune(
     settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> FinetuningPlan:
-    """Say what `finetune` would do with the same parameters, how long it would take and how much memory it would need.
+    """Plan what `finetune` would do with the same parameters, with its duration and memory.
 
-    Prepares the examples in a temporary folder and times a few updates; writes nothing. Raises `TinyslmError` as
+    Prepares the examples in a temporary folder and times a few updates; writes nothing else. Raises `TinyslmError` as
     `finetune` does.
     """
     order = _Order.of(model, data, method, minutes, settings, watch or Watch())
@@ -94,7 +93,7 @@ def plan_finetune(
 
 @dataclass(frozen=True)
 class _Order:
-    """What the caller asked for, with the usual settings. measurement: what the verdict will be based on."""
+    """The caller's request, completed with defaults. measurement: the basis of the verdict."""
 
     method: Method
     base: Path
@@ -138,7 +137,7 @@ class _Order:
         return cls(how, base, tokenizer, files, config, given, Measurement.of(config), watch, began)
 
     def prepare(self, data: Path) -> Prepared:
-        """Write the examples, and fit the settings to them, to the base and to the free memory."""
+        """Write the examples, and fit the settings to them, the base and the free memory."""
         self.watch.event({"event": "preparing"})
         prepared = self.method.prepare(
             Job(self.base, self.tokenizer, self.config, self.files, data, self.given, self.watch)
@@ -154,13 +153,12 @@ class _Order:
         return replace(prepared, config=config)
 
     def rehearse(self, prepared: Prepared, data: Path) -> Rehearsed:
-        """See `rehearse`."""
         self.watch.event({"event": "measuring"})
         return rehearse(data, prepared.config, self.measurement, self.given, rows=prepared.rows, began=self.began)
 
 
 def _settings(method: Method, base: Path, minutes: float | None, given: Mapping[str, Any]) -> RunConfig:
-    """The usual settings of a method, overridden by those given; the method's `prepare` sets the number of updates."""
+    """The defaults of a method, overridden by the given settings; `prepare` sets the number of updates later."""
     usual: dict[str, Any] = {
         "lora": {"rank": 16},
         "optimizer": {"name": "adamw", "weight_decay": 0.0, "beta2": 0.99},

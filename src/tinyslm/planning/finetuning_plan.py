@@ -1,15 +1,15 @@
-"""The plan of a fine-tuning run: how data, machine and time become settings. No tensors, no clocks.
+"""The plan of a fine-tuning run: rules that derive settings from the data, the machine and the time.
 
-Where the rules come from:
+Sources of the rules:
 
-- Epochs: up to four passes over the same data are worth nearly as much as new data, and more soon are not (Muennighoff
-  et al., 2023, arXiv 2305.16264). If there is time for more, the run ends early.
-- Rank: adapters learn as well as all weights as long as they can hold what the data says (Schulman et al., "LoRA
-  Without Regret", 2025); a parameter holds about two bits (Allen-Zhu & Li, 2024, arXiv 2404.05405).
-- Learning rate: that of adapters is about ten times that of all weights, and does not depend on the rank where the
-  update is scaled by alpha / rank (Schulman et al.). It is the method's.
-- Batch: adapters learn worse from large batches (Schulman et al.), and few updates learn little: a short run makes its
-  batches smaller, so that there are at least `FEWEST_UPDATES`.
+- Epochs: up to four passes over the same data are worth nearly as much as new data; later ones soon are not
+  (Muennighoff et al., 2023, arXiv 2305.16264). If there is time for more, the run ends early.
+- Rank: adapters learn as well as all weights if their capacity exceeds the information in the data (Schulman et al.,
+  "LoRA Without Regret", 2025); a parameter holds about two bits (Allen-Zhu & Li, 2024, arXiv 2404.05405).
+- Learning rate: that of adapters is about ten times that of all weights, and independent of the rank if the update is
+  scaled by alpha / rank (Schulman et al.). The method sets it.
+- Batch: adapters learn worse from large batches (Schulman et al.), and few updates learn little: a short run has
+  smaller batches, for at least `FEWEST_UPDATES`.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from tinyslm.training.finetuning_memory import adapter_width
 MOST_EPOCHS = 4.0
 FEWEST_UPDATES = 100
 SMALLEST_BATCH = 512
-"""Tokens of an update that is still worth its optimizer step."""
+"""Minimum tokens per update; with fewer, the optimizer's step takes too much of the time."""
 USUAL_RANK, LARGEST_RANK = 16, 128
 BITS_PER_PARAMETER, BITS_PER_TOKEN = 2.0, 2.0
-"""What a parameter holds; and what a learned token says, which is the loss of a small model on text of 1.4 nats."""
+"""The capacity of a parameter, and the information in a learned token (a loss of 1.4 nats), in bits."""
 
 VALIDATING_SHARE, SAMPLING_SHARE = 0.05, 0.03
-"""Of a run's time, what all validations, and all samples on the way, may take."""
+"""Shares of a run's time for all validations, and for all samples during the run."""
 MEASURING_SHARE, ANSWERING_SHARE = 0.08, 0.06
-"""Of a run's time, what the losses before, and the answers before, may take; and as much after it."""
+"""Shares of a run's time for measuring losses, and for answering questions, before the run; the same again after it."""
 FEWEST_VALIDATED, FEWEST_SCORED = 512, 1_024
 WEIGHTS_SECONDS = 0.2
-"""For the best weights of a validation: adapters are small."""
+"""Time to save the best weights after a validation: adapters are small."""
 REPORT_SECONDS = 3.0
 
 
@@ -47,8 +47,8 @@ REPORT_SECONDS = 3.0
 class Measured:
     """Seconds that this machine takes for the parts of a run.
 
-    spent: until the first update, from the beginning of the preparation. update: one update of `tokens` tokens.
-    validation, sample: each of them on the way. ending: everything after the last update.
+    spent: from the beginning of the preparation to the first update. update: one update of `tokens` tokens. validation,
+    sample: each of those during the run. ending: everything after the last update.
     """
 
     spent: float
@@ -61,9 +61,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class FinetuningPlan:
-    """What a run will do, and what that takes. rows: of an epoch, 0 if there are no epochs. free: bytes of memory.
+    """The settings of a run, its time and its memory. rows: per epoch, 0 if there are no epochs. free: bytes of memory.
 
-    why: the reason why not all of the time is used, or "".
+    why: the reason for not using all of the time, or "".
     """
 
     config: RunConfig
@@ -127,7 +127,7 @@ class FinetuningPlan:
 
 
 def adapter_rank(learned_tokens: int, model: ModelConfig) -> int:
-    """The rank whose adapters can hold what so many learned tokens say: a power of two from 16 to 128."""
+    """The rank whose adapters can hold the information in the learned tokens: a power of two from 16 to 128."""
     rank = USUAL_RANK
     while rank < LARGEST_RANK and capacity(rank, model) < BITS_PER_TOKEN * learned_tokens:
         rank *= 2
@@ -135,14 +135,14 @@ def adapter_rank(learned_tokens: int, model: ModelConfig) -> int:
 
 
 def capacity(rank: int, model: ModelConfig) -> float:
-    """Bits that adapters of a rank on all linear layers of the blocks hold."""
+    """The capacity of adapters of a rank on all linear layers of the blocks, in bits."""
     return BITS_PER_PARAMETER * rank * adapter_width(model)
 
 
 def batch_rows(usual: int, row_tokens: int, affordable_tokens: float) -> int:
-    """Rows of an update, at most `usual`: fewer where otherwise a run would make too few updates.
+    """Rows per update, at most `usual`; fewer if the run would otherwise have too few updates.
 
-    affordable_tokens: what there is time for in the whole run.
+    affordable_tokens: tokens that the run has time for.
     """
     fitting = int(affordable_tokens / FEWEST_UPDATES / row_tokens)
     least = min(usual, max(1, SMALLEST_BATCH // row_tokens))
@@ -150,34 +150,34 @@ def batch_rows(usual: int, row_tokens: int, affordable_tokens: float) -> int:
 
 
 def micro_batch_of(batch: int, most: int) -> int:
-    """The largest number of rows computed at once that divides the batch and is at most `most`."""
+    """The largest micro-batch of at most `most` rows that divides the batch."""
     return max(rows for rows in range(1, max(1, min(batch, most)) + 1) if batch % rows == 0)
 
 
 def looked_at(seconds: float, share: float, per_token: float, *, fewest: int, most: int) -> int:
-    """Held-out tokens that a share of a run's time allows to look at, `per_token` seconds each."""
+    """The number of held-out tokens to validate or score on in a share of a run's time, at `per_token` seconds each."""
     return max(fewest, min(most, int(share * seconds / per_token)))
 
 
 def samples_on_the_way(seconds: float, sample: float) -> int:
-    """How many samples of `sample` seconds a run of `seconds` can afford."""
+    """The number of samples, `sample` seconds each, that a run of `seconds` has time for."""
     return max(1, min(SAMPLES, int(SAMPLING_SHARE * seconds / sample)))
 
 
 def run_seconds(measured: Measured, steps: int, samples: int) -> float:
-    """Seconds of a whole run of so many updates."""
-    looking = min(VALIDATIONS, steps) * (measured.validation + WEIGHTS_SECONDS) + samples * measured.sample
-    return measured.spent + steps * measured.update + looking + measured.ending
+    """The duration of a whole run with this many updates, in seconds."""
+    others = min(VALIDATIONS, steps) * (measured.validation + WEIGHTS_SECONDS) + samples * measured.sample
+    return measured.spent + steps * measured.update + others + measured.ending
 
 
 def fitting_updates(measured: Measured, seconds: float, samples: int) -> int:
-    """Updates for which there is time, at least one."""
+    """The number of updates that fit into the time, at least one."""
     left = seconds - run_seconds(measured, 0, samples) - VALIDATIONS * (measured.validation + WEIGHTS_SECONDS)
     return max(1, int(left / measured.update))
 
 
 def length(steps: int, rows: int, batch: int) -> tuple[int, str]:
-    """How many of the updates that fit into the time to make, and why it is not all of them."""
+    """The number of updates, at most `steps`, which fit into the time; and the reason if it is lower, or ""."""
     most = math.ceil(MOST_EPOCHS * rows / batch) if rows else 0
     if most and steps > most:
         return most, f"more than {MOST_EPOCHS:g} epochs mostly repeat; --epochs asks for another number"
@@ -185,5 +185,5 @@ def length(steps: int, rows: int, batch: int) -> tuple[int, str]:
 
 
 def open_settings(given: Mapping[str, Any], section: str, *names: str) -> bool:
-    """Whether none of these settings was given by the caller."""
+    """Whether the caller gave none of these settings."""
     return set(names).isdisjoint(given.get(section, {}))

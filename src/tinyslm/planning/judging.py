@@ -1,7 +1,7 @@
-"""Measure a model before and after fine-tuning, and judge what changed.
+"""Measure a model before and after fine-tuning, and judge the change.
 
-The measurement before the run is stored in the run folder (`before.json`), so that a resumed run ends with the same
-verdict; the one after it in `after.json`.
+The run folder stores the measurement before the run in `before.json`, so that a resumed run ends with the same verdict,
+and the one after it in `after.json`.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from tinyslm.training.stage import PER_EXAMPLE, Asking, Batch, Batches, Question
 from tinyslm.training.verdict_section import AFTER_FILE, BEFORE_FILE
 
 SHOWN = 3
-"""Questions that are answered without a grader, to be shown."""
+"""Number of questions to answer for display if there is no grader."""
 TOGETHER = 16
-"""Questions that the engine answers at the same time."""
+"""Number of questions that the engine answers at the same time."""
 LONGEST_ANSWER = 256
 LARGEST_FILE = 1 << 28
 Check = Callable[[], None]
@@ -46,9 +46,9 @@ Check = Callable[[], None]
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is measured, the same before and after: held-out tokens, general texts, and held-out questions to answer.
+    """The extent of a measurement, equal before and after: held-out tokens, general texts, and held-out questions.
 
-    answered: how many of the questions, from the first on; `None` before it is known how many there is time for.
+    answered: the number of questions to answer, from the first on; `None`: as many as there is time for.
     """
 
     tokens: int
@@ -58,7 +58,7 @@ class Measurement:
 
     @classmethod
     def of(cls, config: RunConfig) -> Measurement:
-        """What the settings ask for. Raises `TinyslmError` for text or a grader that cannot be used."""
+        """The measurement that the settings request. Raises `TinyslmError` for unusable text or an unusable grader."""
         verdict, train = config.verdict, config.train
         texts = texts_of(verdict.general) if verdict.general else shipped_texts()
         if train.grader:
@@ -66,11 +66,11 @@ class Measurement:
         return cls(train.score_tokens, texts, verdict.questions if train.grader else SHOWN)
 
     def take(self, model: Decoder, stage: Stage, config: RunConfig, check: Check, seconds: float = math.inf) -> Outcome:
-        """Measure a model. seconds: the time for answers, unless it is known how many are given."""
+        """Measure a model. seconds: the time for answers if `answered` is `None`."""
         dtype = pick_dtype(pick_device(config.train.device), config.train.dtype)
         score = stage.score(model, self.tokens, check)
         bits, sizes = text_bits(model, stage.tokenizer, self.texts, dtype, check)
-        return_freed_memory()  # the engine needs it in larger pieces
+        return_freed_memory()  # the engine needs larger blocks
         return Outcome(
             score=result_of(score),
             **score.get(PER_EXAMPLE, {}),
@@ -105,7 +105,7 @@ class Measurement:
 
 
 def _answered(engine: Engine, asked: Sequence[Question], seconds: float, check: Check) -> list[str]:
-    """Greedy answers to as many of the questions, in order, as there is time for, but at least to the first few."""
+    """Generate greedy answers to the questions in order, until the time is over, but at least to the first few."""
     end = time.monotonic() + seconds
     longest = max((len(engine.tokenizer.encode(one.reference)) for one in asked), default=0)
     limit = min(LONGEST_ANSWER, 16 + 5 * longest // 4)
@@ -150,58 +150,50 @@ class Before:
 
     @classmethod
     def read(cls, run: Path) -> Before | None:
-        """What was measured before the run in a folder began, if it was."""
+        """Read the measurement of a run folder, if it has one."""
         file = run / BEFORE_FILE
         return read_json(file, cls, limit=LARGEST_FILE) if file.is_file() else None
 
     def write(self, run: Path) -> None:
-        """Store it in a run folder, whole or not at all."""
+        """Store the measurement in a run folder, atomically."""
         write_json(run / BEFORE_FILE, asdict(self))
 
 
 class Judged:
-    """A stage whose final score comes with the verdict on the run. A `Stage`."""
+    """A `Stage` whose final score includes the verdict on the run. The other methods delegate to the wrapped stage."""
 
     def __init__(self, stage: Stage, before: Before, config: RunConfig, folder: Path) -> None:
         self._stage, self._before, self._config, self._folder = stage, before, config, folder
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """See `Stage`."""
         return self._stage.tokenizer
 
     @property
     def batches(self) -> Batches:
-        """See `Stage`."""
         return self._stage.batches
 
     @property
     def held_out_tokens(self) -> int:
-        """See `Stage`."""
         return self._stage.held_out_tokens
 
     def loss(self, model: Decoder, batch: Batch) -> tuple[torch.Tensor, float, Mapping[str, float]]:
-        """See `Stage`."""
         return self._stage.loss(model, batch)
 
     def validate(self, model: Decoder, dtype: torch.dtype, tokens: int) -> float:
-        """See `Stage`."""
         return self._stage.validate(model, dtype, tokens)
 
     def in_units(self, loss: float, *, held_out: bool) -> Mapping[str, float]:
-        """See `Stage`."""
         return self._stage.in_units(loss, held_out=held_out)
 
     def warnings(self, metrics: Mapping[str, float]) -> Sequence[str]:
-        """See `Stage`."""
         return self._stage.warnings(metrics)
 
     def sample(self, model: Decoder, seed: int) -> str:
-        """See `Stage`."""
         return self._stage.sample(model, seed)
 
     def score(self, model: Decoder, tokens: int, check: Check) -> Mapping[str, Any]:  # noqa: ARG002
-        """The stage's score, that of the base in `before`, and the `verdict`; over the tokens scored before."""
+        """The stage's score on the tokens scored before the run, that of the base in `before`, and the `verdict`."""
         after = self._before.measurement.take(model, self._stage, self._config, check)
         write_json(self._folder / AFTER_FILE, asdict(after))
         before = self._before.outcome
@@ -211,7 +203,7 @@ class Judged:
 
 
 def read_outcomes(run: Path) -> tuple[Outcome, Outcome] | None:
-    """What was measured before and after the run in a folder, if both were."""
+    """The measurements of a run folder before and after the run, if it has both."""
     before = Before.read(run)
     if before is None or not (run / AFTER_FILE).is_file():
         return None
@@ -219,7 +211,7 @@ def read_outcomes(run: Path) -> tuple[Outcome, Outcome] | None:
 
 
 def judged(run: Run) -> Run:
-    """The run, ending with a verdict if it was measured before it began."""
+    """Let a run end with a verdict, if its folder has a measurement of the base."""
     if before := Before.read(run.folder.path):
         run.stage = Judged(run.stage, before, run.config, run.folder.path)
     return run

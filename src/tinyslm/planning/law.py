@@ -1,31 +1,32 @@
-"""What a model will score: validation bits per byte from its shape, the text it reads, and how hard the text is.
+"""The planner's scaling law: predict validation bits per byte from a model's shape, its text and the text's difficulty.
 
     bits = probe * l * f(run) / f(the probe's run)
     f = h^p * floor + h^q * near * held^-w + h^u * window * c^-g + (S^m + T^m)^(1/m)
     S = h^p * size * n^-a, T = h^q * text * d^(-b h^s)
 
-after Hoffmann et al. (2022), and Kaplan et al. (2020) in that what the size and what the text leave are not just added:
-the greater of them counts for more. With what matters in runs of minutes besides:
+It follows Hoffmann et al. (2022), and Kaplan et al. (2020) in that the term of the model's size (S) and that of the
+text (T) are not added: the larger one has more weight. Runs of minutes depend on further quantities:
 
-- `probe` is what a tiny model scored on this very text after a moment (`probe.py`), and `h` what short contexts make of
-  the text, as a share of what a compressor makes of it (`compressibility.py`): where short contexts tell little and
-  repeats much, as in code, there is more to learn, and each further token helps more;
-- `l`: bytes in a token of the training text, as a share of those in a token of what is held out: a text whose end is of
-  another kind, with other names, takes more tokens there;
-- `n`: weights in blocks, a share of those in the table, and another share of an output table of its own, in millions.
-  In few or narrow blocks they are worth less, as what is copied from the context takes one block to find and others to
-  use: 1 / (1 + (few / (depth * (dim / 128)^y))^4). Unique text bounds what weights can hold: 1 / n = 1 / weights +
-  1 / (rho * unique);
-- `d`: tokens read, in millions. Reading again is worth less each time: unique * (1 + r (1 - exp(-(epochs - 1) / r)))
-  (Muennighoff et al., 2023), with r * h^v for r: a first reading of code leaves more to learn than one of a play; large
-  updates waste some, less so the more is read: 1 / (1 + update / (critical * tokens^k)) (McCandlish et al., 2018: the
-  critical size grows as the loss falls); small ones follow noise, which costs code more than a play, as Muon's are of
-  one length however little a gradient tells: 1 / (1 + noisy * h^x / update); a longer token tells more: times bytes per
-  token to a power; and where sequences are long there are fewer of them: divided by the context to a power;
-- `held`: bytes that the context holds; and `c`: those of them that are used, as what is far back is copied only when
-  much has been read: 1 / c = 1 / held + 1 / (reach * tokens^z). That is much in code, and little in a story.
+- `probe`: the bits per byte of a tiny model after a moment of training on this text (`probe.py`). `h`: the bits per
+  byte of prediction from short contexts, divided by those of a compressor (`compressibility.py`). Where short contexts
+  predict little and much is repeated, as in code, there is more to learn, and each further token helps more.
+- `l`: bytes per token of the training text, divided by those of the held-out text. If the end of a text is of another
+  kind, with other names, it takes more tokens.
+- `n`: millions of weights in blocks, plus a share of those in the token table, plus another share of those in a
+  separate output table. In few or narrow blocks they are worth less, because copying from the context needs one block
+  to find the source and others to use it: 1 / (1 + (few / (depth * (dim / 128)^y))^4). Unique text limits what weights
+  can hold: 1 / n = 1 / weights + 1 / (rho * unique).
+- `d`: millions of tokens read, with corrections. Each further epoch is worth less: unique * (1 + r (1 -
+  exp(-(epochs - 1) / r))) (Muennighoff et al., 2023), with r * h^v for r, because a first reading of code leaves more
+  to learn than one of a play. Large updates waste tokens, fewer in longer runs: 1 / (1 + update / (critical *
+  tokens^k)) (McCandlish et al., 2018: the critical size grows as the loss falls). Small updates follow noise, which
+  costs more in code than in a play, because Muon's updates have a constant length even for weak gradients:
+  1 / (1 + noisy * h^x / update). Longer tokens carry more information: times bytes per token to a power. Longer
+  sequences are fewer: divided by the context to a power.
+- `held`: bytes in the context. `c`: those that the model uses, because it learns to copy from far back only after much
+  text: 1 / c = 1 / held + 1 / (reach * tokens^z). The effect is large in code, and small in stories.
 
-The coefficients are fitted by `benchmarks/scaling_fit.py` and lie in `law.json`, with the ranges they were fitted on.
+The coefficients are fitted by `benchmarks/scaling_fit.py` and stored in `law.json`, with the ranges of the fitted runs.
 """
 
 import json
@@ -44,19 +45,19 @@ Z = 1.96
 """Standard deviations of a 95 % interval."""
 USUAL_CONTEXT, USUAL_DIM = 256, 128
 SHALLOW = (0.8, 1.55)
-"""Between these is h of the texts of the fit; another text counts like the nearest."""
+"""The range of h in the fitted runs; other values are clipped to it."""
 MOST_REPEATS = 15.4
-"""What Muennighoff et al. found for r; no text of the fit was read so often that it could tell of more."""
+"""The r of Muennighoff et al., an upper limit here: no text of the fit was read often enough to measure more."""
 GUESSING = 8.0
-"""Bits per byte of guessing each byte: no model that was trained at all is worse."""
+"""Bits per byte of guessing each byte at random, an upper limit for trained models."""
 SPREAD_OUTSIDE = 0.02
-"""What a prediction's relative spread gains with each factor e that a run lies outside of what was fitted."""
+"""The increase of a prediction's relative spread for each factor of e outside the fitted range."""
 
 
 class Conditions(NamedTuple):
-    """What a score follows from. Weights in millions, text in millions of tokens, all measured as `Survey` does.
+    """The inputs of the law: weights in millions, text in millions of tokens, and the measures of `Survey`.
 
-    probed: millions of bytes that the probe's sample has. The measures of text are those of `Survey`.
+    probed: size of the probe's sample in millions of bytes.
     """
 
     xz_bits: float
@@ -77,57 +78,59 @@ class Conditions(NamedTuple):
 
 
 class Coefficients(Section):
-    """The fitted numbers of the law; all are above zero."""
+    """The fitted numbers of the law; all are positive."""
 
-    lasting: float = Field(gt=0, description="Power of h in what is left in the end (p).")
-    passing: float = Field(gt=0, description="Power of h in what further text removes (q).")
-    bend: float = Field(gt=0, description="Power of h in how fast text removes it (s).")
-    floor: float = Field(gt=0, description="What no size and no text removes.")
-    size: float = Field(gt=0, description="Part of the bits that a model of a million weights leaves.")
-    size_power: float = Field(gt=0, description="How fast that shrinks with the weights.")
-    text: float = Field(gt=0, description="Part of the bits that a million tokens leave.")
-    text_power: float = Field(gt=0, description="How fast that shrinks with the tokens.")
-    joining: float = Field(gt=0, description="How much more the greater of these two counts: power of each (m).")
-    window: float = Field(gt=0, description="Part of the bits that using one byte of a context leaves.")
-    window_power: float = Field(gt=0, description="How fast that shrinks with the bytes used (g).")
-    near: float = Field(gt=0, description="Part of the bits that a context of one byte leaves in any text.")
-    near_power: float = Field(gt=0, description="How fast that shrinks with the context (w).")
-    distant: float = Field(gt=0, description="Power of h in what further bytes used remove (u).")
-    reach: float = Field(gt=0, description="Bytes of the context that a million tokens teach to use.")
-    reach_power: float = Field(gt=0, description="Power of the tokens read in those bytes (z).")
-    few_blocks: float = Field(gt=0, description="Blocks of 128 in which weights are worth half (few).")
-    narrow: float = Field(gt=0, description="Power of the width in what a block counts there (y).")
-    table_share: float = Field(gt=0, description="What a weight of the table counts.")
-    output_share: float = Field(gt=0, description="What a weight of an output table of its own counts.")
-    repeats: float = Field(gt=0, description="Readings after which another one is worth little (r).")
-    rereading: float = Field(gt=0, description="Power of h in that number of readings (v).")
-    capacity: float = Field(gt=0, description="Weights that a token of unique text is worth (rho).")
-    critical_update: float = Field(gt=0, description="Tokens in an update of which half are wasted in a million.")
-    growth: float = Field(gt=0, description="Power of the tokens read in that number of tokens (k).")
-    noisy_update: float = Field(gt=0, description="Tokens in an update so small that half are wasted.")
-    noise: float = Field(gt=0, description="Power of h in that number of tokens (x).")
-    token_power: float = Field(gt=0, description="What a longer token tells: bytes per token to this power.")
-    context_cost: float = Field(gt=0, description="What long sequences cost at first: tokens in one to this power.")
+    lasting: float = Field(gt=0, description="Exponent of h in the irreducible part and in the term of size (p).")
+    passing: float = Field(gt=0, description="Exponent of h in the terms of text and of near context (q).")
+    bend: float = Field(gt=0, description="Exponent of h in the exponent of the tokens (s).")
+    floor: float = Field(gt=0, description="The part that no size and no text removes.")
+    size: float = Field(gt=0, description="The term of size for a million weights.")
+    size_power: float = Field(gt=0, description="Exponent of the weights (a).")
+    text: float = Field(gt=0, description="The term of text for a million tokens.")
+    text_power: float = Field(gt=0, description="Exponent of the tokens (b).")
+    joining: float = Field(
+        gt=0, description="Exponent that joins the terms of size and text: the larger dominates (m)."
+    )
+    window: float = Field(gt=0, description="The term of the context for one used byte.")
+    window_power: float = Field(gt=0, description="Exponent of the used bytes (g).")
+    near: float = Field(gt=0, description="The term of the near context for one byte.")
+    near_power: float = Field(gt=0, description="Exponent of the bytes in the context (w).")
+    distant: float = Field(gt=0, description="Exponent of h in the term of the context (u).")
+    reach: float = Field(gt=0, description="Bytes of the context that a model uses after a million tokens.")
+    reach_power: float = Field(gt=0, description="Exponent of the tokens read in that number (z).")
+    few_blocks: float = Field(gt=0, description="Blocks of width 128 in which weights are worth half (few).")
+    narrow: float = Field(gt=0, description="Exponent of the width of a block there (y).")
+    table_share: float = Field(gt=0, description="Share of a weight of the token table.")
+    output_share: float = Field(gt=0, description="Share of a weight of a separate output table.")
+    repeats: float = Field(gt=0, description="Epochs after which another one is worth little (r).")
+    rereading: float = Field(gt=0, description="Exponent of h in that number of epochs (v).")
+    capacity: float = Field(gt=0, description="Weights per token of unique text (rho).")
+    critical_update: float = Field(gt=0, description="Update size that wastes half of a million tokens (critical).")
+    growth: float = Field(gt=0, description="Exponent of the tokens read in that update size (k).")
+    noisy_update: float = Field(gt=0, description="Update size so small that noise wastes half of the tokens (noisy).")
+    noise: float = Field(gt=0, description="Exponent of h in that update size (x).")
+    token_power: float = Field(gt=0, description="Exponent of bytes per token: longer tokens carry more.")
+    context_cost: float = Field(gt=0, description="Exponent of the context: longer sequences are fewer.")
 
 
 class Range(Section):
-    """From the least to the most that a quantity was in the runs of the fit."""
+    """The range of a quantity in the fitted runs."""
 
-    low: float = Field(gt=0, description="The least.")
-    high: float = Field(gt=0, description="The most.")
+    low: float = Field(gt=0, description="The minimum.")
+    high: float = Field(gt=0, description="The maximum.")
 
     def outside(self, value: float) -> float:
-        """How far a value is outside, in factors of e."""
+        """The natural logarithm of the factor by which a value is outside the range; 0 inside."""
         return max(0.0, math.log(self.low / value), math.log(value / self.high))
 
 
 class Law(Section):
-    """The law with its coefficients, how well it fits, and where."""
+    """The coefficients of the law, its accuracy, and its range."""
 
     coefficients: Coefficients = Field(description="The fitted numbers.")
     spread: float = Field(gt=0, description="Relative standard deviation of the fitted runs around the law.")
     text_spread: float = Field(
-        ge=0, description="How far off the law is on average for a text that is left out of the fit (root mean square)."
+        ge=0, description="Relative error for texts that are left out of the fit (root mean square)."
     )
     runs: int = Field(gt=0, description="Number of runs that the law was fitted on.")
     weights: Range = Field(description="Weights, in millions.")
@@ -137,7 +140,7 @@ class Law(Section):
     context: Range = Field(description="Tokens in the context.")
 
     def expect(self, found: Conditions) -> "Expected":
-        """The bits per byte to be expected, with a 95 % interval."""
+        """Predict the bits per byte, with a 95 % interval."""
         bits = min(predict(self.coefficients, found), GUESSING)
         outside = self.weights.outside(found.block_weights + found.table_weights + found.output_weights)
         outside += self.tokens.outside(found.tokens)
@@ -146,7 +149,7 @@ class Law(Section):
 
 
 class Expected(NamedTuple):
-    """Bits per byte, and the ends of the interval."""
+    """Predicted bits per byte, and the ends of the 95 % interval."""
 
     bits_per_byte: float
     low: float
@@ -154,13 +157,13 @@ class Expected(NamedTuple):
 
 
 def predict(law: Coefficients, found: Conditions) -> float:
-    """Bits per byte by the formula above."""
+    """Bits per byte by the formula of the module's docstring."""
     longer = found.bytes_per_token / found.held_out_bytes_per_token
     return found.probe_bits * longer * _shape(law, found) / _shape(law, _of_the_probe(found))
 
 
 def _shape(law: Coefficients, found: Conditions) -> float:
-    """f of the formula."""
+    """The function f of the formula."""
     blocks = found.depth * math.pow(found.dim / USUAL_DIM, law.narrow)
     weights = found.block_weights / (1 + math.pow(law.few_blocks / blocks, 4))
     weights += law.table_share * found.table_weights + law.output_share * found.output_weights
@@ -186,7 +189,7 @@ def _shape(law: Coefficients, found: Conditions) -> float:
 
 
 def _of_the_probe(found: Conditions) -> Conditions:
-    """The conditions that the probe of the same text ran under."""
+    """The conditions of the probe's run on the same text."""
     table = probe.MODEL.vocab_size * probe.MODEL.dim
     return found._replace(
         block_weights=(probe.MODEL.parameters - table) / 1e6,
@@ -203,14 +206,14 @@ def _of_the_probe(found: Conditions) -> Conditions:
 
 
 def worth(tokens: float, unique: float, repeats: float) -> float:
-    """How many tokens of new text so many tokens are worth when only `unique` ones are new."""
+    """The equivalent number of new tokens for `tokens` read, of which `unique` are new."""
     if tokens <= unique:
         return tokens
     return unique * (1 + repeats * (1 - math.exp(-(tokens / unique - 1) / repeats)))
 
 
 def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> Conditions:
-    """What the score of a run follows from."""
+    """The inputs of the law for a run."""
     table = model.vocab_size * model.dim
     output = 0 if model.tied else table
     bytes_per_token = survey.bytes_in_token(model.vocab_size)
@@ -234,6 +237,6 @@ def conditions(survey: Survey, model: ModelConfig, batch: int, steps: float) -> 
 
 
 def read_law() -> Law:
-    """The law that comes with the package."""
+    """Read the law in the package."""
     text = files("tinyslm.planning").joinpath("law.json").read_text(encoding="utf-8")
     return build_config(Law, json.loads(text), origin="law.json")

@@ -22,11 +22,11 @@ def lint_data(
     fields: Mapping[str, str] | None = None,
     progress: Progress = lambda *_: None,
 ) -> Report:
-    """Check examples for fine-tuning, and return what was found.
+    """Check examples for fine-tuning, and return the findings.
 
-    data: files of examples. model: a model folder or run folder, for the checks of what the model is given. valid:
-    files to validate on. against: files of evaluations; a text in any field of their rows counts. fields: names of the
-    rows' fields, as for `finetune`. progress: called with a label, the number of rows done, and of all rows.
+    data: files of examples. model: a model folder or run folder, for the checks of tokens. valid: files to validate on.
+    against: evaluation files; their text in all fields is compared with the examples. fields: names of the rows'
+    fields, as for `finetune`. progress: called with (label, rows done, total rows).
 
     Raises `TinyslmError` for files or a model that cannot be read.
     """

@@ -1,7 +1,7 @@
-"""The plan: what will be trained and what is expected of it, as a file in the run folder that can be read and edited.
+"""The plan of a run: settings and predictions, in a file of the run folder that the user can read and edit.
 
-Whoever edits `plan.toml` changes the settings; what is expected of them is worked out again when it is read, from the
-survey of the text and the costs of the machine that stand in it too.
+The user may edit the settings in `plan.toml`; when it is read, the predictions are computed again from the settings,
+the survey of the text and the costs of the machine, which are in the file too.
 """
 
 import math
@@ -40,47 +40,47 @@ ALWAYS = (
     "train.batch",
     "train.micro_batch",
 )
-"""Settings that a plan names whatever they are; others only where they differ from what follows from these."""
+"""Settings that every plan file lists; others are listed only if they differ from the values that these imply."""
 
 
 class Expectation(Section):
-    """What a run is expected to take and to reach."""
+    """The predicted cost and score of a run."""
 
     bits_per_byte: float = Field(description="Validation bits per byte.")
     low: float = Field(description="Lower end of the 95 % interval.")
     high: float = Field(description="Upper end of the 95 % interval.")
     seconds: float = Field(description="Time of the run, from reading the text to the report.")
     steps: int = Field(description="Updates.")
-    tokens: int = Field(description="Tokens that are read, in all readings.")
-    epochs: float = Field(description="How often the text is read.")
+    tokens: int = Field(description="Tokens read in all epochs.")
+    epochs: float = Field(description="Epochs: how often the text is read.")
     parameters: int = Field(description="Parameters of the model.")
-    memory_bytes: int = Field(description="Most memory that the process holds, on a CPU.")
+    memory_bytes: int = Field(description="Peak memory of the process, on a CPU.")
 
 
 class Plan(Section):
-    """Settings of a run, what is expected of them, and what that follows from."""
+    """The settings of a run, the predictions for them, and the measurements behind these."""
 
-    expectation: Expectation = Field(description="What to expect.")
-    settings: RunConfig = Field(description="What will be trained.")
-    data: Survey = Field(description="The text.")
-    machine: MachineCosts = Field(description="The machine.")
+    expectation: Expectation = Field(description="The predictions.")
+    settings: RunConfig = Field(description="The settings of the run.")
+    data: Survey = Field(description="The survey of the text.")
+    machine: MachineCosts = Field(description="The costs of the machine.")
 
     @classmethod
     def of(cls, choice: Choice, survey: Survey, costs: MachineCosts) -> "Plan":
-        """The plan that a choice makes."""
+        """The plan for a choice."""
         return cls(expectation=_expectation(choice, survey), settings=choice.config, data=survey, machine=costs)
 
     @property
     def budget(self) -> Budget:
-        """The time or the tokens that the settings allow."""
+        """The time limit of the settings, else their number of tokens."""
         minutes = self.settings.train.minutes
         return Budget(minutes=minutes) if minutes else Budget(tokens=self.expectation.tokens)
 
     def toml(self) -> str:
-        """The plan as text: first what to expect, then the settings that matter, then what it was worked out from."""
+        """The plan as TOML: first the predictions, then the settings, then the measurements behind them."""
         lines = [
-            "# A plan of tinyslm: train by it with  tinyslm train DATA --plan THIS_FILE --out RUN",
-            "# Edit [settings.*] as you like; what is expected of them is worked out again.",
+            "# A plan of tinyslm. To train with it: tinyslm train DATA --plan THIS_FILE --out RUN",
+            "# You may edit [settings.*]; the expectation is computed again when the plan is read.",
             "",
             *toml_table("expectation", self.expectation.model_dump(), _comments(Expectation)),
         ]
@@ -99,14 +99,14 @@ class Plan(Section):
         return "\n".join(lines) + "\n"
 
     def write(self, path: Path) -> None:
-        """Write the plan as TOML."""
+        """Write the plan as TOML, atomically."""
         write_atomic(path, self.toml())
 
 
 def read_plan(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
-    """Read a plan that was written, and perhaps edited. changes: settings to put in place of those in it.
+    """Read a plan file, and compute its predictions again. changes: settings that override those in the file.
 
-    Raises `TinyslmError` for a file that is none, naming every mistake in it.
+    Raises `TinyslmError` for a file that is not a plan, or naming every mistake in it.
     """
     values = read_config_file(path, "--plan")
     if missing := [name for name in ("settings", "data", "machine") if name not in values]:
@@ -117,20 +117,21 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
     values = {name: value for name, value in values.items() if name != "expectation"}
     settings = override(RunConfig, values["settings"], changes or {})
     config = _built(settings, origin=f"[settings] of {path}")
-    worked_out = build_config(_Ground, {name: value for name, value in values.items() if name != "settings"}, str(path))
-    choice = expected_of(config, worked_out.data, worked_out.machine, read_law())
-    return Plan.of(choice, worked_out.data, worked_out.machine)
+    rest = {name: value for name, value in values.items() if name != "settings"}
+    measured = build_config(_Measurements, rest, str(path))
+    choice = expected_of(config, measured.data, measured.machine, read_law())
+    return Plan.of(choice, measured.data, measured.machine)
 
 
-class _Ground(Section):
-    """What a plan was worked out from."""
+class _Measurements(Section):
+    """The measurements behind a plan."""
 
-    data: Survey = Field(description="The text.")
-    machine: MachineCosts = Field(description="The machine.")
+    data: Survey = Field(description="The survey of the text.")
+    machine: MachineCosts = Field(description="The costs of the machine.")
 
 
 def expected_of(config: RunConfig, survey: Survey, costs: MachineCosts, law: Law) -> Choice:
-    """What to expect of settings that are what they are."""
+    """Predict the duration and the score of fixed settings."""
     one, train = Candidate.of(config, survey, costs), config.train
     if train.minutes:
         steps = one.steps(60 * train.minutes)
@@ -159,7 +160,7 @@ def _expectation(choice: Choice, survey: Survey) -> Expectation:
 
 
 def _built(settings: Mapping[str, Any], origin: str = "the settings") -> RunConfig:
-    """Settings whose model, unless they say otherwise, has the vocabulary that its tokenizer will have."""
+    """Build settings. The model's vocabulary, unless given, has the size that its tokenizer will have."""
     config = build_config(RunConfig, settings, origin)
     kind, size = config.tokenizer.kind, config.tokenizer.vocab_size
     known = BYTE_VOCABULARY if kind == "byte" else size if kind == "bpe" else 0
@@ -169,7 +170,7 @@ def _built(settings: Mapping[str, Any], origin: str = "the settings") -> RunConf
 
 
 def _needed(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """The settings, by section, from which the others follow: those of a plan always, and what else is needed."""
+    """The settings, by section, that imply all others: `ALWAYS`, and those that differ from the implied values."""
     everything = dict(flatten(config.model_dump()))
     names = [*ALWAYS, *(f"train.{name}" for name in LoopConfig.one_of if getattr(config.train, name))]
     while True:
@@ -186,7 +187,7 @@ def _needed(config: RunConfig) -> dict[str, dict[str, Any]]:
 
 
 def _nested(sections: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """`{"model.rope_scaling": {...}}` as `{"model": {"rope_scaling": {...}}}`."""
+    """Convert `{"model.rope_scaling": {...}}` to `{"model": {"rope_scaling": {...}}}`."""
     nested: dict[str, Any] = {}
     for name, values in sections.items():
         inner: Any = dict(values)
@@ -201,7 +202,7 @@ def _comments(kind: type[BaseModel]) -> dict[str, str]:
 
 
 def plan_of(folder: Path) -> Plan | None:
-    """The plan in a run folder, if there is one that can be read."""
+    """The plan in a run folder, or None if there is no readable one."""
     try:
         return read_plan(folder / FILE) if (folder / FILE).is_file() else None
     except TinyslmError:

@@ -1,4 +1,4 @@
-"""The planner in one call: look at the text, measure the machine, choose."""
+"""The planner in one call: survey the text, measure the machine, choose a model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import LoopConfig, RunConfig
 
 FREE_SHARE = 0.9
-"""Of the memory that is free now, what a plan may use where no limit is given."""
+"""Share of the free memory that a plan may use if no limit is given."""
 
 
 @dataclass(frozen=True)
 class Planner:
-    """Makes plans for one text on one machine. given: the settings that the user fixed, nested."""
+    """Makes plans for one text on one machine."""
 
     survey: Survey
     costs: MachineCosts
@@ -45,17 +45,17 @@ class Planner:
         progress: Progress = silent,
         notify: Notify = silent,
     ) -> "Planner":
-        """Look at the text in paths, that was read, or of one shards folder; measure the machine for about `seconds`.
+        """Survey the text of paths, of one shards folder, or a `Text`; measure the machine for about `seconds`.
 
-        notify: gets a warning for each kind of input that was skipped or guessed.
-        Raises `TinyslmError` when there is no or too little text, or the settings leave nothing to choose from.
+        given: the settings that the user fixed, nested. notify: called with a warning for each kind of skipped or
+        guessed input. Raises `TinyslmError` if there is too little text, or if no model is possible with the settings.
         """
         given = _without_length(given or {})
         base = build_config(RunConfig, given)
         pick_dtype(pick_device(base.train.device), base.train.dtype)
         if not isinstance(source, Text) and "-" in source:
             raise TinyslmError(
-                "Standard input can be read only once, so that there is nothing to plan from.",
+                "Standard input can be read only once, so no plan can be made from it.",
                 "Save it in a file first, or train without a plan: give --model.dim and --model.depth.",
             )
         if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
@@ -70,7 +70,10 @@ class Planner:
         return cls(survey, costs, Search(survey, costs, read_law(), given))
 
     def plan(self, budget: Budget) -> Plan:
-        """The best plan within a budget; without a limit of its own, within the memory that is free now."""
+        """The best plan within a budget; if it does not limit the memory, within the free memory.
+
+        Raises `TinyslmError` if no model fits.
+        """
         limit = budget.memory_bytes or int(FREE_SHARE * _free_bytes(self.costs.device))
         chosen = self.search.choose(budget.model_copy(update={"memory_bytes": limit}))
         return Plan.of(chosen, self.survey, self.costs)
@@ -85,10 +88,11 @@ def make_plan(
     memory_bytes: int | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Plan:
-    """Plan a training on the text in `paths` (or on one shards folder) without training.
+    """Plan a training run on the text in `paths` (or on one shards folder) without training.
 
-    settings: what is fixed, nested: `{"model": {"context": 512}}`. Train by the plan with
-    `train(paths, out, config=plan.settings)`.
+    settings: fixed settings, nested: `{"model": {"context": 512}}`. To train with the plan:
+    `train(paths, out, settings=plan.settings)`. Raises `TinyslmError` for unusable text or settings, and if no model
+    fits the budget.
     """
     planner = Planner.look([str(path) for path in paths], settings)
     budget = {"minutes": minutes, "tokens": tokens, "parameters": parameters, "memory_bytes": memory_bytes}
@@ -96,7 +100,7 @@ def make_plan(
 
 
 def _without_length(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without how long to train, which the budget says."""
+    """The settings without the length of the run, which the budget determines."""
     train = {key: value for key, value in given.get("train", {}).items() if key not in LoopConfig.one_of}
     rest = {key: value for key, value in given.items() if key != "train"}
     return merge(rest, {"train": train}) if train else rest

@@ -1,5 +1,5 @@
-"""How hard a text is for a model: a tiny one learns the bytes of a sample for a second or two, and is asked about some
-that it has not seen. What larger ones reach with more text follows from there (`law.py`).
+"""Measure the difficulty of a text: train a tiny model on the bytes of a sample for a second or two, and score it on
+held-out bytes. `law.py` extrapolates to larger models and more text.
 """
 
 import itertools
@@ -27,14 +27,14 @@ BATCH, STEPS = 16, 120
 TOKENS = STEPS * BATCH * MODEL.context
 OPTIMIZER = OptimizerConfig(muon_lr=0.027, muon_momentum=0.8, lr=0.025)
 SCHEDULE = ScheduleConfig(decay=0.9)
-"""Not those that plans would choose, which may change: the law was fitted on what the probe says with these."""
+"""Fixed, independent of the rules for plans: the law was fitted to scores of the probe with these settings."""
 ASKED_BYTES = 64_000
 
 
-def probe(learned: Sequence[bytes], asked: Sequence[bytes]) -> float:
-    """Bits per byte of some documents (of windows spread evenly over them), after training on bytes of others.
+def probe(training: Sequence[bytes], held_out: Sequence[bytes]) -> float:
+    """Train on the bytes of some documents, and return the bits per byte of evenly spread windows of others.
 
-    On the CPU, always with the same seed; the generators of random numbers stay as they are.
+    Runs on the CPU with a fixed seed, and preserves the state of random number generators.
     """
     device = torch.device("cpu")
     dtype = pick_dtype(device)
@@ -49,11 +49,11 @@ def probe(learned: Sequence[bytes], asked: Sequence[bytes]) -> float:
             dtype=dtype,
             lr_scale=lambda step: lr_scale((step + 0.5) / STEPS, SCHEDULE),
         )
-        windows = _windows(_joined(learned))
+        windows = _windows(_joined(training))
         batches = itertools.cycle(map(Batch.of_windows, windows[torch.randperm(len(windows))].split(BATCH)))
         for _ in train_steps(model, next_token_loss, lambda: next(batches), optimizers, settings):
             pass
-    windows = _windows(_joined(asked))
+    windows = _windows(_joined(held_out))
     windows = windows[:: -(-len(windows) * MODEL.context // ASKED_BYTES)]
     return mean_loss(model, windows, dtype) / math.log(2)
 
@@ -63,7 +63,7 @@ def _joined(documents: Sequence[bytes]) -> NDArray[np.uint8]:
 
 
 def _windows(text: NDArray[np.uint8]) -> Tensor:
-    """Windows `[n, context + 1]` that overlap by one; of a text shorter than one, the text again and again."""
+    """Windows `[n, context + 1]` that overlap by one; a text shorter than a window is repeated."""
     length = MODEL.context
     text = np.resize(text, max(len(text), length + 1))
     count = (len(text) - 1) // length

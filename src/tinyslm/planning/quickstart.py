@@ -1,4 +1,4 @@
-"""`quickstart`: train on text that every machine has, and compare the model with what needs no model."""
+"""`quickstart`: train on text that every machine has, and compare the model with baselines."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.validation import spread_documents
 
 MOST_TRAINING_TOKENS = 10_000_000
-"""Of more training text than this, only a part is searched for functions, and xz would take minutes."""
+"""Larger training texts are sampled to search for functions, and have no baselines that take minutes, such as xz."""
 
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What came of it.
+    """The result of `quickstart`.
 
-    folder: the run folder. baselines: bits per byte of what needs no model. functions: how well the model completes
+    folder: the run folder. baselines: bits per byte of methods without a model. functions: the score of completing
     Python functions, or None if the text has none.
     """
 
@@ -44,10 +44,10 @@ def quickstart(
     settings: Mapping[str, Any] | None = None,
     watch: Watch | None = None,
 ) -> Quickstart:
-    """Train on the Python standard library (or `text`) as `train` does, then compare; the result file has it all.
+    """Train on the Python standard library (or `text`) as `train` does, then compare with baselines.
 
-    out: the run folder; if it exists, a number is added to its name. watch: gets the event "comparing" before the
-    comparison too. Raises what `train` raises.
+    out: the run folder; if it exists, a number is added to its name. watch: also gets the event "comparing" before the
+    comparison. The result file contains all scores. Raises what `train` raises.
     """
     watch = watch or Watch()
     folder = RunFolder(free_folder(Path(out)))
@@ -58,7 +58,7 @@ def quickstart(
 
 
 def _compared(folder: RunFolder, result: Mapping[str, Any]) -> Quickstart:
-    """Baselines and completions, also written to the result file and the report."""
+    """Compute baselines and completions, and add them to the result file and the report."""
     shards = Shards.open(folder.checked_data(folder.read_config()), verify=False)
     held_out = _texts(shards, "valid", folder.read_config().train.score_tokens)  # what the model was scored on
     training = b"".join(_texts(shards, "train", MOST_TRAINING_TOKENS))
@@ -80,5 +80,5 @@ def _compared(folder: RunFolder, result: Mapping[str, Any]) -> Quickstart:
 
 
 def _texts(shards: Shards, split: str, tokens: int) -> list[bytes]:
-    """The documents of a split, or some of them, spread evenly, that have about so many tokens."""
+    """The documents of a split, or an evenly spread sample of about this many tokens."""
     return [shards.tokenizer.decode_bytes(ids) for ids, _ in spread_documents(shards.split(split), tokens)]

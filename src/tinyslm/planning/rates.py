@@ -1,10 +1,10 @@
-"""Learning rates and dropout for a shape and a length of training: rules that carry over from tuned runs.
+"""Rules for learning rates and dropout, extrapolated from tuned runs.
 
-The tuned ones have dim 256, updates of 4,096 tokens, and a thousand of them. Muon's updates are orthogonal, so their
-size does not depend on the width; AdamW's, on the tables, shrink with its root (Yang et al., "Tensor Programs V", 2022,
-as far as tied tables allow). Both grow with the root of the tokens in an update up to 4,096, as the noise in it
-shrinks (beyond, a further growth was worse), and in short runs: what is to be learned in few updates needs large ones.
-There the momentum is short, too: what gradients said thirty updates ago misleads when all is still changing
+The tuned runs have dim 256 and 1,000 updates of 4,096 tokens. Muon's updates are orthogonal, so its learning rate does
+not depend on the width; AdamW's, for the tables, is proportional to 1 / sqrt(width) (Yang et al., "Tensor Programs V",
+2022, as far as tied tables allow). Both grow with the square root of the tokens per update up to 4,096, because the
+noise of the gradient shrinks (a further growth was worse), and in short runs, where few updates must learn everything.
+Short runs also have a lower momentum: gradients from thirty updates ago mislead while the weights change fast
 (docs/LOG.md).
 """
 
@@ -15,19 +15,17 @@ DIM, TOKENS, STEPS = 256, 4096, 1000
 MUON_LR, LR = 0.02, 0.005
 LEAST_MOMENTUM, MOST_MOMENTUM = 0.8, 0.95
 DECAY = 0.9
-"""Share of the run in which the rates run down: nearly all of it was better than the last 60 % (docs/LOG.md)."""
+"""Share of the run in which the learning rates decay: nearly all of it was better than the last 60 % (docs/LOG.md)."""
 EPOCHS_WITHOUT_DROPOUT = 4.0
 MOST_DROPOUT = 0.2
 WEIGHTS_TO_REMEMBER = 4.0
-"""For each token of a text, of a model that can learn it by heart."""
+"""Weights per token of a text with which a model can memorize it."""
 
 
 def rates(
     dim: int, tokens_per_update: int, steps: int, epochs: float, weights_per_token: float = math.inf
 ) -> dict[str, dict[str, Any]]:
-    """Settings, by section, that suit a width, the tokens of an update, their number, how often text is read, and how
-    many weights in blocks there are for each of its tokens.
-    """
+    """Settings, by section, for a run. weights_per_token: weights in blocks per token of unique text."""
     noise = _between(0.5, math.sqrt(tokens_per_update / TOKENS), 1.0)
     haste = STEPS / max(1, steps)
     return {
@@ -42,13 +40,13 @@ def rates(
 
 
 def momentum(steps: int) -> float:
-    """Muon's momentum: it remembers about six updates in runs of 500, twenty in runs of 6,000."""
+    """Muon's momentum: it averages over about six updates in runs of 500, twenty in runs of 6,000."""
     return round(_between(LEAST_MOMENTUM, 1 - 0.17 * math.sqrt(500 / max(1, steps)), MOST_MOMENTUM), 2)
 
 
 def dropout(epochs: float, weights_per_token: float) -> float:
-    """None for text that is read up to four times, then 0.05 more each time that the readings double; less for a model
-    that is too small to learn the text by heart (64 x 2 on a megabyte, read twelve times, is worse for any)."""
+    """0 for up to four epochs, then 0.05 more each time that the number of epochs doubles; less for models too small to
+    memorize the text (any dropout hurts a model of dim 64 and depth 2 in twelve epochs of a megabyte)."""
     if epochs <= EPOCHS_WITHOUT_DROPOUT:
         return 0.0
     share = min(1.0, weights_per_token / WEIGHTS_TO_REMEMBER)
@@ -60,5 +58,5 @@ def _between(low: float, value: float, high: float) -> float:
 
 
 def _rounded(value: float) -> float:
-    """Two significant digits: more would pretend to know."""
+    """Round to two significant digits: the rules are not more precise."""
     return float(f"{value:.2g}")

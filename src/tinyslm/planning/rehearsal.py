@@ -1,4 +1,4 @@
-"""Measure a fine-tuning run before it begins: the base for the verdict, and how long each part of the run takes."""
+"""Measure before a fine-tuning run: the base model, for the verdict, and the time of each part of the run."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ from tinyslm.training.stages import first_model, open_stage
 from tinyslm.training.world import World
 
 WARM_UP, TIMED = 1, 3
-"""Updates before the timed ones, and how many of these at most."""
+"""The number of updates before the timed ones, and the maximum number of timed ones."""
 TIMING_SHARE = 0.04
-"""Of a run's time, what the timed updates may take."""
+"""Share of a run's time for the timed updates."""
 TRIED_TOKENS = 1024
-"""Held-out tokens that are looked at to find out how long that takes."""
+"""Held-out tokens for timing a validation."""
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """What is known before a run begins. rates: what the run needs to know of the machine to end on time."""
+    """The results of `rehearse`. rates: the times that the run needs to end on time."""
 
     plan: FinetuningPlan
     before: Before
@@ -73,9 +73,9 @@ def measure_first(
     began: float,
     watch: Watch,
 ) -> tuple[RunConfig, Rates | None]:
-    """Measure the base for the verdict, before a run in `folder`; with a time and one process, also see `rehearse`.
+    """Measure the base before a run in `folder`; for a run with a time limit and one process, also `rehearse` it.
 
-    Returns the settings of the run, and what it needs to know of the machine.
+    Returns the settings of the run, and the times that it needs to end on time, if measured.
     """
     measurement, world = Measurement.of(config), World.current()
     if config.train.minutes and world.size == 1 and config.train.compile == "off":
@@ -91,7 +91,7 @@ def measure_first(
 
 
 def measure_base(data: Path, config: RunConfig, measurement: Measurement) -> Before:
-    """Measure the base for the verdict, and no times."""
+    """Measure the base for the verdict, without timing."""
     stage, config, model = _opened(data, config)
     return Before.take(replace(measurement, tokens=config.train.score_tokens), model, stage, config)
 
@@ -107,9 +107,8 @@ def rehearse(
 ) -> Rehearsed:
     """Measure the base and the machine, and plan the run.
 
-    config: the settings; of those that the caller has not `given`, the plan chooses the batch, the number of held-out
-    tokens and samples, and the length. rows: of an epoch, 0 if there are no epochs. began: when the work began, by
-    `time.monotonic`.
+    config: the settings; unless they are in `given`, the plan chooses the batch, the number of held-out tokens and
+    samples, and the length. rows: per epoch, 0 if there are no epochs. began: start of the work, by `time.monotonic`.
     """
     loading = time.monotonic()
     stage, config, model = _opened(data, config)
@@ -156,14 +155,14 @@ def _validation_rate(model: Decoder, stage: Stage, config: RunConfig) -> float:
     device = pick_device(config.train.device)
     dtype = pick_dtype(device, config.train.dtype)
     if device.type == "cpu":
-        compile_native(dtype)  # so that no compilation is timed
+        compile_native(dtype)  # before timing
     stage.validate(model, dtype, 1)
     tokens = min(TRIED_TOKENS, stage.held_out_tokens)
     return _timed(lambda: stage.validate(model, dtype, tokens))[1] / tokens
 
 
 def _budgeted(config: RunConfig, seconds: float, per_token: float, given: Mapping[str, Any]) -> RunConfig:
-    """The settings with as many held-out tokens as there is time for."""
+    """The settings with the number of held-out tokens that there is time for."""
     train, chosen = config.train, dict[str, int]()
     if math.isfinite(seconds) and open_settings(given, "train", "validation_tokens"):
         share = VALIDATING_SHARE / 10
@@ -178,9 +177,9 @@ def _budgeted(config: RunConfig, seconds: float, per_token: float, given: Mappin
 
 
 def _update(model: Decoder, stage: Stage, config: RunConfig, seconds: float) -> tuple[float, int]:
-    """The median time of an update, and its tokens; changes the model. seconds: what finding out may take, about.
+    """The median time of an update, and its tokens; changes the model. seconds: approximate time for this measurement.
 
-    Where whole updates would take longer, some rows of one are timed.
+    If whole updates would take longer, only some rows of them are timed.
     """
     train, device = config.train, pick_device(config.train.device)
     dtype = pick_dtype(device, train.dtype)
@@ -198,7 +197,7 @@ def _update(model: Decoder, stage: Stage, config: RunConfig, seconds: float) -> 
         times.append(now - before)
         tokens.append(report.tokens)
         before = now
-        if len(times) == WARM_UP:  # a row as a warm-up; then as many as there is time for
+        if len(times) == WARM_UP:  # the warm-up has one row, the timed updates as many as there is time for
             rows = int(max(1, min(train.batch, seconds / 2 / times[0])))
         elif now - begun > seconds:
             break
@@ -210,7 +209,7 @@ def _update(model: Decoder, stage: Stage, config: RunConfig, seconds: float) -> 
 def _planned(
     config: RunConfig, measured: Measured, seconds: float, rows: int, given: Mapping[str, Any]
 ) -> FinetuningPlan:
-    """The settings and the length that suit what was measured."""
+    """Choose settings and length by the measured times."""
     train, chosen, why = config.train, dict[str, Any](), ""
     samples = samples_on_the_way(seconds, measured.sample) if math.isfinite(seconds) else 5
     steps = train.steps or math.ceil(train.tokens / (train.batch * config.row_tokens))
@@ -232,6 +231,6 @@ def _planned(
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """What `work` gives, and the seconds that it takes."""
+    """Call `work`. Returns its result and its duration in seconds."""
     begun = time.monotonic()
     return work(), time.monotonic() - begun

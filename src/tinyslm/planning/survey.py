@@ -1,6 +1,6 @@
-"""A look at the text before anything is planned: how much there is, how much of it is new, and how hard it is.
+"""Survey a text for planning: its size, its unique size, and its difficulty.
 
-What is measured on a sample is measured on whole documents, spread evenly over all of the text.
+Samples consist of whole documents, spread evenly over the text.
 """
 
 import math
@@ -30,52 +30,52 @@ from tinyslm.training.validation import spread_documents
 
 VOCABULARIES = (1024, 2048, 4096, 8192, 16384)
 BYTES_FOR_A_TOKEN = 1000
-"""Of text that a vocabulary is worth planning for: with less, a model hardly learns what the rarer tokens mean."""
+"""Minimum bytes of text per token of a vocabulary: with less, a model hardly learns the rarer tokens."""
 TOKENIZER_SAMPLE = 1_500_000
-"""Bytes that trial tokenizers are trained on, but for what they encode."""
+"""Bytes of the sample for trial tokenizers, which are trained on most of it and encode the rest."""
 ENCODED_EVERY = 20
 TRIAL_PIECE = 2_000
-"""Bytes of the pieces of that sample: short ones, so that what is encoded comes from many places."""
+"""Bytes of the pieces of that sample: short, so that the encoded ones are from many places."""
 LONG_PIECE = 8_000
-"""Where the documents are few, bytes of the pieces that they are cut into for the sample."""
+"""Bytes of the pieces into which a few long documents are cut for the sample."""
 FEW_DOCUMENTS = 50
 
 
 class Survey(Section):
-    """What the planner knows of a text."""
+    """Measurements of a text for the planner."""
 
     bytes: int = Field(gt=0, description="UTF-8 bytes of the text.")
-    unique_bytes: int = Field(gt=0, description="Bytes that are left when repeated documents are dropped.")
-    training_bytes: int = Field(gt=0, description="Bytes of those to train on.")
-    held_out_bytes: int = Field(ge=0, description="Bytes to validate on.")
-    documents: int = Field(gt=0, description="Documents that are left.")
+    unique_bytes: int = Field(gt=0, description="Bytes without repeated documents.")
+    training_bytes: int = Field(gt=0, description="Unique bytes to train on.")
+    held_out_bytes: int = Field(ge=0, description="Unique bytes to validate on.")
+    documents: int = Field(gt=0, description="Unique documents.")
     xz_bits: float = Field(gt=0, description="Bits per byte of a sample compressed by xz.")
     context_bits: float = Field(gt=0, description="Bits per byte of documents predicted from short contexts in others.")
     probe_bits: float = Field(
-        gt=0, description="Bits per byte of what is held out, for a tiny model that learned from a sample for a moment."
+        gt=0, description="Bits per byte of held-out text, for a tiny model trained on a sample for a moment."
     )
     probed_bytes: int = Field(gt=0, description="Bytes of that sample.")
-    probing_seconds: float = Field(ge=0, description="Seconds that this took.")
+    probing_seconds: float = Field(ge=0, description="Duration of that training and scoring in seconds.")
     seconds: float = Field(
-        ge=0, description="Seconds that looking took; preparing takes about as long (0: it is done)."
+        ge=0, description="Duration of the survey in seconds; preparing takes about as long (0: already prepared)."
     )
     bytes_per_token: dict[int, float] = Field(
-        description="Bytes in a token, the ends of documents counted, for each vocabulary that the text supports."
+        description="Bytes per token, including end tokens, for each vocabulary that the text supports."
     )
     held_out_bytes_per_token: dict[int, float] = Field(
         default_factory=dict,
-        description="The same where text is held out by its place, so that it may be of another kind.",
+        description="The same for held-out text, if it is the end of the text, which may be of another kind.",
     )
 
     def bytes_in_token(self, vocab_size: int, *, held_out: bool = False) -> float:
-        """Bytes in a token; for a vocabulary that was not measured, between or like the nearest ones that were."""
+        """Bytes per token; interpolated, or that of the nearest size, for vocabularies that were not measured."""
         measured = (held_out and self.held_out_bytes_per_token) or self.bytes_per_token
         sizes = sorted(measured)
         return float(np.interp(math.log(vocab_size), np.log(sizes), [measured[size] for size in sizes]))
 
 
 def survey_shards(shards: Shards) -> Survey:
-    """Look at text that has its tokenizer: only this one vocabulary is possible."""
+    """Survey the text of shards; only the vocabulary of their tokenizer is possible."""
     train, valid = shards.split("train"), shards.split("valid")
     tokens = max(1, int(SAMPLE * train.tokens / max(1, train.utf8_bytes)))
     sample, held_out = (
@@ -105,12 +105,12 @@ def survey_text(
     progress: Progress = silent,
     notify: Notify = silent,
 ) -> Survey:
-    """Measure samples of text: what was read of some paths, or paths, of which then nothing is kept.
+    """Survey a `Text`, or the text of paths, which is then discarded.
 
-    config: how paths are read. notify: gets warnings about what was skipped or guessed in paths. tokenizer: the one
-    that will be used. wanted: the settings of the one that will be trained. Without either, trial tokenizers are
-    trained, one for each of `VOCABULARIES` that the text supports, in addition to a vocabulary of single bytes. Raises
-    `TinyslmError` if a path cannot be read, or there is too little text.
+    config: how to read paths. notify: called with warnings about skipped or guessed content of paths. tokenizer: an
+    existing one to use. wanted: the settings of the one to train. Without either, trial tokenizers are trained for each
+    of `VOCABULARIES` that the text supports, and bytes are a vocabulary too. Raises `TinyslmError` if a path cannot be
+    read, or if there is too little text.
     """
     if not isinstance(source, Text):
         with reading(Inputs.find(source, config or DataConfig()), progress) as text:
@@ -121,16 +121,16 @@ def survey_text(
     begun = time.perf_counter()
     corpus, settings, kept = source.corpus, source.inputs.config, source.kept
     training = kept & ~source.held_out
-    found = int(corpus.document_bytes[training].sum())
+    available = int(corpus.document_bytes[training].sum())
     split = split_text(source)
     documents, unique = int(np.count_nonzero(kept)), int(corpus.document_bytes[kept].sum())
-    training_bytes = found if settings.valid_paths else int(found * (1 - settings.valid_share))
+    training_bytes = available if settings.valid_paths else int(available * (1 - settings.valid_share))
     sample, held_out = _samples(corpus, split, kept)
     difficulty = _difficulty(sample, held_out)
     texts = _trial_texts(_spread(corpus, training[corpus.pieces.documents], TOKENIZER_SAMPLE))
     learned = [text for number, text in enumerate(texts) if number % ENCODED_EVERY] or texts
-    trials = _trials(learned, found, tokenizer, wanted)
-    lengths = partial(_bytes_per_token, trials, found / max(1, documents))
+    trials = _trials(learned, available, tokenizer, wanted)
+    lengths = partial(_bytes_per_token, trials, available / max(1, documents))
     bytes_per_token = lengths(texts[::ENCODED_EVERY])
     of_held_out = {} if split.kind == "hash" else lengths(_trial_texts(held_out))
     spent = source.seconds + time.perf_counter() - begun - difficulty["probing_seconds"]
@@ -148,9 +148,9 @@ def survey_text(
 
 
 def _difficulty(sample: Sequence[bytes], held_out: Sequence[bytes]) -> dict[str, Any]:
-    """How hard a sample of the training text is, by each measure, as fields of a survey.
+    """The difficulty of a sample of the training text, as fields of a survey.
 
-    The tiny model is asked about what is held out, as that may be of another kind: the end of a single file often is.
+    The tiny model is scored on held-out text, which may be of another kind: the end of a single file often is.
     """
     begun = time.perf_counter()
     bits = probe(sample, held_out or sample)
@@ -167,13 +167,13 @@ def _difficulty(sample: Sequence[bytes], held_out: Sequence[bytes]) -> dict[str,
 def _trials(
     texts: Sequence[str], size: int, tokenizer: Tokenizer | None, wanted: TokenizerConfig | None
 ) -> dict[int, Tokenizer | None]:
-    """Tokenizers of the vocabularies that text of a size in bytes supports; None has a token for each byte."""
+    """Tokenizers by vocabulary size, for text of `size` bytes; None stands for a vocabulary of bytes."""
     if tokenizer is None and wanted is not None and wanted.kind != "bpe":
         tokenizer = train_tokenizer(texts, kind=wanted.kind, vocab_size=wanted.vocab_size)
     if tokenizer is not None:
         return {tokenizer.vocab_size: tokenizer}
     if wanted is not None and wanted.vocab_size:
-        # The sample may have too few repeated sequences where the whole text has enough.
+        # The sample may have too few repeated sequences even if the whole text has enough.
         size_wanted = max(BYTE_VOCABULARY, round_up(wanted.vocab_size))
         made = train_tokenizers(texts, [*(one for one in VOCABULARIES if one < size_wanted), size_wanted])
         return {size_wanted: made[max(made)] if made else None}
@@ -185,7 +185,7 @@ def _trials(
 def _bytes_per_token(
     tokenizers: Mapping[int, Tokenizer | None], mean_bytes: float, texts: Sequence[str]
 ) -> dict[int, float]:
-    """Bytes for each token of some texts, with an end token for each document of a mean length."""
+    """Bytes per token of some texts by vocabulary size, with one end token per `mean_bytes` bytes."""
     size = sum(len(text.encode()) for text in texts)
 
     def measured(one: Tokenizer | None) -> float:
@@ -196,12 +196,12 @@ def _bytes_per_token(
 
 
 def _trial_texts(documents: Sequence[bytes]) -> list[str]:
-    """Short pieces of documents."""
+    """Cut documents into short pieces."""
     return [piece.decode("utf-8", "replace") for text in documents for piece in _pieces(text, TRIAL_PIECE)]
 
 
 def _samples(corpus: Corpus, split: Split, kept: Flags) -> tuple[list[bytes], list[bytes]]:
-    """Text to train on and text that is held out, each of about `SAMPLE` bytes at most."""
+    """Samples of the training text and of the held-out text, each of about `SAMPLE` bytes at most."""
     pieces = kept[corpus.pieces.documents]
     whole = pieces.copy()
     learned, held_out = [], []
@@ -216,7 +216,7 @@ def _samples(corpus: Corpus, split: Split, kept: Flags) -> tuple[list[bytes], li
 
 
 def _spread(corpus: Corpus, flags: Flags, size: int) -> list[bytes]:
-    """Of the flagged pieces some of together about `size` bytes, spread evenly."""
+    """An evenly spread sample of the flagged pieces, of about `size` bytes."""
     total = int(corpus.pieces.bytes[flags].sum())
     places = np.flatnonzero(flags)
     chosen = np.zeros_like(flags)
@@ -225,7 +225,7 @@ def _spread(corpus: Corpus, flags: Flags, size: int) -> list[bytes]:
 
 
 def _cut_evenly(documents: Sequence[bytes]) -> list[bytes]:
-    """The documents; where they are few and long, pieces of them, so that there is something to hold out."""
+    """The documents; if there are few, pieces of them, so that some can be held out."""
     pieces = documents
     if len(documents) < FEW_DOCUMENTS:
         pieces = [piece for text in documents for piece in _pieces(text, LONG_PIECE)]

@@ -1,4 +1,4 @@
-"""More examples of a job, written by a larger model behind an endpoint (Self-Instruct, Wang et al., 2023)."""
+"""Generate more examples of a task with a larger model behind an endpoint (Self-Instruct, Wang et al., 2023)."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.training.rollouts import grade_all
 
 SHOWN, SHOWN_MADE = 6, 2
-"""Examples in a request: of those given, and of those made."""
+"""Numbers of given and of generated examples to show in a request."""
 WRITTEN = 5
-"""Examples that a request asks for."""
+"""Number of examples to request at a time."""
 ALIKE = 0.7
-"""Share of words in common, in order, from which on two prompts are the same."""
+"""Two prompts with at least this share of words in common, in order, count as the same."""
 FRUITLESS = 8
-"""Requests in a row without a new example after which the teacher has run out of ideas."""
+"""Stop after this many consecutive requests without a new example."""
 LONGEST_ANSWER = 4_096
 FIELDS = ("prompt", "answer")
 SCHEMA = {
@@ -51,7 +51,7 @@ SCHEMA = {
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who writes examples. model: what the server calls it, by default its first. grader: see `find_grader`."""
+    """A model that writes examples. model: its name at the server; default: the first. grader: see `find_grader`."""
 
     url: str
     model: str = ""
@@ -61,13 +61,13 @@ class Teacher:
 
 @dataclass
 class Extended:
-    """Examples that a teacher wrote, as (prompt, answer), and how many were dropped, by reason."""
+    """Examples that a teacher wrote, as (prompt, answer), and the number dropped, by reason."""
 
     made: list[tuple[str, str]] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
 
     def drop(self, reason: str) -> None:
-        """Count an example that was dropped."""
+        """Count a dropped example."""
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
 
 
@@ -81,13 +81,14 @@ def extend_examples(
     seed: int = 1,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Extended:
-    """Have a teacher write about `count` examples like those in `paths`, and write them to `out` as JSON lines.
+    """Generate about `count` examples like those in `paths` with a teacher, and write them to `out` as JSON lines.
 
-    Each row says that it is synthetic, and who wrote it. Prompts that resemble earlier ones, answers that the grader
-    scores below 0.5, and rows in which a check finds an error are dropped. Interrupted, or without new ideas from the
-    teacher, it writes what there is.
+    Each row is marked as synthetic, with the teacher's name. Prompts that resemble earlier ones, answers that the
+    grader scores below 0.5, and rows in which a check finds an error are dropped. If it is interrupted, or if the
+    teacher writes nothing new, the examples so far are written.
 
-    Raises `TinyslmError` for rows that are no prompts with answers, and for an endpoint that cannot be used.
+    Raises `TinyslmError` for rows that are not single prompts with answers, for an existing `out`, for an endpoint that
+    cannot be used, and if there are no new examples.
     """
     given = [_pair(one) for one in read_conversations(paths, fields)]
     if len(given) < 2:
@@ -131,7 +132,7 @@ def _written(
     made: Sequence[tuple[str, str]],
     draws: random.Random,
 ) -> list[tuple[str, str]]:
-    """What one request brings; nothing if the answer cannot be read."""
+    """Request examples once; empty if the reply cannot be parsed."""
     shown = draws.sample(given, min(SHOWN, len(given))) + draws.sample(made, min(SHOWN_MADE, len(made)))
     draws.shuffle(shown)
     lines = "\n".join(json.dumps(dict(zip(FIELDS, one, strict=True)), ensure_ascii=False) for one in shown)
@@ -151,7 +152,7 @@ def _written(
 
 
 def examples_in(text: str) -> Iterator[tuple[str, str]]:
-    """The prompts and answers in a reply: every JSON object with both fields, also within others or other text."""
+    """Yield the prompts and answers in a reply: JSON objects with both fields, also inside other text or objects."""
     start = text.find("{")
     while start >= 0:
         try:
@@ -166,7 +167,7 @@ def examples_in(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _pair(conversation: Conversation) -> tuple[str, str]:
-    """Prompt and answer of a conversation. Raises `TinyslmError` for one of several turns."""
+    """The prompt and answer of a conversation. Raises `TinyslmError` for several turns."""
     messages = [one for one in conversation.messages if one["role"] != "system"]
     if [one["role"] for one in messages] != ["user", "assistant"]:
         raise TinyslmError(

@@ -1,4 +1,4 @@
-"""`train` and `resume`: from text to a trained, scored and reported model folder, in one call each."""
+"""`train` and `resume`: make a trained and scored model folder with a report from text, in one call each."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ from tinyslm.training.run import Run
 from tinyslm.training.run_folder import RunFolder
 
 MEASURING_SHARE = 0.03
-"""Of a run's time, what measuring the machine may take."""
+"""Share of a run's time for measuring the machine."""
 SHAPE = ("dim", "depth")
-"""Settings of the model that mean it was chosen already."""
+"""Settings of the model that exclude planning."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a plan must keep to besides the time: about how many parameters, and the most memory in bytes."""
+    """Limits of a plan in addition to the time: approximate number of parameters, and maximum memory in bytes."""
 
     parameters: int | None = None
     memory_bytes: int | None = None
@@ -49,17 +49,17 @@ def train(
     tokenizer: str | Path | Tokenizer | None = None,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Train a model on the text in `paths` (or on one shards folder), into the run folder `out`; returns the result.
+    """Train a model on the text in `paths` (or on one shards folder), in the run folder `out`, and return the result.
 
-    settings: what is fixed, nested: `{"model": {"context": 512}}`; or all settings. Unless they give the model's shape
-    (`dim`, `depth`) or a number of steps, or name a model to start from, the rest is planned for the time (10 minutes,
-    or `minutes`).
-    plan: a plan's file, to train by it instead; or limits of the plan that is made.
+    settings: fixed settings, nested: `{"model": {"context": 512}}`; or all settings. Unless they contain the model's
+    shape (`dim`, `depth`), a number of steps or a model to start from, the others are planned for the time (`minutes`,
+    by default 10).
+    plan: a plan file to use instead, or limits for the plan.
 
-    The result holds the score on held-out documents (`bits_per_byte`, `loss`, ...); the model folder is `out/model`,
-    the report `out/report.html`. With a model to start from (`train.start_from`), `verdict` says what changed, on this
-    text and on general text. Raises `TinyslmError` for text, settings or a folder that cannot be used, and
-    `Interrupted` after saving if the run is stopped by a signal.
+    The result contains the score on held-out documents (`bits_per_byte`, `loss`, ...); the model folder is `out/model`,
+    the report `out/report.html`. With a model to start from (`train.start_from`), `verdict` describes the change on
+    this text and on general text. Raises `TinyslmError` for text, settings or a folder that cannot be used, and
+    `Interrupted`, after saving, if a signal stops the run.
     """
     watch = watch or Watch()
     given: Mapping[str, Any] = settings.model_dump() if isinstance(settings, RunConfig) else settings or {}
@@ -70,7 +70,7 @@ def train(
     if order.config.train.start_from and order.config.train.stage == "pretrain":
         if (plan is not None and plan != Limits()) or tokenizer is not None:
             raise TinyslmError(
-                "A model that is trained further has its shape and its tokenizer.",
+                "A model to continue from already has a shape and a tokenizer.",
                 "Leave out --plan, --params, --memory and --tokenizer.",
             )
         return continue_training(order.paths, order.out, given, began=order.began, watch=watch)
@@ -80,9 +80,10 @@ def train(
 
 
 def resume(out: str | Path, *, settings: Mapping[str, Any] | None = None, watch: Watch | None = None) -> dict[str, Any]:
-    """Resume the run in `out` as if it had never stopped; returns the result (at once if it had ended).
+    """Resume the run in `out` as if it had never stopped, and return the result (immediately if it has ended).
 
-    settings: what the caller wants, nested; they must be the run's own, and else raise `TinyslmError`.
+    settings: nested settings, which must equal the run's. Raises `TinyslmError` if they differ, or if `out` is not a
+    run folder, and `Interrupted`, after saving, if a signal stops the run.
     """
     watch = watch or Watch()
     folder = RunFolder.open(Path(out))
@@ -97,7 +98,7 @@ def resume(out: str | Path, *, settings: Mapping[str, Any] | None = None, watch:
 
 @dataclass
 class _Order:
-    """What the caller asked for."""
+    """The caller's request."""
 
     paths: Sequence[str]
     out: Path
@@ -111,27 +112,27 @@ class _Order:
         self.config = build_config(RunConfig, self.given)
 
     def begin(self, plan: Path | Limits, stack: ExitStack) -> Run:
-        """Prepare the text and begin the run: by the plan in a file, by one that is made now, or by the settings."""
+        """Prepare the text and start the run with the plan in a file, a new plan, or the settings alone."""
         check_config(self.out, self.config)
         if isinstance(plan, Path):
-            return self._start(self.paths, read_plan(plan, self.given))  # perhaps of another machine: no rates
+            return self._start(self.paths, read_plan(plan, self.given))  # no rates: it may be from another machine
         if self._is_open():
             source, made = self._plan(plan, stack)
             return self._start(source, made, made.machine.rates(made.settings))
         if plan != Limits():
             raise TinyslmError(
-                "--params and --memory are for planning a model, and this one's shape or length is given.",
+                "--params and --memory limit a plan, and this model's shape or length is given.",
                 "Leave them out, or leave out the model's dim and depth and the number of steps.",
             )
         return self._start(self.paths, None)
 
     def _is_open(self) -> bool:
-        """Whether the model's shape is left to a plan, and the length is a time or a number of tokens."""
+        """Whether to make a plan: neither a shape nor a number of steps is given."""
         chosen = any(key in self.given.get("model", {}) for key in SHAPE) or self.config.train.start_from
         return not chosen and not self.config.train.steps and "-" not in self.paths
 
     def _plan(self, limits: Limits, stack: ExitStack) -> tuple[Sequence[str] | Text, Plan]:
-        """The text as it was read (or the shards that there are), open until `stack` closes, and a plan for it."""
+        """Read the text (unless it is a shards folder) and plan the run. The text is valid until `stack` closes."""
         train = self.config.train
         self.watch.event({"event": "planning"})
         seconds = SECONDS if train.minutes is None else min(SECONDS, MEASURING_SHARE * 60 * train.minutes)
@@ -166,7 +167,7 @@ class _Order:
 
 
 def _finished(run: Run, watch: Watch) -> dict[str, Any]:
-    """Train to the end; where the run was planned, the result says what was expected of it."""
+    """Train to the end. The result of a planned run includes the predictions."""
     names = {"bits_per_byte", "low", "high", "seconds"}
     plan = plan_of(run.folder.path)
     return finish(run, watch.event, {"planned": plan.expectation.model_dump(include=names)} if plan else {})

@@ -21,7 +21,7 @@ METHODS.add("distill", DISTILL)
 
 
 def check_sections(name: str, given: Mapping[str, Any]) -> None:
-    """Raise `TinyslmError` for settings that another method reads, and this one would ignore."""
+    """Raise `TinyslmError` for settings of other methods, which this one would ignore."""
     others = {section for one in METHODS for section in METHODS[one].sections} - METHODS[name].sections
     for section in sorted(others & given.keys()):
         if given[section]:

@@ -1,4 +1,4 @@
-"""The examples of a job, checked before they are prepared."""
+"""Read and check the examples of a job before they are prepared."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tinyslm.planning.methods.method import Job
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 SAMPLED = 32
-"""Conversations that are tokenized for the checks before fine-tuning, which tokenizes all of them afterwards."""
+"""Number of conversations to tokenize for the checks; fine-tuning tokenizes all of them afterwards."""
 
 
 def checked_examples(job: Job, *, answered: bool = True) -> Examples:
-    """Read the examples of a job, and check them as its files say: report the warnings, and stop at errors.
+    """Read the examples of a job, and check them as `files.lint` says: report warnings, and raise errors.
 
-    answered: whether they need answers. Of those with answers, a sample is tokenized. Raises `TinyslmError` for errors.
+    answered: whether rows need answers; if so, a sample is tokenized. Raises `TinyslmError` for errors.
     """
     files = job.files
     if files.lint == "off":

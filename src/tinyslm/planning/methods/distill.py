@@ -10,7 +10,7 @@ from tinyslm.tokenizer.comparing import first_difference, template_difference
 
 
 def prepare(job: Job) -> Prepared:
-    """See `sft.prepare`. Raises `TinyslmError`, before anything is read, for a teacher that reads other ids."""
+    """Prepare as `sft.prepare` does. Raises `TinyslmError`, before reading data, for a teacher with other ids."""
     folder = find_model(Path(job.config.train.teacher))
     teacher = load_tokenizer(folder)
     if difference := first_difference(job.tokenizer, teacher) or template_difference(job.tokenizer, teacher):

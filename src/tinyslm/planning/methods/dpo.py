@@ -8,11 +8,11 @@ from tinyslm.planning.methods.method import Job, Method, Prepared
 from tinyslm.planning.methods.sft import fitted, report_skipped, row_of
 
 EPOCHS = 1.0
-"""Fewer than for examples: the same pairs again mostly teach what is special about these pairs."""
+"""Fewer than for examples: repeated pairs are mostly memorized."""
 
 
 def prepare(job: Job) -> Prepared:
-    """Tokenize the pairs, and fit row length, batch size and number of updates to them."""
+    """Tokenize the pairs, and choose row length, batch size and number of updates for them."""
     skipped: list[str] = []
     examples = checked_examples(job)
     prepared = prepare_preferences(

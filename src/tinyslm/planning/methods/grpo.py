@@ -1,4 +1,4 @@
-"""Reinforcement learning from rewards: answer prompts, and learn from what a grader says."""
+"""Reinforcement learning from rewards (GRPO): sample answers to prompts, and learn from a grader's scores."""
 
 from collections.abc import Sequence
 
@@ -14,13 +14,13 @@ from tinyslm.planning.methods.sft import EPOCHS, ROW_MULTIPLE, report_skipped, r
 from tinyslm.training.config import RunConfig
 
 CHECKED = 3
-"""Rows that a grader is tried on before anything is sampled."""
+"""Number of rows to test a grader on before sampling."""
 
 
 def prepare(job: Job) -> Prepared:
-    """Tokenize the prompts, and fit row length and batch sizes to them.
+    """Tokenize the prompts, and choose row length and batch sizes for them.
 
-    Raises `TinyslmError` for a grader that does not exist, and if the context leaves no room for a prompt.
+    Raises `TinyslmError` for an unknown grader, and if the context leaves no room for a prompt.
     """
     config, settings, longest = job.config, job.config.grpo, read_model_config(job.base).longest
     find_grader(config.train.grader)
@@ -61,11 +61,11 @@ def prepare(job: Job) -> Prepared:
 
 
 def check_references(grader: str, conversations: Sequence[Conversation]) -> None:
-    """Raise `TinyslmError` for a grader of ours that needs a field which the first rows lack, such as an answer."""
-    found = find_grader(grader)
-    if not isinstance(found, FileGrader):
+    """Raise `TinyslmError` if a registered grader needs a field that the first rows lack, such as an answer."""
+    function = find_grader(grader)
+    if not isinstance(function, FileGrader):
         for conversation in conversations[:CHECKED]:
-            found(graded_fields(conversation), "")
+            function(graded_fields(conversation), "")
 
 
 GRPO = Method("grpo", rates=(1e-4, 1e-5), prepare=prepare, needed=frozenset({"prompt"}), sections=frozenset({"grpo"}))

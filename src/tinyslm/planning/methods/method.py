@@ -1,4 +1,4 @@
-"""A method of `finetune`: the stage that it runs, its usual settings, and how it prepares examples."""
+"""A method of `finetune`: its stage, its default settings, and the preparation of examples."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +16,10 @@ LENGTHS = {"steps", "tokens", "minutes"}
 class ExampleFiles:
     """Files of examples; see `read_conversations`.
 
-    valid: files to validate on; by default 5 % of the examples are held out. fields: the names of the rows' fields, if
-    they are not the usual ones. epochs: passes over the examples, if the run has no other length. lint: what the checks
-    of the examples do: "error": stop the run at errors; "warn": only report them, and skip rows that cannot be used;
-    "off": no checks.
+    valid: files to validate on; by default, some of the examples are held out (see `held_out_numbers`). fields: the
+    names of the rows' fields, if they are not the usual ones. epochs: passes over the examples, if the run has no other
+    length. lint: "error": errors stop the run; "warn": errors are only reported, and unusable rows skipped; "off": no
+    checks.
     """
 
     paths: Sequence[str | Path]
@@ -31,10 +31,10 @@ class ExampleFiles:
 
 @dataclass(frozen=True)
 class Job:
-    """What a method prepares a run from.
+    """The inputs of a method's `prepare`.
 
     base: the model folder to start from. tokenizer: the base's, with a chat template. out: the data folder to write.
-    given: the settings that the caller gave, which are in `config` too; a method overrides none of them.
+    given: the caller's settings, which are in `config` too and must not be overridden.
     """
 
     base: Path
@@ -47,15 +47,15 @@ class Job:
 
     @property
     def open_length(self) -> bool:
-        """Whether the number of updates is still to be chosen."""
+        """Whether the method chooses the number of updates."""
         return not self.config.train.minutes and LENGTHS.isdisjoint(self.given.get("train", {}))
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Prepared examples: the settings of the run, fitted to them, and how many were skipped, by reason.
+    """The settings of the run, fitted to the prepared examples, and the number of skipped examples by reason.
 
-    rows: of an epoch, 0 if the run has no epochs. learned_tokens: in the examples, 0 if that does not decide the rank.
+    rows: per epoch, 0 if the run has no epochs. learned_tokens: in the examples, 0 if they do not determine the rank.
     """
 
     config: RunConfig
@@ -66,11 +66,11 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Method:
-    """stage: the name in `STAGES`. settings: the usual ones, where they differ from those of the other methods.
+    """stage: the name in `STAGES`. settings: defaults that differ from those of other methods.
 
-    rates: the usual peak learning rates for adapters and for all weights. prepare: writes the data folder, whole or not
-    at all, and raises `TinyslmError` for examples that cannot be used. needed: the fields that a map must name.
-    sections: the sections of settings that only some methods read, and this one does.
+    rates: default peak learning rates for adapters and for all weights. prepare: writes the data folder, whole or not
+    at all, and raises `TinyslmError` for unusable examples. needed: the fields that a map must name. sections: the
+    sections of settings that this method reads, of those that not all methods read.
     """
 
     stage: str

@@ -1,4 +1,4 @@
-"""Rejection sampling: answer prompts several times, keep the best answers and learn them (RAFT, Dong et al., 2023)."""
+"""Rejection sampling: sample several answers to each prompt, and learn the best ones (RAFT, Dong et al., 2023)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tinyslm.planning.methods.sft import prepare_conversations
 from tinyslm.training.rollouts import Sampler, grade_all, plain_sampling, read_grammar
 
 AT_ONCE = 16
-"""Prompts that are answered at the same time."""
+"""Number of prompts to answer at the same time."""
 
 
 def prepare(job: Job) -> Prepared:
-    """Let the base answer the prompts, and prepare the best answers as conversations to learn.
+    """Sample the base's answers to the prompts, and prepare the best ones as conversations.
 
-    Held-out prompts keep their reference answers; if they have none, the best answers take their place. Raises
-    `TinyslmError` if no answer scores high enough.
+    Held-out prompts keep their reference answers, or get the best sampled ones if they have none. Raises `TinyslmError`
+    if no answer scores high enough.
     """
     files = job.files
     examples = checked_examples(job, answered=False)
@@ -61,7 +61,7 @@ class Sampling:
         self._end = time.monotonic() + 60 * minutes * config.rejection.time_share
 
     def best(self, conversations: Sequence[Conversation]) -> list[Conversation]:
-        """The conversations whose best answer scores high enough, each with this answer; as many as there is time for.
+        """The conversations whose best answer scores high enough, with this answer, until the time is over.
 
         Raises `TinyslmError` if there are none.
         """
@@ -88,22 +88,22 @@ class Sampling:
         return kept
 
     def _answers(self, conversations: Sequence[Conversation], first: int) -> list[tuple[float, str]]:
-        """The best answer to each, and its score."""
+        """The score and text of the best answer to each conversation."""
         settings = self._settings
         prompts = [self._prompt(one) for one in conversations]
         seeds = [
             (self._job.config.train.seed << 32) + (first + place) * settings.group for place in range(len(prompts))
         ]
         sampling = plain_sampling(settings.max_tokens, settings.temperature)
-        found: list[tuple[float, str]] = []
+        best: list[tuple[float, str]] = []
         for prompt, answers in zip(
             prompts, self._sampler.answers(prompts, settings.group, sampling, seeds), strict=True
         ):
             texts = sorted({one.text for one in answers if one.finish == "stop" and one.text.strip()}, key=len)
             grades = grade_all(self._grader, ((prompt.example, text) for text in texts))
             scored = [(grade.score, text) for grade, text in zip(grades, texts, strict=True)]
-            found.append(max(scored, key=lambda one: one[0], default=(0.0, "")))
-        return found
+            best.append(max(scored, key=lambda one: one[0], default=(0.0, "")))
+        return best
 
     def _prompt(self, conversation: Conversation) -> Prompt:
         prompt = prompt_of(conversation, self._job.tokenizer)
@@ -117,7 +117,7 @@ class Sampling:
 
 
 def question(conversation: Conversation) -> list[dict[str, object]]:
-    """The messages up to where the assistant answers."""
+    """The messages of a conversation before its last answer."""
     messages = list(conversation.messages)
     return messages[:-1] if messages[-1]["role"] == "assistant" else messages
 

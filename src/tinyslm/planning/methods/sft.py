@@ -18,16 +18,16 @@ from tinyslm.training.config import RunConfig
 from tinyslm.training.replay import FOLDER
 
 EPOCHS = 3.0
-"""Epochs if neither a time nor a number of updates is given."""
+"""Default number of epochs."""
 ROW_MULTIPLE, SHORTEST_ROW = 64, 256
 AT_ONCE = 512
-"""Tokens that are computed at once: what they leave for the backward pass takes most of the memory."""
+"""Maximum tokens of a micro-batch: its activations take most of the memory."""
 UPDATE_TOKENS = 2048
 """Approximate number of tokens per update."""
 
 
 def prepare(job: Job) -> Prepared:
-    """Tokenize the conversations, and fit row length, batch size and number of updates to them."""
+    """Tokenize the conversations, and choose row length, batch size and number of updates for them."""
     examples = checked_examples(job)
     valid = iter(examples.valid) if job.files.valid else None
     return prepare_conversations(job, iter(examples.conversations), valid)
@@ -36,7 +36,7 @@ def prepare(job: Job) -> Prepared:
 def prepare_conversations(
     job: Job, conversations: Iterator[Conversation], valid: Iterator[Conversation] | None
 ) -> Prepared:
-    """The same for conversations that were read or made before. valid: those to validate on, if not some of them."""
+    """Prepare conversations that are already read or sampled. valid: those to validate on; None: hold out some."""
     longest = read_model_config(job.base).longest
     skipped: list[str] = []
     prepared = prepare_examples(
@@ -56,7 +56,7 @@ def prepare_conversations(
 
 
 def prepare_replay(job: Job) -> None:
-    """Write the shards of the general text that is learned among the examples."""
+    """Write the shards of general text to mix with the examples. Raises `TinyslmError` if there is no such text."""
     with TemporaryDirectory() as folder:
         paths = list(job.config.replay.text)
         if not paths:
@@ -71,19 +71,19 @@ def prepare_replay(job: Job) -> None:
 
 
 def row_of(tokens: int) -> int:
-    """A length of rows that hold so many tokens."""
+    """The row length for examples of at most this many tokens."""
     return -(-max(SHORTEST_ROW, tokens) // ROW_MULTIPLE) * ROW_MULTIPLE
 
 
 def report_skipped(job: Job, places: list[str]) -> None:
-    """Say how many examples were skipped, and which."""
+    """Report the number of skipped examples, and the first ones."""
     if places:
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
         job.watch.notify(f"{len(places)} conversations were skipped: {', '.join(places[:3])}{more}.")
 
 
 def fitted(job: Job, row_tokens: int, rows: int, epochs: float = EPOCHS) -> RunConfig:
-    """The settings with this row length, and with batch sizes and a number of updates that suit `rows` an epoch."""
+    """The settings with this row length, and batch sizes and a number of updates for epochs of `rows` rows."""
     config, fixed = job.config, job.given.get("train", {})
     chosen = {"row_tokens": row_tokens}
     if "batch" not in fixed:
@@ -97,12 +97,12 @@ def fitted(job: Job, row_tokens: int, rows: int, epochs: float = EPOCHS) -> RunC
 
 
 def rows_at_once(batch: int, row_tokens: int) -> int:
-    """The largest part of a batch that divides it and has at most `AT_ONCE` tokens, but at least one row."""
+    """The largest micro-batch, in rows, that divides the batch and has at most `AT_ONCE` tokens, or one row."""
     return max(size for size in range(1, max(1, AT_ONCE // row_tokens) + 1) if batch % size == 0)
 
 
 def rows_of_an_epoch(data: Path, row_tokens: int) -> int:
-    """Packed rows of the first epoch of an examples folder."""
+    """The number of packed rows in the first epoch of an examples folder."""
     return RowLoader(open_examples(data)[0], context=row_tokens, batch=1, seed=0).rows_of_an_epoch
 
 
