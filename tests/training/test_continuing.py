@@ -86,7 +86,7 @@ def test_an_interrupted_run_ends_with_the_same_verdict(base: Path, notes: Path, 
 
 def test_what_a_model_has_already_is_not_given(base: Path, notes: Path, tmp_path: Path) -> None:
     for more in ({"plan": Limits(parameters=1000)}, {"tokenizer": base}):
-        with pytest.raises(TinyslmError, match="has its shape and its tokenizer"):
+        with pytest.raises(TinyslmError, match="already has a shape and a tokenizer"):
             train([notes], tmp_path / "run", settings=settings_from(base), **more)
     with pytest.raises(TinyslmError, match="nowhere"):
         train([notes], tmp_path / "run", settings=settings_from(tmp_path / "nowhere"))

@@ -78,7 +78,7 @@ def test_less_memory_means_fewer_rows_at_once() -> None:
     assert fitting(whole, peak_bytes(whole), fixed=True) == whole
     half = config(micro_batch=4)
     assert fitting(whole, peak_bytes(half), fixed=False).train.micro_batch == 4
-    with pytest.raises(TinyslmError, match=r"needs about .* GB of memory, and .* are free\.\n.*--train.micro-batch 4"):
+    with pytest.raises(TinyslmError, match=r"needs about .* GB of memory, and .* are free\.\n.*--train.micro_batch 4"):
         fitting(whole, peak_bytes(half), fixed=True)
     long = config(row_tokens=2048, batch=1, micro_batch=1)
     again = config(row_tokens=2048, batch=1, micro_batch=1, checkpoint_activations=True)
