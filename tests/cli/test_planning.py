@@ -109,7 +109,7 @@ def test_nothing_is_planned_where_the_shape_is_given(tinyslm, texts: Path) -> No
     assert tinyslm("train", texts, "--out", "run", *TINY).code == 0
     assert not Path("run/plan.toml").exists()
     said = tinyslm("train", texts, "--out", "other", *TINY, "--params", "3M").mistake()
-    assert "--params and --memory are for planning" in said
+    assert "--params and --memory limit a plan" in said
 
 
 @pytest.mark.parametrize(
