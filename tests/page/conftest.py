@@ -62,8 +62,10 @@ def serve(tiny) -> Callable:
     """Runs a server with the given engines: `with serve({"name": engine}) as url`."""
 
     @contextmanager
-    def run(engines: dict[str, Engine], keys: ApiKeys | None = None, pages: Sequence[ServedPage] = ()) -> Iterator[str]:
-        settings = ServerSettings(port=0)
+    def run(
+        engines: dict[str, Engine], keys: ApiKeys | None = None, pages: Sequence[ServedPage] = (), **given
+    ) -> Iterator[str]:
+        settings = ServerSettings(port=0, **given)
         models = Models({name: Path(name) for name in engines}, lambda path: engines[path.name])
         listening = listen(settings)
         started = threading.Event()

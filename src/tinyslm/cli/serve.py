@@ -147,6 +147,8 @@ def _serve(sources: Callable[[], dict[str, Source]], server: ServerSettings, com
 
     def started(models: Models, url: str) -> None:
         say(f"Serving {', '.join(models.names)}: chat at {url}/, programs at {url}/v1")
+        if server.gradio:
+            say(f"The interface made with Gradio: {url}/gradio")
         for page in pages:
             say(f"The page of the pack {page.name}: {url}{page.path}")
         if any(models.base(name) for name in models.names):

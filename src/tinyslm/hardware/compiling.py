@@ -4,6 +4,7 @@ A library lies in the user's cache folder under a name that tells its source, co
 it is compiled once.
 """
 
+import hashlib
 import os
 import platform
 import shlex
@@ -12,12 +13,12 @@ import stat
 import subprocess
 from collections.abc import Sequence
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 from tinyslm.core.console import notice, warn
-from tinyslm.hardware.machine import read_processor
+from tinyslm.hardware.machine import read_flags, read_processor
+from tinyslm.hardware.prebuilt import FOLDER, find_prebuilt, kinds_here
 
 try:
     import fcntl
@@ -40,12 +41,17 @@ class NotAvailable(Exception):
 
 
 def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None = None) -> Path:
-    """The library of `source` (with the files in its folder and in `SHARED`), compiled unless it is there already.
+    """The library of `source` (with the files in its folder and in `SHARED`), compiled unless it is there already, in
+    the cache or, for this processor, among those that were compiled ahead (`build_ahead`).
 
     processor: the compiler's options for it. folder: where the library lies; by default in the user's cache folder.
     Safe with several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is
     not safely the user's own.
     """
+    if processor[: len(NATIVE)] == NATIVE and folder is None:
+        ahead = find_prebuilt(_prebuilt_name(source, processor[len(NATIVE) :]), read_flags())
+        if ahead is not None:
+            return ahead
     if fcntl is None:
         raise NotAvailable("on this system, nothing is compiled")
     try:
@@ -64,6 +70,26 @@ def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None =
             notice(f"Compiling {NAMES.get(source.stem, source.stem)} for this processor, once (about 10 s).")
             _compile(command, source, path)
     return path
+
+
+def build_ahead(source: Path, further: Sequence[str] = (), folder: Path = FOLDER) -> list[Path]:
+    """Compile `source` with further options for all kinds of processors of this architecture; `build` finds them.
+
+    Raises `NotAvailable` without a compiler, or when it fails.
+    """
+    made = []
+    for kind in kinds_here():
+        path = folder / kind.name / _prebuilt_name(source, further)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _compile([*compiler(), *kind.options, *further, *OPTIONS, f"-I{SHARED}"], source, path, mode=0o755)
+        made.append(path)
+    return made
+
+
+def _prebuilt_name(source: Path, further: Sequence[str]) -> str:
+    digest = _sources_digest(source.parent)
+    digest.update(repr([*further]).encode())
+    return f"{source.stem}-{digest.hexdigest()[:20]}.so"
 
 
 def compiler() -> list[str]:
@@ -129,15 +155,20 @@ def _is_ours(path: Path) -> bool:
 
 def _key(command: Sequence[str], sources: Path) -> str:
     """Of everything that decides what the library is."""
-    digest = sha256()
-    for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp"), *SHARED.glob("*.h")]):
-        digest.update(path.name.encode() + path.read_bytes())
+    digest = _sources_digest(sources)
     version = subprocess.run([command[0], "--version"], capture_output=True, check=False)  # noqa: S603
     digest.update(repr((command, version.stdout, read_processor())).encode())
     return digest.hexdigest()[:20]
 
 
-def _compile(command: Sequence[str], source: Path, path: Path) -> None:
+def _sources_digest(sources: Path) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for path in sorted([*sources.glob("*.h"), *sources.glob("*.cpp"), *SHARED.glob("*.h")]):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest
+
+
+def _compile(command: Sequence[str], source: Path, path: Path, mode: int = 0o700) -> None:
     with TemporaryDirectory(dir=path.parent) as name:
         made = Path(name) / path.name
         whole = [*command, str(source), "-o", str(made)]
@@ -148,5 +179,5 @@ def _compile(command: Sequence[str], source: Path, path: Path) -> None:
         if result.returncode:
             lines = [line for line in result.stderr.splitlines() if "error" in line] or result.stderr.splitlines()
             raise NotAvailable(f"the C++ compiler failed: {(lines or ['no message'])[0]}")
-        made.chmod(0o700)
+        made.chmod(mode)
         made.replace(path)

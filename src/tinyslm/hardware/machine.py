@@ -5,6 +5,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,12 +74,30 @@ def read_processor() -> tuple[str, tuple[str, ...]]:
 
 def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
     """Name and features of the first processor in Linux's `/proc/cpuinfo`; the name may be empty (ARM gives none)."""
+    fields = _first_processor(text)
+    flags = _flags(fields)
+    return fields.get("model name", ""), tuple(feature for feature in FEATURES if feature in flags)
+
+
+def read_flags() -> frozenset[str]:
+    """Everything that Linux lists about the first processor; nothing on other systems."""
+    try:
+        return _flags(_first_processor(Path("/proc/cpuinfo").read_text(encoding="utf-8")))
+    except OSError:
+        return frozenset()
+
+
+def _flags(fields: Mapping[str, str]) -> frozenset[str]:
+    return frozenset((fields.get("flags") or fields.get("Features") or "").split())
+
+
+def _first_processor(text: str) -> dict[str, str]:
+    """The fields of the first processor in `/proc/cpuinfo`."""
     fields: dict[str, str] = {}
     for line in text.splitlines():
         key, _, value = line.partition(":")
         fields.setdefault(key.strip(), value.strip())
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    return fields.get("model name", ""), tuple(feature for feature in FEATURES if feature in flags)
+    return fields
 
 
 def _read_mac_processor() -> tuple[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from tinyslm.inference.engine import Engine
-from tinyslm.serving import chat, completions, embeddings, errors, page, responses, status
+from tinyslm.serving import chat, completions, embeddings, errors, gradio_app, page, responses, status
 from tinyslm.serving.api_keys import ApiKeys
 from tinyslm.serving.middleware import AccessLogMiddleware, AccessMiddleware
 from tinyslm.serving.models import Models
@@ -45,6 +45,8 @@ def create_app(
         app.include_router(router)
     app.include_router(page.make_router(pages))
     errors.add_error_handlers(app)
+    if settings.gradio:
+        gradio_app.mount(app, service)
     # The middleware that is added last is the outermost.
     app.add_middleware(AccessMiddleware, service=service, public=[*page.PUBLIC, *(one.path for one in pages)])
     app.add_middleware(AccessLogMiddleware, service=service)

@@ -37,14 +37,15 @@ async def chat_completions(body: ChatBody, http: HttpRequest) -> Response:
     grammar = conversation_grammar(body.tools, choice, body.parallel_tool_calls, body.response_format)
 
     def prepare(model: ServedModel, compiled: Grammar | None) -> list[Request]:
-        return [_request(body, choice, compiled, model, settings)]
+        return [chat_request(body, choice, compiled, model, settings)]
 
     return await respond(http, body, body.n, grammar, prepare, partial(ChatWriter, body))
 
 
-def _request(
+def chat_request(
     body: ChatBody, choice: str, grammar: Grammar | None, model: ServedModel, settings: ServerSettings
 ) -> Request:
+    """What the engine is asked for by a body. Raises `ApiError` if the model cannot answer it."""
     engine = model.engine
     ids = conversation_ids(body.messages, () if choice == "none" else body.tools, engine)
     limit = body.max_completion_tokens or body.max_tokens

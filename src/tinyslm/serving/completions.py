@@ -34,27 +34,28 @@ async def completions(body: CompletionBody, http: HttpRequest) -> Response:
     settings = service_of(http).settings
     count = len(body.prompts)
     if count > settings.max_prompts:
-        raise bad_request(f"There are {count} prompts. Give at most {settings.max_prompts}.", "prompt")
+        raise badcompletion_request(f"There are {count} prompts. Give at most {settings.max_prompts}.", "prompt")
     check_choices(body.n, settings)
     if body.best_of not in (None, body.n):
-        raise bad_request("best_of is not supported, unless it equals n.", "best_of")
+        raise badcompletion_request("best_of is not supported, unless it equals n.", "best_of")
     if body.echo and body.logprobs is not None:
-        raise bad_request("Log-probabilities of the prompt are not supported: omit echo.", "echo")
+        raise badcompletion_request("Log-probabilities of the prompt are not supported: omit echo.", "echo")
 
     def prepare(model: ServedModel, grammar: Grammar | None) -> list[Request]:
-        return [_request(body, prompt, grammar, model, settings) for prompt in body.prompts]
+        return [completion_request(body, prompt, grammar, model, settings) for prompt in body.prompts]
 
     grammar = format_grammar(body.response_format)
     return await respond(http, body, count * body.n, grammar, prepare, partial(CompletionWriter, body))
 
 
-def _request(
+def completion_request(
     body: CompletionBody,
     prompt: str | list[int],
     grammar: Grammar | None,
     model: ServedModel,
     settings: ServerSettings,
 ) -> Request:
+    """What the engine is asked for by one of a body's prompts. Raises `ApiError` if the model cannot continue it."""
     engine = model.engine
     ids = encoded(prompt, engine, "prompt")
     return Request(

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from base64 import b64decode
 from collections.abc import Collection
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -31,6 +33,9 @@ BODY_SECONDS = 60.0
 DISCARD_SECONDS = 5.0
 """How long the rest of a body that is too large is read: a client that sends it all before it reads gets the error."""
 
+ASKING = "/gradio"
+"""Where browsers ask for the key, since the page there does not."""
+
 HEALTH = ("/health", "/ready")
 
 _SECURITY_HEADERS = {
@@ -46,7 +51,10 @@ class AccessMiddleware:
     """Rejects requests that may not use the server, and bodies that are too large, too slow or not strict JSON."""
 
     def __init__(self, app: ASGIApp, *, service: Service, public: Collection[str]) -> None:
-        """public: paths that need no key; one that ends in a slash stands for all below it."""
+        """public: paths that need no key; one that ends in a slash stands for all below it.
+
+        The key is a bearer token. Below `ASKING`, browsers ask for it: it is the password, and the name does not matter.
+        """
         self.app, self._service, self._settings = app, service, service.settings
         self._public = {*HEALTH, *public}
         self._public_folders = tuple(path for path in public if path.endswith("/") and path != "/")
@@ -68,14 +76,14 @@ class AccessMiddleware:
         path = scope["path"]
         keys = self._service.keys  # others after a reload
         if keys and path not in self._public and not path.startswith(self._public_folders):
-            scheme, _, key = headers.get("authorization", "").partition(" ")
-            name = keys.name(key.strip()) if scheme.lower() == "bearer" else None
+            asking = path == ASKING or path.startswith(f"{ASKING}/")
+            name = keys.name(_given_key(headers.get("authorization", ""), asking))
             if name is None:
                 raise ApiError(
                     401,
                     "This server needs a valid API key: send it as `Authorization: Bearer KEY`.",
                     "invalid_api_key",
-                    headers={"WWW-Authenticate": "Bearer"},
+                    headers={"WWW-Authenticate": 'Basic realm="tinyslm: the key is the password"' if asking else "Bearer"},
                 )
             log_of(scope).user = name
         if self._service.admission.closing and path not in HEALTH:
@@ -201,6 +209,17 @@ def _allow_frames(headers: MutableHeaders) -> None:
     policy = headers.get("content-security-policy", "")
     if "frame-ancestors" in policy:
         headers["Content-Security-Policy"] = policy.replace("frame-ancestors 'none'", "frame-ancestors *")
+
+
+def _given_key(authorization: str, asking: bool) -> str:
+    """The key in the header `Authorization`: a bearer token, or the password where browsers ask for one."""
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if asking and scheme.lower() == "basic":
+        with suppress(ValueError):
+            return b64decode(value.strip(), validate=True).decode().partition(":")[2]
+    return ""
 
 
 def _check_json(body: bytes) -> None:

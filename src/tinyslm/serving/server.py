@@ -133,7 +133,7 @@ class Server(uvicorn.Server):
         admission.closing = True
         LOG.info("Stopping; answers under way: %d.", admission.samples)
         await self._until_idle(self._service.settings.grace)
-        admission.stop()
+        self._service.stop()
         await self._until_idle(LAST_EVENT_SECONDS)
         await super().shutdown(sockets)
         LOG.info("Stopped.")

@@ -20,7 +20,7 @@ from tinyslm.serving.constraints import GrammarCompiler, GrammarSpec
 from tinyslm.serving.errors import api_error, full, shutting_down
 from tinyslm.serving.metrics import Metrics
 from tinyslm.serving.models import Models, ServedModel
-from tinyslm.serving.request_log import log_of
+from tinyslm.serving.request_log import RequestLog, log_of
 from tinyslm.serving.response_store import ResponseStore
 from tinyslm.serving.schemas.common import GenerationBody
 from tinyslm.serving.settings import ServerSettings
@@ -70,7 +70,10 @@ class Admission:
 
 
 class Service:
-    """The state of one server: its models, its keys, its answers, its metrics."""
+    """The state of one server: its models, its keys, its answers, its metrics.
+
+    Attributes: `at_stop`: what to call when answers are ended because the server stops.
+    """
 
     def __init__(self, settings: ServerSettings, models: Models, keys: ApiKeys) -> None:
         self.settings, self.models, self.keys = settings, models, keys
@@ -81,15 +84,15 @@ class Service:
         self.grammars = GrammarCompiler()
         self._threads = ThreadPoolExecutor(THREADS, "tinyslm-requests")
         self._queue: ThreadToLoopQueue | None = None
+        self.at_stop: list[Callable[[], None]] = []
 
     async def begin(
-        self, http: HttpRequest, body: GenerationBody, count: int, grammar: GrammarSpec | None, prepare: Prepare
+        self, log: RequestLog, body: GenerationBody, count: int, grammar: GrammarSpec | None, prepare: Prepare
     ) -> AnswerStream:
         """Begin an answer with `count` samples in all; it must be closed by running it in `answering`.
 
         Raises `ApiError` or `TinyslmError` if the request is rejected.
         """
-        log = log_of(http.scope)
         stack = AsyncExitStack()
         try:
             stack.enter_context(self.admission.admit(count))
@@ -142,8 +145,14 @@ class Service:
         """Run work that takes some time in another thread."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    async def close(self) -> None:
+    def stop(self) -> None:
+        """End all answers, and what `at_stop` ends: streams that would go on for as long as a page is open."""
         self.admission.stop()
+        while self.at_stop:
+            self.at_stop.pop()()
+
+    async def close(self) -> None:
+        self.stop()
         await self.models.close()
         self.grammars.close()
         self._threads.shutdown(wait=False)

@@ -35,6 +35,7 @@ class ServerSettings(Section):
     pack: tuple[str, ...] = Field(
         default=(), description="Pack whose page is served too, at /NAME: excel; may be given several times."
     )
+    gradio: bool = Field(default=False, description="Also serve a chat interface made with Gradio, at /gradio.")
     cors: tuple[str, ...] = Field(
         default=(),
         description="Origin whose pages may use the server: https://example.com; may be given several times.",

@@ -17,6 +17,7 @@ from tinyslm.serving.answers import AnswerStream
 from tinyslm.serving.constraints import GrammarSpec
 from tinyslm.serving.encoding import DONE, JsonResponse, event, new_id
 from tinyslm.serving.errors import ApiError
+from tinyslm.serving.request_log import log_of
 from tinyslm.serving.schemas.common import ChoicesBody, GenerationBody
 from tinyslm.serving.service import Prepare, service_of
 
@@ -51,7 +52,7 @@ async def respond(
 ) -> Response:
     """Generate `count` samples and send them as the body asks. Raises `ApiError` or `TinyslmError`."""
     service = service_of(http)
-    answer = await service.begin(http, body, count, grammar, prepare)
+    answer = await service.begin(log_of(http.scope), body, count, grammar, prepare)
     try:
         writer = make_writer(answer)
     except BaseException:

@@ -41,7 +41,12 @@ def load(numbers: torch.dtype, processor: Sequence[str] = NATIVE) -> ctypes.CDLL
 
     Raises `NotAvailable` where it cannot be compiled.
     """
-    return ctypes.CDLL(str(build(SOURCE, (*processor, f"-DNUMBER_BITS={8 * numbers.itemsize}"))))
+    return ctypes.CDLL(str(build(SOURCE, (*processor, *options(numbers)))))
+
+
+def options(numbers: torch.dtype) -> tuple[str, ...]:
+    """The compiler's options for products of these numbers."""
+    return (f"-DNUMBER_BITS={8 * numbers.itemsize}",)
 
 
 def at_hand(numbers: torch.dtype, *tensors: Tensor) -> bool:
