@@ -25,8 +25,8 @@ class ProcessorKind:
 
 X86 = frozenset({"x86_64", "AMD64"})
 ARM = frozenset({"aarch64", "arm64"})
-_V3 = frozenset("avx avx2 bmi1 bmi2 f16c fma movbe abm".split())
-_V4 = _V3 | frozenset("avx512f avx512bw avx512cd avx512dq avx512vl".split())
+_V3 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "abm"])
+_V4 = _V3 | frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"])
 
 KINDS = (
     ProcessorKind("x86-64-v4-bf16", X86, ("-march=x86-64-v4", "-mavx512bf16"), _V4 | {"avx512_bf16"}),
@@ -34,7 +34,7 @@ KINDS = (
     ProcessorKind("x86-64-v3", X86, ("-march=x86-64-v3",), _V3),
     ProcessorKind("armv8", ARM, ("-march=armv8-a",), frozenset({"asimd"})),
 )
-"""Those that images have libraries for, of one machine the fastest first. Older processors get none: PyTorch computes."""
+"""Those that images have libraries for, of one machine the fastest first; on others, PyTorch computes."""
 
 
 def kinds_here() -> list[ProcessorKind]:

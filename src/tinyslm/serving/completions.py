@@ -34,12 +34,12 @@ async def completions(body: CompletionBody, http: HttpRequest) -> Response:
     settings = service_of(http).settings
     count = len(body.prompts)
     if count > settings.max_prompts:
-        raise badcompletion_request(f"There are {count} prompts. Give at most {settings.max_prompts}.", "prompt")
+        raise bad_request(f"There are {count} prompts. Give at most {settings.max_prompts}.", "prompt")
     check_choices(body.n, settings)
     if body.best_of not in (None, body.n):
-        raise badcompletion_request("best_of is not supported, unless it equals n.", "best_of")
+        raise bad_request("best_of is not supported, unless it equals n.", "best_of")
     if body.echo and body.logprobs is not None:
-        raise badcompletion_request("Log-probabilities of the prompt are not supported: omit echo.", "echo")
+        raise bad_request("Log-probabilities of the prompt are not supported: omit echo.", "echo")
 
     def prepare(model: ServedModel, grammar: Grammar | None) -> list[Request]:
         return [completion_request(body, prompt, grammar, model, settings) for prompt in body.prompts]

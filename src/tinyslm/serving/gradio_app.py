@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
+from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tinyslm.core.errors import TinyslmError, require_extra
@@ -88,8 +89,9 @@ def mount(app: FastAPI, service: Service) -> None:
     """Serve the interface at `PATH` of a server. Raises `TinyslmError` if Gradio is not installed."""
     gr = _gradio()
     gr.mount_gradio_app(app, make_blocks(service), PATH, **_shared())
-    mounted = next(route.app for route in app.routes if getattr(route, "path", None) == PATH)
-    service.at_stop.append(mounted.stop_event.set)
+    mounted = next(route for route in app.routes if isinstance(route, Mount) and route.path == PATH)
+    gradio_server: Any = mounted.app
+    service.at_stop.append(gradio_server.stop_event.set)  # ends the heartbeats of open pages
 
 
 def launch(model: Path, name: str = "") -> None:
@@ -109,14 +111,14 @@ def make_blocks(service: Service) -> gradio.Blocks:
     gr = _gradio()
     names = _names(service)
     kinds = {"Chat": _add_chat, "Write": _add_writing}
-    with gr.Blocks(title=service.models.names[0], analytics_enabled=False, fill_height=True) as blocks:
-        with gr.Tabs() if all(names) else nullcontext():
-            for number, (title, add) in enumerate(kinds.items()):
-                if names[number]:
-                    with gr.Tab(title) if all(names) else nullcontext():
-                        choice = add(service, names[number])
-                    again = partial(_model_choices, service, number)  # a reload may have changed them
-                    blocks.load(again, None, choice, show_progress="hidden", api_visibility="private")
+    tabs, tab = (gr.Tabs, gr.Tab) if all(names) else (nullcontext, nullcontext)
+    with gr.Blocks(title=service.models.names[0], analytics_enabled=False, fill_height=True) as blocks, tabs():
+        for number, (title, add) in enumerate(kinds.items()):
+            if names[number]:
+                with tab(title):
+                    choice = add(service, names[number])
+                again = partial(_model_choices, service, number)  # a reload may have changed them
+                blocks.load(again, None, choice, show_progress="hidden", api_visibility="private")
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks
 
@@ -150,7 +152,9 @@ def _add_chat(service: Service, names: Sequence[str]) -> gradio.Dropdown:
 
 def _add_writing(service: Service, names: Sequence[str]) -> gradio.Dropdown:
     gr = _gradio()
-    text = gr.Textbox(label="Text, which the model continues", lines=12, max_lines=30, max_length=500_000, autofocus=True)
+    text = gr.Textbox(
+        label="Text, which the model continues", lines=12, max_lines=30, max_length=500_000, autofocus=True
+    )
     with gr.Row():
         write, stop = gr.Button("Continue", variant="primary"), gr.Button("Stop", interactive=False)
     with gr.Accordion("Settings", open=False):
@@ -189,7 +193,10 @@ def _model_choices(service: Service, kind: int) -> gradio.Dropdown:
 
 def _settings() -> list[gradio.Textbox]:
     """Those that both kinds of models have; where they are empty, the model's own hold."""
-    shown = {"Temperature": "the model's own", "Most tokens": "as many as fit"}  # gr.Number would send 0 for an empty field
+    shown = {
+        "Temperature": "the model's own",
+        "Most tokens": "as many as fit",
+    }  # gr.Number would send 0 for an empty field
     field = partial(_gradio().Textbox, max_length=20, render=False)
     return [field(label=name, placeholder=default) for name, default in shown.items()]
 
@@ -209,7 +216,12 @@ def _text_of(content: Any) -> str:
 
 
 async def _streamed(
-    service: Service, kind: type[ChatBody | CompletionBody], asked: dict[str, Any], name: str, heat: str | None, most: str | None
+    service: Service,
+    kind: type[ChatBody | CompletionBody],
+    asked: dict[str, Any],
+    name: str,
+    heat: str | None,
+    most: str | None,
 ) -> AsyncIterator[str]:
     """The text of an answer so far, each time that more of it has come. Raises Gradio's error."""
     written, log = "", RequestLog(id=request_id(""))

@@ -53,7 +53,7 @@ class AccessMiddleware:
     def __init__(self, app: ASGIApp, *, service: Service, public: Collection[str]) -> None:
         """public: paths that need no key; one that ends in a slash stands for all below it.
 
-        The key is a bearer token. Below `ASKING`, browsers ask for it: it is the password, and the name does not matter.
+        The key is a bearer token. Below `ASKING`, browsers ask for it: as the password of any user.
         """
         self.app, self._service, self._settings = app, service, service.settings
         self._public = {*HEALTH, *public}
@@ -83,7 +83,9 @@ class AccessMiddleware:
                     401,
                     "This server needs a valid API key: send it as `Authorization: Bearer KEY`.",
                     "invalid_api_key",
-                    headers={"WWW-Authenticate": 'Basic realm="tinyslm: the key is the password"' if asking else "Bearer"},
+                    headers={
+                        "WWW-Authenticate": 'Basic realm="tinyslm: the key is the password"' if asking else "Bearer"
+                    },
                 )
             log_of(scope).user = name
         if self._service.admission.closing and path not in HEALTH:
