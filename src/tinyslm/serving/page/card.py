@@ -24,9 +24,14 @@ async def card(name: str, http: HttpRequest) -> Response:
     """What a model's files say of it: sections of rows, each with a name and a value."""
     models = service_of(http).models
     source, conversations = models.source(name), models.holds_conversations(name)
-    sections = await asyncio.to_thread(_sections, source, conversations)
-    filled = [{"title": title, "rows": rows} for title, rows in sections if rows]
-    return JsonResponse({"model": name, "sections": filled})
+    found = await asyncio.to_thread(sections, source, conversations)
+    return JsonResponse({"model": name, "sections": found})
+
+
+def sections(source: Source, conversations: bool | None) -> list[dict[str, Any]]:
+    """What a model's files say of it: sections of rows, as the page draws them."""
+    filled = _sections(source, conversations)
+    return [{"title": title, "rows": rows} for title, rows in filled if rows]
 
 
 def _sections(source: Source, conversations: bool | None) -> list[tuple[str, Sequence[Row]]]:

@@ -1,0 +1,136 @@
+"""Writing the bundle "page": the model as a GGUF file, what the page has to know of it, the programs, the page."""
+
+import json
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.quantities import count, size
+from tinyslm.deploy.bundle import Contents, Progress
+from tinyslm.deploy.page.document import static_files
+from tinyslm.deploy.page.packages import JINJA, WLLAMA, check_given, notice, obtain
+from tinyslm.export.format import Options, Original
+from tinyslm.export.gguf import GGUF
+from tinyslm.export.gguf.architectures import ARCHITECTURES
+from tinyslm.inference.settings import read_default_sampling
+from tinyslm.model.config import ModelConfig
+from tinyslm.model.folder import holds_conversations, load_model, load_tokenizer, read_model_config
+from tinyslm.serving.page.card import sections
+from tinyslm.tokenizer.chat import CHATML
+from tinyslm.tokenizer.tokenizer import Tokenizer
+
+PACKAGES = (WLLAMA, JINJA)
+BITS = {"q8_0": 8.5, "q4_k_m": 5.0}
+"""Schemes, with the bits that they take for a weight, embeddings included; about."""
+SMALL = 60_000_000
+"""Parameters up to which 8 bits are downloaded quickly; larger models get 4."""
+LARGEST = 10**9
+"""Bytes of a model's file. The browser holds it twice while it starts; on phones, a tab may have about 2 GB."""
+LONGEST = 4096
+"""Tokens of context: keys and values of more would take too much of a browser's memory."""
+ABOUT = "page/model.json"
+
+
+def accept(contents: Contents) -> None:
+    """Raise `TinyslmError` for a model that llama.cpp cannot run, or that is too large for a browser."""
+    from importlib.util import find_spec
+
+    if find_spec("gguf") is None:
+        raise require_extra("gguf", "Making a page")
+    config = read_model_config(contents.model)
+    if config.family not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise TinyslmError(
+            f"The page's runtime, llama.cpp, does not have the family {config.family}.", f"It has these: {known}."
+        )
+    bytes_of_file = config.parameters * BITS[scheme_of(config)] / 8
+    if bytes_of_file > LARGEST:
+        fits = count(int(LARGEST * 8 / BITS["q4_k_m"]))
+        raise TinyslmError(
+            f"A model of {count(config.parameters)} parameters is too large for a browser: even in 4 bits it takes "
+            f"{size(int(bytes_of_file))}, and the limit is {size(LARGEST)}.",
+            f"Deploy a model of up to {fits} parameters: distil this one, or make a container of it.",
+        )
+    check_given(PACKAGES, contents.runtime)
+
+
+def scheme_of(config: ModelConfig) -> str:
+    """How the weights are stored."""
+    return "q8_0" if config.parameters <= SMALL else "q4_k_m"
+
+
+def write(contents: Contents, folder: Path, progress: Progress) -> None:
+    """Write the files of the page into an empty folder."""
+    runtime: dict[str, bytes] = {}
+    for package in PACKAGES:
+        progress(f"fetching {package.name} {package.version}", 0, 0)
+        runtime |= obtain(package, contents.runtime)
+    runtime["NOTICE.txt"] = notice(PACKAGES).encode()
+    config, tokenizer = read_model_config(contents.model), load_tokenizer(contents.model)
+    progress("converting the model", 0, 0)
+    file = _write_model(contents, scheme_of(config), tokenizer, folder)
+    about = _about(contents, config, tokenizer, file)
+    placed = static_files(contents.name, contents.title)
+    worker = placed.pop("sw.js")
+    placed |= {f"page/runtime/{name}": content for name, content in runtime.items()}
+    placed[ABOUT] = (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode()
+    placed["sw.js"] = _versioned(worker, placed, about["sha256"])
+    for name, content in placed.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _write_model(contents: Contents, scheme: str, tokenizer: Tokenizer, folder: Path) -> Path:
+    """Write the model's file into `folder`."""
+    original = Original(contents.model, load_model(contents.model, dense=True), tokenizer)
+    if reason := GGUF.supports(original.model):
+        raise TinyslmError(f"The page's runtime cannot run {contents.model}: {reason}.", "Make a container of it.")
+    with TemporaryDirectory(dir=folder) as place:
+        path = Path(place) / f"{contents.name}{GGUF.schemes[scheme].suffix}"
+        GGUF.write(original, scheme, path, Options())
+        return path.rename(folder / path.name)
+
+
+def _about(contents: Contents, config: ModelConfig, tokenizer: Tokenizer, file: Path) -> dict[str, Any]:
+    """What the page knows of the model: `page/model.json`."""
+    special, conversations = tokenizer.special_ids, holds_conversations(contents.model)
+    template = tokenizer.chat_template
+    if template is None and {"<|im_start|>", "<|im_end|>"} <= special.keys():
+        template = CHATML
+    names = {"bos_token": tokenizer.bos, "eos_token": tokenizer.eos, "unk_token": tokenizer.unk}
+    return {
+        "name": contents.name,
+        "file": file.name,
+        "bytes": file.stat().st_size,
+        "sha256": sha256(file.read_bytes()).hexdigest(),
+        "context": min(ARCHITECTURES[config.family].context(config), config.longest, LONGEST),
+        "start": list(tokenizer.start_ids),
+        "eos": tokenizer.eos_id,
+        "stop": list(tokenizer.stop_ids),
+        "names": list(special.items()),
+        "special": list(special.values()),
+        "template": template,
+        "values": {
+            name: value for name, value in {**names, "pad_token": tokenizer.pad}.items() if value is not None
+        },
+        "conversations": conversations,
+        "sampling": read_default_sampling(contents.model).model_dump(mode="json"),
+        "card": sections(contents.model, conversations),
+    }
+
+
+def _versioned(worker: bytes, placed: Mapping[str, bytes], model: str) -> bytes:
+    """The service worker, which keeps these files until a page with others takes its place.
+
+    The program that is loaded depends on the browser; it is kept when it is first asked for, as is the model.
+    """
+    digest = sha256(model.encode())
+    for name, content in sorted(placed.items()):
+        digest.update(name.encode() + b"\0" + sha256(content).digest())
+    later = (".wasm", "LICENCE", "LICENSE", ".txt")
+    first = ["./", *sorted(name for name in placed if not name.endswith(later))]
+    return f'const VERSION = "{digest.hexdigest()[:16]}";\nconst FILES = {json.dumps(first)};\n'.encode() + worker
