@@ -1,8 +1,10 @@
 """Bundles: folders that are ready to publish, made from a model folder. Importing this package registers them."""
 
 from tinyslm.deploy.bundle import BUNDLES
+from tinyslm.deploy.page import PAGE
 from tinyslm.deploy.space import SPACE
 
-__all__ = ["BUNDLES", "SPACE"]
+__all__ = ["BUNDLES", "PAGE", "SPACE"]
 
+BUNDLES.add(PAGE.name, PAGE)
 BUNDLES.add(SPACE.name, SPACE)

@@ -89,7 +89,8 @@ def _contents(given: Path, bundle: Bundle, settings: BundleSettings) -> Contents
     load_tokenizer(model)
     pack = PACKS[settings.pack].name if settings.pack else ""
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(model)).strip("-.") or "model"
-    return Contents(model, name, settings.title.strip() or name, pack, _sdk(bundle, settings.sdk), settings.fresh)
+    title, sdk = settings.title.strip() or name, _sdk(bundle, settings.sdk)
+    return Contents(model, name, title, pack, sdk, settings.fresh, settings.runtime)
 
 
 def _sdk(bundle: Bundle, given: str | None) -> str:

@@ -29,3 +29,7 @@ class BundleSettings(Section):
         default=False,
         description="Check a Gradio Space in a new environment with its own requirements, which takes minutes.",
     )
+    runtime: tuple[Path, ...] = Field(
+        default=(),
+        description="For a page without a network: an archive that `npm pack` wrote; may be given several times.",
+    )

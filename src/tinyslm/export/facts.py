@@ -4,9 +4,9 @@ The model card and the page of the server show them. What no file says has no ro
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
@@ -20,6 +20,14 @@ from tinyslm.model.weights import weight_files
 
 Row = tuple[str, str]
 
+
+class Section(TypedDict):
+    """Rows under a title, as pages draw them."""
+
+    title: str
+    rows: Sequence[Row]
+
+
 LARGEST_README = 2**20
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?\n)---\s*$", re.DOTALL | re.MULTILINE)
 _METHODS = {
@@ -29,6 +37,25 @@ _METHODS = {
     "grpo": "rewards of a grader (GRPO)",
     "distill": "distillation from a teacher",
 }
+
+
+def sections_of(folder: Path, conversations: bool | None, more: Sequence[Row] = ()) -> list[Section]:
+    """What a model folder's files say of it, without the sections that would be empty.
+
+    conversations: whether it was trained on any, if that is known. more: rows about the model.
+    """
+    training = training_record(folder)
+    shape = [*shape_rows(folder), *more]
+    if conversations is not None:
+        shape.append(("conversations", "trained on them" if conversations else "never trained on any"))
+    origin = [*origin_rows(training), ("licence", licence_of(folder) or "not stated")]
+    found: list[Section] = [
+        {"title": "Model", "rows": shape},
+        {"title": "Training", "rows": training_rows(training)},
+        {"title": "Scores on held-out data", "rows": score_rows(training)},
+        {"title": "Origin and licence", "rows": origin},
+    ]
+    return [section for section in found if section["rows"]]
 
 
 def training_record(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import select
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "microsoft-edge", "brave-browser")
 SECONDS = 60
 READ = 2**16
+_LOADED = "() => new Promise((done) => (document.readyState === 'complete' ? done() : (onload = () => done())))"
 
 
 class BrowserError(Exception):
@@ -73,7 +74,9 @@ class Page:
         found = self.call("Page.navigate", url=url)
         if failed := found.get("errorText"):
             raise BrowserError(f"{url}: {failed}")
-        self.run("() => new Promise((done) => document.readyState === 'complete' ? done() : onload = () => done())", seconds)
+        self.run(
+            "() => new Promise((done) => document.readyState === 'complete' ? done() : onload = () => done())", seconds
+        )
 
     def run(self, function: str, seconds: float = SECONDS, *arguments: Any) -> Any:
         """Call a JavaScript function of the page with JSON values, and wait for its value."""
@@ -88,9 +91,7 @@ class Page:
         """Hear of the requests of a page or a worker, and of the workers that it starts."""
         for method in ("Network.enable", "Runtime.enable"):
             self._pipe.send(method, session)
-        self._pipe.send(
-            "Target.setAutoAttach", session, autoAttach=True, waitForDebuggerOnStart=True, flatten=True
-        )
+        self._pipe.send("Target.setAutoAttach", session, autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
         self._pipe.send("Runtime.runIfWaitingForDebugger", session)
 
     def _hear(self, method: str, values: dict[str, Any]) -> None:
@@ -102,7 +103,9 @@ class Page:
             case "Runtime.exceptionThrown":
                 self.complaints.append(values["exceptionDetails"]["text"])
             case "Runtime.consoleAPICalled" if values["type"] in ("error", "warning"):
-                self.complaints.append(" ".join(str(one.get("value", one.get("description"))) for one in values["args"]))
+                self.complaints.append(
+                    " ".join(str(one.get("value", one.get("description"))) for one in values["args"])
+                )
             case "Log.entryAdded" if values["entry"]["level"] in ("error", "warning"):
                 self.complaints.append(values["entry"]["text"])
 
@@ -114,7 +117,7 @@ class _Pipe:
         self._reads, self._writes = reads, writes
         self._number = 0
         self._waiting = b""
-        self.heard = lambda _method, _values: None
+        self.heard: Callable[[str, dict[str, Any]], None] = lambda _method, _values: None
 
     def send(self, method: str, session: str = "", **values: Any) -> int:
         self._number += 1

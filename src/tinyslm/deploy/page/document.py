@@ -7,7 +7,6 @@ field for what only a server can do.
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
-from importlib.resources.abc import Traversable
 
 POLICY = (
     "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval'; worker-src 'self' blob:; connect-src 'self'; "
@@ -38,6 +37,8 @@ _CHANGES: Mapping[str, str] = {
     "<fieldset>\n      <legend>Format of the answer": "<fieldset hidden>\n      <legend>Format of the answer",
     "<fieldset>\n      <legend>Tools": "<fieldset hidden>\n      <legend>Tools",
     "<label>Seed ": "<label hidden>Seed ",
+    '<label class="unseen" for="model">': '<label class="unseen" for="model" hidden>',
+    '<select id="model">': '<select id="model" hidden>',
     '<label for="key">': '<label for="key" hidden>',
     '<input id="key" ': '<input id="key" hidden ',
     '<p id="key-help" ': '<p id="key-help" hidden ',
@@ -51,7 +52,7 @@ _KEPT = 'const PREFIX = "tinyslm.";'  # pages of several models may share a host
 
 def static_files(name: str, title: str) -> dict[str, bytes]:
     """The page's files that are the same for every model but for its name and title, by their paths in the bundle."""
-    page = _read(files("tinyslm.serving.page") / "static") | _read(files("tinyslm.deploy.page") / "static")
+    page = _read("serving/page/static") | _read("deploy/page/static")
     index, worker = page.pop("index.html").decode(), page.pop("sw.js")
     page["storage.js"] = _changed(page["storage.js"].decode(), {_KEPT: f'const PREFIX = "tinyslm.{name}.";'}).encode()
     changes = {old: new.replace("{title}", escape(title)) for old, new in _CHANGES.items()}
@@ -59,8 +60,9 @@ def static_files(name: str, title: str) -> dict[str, bytes]:
     return {**placed, "index.html": _changed(index, changes).encode(), "sw.js": worker}
 
 
-def _read(folder: Traversable) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+def _read(folder: str) -> dict[str, bytes]:
+    """The files of a folder of this package; nothing is imported."""
+    return {file.name: file.read_bytes() for file in files("tinyslm").joinpath(folder).iterdir() if file.is_file()}
 
 
 def _changed(text: str, changes: Mapping[str, str]) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
@@ -119,19 +119,21 @@ def _cached(package: Package) -> bytes | None:
 
 def _fetched(package: Package) -> bytes:
     url = f"{registry()}{package.name}/-/{package.name.rpartition('/')[2]}-{package.version}.tgz"
+    name, host = f"{package.name} {package.version}", urlsplit(url).netloc
     otherwise = f"or give the file, fetched elsewhere, with --runtime: npm pack {package.name}@{package.version}"
     try:
-        with urlopen(Request(url, headers={"User-Agent": "tinyslm"}), timeout=SECONDS) as response:
+        with urlopen(url, timeout=SECONDS) as response:  # noqa: S310  (`registry` gives web addresses only)
             content: bytes = response.read(LARGEST + 1)
-    except (OSError, ValueError) as error:  # URLError is an OSError
+    except (OSError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
+        if isinstance(error, HTTPError):
+            error.close()
         raise TinyslmError(
-            f"The page needs {package.name} {package.version}, and {urlsplit(url).netloc} cannot be reached: {reason}.",
-            f"Check the network, {otherwise}",
+            f"{name}, which the page needs, cannot be fetched from {host}: {reason}.", f"Check the network, {otherwise}"
         ) from None
     if not package.is_in(content):
         raise TinyslmError(
-            f"What {urlsplit(url).netloc} sent for {package.name} {package.version} has another SHA-512: it is not used.",
+            f"What {host} sent is not {name}: its SHA-512 differs.",
             f"Check the setting `npm config get registry`, {otherwise}",
         )
     write_atomic(_cache() / package.archive, content)
@@ -140,10 +142,11 @@ def _fetched(package: Package) -> bytes:
 
 def registry() -> str:
     """The address of the registry that npm would ask, with a slash at the end."""
-    found = os.environ.get("npm_config_registry") or os.environ.get("NPM_CONFIG_REGISTRY") or _npm_setting()
-    found = found.strip() or REGISTRY
+    settings = {name.lower(): value for name, value in os.environ.items()}
+    found = (settings.get("npm_config_registry") or _npm_setting()).strip() or REGISTRY
     if urlsplit(found).scheme not in ("https", "http") or not urlsplit(found).netloc:
-        raise TinyslmError(f"npm's registry is set to {found!r}, which is no web address.", "Correct `npm_config_registry`.")
+        problem = f"npm's registry is set to {found!r}, which is no web address."
+        raise TinyslmError(problem, "Correct `npm config get registry`.")
     return found.rstrip("/") + "/"
 
 
@@ -154,7 +157,9 @@ def _npm_setting() -> str:
         return ""
     try:
         command = [npm, "config", "get", "registry"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
+        return subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=SECONDS, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""
 

@@ -12,13 +12,13 @@ from tinyslm.core.quantities import count, size
 from tinyslm.deploy.bundle import Contents, Progress
 from tinyslm.deploy.page.document import static_files
 from tinyslm.deploy.page.packages import JINJA, WLLAMA, check_given, notice, obtain
+from tinyslm.export.facts import sections_of
 from tinyslm.export.format import Options, Original
 from tinyslm.export.gguf import GGUF
 from tinyslm.export.gguf.architectures import ARCHITECTURES
 from tinyslm.inference.settings import read_default_sampling
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import holds_conversations, load_model, load_tokenizer, read_model_config
-from tinyslm.serving.page.card import sections
 from tinyslm.tokenizer.chat import CHATML
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -52,7 +52,7 @@ def accept(contents: Contents) -> None:
         raise TinyslmError(
             f"A model of {count(config.parameters)} parameters is too large for a browser: even in 4 bits it takes "
             f"{size(int(bytes_of_file))}, and the limit is {size(LARGEST)}.",
-            f"Deploy a model of up to {fits} parameters: distil this one, or make a container of it.",
+            f"Deploy a model of up to {fits} parameters: distil this one, or use --to container.",
         )
     check_given(PACKAGES, contents.runtime)
 
@@ -88,7 +88,7 @@ def _write_model(contents: Contents, scheme: str, tokenizer: Tokenizer, folder: 
     """Write the model's file into `folder`."""
     original = Original(contents.model, load_model(contents.model, dense=True), tokenizer)
     if reason := GGUF.supports(original.model):
-        raise TinyslmError(f"The page's runtime cannot run {contents.model}: {reason}.", "Make a container of it.")
+        raise TinyslmError(f"The page's runtime cannot run {contents.model}: {reason}.", "Use --to container.")
     with TemporaryDirectory(dir=folder) as place:
         path = Path(place) / f"{contents.name}{GGUF.schemes[scheme].suffix}"
         GGUF.write(original, scheme, path, Options())
@@ -114,12 +114,10 @@ def _about(contents: Contents, config: ModelConfig, tokenizer: Tokenizer, file: 
         "names": list(special.items()),
         "special": list(special.values()),
         "template": template,
-        "values": {
-            name: value for name, value in {**names, "pad_token": tokenizer.pad}.items() if value is not None
-        },
+        "values": {name: value for name, value in {**names, "pad_token": tokenizer.pad}.items() if value is not None},
         "conversations": conversations,
         "sampling": read_default_sampling(contents.model).model_dump(mode="json"),
-        "card": sections(contents.model, conversations),
+        "card": sections_of(contents.model, conversations),
     }
 
 

@@ -5,7 +5,7 @@ import { byId } from "./dom.js";
 import { Runtime } from "./runtime.js";
 
 const MEGABYTE = 1e6;
-const CONTROL_MS = 3000; // to wait for the service worker, which caches what is fetched after it
+const CONTROL_MS = 30_000; // at most, until the service worker keeps what is fetched
 
 class Loading {
   constructor() {
@@ -16,14 +16,15 @@ class Loading {
   async load() {
     const about = await (await fetched("page/model.json")).json();
     const size = megabytes(about.bytes);
-    this.say(`Downloading the model: ${size}.`);
+    this.say("Preparing the page to work offline …");
     await controlled();
+    this.say(`Downloading the model: ${size}.`);
     const blob = await this.download(about, size);
     this.say("Starting the model …");
     byId("loaded").removeAttribute("value");
     const runtime = await Runtime.start(about, blob);
     byId("loaded").hidden = true;
-    this.say(`${size} loaded; runs in this browser, with ${runtime.threads === 1 ? "one thread" : `${runtime.threads} threads`}.`);
+    this.say(`Runs in this browser: ${size}, ${runtime.threads === 1 ? "one thread" : `${runtime.threads} threads`}.`);
     return runtime;
   }
 

@@ -78,6 +78,9 @@ export class Runtime {
         const decoded = this.wllama.decode([drawn.token], {});
         [, , [drawn, scored]] = await Promise.all([accepted, decoded, this.drawn(top)]);
       }
+    } catch (error) {
+      if (error.name !== "AbortError") this.held = []; // what the runtime holds is not known
+      throw error;
     } finally {
       release();
     }
