@@ -22,8 +22,7 @@ class Contents:
     model: a model folder that can be read. name: what the model is called in file names, addresses and requests
     (letters, digits, dots, dashes and underscores). title: for people, never empty. pack: the name of a registered
     pack, or "". sdk: one of the bundle's, or "" if it has none. fresh: whether to check in a new environment, where the
-    bundle brings its requirements. runtime: archives of programs that the bundle
-    carries.
+    bundle brings its requirements. runtime: archives of programs that the bundle carries.
     """
 
     model: Path
