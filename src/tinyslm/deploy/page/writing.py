@@ -35,9 +35,14 @@ ABOUT = "page/model.json"
 
 
 def accept(contents: Contents) -> None:
-    """Raise `TinyslmError` for a model that llama.cpp cannot run, or that is too large for a browser."""
+    """Raise `TinyslmError` for a model that llama.cpp cannot run, one that is too large for a browser, and a pack."""
     from importlib.util import find_spec
 
+    if contents.pack:
+        raise TinyslmError(
+            f"The pack {contents.pack} has no page that runs in a browser alone.",
+            f"Leave out --pack, or serve it: tinyslm serve {contents.model} --pack {contents.pack}",
+        )
     if find_spec("gguf") is None:
         raise require_extra("gguf", "Making a page")
     config = read_model_config(contents.model)

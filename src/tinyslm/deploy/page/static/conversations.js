@@ -87,5 +87,5 @@ class Hidden {
 }
 
 function escaped(text) {
-  return text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
+  return text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 }
