@@ -1,1 +1,1 @@
-"""From sources to documents, clean and without repetitions, split, packed into token shards, and loaded in batches."""
+"""Read, clean, deduplicate and split documents, pack them into token shards, and load batches."""

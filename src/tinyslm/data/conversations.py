@@ -99,22 +99,22 @@ def conversation_of(
     if fields and "rejected" in fields:
         return replace(_preference(_renamed(row, place, fields), place, tools), row=row)
     if fields:
-        made = _mapped(row, place, fields, answered)
+        messages = _mapped(row, place, fields, answered)
     elif name := next((name for name in LISTS if isinstance(row.get(name), list)), None):
-        made = [_message(one, place) for one in row[name]]
+        messages = [_message(one, place) for one in row[name]]
     elif "chosen" in row and "rejected" in row:
         return _preference(row, place, tools)
     else:
-        made = _pair(row, place, answered)
+        messages = _pair(row, place, answered)
     if (
         "system" in row
         and isinstance(row["system"], str)
         and row["system"]
-        and made[:1]
-        and made[0]["role"] != "system"
+        and messages[:1]
+        and messages[0]["role"] != "system"
     ):
-        made = [{"role": "system", "content": row["system"]}, *made]
-    return Conversation(_checked(made, place, answered), place, tools, row=row)
+        messages = [{"role": "system", "content": row["system"]}, *messages]
+    return Conversation(_checked(messages, place, answered), place, tools, row=row)
 
 
 def _preference(row: Mapping[str, Any], place: str, tools: Sequence[Mapping[str, Any]]) -> Conversation:
@@ -159,8 +159,10 @@ def _with_context(row: Mapping[str, Any], question: str, place: str) -> str:
 def _pair(row: Mapping[str, Any], place: str, answered: bool) -> list[Message]:
     for question, answer in PAIRS if answered else sorted(PAIRS, key=lambda pair: pair[1] not in row):
         if question in row and (answer in row or not answered):
-            made = [{"role": "user", "content": _with_context(row, question, place)}]
-            return [*made, {"role": "assistant", "content": _text(row, answer, place)}] if answer in row else made
+            messages = [{"role": "user", "content": _with_context(row, question, place)}]
+            return (
+                [*messages, {"role": "assistant", "content": _text(row, answer, place)}] if answer in row else messages
+            )
     names = ", ".join(list(row)[:20]) or "none"
     raise _mistake(place, f"its format is unknown; its fields are: {names}")
 
@@ -178,10 +180,10 @@ def _mapped(row: Mapping[str, Any], place: str, fields: Mapping[str, str], answe
     content = _text(row, fields["prompt"], place)
     if fields.get("context") and str(row[fields["context"]]).strip():
         content += f"\n\n{row[fields['context']]}"
-    made = [{"role": "user", "content": content}]
+    messages = [{"role": "user", "content": content}]
     if answered or "answer" in fields:
-        made.append({"role": "assistant", "content": _text(row, fields["answer"], place)})
-    return [{"role": "system", "content": str(row[fields["system"]])}, *made] if fields.get("system") else made
+        messages.append({"role": "assistant", "content": _text(row, fields["answer"], place)})
+    return [{"role": "system", "content": str(row[fields["system"]])}, *messages] if fields.get("system") else messages
 
 
 def _message(given: Any, place: str) -> Message:
@@ -199,10 +201,10 @@ def _message(given: Any, place: str) -> Message:
         content = ""
     if not isinstance(content, str):
         raise _mistake(place, f"a message with the role {role} has no text")
-    made: Message = {"role": role, "content": content}
+    message: Message = {"role": role, "content": content}
     if calls:
-        made["tool_calls"] = [_call(call, place) for call in calls]
-    return made | {key: given[key] for key in ("name", "tool_call_id") if isinstance(given.get(key), str)}
+        message["tool_calls"] = [_call(call, place) for call in calls]
+    return message | {key: given[key] for key in ("name", "tool_call_id") if isinstance(given.get(key), str)}
 
 
 def _call(given: Any, place: str) -> dict[str, Any]:
@@ -276,8 +278,8 @@ def rows_of(path: Path, skip: Skip | None = None) -> Iterator[tuple[str, Mapping
         yield from ((f"{path.name}, item {number}", value) for number, value in enumerate(values, 1))
         return
     rows = Rows(str(path))
-    with closing(iter(rows)) as found:
-        for row in found:
+    with closing(iter(rows)) as iterator:
+        for row in iterator:
             place = f"{path.name}, row {row.number}"
             if not row.problem:
                 yield place, row.values
@@ -290,16 +292,16 @@ def rows_of(path: Path, skip: Skip | None = None) -> Iterator[tuple[str, Mapping
 def _blocks(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows from text blocks with two labels each, such as "Instruction:" and "Formula:"; the first starts a block."""
     text = read_small_text(path, "the data", LARGEST_JSON)
-    found = list(LABELS.finditer(text))
-    labels = list(dict.fromkeys(match[1] for match in found))[:2]
+    matches = list(LABELS.finditer(text))
+    labels = list(dict.fromkeys(match[1] for match in matches))[:2]
     if len(labels) < 2:
         raise TinyslmError(f"{path} has no blocks with two labels.", 'Write lines "Question: ..." and "Answer: ...".')
-    found = [match for match in found if match[1] in labels]
-    asked, place = "", ""
-    for match, following in zip(found, [*found[1:], None], strict=True):
+    matches = [match for match in matches if match[1] in labels]
+    prompt, place = "", ""
+    for match, following in zip(matches, [*matches[1:], None], strict=True):
         content = text[match.end() : following.start() if following else len(text)].strip()
         if match[1] == labels[0]:
-            asked, place = content, f"{path.name}, line {text.count(chr(10), 0, match.start()) + 1}"
-        elif asked:
-            yield place, {"prompt": asked, "completion": content}
-            asked = ""
+            prompt, place = content, f"{path.name}, line {text.count(chr(10), 0, match.start()) + 1}"
+        elif prompt:
+            yield place, {"prompt": prompt, "completion": content}
+            prompt = ""

@@ -194,7 +194,7 @@ class _TextStream:
 
 
 def _end_of_piece(data: bytes) -> int:
-    """Where to cut `data`: after a blank line in the second half of the piece, a newline, or any whole character."""
+    """The position to cut `data`: after a blank line in the second half of the piece, a newline, or a character."""
     blank = data.rfind(b"\n\n", PIECE // 2, PIECE)
     if blank > 0:
         return blank + 2

@@ -50,10 +50,10 @@ LANGUAGES = frozenset(SCRIPTS.values()) | {name for words in WORDS.values() for 
 
 
 CLEAR_WORDS, CLEAR_MARGIN, CLEAR_SHARE = 4, 2.0, 0.12
-"""A clear language needs so many different common words, so many times as many common words as any other language, and
-this share of all words."""
+"""Minimum evidence for `clear_language`: different common words, their number relative to any other language, and their
+share of all words."""
 CLEAR_LETTERS = 20
-"""A clear language with a unique script needs so many letters."""
+"""Minimum evidence for a language with a unique script: letters."""
 
 
 def language_of(text: str) -> str | None:

@@ -62,26 +62,28 @@ def first_sources(texts: Sequence[str], training: Sequence[str], *, usual: int) 
     usual: sequences of five words in more than this number of training texts are boilerplate, such as instructions;
     they are ignored in all texts.
     """
-    found = np.full(len(texts), -1)
+    first = np.full(len(texts), -1)
     words, owners = _words(texts)
-    theirs, sources = _words(training)
-    boilerplate = _frequent(theirs, sources, usual)
+    training_words, sources = _words(training)
+    boilerplate = _frequent(training_words, sources, usual)
     words, owners = _without(boilerplate, words, owners)
-    theirs, sources = _without(boilerplate, theirs, sources)
+    training_words, sources = _without(boilerplate, training_words, sources)
     counts = np.minimum(np.bincount(owners, minlength=len(texts)), WORDS)
     lengths = range(FEWEST_WORDS, WORDS + 1)
-    for (length, mine), (_, trained) in zip(_sequences(words, lengths), _sequences(theirs, lengths), strict=False):
-        inside = sources[: len(trained)] == sources[length - 1 :]
-        order = np.argsort(trained[inside], kind="stable")
-        hashes, places_of = trained[inside][order], sources[: len(trained)][inside][order]
-        asked = (owners[: len(mine)] == owners[length - 1 :]) & (counts[owners[: len(mine)]] == length)
-        if not len(hashes) or not asked.any():
+    for (length, sequences), (_, training_sequences) in zip(
+        _sequences(words, lengths), _sequences(training_words, lengths), strict=False
+    ):
+        inside = sources[: len(training_sequences)] == sources[length - 1 :]
+        order = np.argsort(training_sequences[inside], kind="stable")
+        hashes, places_of = training_sequences[inside][order], sources[: len(training_sequences)][inside][order]
+        whole = (owners[: len(sequences)] == owners[length - 1 :]) & (counts[owners[: len(sequences)]] == length)
+        if not len(hashes) or not whole.any():
             continue
-        places = np.minimum(np.searchsorted(hashes, mine[asked]), len(hashes) - 1)
-        same = hashes[places] == mine[asked]
-        for text, source in zip(owners[: len(mine)][asked][same], places_of[places[same]], strict=True):
-            found[text] = source if found[text] < 0 else min(found[text], source)
-    return found
+        places = np.minimum(np.searchsorted(hashes, sequences[whole]), len(hashes) - 1)
+        same = hashes[places] == sequences[whole]
+        for text, source in zip(owners[: len(sequences)][whole][same], places_of[places[same]], strict=True):
+            first[text] = source if first[text] < 0 else min(first[text], source)
+    return first
 
 
 def _frequent(words: Hashes, owners: NDArray[np.intp], usual: int) -> Hashes:
@@ -99,12 +101,12 @@ def _frequent(words: Hashes, owners: NDArray[np.intp], usual: int) -> Hashes:
 
 def _without(boilerplate: Hashes, words: Hashes, owners: NDArray[np.intp]) -> tuple[Hashes, NDArray[np.intp]]:
     """Remove the words of boilerplate sequences. Returns the other words, and the index of the text of each."""
-    kept = np.ones(len(words), bool)
+    keep = np.ones(len(words), bool)
     for length, sequences in _sequences(words, [USUAL_WORDS]):
         starts = np.flatnonzero(np.isin(sequences, boilerplate) & (owners[: len(sequences)] == owners[length - 1 :]))
         for place in range(length):
-            kept[starts + place] = False
-    return words[kept], owners[kept]
+            keep[starts + place] = False
+    return words[keep], owners[keep]
 
 
 def _chunks(training: Iterable[str]) -> Iterator[str]:

@@ -139,11 +139,11 @@ class Law(Section):
     update: Range = Field(description="Tokens in an update.")
     context: Range = Field(description="Tokens in the context.")
 
-    def expect(self, found: Conditions) -> "Expected":
+    def expect(self, run: Conditions) -> "Expected":
         """Predict the bits per byte, with a 95 % interval."""
-        bits = min(predict(self.coefficients, found), GUESSING)
-        outside = self.weights.outside(found.block_weights + found.table_weights + found.output_weights)
-        outside += self.tokens.outside(found.tokens)
+        bits = min(predict(self.coefficients, run), GUESSING)
+        outside = self.weights.outside(run.block_weights + run.table_weights + run.output_weights)
+        outside += self.tokens.outside(run.tokens)
         spread = math.hypot(self.spread, self.text_spread, SPREAD_OUTSIDE * outside)
         return Expected(bits, bits * math.exp(-Z * spread), min(bits * math.exp(Z * spread), GUESSING))
 
@@ -156,47 +156,47 @@ class Expected(NamedTuple):
     high: float
 
 
-def predict(law: Coefficients, found: Conditions) -> float:
+def predict(law: Coefficients, run: Conditions) -> float:
     """Bits per byte by the formula of the module's docstring."""
-    longer = found.bytes_per_token / found.held_out_bytes_per_token
-    return found.probe_bits * longer * _shape(law, found) / _shape(law, _of_the_probe(found))
+    longer = run.bytes_per_token / run.held_out_bytes_per_token
+    return run.probe_bits * longer * _shape(law, run) / _shape(law, _of_the_probe(run))
 
 
-def _shape(law: Coefficients, found: Conditions) -> float:
+def _shape(law: Coefficients, run: Conditions) -> float:
     """The function f of the formula."""
-    blocks = found.depth * math.pow(found.dim / USUAL_DIM, law.narrow)
-    weights = found.block_weights / (1 + math.pow(law.few_blocks / blocks, 4))
-    weights += law.table_share * found.table_weights + law.output_share * found.output_weights
-    capacity = law.capacity * found.unique_tokens
+    blocks = run.depth * math.pow(run.dim / USUAL_DIM, law.narrow)
+    weights = run.block_weights / (1 + math.pow(law.few_blocks / blocks, 4))
+    weights += law.table_share * run.table_weights + law.output_share * run.output_weights
+    capacity = law.capacity * run.unique_tokens
     weights = 1 / (1 / weights + 1 / capacity)
-    shallow = min(SHALLOW[1], max(SHALLOW[0], found.context_bits / found.xz_bits))
+    shallow = min(SHALLOW[1], max(SHALLOW[0], run.context_bits / run.xz_bits))
     repeats = min(MOST_REPEATS, law.repeats * math.pow(shallow, law.rereading))
-    tokens = worth(found.tokens, found.unique_tokens, repeats)
-    critical = law.critical_update * math.pow(found.tokens, law.growth)
+    tokens = worth(run.tokens, run.unique_tokens, repeats)
+    critical = law.critical_update * math.pow(run.tokens, law.growth)
     noisy = law.noisy_update * math.pow(shallow, law.noise)
-    tokens /= (1 + found.tokens_per_update / critical) * (1 + noisy / found.tokens_per_update)
-    tokens *= math.pow(found.bytes_per_token, law.token_power)
-    tokens *= math.pow(USUAL_CONTEXT / found.context, law.context_cost)
+    tokens /= (1 + run.tokens_per_update / critical) * (1 + noisy / run.tokens_per_update)
+    tokens *= math.pow(run.bytes_per_token, law.token_power)
+    tokens *= math.pow(USUAL_CONTEXT / run.context, law.context_cost)
     lasting, passing = math.pow(shallow, law.lasting), math.pow(shallow, law.passing)
     of_size = lasting * law.size * math.pow(weights, -law.size_power)
     of_text = passing * law.text * math.pow(tokens, -law.text_power * math.pow(shallow, law.bend))
     of_both = math.pow(math.pow(of_size, law.joining) + math.pow(of_text, law.joining), 1 / law.joining)
-    held = found.context * found.bytes_per_token
-    used = 1 / (1 / held + 1 / (law.reach * math.pow(found.tokens, law.reach_power)))
+    held = run.context * run.bytes_per_token
+    used = 1 / (1 / held + 1 / (law.reach * math.pow(run.tokens, law.reach_power)))
     of_window = math.pow(shallow, law.distant) * law.window * math.pow(used, -law.window_power)
     of_window += passing * law.near * math.pow(held, -law.near_power)
     return lasting * law.floor + of_window + of_both
 
 
-def _of_the_probe(found: Conditions) -> Conditions:
+def _of_the_probe(run: Conditions) -> Conditions:
     """The conditions of the probe's run on the same text."""
     table = probe.MODEL.vocab_size * probe.MODEL.dim
-    return found._replace(
+    return run._replace(
         block_weights=(probe.MODEL.parameters - table) / 1e6,
         table_weights=table / 1e6,
         output_weights=0.0,
         tokens=probe.TOKENS / 1e6,
-        unique_tokens=found.probed,
+        unique_tokens=run.probed,
         bytes_per_token=1.0,
         tokens_per_update=probe.BATCH * probe.MODEL.context,
         context=probe.MODEL.context,

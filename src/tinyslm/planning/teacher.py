@@ -96,33 +96,36 @@ def extend_examples(
     if Path(out).exists():
         raise TinyslmError(f"{out} exists already.", "Give another name: nothing is written over.")
     grader = find_grader(teacher.grader) if teacher.grader else None
-    endpoint, draws, found = Endpoint(teacher.url, teacher.model), random.Random(seed), Extended()
+    endpoint, rng, extended = Endpoint(teacher.url, teacher.model), random.Random(seed), Extended()
     known, fruitless = [_words(prompt) for prompt, _ in given], 0
     try:
-        while len(found.made) < count and fruitless < FRUITLESS:
-            before = len(found.made)
-            for prompt, answer in _written(endpoint, teacher, given, found.made, draws):
+        while len(extended.made) < count and fruitless < FRUITLESS:
+            before = len(extended.made)
+            for prompt, answer in _written(endpoint, teacher, given, extended.made, rng):
                 words = _words(prompt)
                 if any(_alike(words, one) for one in known):
-                    found.drop("like an earlier one")
+                    extended.drop("like an earlier one")
                 elif grader and grade_all(grader, [({"prompt": prompt, "answer": answer}, answer)])[0].score < 0.5:
-                    found.drop("failed by the grader")
+                    extended.drop("failed by the grader")
                 else:
                     known.append(words)
-                    found.made.append((prompt, answer))
-            fruitless = 0 if len(found.made) > before else fruitless + 1
-            progress("writing examples", min(count, len(found.made)), count)
+                    extended.made.append((prompt, answer))
+            fruitless = 0 if len(extended.made) > before else fruitless + 1
+            progress("writing examples", min(count, len(extended.made)), count)
     finally:
-        _without_errors(found)
+        _without_errors(extended)
         source = {"synthetic": True, "teacher": endpoint.model}
-        lines = (json.dumps({"prompt": asked, "completion": said, **source}) for asked, said in found.made[:count])
-        if found.made:
-            write_atomic(Path(out), "".join(f"{line}\n" for line in lines))
-    if not found.made:
-        raise TinyslmError(
-            f"{endpoint.model} wrote no example that can be used ({_reasons(found)}).", "Use a larger model as teacher."
+        lines = (
+            json.dumps({"prompt": prompt, "completion": answer, **source}) for prompt, answer in extended.made[:count]
         )
-    return found
+        if extended.made:
+            write_atomic(Path(out), "".join(f"{line}\n" for line in lines))
+    if not extended.made:
+        raise TinyslmError(
+            f"{endpoint.model} wrote no example that can be used ({_reasons(extended)}).",
+            "Use a larger model as teacher.",
+        )
+    return extended
 
 
 def _written(
@@ -130,11 +133,11 @@ def _written(
     teacher: Teacher,
     given: Sequence[tuple[str, str]],
     made: Sequence[tuple[str, str]],
-    draws: random.Random,
+    rng: random.Random,
 ) -> list[tuple[str, str]]:
     """Request examples once; empty if the reply cannot be parsed."""
-    shown = draws.sample(given, min(SHOWN, len(given))) + draws.sample(made, min(SHOWN_MADE, len(made)))
-    draws.shuffle(shown)
+    shown = rng.sample(given, min(SHOWN, len(given))) + rng.sample(made, min(SHOWN_MADE, len(made)))
+    rng.shuffle(shown)
     lines = "\n".join(json.dumps(dict(zip(FIELDS, one, strict=True)), ensure_ascii=False) for one in shown)
     asked = (
         f"Here are examples of one job, each a JSON object:\n\n{lines}\n\nWrite {WRITTEN} more of the same job. "
@@ -143,7 +146,7 @@ def _written(
         '"answer": ...}, ...]}'
     )
     messages = [{"role": "user", "content": asked}]
-    settings = SamplingSettings(max_tokens=LONGEST_ANSWER, temperature=teacher.temperature, seed=draws.getrandbits(31))
+    settings = SamplingSettings(max_tokens=LONGEST_ANSWER, temperature=teacher.temperature, seed=rng.getrandbits(31))
     try:
         answer, _ = endpoint.answer(messages, settings, SCHEMA)
     except TinyslmError:  # servers without JSON schemas refuse the request
@@ -185,9 +188,9 @@ def _alike(one: Sequence[str], other: Sequence[str]) -> bool:
     return matcher.real_quick_ratio() >= ALIKE and matcher.quick_ratio() >= ALIKE and matcher.ratio() >= ALIKE
 
 
-def _without_errors(found: Extended) -> None:
+def _without_errors(extended: Extended) -> None:
     """Drop the rows in which a check of `data lint` finds an error."""
-    rows = [{"prompt": prompt, "completion": answer} for prompt, answer in found.made]
+    rows = [{"prompt": prompt, "completion": answer} for prompt, answer in extended.made]
     examples = Examples([conversation_of(row, str(number)) for number, row in enumerate(rows)])
     wrong: dict[int, str] = {}
     for name in CHECKS:
@@ -196,9 +199,9 @@ def _without_errors(found: Extended) -> None:
             if hit.place.isdigit():
                 wrong.setdefault(int(hit.place), check.title)
     for reason in wrong.values():
-        found.drop(reason)
-    found.made[:] = [one for number, one in enumerate(found.made) if number not in wrong]
+        extended.drop(reason)
+    extended.made[:] = [one for number, one in enumerate(extended.made) if number not in wrong]
 
 
-def _reasons(found: Extended) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in found.dropped.items()) or "no reply could be read"
+def _reasons(extended: Extended) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in extended.dropped.items()) or "no reply could be read"
