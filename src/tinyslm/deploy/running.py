@@ -74,8 +74,8 @@ def environment(folder: Path, *, fresh: bool, progress: Progress) -> Iterator[Pa
         progress("installing requirements.txt", 0, 0)
         python = Path(place) / "bin" / "python"
         problem = "The requirements of the bundle could not be installed"
-        _run([sys.executable, "-m", "venv", place], problem)
-        _run([str(python), "-m", "pip", "install", "--quiet", "-r", str(folder / "requirements.txt")], problem)
+        output_of([sys.executable, "-m", "venv", place], problem)
+        output_of([str(python), "-m", "pip", "install", "--quiet", "-r", str(folder / "requirements.txt")], problem)
         yield python
 
 
@@ -98,8 +98,8 @@ def in_container(program: str, folder: Path, port: int, progress: Progress) -> I
     """
     name, here = f"tinyslm-check-{os.getpid()}", free_port()
     progress("building the image", 0, 0)
-    _run([program, "build", "--tag", name, str(folder)], "The image of the bundle could not be built")
-    held = _run([program, "image", "inspect", "--format", "{{.Size}}", name], "The image cannot be inspected")
+    output_of([program, "build", "--tag", name, str(folder)], "The image of the bundle could not be built")
+    held = output_of([program, "image", "inspect", "--format", "{{.Size}}", name], "The image cannot be inspected")
     progress("starting the container", 0, 0)
     command = [program, "run", "--rm", "--name", name, "--user", "1000", "--publish", f"127.0.0.1:{here}:{port}", name]
     try:
@@ -110,9 +110,10 @@ def in_container(program: str, folder: Path, port: int, progress: Progress) -> I
             subprocess.run([program, *removal], capture_output=True, check=False)  # noqa: S603 - the container program
 
 
-def answered(url: str, body: bytes | None = None) -> tuple[bytes, Message]:
+def answered(url: str, body: bytes | None = None, key: str = "") -> tuple[bytes, Message]:
     """What an address of this machine answers, with its headers; `body` is sent as JSON. Raises `TinyslmError`."""
-    request = Request(url, body, {"Content-Type": "application/json"} if body else {})  # noqa: S310 - of this machine
+    sent = {"Content-Type": "application/json"} if body else {}
+    request = Request(url, body, sent | ({"Authorization": f"Bearer {key}"} if key else {}))  # noqa: S310 - of this machine
     try:
         with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
             return answer.read(), answer.headers
@@ -130,7 +131,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _run(command: Sequence[str], problem: str) -> str:
+def output_of(command: Sequence[str], problem: str) -> str:
     """What a program writes. Raises `TinyslmError` with its last words if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - of the bundle's check
     if done.returncode:

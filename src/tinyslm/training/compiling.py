@@ -26,10 +26,11 @@ import torch
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_json, write_json
 from tinyslm.core.json_files import read_json
-from tinyslm.hardware.compiling import INSTALL, NotAvailable, compiler, private, user_cache
+from tinyslm.hardware.compiling import INSTALL, NotAvailable, build_ahead, compiler, private, user_cache
 from tinyslm.hardware.machine import read_processor
 from tinyslm.inference.native import build as engine_step
 from tinyslm.model.decoder import Decoder
+from tinyslm.model.kernels import library
 from tinyslm.model.kernels.library import kernels
 from tinyslm.training.config import RunConfig
 
@@ -159,6 +160,19 @@ def compile_all() -> None:
     if why := engine_step.available():
         raise TinyslmError(f"The engine cannot be compiled: {why}.", INSTALL)
     compile_native(torch.bfloat16)
+
+
+def compile_ahead() -> list[Path]:
+    """Compile everything for the kinds of processors in `hardware.prebuilt.KINDS` that are of this architecture, into
+    the installation. Raises `TinyslmError` where that is not possible.
+    """
+    try:
+        made = build_ahead(engine_step.SOURCE)
+        for numbers in (torch.bfloat16, torch.float32):
+            made += build_ahead(library.SOURCE, library.options(numbers))
+    except (NotAvailable, OSError) as problem:
+        raise TinyslmError(f"The libraries cannot be compiled: {problem}.", INSTALL) from None
+    return made
 
 
 def compile_model(model: Decoder) -> None:
