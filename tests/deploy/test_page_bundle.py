@@ -179,3 +179,19 @@ def test_a_model_file_that_is_not_the_pages_does_not_pass(made: Deployed, talker
     (folder / next(made.folder.glob("*.gguf")).name).write_bytes(b"GGUF")
     with pytest.raises(TinyslmError, match="the model's file is not what the page expects"):
         PAGE.check(Contents(talker, "talker", "Talker"), folder, lambda *_: None)
+
+
+def test_a_machine_without_a_browser(
+    made: Deployed, talker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is made, and the report says that it was not opened."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    def browser() -> str:
+        return PAGE.check(Contents(talker, "talker", "Talker"), made.folder, lambda *_: None)["browser"]
+
+    assert browser().startswith("not checked: there is no Chromium here. Node.js")
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    assert browser().startswith(f"not checked: {broken} does not start: the browser has ended.")

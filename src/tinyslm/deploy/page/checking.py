@@ -17,7 +17,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.json_files import read_json
 from tinyslm.core.printable import one_line
 from tinyslm.deploy.bundle import Contents, Progress
-from tinyslm.deploy.page.chromium import BrowserError, Page, find_browser, open_page
+from tinyslm.deploy.page.chromium import BrowserError, NoBrowserError, Page, find_browser, open_page
 from tinyslm.deploy.page.writing import ABOUT
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.export.gguf.importing import import_gguf
@@ -84,12 +84,18 @@ def check(contents: Contents, folder: Path, progress: Progress) -> Mapping[str, 
         raise _failed("the model's file is not what the page expects")
     program = find_browser()
     if program is None:
-        return {"files": "complete", "browser": f"not checked: there is no Chromium here. {_under_node(folder)}"}
+        return _without_browser(folder, "there is no Chromium here")
     progress("opening the page in a browser", 0, 0)
     try:
         return {"files": "complete", **_in_browser(program, contents, folder, about, progress)}
+    except NoBrowserError as error:
+        return _without_browser(folder, f"{program} does not start: {one_line(str(error), 100)}")
     except BrowserError as error:
         raise _failed(one_line(str(error), 300)) from None
+
+
+def _without_browser(folder: Path, why: str) -> dict[str, str]:
+    return {"files": "complete", "browser": f"not checked: {why}. {_under_node(folder)}"}
 
 
 def _in_browser(

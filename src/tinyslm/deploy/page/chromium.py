@@ -30,9 +30,16 @@ def find_browser() -> str | None:
     return next((found for name in PROGRAMS if (found := shutil.which(name))), None)
 
 
+class NoBrowserError(BrowserError):
+    """The browser does not start: there may be no sandbox for it, or no library that it needs."""
+
+
 @contextmanager
 def open_page(program: str, url: str, seconds: float = SECONDS) -> Iterator["Page"]:
-    """The page at `url` in a browser with a fresh profile, until the block ends."""
+    """The page at `url` in a browser with a fresh profile, until the block ends.
+
+    Raises `NoBrowserError` if the browser does not start.
+    """
     with TemporaryDirectory(prefix="tinyslm-browser-", ignore_cleanup_errors=True) as profile:
         process, pipe = _start(program, profile)
         try:
@@ -57,7 +64,10 @@ class Page:
         self._pipe = pipe
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        self.browser: str = pipe.call("Browser.getVersion")["product"]
+        try:
+            self.browser: str = pipe.call("Browser.getVersion")["product"]
+        except BrowserError as error:
+            raise NoBrowserError(str(error)) from None
         target = pipe.call("Target.createTarget", url="about:blank")["targetId"]
         pipe.heard = self._hear
         self._session: str = pipe.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -176,7 +186,7 @@ def _start(program: str, profile: str) -> tuple[int, _Pipe]:
     try:
         return os.posix_spawn(program, command, os.environ, file_actions=[*silent, *placed]), _Pipe(ours_in, ours_out)
     except OSError as error:
-        raise BrowserError(str(error)) from None
+        raise NoBrowserError(str(error)) from None
     finally:
         for handle in (theirs_in, theirs_out, *child):
             os.close(handle)
