@@ -35,3 +35,19 @@ def test_requirements_are_pinned_to_what_is_installed() -> None:
     assert not {"tinyslm", "pytest", "ruff", "onnx"} & set(names)
     assert not [line for line in lines if "+" in line or "==" not in line]
     assert "fastapi" not in [Requirement(line).name for line in pinned("tinyslm")]
+
+
+def test_it_holds_more_than_python(tmp_path: Path) -> None:
+    with ZipFile(build_wheel(tmp_path)) as wheel:
+        names = set(wheel.namelist())
+    for name in (
+        "serving/page/static/index.html",
+        "packs/excel/page/index.html",
+        "inference/native/step.cpp",
+        "model/kernels/kernels.cpp",
+        "hardware/cpp/lanes.h",
+        "recipes/tiny.toml",
+        "py.typed",
+    ):
+        assert f"tinyslm/{name}" in names
+    assert not [name for name in names if name.endswith((".so", ".pyc"))]

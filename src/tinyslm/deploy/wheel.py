@@ -58,7 +58,7 @@ def _package_files() -> Iterator[tuple[str, bytes]]:
         places.append((recipes, f"{NAME}/recipes"))
     for folder, prefix in places:
         for file in sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts:
+            if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".so":  # compiled here
                 yield f"{prefix}/{file.relative_to(folder).as_posix()}", file.read_bytes()
 
 
