@@ -6,7 +6,10 @@ import pytest
 import yaml
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.deploy import SPACE
 from tinyslm.deploy.bundle import Contents
+from tinyslm.deploy.deploying import deploy_model
+from tinyslm.deploy.settings import BundleSettings
 from tinyslm.deploy.space.front_matter import check_front_matter, front_matter
 
 CARD = {"license": "apache-2.0", "base_model": "owner/base", "library_name": "transformers", "tags": ["tinyslm"]}
@@ -60,3 +63,39 @@ def test_a_readme_without_front_matter_is_no_space(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("# Small\n---\nsdk: static\n---\n")
     with pytest.raises(TinyslmError, match="has no front matter"):
         check_front_matter(tmp_path)
+
+
+@pytest.mark.parametrize("sdk", SPACE.sdks)
+def test_the_front_matter_of_each_sdk(sdk: str, tmp_path: Path) -> None:
+    if sdk == "gradio":
+        pytest.importorskip("gradio")
+    fields = SPACE.metadata(Contents(tmp_path, "small", "Small", sdk=sdk), CARD)
+    for name in {"app_file"} & fields.keys():
+        (tmp_path / fields[name]).touch()
+    (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump(fields)}---\n# Small\n")
+    assert "fields" in check_front_matter(tmp_path)
+
+
+def test_a_docker_space_starts_from_what_it_carries(model: Path, tmp_path: Path) -> None:
+    made = deploy_model(model, "space", tmp_path / "space", settings=BundleSettings(sdk="docker"))
+    assert made.checked["API"] == "small answers, 8 tokens"
+    assert {"Dockerfile", "README.md", "model/model.safetensors", "requirements.txt"} <= made.files.keys()
+    dockerfile = (made.folder / "Dockerfile").read_text()
+    assert f"pip install --user --no-cache-dir --no-deps ./{next(made.folder.glob('*.whl')).name}" in dockerfile
+    assert 'CMD ["tinyslm", "serve", "--model", "small=model", "--public", "--host", "0.0.0.0", "--port", "7860"]' in (
+        dockerfile
+    )
+    assert "torch==" in (made.folder / "requirements.txt").read_text()
+
+
+def test_a_gradio_space_has_its_program_and_requirements(model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("gradio")
+    made = deploy_model(model, "space", tmp_path / "space", settings=BundleSettings(sdk="gradio"), check=False)
+    compile((made.folder / "app.py").read_text(), "app.py", "exec")
+    required = (made.folder / "requirements.txt").read_text()
+    assert (
+        f"gradio=={made.folder.joinpath('README.md').read_text().partition('sdk_version: ')[2].split()[0]}" in required
+    )
+    assert {"app.py", "packages.txt", "model/config.json"} <= made.files.keys()
+    with pytest.raises(TinyslmError, match="no page of the pack excel"):
+        deploy_model(model, "space", tmp_path / "other", settings=BundleSettings(sdk="gradio", pack="excel"))

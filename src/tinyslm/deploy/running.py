@@ -21,7 +21,7 @@ from tinyslm.deploy.bundle import Progress
 
 PATIENCE = 300.0
 """Seconds until a program listens: loading a model, and compiling for this processor."""
-_KEEP_IT = "To keep the bundle as it is and look into it, leave out the check: --no-check."
+KEEP_IT = "To keep the bundle as it is and look into it, leave out the check: --no-check."
 
 
 def free_port() -> int:
@@ -51,7 +51,7 @@ def started(command: Sequence[str], url: str, variables: Mapping[str, str]) -> I
                 if process.poll() is not None or time.monotonic() - begun > PATIENCE:
                     how = "does not answer" if process.returncode is None else f"ended with code {process.returncode}"
                     raise TinyslmError(
-                        f"The bundle does not work: {Path(command[-1]).name} {how}: {_last(output)}", _KEEP_IT
+                        f"The bundle does not work: {Path(command[-1]).name} {how}: {_last(output)}", KEEP_IT
                     )
                 time.sleep(0.2)
             yield time.monotonic() - begun
@@ -118,7 +118,7 @@ def answered(url: str, body: bytes | None = None, key: str = "") -> tuple[bytes,
         with build_opener(ProxyHandler({})).open(request, timeout=PATIENCE) as answer:
             return answer.read(), answer.headers
     except OSError as error:
-        raise TinyslmError(f"The bundle does not work: {url} answers {error}.", _KEEP_IT) from None
+        raise TinyslmError(f"The bundle does not work: {url} answers {error}.", KEEP_IT) from None
 
 
 def _answers(url: str) -> bool:
@@ -135,7 +135,7 @@ def output_of(command: Sequence[str], problem: str) -> str:
     """What a program writes. Raises `TinyslmError` with its last words if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - of the bundle's check
     if done.returncode:
-        raise TinyslmError(f"{problem}: {one_line(done.stderr.strip()[-2_000:].rpartition(chr(10))[2], 300)}", _KEEP_IT)
+        raise TinyslmError(f"{problem}: {one_line(done.stderr.strip()[-2_000:].rpartition(chr(10))[2], 300)}", KEEP_IT)
     return done.stdout.strip()
 
 

@@ -118,8 +118,8 @@ def _used(contents: Contents, url: str) -> dict[str, str]:
     answer, _ = answered(f"{url}/v1/completions", json.dumps(asked).encode())
     count = json.loads(answer)["usage"]["completion_tokens"]
     return {
-        "page": "served, without a key, to be shown in a frame",
-        "API": f"answers as {contents.name}: {count} tokens",
+        "page": "served, without a key, and other sites may show it",
+        "API": f"{contents.name} answers, with {count} tokens",
     }
 
 
