@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
-from tinyslm.core.printable import one_line
 from tinyslm.deploy.bundle import Contents, Progress
 from tinyslm.deploy.requirements import CPU_TORCH, pinned
-from tinyslm.deploy.running import KEEP_IT, PATIENCE, environment, free_port, started
+from tinyslm.deploy.running import environment, free_port, started
 from tinyslm.deploy.space.sdk import PORT, Sdk
 
 APP = "app.py"
@@ -40,26 +39,6 @@ from tinyslm.serving.gradio_app import launch  # noqa: E402
 if __name__ == "__main__":
     launch(HERE / "{folder}", {name!r})
 '''
-
-
-_USE = """async (text) => {
-  const until = async (found) => {
-    for (;;) {
-      const value = found();
-      if (value) return value;
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  };
-  const shown = (kind) => [...document.querySelectorAll(kind)].filter((one) => one.offsetParent !== null);
-  const field = await until(() => shown("textarea")[0]);
-  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(field, text);
-  field.dispatchEvent(new Event("input", { bubbles: true }));
-  const write = shown("button:not([role=tab])").find((one) => one.textContent.trim() === "Write");
-  (write ?? (await until(() => shown("button.submit-button")[0]))).click();
-  if (write) return until(() => field.value.startsWith(text) && field.value.slice(text.length));
-  return until(() => document.querySelector("[data-testid=bot]")?.innerText.trim());
-}"""
-"""Asks the model in the first text field, and waits for the beginning of its answer."""
 
 
 def _gradio() -> str:
@@ -94,7 +73,8 @@ def _write(contents: Contents, folder: Path, progress: Progress) -> None:
     copy_model(contents.model, folder / MODEL, progress)
     build_wheel(folder)
     (folder / APP).write_text(PROGRAM.format(folder=MODEL, name=contents.name), encoding="utf-8")
-    lines = [f"--extra-index-url {CPU_TORCH}", *sorted({*pinned("tinyslm", "serve"), *pinned("gradio")})]
+    needed = {*pinned("tinyslm", "serve"), *pinned("gradio"), f"gradio=={_gradio()}"}
+    lines = [f"--extra-index-url {CPU_TORCH}", *sorted(needed)]
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     (folder / "packages.txt").write_text("g++\n", encoding="utf-8")  # compiles the kernels at the first start
 
@@ -115,28 +95,7 @@ def _check(contents: Contents, folder: Path, progress: Progress) -> Mapping[str,
             return {
                 "environment": "a new one, with its own requirements" if contents.fresh else "that of this tinyslm",
                 "start": f"{seconds:.1f} s until the page is served",
-                "browser": _used(url, progress),
             }
-
-
-def _used(url: str, progress: Progress) -> str:
-    """Use the page as a visitor would, where there is a browser; raises `TinyslmError` if the model does not answer."""
-    from tinyslm.deploy.page.chromium import BrowserError, find_browser, open_page
-
-    program = find_browser()
-    if program is None:
-        return "not checked: there is no Chromium here"
-    progress("using its page in a browser", 0, 0)
-    try:
-        with open_page(program, url) as page:
-            answer = page.run(_USE, PATIENCE, "The sea is")
-            others = [one for one in page.requests if not one.startswith((url, "blob:", "data:"))]
-            browser = page.browser
-    except BrowserError as error:
-        raise TinyslmError(f"The page of the Space does not work: {one_line(str(error), 300)}", KEEP_IT) from None
-    if others:
-        raise TinyslmError(f"The page of the Space asked another host: {one_line(others[0], 200)}", KEEP_IT)
-    return f"{browser}: the model writes {one_line(repr(answer), 40)}; no other host was asked"
 
 
 def _usage(_contents: Contents, folder: Path) -> str:
