@@ -159,7 +159,7 @@ def _in_container(program: str, folder: Path, keys: str, progress: Progress) -> 
             found["start"] = f"{seconds:.1f} s until it answers, as user 1000, with a read-only file system"
             yield url, found
             begun = time.monotonic()
-            output_of([program, "stop", "--time", "60", name], "The container cannot be stopped")
+            output_of([program, "stop", "-t", "60", name], "The container cannot be stopped")
             taken = time.monotonic() - begun
         code = output_of(
             [program, "inspect", "--format", "{{.State.ExitCode}}", name], "The container cannot be inspected"
