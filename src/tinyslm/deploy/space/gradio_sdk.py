@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.printable import one_line
 from tinyslm.deploy.bundle import Contents, Progress
 from tinyslm.deploy.requirements import CPU_TORCH, pinned
-from tinyslm.deploy.running import environment, free_port, started
+from tinyslm.deploy.running import KEEP_IT, PATIENCE, environment, free_port, started
 from tinyslm.deploy.space.sdk import PORT, Sdk
 
 APP = "app.py"
@@ -39,6 +40,26 @@ from tinyslm.serving.gradio_app import launch  # noqa: E402
 if __name__ == "__main__":
     launch(HERE / "{folder}", {name!r})
 '''
+
+
+_USE = """async (text) => {
+  const until = async (found) => {
+    for (;;) {
+      const value = found();
+      if (value) return value;
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+  };
+  const shown = (kind) => [...document.querySelectorAll(kind)].filter((one) => one.offsetParent !== null);
+  const field = await until(() => shown("textarea")[0]);
+  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(field, text);
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  const write = shown("button:not([role=tab])").find((one) => one.textContent.trim() === "Continue");
+  (write ?? (await until(() => shown("button.submit-button")[0]))).click();
+  if (write) return until(() => field.value.startsWith(text) && field.value.slice(text.length));
+  return until(() => document.querySelector("[data-testid=bot]")?.innerText.trim());
+}"""
+"""Asks the model in the first text field, and waits for the beginning of its answer."""
 
 
 def _gradio() -> str:
@@ -89,13 +110,34 @@ def _check(contents: Contents, folder: Path, progress: Progress) -> Mapping[str,
             "GRADIO_ANALYTICS_ENABLED": "False",
         }
         progress("starting the Space", 0, 0)
-        command = [str(python), str(folder / APP)]
+        command = [str(python), str(folder.resolve() / APP)]
         url = f"http://127.0.0.1:{port}/"
         with started(command, url, variables) as seconds:
             return {
                 "environment": "a new one, with its own requirements" if contents.fresh else "that of this tinyslm",
                 "start": f"{seconds:.1f} s until the page is served",
+                "browser": _used(url, progress),
             }
+
+
+def _used(url: str, progress: Progress) -> str:
+    """Use the page as a visitor would, where there is a browser; raises `TinyslmError` if the model does not answer."""
+    from tinyslm.deploy.page.chromium import BrowserError, find_browser, open_page
+
+    program = find_browser()
+    if program is None:
+        return "not checked: there is no Chromium here"
+    progress("using its page in a browser", 0, 0)
+    try:
+        with open_page(program, url) as page:
+            answer = page.run(_USE, PATIENCE, "The sea is")
+            others = [one for one in page.requests if not one.startswith((url, "blob:", "data:"))]
+            browser = page.browser
+    except BrowserError as error:
+        raise TinyslmError(f"The page of the Space does not work: {one_line(str(error), 300)}", KEEP_IT) from None
+    if others:
+        raise TinyslmError(f"The page of the Space asked another host: {one_line(others[0], 200)}", KEEP_IT)
+    return f"{browser}: the model writes {one_line(repr(answer), 40)}; no other host was asked"
 
 
 def _usage(_contents: Contents, folder: Path) -> str:
