@@ -313,7 +313,7 @@ def pack(result: Any) -> Rows:
         before = f"{shares(columns['base']['score'])}, the model before" if "base" in columns else ""
         learner = f"{result['parameters'] / 1e6:.1f}M from nothing" if result.get("new") else "SmolLM2-135M"
         yield Row(
-            f"{task}, {learner}, {best}, {result['minutes']:g} minutes",
+            f"{task}, {learner}, {best}, {result['step']} updates",
             shares(columns[best]["score"]),
             "; ".join(filter(None, (peer, before))),
         )

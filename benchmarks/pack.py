@@ -80,7 +80,7 @@ def measured(given: Any, folder: Path) -> dict[str, Any]:
     for task, columns in tasks.items():
         print(task, columns, flush=True)
     result = json.loads((run / "result.json").read_text())
-    made = {name: result[name] for name in ("step", "training_tokens", "training_seconds", "parameters")}
+    made = {name: result[name] for name in ("step", "training_tokens", "parameters")}
     ends = [*curve, (result["step"], found["taught"])]
     points = [{"step": step, **{task: one["value"] for task, one in by_task.items()}} for step, by_task in ends]
     return {"pack": pack, "minutes": round(minutes, 1), "new": given.model is None, **made, "tasks": tasks} | (
