@@ -4,10 +4,24 @@ from pathlib import Path
 
 import pytest
 
+from tinyslm.core.errors import TinyslmError
+from tinyslm.deploy.page.packages import JINJA, WLLAMA, obtain
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
 from tinyslm.tokenizer.training import train_tokenizer
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> None:
+    """The packages that pages are made of, in the cache. Where npm's registry cannot be reached, tests are skipped."""
+    try:
+        for package in (WLLAMA, JINJA):
+            obtain(package)
+    except TinyslmError as error:
+        if "cannot be fetched" not in error.problem:
+            raise
+        pytest.skip(error.problem)
 
 
 @pytest.fixture(scope="session")

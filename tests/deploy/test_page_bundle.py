@@ -40,6 +40,9 @@ def program() -> str:
     return found
 
 
+pytestmark = pytest.mark.usefixtures("npm_packages")
+
+
 @pytest.fixture(scope="module")
 def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random model with a trained tokenizer and a chat template; it does not end its answers."""
@@ -57,7 +60,7 @@ def talker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
+def made(npm_packages: None, talker: Path, tmp_path_factory: pytest.TempPathFactory) -> Deployed:
     """The page of the model, checked."""
     folder = tmp_path_factory.mktemp("site") / "site"
     return deploy_model(talker, "page", folder, settings=BundleSettings(title="A <small> model"))

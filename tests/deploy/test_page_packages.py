@@ -20,9 +20,8 @@ def nothing_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def archive(npm_packages: None) -> Path:
     """The package of the chat templates, as fetched."""
-    obtain(JINJA)
     from tinyslm.hardware.compiling import user_cache
 
     return user_cache() / "npm" / JINJA.archive
