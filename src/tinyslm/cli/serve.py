@@ -97,10 +97,10 @@ def _sources(
     further = read_model_list(listed) if listed else ModelList()
     named += further.models.items()
     if not named:
-        raise TinyslmError("There is no model to serve.", "Give one: tinyslm serve MODEL")
+        raise TinyslmError("No model was given.", "Give one: tinyslm serve MODEL")
     for place in (place for _, place in named if isinstance(place, Path)):
         if not place.exists():
-            raise TinyslmError(f"There is no model {place}.", "Check the path.")
+            raise TinyslmError(f"{place} does not exist.", "Check the path.")
     base = named[0][1]
     assert isinstance(base, Path)
     for name, path in (*(_named(given, "adapter") for given in adapters), *further.adapters.items()):
@@ -166,13 +166,10 @@ def _pages(names: Sequence[str]) -> list[Page]:
     from tinyslm.packs import PACKS
 
     load_plugins()
-    pages = []
-    for pack in (PACKS[name] for name in names):
-        if pack.page is None:
-            having = ", ".join(name for name in PACKS if PACKS[name].page)
-            raise TinyslmError(f"The pack {pack.name} has no page.", f"Those that have one: {having}")
-        pages.append(pack.page())
-    return pages
+    packs = [PACKS[name] for name in names]
+    for pack in packs:
+        pack.check_page()
+    return [pack.page() for pack in packs if pack.page]
 
 
 def _opener(computing: ServerComputing) -> Callable[[Source], Engine]:

@@ -14,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
-from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.errors import TinyslmError
 from tinyslm.core.quantities import size
 from tinyslm.deploy.bundle import Bundle, Contents, Progress
-from tinyslm.deploy.requirements import CPU_TORCH, is_installed, pinned
+from tinyslm.deploy.requirements import CPU_TORCH, accept_server, pinned, server_extras
 from tinyslm.deploy.running import answered, container_program, environment, free_port, output_of, started
 
 MODEL = "model"
@@ -70,19 +70,13 @@ HEALTH = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{PORT}/ready'
 
 
 def _command(contents: Contents) -> list[str]:
-    """How the server is started, beside its address."""
+    """The arguments of `tinyslm`, without the address."""
     page = ["--pack", contents.pack] if contents.pack else []
     return ["serve", "--model", f"{contents.name}={MODEL}", *page]
 
 
 def _accept(contents: Contents) -> None:
-    from tinyslm.packs import PACKS
-
-    if not is_installed("fastapi"):
-        raise require_extra("serve", "A container")
-    if contents.pack and PACKS[contents.pack].page is None:
-        having = ", ".join(name for name in PACKS if PACKS[name].page)
-        raise TinyslmError(f"The pack {contents.pack} has no page.", f"Those that have one: {having}")
+    accept_server(contents, "A container")
 
 
 def _write(contents: Contents, folder: Path, progress: Progress) -> None:
@@ -94,8 +88,7 @@ def _write(contents: Contents, folder: Path, progress: Progress) -> None:
         (folder / name).mkdir()
     copy_model(contents.model, folder / MODEL, progress)
     build_wheel(folder / WHEELS)
-    extras = ["serve", *(["packs"] if contents.pack else [])]
-    lines = [f"--extra-index-url {CPU_TORCH}", *pinned("tinyslm", *extras)]
+    lines = [f"--extra-index-url {CPU_TORCH}", *pinned("tinyslm", *server_extras(contents))]
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     text = DOCKERFILE.format(
         name=contents.name.lower(),
@@ -143,7 +136,7 @@ def _in_container(program: str, folder: Path, keys: str, progress: Progress) -> 
     """Build the image and run it until the block ends, with a read-only file system and no capabilities.
 
     Gives its address on this machine, and what was found, to which the end adds. Raises `TinyslmError` if it cannot be
-    built, does not answer, or does not stop when it is told to.
+    built, does not answer, or does not stop at SIGTERM.
     """
     name, port, begun = f"tinyslm-check-{os.getpid()}", free_port(), time.monotonic()
     progress("building the image", 0, 0)

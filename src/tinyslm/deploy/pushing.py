@@ -113,7 +113,7 @@ def _upload(planned: Pushed, contents: Mapping[str, Path | bytes], *, private: b
 
     if get_token() is None:
         raise TinyslmError(
-            "There is no token for the Hugging Face hub on this machine.",
+            "This machine has no token for the Hugging Face hub.",
             "Log in: hf auth login; or set HF_TOKEN to a token that may write (https://huggingface.co/settings/tokens).",
         )
     name, kind = planned.repository, planned.kind

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from importlib.metadata import PackageNotFoundError, distribution
 
+from tinyslm.core.errors import require_extra
+from tinyslm.deploy.bundle import Contents
+from tinyslm.packs import PACKS
+
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """Where PyTorch's build without CUDA is, which is a tenth as large."""
 
@@ -20,6 +24,19 @@ def is_installed(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def accept_server(contents: Contents, what: str) -> None:
+    """Raise `TinyslmError` if a server with the contents cannot be started. what: the bundle, for the message."""
+    if not is_installed("fastapi"):
+        raise require_extra("serve", what)
+    if contents.pack:
+        PACKS[contents.pack].check_page()
+
+
+def server_extras(contents: Contents) -> list[str]:
+    """The extras of tinyslm that a server with the contents needs."""
+    return ["serve", *(["packs"] if contents.pack else [])]
 
 
 def pinned(package: str, *extras: str) -> list[str]:

@@ -121,6 +121,12 @@ class Pack:
         made = self.skill(str(row["skill"])).constraint
         return made(row) if made else None
 
+    def check_page(self) -> None:
+        """Raise `TinyslmError` for a pack without a page."""
+        if self.page is None:
+            having = ", ".join(name for name in PACKS if PACKS[name].page)
+            raise TinyslmError(f"The pack {self.name} has no page.", f"Those that have one: {having}")
+
     def skill(self, name: str) -> Skill:
         """The skill of this name. Raises `TinyslmError` for unknown ones."""
         found = next((skill for skill in self.skills if skill.name == name), None)

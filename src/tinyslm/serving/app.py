@@ -28,7 +28,7 @@ def create_app(
 ) -> FastAPI:
     """The server as an ASGI app; its lifespan begins with loading the first model, and ends with closing all.
 
-    pages: further ones beside the chat page.
+    pages: in addition to the chat page.
     """
     service = Service(settings, models, keys or ApiKeys({}))
     app = FastAPI(

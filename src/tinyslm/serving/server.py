@@ -39,7 +39,7 @@ STANDARD_FILES = (0, 1, 2)
 class Configuration:
     """Read models by name, and keys, at the start and again at SIGHUP. Both raise `TinyslmError`.
 
-    pages: those beside the chat page.
+    pages: in addition to the chat page.
     """
 
     sources: Callable[[], Mapping[str, Source]]

@@ -7,9 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZipFile
 
-from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.errors import TinyslmError
 from tinyslm.deploy.bundle import Contents, Progress
-from tinyslm.deploy.requirements import CPU_TORCH, is_installed, pinned
+from tinyslm.deploy.requirements import CPU_TORCH, accept_server, pinned, server_extras
 from tinyslm.deploy.running import answered, container_program, environment, free_port, in_container, started
 from tinyslm.deploy.space.sdk import PORT, Sdk
 
@@ -41,7 +41,7 @@ CMD {command}
 
 
 def _command(contents: Contents) -> list[str]:
-    """How the server is started, beside its address."""
+    """The arguments of `tinyslm`, without the address."""
     page = ["--pack", contents.pack] if contents.pack else []
     return ["serve", "--model", f"{contents.name}={MODEL}", "--public", *page]
 
@@ -50,18 +50,8 @@ def _fields(contents: Contents) -> dict[str, Any]:
     return {"app_port": PORT, **({"base_path": f"/{contents.pack}"} if contents.pack else {})}
 
 
-def _extras(contents: Contents) -> list[str]:
-    return ["serve", *(["packs"] if contents.pack else [])]
-
-
 def _accept(contents: Contents) -> None:
-    from tinyslm.packs import PACKS
-
-    if not is_installed("fastapi"):
-        raise require_extra("serve", "A Docker Space")
-    if contents.pack and PACKS[contents.pack].page is None:
-        having = ", ".join(name for name in PACKS if PACKS[name].page)
-        raise TinyslmError(f"The pack {contents.pack} has no page.", f"Those that have one: {having}")
+    accept_server(contents, "A Docker Space")
 
 
 def _write(contents: Contents, folder: Path, progress: Progress) -> None:
@@ -73,7 +63,7 @@ def _write(contents: Contents, folder: Path, progress: Progress) -> None:
     (folder / MODEL).mkdir()
     copy_model(contents.model, folder / MODEL, progress)
     wheel = build_wheel(folder)
-    lines = [f"--extra-index-url {CPU_TORCH}", *pinned("tinyslm", *_extras(contents))]
+    lines = [f"--extra-index-url {CPU_TORCH}", *pinned("tinyslm", *server_extras(contents))]
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     address = ["--host", "0.0.0.0", "--port", f"{PORT}"]  # noqa: S104 - in the container, for the hub's proxy
     text = DOCKERFILE.format(
