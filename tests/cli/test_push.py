@@ -78,7 +78,7 @@ def test_a_dry_run_needs_no_network(push, space: Path) -> None:
 
 def test_wrong_input(push, space: Path, finished: Path, tmp_path: Path) -> None:
     to = ("--push", "owner/small")
-    assert "There is no token" in push(space, *to, token="").mistake()
+    assert "This machine has no token" in push(space, *to, token="").mistake()
     assert "cannot be reached" in push(space, *to).mistake()
     with hub(tmp_path / "hub") as (address, _):
         assert "refused owner/small: You may not write here. Use a token that may write" in (
