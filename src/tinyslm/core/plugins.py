@@ -34,7 +34,7 @@ def load_plugins(files: tuple[str, ...] = ()) -> None:
 def _load_file(path: Path) -> None:
     name = f"tinyslm_plugin_{path.stem}"
     if not path.is_file() or path.suffix != ".py":
-        raise TinyslmError(f"{path} is not a Python file.", "Give --plugin a file that ends in .py.")
+        raise TinyslmError(f"{path} is not a Python file.", "Give the path of a file that ends in .py.")
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
