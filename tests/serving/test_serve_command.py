@@ -76,8 +76,8 @@ def mistake(command: str, *arguments: object) -> str:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "no model to serve"),
-        (("nowhere",), "no model nowhere"),
+        ((), "No model was given"),
+        (("nowhere",), "nowhere does not exist"),
         (("{}", "--model", "other"), "NAME=PATH"),
         (("{}", "--model", "tiny={}"), "different names"),
         (("{}", "--host", "0.0.0.0"), "no keys"),
