@@ -90,7 +90,7 @@ def test_options_name_models_and_adapters(sources, model_folder: Path) -> None:
             _sources(model_folder, more, adapters)
     found = _sources(None, (f"tiny={model_folder}",), (f"sql={folder}",))
     assert found == {"tiny": model_folder, "sql": sources["sql"]}
-    with pytest.raises(TinyslmError, match="no model"):
+    with pytest.raises(TinyslmError, match="No model was given"):
         _sources(None, (), (f"sql={folder}",))
 
 
