@@ -1,6 +1,6 @@
 """Model folders: reading and writing models in the Hugging Face layout.
 
-A folder holds `config.json`, `model.safetensors`, `generation_config.json` and, beside it, the tokenizer's files.
+A folder holds `config.json`, `model.safetensors`, `generation_config.json` and the tokenizer's files.
 Folders written here also hold `tinyslm.json`: the checksum of the weights, and what is known of their training.
 """
 

@@ -1,9 +1,9 @@
-"""A chat interface made with Gradio, beside the chat page of a server or alone, as in a Hugging Face Space.
+"""A chat interface made with Gradio: in a server that also has the chat page, or alone, as in a Hugging Face Space.
 
 It answers with the server's own engines, in this process, within the limits of the API. Models that were never trained
-on conversations get an interface that continues a text. Nothing is loaded from or reported to other servers: the
-browser is told so by a policy, and only those of Gradio's routes exist that its page needs, so that there are no
-uploads, files, proxies or calls of functions by name.
+on conversations get an interface that continues a text. Nothing is loaded from other servers or reported to them: a
+Content-Security-Policy forbids it, and only the routes of Gradio that its page needs exist. So uploads, files, proxies
+and calls of functions by name are not possible.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Confined:
             return
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not ROUTES.fullmatch(path):
-            await PlainTextResponse("There is no such page.", 404)(scope, receive, send)
+            await PlainTextResponse("This page does not exist.", 404)(scope, receive, send)
             return
 
         async def send_with_policy(message: Message) -> None:

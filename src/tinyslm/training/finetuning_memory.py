@@ -26,11 +26,11 @@ from tinyslm.training.config import RunConfig
 
 FP32 = memory.FP32
 ENGINE = 150 * 10**6
-"""Bytes that an engine holds beside the weights, most of them for keys and values: measured."""
+"""Bytes that an engine holds in addition to the weights, most of them for keys and values: measured."""
 LOGIT = 10
 """Bytes for each logit held at a time: in the type of the products, in fp32, and its gradient or exponential."""
 GAPS = 1.3
-"""What adapters keep beside the layers, and freed memory that does not fit what comes next: measured."""
+"""What adapters keep in addition to the layers, and freed memory that does not fit what comes next: measured."""
 SHORTEST_ROW = 128
 
 
@@ -58,7 +58,7 @@ def peak_bytes(config: RunConfig) -> int:
 
 
 def _second_model(config: RunConfig, width: int) -> int:
-    """Bytes of the frozen model beside the trained one: a teacher, or the reference of dpo if there are no adapters."""
+    """Bytes of the frozen model next to the trained one: a teacher, or the reference of dpo if there are no adapters."""
     if config.train.stage == "dpo" and not config.lora.rank:
         return FP32 * config.model.parameters
     if config.train.stage != "distill_answers":
