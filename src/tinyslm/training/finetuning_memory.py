@@ -58,7 +58,7 @@ def peak_bytes(config: RunConfig) -> int:
 
 
 def _second_model(config: RunConfig, width: int) -> int:
-    """Bytes of the frozen model next to the trained one: a teacher, or the reference of dpo if there are no adapters."""
+    """Bytes of the frozen model besides the trained one: a teacher, or the reference of dpo without adapters."""
     if config.train.stage == "dpo" and not config.lora.rank:
         return FP32 * config.model.parameters
     if config.train.stage != "distill_answers":
