@@ -149,7 +149,7 @@ def wanted_dtype(name: str) -> torch.dtype | None:
 def model_folder(model: Path) -> Iterator[Path]:
     """A model folder or run folder; of a GGUF file what is imported from it, of an unfinished run its best weights."""
     from tinyslm.core.console import warn
-    from tinyslm.export.gguf.cached import model_folder_of
+    from tinyslm.export.gguf_cache import model_folder_of
     from tinyslm.model.folder import is_unfinished
 
     if not is_unfinished(model):

@@ -176,7 +176,7 @@ def _opener(computing: ServerComputing) -> Callable[[Source], Engine]:
     """What opens a model. Raises `TinyslmError` for an unknown number format."""
     from dataclasses import replace
 
-    from tinyslm.export.gguf.cached import model_folder_of
+    from tinyslm.export.gguf_cache import model_folder_of
     from tinyslm.inference.opening import open_engine
     from tinyslm.model.adapted import AdaptedModel
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tinyslm.core.errors import TinyslmError, did_you_mean
+from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.hardware.device import pick_device
 from tinyslm.inference.batching import EngineOptions
 from tinyslm.inference.draft import Draft, check_draft
@@ -49,6 +50,7 @@ def open_engine(
     dtype = dtype or usual_dtype(folder, place)
     load = adapted.load if adapted else partial(load_model, folder)
     model, tokenizer = load(dtype=dtype, device=place), adapted.load_tokenizer() if adapted else load_tokenizer(folder)
+    return_freed_memory()  # that parsing the tokenizer took
     guesser = None
     if draft is not None:
         small = find_model(Path(draft))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.json_files import read_json
+from tinyslm.core.text_files import decode_small
 from tinyslm.tokenizer.vocabulary import byte_symbols
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
         )
     try:
         content = read_json(file, limit=LARGEST_FILE, remedy=DAMAGED)
-        backend = tokenizers.Tokenizer.from_str(json.dumps(content))
+        backend = tokenizers.Tokenizer.from_str(decode_small(file.read_bytes(), str(file), DAMAGED))
     except TinyslmError:
         raise
     except Exception as error:  # `tokenizers` raises no more specific class
@@ -194,10 +195,12 @@ def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], or
     missing = [byte for byte in _NEEDED if byte_symbols()[byte] not in vocab]
     if missing:
         raise _refusal(origin, f"it is not byte-level BPE: it has no token for {len(missing)} common bytes")
-    bytes_of = {
-        token: bytes(byte_of[symbol] for symbol in name) if byte_of.keys() >= set(name) else name.encode()
-        for name, token in vocab.items()
-    }
+    bytes_of = {}
+    for name, token in vocab.items():
+        try:
+            bytes_of[token] = bytes(map(byte_of.__getitem__, name))
+        except KeyError:  # not spelled in bytes
+            bytes_of[token] = name.encode()
     return TokenTable(True, bytes_of | added)
 
 

@@ -87,7 +87,7 @@ class Tokenizer:
         self.start_ids = start_ids(backend)
         self._stops = tuple(stops)
         self.stop_ids = tuple(sorted({*self._known_stops(), *self._stops}))
-        self.vocab_size: int = max(backend.get_vocab(with_added_tokens=True).values()) + 1
+        self.vocab_size: int = max(self.table.bytes_of) + 1
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:

@@ -8,7 +8,6 @@ from torch import Tensor
 
 CHUNK = 64 << 20
 ALIGNMENT = 64
-_WIDTH = {torch.float32: 4, torch.bfloat16: 2, torch.int16: 2, torch.int8: 1, torch.uint8: 1}
 
 
 class Memory:
@@ -20,7 +19,7 @@ class Memory:
 
     def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """A tensor of zeros at an address that is a multiple of 64."""
-        size = prod(shape) * _WIDTH[dtype]
+        size = prod(shape) * dtype.itemsize
         if self._chunk is None or self._used + size > len(self._chunk):
             self._chunk, self._used = pages(max(size, CHUNK)), 0
         part = self._chunk[self._used : self._used + size]

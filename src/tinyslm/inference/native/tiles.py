@@ -79,37 +79,47 @@ def _laid_out(rows: Tensor, layout: Callable[[Tensor], Tensor], memory: Memory) 
 
 def _fp32(weight_oi: Tensor) -> Tensor:
     """[t, i, 16]."""
-    tiled: Tensor = _padded(weight_oi.float(), 1).unflatten(0, (-1, TILE))
-    return tiled.transpose(1, 2)
+    return _tiled(_padded(weight_oi.float(), 1))
 
 
 def _pairs(weight_oi: Tensor) -> Tensor:
-    """[t, i / 2, 16, 2]."""
-    tiled: Tensor = _padded(weight_oi, 2).unflatten(0, (-1, TILE)).unflatten(2, (-1, 2))
-    return tiled.transpose(1, 2)
+    """[t, i / 2, 16], two neighbours as one number of twice the width: a copy moves half as many."""
+    return _tiled(_widened(_padded(weight_oi, 2), torch.int32 if weight_oi.itemsize == 2 else torch.int16))
 
 
 def _bf16_pairs(weight_oi: Tensor) -> Tensor:
-    """[t, i / 2, 16, 2], in bf16."""
+    """[t, i / 2, 16], in bf16."""
     return _pairs(weight_oi.bfloat16())
 
 
 def _words(codes_oi: Tensor) -> Tensor:
-    """Codes, two to a byte with the even inputs in the low halves, to words of four `[t, i / 8, 16, 2]`.
+    """Codes, two to a byte with the even inputs in the low halves, to words `[t, i / 8, 16]` of 32 bits.
 
-    A word holds every second input of eight, the first in its lowest half byte.
+    The low half of a word holds every second input of eight, the first in its lowest half byte; the high half the
+    others.
     """
-    bytes_of_four = _padded(codes_oi, 4).contiguous().view(torch.int32)
-    halves = []
-    for codes in (bytes_of_four, bytes_of_four >> 4):
-        pairs = codes & 0x0F0F0F0F
-        pairs = (pairs | pairs >> 4) & 0x00FF00FF
-        halves.append((pairs | pairs >> 8).to(torch.int16))
-    words: Tensor = torch.stack(halves, -1).unflatten(0, (-1, TILE)).transpose(1, 2)
-    return words
+    words = _widened(_padded(codes_oi, 4), torch.int32)
+    for bits, mask in ((4, 0x00F000F0), (8, 0x0000FF00)):  # exchange inner half bytes, then inner bytes
+        differing = (words >> bits).bitwise_xor_(words).bitwise_and_(mask)
+        words = words ^ differing
+        words.bitwise_xor_(differing.bitwise_left_shift_(bits))
+    return _tiled(words)
+
+
+def _tiled(rows: Tensor) -> Tensor:
+    """[o, n] to [t, n, 16]."""
+    tiled: Tensor = rows.unflatten(0, (-1, TILE))
+    return tiled.transpose(1, 2)
+
+
+def _widened(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same bytes as numbers of another width; a view where their place in memory allows it."""
+    fits = rows.is_contiguous() and rows.storage_offset() * rows.itemsize % dtype.itemsize == 0
+    return (rows if fits else rows.clone(memory_format=torch.contiguous_format)).view(dtype)
 
 
 def _padded(rows: Tensor, columns: int) -> Tensor:
     """With zeros, to a multiple of 16 rows and of so many columns."""
-    padded: Tensor = F.pad(rows, (0, -rows.shape[1] % columns, 0, -len(rows) % TILE))
+    missing = (0, -rows.shape[1] % columns, 0, -len(rows) % TILE)
+    padded: Tensor = F.pad(rows, missing) if any(missing) else rows
     return padded

@@ -6,15 +6,15 @@ import pytest
 from gguf_models import export, random_model, tokenizer_of
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.export.gguf import cached
-from tinyslm.export.gguf.cached import model_folder_of
+from tinyslm.export import gguf_cache
+from tinyslm.export.gguf_cache import model_folder_of
 from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(cached, "user_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(gguf_cache, "user_cache", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "imported"
 
 
@@ -25,7 +25,7 @@ def file(tmp_path):
 
 def test_a_file_is_imported_once_and_again_when_it_changes(file, cache, monkeypatch) -> None:
     said: list[str] = []
-    monkeypatch.setattr(cached, "notice", said.append)
+    monkeypatch.setattr(gguf_cache, "notice", said.append)
     folder = model_folder_of(file)
     assert folder.parent == cache
     assert "Importing" in said[0]
