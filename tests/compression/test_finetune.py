@@ -18,7 +18,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, state_tensors
 from tinyslm.training.stage import Batch
 from tinyslm.training.stage_config import DistillConfig
-from tinyslm.training.stages.distill import Distill
+from tinyslm.training.stages.distill_text import DistillText
 
 FP32 = Repair(seconds=0, steps=30, muon_lr=0.001, lr=0.001, scale_lr=0.001, dtype=torch.float32)
 
@@ -40,7 +40,7 @@ def windows(count: int) -> Tensor:
     return torch.randint(320, (count, 33), generator=torch.Generator().manual_seed(count))
 
 
-class RandomText(Distill):
+class RandomText(DistillText):
     """Distillation on random tokens; held out are some windows of them."""
 
     def __init__(self, teacher: Decoder, held_out: int) -> None:

@@ -257,10 +257,10 @@ def test_a_plugin_adds_a_task_and_a_grader(tmp_path: Path) -> None:
     (tmp_path / "plugin.py").write_text(
         f"""
 from tinyslm.evaluation.graders import GRADERS, Grade
-from tinyslm.evaluation.tasks.benchmark import Benchmark
+from tinyslm.evaluation.tasks.task_config import TaskConfig
 from tinyslm.evaluation.tasks.files import rows_of
 from tinyslm.evaluation.tasks.generated import GENERATION
-from tinyslm.evaluation.tasks.loading import BENCHMARKS
+from tinyslm.evaluation.tasks.loading import TASKS
 from pathlib import Path
 
 @GRADERS.register("rhyme of the tests")
@@ -268,8 +268,8 @@ def rhyme(example, answer):
     return Grade(float(answer.endswith(example["ends"])))
 
 folder = Path({str(tmp_path)!r})
-rhymes = Benchmark(GENERATION, lambda path: rows_of(folder / path), options={{"grader": "rhyme of the tests"}})
-BENCHMARKS.add("rhymes of the tests", rhymes)
+rhymes = TaskConfig(GENERATION, lambda path: rows_of(folder / path), options={{"grader": "rhyme of the tests"}})
+TASKS.add("rhymes of the tests", rhymes)
 """,
         encoding="utf-8",
     )

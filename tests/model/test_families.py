@@ -267,6 +267,13 @@ def test_one_token_at_a_time_equals_the_whole(case: str) -> None:
     torch.testing.assert_close(found, model(ids), atol=1e-4, rtol=0)
 
 
+def test_every_family_has_cases_in_both_directions() -> None:
+    names = {case.partition(" ")[0] for case in THEIRS}
+    assert {case.partition(" ")[0] for case in OURS} == set(FAMILIES)
+    types = {getattr(transformers, f"{name}Config").model_type for name in names}
+    assert types == {FAMILIES[name].model_type for name in FAMILIES}
+
+
 @pytest.mark.parametrize("case", OURS)
 def test_config_and_weights_survive_a_round_trip(case: str, tmp_path: Path) -> None:
     model = small_model(case)

@@ -164,7 +164,7 @@ def test_a_teacher_that_does_not_suit_is_refused(folders, shards, tmp_path: Path
     with pytest.raises(TinyslmError, match="needs a teacher"):
         finetune(folders["student"], [rows], tmp_path / "run", method="distill")
     with pytest.raises(TinyslmError, match="on_policy needs conversations"):
-        build_config(RunConfig, {"train": {"stage": "distill", "teacher": "x"}, "distill": {"on_policy": 1}})
+        build_config(RunConfig, {"train": {"stage": "distill_text", "teacher": "x"}, "distill": {"on_policy": 1}})
     assert not (tmp_path / "run" / "config.json").exists()
 
 

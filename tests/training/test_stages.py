@@ -157,7 +157,7 @@ def test_a_run_of_a_stage_resumes_to_the_same_weights(tmp_path: Path, data: Path
 
 
 def test_a_student_comes_nearer_to_its_teacher(tmp_path: Path, shards: Shards, tiny_config, teacher: Path) -> None:
-    changes = {"stage": "distill", "teacher": str(teacher), "steps": 40, "validate_every": 10}
+    changes = {"stage": "distill_text", "teacher": str(teacher), "steps": 40, "validate_every": 10}
     settings = tiny_config(model={"dropout": 0.0}, train=changes)
     train([shards.folder], tmp_path / "run", settings=settings)
     rows = [row for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if row["event"] == "validation"]
@@ -180,14 +180,14 @@ def test_what_does_not_suit_is_refused(tmp_path: Path, shards: Shards, text_file
     train([text_file], other, settings=tiny_config(tokenizer={"kind": "bpe", "vocab_size": 300}))
     for changes, said in (
         ({"stage": "learn"}, 'Unknown stage "learn"'),
-        ({"stage": "distill"}, "needs a teacher"),
-        ({"stage": "distill", "teacher": str(other / "model")}, "another tokenizer"),
+        ({"stage": "distill_text"}, "needs a teacher"),
+        ({"stage": "distill_text", "teacher": str(other / "model")}, "another tokenizer"),
         ({"start_from": str(other / "model")}, "another tokenizer"),
         ({"start_from": str(tmp_path / "nowhere")}, "nowhere"),
     ):
         with pytest.raises(TinyslmError, match=said):
             train([shards.folder], tmp_path / "run", settings=tiny_config(train=changes))
-    longer = tiny_config(model={"context": 32}, train={"stage": "distill", "teacher": str(teacher)})
+    longer = tiny_config(model={"context": 32}, train={"stage": "distill_text", "teacher": str(teacher)})
     with pytest.raises(TinyslmError, match="reads 16 tokens, and the student 32"):
         train([shards.folder], tmp_path / "run", settings=longer)
     assert not (tmp_path / "run" / "config.json").exists()

@@ -192,12 +192,12 @@ def _texts(paths: Sequence[str]) -> list[str] | None:
 def _list(plugins: Sequence[str]) -> None:
     from tinyslm.core.console import table
     from tinyslm.core.plugins import load_plugins
-    from tinyslm.evaluation.tasks.loading import BENCHMARKS
+    from tinyslm.evaluation.tasks.loading import TASKS
 
     load_plugins(tuple(plugins))
     rows = []
-    for name in BENCHMARKS:
-        one = BENCHMARKS[name]
+    for name in TASKS:
+        one = TASKS[name]
         where = "shipped" if one.file else "generated" if one.make else f"hub: {one.hub[0]}" if one.hub else "file"
         rows.append((name, one.kind.name, where, one.about))
     table(rows, ("name", "kind", "from", "what it tests"))

@@ -24,7 +24,7 @@ from tinyslm.training.config import OptimizerConfig
 from tinyslm.training.interrupt import stop_requests
 from tinyslm.training.loop import StepSettings, train_steps
 from tinyslm.training.optimizers import Optimizers
-from tinyslm.training.stages.distill import Distill
+from tinyslm.training.stages.distill_text import DistillText
 
 CHECK_TOKENS = 8_192
 """Tokens of text on which students are compared."""
@@ -72,7 +72,7 @@ class Repaired:
 
 
 def repair(
-    stage: Distill,
+    stage: DistillText,
     start: State,
     settings: Repair,
     *,

@@ -32,7 +32,7 @@ from tinyslm.model.folder import find_model, load_model, load_tokenizer, model_o
 from tinyslm.model.packed import PackedTensor
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.pipeline import Watch
-from tinyslm.training.stages.distill import Distill
+from tinyslm.training.stages.distill_text import DistillText
 from tinyslm.training.stages.pretrain import WindowBatches
 from tinyslm.training.validation import even_windows
 from tinyslm.training.world import World
@@ -187,7 +187,7 @@ def _repaired(
         watch.progress("fine-tune", int(read), int(read / share) if share else 0)
 
     settings = Repair(seconds=60 * config.finetune, dtype=pick_dtype(torch.device("cpu")))
-    stage = Distill(split, split, tokenizer, batches, length, original)
+    stage = DistillText(split, split, tokenizer, batches, length, original)
     return repair(stage, start, settings, progress=report, notify=watch.notify)
 
 

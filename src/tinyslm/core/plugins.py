@@ -1,6 +1,6 @@
 """Load plugins: the packs of tinyslm, entry points "tinyslm.plugins" of installed packages, and files (`--plugin`).
 
-A plugin is Python code that adds values to registries, for instance `BENCHMARKS.add("mine", Benchmark(...))`. It runs
+A plugin is Python code that adds values to registries, for instance `TASKS.add("mine", TaskConfig(...))`. It runs
 in this process, with the user's permissions.
 """
 

@@ -35,7 +35,8 @@ _METHODS = {
     "sft": "supervised fine-tuning on conversations",
     "dpo": "preferences between two answers (DPO)",
     "grpo": "rewards of a grader (GRPO)",
-    "distill": "distillation from a teacher",
+    "distill_text": "distillation from a teacher, on text",
+    "distill_answers": "distillation from a teacher, on conversations",
 }
 
 

@@ -24,7 +24,6 @@ def model_folder_of(path: Path) -> Path:
     """
     if path.suffix != ".gguf" or not path.is_file():
         return path
-    from tinyslm.export.gguf.importing import import_gguf
 
     whole, found = path.resolve(), path.stat()
     key = sha256(repr((str(whole), found.st_size, found.st_mtime_ns, version("tinyslm"))).encode()).hexdigest()

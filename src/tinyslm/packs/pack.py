@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.core.registry import Registry
 from tinyslm.evaluation.graders import GRADERS, Example, Grade, Grader
-from tinyslm.evaluation.tasks.benchmark import Benchmark, Rows
 from tinyslm.evaluation.tasks.files import rows_of
 from tinyslm.evaluation.tasks.generated import GENERATION
-from tinyslm.evaluation.tasks.loading import BENCHMARKS, SUITES
+from tinyslm.evaluation.tasks.loading import SUITES, TASKS
+from tinyslm.evaluation.tasks.task_config import Rows, TaskConfig
 from tinyslm.inference.output_constraint import OutputConstraint
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tools.tool import Tool
@@ -206,16 +206,16 @@ def add_pack(pack: Pack) -> None:
     SUITES.add(pack.name, pack.tasks)
     options = {"grader": pack.name, "constraint": pack.constraint}
     if pack.requests:
-        about = Benchmark(
+        about = TaskConfig(
             GENERATION,
             make=partial(_requests, pack),
             options=options,
             sampling=SamplingSettings(temperature=0.0, max_tokens=max(skill.max_tokens for skill in pack.skills)),
             about=f"requests for the pack {pack.name} as people write them",
         )
-        BENCHMARKS.add(f"{pack.name}_requests", about)
+        TASKS.add(f"{pack.name}_requests", about)
     for skill in pack.skills:
-        about = Benchmark(
+        about = TaskConfig(
             GENERATION,
             make=partial(_test_rows, skill),
             rows=partial(_rows_of_file, skill),
@@ -223,7 +223,7 @@ def add_pack(pack: Pack) -> None:
             sampling=SamplingSettings(temperature=0.0, max_tokens=skill.max_tokens),
             about=skill.about,
         )
-        BENCHMARKS.add(f"{pack.name}_{skill.name}", about)
+        TASKS.add(f"{pack.name}_{skill.name}", about)
 
 
 def _requests(pack: Pack) -> Rows:

@@ -73,14 +73,14 @@ class LoopConfig(Section):
     )
     stage: str = Field(
         default="pretrain",
-        description="What is learned: pretrain (the next token), distill, sft (answers), distill_answers, dpo "
+        description="What is learned: pretrain (the next token), distill_text, sft (answers), distill_answers, dpo "
         "(preferences) or grpo (rewards).",
     )
     start_from: str = Field(
         default="", description="A model folder to go on from, with its shape and tokenizer; none: a new model."
     )
     teacher: str = Field(
-        default="", description="For distill and distill_answers: the model folder whose predictions are learned."
+        default="", description="For distill_text and distill_answers: the model folder whose predictions are learned."
     )
     grader: str = Field(
         default="",
@@ -148,7 +148,7 @@ class LoopConfig(Section):
 
     @model_validator(mode="after")
     def _teacher_given(self) -> Self:
-        if self.stage in ("distill", "distill_answers") and not self.teacher:
+        if self.stage in ("distill_text", "distill_answers") and not self.teacher:
             raise ValueError(f"the stage {self.stage} needs a teacher: give a model folder with --train.teacher")
         if self.stage == "grpo" and not self.grader:
             raise ValueError("the stage grpo needs a grader: give its name or FILE.py:FUNCTION with --train.grader")
@@ -173,7 +173,7 @@ class RunConfig(Section):
     schedule: ScheduleConfig = Field(default=ScheduleConfig(), description="How the learning rate moves.")
     lora: LoraConfig = Field(default=LoraConfig(), description="Adapters, where only these are trained.")
     sft: SftConfig = Field(default=SftConfig(), description="The stage sft: learning answers.")
-    distill: DistillConfig = Field(default=DistillConfig(), description="The stages distill and distill_answers.")
+    distill: DistillConfig = Field(default=DistillConfig(), description="The stages distill_text and distill_answers.")
     dpo: DpoConfig = Field(default=DpoConfig(), description="The stage dpo: learning from preferences.")
     rejection: RejectionConfig = Field(default=RejectionConfig(), description="What rejection sampling keeps.")
     replay: ReplayConfig = Field(default=ReplayConfig(), description="General text among the examples.")
@@ -202,7 +202,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _samples_have_prompts(self) -> Self:
-        if self.distill.on_policy and self.train.stage == "distill":
+        if self.distill.on_policy and self.train.stage == "distill_text":
             raise ValueError("distill.on_policy needs conversations: use tinyslm finetune --method distill")
         return self
 

@@ -52,7 +52,7 @@ PART = "reward_"
 LOSS_TITLES = {
     "grpo": "Policy loss",
     "dpo": "Loss (per pair)",
-    "distill": "Divergence from the teacher (nats per token)",
+    **dict.fromkeys(("distill_text", "distill_answers"), "Divergence from the teacher (nats per token)"),
 }
 """Titles of the loss, where it is no cross-entropy, by stage."""
 

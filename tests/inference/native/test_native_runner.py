@@ -6,6 +6,7 @@ import torch
 
 from tinyslm.inference.native.runner import MOST_ROWS, NativeRunner, suits
 from tinyslm.inference.runner import Rows
+from tinyslm.model.families import FAMILIES
 
 YARN = {"kind": "yarn", "factor": 2.0, "original_context": 48}
 CASES = {
@@ -42,6 +43,10 @@ TABLES = [[5, 1, 7], [2, 4, 0]]
 @pytest.fixture(scope="module")
 def ids_bt():
     return torch.randint(0, 131, (2, LENGTH), generator=torch.Generator().manual_seed(1))
+
+
+def test_every_family_has_a_case() -> None:
+    assert {case.partition(" ")[0] for case in CASES} == set(FAMILIES)
 
 
 def relative(found: np.ndarray, expected: torch.Tensor) -> float:

@@ -11,10 +11,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from tinyslm.evaluation.tasks.benchmark import Rows
 from tinyslm.evaluation.tasks.files import rows_of
 from tinyslm.evaluation.tasks.scored import mistake
 from tinyslm.evaluation.tasks.task import Row
+from tinyslm.evaluation.tasks.task_config import Rows
 
 ANSWERS = "possible_answer"
 TYPES = {

@@ -11,25 +11,25 @@ from pydantic import Field
 from tinyslm.core.config import Section, load_config
 from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.core.registry import Registry
-from tinyslm.evaluation.tasks.benchmark import Benchmark, Rows
 from tinyslm.evaluation.tasks.files import rows_of
 from tinyslm.evaluation.tasks.generated import GENERATION, TOOL_CALLS
 from tinyslm.evaluation.tasks.published import PUBLISHED
 from tinyslm.evaluation.tasks.scored import BITS_PER_BYTE, CHOICE, LAST_WORD, PAIRS
 from tinyslm.evaluation.tasks.shipped import SETS, SHIPPED
 from tinyslm.evaluation.tasks.task import Kind, Row, Task
+from tinyslm.evaluation.tasks.task_config import Rows, TaskConfig
 from tinyslm.inference.settings import SamplingSettings
 
 KINDS: Registry[Kind] = Registry("kind of task")
 for _kind in (PAIRS, CHOICE, LAST_WORD, BITS_PER_BYTE, GENERATION, TOOL_CALLS):
     KINDS.add(_kind.name, _kind)
 
-BENCHMARKS: Registry[Benchmark] = Registry("task")
-"""Published benchmarks and built-in sets."""
+TASKS: Registry[TaskConfig] = Registry("task")
+"""Every task that can be named: published benchmarks, built-in sets, and those of packs."""
 SUITES: Registry[Sequence[str]] = Registry("suite of tasks")
 """Names that stand for several tasks."""
-for _name, _benchmark in {**SHIPPED, **PUBLISHED}.items():
-    BENCHMARKS.add(_name, _benchmark)
+for _name, _config in {**SHIPPED, **PUBLISHED}.items():
+    TASKS.add(_name, _config)
 
 
 class TaskFile(Section):
@@ -64,7 +64,7 @@ def load_tasks(names: str | Sequence[str], *, limit: int | None = None) -> list[
     names = [name.strip() for one in wanted for name in one.split(",") if name.strip()]
     found = [_load(task, limit) for name in names for task in suite_of(name)]
     if not found:
-        raise TinyslmError("No task was given.", f"For instance: --tasks {next(iter(BENCHMARKS))}")
+        raise TinyslmError("No task was given.", f"For instance: --tasks {next(iter(TASKS))}")
     by_name: dict[str, int] = {}
     for task in found:
         by_name[task.name] = by_name.get(task.name, 0) + 1
@@ -81,37 +81,38 @@ def suite_of(name: str) -> Sequence[str]:
 def _load(name: str, limit: int | None) -> Task:
     if name.endswith(".toml"):
         return _own(Path(name), limit)
-    benchmark, equals, file = name.partition("=")
-    if not equals and benchmark not in BENCHMARKS and name.endswith((".jsonl", ".json", ".parquet")):
+    task, equals, file = name.partition("=")
+    if not equals and task not in TASKS and name.endswith((".jsonl", ".json", ".parquet")):
         raise TinyslmError(f"{name} is not a task.", f"Name its benchmark, as in blimp={name}, or write a TOML file.")
-    chosen = BENCHMARKS[benchmark]
+    config = TASKS[task]
     if equals:
-        return make_task(benchmark, chosen.kind, chosen.rows(Path(file)), chosen, limit, source=file)
-    if chosen.make is not None:
-        return make_task(benchmark, chosen.kind, chosen.make(), chosen, limit, source="generated")
-    if chosen.file:
-        return make_task(benchmark, chosen.kind, chosen.rows(SETS / chosen.file), chosen, limit, source="shipped")
-    if chosen.hub is None:
-        raise TinyslmError(f"{benchmark} is not on the hub.", f"Give its file: {benchmark}=FILE")
+        return make_task(task, config.rows(Path(file)), config, limit, source=file)
+    if config.make is not None:
+        return make_task(task, config.make(), config, limit, source="generated")
+    if config.file:
+        return make_task(task, config.rows(SETS / config.file), config, limit, source="shipped")
+    if config.hub is None:
+        raise TinyslmError(f"{task} is not on the hub.", f"Give its file: {task}=FILE")
     from tinyslm.evaluation.tasks.hub import download
 
-    with download(benchmark, chosen.hub) as path:
-        return make_task(benchmark, chosen.kind, chosen.rows(path), chosen, limit, source=f"hub: {chosen.hub[0]}")
+    with download(task, config.hub) as path:
+        return make_task(task, config.rows(path), config, limit, source=f"hub: {config.hub[0]}")
 
 
-def make_task(name: str, kind: Kind, rows: Rows, about: Benchmark, limit: int | None, *, source: str) -> Task:
+def make_task(name: str, rows: Rows, config: TaskConfig, limit: int | None, *, source: str) -> Task:
     """Make a task from rows. Raises `TinyslmError` for rows that cannot be used, and if no row is left."""
     chosen = _spread(list(rows), limit)
-    examples = [kind.read(row, place, about.options) for place, row in chosen]
+    examples = [config.kind.read(row, place, config.options) for place, row in chosen]
     kept = [one for one in examples if one is not None]
     if not kept:
         left_out = f" ({len(examples)} rows were skipped)" if examples else ""
         raise TinyslmError(f"The task {name} has no examples{left_out}.", f"Check its file: {source}")
-    metric = about.metric or kind.metrics[0]
+    kind = config.kind
+    metric = config.metric or kind.metrics[0]
     if not kind.generates and metric not in kind.metrics:
         raise TinyslmError(f'The task {name} has no metric "{metric}".', did_you_mean(metric, kind.metrics))
     task = Task(name, kind, kept, metric, dropped=len(examples) - len(kept), source=source)
-    return replace(task, sampling=about.sampling) if about.sampling else task
+    return replace(task, sampling=config.sampling) if config.sampling else task
 
 
 def _own(path: Path, limit: int | None) -> Task:
@@ -122,9 +123,9 @@ def _own(path: Path, limit: int | None) -> Task:
     if not given.prompt:
         del options["prompt"]
     sampling = SamplingSettings(max_tokens=given.max_tokens, temperature=given.temperature, stop=given.stop)
-    about = Benchmark(kind, options=options, metric=given.metric, sampling=sampling)
+    config = TaskConfig(kind, options=options, metric=given.metric, sampling=sampling)
     data = path.parent / given.data
-    return make_task(given.name or path.stem, kind, rows_of(data), about, limit, source=str(data))
+    return make_task(given.name or path.stem, rows_of(data), config, limit, source=str(data))
 
 
 def _spread(rows: list[tuple[str, Row]], limit: int | None) -> list[tuple[str, Row]]:

@@ -9,12 +9,12 @@ from typing import Any
 
 from tinyslm.core.errors import did_you_mean
 from tinyslm.evaluation.instructions import INSTRUCTIONS
-from tinyslm.evaluation.tasks.benchmark import Benchmark, Rows
 from tinyslm.evaluation.tasks.bfcl import bfcl_rows
 from tinyslm.evaluation.tasks.files import files_in, lines_of, rows_of
 from tinyslm.evaluation.tasks.generated import GENERATION, TOOL_CALLS
 from tinyslm.evaluation.tasks.scored import CHOICE, LAST_WORD, PAIRS, mistake, text_field, texts_field
 from tinyslm.evaluation.tasks.task import Row
+from tinyslm.evaluation.tasks.task_config import Rows, TaskConfig
 from tinyslm.inference.settings import SamplingSettings
 
 Change = Callable[[Row, str], dict[str, Any]]
@@ -165,52 +165,52 @@ def _without_brackets(text: str) -> str:
     return text.replace("  ", " ")
 
 
-def _arc(config: str, about: str) -> Benchmark:
-    return Benchmark(CHOICE, read_with(prepared(arc)), ("allenai/ai2_arc", config, "test"), about=about)
+def _arc(config: str, about: str) -> TaskConfig:
+    return TaskConfig(CHOICE, read_with(prepared(arc)), ("allenai/ai2_arc", config, "test"), about=about)
 
 
-PUBLISHED: dict[str, Benchmark] = {
-    "blimp": Benchmark(
+PUBLISHED: dict[str, TaskConfig] = {
+    "blimp": TaskConfig(
         PAIRS,
         read_with(blimp),
         ("nyu-mll/blimp", "*", "train"),
         about="English grammar: 67 kinds of minimal pairs",
     ),
-    "zorro": Benchmark(PAIRS, zorro, about="grammar with children's vocabulary: 23 kinds of minimal pairs"),
+    "zorro": TaskConfig(PAIRS, zorro, about="grammar with children's vocabulary: 23 kinds of minimal pairs"),
     "arc_easy": _arc("ARC-Easy", "easy school science"),
     "arc_challenge": _arc("ARC-Challenge", "school science that word co-occurrence cannot answer"),
-    "hellaswag": Benchmark(
+    "hellaswag": TaskConfig(
         CHOICE,
         read_with(prepared(hellaswag)),
         ("Rowan/hellaswag", "default", "validation"),
         about="the most plausible ending",
     ),
-    "piqa": Benchmark(CHOICE, piqa, ("baber/piqa", "default", "validation"), about="physical common sense"),
-    "copa": Benchmark(
+    "piqa": TaskConfig(CHOICE, piqa, ("baber/piqa", "default", "validation"), about="physical common sense"),
+    "copa": TaskConfig(
         CHOICE,
         read_with(prepared(copa)),
         ("aps/super_glue", "copa", "validation"),
         metric="raw",
         about="cause or effect",
     ),
-    "winogrande": Benchmark(
+    "winogrande": TaskConfig(
         CHOICE,
         read_with(winogrande),
         ("allenai/winogrande", "winogrande_xl", "validation"),
         metric="raw",
         about="pronoun resolution with common sense",
     ),
-    "lambada": Benchmark(
+    "lambada": TaskConfig(
         LAST_WORD, lambada, ("EleutherAI/lambada_openai", "default", "test"), about="the last word of a passage"
     ),
-    "gsm8k": Benchmark(
+    "gsm8k": TaskConfig(
         GENERATION,
         hub=("openai/gsm8k", "main", "test"),
         options={"grader": "numeric", "prompt": "Question: {question}\nAnswer:"},
         sampling=SamplingSettings(temperature=0.0, max_tokens=320, stop=("Question:",)),
         about="grade-school math word problems",
     ),
-    "ifeval": Benchmark(
+    "ifeval": TaskConfig(
         GENERATION,
         read_with(ifeval),
         ("google/IFEval", "default", "train"),
@@ -218,7 +218,7 @@ PUBLISHED: dict[str, Benchmark] = {
         sampling=SamplingSettings(temperature=0.0, max_tokens=1024),
         about="instructions that a program can check",
     ),
-    "bfcl": Benchmark(
+    "bfcl": TaskConfig(
         TOOL_CALLS,
         bfcl_rows,
         options={"compare": "loose"},

@@ -30,8 +30,8 @@ from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.config import RunConfig
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stage import Stage
-from tinyslm.training.stages.distill import Distill
 from tinyslm.training.stages.distill_answers import DistillAnswers
+from tinyslm.training.stages.distill_text import DistillText
 from tinyslm.training.stages.dpo import Dpo
 from tinyslm.training.stages.grpo import Grpo
 from tinyslm.training.stages.pretrain import Pretrain
@@ -40,7 +40,7 @@ from tinyslm.training.world import World
 
 STAGES: Registry[Callable[[Path, RunConfig, World], Stage]] = Registry("stage")
 STAGES.add("pretrain", Pretrain.open)
-STAGES.add("distill", Distill.open)
+STAGES.add("distill_text", DistillText.open)
 STAGES.add("sft", Sft.open)
 STAGES.add("distill_answers", DistillAnswers.open)
 STAGES.add("dpo", Dpo.open)

@@ -31,7 +31,7 @@ from tinyslm.training.config import RunConfig
 from tinyslm.training.divergence import divergences
 from tinyslm.training.stage import Batch
 from tinyslm.training.stage_config import DistillConfig
-from tinyslm.training.stages.distill import open_teacher
+from tinyslm.training.stages.distill_text import open_teacher
 from tinyslm.training.stages.sft import Sft, batch_of
 from tinyslm.training.world import World
 

@@ -39,7 +39,7 @@ def open_teacher(config: RunConfig, tokenizer: Tokenizer) -> Decoder:
     return teacher
 
 
-class Distill(Pretrain):
+class DistillText(Pretrain):
     """The divergence of next-token probabilities on windows of text, in nats per token. A `Stage`."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Distill(Pretrain):
         self.teacher, self.settings = teacher.eval().requires_grad_(False), settings or DistillConfig()
 
     @classmethod
-    def open(cls, data: Path, config: RunConfig, world: World) -> "Distill":
+    def open(cls, data: Path, config: RunConfig, world: World) -> "DistillText":
         """The stage on a shards folder, with the teacher in `train.teacher`.
 
         Raises `TinyslmError` for a teacher that does not suit, or too little text.

@@ -1,4 +1,4 @@
-"""The description of a published benchmark or a built-in set."""
+"""How a task is loaded: a published benchmark, a built-in set, or the data of a pack."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Rows = Iterator[tuple[str, Row]]
 
 
 @dataclass(frozen=True)
-class Benchmark:
-    """A published benchmark, or a built-in set.
+class TaskConfig:
+    """Where the examples of a `Task` come from, and how they are read; what lm-eval calls by the same name.
 
     rows: converts a file in the published format to rows of `kind`, each with its location. hub: dataset, configuration
     and split on the Hugging Face hub, or `None`. file: the built-in set's file in `evaluation/sets/`, or "". make:
