@@ -1,6 +1,8 @@
 """The pack `prices`: pages, fields that compare, and events."""
 
 import json
+from dataclasses import replace
+from html import escape
 from itertools import islice
 from pathlib import Path
 from random import Random
@@ -15,6 +17,7 @@ from tinyslm.packs.prices import PRICES
 from tinyslm.packs.prices.events import events_between, history, replay
 from tinyslm.packs.prices.fields import answer_of, fields_of, grade
 from tinyslm.packs.prices.pages import LONGEST_TEXT, page_text, read_page
+from tinyslm.packs.prices.products import LAYOUTS, Page, Shop, product
 from tinyslm.packs.rows import make_rows
 
 SKILLS = [skill.name for skill in PRICES.skills]
@@ -123,6 +126,33 @@ def test_pages_are_shortened_and_keep_what_matters() -> None:
     long = f"<h1>Oats</h1>{'<p>' + 'words ' * 30 + '</p>'}" + "".join(f"<p>{n} words</p>" for n in range(900))
     assert "4,99 €" in page_text(f"{long}<p>4,99 €</p>")
     assert len(page_text(long)) <= LONGEST_TEXT
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_pages_without_structured_data_say_the_same_as_their_text(layout: str) -> None:
+    for seed in range(20):
+        random = Random(seed)
+        shop = Shop.invented(random, "test" if seed % 3 == 0 else "train")
+        text = replace(Page.invented(random, shop), html=False).show(product(random, shop))
+        first, *rows = map(escape, text.split("\n"))
+        page = f"<html><body><nav>Shop</nav>{LAYOUTS[layout](first, rows)}</body></html>"
+        assert page_text(page).replace(" ", "") == page_text(text).replace(" ", ""), seed
+
+
+PARTS = {
+    '<h1>Pan</h1><b>$<i>24</i><span class="dec">.</span><span class="fraction">50</span></b>': "Pan\n$24.50",
+    '<h1>Pan</h1><p>5<span class="price-cents">49</span> €<small>/Stück</small></p>': "Pan\n5.49 €/Stück",
+    "<h1>Phone 15 <small>64 GB</small></h1><p>3 <b>12</b></p>": "Phone 15 64 GB\n3 12",
+    "<h1>Soap</h1><select><option>1<option>2</select><select><option>1 l<option selected>2 l £6</select>": "Soap\n2 l £6",
+    "<h1>Pan</h1><p>$24.00</p><aside>Lid $9.00</aside><header>Cart $0.00</header>": "Pan\n$24.00",
+    "<header><div><h1>Pan</h1><p>24,00 zł</p></div></header><p>Steel</p>": "Pan\n24,00 zł\nSteel",
+    "<h1>Bike</h1><noscript><div>EUR 499</div></noscript>": "Bike\nEUR 499",
+}
+
+
+@pytest.mark.parametrize("page", PARTS)
+def test_parts_of_a_page_are_read_as_people_see_them(page: str) -> None:
+    assert page_text(page) == PARTS[page]
 
 
 def test_of_a_huge_page_only_the_start_is_read(tmp_path: Path) -> None:

@@ -127,6 +127,7 @@ SNAPSHOT = """\
     - tab "Write"
     - tab "Look inside"
   - button "New chat"
+  - button "Chats"
   - button "About"
   - button "Settings"
 - main:

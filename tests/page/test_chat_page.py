@@ -257,6 +257,84 @@ def test_a_conversation_survives_a_reload_until_it_is_cleared(page, model) -> No
     assert page.evaluate("() => localStorage.length") == 0
 
 
+def chats(page) -> list[str]:
+    """The titles in the list of chats, which is open afterwards."""
+    page.get_by_role("button", name="Chats").click()
+    expect(page.get_by_role("dialog", name="Chats")).to_be_visible()
+    return page.locator("#chat-list .title span").all_inner_texts()
+
+
+def test_several_conversations_are_kept(page, model) -> None:
+    model.texts.extend(["Good **day**.", ENDLESS, "Nice."])
+    assert chats(page) == []
+    page.keyboard.press("Escape")
+    settings(page, System_message="Be brief.")
+    page.ask("Hello\nthere")
+    page.get_by_role("button", name="New chat").click()
+    settings(page, System_message="Be long.")
+    page.send("<b>Go on</b> " * 20)
+    expect(page.get_by_role("article", name="Model")).to_contain_text("word3")
+    titles = chats(page)  # the second one is being answered
+    assert titles[0].startswith("<b>Go on</b> <b>Go on</b>")
+    assert titles[1] == "Hello"
+    assert len(titles[0]) < 90
+    page.get_by_role("button", name=re.compile("^Hello.*2 messages")).click()
+    expect(page.get_by_role("article", name="Model").locator("strong")).to_have_text("day")
+    page.ask("And now?")
+    assert re.search(r"Be brief\.[\s\S]*Hello\nthere[\s\S]*And now\?", model.prompt())
+    page.reload()
+    expect(page.get_by_role("article")).to_have_count(4)
+    assert chats(page) == ["Hello", titles[0]]
+    expect(page.locator("#chat-list [aria-current]")).to_contain_text("Hello")
+    page.locator("#chat-list .title").last.press("Enter")
+    expect(page.get_by_role("article", name="Model")).to_contain_text("word3")
+    expect(page.get_by_label("System message")).to_have_value("Be long.")
+
+
+def test_conversations_are_deleted(page, model) -> None:
+    model.texts.extend(["One.", "Two.", "Three."])
+    for question in ("First", "Second", "Third"):
+        page.ask(question)
+        page.get_by_role("button", name="New chat").click()
+    chats(page)
+    page.get_by_role("button", name="Delete Second").press("Enter")
+    assert page.locator("#chat-list li").count() == 3  # it asks first
+    page.get_by_role("button", name="Delete Second: Really?").press("Enter")
+    assert page.locator("#chat-list .title span").all_inner_texts() == ["Third", "First"]
+    expect(page.get_by_role("button", name="First").first).to_be_focused()
+    page.locator("#chat-list .title").last.click()
+    assert chats(page) == ["Third", "First"]
+    for name in ("Delete First", "Delete First: Really?"):  # the one that is open
+        page.get_by_role("button", name=name).click()
+    expect(page.get_by_role("article")).to_have_count(0)
+    page.get_by_role("button", name="Delete all").click()
+    page.get_by_role("button", name="Delete all, for good?").click()
+    expect(page.locator("#no-chats")).to_be_visible()
+    assert page.evaluate("() => localStorage.length") == 0
+
+
+def test_how_much_is_kept_has_a_limit(page, model) -> None:
+    fill = """([count, length]) => {
+      for (let i = 0; i < count; i++) {
+        const messages = [{ role: "user", content: `Old ${i} ` + "x".repeat(length) }];
+        localStorage.setItem(`tinyslm.conversation.old${i}`, JSON.stringify({ when: i, messages }));
+      }
+      localStorage.setItem("tinyslm.conversation.damaged", '{"messages": 1}');
+    }"""
+    count = "() => Object.keys(localStorage).filter((name) => name.includes('.old')).length"
+    for old, length, left in ((120, 10, 99), (40, 100_000, 29)):
+        page.evaluate("() => localStorage.clear()")
+        page.evaluate(fill, [old, length])
+        page.get_by_role("button", name="New chat").click()
+        model.texts.append("New.")
+        page.ask("Hello")
+        assert page.evaluate(count) == left
+        titles = chats(page)
+        assert titles[0] == "Hello"
+        assert titles[1].startswith(f"Old {old - 1} ")
+        page.get_by_role("button", name="Close").click()
+
+
 def test_a_conversation_is_saved_and_opened(page, model, tmp_path) -> None:
     settings(page, Temperature="0.5", System_message="Be brief.")
     model.texts.append("Good **day**.")

@@ -1,7 +1,9 @@
 """What a model reads of a product page: a short text, whatever the page's form and length.
 
-Of HTML it is what the page shows, without its navigation, with the labels of buttons, the values of metadata about the
-product (meta tags, microdata, JSON-LD), and `~~` before what is struck out.
+Of HTML it is what the page shows, without its navigation, with the labels of buttons, chosen variants with a price or
+size, the values of metadata about the product (meta tags, microdata, JSON-LD), and `~~` before what is struck out. An
+amount whose parts are elements of their own is one amount. Where the heading is in a header, or no price is left,
+headers and side notes count too: some shops put the product there.
 """
 
 from __future__ import annotations
@@ -26,10 +28,17 @@ LONGEST_TEXT, LONGEST_LINE = 1_600, 240
 _TAG = re.compile(r"<[a-z!/][^>]{0,5000}>", re.IGNORECASE)
 _REWRITTEN = re.compile(r"<(/?)([a-z]+)\b([^>]{0,2000})>", re.IGNORECASE)
 _JSON_LD = re.compile(r"<script[^>]*ld\+json[^>]*>(.{1,100000}?)</script>", re.IGNORECASE | re.DOTALL)
-_CENTS = re.compile(r"(?<=\d)<sup[^>]{0,200}>(?=\d\d</sup>)", re.IGNORECASE)
-"""Raised cents after a price without a decimal sign."""
+_INLINE = r"(?:</?(?:span|sup|small|b|strong|i|em)\b[^>]{0,500}>){0,9}+"
+_DIVIDED = re.compile(rf"(?<=\d)({_INLINE})([.,]?)({_INLINE})(?=\d\d(?!\d))", re.IGNORECASE)
+"""An amount and its cents, in elements of their own."""
+_CENTS = re.compile(r"<(?:sup|small)\b|(?<![a-z])(?:cents?|dec|decimals?|frac|fraction|minor)(?![a-z])", re.IGNORECASE)
+_SELECT = re.compile(r"<select\b[^>]{0,2000}>(.{1,20000}?)</select>", re.IGNORECASE | re.DOTALL)
+_OPTION = re.compile(r"<option\b([^>]{0,2000})>([^<]{1,500})", re.IGNORECASE)
+_SIDE = re.compile(r"<(/?)(?:header|aside|noscript)\b[^>]{0,2000}>", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.{1,500}?)</title>", re.IGNORECASE | re.DOTALL)
 _ABOUT = re.compile(r"(?:product:|og:price:)|^(?:gtin\d*|price|pricecurrency|availability|brand|name)$", re.IGNORECASE)
+PRICE = re.compile(r"[€$£¥₹₩₺₴₪฿₫₱]|\d[.,]\d\d\b|\d ?(?:zł|Kč|kr|Ft|lei|[A-Z]{3})\b|\b[A-Z]{3} ?\d")
+_SIZE = re.compile(r"\d ?(?:[mc]?l|k?g|oz|lb|[mc]?m)\b", re.IGNORECASE)
 _MATTERS = re.compile(r"[€$£¥₹₩₺₴₪฿₫₱]|\d[.,]\d\d\b|\b[A-Z]{3} ?\d|\d ?[A-Z]{3}\b|\b(?:EAN|GTIN|UPC)\b")
 _OFFERED = {"price": "price", "priceCurrency": "currency", "availability": "availability"}
 
@@ -52,9 +61,34 @@ def page_text(page: str) -> str:
     if not _TAG.search(page):
         return _shortened(page.splitlines())
     title = _TITLE.search(page)
-    shown = shown_text(_REWRITTEN.sub(_rewritten, _CENTS.sub(".", page))).splitlines()
-    head = [title[1]] if title and not any(title[1].strip() in line for line in shown) else []
-    return _shortened([*head, *shown, *_json_ld(page)])
+    page = _SELECT.sub(_chosen, _DIVIDED.sub(_joined, page))
+    shown = "" if _is_headed(page) else _shown(page)
+    if not PRICE.search(shown):
+        shown = _shown(_SIDE.sub(r"<\1div>", page))
+    head = [title[1]] if title and title[1].strip() not in shown else []
+    return _shortened([*head, *shown.splitlines(), *_json_ld(page)])
+
+
+def _shown(page: str) -> str:
+    return shown_text(_REWRITTEN.sub(_rewritten, page))
+
+
+def _is_headed(page: str) -> bool:
+    """Whether the page's heading is in a header."""
+    return any("<h1" in part.partition("</header")[0] for part in page.lower().split("<header")[1:])
+
+
+def _joined(cents: re.Match[str]) -> str:
+    """The decimal sign between the two parts of an amount."""
+    before, sign, after = cents.groups()
+    return sign or ("." if _CENTS.search(before + after) else cents[0])
+
+
+def _chosen(select: re.Match[str]) -> str:
+    """The chosen variant, if it says a price or a size."""
+    options = list(_OPTION.finditer(select[1]))
+    chosen = next((one for one in options if "selected" in one[1].lower()), options[0] if options else None)
+    return f"<div>{chosen[2]}</div>" if chosen and (PRICE.search(chosen[2]) or _SIZE.search(chosen[2])) else ""
 
 
 def _decoded(data: bytes) -> str:
@@ -73,7 +107,8 @@ def _rewritten(tag: re.Match[str]) -> str:
     if name == "button":
         return f"<{end}div>"
     if end:
-        return f"{tag[0]} " if name == "span" else tag[0]
+        apart = name in ("span", "b", "strong", "small") and tag.string[tag.end() : tag.end() + 1] not in set(",.;:)/")
+        return f"{tag[0]} " if apart else tag[0]
     if name in ("s", "del", "strike") or "line-through" in attributes:
         return f"{tag[0]}~~"
     if name in ("meta", "link"):
@@ -94,7 +129,7 @@ def _json_ld(page: str) -> Iterator[str]:
             continue
         items = value if isinstance(value, list) else value.get("@graph", [value]) if isinstance(value, dict) else []
         for item in items if isinstance(items, list) else []:
-            if isinstance(item, dict) and item.get("@type") == "Product":
+            if isinstance(item, dict) and item.get("@type") in ("Product", ["Product"]):
                 yield from _product_lines(item)
 
 
@@ -112,10 +147,12 @@ def _product_lines(product: dict[str, Any]) -> Iterator[str]:
 
 
 def _shortened(lines: list[str]) -> str:
-    """The lines, without empty ones and repetitions; of too many, the ones that matter."""
+    """The lines, without empty ones and repetitions; of too many, the ones that matter, then those next to them."""
     kept = list(dict.fromkeys(" ".join(line.split())[:LONGEST_LINE] for line in lines))
     kept = [line for line in kept if line]
-    order = sorted(range(len(kept)), key=lambda at: (at > 3 and not _MATTERS.search(kept[at]), at))
+    matters = [at < 4 or bool(_MATTERS.search(line)) for at, line in enumerate(kept)]
+    near = [any(matters[max(at - 2, 4) : at + 3]) for at in range(len(kept))]
+    order = sorted(range(len(kept)), key=lambda at: (not matters[at], not near[at], at))
     chosen, left = set[int](), LONGEST_TEXT
     for at in order:
         left -= len(kept[at]) + 1

@@ -5,7 +5,8 @@ Pages of the split "test" use other goods, brands, arrangements and separators t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from random import Random
@@ -15,6 +16,7 @@ from tinyslm.core.errors import require_extra
 from tinyslm.packs.pack import Split
 from tinyslm.packs.prices.fields import check_digit, price_per
 from tinyslm.packs.prices.languages import COUNTRIES, Country, Language, languages
+from tinyslm.packs.prices.pages import PRICE
 
 Fields = dict[str, Any]
 
@@ -288,12 +290,46 @@ def no_product(random: Random, shop: Shop) -> str:
 
 
 def as_html(random: Random, lines: Sequence[str]) -> str:
-    """The lines as elements of a page, those of the first part as its title too."""
-    tag = random.choice(("div", "p", "li"))
-    rows = [part for line in lines for part in line.split("\n")]
-    inner = "".join(f"<{tag}>{escape(row)}</{tag}>" for row in rows[1:])
-    title = f"<title>{escape(rows[0])}</title>" if random.random() < 0.5 else ""
-    return f"<html><head>{title}</head><body><nav>Shop</nav><h1>{escape(rows[0])}</h1>{inner}</body></html>"
+    """The lines as elements of a page in one of `LAYOUTS`, those of the first part as its title too."""
+    layout = random.choice(list(LAYOUTS))
+    first, *rows = [escape(part) for line in lines for part in line.split("\n")]
+    title = f"<title>{first}</title>" if random.random() < 0.5 else ""
+    return f"<html><head>{title}</head><body><nav>Shop</nav>{LAYOUTS[layout](first, rows)}</body></html>"
+
+
+def _elements(tag: str, rows: Sequence[str]) -> str:
+    return "".join(f"<{tag}>{row}</{tag}>" for row in rows)
+
+
+def _box(first: str, rows: Sequence[str]) -> str:
+    """All but the heading in a side note, which counts if there is no price elsewhere."""
+    box = "div" if PRICE.search(first) else "aside"
+    return f"<main><h1>{first}</h1></main><{box}>{_elements('div', rows)}</{box}>"
+
+
+def _table(first: str, rows: Sequence[str]) -> str:
+    """Labels in cells of their own."""
+    cells = [re.sub(r"^([^:<]{1,20}:) ", r"<th>\1</th><td>", row) for row in rows]
+    whole = "".join(f"<tr>{cell}</td></tr>" if "<th>" in cell else f"<tr><td>{cell}</td></tr>" for cell in cells)
+    return f"<h1>{first}</h1><table>{whole}</table>"
+
+
+def _divided(first: str, rows: Sequence[str]) -> str:
+    """Cents in elements of their own."""
+    parted = [re.sub(r"(?<=\d)([.,]\d\d)(?!\d)", r'<span class="cents">\1</span>', row) for row in rows]
+    return f"<h1>{first}</h1>{_elements('p', parted)}"
+
+
+LAYOUTS: Mapping[str, Callable[[str, Sequence[str]], str]] = {
+    "blocks": lambda first, rows: f"<h1>{first}</h1>{_elements('div', rows)}",
+    "paragraphs": lambda first, rows: f"<h1>{first}</h1>{_elements('p', rows)}",
+    "list": lambda first, rows: f"<h1>{first}</h1><ul>{_elements('li', rows)}</ul>",
+    "box": _box,
+    "header": lambda first, rows: f"<header><h1>{first}</h1></header>{_elements('div', rows)}<footer>Shop</footer>",
+    "table": _table,
+    "divided": _divided,
+}
+"""Pages without data for programs: how the first line and the others, already escaped, are written."""
 
 
 def _decimal(value: float, pattern: str, locale: str) -> str:

@@ -1,10 +1,11 @@
 // The conversation: its messages, their elements, and the request under way.
 
 import * as api from "./api.js";
+import * as chats from "./chats.js";
 import { byId, element, readable } from "./dom.js";
 import { edit } from "./editing.js";
 import { render } from "./markdown.js";
-import { SettingError, isConversation } from "./settings.js";
+import { SettingError } from "./settings.js";
 import { keep, kept } from "./storage.js";
 
 const NAMES = { user: "You", assistant: "Model", tool: "Result", system: "System" };
@@ -14,6 +15,7 @@ const NEAR = 80; // pixels from the end within which the conversation follows wh
 export class Chat {
   // Messages in OpenAI's format, without the system message; `settings` and the page's choice of a model go with each request.
   messages = [];
+  id = chats.newId();
   running = null;
 
   constructor(settings, model, look) {
@@ -42,20 +44,33 @@ export class Chat {
     window.addEventListener("pagehide", () => this.keep());
   }
 
-  // Continue the conversation that this browser kept; returns the name of its model.
+  // Continue the conversation of this tab, or else the latest that this browser kept; returns the name of its model.
   restore() {
-    const saved = kept("conversation");
-    if (!isConversation(saved)) return "";
-    if (typeof saved.system === "string") this.settings.system = saved.system;
-    this.messages = saved.messages.filter((message) => message.content || message.tool_calls);
-    this.redraw();
-    return saved.model;
+    const id = kept("current", "sessionStorage");
+    const saved = id ? chats.find(id) : chats.all()[0];
+    if (saved) this.show(saved);
+    return saved?.model ?? "";
   }
 
   keep() {
-    const { messages, settings } = this;
-    const something = messages.length || settings.system;
-    keep("conversation", something ? { model: this.model(), system: settings.system, messages } : null);
+    const { id, messages } = this;
+    const { system } = this.settings;
+    if (this.state() === this.stored) return; // it keeps its place in the list
+    this.stored = this.state();
+    if (messages.length || system) chats.store({ id, model: this.model(), system, messages });
+    else chats.remove(id);
+  }
+
+  state() {
+    return JSON.stringify([this.settings.system, this.messages]);
+  }
+
+  show({ id, system, messages }) {
+    if (system !== undefined) this.settings.system = system;
+    Object.assign(this, { id: id ?? chats.newId(), messages });
+    keep("current", this.id, "sessionStorage");
+    if (id) this.stored = this.state();
+    this.redraw();
   }
 
   // The whole conversation as sent to the server.
@@ -64,15 +79,16 @@ export class Chat {
     return system ? [{ role: "system", content: system }, ...this.messages] : [...this.messages];
   }
 
-  open({ messages, problem }) {
+  // Open a conversation: one that is kept (with an id), or a new one; without a system message, that of before stays.
+  open({ problem, ...conversation }) {
     if (problem) {
       byId("settings").close();
       this.say(problem);
       return;
     }
     this.stop();
-    this.messages = messages;
-    this.redraw();
+    this.keep();
+    this.show(conversation);
     this.say("");
     this.box.focus();
   }

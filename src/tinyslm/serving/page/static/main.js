@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Card } from "./card.js";
 import { Chat } from "./chat.js";
+import { Chats } from "./chats.js";
 import { byId, element, readable } from "./dom.js";
 import { Look } from "./look.js";
 import { Settings } from "./settings.js";
@@ -13,6 +14,7 @@ const settings = new Settings();
 const tabs = new Tabs();
 const look = new Look(model);
 const chat = new Chat(settings, model, lookAt);
+const chats = new Chats(chat, openKept);
 const write = new Write(settings, model);
 let known = []; // the server's models
 let opened = false; // whether the page opened "Write" by itself
@@ -23,6 +25,17 @@ function model() {
   return byId("model").value;
 }
 
+function open(saved) {
+  chat.open(saved);
+  const choice = byId("model");
+  if ([...choice.options].some((option) => option.value === saved.model)) choice.value = saved.model;
+}
+
+function openKept(saved) {
+  tabs.show("chat");
+  open(saved);
+}
+
 function lookAt(messages) {
   tabs.show("look");
   look.conversation(messages);
@@ -31,17 +44,12 @@ function lookAt(messages) {
 byId("look-conversation").addEventListener("click", () => look.conversation(chat.sent()));
 byId("model").addEventListener("change", chosen);
 byId("clear").addEventListener("click", () => {
-  settings.system = "";
-  chat.open({ messages: [] });
+  chats.clear("");
   write.clear();
 });
 settings.onKey = loadModels;
 settings.onOpen = showDefaults;
-settings.onLoad = (saved) => {
-  chat.open(saved);
-  const choice = byId("model");
-  if ([...choice.options].some((option) => option.value === saved.model)) choice.value = saved.model;
-};
+settings.onLoad = open;
 settings.content = () => ({ model: model(), messages: chat.sent() });
 
 async function loadModels() {

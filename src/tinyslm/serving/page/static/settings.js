@@ -174,7 +174,6 @@ export class Settings {
     }
     const [first, ...rest] = saved.messages;
     const begins = first?.role === "system";
-    this.system = begins ? first.content : "";
     for (const name of NUMBERS) {
       const value = saved.settings?.[name];
       byId(name).value = typeof value === "number" ? String(value) : "";
@@ -186,7 +185,11 @@ export class Settings {
       this.checks(field);
     }
     byId("settings").close();
-    this.onLoad({ model: saved.model, messages: begins ? rest : saved.messages });
+    this.onLoad({
+      model: saved.model,
+      system: begins ? first.content : "",
+      messages: begins ? rest : saved.messages,
+    });
   }
 }
 
