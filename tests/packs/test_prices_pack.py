@@ -143,7 +143,7 @@ PARTS = {
     '<h1>Pan</h1><b>$<i>24</i><span class="dec">.</span><span class="fraction">50</span></b>': "Pan\n$24.50",
     '<h1>Pan</h1><p>5<span class="price-cents">49</span> €<small>/Stück</small></p>': "Pan\n5.49 €/Stück",
     "<h1>Phone 15 <small>64 GB</small></h1><p>3 <b>12</b></p>": "Phone 15 64 GB\n3 12",
-    "<h1>Soap</h1><select><option>1<option>2</select><select><option>1 l<option selected>2 l £6</select>": "Soap\n2 l £6",
+    "<h1>Soap</h1><select><option>1</select><select><option>1 l<option selected>2 l £6</select>": "Soap\n2 l £6",
     "<h1>Pan</h1><p>$24.00</p><aside>Lid $9.00</aside><header>Cart $0.00</header>": "Pan\n$24.00",
     "<header><div><h1>Pan</h1><p>24,00 zł</p></div></header><p>Steel</p>": "Pan\n24,00 zł\nSteel",
     "<h1>Bike</h1><noscript><div>EUR 499</div></noscript>": "Bike\nEUR 499",
