@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tinyslm.inference.request import Request
     from tinyslm.inference.settings import SamplingSettings
     from tinyslm.inference.tools.tool import tool
+    from tinyslm.inspection.tokenizers import compare_tokenizers
     from tinyslm.model.adapted import AdaptedModel
     from tinyslm.model.article import TinySLM
     from tinyslm.model.config import ModelConfig
@@ -63,6 +64,7 @@ _PLACES = {
     "Tokenizer": "tinyslm.tokenizer.tokenizer",
     "check_grader": "tinyslm.evaluation.grader_check",
     "compare_models": "tinyslm.export.comparing",
+    "compare_tokenizers": "tinyslm.inspection.tokenizers",
     "deploy_model": "tinyslm.deploy.deploying",
     "evaluate": "tinyslm.evaluation.score",
     "evaluate_tasks": "tinyslm.export.evaluating",
@@ -107,6 +109,7 @@ __all__ = [
     "Tokenizer",
     "check_grader",
     "compare_models",
+    "compare_tokenizers",
     "deploy_model",
     "evaluate",
     "evaluate_tasks",

@@ -54,7 +54,9 @@ def test_the_page_shows_tokens_and_attention(found, layer, pictures) -> None:
     assert "//" not in re.sub(r"data:[^\"]*", "", html)
     assert "Inside my &lt;model&gt;" in html
     faces = re.findall(r'<span class="token[^>]*>([^<]*)</span>', html)
-    assert faces == ["a", "·", "&lt;", "b", "&gt;", "↵", "z", "·", "⟨C3⟩", "⟨A9⟩"]
+    pieces = ["a", "·", "&lt;", "b", "&gt;", "↵", "z", "·", "⟨C3⟩", "⟨A9⟩"]
+    assert faces == [*pieces, "words", "digits", "spaces", "punctuation", "bytes", "special", *pieces]
+    assert "of the loss" in html
     drawn = [pixels(base64.b64decode(data)) for data in re.findall(r'base64,([^"]*)', html)]
     assert len(drawn) == pictures
     for number, picture in enumerate(drawn, 1):

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tinyslm.inspection.inspecting import inspect
+from tinyslm.inspection.token_kinds import loss_by_kind, token_kind
 
 TEXT = "to be or\nnot é"
 
@@ -138,6 +139,18 @@ def test_tokens_can_be_coloured_by_attention(looking, found) -> None:
     )
     np.testing.assert_allclose(shares[:7], found.attention(1)[6, :7], atol=1e-4)
     assert set(shares[7:]) == {0}
+
+
+def test_tokens_can_be_coloured_by_kind_and_the_loss_is_divided(looking, found) -> None:
+    looking.get_by_label("kind of token").check()
+    kinds = looking.locator("#tokens .token").evaluate_all("(nodes) => nodes.map((node) => node.dataset.kind)")
+    assert kinds == [token_kind(one.token) for one in found.tokens]
+    expect(looking.locator("#legend")).to_have_text("wordsspacesbytes")
+    rows = looking.locator("#loss tbody tr")
+    losses = loss_by_kind(found.tokens)
+    expect(rows).to_have_count(len(losses))
+    for row, one in zip(rows.all(), losses, strict=True):
+        expect(row).to_have_text(f"{one.kind}{one.tokens}{one.bits_per_token:.2f}{100 * one.share:.1f} %")
 
 
 def test_a_conversation_can_be_inspected(page) -> None:

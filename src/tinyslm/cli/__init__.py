@@ -28,7 +28,7 @@ SHIP = Group("Ship it", sort_key=5)
 OPTIONS = Group("Options", sort_key=6)
 
 data = App(name="data", help="Turn text into token shards; check examples for fine-tuning.", group=MAKE, sort_key=6)
-tokenizer = App(name="tokenizer", help="Make tokenizers.", group=MAKE, sort_key=6)
+tokenizer = App(name="tokenizer", help="Make and compare tokenizers.", group=MAKE, sort_key=6)
 packs = App(name="packs", help="Everything for one job: examples, graders, a recipe, tasks.", group=TEACH, sort_key=99)
 
 
@@ -68,6 +68,7 @@ data.command(
 )
 data.command("tinyslm.cli.lint:lint", help="Check examples for fine-tuning, and show which tokens are learned.")
 tokenizer.command("tinyslm.cli.tokenizer:train", help="Train a tokenizer on text.")
+tokenizer.command("tinyslm.cli.compare_tokenizers:compare", help="Compare tokenizers on a text.")
 packs.command("tinyslm.cli.packs:list_", name="list", help="List the packs.")
 packs.command("tinyslm.cli.packs:show", help="Show what a pack teaches.")
 packs.command("tinyslm.cli.packs:data", help="Write the rows of a pack.")

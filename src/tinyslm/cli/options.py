@@ -27,6 +27,7 @@ TEXTS = (
     "--choice",
     "--text",
     "-t",
+    "--sample",
 )
 """Options whose value may be any text, also one that looks like an option; their verb says `allow_leading_hyphen`."""
 

@@ -44,9 +44,22 @@ def say_styled(parts: Sequence[tuple[str, str]]) -> None:
     _write(sys.stdout, text + "\n")
 
 
-STYLES = {"error": "1;31", "warning": "1;33", "note": "1;36", "strong": "1;32", "faint": "2"}
+PIECES = {
+    "words": (153, 111),
+    "digits": (223, 216),
+    "spaces": (252, 247),
+    "punctuation": (194, 151),
+    "bytes": (225, 218),
+    "special": (189, 183),
+}
+"""Two background colours, of 256, for neighbouring pieces of a text; their styles are called `digits 0`, `digits 1`."""
+_SHADES = {f"{kind} {number}": shade for kind, shades in PIECES.items() for number, shade in enumerate(shades)}
+STYLES = {
+    **{"error": "1;31", "warning": "1;33", "note": "1;36", "strong": "1;32", "faint": "2"},
+    **{style: f"38;5;16;48;5;{shade}" for style, shade in _SHADES.items()},
+}
 """ANSI codes by style."""
-MARKS = {"strong": ("⟦", "⟧")}
+MARKS = {"strong": ("⟦", "⟧"), **dict.fromkeys(_SHADES, ("", "|"))}
 
 
 def stream(text: str) -> None:

@@ -6,15 +6,17 @@ import base64
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinyslm.core.page import Folded, Paragraph, Section, Table, escaped, page
+from tinyslm.core.page import Block, Folded, Paragraph, Section, Table, escaped, page
 from tinyslm.inspection.inspecting import Inspection, Scored
+from tinyslm.inspection.pieces import KindLegend, KindPieces
+from tinyslm.inspection.token_kinds import loss_by_kind
 from tinyslm.tokenizer.shown import face
 
 BOUNDS = (0.001, 0.01, 0.1, 0.3, 0.7)
@@ -54,8 +56,20 @@ def inspection_page(found: Inspection, name: str, layer: int | None = None) -> s
             HeatMaps(pictures),
         ),
     )
+    kinds = Section("Kinds of tokens", tuple(_kinds(found)))
     counts = (("token", len(found.tokens)), ("layer", found.layers), ("head", found.heads))
-    return page(f"Inside {name}", ", ".join(f"{n} {noun}{'s' * (n != 1)}" for noun, n in counts), (tokens, attention))
+    said = ", ".join(f"{n} {noun}{'s' * (n != 1)}" for noun, n in counts)
+    return page(f"Inside {name}", said, (tokens, kinds, attention))
+
+
+def _kinds(found: Inspection) -> Iterator[Block]:
+    """The pieces by kind, and the share of the loss on each kind."""
+    losses = loss_by_kind(found.tokens)
+    yield KindLegend()
+    yield KindPieces([one.token for one in found.tokens])
+    if losses:
+        rows = [(one.kind, str(one.tokens), f"{one.bits_per_token:.2f}", f"{100 * one.share:.0f} %") for one in losses]
+        yield Table(rows, ("kind", "tokens", "bits/token", "of the loss"), "The loss by kind of token")
 
 
 @dataclass(frozen=True)
@@ -127,12 +141,6 @@ def _percent(share: float) -> str:
 
 
 STYLE = """
-.tokens { max-width: none; line-height: 2.2; }
-.token {
-  display: inline-block; margin: 0 2px 4px 0; padding: 0 0.28rem; line-height: 1.5; border: 1px solid var(--line);
-  border-radius: 0.35rem; font: 0.9rem ui-monospace, Menlo, Consolas, "Liberation Mono", monospace;
-  unicode-bidi: isolate;
-}
 .s0 { background: #f3a46b; } .s1 { background: #f7c296; } .s2 { background: #fbdfc6; } .s3 { background: #fcf0e6; }
 .s4 { background: #eef4fc; } .s5 { background: #d6e6fa; }
 @media (prefers-color-scheme: dark) {

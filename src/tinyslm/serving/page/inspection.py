@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from tinyslm.inference.engine import Engine
 from tinyslm.inspection import inspecting
+from tinyslm.inspection.token_kinds import loss_by_kind, token_kind
 from tinyslm.serving.constraints import plain_tools
 from tinyslm.serving.encoding import JsonResponse
 from tinyslm.serving.models import ServedModel
@@ -91,9 +92,16 @@ def _look(served: ServedModel, body: LookBody) -> dict[str, Any]:
         "layers": found.layers,
         "heads": found.heads,
         "tokens": [
-            {**asdict(one.token), "logprob": one.logprob, "rank": one.rank, "top": alternatives(one.top)}
+            {
+                **asdict(one.token),
+                "token_kind": token_kind(one.token),
+                "logprob": one.logprob,
+                "rank": one.rank,
+                "top": alternatives(one.top),
+            }
             for one in found.tokens
         ],
+        "loss_by_kind": [{**asdict(one), "bits_per_token": one.bits_per_token} for one in loss_by_kind(found.tokens)],
         "next": alternatives(found.following),
     }
 

@@ -60,6 +60,8 @@ export class Look {
     this.list.replaceChildren(...found.tokens.flatMap((token, place) => this.piece(token, place)));
     options("layer", found.layers, []);
     options("head", found.heads, [["", "mean of all"]]);
+    byId("loss").tBodies[0].replaceChildren(...found.loss_by_kind.map(lossRow));
+    byId("loss").hidden = !found.loss_by_kind.length;
     byId("look-result").hidden = false;
     this.choose(found.tokens.length - 1);
     this.colour();
@@ -75,6 +77,7 @@ export class Look {
       element("span", { className: "face" }, [face(token)]),
     ]);
     node.dataset.place = String(place);
+    node.dataset.kind = token.token_kind;
     const ends = token.kind === "text" && token.text.endsWith("\n");
     return ends ? [node, document.createElement("br")] : [node];
   }
@@ -94,7 +97,7 @@ export class Look {
       node.dataset.step = share === null ? "" : String(by === "attention" ? attended(share) : step(share));
     });
     this.list.dataset.by = by;
-    byId("legend").replaceChildren(...legend(by));
+    byId("legend").replaceChildren(...(by === "kind" ? kinds(this.found.tokens) : legend(by)));
   }
 
   by() {
@@ -204,6 +207,22 @@ function legend(by) {
   const scale = element("span", { className: "scale", ariaHidden: "true" }, steps);
   scale.dataset.by = by;
   return [low, scale, high];
+}
+
+function lossRow({ kind, tokens, bits_per_token: bits, share }) {
+  const name = element("th", { scope: "row" }, [swatch(kind), kind]);
+  return element("tr", {}, [name, ...[String(tokens), bits.toFixed(2), percent(share)].map((text) => element("td", {}, [text]))]);
+}
+
+function kinds(tokens) {
+  const found = [...new Set(tokens.map((token) => token.token_kind))];
+  return found.map((kind) => element("span", { className: "scale kind" }, [swatch(kind), kind]));
+}
+
+function swatch(kind) {
+  const node = element("i", { className: "swatch", ariaHidden: "true" });
+  node.dataset.kind = kind;
+  return node;
 }
 
 function about(token) {

@@ -1,0 +1,313 @@
+"""How tokenization affects what small models learn: equal text, equal seconds of training, equal parameters.
+
+    python benchmarks/tokenization.py --data FOLDER --dry-run
+    python benchmarks/tokenization.py --data FOLDER --runs FILE [--seconds 60] [--params 3M] [--seeds 1 2 3]
+        [--only vocabulary kind digits case] [--texts stories python formulas sums] [--processes 2] [--again]
+
+One setting of the tokenizer differs from a common base at a time. FOLDER has `stories/train.jsonl`,
+`stories/valid.jsonl` and `eval/blimp.jsonl`; the other texts are the Python standard library, requests for spreadsheet
+formulas with their answers (the generator of the pack excel) and additions. The shape of each model is chosen so that
+all have the same number of parameters within 2 %, embeddings included.
+
+Measured: bits per byte of held-out text with its interval; of stories, grammatical pairs of BLiMP preferred; of sums
+and formulas, greedy answers to questions that are in no text (exact, and for formulas executed where the pack's engines
+are installed); tokens and bytes per second.
+
+The seconds are those of the processor, for each thread, so that other programs on the machine matter little. Not
+counted: preparing the text, measuring the pace, scoring. Every finished model is a row of --runs, and is not made
+again; one that fails is a row with its reason, tried again with --again. Each trains in a process of its own.
+"""
+
+import argparse
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness import Finished, finish, in_process, parser
+from tinyslm import Decoder, ModelConfig, Shards, TinyslmError, evaluate_tasks, save_model
+from tinyslm.core.config import build_config, merge
+from tinyslm.core.quantities import count, duration, parse_count
+from tinyslm.data.config import DataConfig
+from tinyslm.data.loader import Loader
+from tinyslm.data.prepare import prepare
+from tinyslm.evaluation.loss import document_losses
+from tinyslm.evaluation.settings import EvaluationSettings
+from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.model.decoder import new_model
+from tinyslm.model.sizing import shape_of, table_parameters
+from tinyslm.planning.rates import rates
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.training.config import RunConfig
+from tinyslm.training.loop import StepSettings, train_steps
+from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.schedule import lr_scale
+from tinyslm.training.stage import Batch
+from tinyslm.training.stages.pretrain import next_token_loss
+from tinyslm.training.validation import spread_documents
+from tokenization_texts import QUESTIONS, held_out, write_task, write_texts
+
+TEXTS = ("stories", "python", "formulas", "sums")
+BASE: dict[str, Any] = {"kind": "bpe", "vocab_size": 4096}
+FACTORS: dict[str, Sequence[dict[str, Any]]] = {
+    "vocabulary": [{}, *({"vocab_size": size} for size in (320, 1024, 2048, 8192, 16_384, 32_768))],
+    "kind": [{}, *({"kind": kind} for kind in ("unigram", "wordpiece", "char", "byte"))],
+    "digits": [{}, *({"digits": digits} for digits in ("two", "one", "free"))],
+    "case": [{}, {"case": "marked"}],
+}
+"""What each factor changes in the base; {} is the base."""
+OF_SUMS = {"kind", "digits"}
+"""The factors with a meaning for sums, which have no capitals, and too few different tokens for a large vocabulary."""
+CONTEXT, BATCH = 512, 8
+PACE_STEPS = 4
+SCORED_BYTES = 400_000
+PAIRS = 1_340  # of grammar: twenty of each of BLiMP's 67 paradigms
+REST = 45.0
+"""Seconds that a model takes besides its training, roughly: for --dry-run."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model to train. seconds: of the processor, for each thread. tokenizer: settings that differ from the base."""
+
+    text: str
+    params: int
+    seconds: float
+    seed: int
+    tokenizer: dict[str, Any]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the tokenizer. Of sums, it learns as many tokens as they support."""
+        return {**BASE, **({"vocab_size": 0} if self.text == "sums" else {}), **self.tokenizer}
+
+    @property
+    def key(self) -> str:
+        """A name that tells it from all others."""
+        settings = " ".join(f"{name}={value}" for name, value in self.settings.items())
+        return f"{self.text} {count(self.params)} {self.seconds:g}s seed={self.seed} {settings}"
+
+
+def main() -> None:
+    given = options()
+    cases = list({case.key: case for case in all_cases(given)}.values())
+    with tempfile.TemporaryDirectory() as temporary:
+        finished = Finished(given.runs or Path(temporary) / "runs.json")
+        rows = finished.rows.setdefault("runs", {})
+        if given.again:
+            finished.rows["runs"] = rows = {key: row for key, row in rows.items() if "failed" not in row}
+        missing = [case for case in cases if case.key not in rows]
+        expected = sum(case.seconds + REST for case in missing) / given.processes
+        print(f"{len(cases)} models, {len(missing)} of them to train: about {duration(expected)}", flush=True)
+        if given.dry_run:
+            print(*(case.key for case in missing), sep="\n")
+            return
+        train_all(missing, finished, given, given.work or Path(temporary))
+        finish({"runs": [rows[case.key] for case in cases if case.key in rows]})
+
+
+def options() -> argparse.Namespace:
+    given = parser(__doc__)
+    given.add_argument("--data", required=True, type=Path)
+    given.add_argument("--runs", type=Path, help="a JSON file of finished models, to resume from")
+    given.add_argument("--work", type=Path, help="a folder that keeps generated texts and shards for the next command")
+    given.add_argument("--only", nargs="+", choices=list(FACTORS), default=list(FACTORS), metavar="FACTOR")
+    given.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS))
+    given.add_argument("--params", nargs="+", type=parse_count, default=[3_000_000], help="such as 1M 3M")
+    given.add_argument("--seconds", type=float, default=60.0, help="of training, for each model")
+    given.add_argument("--seeds", type=int, nargs="+", default=[1])
+    given.add_argument("--most", type=int, help="train at most so many models, then stop")
+    given.add_argument("--processes", type=int, default=1, help="models that train side by side")
+    given.add_argument("--threads", type=int, default=1, help="threads of each of them")
+    given.add_argument("--again", action="store_true", help="try those again that failed")
+    given.add_argument("--dry-run", action="store_true", help="list what is to be trained, and how long it takes")
+    return given.parse_args()
+
+
+def all_cases(given: argparse.Namespace) -> list[Case]:
+    """All models, those of the first seed first; the base of a text is among those of every factor."""
+    return [
+        Case(text, params, given.seconds, seed, dict(change))
+        for seed in given.seeds
+        for params in given.params
+        for factor in given.only
+        for text in given.texts
+        if text != "sums" or factor in OF_SUMS
+        for change in FACTORS[factor]
+    ]
+
+
+def train_all(cases: Sequence[Case], finished: Finished, given: argparse.Namespace, work: Path) -> None:
+    """Train models, some side by side; each is stored as soon as it is done."""
+    work.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(given.processes) as pool:
+        places = [str(given.data), str(work), given.threads]
+        running = {pool.submit(in_own_process, case, places): case for case in cases[: given.most]}
+        try:
+            for done in as_completed(running):
+                row = finished.once("runs", running[done].key, done.result)
+                print(running[done].key, row.get("failed") or {name: row[name] for name in shown(row)}, flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def shown(row: Row) -> list[str]:
+    """The figures of a row that are printed."""
+    names = ("bits_per_byte", "tokens_per_second", "grammar", "sums", "formulas", "formulas_executed")
+    return [name for name in names if name in row]
+
+
+def in_own_process(case: Case, places: Sequence[Any]) -> Row:
+    """The row of a model, or why there is none."""
+    try:
+        return in_process("tokenization.row_of", asdict(case), *places)
+    except subprocess.CalledProcessError as error:
+        return {**asdict(case), "failed": f"the process ended with code {error.returncode}"}
+
+
+def row_of(given: dict[str, Any], data: str, work: str, threads: int) -> Row:
+    """Train and score one model; a failure is a row too."""
+    case = Case(**given)
+    torch.set_num_threads(threads)
+    try:
+        return {**given, "settings": case.settings, **measured(case, Path(data), Path(work))}
+    except (TinyslmError, RuntimeError, OSError, ValueError) as error:
+        return {**given, "settings": case.settings, "failed": f"{type(error).__name__}: {error}"}
+
+
+def measured(case: Case, data: Path, work: Path) -> Row:
+    """The figures of one model. Raises `TinyslmError` if the text or the size do not allow the vocabulary."""
+    begun = time.monotonic()
+    shards = shards_of(case, data, work)
+    shape = shape_of(case.params, shards.tokenizer.vocab_size, context=CONTEXT)
+    if shape is None:
+        raise TinyslmError(
+            f"A model of {count(case.params)} parameters cannot have {shards.tokenizer.vocab_size:,} tokens.",
+            "The embeddings alone take too many.",
+        )
+    model, figures = trained(case, shape, shards)
+    valid = shards.split("valid")
+    documents = spread_documents(valid, max(1, int(SCORED_BYTES * valid.tokens / valid.utf8_bytes)))
+    score = document_losses(model, documents, end_id=shards.tokenizer.eos_id).score()
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, Path(folder) / "model", shards.tokenizer)
+        answers = answered(case, Path(folder), data)
+    return {
+        "vocabulary": shape.vocab_size,
+        "parameters": shape.parameters,
+        "embedding_share": round(table_parameters(shape) / shape.parameters, 4),
+        "shape": {name: getattr(shape, name) for name in ("dim", "depth", "heads", "ffn_dim", "context")},
+        "bytes_per_token": round(valid.utf8_bytes / valid.tokens, 4),
+        **figures,
+        **{name: round(getattr(score, name), 5) for name in ("bits_per_byte", "low", "high")},
+        "scored_bytes": score.utf8_bytes,
+        **answers,
+        "seconds_in_all": round(time.monotonic() - begun, 1),
+    }
+
+
+def shards_of(case: Case, data: Path, work: Path) -> Shards:
+    """The text in the tokens of the case, prepared once for all sizes and seeds. Near duplicates stay: generated
+    documents resemble each other."""
+    train, valid = write_texts(case.text, data, work)
+    config = DataConfig(workers=1, near_duplicate_threshold=0, valid_paths=tuple(valid))
+    name = "-".join(f"{key}-{value}" for key, value in case.settings.items())
+    tokenizer = build_config(TokenizerConfig, case.settings)
+    return prepare(train, work / f"{case.text}-{name}", tokenizer=tokenizer, config=config)
+
+
+class Clock:
+    """Called, it gives the seconds since it was made: those that the processor spent on this process, per thread."""
+
+    def __init__(self) -> None:
+        self._begun = time.process_time()
+
+    def __call__(self) -> float:
+        return (time.process_time() - self._begun) / torch.get_num_threads()
+
+
+def trained(case: Case, shape: ModelConfig, shards: Shards) -> tuple[Decoder, Row]:
+    """A model after the seconds of its case."""
+    train = shards.split("train")
+    per_update = BATCH * CONTEXT
+    pace = Clock()
+    *_, _ = updates(case, shape, shards, {}, lambda step: 0.0, PACE_STEPS)[1]
+    expected = max(1, int(case.seconds * PACE_STEPS / max(pace(), 1e-6)))
+    epochs = expected * per_update / train.tokens
+    chosen = rates(shape.dim, per_update, expected, epochs)
+    clock = Clock()
+
+    def scale(_step: int) -> float:
+        return lr_scale(min(1.0, clock() / case.seconds), build_config(RunConfig, chosen).schedule)
+
+    model, reports = updates(case, shape, shards, chosen, scale, 1 << 30)
+    steps = 0
+    for report in reports:
+        steps = report.step
+        if clock() >= case.seconds:
+            break
+    spent, tokens = clock(), steps * per_update
+    bytes_per_token = train.utf8_bytes / train.tokens
+    return model, {
+        "steps": steps,
+        "tokens": tokens,
+        "epochs": round(tokens / train.tokens, 3),
+        "training_seconds": round(spent, 2),
+        "tokens_per_second": round(tokens / spent),
+        "bytes_per_second": round(tokens * bytes_per_token / spent),
+    }
+
+
+def updates(case: Case, shape: ModelConfig, shards: Shards, chosen: Row, scale: Any, steps: int) -> tuple[Decoder, Any]:
+    """A new model, and the generator of its updates."""
+    device = pick_device()
+    config = build_config(RunConfig, merge(chosen, {"model": shape.model_dump() | chosen.get("model", {})}))
+    torch.manual_seed(case.seed)
+    model = new_model(config.model).to(device)
+    loader = Loader(shards.split("train"), context=CONTEXT, batch=BATCH, seed=case.seed)
+    settings = StepSettings(steps, BATCH, config.optimizer.clip, pick_dtype(device), scale)
+
+    def next_batch() -> Batch:
+        return Batch.of_windows(torch.from_numpy(loader.next()).to(device))
+
+    return model, train_steps(model, next_token_loss, next_batch, Optimizers(model, config.optimizer), settings)
+
+
+def answered(case: Case, folder: Path, data: Path) -> Row:
+    """The scores of the tasks of a text."""
+    settings = EvaluationSettings(limit=PAIRS, threads=torch.get_num_threads())
+    model = folder / "model"
+    if case.text == "stories":
+        (pairs,) = evaluate_tasks(model, [f"blimp={data / 'eval' / 'blimp.jsonl'}"], settings=settings)
+        return {"grammar": round(pairs.value, 4), "grammar_interval": [round(pairs.low, 4), round(pairs.high, 4)]}
+    if case.text not in QUESTIONS:
+        return {}
+    (exact,) = evaluate_tasks(model, [str(write_task(case.text, folder))], settings=settings)
+    asked = held_out(case.text)
+    found: Row = {
+        case.text: round(exact.value, 4),
+        f"{case.text}_interval": [round(exact.low, 4), round(exact.high, 4)],
+    }
+    if case.text == "sums":
+        right = [(one.fields["digits"], outcome["score"]) for one, outcome in zip(asked, exact.outcomes, strict=True)]
+        by_digits = {digits: [score for number, score in right if number == digits] for digits, _ in sorted(right)}
+        return found | {"sums_by_digits": {str(n): round(sum(each) / len(each), 4) for n, each in by_digits.items()}}
+    if all(find_spec(name) for name in ("ironcalc", "formulon", "formulas", "openpyxl")):
+        from tinyslm.packs.excel.grading import grade_formula
+
+        grades = [grade_formula(one.fields, answer).score for one, answer in zip(asked, exact.answers, strict=True)]
+        found["formulas_executed"] = round(sum(grades) / len(grades), 4)
+    return found
+
+
+if __name__ == "__main__":
+    main()
