@@ -7,7 +7,7 @@
 Results go to benchmarks/results.json, each with its command, date and machine. Nothing else should be running.
 Benchmarks whose data, model or program is not given are left out; "scoring" and "finetuning" need the packages of
 `make test-peers` (`.venv-peers/bin/python benchmarks/all.py --only scoring ...`). The training benchmarks store each
-run in `stories_runs.json` or `planner_runs.json`, and resume; delete these files to begin anew.
+run in a file such as `stories_runs.json`, and resume; delete these files to begin anew.
 """
 
 import json
@@ -35,6 +35,7 @@ BENCHMARKS = {
     "planner": "planner.py run --data DATA",
     "planner search": "planner.py search --data DATA --minutes 1 5 --texts stories python shakespeare",
     "data": "data_prepare.py --data DATA/stories/train.jsonl",
+    "tokenization": "tokenization.py --data DATA --runs benchmarks/tokenization_runs.json --seeds 1 2 3",
     "memory": "data_prepare.py --memory --data DATA/stories/train.jsonl",
     "import": "import_gguf.py",
     "quantization": "quantization.py --data DATA/stories",
@@ -64,7 +65,7 @@ BENCHMARKS = {
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
 PACKS = {"logic pack", "excel pack", "excel pack, new model", "prices pack", "security pack"}
-LONG = {"planner", "planner search", "shell commands", "product extraction", *PACKS}
+LONG = {"planner", "planner search", "tokenization", "shell commands", "product extraction", *PACKS}
 """From half an hour to hours each; run only when they are named."""
 OF_THE_NUMBER_FORMAT = {"throughput", "attention", "share of ceiling", "planner"}
 """Their results depend on whether the processor is fast at bf16."""

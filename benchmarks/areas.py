@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from statistics import mean, median
 from typing import Any, NamedTuple
 
+from tokenization_plots import by_vocabulary
+
 WITHOUT_BF16 = " without bf16"
 """Ends the names of results from a processor that has no instructions for bf16."""
 
@@ -335,6 +337,13 @@ def linting(result: Any) -> Rows:
     yield Row("alarms about sound data", str(alarms))
 
 
+def tokenization(result: Any) -> Rows:
+    for (text, params, seconds), points in by_vocabulary(result["runs"]).items():
+        best, worst = min(points, key=points.__getitem__), max(points, key=points.__getitem__)
+        what = f"vocabulary for {text}, {params / 1e6:g}M parameters, {seconds:g} s of training"
+        yield Row(what, f"{best:,} tokens: {points[best]:.3f} bits per byte", f"{worst:,} tokens: {points[worst]:.3f}")
+
+
 AREAS = (
     Area(
         "Training",
@@ -395,5 +404,5 @@ AREAS = (
         },
     ),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
-    Area("Data", {"data": data, "memory": memory}),
+    Area("Data", {"data": data, "memory": memory, "tokenization": tokenization}),
 )

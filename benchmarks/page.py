@@ -6,6 +6,7 @@ from typing import Any
 from areas import AREAS, Area
 from harness import HERE
 from results_plots import PLOTS, draw
+from tokenization_plots import draw as draw_tokenization
 
 DOCS = HERE.parent / "docs"
 TOP = """# Results
@@ -23,9 +24,10 @@ FALLS_SHORT = HERE / "falls_short.md"
 
 
 def write_page(results: Mapping[str, Any]) -> None:
-    """Write the page and its plots."""
+    """Write the page and its plots, and those of docs/tokenizers.md."""
     plots = draw(results)
-    for name, svg in plots.items():
+    study = draw_tokenization(results["tokenization"]["result"]) if "tokenization" in results else {}
+    for name, svg in (plots | study).items():
         (DOCS / name).write_text(svg, encoding="utf-8")
     (DOCS / "results.md").write_text(render(results, plots), encoding="utf-8")
 

@@ -65,7 +65,7 @@ FACTORS: dict[str, Sequence[dict[str, Any]]] = {
 """What each factor changes in the base; {} is the base."""
 OF_SUMS = {"kind", "digits"}
 """The factors with a meaning for sums, which have no capitals, and too few different tokens for a large vocabulary."""
-CONTEXT, BATCH = 512, 8
+CONTEXT, BATCH = 512, 4
 PACE_STEPS = 4
 SCORED_BYTES = 400_000
 PAIRS = 1_340  # of grammar: twenty of each of BLiMP's 67 paradigms
@@ -181,7 +181,7 @@ def row_of(given: dict[str, Any], data: str, work: str, threads: int) -> Row:
     try:
         return {**given, "settings": case.settings, **measured(case, Path(data), Path(work))}
     except (TinyslmError, RuntimeError, OSError, ValueError) as error:
-        return {**given, "settings": case.settings, "failed": f"{type(error).__name__}: {error}"}
+        return {**given, "settings": case.settings, "failed": f"{type(error).__name__}: {error}".partition("\n")[0]}
 
 
 def measured(case: Case, data: Path, work: Path) -> Row:
@@ -218,10 +218,10 @@ def measured(case: Case, data: Path, work: Path) -> Row:
 def shards_of(case: Case, data: Path, work: Path) -> Shards:
     """The text in the tokens of the case, prepared once for all sizes and seeds. Near duplicates stay: generated
     documents resemble each other."""
+    tokenizer = build_config(TokenizerConfig, case.settings)
     train, valid = write_texts(case.text, data, work)
     config = DataConfig(workers=1, near_duplicate_threshold=0, valid_paths=tuple(valid))
     name = "-".join(f"{key}-{value}" for key, value in case.settings.items())
-    tokenizer = build_config(TokenizerConfig, case.settings)
     return prepare(train, work / f"{case.text}-{name}", tokenizer=tokenizer, config=config)
 
 
