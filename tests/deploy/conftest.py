@@ -9,6 +9,7 @@ from tinyslm.deploy.page.packages import JINJA, WLLAMA, obtain
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import save_model
+from tinyslm.packs.excel.browser_page import IRONCALC
 from tinyslm.tokenizer.training import train_tokenizer
 
 
@@ -16,7 +17,7 @@ from tinyslm.tokenizer.training import train_tokenizer
 def npm_packages() -> None:
     """The packages that pages are made of, in the cache. Where npm's registry cannot be reached, tests are skipped."""
     try:
-        for package in (WLLAMA, JINJA):
+        for package in (WLLAMA, JINJA, IRONCALC):
             obtain(package)
     except TinyslmError as error:
         if "cannot be fetched" not in error.problem:

@@ -37,6 +37,11 @@ def test_a_request_becomes_a_formula_with_a_value_that_follows_the_sheet(page, m
     page.get_by_label("D2", exact=True).fill("100")
     expect(value(page)).to_have_text("143")
     expect(page.locator("td.used")).to_have_count(12)
+    expect(page.locator("td.result")).to_have_count(0)
+    page.get_by_label("Formula").fill("=D2*2")
+    expect(page.locator("td.result")).to_have_text(["", "200", "14", "80", "10", "18", "6"])
+    page.get_by_label("D3", exact=True).fill("x")
+    expect(page.locator("td.result.wrong")).to_have_text(["#VALUE!"])
     page.get_by_label("Formula").fill("=D2/0")
     expect(value(page)).to_have_text("#DIV/0!")
     expect(value(page)).to_have_class("wrong")
@@ -83,7 +88,9 @@ def test_what_the_page_asks(sheet_url: str) -> None:
         found = http.post("/packs/excel/question", json={**sheet, "request": "total"}).json()
         assert found["messages"][0]["content"] == "Day A: date\nUnits B: 3 | (blank)\nrows 2 to 3\n\ntotal"
         assert found["response_format"]["type"] == "lark"
-        assert http.post("/packs/excel/value", json={**sheet, "formula": "=YEAR(A3)"}).json() == {"value": "2026"}
+        assert http.post("/packs/excel/value", json={**sheet, "formula": "=YEAR(A3)"}).json() == {"grid": [["2026"]]}
+        filled = http.post("/packs/excel/value", json={**sheet, "formula": "=B2+1", "fill": True}).json()
+        assert filled == {"grid": [["4"], ["1"]]}
         for wrong in ({"rows": []}, {"headers": ["x"] * 30}, {"rows": [["y" * 300]]}, {"formula": ""}, {"other": 1}):
             refused = http.post("/packs/excel/value", json={**sheet, "formula": "=1", **wrong})
             assert refused.status_code == 400, json.dumps(wrong)[:80]

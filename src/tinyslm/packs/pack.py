@@ -26,6 +26,7 @@ from tinyslm.inference.settings import SamplingSettings
 from tinyslm.inference.tools.tool import Tool
 
 if TYPE_CHECKING:
+    from tinyslm.packs.browser_page import BrowserPage
     from tinyslm.serving.page import Page
 
 Row = dict[str, Any]
@@ -89,7 +90,8 @@ class Pack:
     settings: those of `finetune` that differ from the usual ones. rows: how many it learns from, by default.
     requests: a file of questions that people wrote, in rows that the skills convert; they are only for testing.
     baseline: makes a program that answers without a model, from the rows that a model would learn from. page: the
-    page of the server on which people try it; called when it is served.
+    page of the server on which people try it; called when it is served. browser_page: the same without a server;
+    called when it is deployed.
     """
 
     name: str
@@ -101,6 +103,7 @@ class Pack:
     baseline: Callable[[Sequence[Row]], Answerer] | None = None
     demo: Demo | None = None
     page: Callable[[], Page] | None = None
+    browser_page: Callable[[], BrowserPage] | None = None
 
     @property
     def tasks(self) -> list[str]:
@@ -126,6 +129,17 @@ class Pack:
         if self.page is None:
             having = ", ".join(name for name in PACKS if PACKS[name].page)
             raise TinyslmError(f"The pack {self.name} has no page.", f"Those that have one: {having}")
+
+    def page_of_a_browser(self) -> BrowserPage:
+        """Its page without a server. Raises `TinyslmError` for a pack without one."""
+        if self.browser_page is None:
+            having = ", ".join(name for name in PACKS if PACKS[name].browser_page)
+            served = f", or serve it: tinyslm serve MODEL --pack {self.name}" if self.page else ""
+            raise TinyslmError(
+                f"The pack {self.name} has no page that runs in a browser alone. Those that have one: {having}",
+                f"Leave out --pack{served}",
+            )
+        return self.browser_page()
 
     def skill(self, name: str) -> Skill:
         """The skill of this name. Raises `TinyslmError` for unknown ones."""

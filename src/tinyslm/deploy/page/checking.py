@@ -18,10 +18,11 @@ from tinyslm.core.json_files import read_json
 from tinyslm.core.printable import one_line
 from tinyslm.deploy.bundle import Contents, Progress
 from tinyslm.deploy.page.chromium import BrowserError, NoBrowserError, Page, find_browser, open_page
-from tinyslm.deploy.page.writing import ABOUT
+from tinyslm.deploy.page.writing import ABOUT, page_of_pack
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.export.gguf.importing import import_gguf
 from tinyslm.export.probes import CONVERSATIONS, PROMPTS, SPECIAL, strings
+from tinyslm.packs.browser_page import PageFault
 from tinyslm.tokenizer.chat import encode_chat
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -90,7 +91,7 @@ def check(contents: Contents, folder: Path, progress: Progress) -> Mapping[str, 
         return {"files": "complete", **_in_browser(program, contents, folder, about, progress)}
     except NoBrowserError as error:
         return _without_browser(folder, f"{program} does not start: {one_line(str(error), 100)}")
-    except BrowserError as error:
+    except (BrowserError, PageFault) as error:
         raise _failed(one_line(str(error), 300)) from None
 
 
@@ -109,6 +110,8 @@ def _in_browser(
             chats = _conversations(tokenizer) if about["template"] is not None else []
             texts = strings(STRINGS)
             found = page.run(_USE, SECONDS, texts, [messages for messages, _ in chats], TEXTS, TOKENS)
+            pack_page = page_of_pack(contents)
+            of_pack = pack_page.check(page, tokenizer) if pack_page else {}
             _check_requests(page, url)
             kept = page.run(_KEPT, LOAD_SECONDS, about["file"])
             browser = page.browser
@@ -125,6 +128,7 @@ def _in_browser(
         "browser": f"{browser}{rate}",
         "token ids": f"equal for {len(texts):,} strings and {len(chats)} conversations",
         "greedy tokens": continued,
+        **of_pack,
         "other hosts": f"none asked, in {len(page.requests)} requests",
         "offline": offline,
     }
@@ -214,7 +218,7 @@ def _under_node(folder: Path) -> str:
     if node is None:
         return "Node.js, which would try the WebAssembly, is missing, too."
     script = "for (const file of process.argv.slice(1)) new WebAssembly.Module(require('fs').readFileSync(file))"
-    files = [str(file) for file in sorted((folder / "page" / "runtime").glob("*.wasm"))]
+    files = [str(file) for file in sorted((folder / "page" / "runtime").rglob("*.wasm"))]
     done = subprocess.run(  # noqa: S603  (our own program, on files of the bundle)
         [node, "-e", script, *files], capture_output=True, text=True, timeout=LOAD_SECONDS, check=False
     )

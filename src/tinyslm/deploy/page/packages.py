@@ -4,14 +4,11 @@ They are fetched from the registry that npm is set to (one HTTPS request each, w
 cache folder. Nothing of them is part of tinyslm.
 """
 
-import base64
-import hashlib
 import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -20,6 +17,7 @@ from urllib.request import urlopen
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
+from tinyslm.core.npm import Package
 from tinyslm.hardware.compiling import private, user_cache
 
 REGISTRY = "https://registry.npmjs.org/"
@@ -27,28 +25,6 @@ REGISTRY = "https://registry.npmjs.org/"
 SECONDS = 60
 LARGEST = 64 * 2**20
 """Bytes of a package, and of its files together with it: none that is used comes near."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A package. integrity: the SHA-512 of its archive, as npm writes it. licence: its SPDX name, and of what it
-    contains. files: what the page takes, from the path in the package to the name in the page.
-    """
-
-    name: str
-    version: str
-    integrity: str
-    licence: str
-    files: Mapping[str, str]
-
-    @property
-    def archive(self) -> str:
-        """The name of the file that the registry and `npm pack` give."""
-        return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
-
-    def is_in(self, content: bytes) -> bool:
-        """Whether this is the package's archive."""
-        return self.integrity == "sha512-" + base64.b64encode(hashlib.sha512(content).digest()).decode()
 
 
 WLLAMA = Package(

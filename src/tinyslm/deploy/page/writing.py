@@ -1,13 +1,14 @@
 """Writing the bundle "page": the model as a GGUF file, what the page has to know of it, the programs, the page."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.npm import Package
 from tinyslm.core.quantities import count, size
 from tinyslm.deploy.bundle import Contents, Progress
 from tinyslm.deploy.page.document import static_files
@@ -19,6 +20,8 @@ from tinyslm.export.gguf.architectures import ARCHITECTURES
 from tinyslm.inference.settings import read_default_sampling
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import holds_conversations, load_model, load_tokenizer, read_model_config
+from tinyslm.packs import PACKS
+from tinyslm.packs.browser_page import BrowserPage
 from tinyslm.tokenizer.chat import CHATML
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -35,13 +38,16 @@ ABOUT = "page/model.json"
 
 
 def accept(contents: Contents) -> None:
-    """Raise `TinyslmError` for a model that llama.cpp cannot run, one that is too large for a browser, and a pack."""
+    """Raise `TinyslmError` for a model that llama.cpp cannot run, one that is too large for a browser, and a pack
+    without such a page.
+    """
     from importlib.util import find_spec
 
-    if contents.pack:
+    pack_page = page_of_pack(contents)
+    if pack_page and template_of(load_tokenizer(contents.model)) is None:
         raise TinyslmError(
-            f"The pack {contents.pack} has no page that runs in a browser alone.",
-            f"Leave out --pack, or serve it: tinyslm serve {contents.model} --pack {contents.pack}",
+            f"The page of the pack {contents.pack} asks questions, and {contents.model} has no chat template.",
+            f"Teach it the pack: tinyslm packs train {contents.pack} --model {contents.model}",
         )
     if find_spec("gguf") is None:
         raise require_extra("gguf", "Making a page")
@@ -59,7 +65,16 @@ def accept(contents: Contents) -> None:
             f"{size(int(bytes_of_file))}, and the limit is {size(LARGEST)}.",
             f"Deploy a model of up to {fits} parameters: distil this one, or use --to container.",
         )
-    check_given(PACKAGES, contents.runtime)
+    check_given(_packages(pack_page), contents.runtime)
+
+
+def page_of_pack(contents: Contents) -> BrowserPage | None:
+    """The page of the pack, if there is one. Raises `TinyslmError` for a pack that has none."""
+    return PACKS[contents.pack].page_of_a_browser() if contents.pack else None
+
+
+def _packages(pack_page: BrowserPage | None) -> Sequence[Package]:
+    return (*PACKAGES, *(pack_page.packages if pack_page else ()))
 
 
 def scheme_of(config: ModelConfig) -> str:
@@ -70,15 +85,16 @@ def scheme_of(config: ModelConfig) -> str:
 def write(contents: Contents, folder: Path, progress: Progress) -> None:
     """Write the files of the page into an empty folder."""
     runtime: dict[str, bytes] = {}
-    for package in PACKAGES:
+    pack_page = page_of_pack(contents)
+    for package in _packages(pack_page):
         progress(f"fetching {package.name} {package.version}", 0, 0)
         runtime |= obtain(package, contents.runtime)
-    runtime["NOTICE.txt"] = notice(PACKAGES).encode()
+    runtime["NOTICE.txt"] = notice(_packages(pack_page)).encode()
     config, tokenizer = read_model_config(contents.model), load_tokenizer(contents.model)
     progress("converting the model", 0, 0)
     file = _write_model(contents, scheme_of(config), tokenizer, folder)
     about = _about(contents, config, tokenizer, file)
-    placed = static_files(contents.name, contents.title)
+    placed = static_files(contents.name, contents.title, contents.pack, pack_page)
     worker = placed.pop("sw.js")
     placed |= {f"page/runtime/{name}": content for name, content in runtime.items()}
     placed[ABOUT] = (json.dumps(about, indent=2, ensure_ascii=False) + "\n").encode()
@@ -103,9 +119,6 @@ def _write_model(contents: Contents, scheme: str, tokenizer: Tokenizer, folder: 
 def _about(contents: Contents, config: ModelConfig, tokenizer: Tokenizer, file: Path) -> dict[str, Any]:
     """What the page knows of the model: `page/model.json`."""
     special, conversations = tokenizer.special_ids, holds_conversations(contents.model)
-    template = tokenizer.chat_template
-    if template is None and {"<|im_start|>", "<|im_end|>"} <= special.keys():
-        template = CHATML
     names = {"bos_token": tokenizer.bos, "eos_token": tokenizer.eos, "unk_token": tokenizer.unk}
     return {
         "name": contents.name,
@@ -118,12 +131,19 @@ def _about(contents: Contents, config: ModelConfig, tokenizer: Tokenizer, file: 
         "stop": list(tokenizer.stop_ids),
         "names": list(special.items()),
         "special": list(special.values()),
-        "template": template,
+        "template": template_of(tokenizer),
         "values": {name: value for name, value in {**names, "pad_token": tokenizer.pad}.items() if value is not None},
         "conversations": conversations,
         "sampling": read_default_sampling(contents.model).model_dump(mode="json"),
         "card": sections_of(contents.model, conversations),
     }
+
+
+def template_of(tokenizer: Tokenizer) -> str | None:
+    """The chat template that the page uses, if there is one."""
+    if tokenizer.chat_template is None and {"<|im_start|>", "<|im_end|>"} <= tokenizer.special_ids.keys():
+        return CHATML
+    return tokenizer.chat_template
 
 
 def _versioned(worker: bytes, placed: Mapping[str, bytes], model: str) -> bytes:
@@ -134,6 +154,6 @@ def _versioned(worker: bytes, placed: Mapping[str, bytes], model: str) -> bytes:
     digest = sha256(model.encode())
     for name, content in sorted(placed.items()):
         digest.update(name.encode() + b"\0" + sha256(content).digest())
-    later = (".wasm", "LICENCE", "LICENSE", ".txt")
+    later = (".wasm", "LICENCE", "LICENSE", ".txt", ".md")
     first = ["./", *sorted(name for name in placed if not name.endswith(later))]
     return f'const VERSION = "{digest.hexdigest()[:16]}";\nconst FILES = {json.dumps(first)};\n'.encode() + worker

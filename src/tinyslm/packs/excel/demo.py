@@ -13,7 +13,7 @@ from tinyslm.core.worker import WorkerError
 from tinyslm.packs.excel.formulas import CANNOT, formula_in
 from tinyslm.packs.excel.grading import ask_engine
 from tinyslm.packs.excel.requests import question
-from tinyslm.packs.excel.sheets import Cell, Sheet, letter_of
+from tinyslm.packs.excel.sheets import Cell, Sheet, cell_of, letter_of
 from tinyslm.packs.pack import Answerer, Demonstration
 
 MOST_COLUMNS, MOST_ROWS = 24, 2_000
@@ -103,21 +103,6 @@ def _read_csv(file: Path) -> tuple[list[tuple[Any, ...]], int]:
         reader = csv.reader(stream, dialect)
         rows = [tuple(cell_of(cell) for cell in row) for row in islice(reader, MOST_ROWS + 1)]
         return rows, len(rows) + sum(1 for _ in reader)
-
-
-def cell_of(text: str) -> Cell:
-    """A text as spreadsheets read it: a number, a date, a boolean, nothing, or a text."""
-    if not text.strip():
-        return None
-    for convert in (int, float):
-        try:
-            return convert(text)
-        except ValueError:
-            continue
-    try:
-        return {"date": datetime.date.fromisoformat(text).isoformat()}
-    except ValueError:
-        return {"TRUE": True, "FALSE": False}.get(text.upper(), text)
 
 
 def _cell(value: Any) -> Cell:

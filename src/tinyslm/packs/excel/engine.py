@@ -32,16 +32,20 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The first value of a formula as text, by ironcalc, and by formulon where ironcalc lacks a function."""
-    sheet = Sheet.from_json(request["sheet"])
-    values = []
+    """The values of a formula as text, by ironcalc, and by formulon where ironcalc lacks a function.
+
+    "values": the first one on the sheet, and on each of the "altered" ones. "grid": all that it gives on the sheet: one
+    row for each of the sheet if it is to "fill" them, or what it spills.
+    """
+    sheet, fill = Sheet.from_json(request["sheet"]), bool(request.get("fill"))
+    grids = []
     for seed in range(request.get("altered", 0) + 1):
         some = altered(sheet, seed) if seed else sheet
-        [grid] = _ironcalc(some, [request["formula"]], False)
+        [grid] = _ironcalc(some, [request["formula"]], fill)
         if str(grid[0][0]).startswith(("error #N/IMPL", "error #NAME")):
-            [grid] = _formulon(some, [request["formula"]], False)
-        values.append(as_text(grid[0][0]))
-    return {"values": values}
+            [grid] = _formulon(some, [request["formula"]], fill)
+        grids.append([[as_text(value) for value in row] for row in grid])
+    return {"values": [grid[0][0] for grid in grids], "grid": grids[0]}
 
 
 def _compare(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,10 @@ NUMBER: /[0-9]{{1,9}}({point}[0-9]{{1,6}})?/
 TEXT: /"([^"\n]|""){{0,60}}"/
 BOOLEAN: "TRUE" | "FALSE"
 NAME: /[a-z]{{1,8}}/
-CELL: /\$?({letters})\$?({rows})/
-COLUMNS: /\$?({letters}):\$?({letters})/
+CELL: "$"? LETTER "$"? ROW
+COLUMNS: "$"? LETTER ":" "$"? LETTER
+LETTER: /{letters}/
+ROW: /{rows}/
 """
 
 

@@ -10,12 +10,12 @@ from fastapi import APIRouter
 from pydantic import Field, StringConstraints
 
 from tinyslm.core.worker import WorkerError
-from tinyslm.packs.excel.demo import MOST_COLUMNS, cell_of
+from tinyslm.packs.excel.demo import MOST_COLUMNS
 from tinyslm.packs.excel.formulas import LONGEST
 from tinyslm.packs.excel.grading import ask_engine
 from tinyslm.packs.excel.grammar import formula_grammar
 from tinyslm.packs.excel.requests import question
-from tinyslm.packs.excel.sheets import Sheet
+from tinyslm.packs.excel.sheets import Sheet, sheet_of
 from tinyslm.serving.page import Page
 from tinyslm.serving.schemas.common import Body
 
@@ -35,8 +35,7 @@ class SheetBody(Body):
     @property
     def sheet(self) -> Sheet:
         """The sheet; rows that are too short are filled up with blanks."""
-        width = len(self.headers)
-        return Sheet(self.headers, [[cell_of(text) for text in (*row, *[""] * width)][:width] for row in self.rows])
+        return sheet_of(self.headers, self.rows)
 
 
 class QuestionBody(SheetBody):
@@ -45,6 +44,7 @@ class QuestionBody(SheetBody):
 
 class FormulaBody(SheetBody):
     formula: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
+    fill: bool = False
 
 
 router = APIRouter(prefix="/packs/excel")
@@ -63,15 +63,15 @@ async def ask(body: QuestionBody) -> dict[str, Any]:
 
 
 @router.post("/value")
-async def compute(body: FormulaBody) -> dict[str, str]:
-    """The "value" of a formula on the sheet, or the "error" that a spreadsheet shows."""
-    asked = {"do": "value", "sheet": body.sheet.json(), "formula": body.formula}
+async def compute(body: FormulaBody) -> dict[str, Any]:
+    """The rows of texts that a formula gives on the sheet ("grid"), filled down if asked, or why there are none
+    ("error").
+    """
+    asked = {"do": "value", "sheet": body.sheet.json(), "formula": body.formula, "fill": body.fill}
     try:
-        reply = await asyncio.to_thread(ask_engine, asked)
+        return {"grid": (await asyncio.to_thread(ask_engine, asked))["grid"]}
     except WorkerError as error:
         return {"error": f"not computed: {error}"}
-    value = str(reply["values"][0])
-    return {"error" if value.startswith("#") else "value": value}
 
 
 PAGE = Page("excel", files("tinyslm.packs.excel") / "page", router)

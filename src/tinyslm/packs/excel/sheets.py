@@ -5,6 +5,7 @@ A cell is `None`, a number, a boolean, a text, or a date as {"date": "2026-03-14
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ SHOWN, SHOWN_KEYS = 3, 2
 """Different texts of a column that a model sees: of a few that repeat, and of many that are all different."""
 LONGEST_VALUE = 40
 _NUMBER_TEXT = re.compile(r"-?\d+(?:[.,]\d+)?")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,29 @@ class Sheet:
         """What most cells of a column are."""
         kinds = [kind_of(cell) for cell in self.column(index) if cell is not None]
         return max(set(kinds), key=kinds.count) if kinds else "empty"
+
+
+def cell_of(text: str) -> Cell:
+    """A text as spreadsheets read it: a number, a date, a boolean, nothing, or a text.
+
+    `browser/question.js` reads cells in the same way, and a test compares them.
+    """
+    bare = text.strip()
+    if not bare:
+        return None
+    if _NUMBER.fullmatch(bare) and math.isfinite(number := float(bare)):
+        return int(bare) if _WHOLE.fullmatch(bare) else number + 0  # there is no negative zero
+    if _DATE.fullmatch(text):
+        try:
+            return {"date": date.fromisoformat(text).isoformat()}
+        except ValueError:
+            return text
+    return {"TRUE": True, "FALSE": False}.get(text.upper(), text)
+
+
+def sheet_of(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Sheet:
+    """The sheet of cells as a person types them; rows that are too short are filled up with blanks."""
+    return Sheet(headers, [[cell_of(text) for text in (*row, *[""] * len(headers))][: len(headers)] for row in rows])
 
 
 def kind_of(cell: Cell) -> Kind:

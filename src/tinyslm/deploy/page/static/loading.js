@@ -8,6 +8,9 @@ const MEGABYTE = 1e6;
 const CONTROL_MS = 30_000; // at most, until the service worker keeps what is fetched
 
 class Loading {
+  // Settled once this browser keeps what is fetched, if it does.
+  controlled = controlled();
+
   constructor() {
     this.model = this.load();
     this.model.catch((error) => this.failed(error));
@@ -17,7 +20,7 @@ class Loading {
     const about = await (await fetched("page/model.json")).json();
     const size = megabytes(about.bytes);
     this.say("Preparing the page to work offline …");
-    await controlled();
+    await this.controlled;
     this.say(`Downloading the model: ${size}.`);
     const blob = await this.download(about, size);
     this.say("Starting the model …");

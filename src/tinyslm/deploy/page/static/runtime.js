@@ -58,15 +58,16 @@ export class Runtime {
   }
 
   // Continue `ids`: yields each token as { id, bytes, logprob, top } until the generation ends; returns why: "stop" or
-  // "length". `top` is the number of alternatives to give with each token (0: no probabilities).
-  async *generate(ids, { sampling, most, signal, top = 0 }) {
+  // "length". `top` is the number of alternatives to give with each token (0: no probabilities). With a `matcher` (of
+  // grammar.js), each token is the likeliest that it allows, whatever `sampling` says.
+  async *generate(ids, { sampling, most, signal, top = 0, matcher = null }) {
     const release = await this.alone();
     try {
       if (ids.length >= this.about.context) throw tooLong(ids.length, this.about.context);
       const stops = new Set(this.about.stop);
       await this.wllama.samplingInit(sampler(sampling), ids);
       await this.read(ids, signal);
-      let [drawn, scored] = await this.drawn(top);
+      let [drawn, scored] = await this.drawn(top, matcher);
       for (let count = 1; ; count += 1) {
         if (stops.has(drawn.token)) return "stop";
         yield await this.described(drawn, scored, top);
@@ -76,7 +77,7 @@ export class Runtime {
         // All of a token's work is sent at once; the worker does it in order.
         const accepted = this.wllama.samplingAccept([drawn.token]);
         const decoded = this.wllama.decode([drawn.token], {});
-        [, , [drawn, scored]] = await Promise.all([accepted, decoded, this.drawn(top)]);
+        [, , [drawn, scored]] = await Promise.all([accepted, decoded, this.drawn(top, matcher)]);
       }
     } catch (error) {
       if (error.name !== "AbortError") this.held = []; // what the runtime holds is not known
@@ -153,8 +154,22 @@ export class Runtime {
     this.held = [];
   }
 
-  async drawn(top) {
-    return Promise.all([this.wllama.samplingSample(), top ? this.wllama.getLogits(CANDIDATES) : null]);
+  async drawn(top, matcher) {
+    return Promise.all([matcher ? this.allowed(matcher) : this.wllama.samplingSample(), top ? this.wllama.getLogits(CANDIDATES) : null]);
+  }
+
+  // The likeliest token that a matcher allows, which is told of it.
+  async allowed(matcher) {
+    for (const count of [CANDIDATES, -1]) {
+      for (const { token } of await this.wllama.getLogits(count)) {
+        const stops = this.about.stop.includes(token);
+        const piece = stops || this.about.special.includes(token) ? [] : await this.bytes(token);
+        if (stops ? !matcher.accepts : !matcher.allows(piece)) continue;
+        if (!stops) matcher.take(piece);
+        return { token, piece };
+      }
+    }
+    throw new RuntimeFailure("The model has no token that may come next.");
   }
 
   async described({ token, piece }, scored, top) {

@@ -1,7 +1,9 @@
 // A sheet to edit, a request in words, the formula that the model writes, and its value.
 
-import * as api from "../api.js";
+import * as backend from "./backend.js";
+import { decoded, format, parse } from "./csv.js";
 import { byId, element } from "../dom.js";
+import { Grid } from "./grid.js";
 
 const EXAMPLE = [
   ["Date", "Region", "Product", "Units", "Price"],
@@ -12,114 +14,50 @@ const EXAMPLE = [
   ["2026-03-16", "South", "Desk lamp", "9", "24.5"],
   ["2026-03-20", "North", "Webcam", "3", "62"],
 ];
-const MOST_ROWS = 200;
-const MOST_COLUMNS = 24;
 const PAUSE = 200; // milliseconds after a change before values are computed
+const LARGEST = 5e6; // bytes of a file
 
-let cells = EXAMPLE.map((row) => [...row]);
 let asking = null; // the controller of the answer under way
 let waiting = 0;
 let computed = 0; // number of the newest computation
+const grid = new Grid(EXAMPLE, changed);
 
-function letter(column) {
-  return String.fromCharCode(65 + column);
-}
-
-function draw() {
-  const head = element("tr", {}, [
-    element("th", { scope: "col", ariaLabel: "row" }),
-    ...cells[0].map((_, column) => element("th", { scope: "col" }, [letter(column)])),
-  ]);
-  const rows = cells.map((row, at) =>
-    element("tr", {}, [element("th", { scope: "row" }, [String(at + 1)]), ...row.map((text, column) => cell(text, at, column))]),
-  );
-  byId("sheet").replaceChildren(element("thead", {}, [head]), element("tbody", {}, rows));
-  byId("more-rows").disabled = cells.length >= MOST_ROWS;
-  byId("more-columns").disabled = cells[0].length >= MOST_COLUMNS;
-  mark();
-}
-
-function cell(text, row, column) {
-  const input = element("input", { value: text, maxLength: 200, ariaLabel: `${letter(column)}${row + 1}` });
-  input.addEventListener("input", () => {
-    cells[row][column] = input.value;
-    changed();
-  });
-  input.addEventListener("keydown", (event) => {
-    const step = { Enter: 1, ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) focusCell(row + step, column);
-  });
-  input.addEventListener("paste", (event) => paste(event, row, column));
-  return element("td", {}, [input]);
-}
-
-function focusCell(row, column) {
-  byId("sheet").tBodies[0].rows[row]?.cells[column + 1].firstChild.focus();
-}
-
-// Several cells, as spreadsheets copy them: rows on lines, with tabs between cells.
-function paste(event, row, column) {
-  const text = event.clipboardData.getData("text/plain").replace(/\r?\n$/, "");
-  if (!/[\t\n]/.test(text)) return;
-  event.preventDefault();
-  const lines = text.split(/\r?\n/).map((line) => line.split("\t"));
-  const height = Math.min(MOST_ROWS, Math.max(cells.length, row + lines.length));
-  const width = Math.min(MOST_COLUMNS, Math.max(cells[0].length, column + Math.max(...lines.map((line) => line.length))));
-  resize(height, width);
-  for (const [down, line] of lines.entries()) {
-    for (const [right, value] of line.entries()) {
-      if (row + down < height && column + right < width) cells[row + down][column + right] = value.trim();
-    }
-  }
-  draw();
-  changed();
-}
-
-function resize(height, width) {
-  cells = Array.from({ length: height }, (_, row) => Array.from({ length: width }, (_, column) => cells[row]?.[column] ?? ""));
-}
-
-// The sheet without the empty rows at its end.
-function sheet() {
-  const filled = cells.findLastIndex((row) => row.some((text) => text.trim()));
-  return { headers: cells[0], rows: cells.slice(1, Math.max(filled + 1, 2)) };
-}
-
-// Show which cells the formula reads.
-function mark() {
-  const used = new Set();
-  for (const [, a, first, b, last] of byId("formula").value.matchAll(/\$?\b([A-Z])\$?(\d+)(?::\$?([A-Z])\$?(\d+))?/g)) {
-    for (let column = a.charCodeAt(0); column <= (b ?? a).charCodeAt(0); column++) {
-      for (let row = Number(first); row <= Math.min(Number(last ?? first), cells.length); row++) used.add(`${column - 65} ${row - 1}`);
-    }
-  }
-  for (const [at, row] of [...byId("sheet").tBodies[0].rows].entries()) {
-    for (const [column, one] of [...row.cells].slice(1).entries()) one.classList.toggle("used", used.has(`${column} ${at}`));
-  }
+function formula() {
+  return byId("formula").value.trim();
 }
 
 function changed() {
-  mark();
+  grid.mark(formula());
   clearTimeout(waiting);
   waiting = setTimeout(compute, PAUSE);
 }
 
+// Whether a formula is one for each row: it reads a cell of row 2, or a range that grows, as it is filled down.
+function perRow(formula) {
+  const cells = formula.replaceAll(/"(?:[^"]|"")*"/g, "").matchAll(/\$?\b[A-Z]{1,2}(\$?)(\d+)(?::\$?[A-Z]{1,2}(\$?)\d+)?(?![\w(])/g);
+  return [...cells].some(([, first, row, last]) => (last === undefined ? !first && row === "2" : first !== last));
+}
+
 async function compute() {
   const number = ++computed;
-  const formula = byId("formula").value.trim();
-  const shown = byId("value");
-  if (!formula.startsWith("=")) {
-    shown.value = "";
+  const written = formula();
+  if (!written.startsWith("=")) {
+    show([]);
     return;
   }
   try {
-    const { value, error } = await api.post("packs/excel/value", { ...sheet(), formula });
-    if (number !== computed) return;
-    shown.value = error ?? value;
-    shown.classList.toggle("wrong", Boolean(error));
+    const { grid: found, error } = await backend.compute(grid.sheet, written, perRow(written));
+    if (number === computed) show(found ?? [], error);
   } catch (problem) {
     if (number === computed) say(problem.message);
   }
+}
+
+function show(found, error) {
+  const value = error ?? found[0]?.[0] ?? "";
+  byId("value").value = value;
+  byId("value").classList.toggle("wrong", Boolean(error) || value.startsWith("#"));
+  grid.show(found);
 }
 
 function say(text) {
@@ -132,16 +70,18 @@ async function ask() {
   byId("stop").hidden = false;
   say("");
   byId("formula").value = "";
-  byId("value").value = "";
+  show([]);
   try {
-    const question = await api.post("packs/excel/question", { ...sheet(), request: byId("request").value }, asking.signal);
-    const request = { model: byId("model").value, temperature: 0, ...question };
-    for await (const chunk of api.chat(request, asking.signal)) byId("formula").value += chunk.choices[0]?.delta.content ?? "";
-    if (!byId("formula").value.startsWith("=")) {
+    let end = null;
+    for await (const { text, finish } of backend.write(grid.sheet, byId("request").value, byId("model").value, asking.signal)) {
+      byId("formula").value += text;
+      end = finish ?? end;
+    }
+    if (!formula().startsWith("=")) {
       say("The model says that this sheet cannot answer this.");
       byId("formula").value = "";
-    }
-    mark();
+    } else if (end === "length") say("The model did not finish this formula.");
+    grid.mark(formula());
     await compute();
   } catch (error) {
     if (error.name !== "AbortError") say(error.message);
@@ -151,9 +91,31 @@ async function ask() {
   }
 }
 
+async function openFile(file) {
+  if (!file) return;
+  if (file.size > LARGEST) {
+    say("This file is larger than 5 MB.");
+    return;
+  }
+  const rows = parse(decoded(await file.arrayBuffer())).filter((row) => row.some((text) => text.trim()));
+  if (!rows.length) {
+    say("This file has no cells.");
+    return;
+  }
+  byId("formula").value = "";
+  const left = grid.open(rows);
+  say(left ? `Only the first ${rows.length - left - 1} of ${rows.length - 1} rows are here: formulas are about these.` : "");
+}
+
+function save() {
+  const url = URL.createObjectURL(new Blob([format(grid.withResult())], { type: "text/csv" }));
+  element("a", { href: url, download: "sheet.csv" }).click();
+  URL.revokeObjectURL(url);
+}
+
 async function loadModels() {
   try {
-    const names = (await api.models()).map((one) => one.id);
+    const names = await backend.models();
     byId("model").replaceChildren(...names.map((name) => element("option", { value: name }, [name])));
   } catch (error) {
     say(error.status === 401 ? "This server needs a key: give it in the settings of the chat page, in this tab, and come back." : error.message);
@@ -166,26 +128,21 @@ byId("ask").addEventListener("submit", (event) => {
 });
 byId("stop").addEventListener("click", () => asking.abort());
 byId("formula").addEventListener("input", changed);
-byId("more-rows").addEventListener("click", () => {
-  resize(cells.length + 1, cells[0].length);
-  draw();
-  focusCell(cells.length - 1, 0);
-});
-byId("more-columns").addEventListener("click", () => {
-  resize(cells.length, cells[0].length + 1);
-  draw();
-  focusCell(0, cells[0].length - 1);
-});
+byId("more-rows").addEventListener("click", () => grid.addRow());
+byId("more-columns").addEventListener("click", () => grid.addColumn());
 byId("clear").addEventListener("click", () => {
-  cells = Array.from({ length: 8 }, () => Array(5).fill(""));
   byId("formula").value = "";
-  draw();
-  changed();
-  focusCell(0, 0);
+  grid.clear(8, 5);
+  grid.focus(0, 0);
 });
+byId("open").addEventListener("click", () => byId("file").click());
+byId("file").addEventListener("change", async () => {
+  await openFile(byId("file").files[0]);
+  byId("file").value = "";
+});
+byId("save").addEventListener("click", save);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && asking) asking.abort();
 });
 
-draw();
 loadModels();

@@ -1,0 +1,50 @@
+// Tables as text: what spreadsheets read and write as CSV, and what they copy (tab-separated).
+
+const SEPARATORS = [",", ";", "\t", "|"];
+
+// The rows of a text, as lists of texts. The separator is the one that occurs most in the first line.
+export function parse(text, separator = separatorOf(text)) {
+  const rows = [];
+  let row = [];
+  let cell = "";
+  let quoted = false;
+  for (let at = 0; at < text.length; at += 1) {
+    const character = text[at];
+    if (quoted) {
+      if (character !== '"') cell += character;
+      else if (text[at + 1] === '"') cell += text[(at += 1)];
+      else quoted = false;
+    } else if (character === '"' && !cell) quoted = true;
+    else if (character === separator || character === "\n" || character === "\r") {
+      row.push(cell);
+      cell = "";
+      if (character === separator) continue;
+      if (character === "\r" && text[at + 1] === "\n") at += 1;
+      rows.push(row);
+      row = [];
+    } else cell += character;
+  }
+  if (cell || row.length) rows.push([...row, cell]);
+  return rows;
+}
+
+function separatorOf(text) {
+  const line = text.split(/[\r\n]/, 1)[0].replaceAll(/"(?:[^"]|"")*"/g, "");
+  const counts = SEPARATORS.map((one) => line.split(one).length);
+  return SEPARATORS[counts.indexOf(Math.max(...counts))];
+}
+
+// Rows as CSV, with the mark by which spreadsheets know UTF-8.
+export function format(rows) {
+  const written = rows.map((row) => row.map((cell) => (/[",;\t\r\n]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell)).join(","));
+  return `\ufeff${written.join("\r\n")}\r\n`;
+}
+
+// The text of a file: UTF-8, or else that of older spreadsheets in Western Europe.
+export function decoded(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return new TextDecoder("windows-1252").decode(bytes);
+  }
+}
