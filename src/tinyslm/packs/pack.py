@@ -134,9 +134,9 @@ class Pack:
         """Its page without a server. Raises `TinyslmError` for a pack without one."""
         if self.browser_page is None:
             having = ", ".join(name for name in PACKS if PACKS[name].browser_page)
-            served = f", or serve it: tinyslm serve MODEL --pack {self.name}" if self.page else ""
+            served = f", or serve it: tinyslm serve MODEL --pack {self.name}" if self.page else "."
             raise TinyslmError(
-                f"The pack {self.name} has no page that runs in a browser alone. Those that have one: {having}",
+                f"The pack {self.name} has no page that runs in a browser alone. Those that have one: {having}.",
                 f"Leave out --pack{served}",
             )
         return self.browser_page()
