@@ -1,4 +1,5 @@
-"""Run the benchmarks one after the other, store their results, and write docs/results.md and its plots.
+"""Run the benchmarks one after the other, store their results, and write docs/results.md, docs/packs-figures.md
+and their plots.
 
     python benchmarks/all.py --data FOLDER            all but `LONG` (the folder holds shakespeare/ and stories/)
     python benchmarks/all.py --data FOLDER --only engines throughput
@@ -57,10 +58,10 @@ BENCHMARKS = {
     "DATA/sft/product_extract.valid.jsonl --grader json --pack logic",
     "logic pack": "logic_pack.py --model MODEL",
     "excel pairs": "excel_pairs.py",
-    "excel pack": "pack.py excel --model MODEL --then rejection",
+    "excel pack": "pack.py excel --model MODEL --then rejection --curve",
     "excel pack, new model": "pack.py excel --params 5M --curve",
-    "prices pack": "pack.py prices --model MODEL",
-    "security pack": "pack.py security --model MODEL",
+    "prices pack": "pack.py prices --model MODEL --curve",
+    "security pack": "pack.py security --model MODEL --curve",
     "finetuning bf16": "finetuning.py --model MODEL --data DATA/sft --dtype bf16",
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }

@@ -3,10 +3,11 @@
     python benchmarks/pack.py PACK (--model FOLDER | --params 5M) [--minutes 20 | --steps N] [--limit 0]
         [--then rejection --then-minutes 10] [--curve] [--out FOLDER]
 
-The first task of a pack with hand-written requests is the one that counts. --then continues with that method and the
-pack's grader on prompts of the rows to learn from. --curve also scores the weights at a quarter, half and three
-quarters of the run. Scores that lie in --out from before are not taken again. Differences are paired by item, with
-95 % bootstrap intervals.
+The first task of a pack with hand-written requests is the one that counts; of its items, the row keeps some answers of
+the taught model, right and wrong. --then continues with that method and the pack's grader on prompts of the rows to
+learn from. --curve also scores the weights at a quarter, half and three quarters of the run. Scores that lie in --out
+from before are not taken again. Differences are paired by item, with 95 % bootstrap intervals. docs/packs-figures.md is
+written from the rows (`benchmarks/all.py`).
 """
 
 import json
@@ -14,14 +15,17 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import tinyslm.packs
 from harness import TINYSLM, finish, parser
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.intervals import paired_difference
+from tinyslm.evaluation.tasks.loading import load_tasks
 from tinyslm.training.unfinished import best_so_far
 
 PROMPTS = 2_000
@@ -29,6 +33,8 @@ PROMPTS = 2_000
 PARTS = (0.25, 0.5, 0.75)
 """Of the updates, after which `--curve` keeps the weights."""
 POLL_SECONDS = 5.0
+SAMPLES, LONGEST = 4, 1_200
+"""Right and wrong answers that are kept of each, and the most characters of a text in them."""
 
 
 def main() -> None:
@@ -81,11 +87,63 @@ def measured(given: Any, folder: Path) -> dict[str, Any]:
         print(task, columns, flush=True)
     result = json.loads((run / "result.json").read_text())
     made = {name: result[name] for name in ("step", "training_tokens", "parameters")}
-    ends = [*curve, (result["step"], found["taught"])]
-    points = [{"step": step, **{task: one["value"] for task, one in by_task.items()}} for step, by_task in ends]
-    return {"pack": pack, "minutes": round(minutes, 1), "new": given.model is None, **made, "tasks": tasks} | (
-        {"curve": points} if curve else {}
-    )
+    before = [(0, found["base"])] if given.model else []
+    points = learning_curve(run, [*before, *curve, (result["step"], found["taught"])])
+    samples = sampled(pack, found["taught"])
+    row = {"pack": pack, "minutes": round(minutes, 1), "new": given.model is None, **made, "tasks": tasks}
+    return {**row, "curve": points, "samples": samples}
+
+
+def learning_curve(run: Path, scored: Sequence[tuple[int, dict[str, Any]]]) -> list[dict[str, float]]:
+    """The scores after some updates of a run, by task, with the minutes and examples of learning until then."""
+    events = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    began = next(one["seconds"] for one in events if one["event"] == "start")
+    learned = json.loads((run / "data" / "manifest.json").read_text())["splits"]["train"]
+    points = []
+    for step, by_task in scored:
+        last = max((one for one in events if one["event"] == "step" and one["step"] <= step), key=at, default=None)
+        minutes, tokens = ((last["seconds"] - began) / 60, last["tokens"]) if last else (0.0, 0)
+        examples = round(tokens * learned["examples"] / learned["tokens"])
+        values = {task: one["value"] for task, one in by_task.items()}
+        points.append({"step": step, "minutes": round(minutes, 2), "examples": examples, **values})
+    return points
+
+
+def at(event: dict[str, Any]) -> int:
+    step: int = event["step"]
+    return step
+
+
+def sampled(pack: str, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Answers to hand-written requests, right and wrong ones: what was asked, answered and expected, and the score."""
+    if (name := f"{pack}_requests") not in found:
+        return []
+    score, (task,) = found[name], load_tasks(name)
+    asked = {example.id: example for example in task.examples}
+    items = list(zip(score["ids"], score["outcomes"], score["answers"], strict=True))
+    chosen = [spread_over([one for one in items if (one[1]["score"] == 1) == right]) for right in (True, False)]
+    return [
+        {
+            "right": outcome["score"] == 1,
+            "asked": shortened(asked[place].asked[-1]["content"]),
+            "expected": shortened(asked[place].row["answer"]),
+            "answered": shortened(answer),
+            "outcome": {part: round(value, 3) for part, value in outcome.items()},
+        }
+        for part in chosen
+        for place, outcome, answer in part
+    ]
+
+
+def spread_over(items: Sequence[Any]) -> list[Any]:
+    """At most `SAMPLES` items, spread over all of them."""
+    count = min(SAMPLES, len(items))
+    return [items[number * len(items) // count] for number in range(count)]
+
+
+def shortened(said: Any) -> str:
+    text = said if isinstance(said, str) else " or ".join(map(str, said))
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} …"
 
 
 def snapshots(teaching: subprocess.Popen[bytes], run: Path, folder: Path) -> dict[int, Path]:

@@ -1,8 +1,9 @@
-"""docs/results.md and its plots, from the stored results."""
+"""docs/results.md, docs/packs-figures.md and their plots, from the stored results."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+import pack_page
 from areas import AREAS, Area
 from harness import HERE
 from results_plots import PLOTS, draw
@@ -24,12 +25,13 @@ FALLS_SHORT = HERE / "falls_short.md"
 
 
 def write_page(results: Mapping[str, Any]) -> None:
-    """Write the page and its plots, and those of docs/tokenizers.md."""
-    plots = draw(results)
+    """Write the page and its plots, those of docs/tokenizers.md, and the page of the packs."""
+    plots, of_packs = draw(results), pack_page.draw(results)
     study = draw_tokenization(results["tokenization"]["result"]) if "tokenization" in results else {}
-    for name, svg in (plots | study).items():
+    for name, svg in (plots | study | of_packs).items():
         (DOCS / name).write_text(svg, encoding="utf-8")
     (DOCS / "results.md").write_text(render(results, plots), encoding="utf-8")
+    (DOCS / "packs-figures.md").write_text(pack_page.render(results, of_packs), encoding="utf-8")
 
 
 def render(results: Mapping[str, Any], plots: Collection[str]) -> str:

@@ -13,7 +13,6 @@ PLOTS = {
     "plans.svg": "Measured bits per byte of planned runs against those expected, with their intervals",
     "share-of-ceiling.svg": "Share of the matrix products' own rate that whole training steps reach, against size",
     "engines.svg": "Tokens per second of each engine against the number of streams",
-    "pack-curve.svg": "Share of right answers of the pack excel against the updates that a new model has made",
 }
 SIZE_COLOURS = ["#e07a2f", "#4f9d69", "#8a63b8"]
 TEXT_COLOURS = [BLUE, "#e07a2f", "#4f9d69"]
@@ -35,8 +34,6 @@ def draw(results: Mapping[str, Any]) -> dict[str, str]:
         charts["share-of-ceiling.svg"] = shares_chart(shares)
     if streams := found.get("engines", {}).get("streams"):
         charts["engines.svg"] = engines_chart(streams)
-    if curve := found.get("excel pack, new model", {}).get("curve"):
-        charts["pack-curve.svg"] = curve_chart(curve)
     return {name: chart.svg(standing_alone=True) for name, chart in charts.items()}
 
 
@@ -154,13 +151,6 @@ def shares_chart(found: Mapping[str, Any]) -> Chart:
         lines.append(Series(name, [x for x, _ in points], [y for _, y in points]))
     title = "Whole training steps, % of the matrix products' own rate"
     return line_chart(lines, title=title, x_title="parameters", x_axis="log", y_axis="zero", legend="bottom")
-
-
-def curve_chart(points: Sequence[Any]) -> Chart:
-    """The score of each task against the updates."""
-    steps = [point["step"] for point in points]
-    lines = [Series(task, steps, [100 * point[task] for point in points]) for task in points[0] if task != "step"]
-    return line_chart(lines, title="Pack excel, a new model: % right", x_title="updates", y_axis="zero", legend="below")
 
 
 def engines_chart(found: Mapping[str, Any]) -> Chart:

@@ -65,11 +65,12 @@ def test_touch_targets_are_large_enough(phone, model) -> None:
 def test_everything_works_with_the_keyboard(page, model) -> None:
     model.texts.extend(["One.", "Two."])
     order = []
-    for _ in range(9):
+    for _ in range(10):
         page.keyboard.press("Tab")
         order.append(page.evaluate("() => document.activeElement.id || document.activeElement.textContent"))
     assert order == [
-        "Skip to the message box", "model", "chat-tab", "new", "open-card", "open-settings", "log", "message", "send",
+        "Skip to the message box", "model", "chat-tab", "new", "open-chats", "open-card", "open-settings", "log",
+        "message", "send",
     ]  # fmt: skip
     page.keyboard.press("Shift+Tab")
     page.keyboard.type("Line one")
