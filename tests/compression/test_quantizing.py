@@ -17,11 +17,12 @@ from tinyslm.compression.schemes import plan
 from tinyslm.compression.writing import State
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.prepare import prepare
+from tinyslm.export.facts import as_counted, shape_rows
 from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
-from tinyslm.model.folder import load_model, load_tokenizer, read_card, save_model, state_tensors
+from tinyslm.model.folder import load_model, load_tokenizer, read_card, read_model_config, save_model, state_tensors
 from tinyslm.model.packed import PackedLinear, is_packed
 
 
@@ -119,6 +120,20 @@ def test_what_is_written_is_loaded_packed_and_generates(made):
     assert load_tokenizer(out).vocab_size == 320
     completion = open_engine(out).complete("the old", SamplingSettings(max_tokens=5, seed=1))[0]
     assert completion.tokens >= 1
+
+
+def test_a_table_that_was_tied_counts_once(tmp_path: Path, tokenizer):
+    """The folder holds the output projection too; what is shown of it has the parameters of the original."""
+    source, out = tmp_path / "source", tmp_path / "out"
+    shape = ModelConfig(
+        family="llama", vocab_size=tokenizer.vocab_size, dim=64, heads=2, depth=1, context=32, tied=True
+    )
+    save_model(Decoder(shape), source, tokenizer)
+    quantize(source, out, config(scheme="int8"))
+    written = read_model_config(out)
+    assert written.parameters == shape.parameters + shape.vocab_size * shape.dim
+    assert as_counted(out, written).parameters == shape.parameters
+    assert dict(shape_rows(out))["parameters"] == dict(shape_rows(source))["parameters"]
 
 
 def test_files_beside_the_weights_are_taken_over(original: Path, tmp_path: Path, tokenizer):

@@ -91,11 +91,11 @@ def _show_curves(paths: Sequence[Path], columns: tuple[str, str], out: Path | No
 def _model(folder: Path) -> dict[str, Any]:
     """What a model folder says of itself."""
     from tinyslm.cli.pull import summary_of
-    from tinyslm.export.facts import training_record
+    from tinyslm.export.facts import as_counted, training_record
     from tinyslm.model.folder import read_model_config
     from tinyslm.model.summary import parts
 
-    config = read_model_config(folder)
+    config = as_counted(folder, read_model_config(folder))
     return {
         "kind": "model",
         **summary_of(folder, config),
@@ -140,11 +140,12 @@ def _run(folder: Path) -> dict[str, Any]:
 def _show_model(folder: Path) -> None:
     from tinyslm.core.console import say, table
     from tinyslm.core.quantities import count, size
+    from tinyslm.export.facts import as_counted
     from tinyslm.model.folder import read_model_config
     from tinyslm.model.summary import parts
     from tinyslm.model.weights import read_tensors, weight_files
 
-    config, files = read_model_config(folder), weight_files(folder)
+    config, files = as_counted(folder, read_model_config(folder)), weight_files(folder)
     held = sum(tensor.nbytes for _, tensor in read_tensors(folder, {}))  # mapped: nothing but headers is read
     scheme = _scheme(folder)
     say(

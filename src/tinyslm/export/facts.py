@@ -15,6 +15,7 @@ from tinyslm.core.files import MANIFEST, sha256_file
 from tinyslm.core.json_files import read_json
 from tinyslm.core.quantities import count, duration, size
 from tinyslm.model.compressed_tensors import METHOD
+from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import quantized, read_card, read_model_config
 from tinyslm.model.weights import weight_files
 
@@ -67,7 +68,7 @@ def training_record(folder: Path) -> dict[str, Any]:
 
 def shape_rows(folder: Path) -> list[Row]:
     """Architecture and size of a model folder."""
-    config = read_model_config(folder)
+    config = as_counted(folder, read_model_config(folder))
     rows = [
         ("family", config.family),
         ("parameters", count(config.parameters)),
@@ -78,6 +79,20 @@ def shape_rows(folder: Path) -> list[Row]:
         ("weights", size(sum(file.stat().st_size for file in weight_files(folder)))),
     ]
     return [*rows, ("quantized", quantization(folder))] if quantized(folder) else rows
+
+
+def as_counted(folder: Path, config: ModelConfig) -> ModelConfig:
+    """The shape by which the parameters of a model folder are counted.
+
+    A model that was quantized here has an output projection of its own, as the token embedding is not packed. Where
+    both were one matrix before, it counts once.
+    """
+    match quantization_report(folder):
+        case {"rows": [{"bytes": int(original), "bits_per_weight": float(bits)}, *_]} if bits > 0:
+            tied = config.model_copy(update={"tied": True})
+            if round(8 * original / bits) == tied.parameters:
+                return tied
+    return config
 
 
 def quantization(folder: Path) -> str:

@@ -14,6 +14,7 @@ from tinyslm.evaluation.running import Subject
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.evaluation.speed import tokens_per_second
+from tinyslm.export.facts import as_counted
 from tinyslm.export.opening import weights_of
 from tinyslm.inference.settings import SamplingSettings
 from tinyslm.model.config import ModelConfig
@@ -62,7 +63,8 @@ def cost_of(
     training: Mapping[str, Any] = {}
     if isinstance(subject.scorer, ModelRuntime):
         model = subject.scorer.model
-        parameters, training = model.config.parameters, read_card(find_model(path)).get("training", {})
+        folder = find_model(path)
+        parameters, training = as_counted(folder, model.config).parameters, read_card(folder).get("training", {})
     weights = weights_of(path, kind, parameters)
     if isinstance(subject.scorer, ModelRuntime):
         held = sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers()))
