@@ -338,10 +338,14 @@ def linting(result: Any) -> Rows:
 
 
 def tokenization(result: Any) -> Rows:
-    for (text, params, seconds), points in by_vocabulary(result["runs"]).items():
-        best, worst = min(points, key=points.__getitem__), max(points, key=points.__getitem__)
-        what = f"vocabulary for {text}, {params / 1e6:g}M parameters, {seconds:g} s of training"
-        yield Row(what, f"{best:,} tokens: {points[best]:.3f} bits per byte", f"{worst:,} tokens: {points[worst]:.3f}")
+    found = by_vocabulary(result["runs"])
+    for text in dict.fromkeys(text for text, _, _ in found):
+        best = [
+            f"{min(points, key=points.__getitem__):,} tokens for {params / 1e6:g}M in {seconds:g} s"
+            for (name, params, seconds), points in found.items()
+            if name == text
+        ]
+        yield Row(f"vocabulary with the fewest bits per byte: {text}", "; ".join(best))
 
 
 AREAS = (

@@ -15,7 +15,8 @@ are installed); tokens and bytes per second.
 
 The seconds are those of the processor, for each thread, so that other programs on the machine matter little. Not
 counted: preparing the text, measuring the pace, scoring. Every finished model is a row of --runs, and is not made
-again; one that fails is a row with its reason, tried again with --again. Each trains in a process of its own.
+again; one that fails is a row with its reason, tried again with --again. Each trains in a process of its own. The
+result has all rows of --runs: those of several commands, such as with other sizes and seconds, are added up.
 """
 
 import argparse
@@ -111,7 +112,7 @@ def main() -> None:
             print(*(case.key for case in missing), sep="\n")
             return
         train_all(missing, finished, given, given.work or Path(temporary))
-        finish({"runs": [rows[case.key] for case in cases if case.key in rows]})
+        finish({"runs": list(finished.rows["runs"].values())})
 
 
 def options() -> argparse.Namespace:
@@ -239,8 +240,10 @@ def trained(case: Case, shape: ModelConfig, shards: Shards) -> tuple[Decoder, Ro
     """A model after the seconds of its case."""
     train = shards.split("train")
     per_update = BATCH * CONTEXT
+    trial = updates(case, shape, shards, {}, lambda _step: 0.0, 1 + PACE_STEPS)[1]
+    next(trial)
     pace = Clock()
-    *_, _ = updates(case, shape, shards, {}, lambda step: 0.0, PACE_STEPS)[1]
+    list(trial)
     expected = max(1, int(case.seconds * PACE_STEPS / max(pace(), 1e-6)))
     epochs = expected * per_update / train.tokens
     chosen = rates(shape.dim, per_update, expected, epochs)

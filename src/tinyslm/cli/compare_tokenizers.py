@@ -49,7 +49,7 @@ def compare(
     """
     from tinyslm.cli.asking import given_text
     from tinyslm.cli.planning import number
-    from tinyslm.cli.telling import tell
+    from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say, warn
     from tinyslm.core.errors import TinyslmError
     from tinyslm.core.files import write_atomic
@@ -61,14 +61,17 @@ def compare(
         raise TinyslmError("No text to measure on was given.", "Give some: --text FOLDER")
     if out is not None and out.exists():
         raise TinyslmError(f"{out} exists already.", "Give another name: nothing is written over.")
-    comparison = compare_tokenizers(
-        text,
-        tokenizers,
-        parameters=number(params, "--params"),
-        samples=tuple(map(given_text, sample)),
-        config=DataConfig(exclude=exclude),
-        notify=warn,
-    )
+    size, samples = number(params, "--params"), tuple(map(given_text, sample))
+    with working("Measuring tokenizers", json=json, unit="{:,.0f}".format) as progress:
+        comparison = compare_tokenizers(
+            text,
+            tokenizers,
+            parameters=size,
+            samples=samples,
+            config=DataConfig(exclude=exclude),
+            notify=warn,
+            progress=progress,
+        )
     if out is not None:
         write_atomic(out, tokenizers_page(comparison))
     if json:

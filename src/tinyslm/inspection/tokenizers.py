@@ -13,7 +13,7 @@ from typing import Any
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.quantities import count
 from tinyslm.data.config import DataConfig
-from tinyslm.data.documents import Notify, silent
+from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.text_kinds import KINDS, TextKind, paragraphs, text_kind
 from tinyslm.inspection.tokenizer_text import Sample, given_tokenizer, is_kind, read_sample, trained_tokenizer
 from tinyslm.model.sizing import shape_of, table_parameters
@@ -128,6 +128,7 @@ def compare_tokenizers(
     samples: Sequence[str] = (),
     config: DataConfig | None = None,
     notify: Notify = silent,
+    progress: Progress = silent,
 ) -> TokenizerComparison:
     """Measure tokenizers on the text in `paths` (or on a sample of it, of at most 2 MB).
 
@@ -139,11 +140,13 @@ def compare_tokenizers(
     """
     _check(tokenizers, parameters, samples)
     given = [None if _to_train(one) else given_tokenizer(one) for one in tokenizers]  # mistakes before the reading
+    progress("reading the text", 0, 0)
     sample = read_sample(paths, config or DataConfig(), apart=None in given, notify=notify)
     text = _Text(sample.measured, _by_kind(sample), _words(sample))
     shown = {**SAMPLES, **{f"sample {number}": one for number, one in enumerate(samples, 1)}}
     reports = []
     for name, one in zip(_names(tokenizers), given, strict=True):
+        progress(name, 0, 0)
         tokenizer = one or trained_tokenizer(name.partition(" (")[0], sample.train)
         reports.append(_report(name, tokenizer, text, parameters, shown, trained=one is None))
     return TokenizerComparison(
