@@ -19,7 +19,7 @@ def look(
     layer: int | None = None,
     json: bool = False,
 ) -> None:
-    """Write a page that shows how a model reads a text: the probability of each token, and attention.
+    """Write a page that shows how a model reads a text: the probability of each token, its kind, and attention.
 
     The page is one file that needs no server and fetches nothing. It is not written over another file.
 
@@ -34,8 +34,10 @@ def look(
     layer
         Show each head of this layer (from 1 on); without it, the mean of the heads of every layer.
     json
-        Print where the page is, and of how many tokens, as JSON.
+        Print where the page is, of how many tokens, and the loss by kind of token, as JSON.
     """
+    from dataclasses import asdict
+
     from tinyslm.cli.asking import model_folder
     from tinyslm.cli.pull import pulled
     from tinyslm.cli.telling import tell
@@ -44,6 +46,7 @@ def look(
     from tinyslm.core.files import write_atomic
     from tinyslm.inspection.inspecting import check_head, inspect
     from tinyslm.inspection.page import inspection_page
+    from tinyslm.inspection.token_kinds import loss_by_kind
     from tinyslm.model.folder import find_model, load_model, load_tokenizer
 
     if out.exists():
@@ -54,8 +57,9 @@ def look(
         if layer is not None:
             check_head(layer, None, decoder.config.depth, decoder.config.heads)
         ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
-        write_atomic(out, inspection_page(inspect(decoder, tokenizer, ids), model.name, layer))
+        found = inspect(decoder, tokenizer, ids)
+        write_atomic(out, inspection_page(found, model.name, layer))
     if json:
-        tell({"page": out, "tokens": len(ids)})
+        tell({"page": out, "tokens": len(ids), "loss_by_kind": list(map(asdict, loss_by_kind(found.tokens)))})
     else:
         say(f"Written: {out}")
