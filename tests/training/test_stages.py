@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from several import free_port, join
 from tiny_run import TINY
 
 from tinyslm.core.config import build_config, merge
@@ -17,6 +18,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, save_model
 from tinyslm.planning.train import resume, train
+from tinyslm.training.building import Order, build
 from tinyslm.training.config import LoopConfig, RunConfig
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.loop import StepSettings, accumulate
@@ -114,7 +116,7 @@ def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, set
     gradients = []
     for micro_batch in (4, 1):
         torch.manual_seed(0)
-        model = Run._build(_folder(), data, config.model_copy(deep=True)).model.eval()
+        model = build(Order(Path(), data, config.model_copy(deep=True)), World()).model.eval()
         model.train = lambda mode=True, model=model: model  # type: ignore[method-assign]  # no dropout
         accumulate(model, stage.loss, batch, StepSettings(1, micro_batch, 0.0, torch.float32, lambda step: 1.0))
         gradients.append([parameter.grad for parameter in model.parameters()])
@@ -122,25 +124,62 @@ def test_micro_batches_of_a_stage_have_the_gradient_of_the_whole(data: Path, set
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
-def test_the_shares_of_processes_have_the_gradient_of_one(data: Path, settings) -> None:
-    """Each process computes its share of a batch; sums of gradients and of weights are those of the whole batch."""
-    changes = {"grpo": {"updates": 1}, "model": {"dropout": 0.0}, "distill": {"on_policy": 0.0}}
-    settings = build_config(RunConfig, merge(settings.model_dump(), changes))
-    found = []
-    for size in (1, 2):
-        total, gradients = 0.0, None
-        for rank in range(size):
-            torch.manual_seed(0)
-            stage, config = open_stage(data, settings, World(rank, size))
-            model = first_model(config, torch.device("cpu"))
-            loss, weight, _ = stage.loss(model, stage.batches.next(model))
-            loss.backward()
-            own = [torch.zeros_like(one) if one.grad is None else one.grad for one in model.parameters()]
-            gradients = own if gradients is None else [a + b for a, b in zip(gradients, own, strict=True)]
-            total += weight
-        found.append([one / total for one in gradients])
-    for one, other in zip(*found, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
+@pytest.fixture(scope="module")
+def every_stage(shards: Shards, talks: Path, pairs: Path, teacher: Path, base: Path, asked: Path) -> dict[str, tuple]:
+    """Settings and data of each stage, with batches that four processes cannot share equally."""
+    folders = {"sft": talks, "distill_answers": talks, "dpo": pairs, "grpo": asked}
+    five = {"model": {"dropout": 0.0}, "train": {"batch": 5, "micro_batch": 0, "dtype": "fp32"}, "grpo": {"prompts": 5}}
+    found = {}
+    for name in STAGES:
+        train = {"stage": name, "teacher": str(teacher)}
+        further = merge(FURTHER.get(name, lambda *_: {})(str(base), asked.parent), five)
+        found[name] = (merge(merge(TINY, {"train": train}), further), str(folders.get(name, shards.folder)))
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_processes_have_the_gradient_of_one(
+    processes, tmp_path: Path, every_stage: dict[str, tuple], size: int
+) -> None:
+    """Each process computes its share of a batch, in micro-batches; all divide by the weight of the whole."""
+    port = free_port()
+    some = [
+        processes.Process(target=_gradients, args=(rank, size, port, str(tmp_path), every_stage))
+        for rank in range(size)
+    ]
+    for process in some:
+        process.start()
+    _gradients(0, 1, 0, str(tmp_path), every_stage)
+    for process in some:
+        process.join(120)
+        assert process.exitcode == 0
+    for name in every_stage:
+        one, other = (torch.load(tmp_path / f"{name}.{count}.pt", weights_only=True) for count in (1, size))
+        assert one.pop("weight") == other.pop("weight"), name
+        for parameter, gradient in one.items():
+            torch.testing.assert_close(
+                other[parameter], gradient, atol=1e-6, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+
+def _gradients(rank: int, size: int, port: int, out: str, stages: dict[str, tuple]) -> None:
+    """One process: the gradient of the first batch of each stage, saved by process 0."""
+    if size > 1:
+        torch.set_num_threads(1)
+        join(rank, size, port)
+    world = World.current()
+    for name, (settings, data) in stages.items():
+        stage, config = open_stage(Path(data), build_config(RunConfig, settings), world)
+        torch.manual_seed(0)
+        model = first_model(config, torch.device("cpu"))
+        batch = stage.batches.next(model)
+        micro_batch = StepSettings(1, 2, 0.0, torch.float32, lambda step: 1.0)
+        weight = accumulate(model, stage.loss, batch, micro_batch, world)[1]
+        found = {key: one.grad / weight for key, one in model.named_parameters() if one.grad is not None}
+        if world.leads:
+            torch.save({**found, "weight": torch.tensor(weight)}, f"{out}/{name}.{size}.pt")
+    if size > 1:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_run_of_a_stage_resumes_to_the_same_weights(tmp_path: Path, data: Path, settings) -> None:
@@ -196,28 +235,23 @@ def test_what_does_not_suit_is_refused(tmp_path: Path, shards: Shards, text_file
 def test_frozen_weights_are_neither_optimized_nor_saved(tmp_path: Path, shards: Shards, tiny_config) -> None:
     from safetensors import safe_open
 
-    from tinyslm.training.checkpoint import load_checkpoint, save_checkpoint
+    from tinyslm.training.checkpoint import Progress, load_checkpoint, save_checkpoint
     from tinyslm.training.optimizers import Optimizers
 
-    run = Run._build(_folder(), shards.folder, tiny_config())
+    run = build(Order(Path(), shards.folder, tiny_config()), World())
     frozen = run.model.model.layers[0].requires_grad_(False)
     optimizers = Optimizers(run.model, run.config.optimizer)
-    accumulate(run.model, run.stage.loss, run.stage.batches.next(run.model), run._step_settings())
+    whole = StepSettings(1, 4, 0.0, torch.float32, lambda step: 1.0)
+    accumulate(run.model, run.stage.loss, run.stage.batches.next(run.model), whole)
     before = [parameter.clone() for parameter in frozen.parameters()]
     optimizers.step(1.0)
     assert all(old.equal(new) for old, new in zip(before, frozen.parameters(), strict=True))
     assert not [name for name in optimizers.state() if ".layers.0." in name]
-    save_checkpoint(tmp_path / "step-000001", run.model, optimizers, run.progress)
+    save_checkpoint(tmp_path / "step-000001", run.model, optimizers, Progress())
     with safe_open(tmp_path / "step-000001" / "model.safetensors", "pt") as file:
         assert file.keys()
         assert not [name for name in file.keys() if ".layers.0." in name]  # noqa: SIM118
     load_checkpoint(tmp_path / "step-000001", run.model, optimizers)
-
-
-def _folder():
-    from tinyslm.training.run_folder import RunFolder
-
-    return RunFolder(Path("nowhere"))
 
 
 def test_the_help_names_every_stage() -> None:

@@ -1,11 +1,11 @@
 """Several processes: shares of a batch, one gradient, and one run on two processes that equals a run on one."""
 
 import json
-import socket
 from pathlib import Path
 
 import pytest
 import torch
+from several import free_port, join
 from tiny_run import TINY
 
 from tinyslm.core.config import build_config, merge
@@ -33,10 +33,7 @@ def test_two_processes_train_as_one(processes, tmp_path: Path, shards: Shards) -
     """Gradients of unequal shares (3 sequences and 2), and the weights at the end."""
     config = merge(merge(TINY, EXACT), {"train": {"batch": 5}})
     _work(0, 1, 0, str(shards.folder), str(tmp_path / "alone"), config)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = (2, port, str(shards.folder), str(tmp_path / "both"), config)
+    arguments = (2, free_port(), str(shards.folder), str(tmp_path / "both"), config)
     both = [processes.Process(target=_work, args=(rank, *arguments)) for rank in range(2)]
     for process in both:
         process.start()
@@ -65,7 +62,7 @@ def _work(rank: int, size: int, port: int, data: str, out: str, config: dict) ->
 
     torch.set_num_threads(1)
     if size > 1:
-        torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
+        join(rank, size, port)
     run = Run.start(Path(out), Path(data), build_config(RunConfig, config))
     state = run.stage.batches.state()
     _, weight, tokens, _ = accumulate(

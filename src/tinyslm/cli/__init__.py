@@ -86,11 +86,22 @@ NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, 
 
 
 def main() -> None:
-    """Run the command line; a user's mistake prints two lines and exits with code 2."""
+    """Run the command line; a user's mistake prints two lines and exits with code 2.
+
+    Started several times, as torchrun does, the processes train together, and the first of them does everything else.
+    """
     # Threads that wait for each other spin by default; where other programs use the processor too, that takes from
     # both. A short spin costs nothing on a quiet machine (docs/LOG.md).
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     atexit.register(gc.freeze)  # else Python looks through all that there is for cycles at its end: up to a second
+    if os.environ.get("WORLD_SIZE", "1") != "1" and "RANK" in os.environ:
+        from tinyslm.training.processes import run_together
+
+        run_together(_run)
+    _run()
+
+
+def _run() -> None:
     try:
         app(gather(sys.argv[1:]), exit_on_error=False, print_error=False)
     except TinyslmError as error:

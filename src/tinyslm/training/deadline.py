@@ -279,16 +279,17 @@ class Rates:
 
 
 def measure(
-    model: Decoder, stage: Stage, batch: Batch, config: RunConfig, settings: StepSettings, folder: Path
+    model: Decoder, stage: Stage, batch: Batch, config: RunConfig, settings: StepSettings, folder: Path | None
 ) -> tuple[Rates, Compiling]:
     """Time a few updates and a validation, and choose whether updates are compiled; for runs without a plan.
 
-    Model and random generators stay as they are. Raises `TinyslmError` if `folder` cannot be written to.
+    Model and random generators stay as they are. Raises `TinyslmError` if `folder`, if given, cannot be written to.
     """
     device = batch.inputs.device
     if device.type == "cpu":
         compile_native(settings.dtype)  # so that no compilation is timed below
-    _try_writing(model, folder)
+    if folder:
+        _try_writing(model, folder)
 
     def time_way(compiled: bool) -> Timing:
         trial = copy.deepcopy(model)

@@ -47,3 +47,9 @@ def stop_requests() -> Iterator[StopRequest]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def ignore_termination() -> None:
+    """Ignore SIGTERM from now on: a launcher that has lost a process ends the others, which first say what is wrong."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -110,14 +110,12 @@ def accumulate(
         loss_sum += part_sum.item()
         weight += part_weight
         for name, value in metrics.items():
-            sums[name] = sums.get(name, 0.0) + value * part_weight
+            sums[name] = sums.get(name, 0.0) + (value * part_weight if part_weight else 0.0)
     world.sum_gradients(model)
     values = [loss_sum, weight, batch.inputs.numel(), *sums.values()]
     loss_sum, weight, tokens, *totals = world.total(values)
     means = {name: total / weight for name, total in zip(sums, totals, strict=True)}
-    shares = world.total(batch.metrics.values())
-    means |= {name: total / world.size for name, total in zip(batch.metrics, shares, strict=True)}
-    return loss_sum / weight, weight, int(tokens), means
+    return loss_sum / weight, weight, int(tokens), means | dict(batch.metrics)
 
 
 @torch.no_grad()

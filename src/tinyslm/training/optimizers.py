@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.config import OptimizerConfig
 from tinyslm.training.muon import Muon
+from tinyslm.training.world import World
 
 
 class Optimizers:
@@ -82,6 +83,13 @@ class Optimizers:
             parameter = parameters[name]
             # AdamW's step counter stays where it was made; everything else is on the device of its weight.
             owners[parameter].state[parameter][key] = tensor.clone() if key == "step" else tensor.to(parameter.device)
+
+    def copy(self, world: World) -> None:
+        """Give every process the state of process 0."""
+        shapes = world.decide({label: (tensor.shape, tensor.dtype) for label, tensor in self.state().items()})
+        if not world.leads:
+            self.restore({label: torch.zeros(shape, dtype=dtype) for label, (shape, dtype) in shapes.items()})
+        world.copy(tensor for _, tensor in sorted(self.state().items()))
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -23,11 +23,13 @@ from tinyslm.training import report
 from tinyslm.training.compiling import check_compiling
 from tinyslm.training.config import RunConfig
 from tinyslm.training.deadline import Rates
+from tinyslm.training.interrupt import ignore_termination
 from tinyslm.training.metrics import MetricsLog
 from tinyslm.training.run import Event, Run
 from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.sinks import SINKS, open_sinks
 from tinyslm.training.stages import STAGES
+from tinyslm.training.world import LostProcess, resuming
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def finish(
 ) -> dict[str, Any]:
     """Train to the end and write the report; returns the result. further: fields to add to it.
 
-    Raises `TinyslmError`, whose remedy is the command that resumes the run, if the disk is full or cannot be written.
+    Raises `TinyslmError`, whose remedy is the command that resumes the run, if the disk is full or cannot be written,
+    and `LostProcess` if another process of the run has ended.
     """
     result: dict[str, Any] = {}
     try:
@@ -130,6 +133,9 @@ def finish(
     except DiskError as error:
         remedy = f"Free some space there, or make it writable; then resume: tinyslm train --resume {run.folder.path}"
         raise TinyslmError(error.problem, remedy) from error
+    except LostProcess as error:
+        ignore_termination()
+        raise LostProcess(error.problem, resuming(run.folder.path)) from error
     return result
 
 

@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,10 +16,9 @@ import torch
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_manifest, write_json
-from tinyslm.hardware.allocator import keep_freed_memory, return_freed_memory
-from tinyslm.hardware.device import pick_device, pick_dtype
-from tinyslm.hardware.limits import usable_cores
+from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.model.decoder import Decoder
+from tinyslm.training.building import Order, build
 from tinyslm.training.checkpoint import (
     Progress,
     checkpoint_name,
@@ -51,10 +49,11 @@ from tinyslm.training.interrupt import Interrupted, StopRequest, stop_requests
 from tinyslm.training.loop import StepReport, StepSettings, train_steps
 from tinyslm.training.metrics import Meter
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.run_events import start_event, step_event
 from tinyslm.training.run_folder import RunFolder, circumstances
 from tinyslm.training.schedule import lr_scale
 from tinyslm.training.stage import Batch, Stage, result_of
-from tinyslm.training.stages import first_model, open_stage, save_result
+from tinyslm.training.stages import save_result
 from tinyslm.training.world import World
 
 Event = dict[str, Any]
@@ -104,10 +103,26 @@ class Run:
         folder.check_unused()
         with folder.lock:
             folder.check_unused()  # under the lock, no other process can begin a run
-            run = cls._build(folder, data, config)
+            order = World.current().lead(lambda: Order(folder.path, data, config, rates=rates))
+            run = cls._of(order, folder)
             run.clock, run._origin = clock, origin
             run._begin(data, rates)
             run._hold()
+        return run
+
+    @classmethod
+    def follow(cls) -> "Run":
+        """The next run that process 0 starts or resumes, for another process.
+
+        Raises `TinyslmError` where process 0 does, and `LostProcess` when it has ended.
+        """
+        order: Order = World.current().wait()
+        run = cls._of(order, RunFolder(order.folder))
+        run._origin = run.clock()
+        if order.resumed:
+            run._restore(order.decisions, None)
+        else:
+            run._begin(order.data, order.rates)
         return run
 
     def _begin(self, data: Path, rates: Rates | None) -> None:
@@ -138,20 +153,30 @@ class Run:
         with folder.lock:
             folder.remove_leftovers()
             config = folder.read_config(changed)
-            run = cls._build(folder, folder.checked_data(config), config)
+            data = folder.checked_data(config)
+            decisions = Decisions.read(folder.deadline_file) if config.train.minutes else None
+            order = Order(folder.path, data, config, resumed=True, decisions=decisions)
+            run = cls._of(World.current().lead(lambda: order), folder)
             run.clock = clock
-            run._compile()
             folder.warn_of_changes(run.device, run.dtype, warn)
-            if config.train.minutes:
-                decisions = Decisions.read(folder.deadline_file)
-                run.deadline = Deadline(folder.deadline_file, decisions, config.train)
-                run.progress = Progress(seconds=decisions.seconds, costs=decisions.costs)
-            if checkpoint := newest_intact(folder.checkpoints, warn):
-                run.progress = load_checkpoint(checkpoint, run.model, run.optimizers)
-                run.stage.batches.restore(run.progress.batches)
+            run._restore(decisions, newest_intact(folder.checkpoints, warn))
             run.progress = replace(run.progress, seconds=run.progress.seconds + clock() - begun)
             run._hold()
         return run
+
+    def _restore(self, decisions: Decisions | None, checkpoint: Path | None) -> None:
+        """Put everything where it was at a checkpoint, or at the beginning; process 0 reads it."""
+        self._compile()
+        if decisions:
+            self.deadline = Deadline(self.folder.deadline_file, decisions, self.config.train)
+            self.progress = Progress(seconds=decisions.seconds, costs=decisions.costs)
+        if checkpoint:
+            self.progress = load_checkpoint(checkpoint, self.model, self.optimizers)
+        self.progress = self.world.decide(self.progress)
+        if self.progress.step:
+            self.world.copy_weights(self.model)
+            self.optimizers.copy(self.world)
+            self.stage.batches.restore(self.progress.batches)
 
     def _hold(self) -> None:
         """Keep the folder locked until the events are iterated."""
@@ -165,20 +190,20 @@ class Run:
             self.folder.lock.release()
 
     @classmethod
-    def _build(cls, folder: RunFolder, data: Path, config: RunConfig) -> "Run":
-        return_freed_memory()  # what planning and preparing left
-        keep_freed_memory()
-        torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # a container's quota counts too
+    def _of(cls, order: Order, folder: RunFolder) -> "Run":
         world = World.current()
-        device = pick_device(config.train.device)
-        dtype = pick_dtype(device, config.train.dtype)
-        stage, config = open_stage(data, config, world)
-        torch.manual_seed(config.train.seed)
-        model = first_model(config, device)
-        world.copy_weights(model)
-        model.model.recompute = config.train.checkpoint_activations
-        optimizers = Optimizers(model, config.optimizer, keep_gradients=config.train.checkpoint_activations)
-        return cls(folder, config, stage, model, optimizers, Progress(), device, dtype, world)
+        parts = build(order, world)
+        return cls(
+            folder,
+            parts.config,
+            parts.stage,
+            parts.model,
+            parts.optimizers,
+            Progress(),
+            parts.device,
+            parts.dtype,
+            world,
+        )
 
     def events(self) -> Iterator[Event]:
         """Train to the end. The last event is "end"; its "result" is also in `result.json`.
@@ -215,7 +240,8 @@ class Run:
         self._origin = self.clock() - self.progress.seconds
         saved = self._updated = self.seconds
         self._elsewhere = 0.0
-        yield self._start_event()
+        compiling = self.deadline.decisions.compiling if self.deadline else None
+        yield start_event(self.config, self.progress, self.steps, self.device, self.dtype, compiling, self.world.size)
         if self.deadline and self.deadline.decisions.steps == 1 and not self.progress.step:
             yield {"event": "warning", "step": 0, "text": short_of_time(self.progress.seconds, self.config)}
         meter = Meter(self.progress.tokens, self.progress.seconds)
@@ -223,9 +249,9 @@ class Run:
             self._advance(report)
             yield from self._log(report, meter)
             yield from self._correct(report.step)
-            due = self.seconds - saved >= 60 * self.config.train.checkpoint_minutes
-            stopping = self.world.decide(stop.requested)
-            if self.world.decide(due) or stopping or report.step == self.steps:
+            due = self.world.leads and self.seconds - saved >= 60 * self.config.train.checkpoint_minutes
+            stopping, due = self.world.any(stop.requested, due)
+            if due or stopping or report.step == self.steps:
                 yield self._timed("checkpoint", self._save)
                 saved = self.seconds
             if stopping:
@@ -250,7 +276,7 @@ class Run:
         else:
             meter.add(report.loss)
         if report.step % train.log_every == 0 or last:
-            yield self._step_event(report, meter)
+            yield step_event(self.config, self.progress, self.stage, report, meter)
         for text in self.stage.warnings(report.metrics):
             yield {"event": "warning", "step": report.step, "text": text}
         if last or self._comes_to(report.step, train.validate_every, VALIDATIONS):
@@ -287,15 +313,16 @@ class Run:
         if self.config.train.start_from:
             return_freed_memory()  # the engine needs it in larger pieces
         with uncompiled():
-            return self.stage.sample(self.model, self.config.train.seed)
+            return self.world.lead(lambda: self.stage.sample(self.model, self.config.train.seed))
 
     def quick_loss(self) -> float:
         """Mean loss on a fixed set of held-out tokens."""
         tokens = self.config.train.validation_tokens or QUICK_TOKENS
         with uncompiled():
-            return self.world.decide(self.stage.validate(self.model, self.dtype, tokens) if self.world.leads else 0.0)
+            return self.world.lead(lambda: self.stage.validate(self.model, self.dtype, tokens))
 
     def _next_batch(self) -> Batch:
+        self.world.seed(self.config.train.seed, self.progress.step)
         return self.stage.batches.next(self.model).to(self.device)
 
     def _advance(self, report: StepReport) -> None:
@@ -346,19 +373,19 @@ class Run:
             self.optimizers.free()
             return_freed_memory()
         step = self.progress.best_step
-        try:
-            read_manifest(self.folder.best(step))
-            load_weights(self.folder.best(step), self.model)
-        except TinyslmError as error:
-            step = self.progress.step
-            yield {"event": "warning", "step": step, "text": f"{error.problem} The last weights are taken instead."}
+        if self.world.leads:
+            try:
+                read_manifest(self.folder.best(step))
+                load_weights(self.folder.best(step), self.model)
+            except TinyslmError as error:
+                step = self.progress.step
+                yield {"event": "warning", "step": step, "text": f"{error.problem} The last weights are taken instead."}
 
         def check() -> None:
             if stop.requested:
                 raise Interrupted(self.progress.step)
 
-        result = None
-        if self.world.leads:
+        def result() -> dict[str, Any]:
             with uncompiled():
                 score = self.stage.score(self.model, self.score_tokens, check)
             result = {
@@ -370,42 +397,10 @@ class Run:
             }
             save_result(self.model, self.stage.tokenizer, self.config, self.folder, result)
             write_json(self.folder.result_file, result)
-        result = self.world.decide(result)
-        yield {"event": "end", "step": self.progress.step, "seconds": round(self.seconds, 3), "result": result}
+            return result
 
-    def _start_event(self) -> Event:
-        compiling = self.deadline.decisions.compiling if self.deadline else None
-        return {
-            "event": "start",
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            "stage": self.config.train.stage,
-            "steps": self.steps,
-            "tokens_per_step": self.config.train.batch * self.config.row_tokens,
-            "parameters": self.config.model.parameters,
-            "device": self.device.type,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "seconds": round(self.progress.seconds, 3),
-            "minutes": self.config.train.minutes,
-            "resumed_from": self.progress.step,
-            "compiling": asdict(compiling) if compiling else None,
-        }
-
-    def _step_event(self, report: StepReport, meter: Meter) -> Event:
-        optimizer = self.config.optimizer
-        peak = optimizer.muon_lr if optimizer.name == "muon" else optimizer.lr
-        loss, rate = meter.read(self.progress.tokens, self.progress.seconds)
-        return {
-            "event": "step",
-            "step": report.step,
-            "tokens": self.progress.tokens,
-            "loss": loss,
-            **self.stage.in_units(loss, held_out=False),
-            **report.metrics,
-            "learning_rate": peak * report.lr_scale,
-            "gradient_norm": report.gradient_norm,
-            "tokens_per_second": rate,
-            "seconds": round(self.progress.seconds, 3),
-        }
+        scored = self.world.lead(result)
+        yield {"event": "end", "step": self.progress.step, "seconds": round(self.seconds, 3), "result": scored}
 
     def _step_settings(self) -> StepSettings:
         train, schedule = self.config.train, self.config.schedule
@@ -422,6 +417,7 @@ class Run:
         compiling = settled(self.config, self.device, self.dtype)
         if rates is None or compiling is None:
             rates, compiling = self._measure()
+        rates, compiling = self.world.decide((rates, compiling))
         costs, decided = rates.costs(self.config, self.stage.held_out_tokens)
         self._decide({**decided, "compile": "on" if compiling.on else "off"})
         train = self.config.train
@@ -437,7 +433,8 @@ class Run:
         begun, batch = self.stage.batches.state(), self._next_batch()
         self.stage.batches.restore(begun)
         settings = replace(self._step_settings(), lr_scale=lambda _: 1.0)
-        return measure(self.model, self.stage, batch, self.config, settings, self.folder.checkpoints)
+        place = self.folder.checkpoints if self.world.leads else None
+        return measure(self.model, self.stage, batch, self.config, settings, place)
 
     def _compile(self) -> None:
         """Have the model compiled, where that was decided."""

@@ -193,11 +193,12 @@ def _base_weights(config: RunConfig) -> str:
 
 
 def circumstances(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """The versions, device, number format and threads that a run's exact result depends on."""
+    """The versions, device, number format, threads and processes that a run's exact result depends on."""
     return {
         "device": device.type,
         "dtype": str(dtype).removeprefix("torch."),
         "threads": str(torch.get_num_threads()),
+        "processes": str(World.current().size),
         **{name: version(name) for name in LIBRARIES},
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -48,7 +48,11 @@ class Batch:
     def split(self, sequences: int) -> Iterator["Batch"]:
         """Micro-batches of at most so many sequences."""
         for start in range(0, len(self), sequences):
-            yield self._map(itemgetter(slice(start, start + sequences)))
+            yield self.rows(slice(start, start + sequences))
+
+    def rows(self, some: slice) -> "Batch":
+        """Some of the sequences."""
+        return self._map(itemgetter(some))
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""

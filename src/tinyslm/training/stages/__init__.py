@@ -53,10 +53,13 @@ def open_stage(data: Path, config: RunConfig, world: World) -> tuple[Stage, RunC
     Raises `TinyslmError` for data or a model that does not suit.
     """
     train = config.train
-    if train.batch < world.size:
+    shared, what, key = train.batch, "sequences", "train.batch"
+    if train.stage == "grpo":
+        shared, what, key = config.grpo.prompts, "prompts", "grpo.prompts"
+    if shared < world.size:
         raise TinyslmError(
-            f"A batch of {train.batch} cannot be shared by {world.size} processes.",
-            "Give at least one sequence for each: --train.batch",
+            f"{shared} {what} in an update cannot be shared by {world.size} processes.",
+            f"Start at most {shared} processes, or give more {what}: --{key} {world.size}",
         )
     if train.start_from:
         config = build_config(RunConfig, {**config.model_dump(), "model": first_shape(config).model_dump()})

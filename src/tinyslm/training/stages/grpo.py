@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,10 @@ class Rollouts:
         return np.random.default_rng([self._config.train.seed, *place])
 
     def _sample(self, model: Decoder) -> list[list[Answer]]:
-        """Answers to the next prompts, graded, in as many parts as updates are made from them."""
+        """Answers to the next prompts, graded, in as many parts as updates are made from them.
+
+        Each process answers its share of the prompts; then all have all answers, in the order of the prompts.
+        """
         settings, chosen = self._settings, self._chosen()
         self.sampler.load(model)
         seeds = [int(self._random(1, self._sampled, number).integers(2**40)) for number in chosen]
@@ -119,8 +123,10 @@ class Rollouts:
                 group, advantages([mark.score for mark in marks], scaled=settings.scaled), strict=True
             )
         ]
-        self._metrics = metrics_of(completions, grouped)
         answers = self._with_log_probs(model, answers)
+        made, sampled, graded = zip(*self._world.gather((answers, completions, grouped)), strict=True)
+        answers = list(chain(*made))
+        self._metrics = metrics_of(list(chain(*sampled)), list(chain(*graded)))
         order = self._random(2, self._sampled).permutation(len(answers))
         self._sampled += 1
         return [[answers[place] for place in part] for part in np.array_split(order, settings.updates) if len(part)]
@@ -194,7 +200,17 @@ class Rollouts:
                 extra[name] = _spread(targets, [getattr(one, name) for one in ordered])
         rows = torch.tensor([sum(weights[used[index]] for index in row) for row in packed])
         rows[0] += sum(weights) - float(rows.sum())
-        return Batch(inputs, targets, segments, extra | {"weight": rows}, self._metrics)
+        return self._share(Batch(inputs, targets, segments, extra | {"weight": rows}, self._metrics))
+
+    def _share(self, batch: Batch) -> Batch:
+        """This process's rows of a batch; where there are fewer rows than processes, a row from which nothing is
+        learned, as all processes take part in an update."""
+        rows = self._world.share(len(batch))
+        if rows.start < rows.stop:
+            return batch.rows(rows)
+        first = batch.rows(slice(0, 1))
+        nothing = {**first.extra, "weight": torch.zeros(1)}
+        return replace(first, targets=torch.full_like(first.targets, IGNORE), extra=nothing)
 
     def _scale(self, answer: Answer) -> float:
         return {"dapo": 1.0, "grpo": 1 / len(answer.ids), "dr_grpo": 1 / self._settings.max_tokens}[self._settings.loss]

@@ -1,0 +1,122 @@
+"""One command in several processes: they train as one, end together, and resume with another number of processes.
+
+They are started with the variables of torchrun, which itself starts them in one of the tests.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from the_command import TINY, Ended
+
+from tinyslm.training.metrics import read_metrics
+
+SETTINGS = [*TINY, "--model.dropout=0.1", "--tokenizer.kind=byte", "--train.dtype=fp32", "--train.steps=24"]
+SETTINGS += ["--train.batch=5", "--train.checkpoint_minutes=0", "--train.validate_every=12", "--train.sample_every=12"]
+ENDLESS = [*SETTINGS, "--train.steps=100000", "--train.validate_every=50000", "--train.sample_every=50000"]
+LOST = """error: Another process of this training has ended.
+Resume the run, with any number of processes: tinyslm train --resume run
+"""
+
+
+@pytest.fixture
+def started(fork_server):
+    """Starts a command in several processes: `started(2, "train", ...)`; `environment(rank)` adds to theirs."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(
+        size: int, *arguments: object, environment: Callable[[int], dict[str, str]] = lambda _: {}
+    ) -> list[subprocess.Popen[str]]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        world = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        begun = [
+            subprocess.Popen(
+                [fork_server.path / "tinyslm", *map(str, arguments)],
+                env=os.environ | world | {"RANK": str(rank)} | environment(rank),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(size)
+        ]
+        processes.extend(begun)
+        return begun
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def ends(processes: Sequence[subprocess.Popen[str]]) -> list[Ended]:
+    """How they end."""
+    written = [process.communicate(timeout=100) for process in processes]
+    return [Ended(process.returncode, *said) for process, said in zip(processes, written, strict=True)]
+
+
+def wait_for_step(run: Path, step: int, processes: Sequence[subprocess.Popen[str]]) -> None:
+    log = run / "metrics.jsonl"
+    while not log.is_file() or f'"step", "step": {step},' not in log.read_text():
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+
+
+def weights(run: str) -> dict:
+    return load_file(Path(run, "model", "model.safetensors"))
+
+
+def losses(run: str) -> list[float]:
+    return [row["loss"] for row in read_metrics(Path(run, "metrics.jsonl")) if row["event"] == "step"]
+
+
+def test_two_processes_print_and_end_as_one(started, tinyslm, texts: Path) -> None:
+    plain = ["--model.dropout=0", "--train.dtype=fp32"]
+    first, second = ends(started(2, "train", texts, "--out", "two", *SETTINGS, *plain))
+    assert (first.code, second) == (0, Ended(0, "", ""))
+    assert "error" not in first.err
+    alone = tinyslm("train", texts, "--out", "one", *SETTINGS, *plain)
+    assert first.out.splitlines()[-3:-1] == [line.replace("one", "two") for line in alone.out.splitlines()[-3:-1]]
+    assert losses("two") == pytest.approx(losses("one"), abs=1e-4)
+    results = [json.loads(Path(run, "result.json").read_text()) for run in ("one", "two")]
+    assert results[0]["bits_per_byte"] == pytest.approx(results[1]["bits_per_byte"], abs=1e-4)
+
+
+def test_an_interrupted_run_resumes_with_any_number_of_processes(started, tinyslm, texts: Path) -> None:
+    """On as many processes to the same bits; on others it reads the same batches. A signal for one stops all."""
+    assert [end.code for end in ends(started(2, "train", texts, "--out", "whole", *SETTINGS))] == [0, 0]
+    running = started(2, "train", texts, "--out", "run", *SETTINGS)
+    wait_for_step(Path("run"), 2, running)
+    running[1].send_signal(signal.SIGINT)
+    first, second = ends(running)
+    assert (first.code, second) == (130, Ended(130, "", ""))
+    assert "everything is saved. Resume with:" in first.out
+    shutil.copytree("run", "other")
+    assert [end.code for end in ends(started(2, "train", "--resume", "run"))] == [0, 0]
+    assert losses("run") == losses("whole")
+    assert all(tensor.equal(weights("whole")[name]) for name, tensor in weights("run").items())
+    resumed = tinyslm("train", "--resume", "other")
+    assert (resumed.code, "processes: 2 -> 1" in resumed.err) == (0, True)
+    assert losses("other") == pytest.approx(losses("whole"), abs=0.2), "only dropout differs"
+
+
+@pytest.mark.parametrize(("killed", "size"), [(0, 2), (1, 3)])
+def test_a_killed_process_ends_the_others(started, texts: Path, killed: int, size: int) -> None:
+    running = started(size, "train", texts, "--out", "run", *ENDLESS)
+    wait_for_step(Path("run"), 2, running)
+    running[killed].kill()
+    begun = time.monotonic()
+    ended = ends(running)
+    assert time.monotonic() - begun < 30
+    others = [end for rank, end in enumerate(ended) if rank != killed]
+    assert {end.code for end in others} == {2}
+    assert "".join(end.err.partition("error: ")[1] + end.err.partition("error: ")[2] for end in others) == LOST
