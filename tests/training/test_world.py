@@ -1,6 +1,7 @@
 """Several processes: shares of a batch, one gradient, and one run on two processes that equals a run on one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from several import free_port, join
 from tiny_run import TINY
 
 from tinyslm.core.config import build_config, merge
+from tinyslm.core.errors import TinyslmError
 from tinyslm.data.shards import Shards
 from tinyslm.model.folder import load_model
 from tinyslm.training.config import RunConfig
+from tinyslm.training.run import Run
 from tinyslm.training.world import World
 
 EXACT = {
@@ -58,7 +61,6 @@ def _work(rank: int, size: int, port: int, data: str, out: str, config: dict) ->
     """One process: a gradient, saved as `out.rank.pt`, then a whole run."""
     from tinyslm.training.loop import accumulate, scale_and_clip
     from tinyslm.training.pipeline import finish
-    from tinyslm.training.run import Run
 
     torch.set_num_threads(1)
     if size > 1:
@@ -75,4 +77,38 @@ def _work(rank: int, size: int, port: int, data: str, out: str, config: dict) ->
     run.stage.batches.restore(state)
     finish(run)
     if size > 1:
+        _contracts(World.current(), Path(out), Path(data), config)
         torch.distributed.destroy_process_group()
+
+
+def _contracts(world: World, out: Path, data: Path, config: dict) -> None:
+    """What processes promise each other, checked in each of them."""
+    assert world.gather(world.rank) == [0, 1]
+    assert world.any(False, world.rank == 1, True) == [False, True, True]
+    assert world.lead(lambda: "done") == "done"
+    with pytest.raises(TinyslmError, match=r"Process 1 on .* differs from process 0 on .* in torch: 2 instead of 1\."):
+        world.agree({"python": "3", "torch": str(world.rank + 1)}, "")
+    with pytest.raises(TinyslmError, match=r"Process 1 on .*: no data"):
+        world.meet(lambda: _fails_in_the_second(world))
+    run = Run.start(Path(f"{out}-more"), data, build_config(RunConfig, config))
+    losses = run.stage.loss
+    run.stage.loss = lambda model, batch: _spoiled(losses(model, batch), world, run.progress.step)  # type: ignore[method-assign]
+    reports = run._updates()
+    skipped = []
+    for _ in range(3):
+        skipped.append(next(reports).skipped)
+        run.progress = replace(run.progress, step=len(skipped))
+    assert skipped == ["", "the loss is not finite", ""], "all processes skip the same update"
+    run.close()
+
+
+def _fails_in_the_second(world: World) -> str:
+    if world.rank == 1:
+        raise TinyslmError("no data", "")
+    return "found"
+
+
+def _spoiled(found: tuple, world: World, step: int) -> tuple:
+    """A loss that is not finite in one update of one process."""
+    total, *rest = found
+    return (total * float("nan") if world.rank == 1 and step == 1 else total, *rest)

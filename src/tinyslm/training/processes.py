@@ -21,7 +21,6 @@ from torch import distributed as dist
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
-import tinyslm
 from tinyslm.core.console import fail
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import sha256_json
@@ -113,7 +112,7 @@ def _backend() -> str:
 
 def _code() -> dict[str, str]:
     """What has to be the same in all processes before they can understand each other."""
-    folder = Path(tinyslm.__file__).parent
+    folder = Path(__file__).parents[1]
     sources = {str(file.relative_to(folder)): file.read_text("utf-8") for file in sorted(folder.rglob("*.py"))}
     return {
         **{name: version(name) for name in LIBRARIES},
