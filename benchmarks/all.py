@@ -56,6 +56,7 @@ BENCHMARKS = {
     "DATA/sft/shell_commands.valid.jsonl --grader normalized --then rejection",
     "product extraction": "own_job.py --model MODEL --train DATA/sft/product_extract.train.jsonl --valid "
     "DATA/sft/product_extract.valid.jsonl --grader json --pack logic",
+    "chatbot": "chatbot.py --data DATA",
     "logic pack": "logic_pack.py --model MODEL",
     "excel pairs": "excel_pairs.py",
     "excel pack": "pack.py excel --model MODEL --then rejection --curve",
@@ -66,7 +67,7 @@ BENCHMARKS = {
     "finetuning fp32": "finetuning.py --model MODEL --data DATA/sft --dtype fp32",
 }
 PACKS = {"logic pack", "excel pack", "excel pack, new model", "prices pack", "security pack"}
-LONG = {"planner", "planner search", "tokenization", "shell commands", "product extraction", *PACKS}
+LONG = {"planner", "planner search", "tokenization", "shell commands", "product extraction", "chatbot", *PACKS}
 """From half an hour to hours each; run only when they are named."""
 OF_THE_NUMBER_FORMAT = {"throughput", "attention", "share of ceiling", "planner"}
 """Their results depend on whether the processor is fast at bf16."""

@@ -300,6 +300,13 @@ def own_job(result: Any) -> Rows:
         )
 
 
+def chatbot(result: Any) -> Rows:
+    what = f"{result['questions']} questions about stories, {result['minutes']:.0f} minutes from random weights"
+    before, after = (f"score {100 * result[name]:.1f} %" for name in ("before", "after"))
+    gain = f"{100 * result['low']:+.1f} to {100 * result['high']:+.1f} points"
+    yield Row(f"{what}, {result['parameters'] / 1e6:.1f}M parameters", after, f"{before}, taught stories only", gain)
+
+
 def logic_pack(result: Any) -> Rows:
     for task, one in result["tasks"].items():
         yield Row(
@@ -395,7 +402,13 @@ AREAS = (
     ),
     Area(
         "Jobs taught",
-        {"qlora": qlora, "shell commands": own_job, "product extraction": own_job, "logic pack": logic_pack},
+        {
+            "qlora": qlora,
+            "shell commands": own_job,
+            "product extraction": own_job,
+            "logic pack": logic_pack,
+            "chatbot": chatbot,
+        },
     ),
     Area(
         "Packs",
