@@ -9,6 +9,7 @@ from tokenizer_corpus import corpus
 from tinyslm.tokenizer import fast
 from tinyslm.tokenizer.fast import LONGEST_SPACE, SAMPLES, cut, fast_encoding, is_safe
 from tinyslm.tokenizer.tokenizer import encode_slowly
+from tinyslm.tokenizer.vocabulary import SPLIT
 
 relaxed = settings(deadline=None, max_examples=150)
 ALPHABETS = ("ab '", " \n\r\t\u3000\u0085\x1c", "aA'sS1,.-", "漢字かな 。", "e\u0301🇩🇪👩\u200d", "(){}[]:=\n    #")
@@ -38,8 +39,8 @@ def change(backend, **replacements):
     return changed
 
 
-def test_all_kinds_made_here_have_a_fast_path(tokenizer):
-    assert fast_encoding(tokenizer._backend) is not None
+def test_all_byte_level_bpe_made_here_has_a_fast_path(tokenizer):
+    assert (fast_encoding(tokenizer._backend) is not None) == (tokenizer.kind in ("bpe", "char", "byte"))
 
 
 @relaxed
@@ -143,5 +144,5 @@ def test_a_split_that_knows_other_letters_turns_the_fast_path_off(bpe, monkeypat
 
     monkeypatch.setattr(tiktoken, "Encoding", Other)
     ranks = fast._ranks(json.loads(bpe._backend.to_str())["model"])
-    assert fast._agreeing_encoding(bpe._backend, fast.SPLIT, ranks) is not None
+    assert fast._agreeing_encoding(bpe._backend, SPLIT, ranks) is not None
     assert fast_encoding(bpe._backend) is None

@@ -6,6 +6,7 @@ from tokenizer_corpus import SCRIPTS, corpus
 from tinyslm.core.config import build_config
 from tinyslm.core.errors import TinyslmError
 from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.kinds import KINDS
 from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
 
 
@@ -14,11 +15,12 @@ def test_bpe_has_the_size_asked_for_rounded_up():
     assert train_tokenizer(corpus(), vocab_size=1).vocab_size == 320
 
 
-@pytest.mark.parametrize("kind", ["bpe", "char", "byte"])
+@pytest.mark.parametrize("kind", [*KINDS])
 def test_kind_is_kept_and_training_is_deterministic(kind):
     first, second = (train_tokenizer(iter(corpus()), kind=kind, vocab_size=640) for _ in range(2))
     assert first.kind == second.kind == kind
     assert first.sha256 == second.sha256
+    assert KINDS[kind].size(600) in (first.vocab_size, None)
 
 
 def test_merges_do_not_cross_words():
@@ -54,19 +56,23 @@ def test_byte_reads_no_text():
     assert train_tokenizer(never(), kind="byte").vocab_size == 320
 
 
-def test_too_large_a_vocabulary_names_one_that_works():
+@pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece"])
+def test_too_large_a_vocabulary_names_one_that_works(kind):
     texts = SCRIPTS * 2
     with pytest.raises(TinyslmError, match="4096 is too large") as caught:
-        train_tokenizer(texts, vocab_size=4096)
+        train_tokenizer(texts, kind=kind, vocab_size=4096)
     possible = int(caught.value.remedy.split("at most ")[1].split(",")[0])
-    assert train_tokenizer(texts, vocab_size=possible).vocab_size == possible
+    assert train_tokenizer(texts, kind=kind, vocab_size=possible).vocab_size == possible
     with pytest.raises(TinyslmError, match="too large"):
-        train_tokenizer(texts, vocab_size=possible + 64)
+        train_tokenizer(texts, kind=kind, vocab_size=possible + 64)
 
 
 def test_next_to_no_text_suggests_bytes():
-    with pytest.raises(TinyslmError, match='kind "byte"'):
-        train_tokenizer(["tiny"], vocab_size=4096)
+    for kind in ("bpe", "unigram", "wordpiece"):
+        for texts in (["tiny"], [""], []):
+            with pytest.raises(TinyslmError, match='kind "byte"'):
+                train_tokenizer(texts, kind=kind, vocab_size=4096)
+            assert train_tokenizer(texts, kind=kind).vocab_size == KINDS[kind].smallest
 
 
 def test_unknown_kind():
@@ -76,21 +82,25 @@ def test_unknown_kind():
 
 def test_lone_surrogates_do_not_stop_training():
     texts = ["bad \ud800 text"] * 3 + corpus()
-    for kind in ("bpe", "char"):
-        assert train_tokenizer(texts, kind=kind, vocab_size=384).encode("\ud800") == train_tokenizer(
-            corpus(), kind=kind, vocab_size=384
-        ).encode("\ufffd")
+    for kind in KINDS:
+        tokenizer = train_tokenizer(texts, kind=kind, vocab_size=384)
+        assert tokenizer.encode("\ud800") == tokenizer.encode("\ufffd")
 
 
-def test_one_word_of_a_megabyte_trains():
-    letters = random.Random(0).choices("abcdefgh", k=1_000_000)
-    assert train_tokenizer(["".join(letters)], vocab_size=384).vocab_size == 384
+@pytest.mark.parametrize(("kind", "size"), [("bpe", 384), ("unigram", 384), ("wordpiece", 640)])
+def test_one_very_long_word_trains(kind, size):
+    text = "".join(random.Random(0).choices("abcdefgh", k=200_000))
+    tokenizer = train_tokenizer([text], kind=kind, vocab_size=size)
+    assert tokenizer.vocab_size == size
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_settings():
     assert TokenizerConfig() == TokenizerConfig(kind="bpe", vocab_size=0)
-    with pytest.raises(TinyslmError, match="kind"):
-        build_config(TokenizerConfig, {"kind": "words"})
+    with pytest.raises(TinyslmError, match=r'no tokenizer kind "word".*"wordpiece"'):
+        build_config(TokenizerConfig, {"kind": "word"})
+    with pytest.raises(TinyslmError, match="digits = four"):
+        build_config(TokenizerConfig, {"digits": "four"})
 
 
 def test_without_a_size_the_vocabulary_fits_the_text() -> None:

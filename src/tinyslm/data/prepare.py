@@ -28,12 +28,10 @@ from tinyslm.data.text import Inputs, Text, read_text
 from tinyslm.data.workers import Workers
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import DEFAULT, train_tokenizer
+from tinyslm.tokenizer.training import train_as
 
 SAMPLE = 20_000_000
 """Maximum size of the text that a tokenizer is trained on, in bytes."""
-SAMPLE_PER_TOKEN = 2_000
-"""The same per token of a "bpe" vocabulary; more text makes the tokens only 0.1 % longer (docs/LOG.md)."""
 
 
 def prepare(
@@ -90,7 +88,7 @@ def _make(
             progress("tokenizer", 0, 0)
             wanted = tokenizer or TokenizerConfig()
             sample = text.corpus.texts(sample_pieces(text.corpus, kept & ~split.valid, _sample_size(wanted)))
-            tokenizer = train_tokenizer(sample, kind=wanted.kind, vocab_size=wanted.vocab_size)
+            tokenizer = train_as(wanted, sample)
         counts = write_splits(text.corpus, split, kept, tokenizer, folder, workers, progress)
         shutil.rmtree(spool)
         manifest = _manifest(text, split)
@@ -103,7 +101,7 @@ def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -
     text = fingerprint(given.sources)
     if text is None:
         return None
-    made_by = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else (tokenizer or TokenizerConfig()).model_dump()
+    made_by = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else (tokenizer or TokenizerConfig()).identity
     return sha256_json([VERSION, text, given.config.model_dump(mode="json", exclude={"workers"}), made_by])
 
 
@@ -129,7 +127,7 @@ def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
 
 def _sample_size(wanted: TokenizerConfig) -> int:
     """Bytes of text to train the tokenizer on."""
-    return min(SAMPLE, SAMPLE_PER_TOKEN * (wanted.vocab_size or DEFAULT)) if wanted.kind == "bpe" else SAMPLE
+    return min(SAMPLE, wanted.sample or SAMPLE)
 
 
 def _describe(tokenizer: Tokenizer) -> dict[str, Any]:

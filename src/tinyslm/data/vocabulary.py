@@ -17,7 +17,7 @@ from tinyslm.data.reading import read_documents
 from tinyslm.data.sources import find_sources, fingerprint
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import train_tokenizer
+from tinyslm.tokenizer.training import train_as
 
 
 def make_tokenizer(
@@ -36,13 +36,13 @@ def make_tokenizer(
     tokenizer, config, out = tokenizer or TokenizerConfig(), config or DataConfig(), Path(out)
     sources = find_sources(paths, [Tally() for _ in paths], config)
     text = fingerprint(sources)
-    inputs = text and sha256_json([text, tokenizer.model_dump(), config.clean, config.text_column, config.encoding])
+    inputs = text and sha256_json([text, tokenizer.identity, config.clean, config.text_column, config.encoding])
     with only_writer(out):
         if _holds(out, inputs):
             notify(f"{out} is up to date: its inputs have not changed.")
             return Tokenizer.load(out)
         texts = _sample(paths, config, sum(source.size or 0 for source in sources), notify)
-        made = train_tokenizer(texts, kind=tokenizer.kind, vocab_size=tokenizer.vocab_size)
+        made = train_as(tokenizer, texts)
         with atomic_folder(out) as folder:
             made.save(folder)
             write_manifest(folder, {"kind": "tokenizer", "inputs": inputs})

@@ -32,7 +32,9 @@ class Source:
         """How many tokens the model scores, and the number of each: models with equal ones can be compared."""
         content = self.tokenizer.content
         added = {token["content"]: token["id"] for token in content["added_tokens"]}
-        return self.config.vocab_size, {**dict(content["model"]["vocab"]), **added}
+        vocab = content["model"]["vocab"]
+        numbers = vocab if isinstance(vocab, dict) else {piece: number for number, (piece, _) in enumerate(vocab)}
+        return self.config.vocab_size, {**numbers, **added}
 
 
 @dataclass(frozen=True)

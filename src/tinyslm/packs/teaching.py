@@ -7,11 +7,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tinyslm.core.config import merge
+from tinyslm.core.config import build_config, merge
 from tinyslm.packs.pack import Pack
 from tinyslm.packs.rows import TRAIN_FILE, PackRows, make_rows
 from tinyslm.packs.untrained import settings_of_untrained, write_untrained
 from tinyslm.planning.finetune import finetune
+from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.training.pipeline import Watch
 from tinyslm.training.run_folder import RunFolder
 
@@ -48,7 +49,8 @@ def train_pack(
         if isinstance(model, int):
             run = RunFolder(Path(out))
             run.check_unused()
-            write_untrained(rows.train, model, run.untrained, kind=given.get("tokenizer", {}).get("kind", "bpe"))
+            wanted = build_config(TokenizerConfig, given.get("tokenizer", {}), "the settings of the tokenizer")
+            write_untrained(rows.train, model, run.untrained, wanted=wanted)
             model, usual = run.untrained, merge(usual, settings_of_untrained())
         rows.write(Path(folder) / pack.name)
         data = [Path(folder) / pack.name / TRAIN_FILE]

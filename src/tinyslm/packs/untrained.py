@@ -14,7 +14,8 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import new_model
 from tinyslm.model.folder import save_model
 from tinyslm.packs.pack import Row
-from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
+from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.training import train_as, train_tokenizers
 from tinyslm.training.config import OptimizerConfig, ScheduleConfig
 
 VOCABULARIES = (320, 512, 1024, 2048)
@@ -28,18 +29,21 @@ WITHIN = 2.0
 """The parameters that are asked for are met within this factor."""
 
 
-def write_untrained(rows: Iterable[Row], parameters: int, folder: Path, *, kind: str = "bpe", seed: int = 1) -> None:
+def write_untrained(
+    rows: Iterable[Row], parameters: int, folder: Path, *, wanted: TokenizerConfig | None = None, seed: int = 1
+) -> None:
     """Write the model folder of a new model of about so many parameters, with a tokenizer trained on the rows.
 
-    kind: of the tokenizer; see `train_tokenizer`. Raises `TinyslmError` for a number of parameters that no shape comes
-    near.
+    wanted: the settings of the tokenizer; see `train_tokenizer`. Raises `TinyslmError` for a number of parameters that
+    no shape comes near.
     """
     texts = (str(message["content"]) for row in rows for message in row["messages"])
-    if kind == "bpe":
-        tokenizers = train_tokenizers(texts, VOCABULARIES)
+    wanted = wanted or TokenizerConfig()
+    if wanted.kind == "bpe" and not wanted.vocab_size:
+        tokenizers = train_tokenizers(texts, VOCABULARIES, digits=wanted.digits)
         tokenizer = tokenizers[max(tokenizers)]
     else:
-        tokenizer = train_tokenizer(texts, kind=kind)
+        tokenizer = train_as(wanted, texts)
     config = shape_of(parameters, tokenizer.vocab_size)
     torch.manual_seed(seed)
     save_model(new_model(config), folder, tokenizer, training={"chat_model": True})

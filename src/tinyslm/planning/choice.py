@@ -20,7 +20,6 @@ from tinyslm.planning.law import Expected, Law, conditions
 from tinyslm.planning.rates import rates
 from tinyslm.planning.survey import Survey
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
-from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.config import RunConfig
 from tinyslm.training.deadline import (
     FEWEST_VALIDATED,
@@ -244,8 +243,8 @@ class Search:
         if len(self._survey.bytes_per_token) == 1:
             return list(self._survey.bytes_per_token)
         tokenizer = self._base.tokenizer
-        if "tokenizer" in self._given and (tokenizer.kind == "byte" or tokenizer.vocab_size):
-            return [BYTE_VOCABULARY if tokenizer.kind == "byte" else round_up(tokenizer.vocab_size)]
+        if "tokenizer" in self._given and tokenizer.known_size:
+            return [tokenizer.known_size]
         known = self._law.vocabulary
         return [one for one in self._survey.bytes_per_token if known.low <= one <= known.high]
 

@@ -19,7 +19,6 @@ from tinyslm.planning.choice import Budget, Candidate, Choice
 from tinyslm.planning.cost import MachineCosts
 from tinyslm.planning.law import Law, conditions, read_law
 from tinyslm.planning.survey import Survey
-from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.training.config import LoopConfig, RunConfig
 from tinyslm.training.memory import planned_peak_bytes
 
@@ -162,8 +161,7 @@ def _expectation(choice: Choice, survey: Survey) -> Expectation:
 def _built(settings: Mapping[str, Any], origin: str = "the settings") -> RunConfig:
     """Build settings. The model's vocabulary, unless given, has the size that its tokenizer will have."""
     config = build_config(RunConfig, settings, origin)
-    kind, size = config.tokenizer.kind, config.tokenizer.vocab_size
-    known = BYTE_VOCABULARY if kind == "byte" else size if kind == "bpe" else 0
+    known = config.tokenizer.known_size
     if not known or "vocab_size" in settings.get("model", {}):
         return config
     return build_config(RunConfig, merge(config.model_dump(), {"model": {"vocab_size": known}}))

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import Field
 
 from tinyslm.core.config import Section
+from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
 from tinyslm.data.corpus import Corpus, Flags
 from tinyslm.data.documents import Notify, Progress, silent
@@ -23,9 +24,8 @@ from tinyslm.planning.compressibility import SAMPLE, context_bits, xz_bits
 from tinyslm.planning.probe import probe
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
+from tinyslm.tokenizer.training import DIGITS, train_as, train_tokenizers
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
-from tinyslm.tokenizer.vocabulary import round_up
 from tinyslm.training.validation import spread_documents
 
 VOCABULARIES = (1024, 2048, 4096, 8192, 16384)
@@ -168,18 +168,28 @@ def _trials(
     texts: Sequence[str], size: int, tokenizer: Tokenizer | None, wanted: TokenizerConfig | None
 ) -> dict[int, Tokenizer | None]:
     """Tokenizers by vocabulary size, for text of `size` bytes; None stands for a vocabulary of bytes."""
-    if tokenizer is None and wanted is not None and wanted.kind != "bpe":
-        tokenizer = train_tokenizer(texts, kind=wanted.kind, vocab_size=wanted.vocab_size)
     if tokenizer is not None:
         return {tokenizer.vocab_size: tokenizer}
-    if wanted is not None and wanted.vocab_size:
-        # The sample may have too few repeated sequences even if the whole text has enough.
-        size_wanted = max(BYTE_VOCABULARY, round_up(wanted.vocab_size))
-        made = train_tokenizers(texts, [*(one for one in VOCABULARIES if one < size_wanted), size_wanted])
+    digits = wanted.digits if wanted else DIGITS
+    # The sample may have too few repeated sequences for the wanted size even if the whole text has enough.
+    if wanted is not None and wanted.kind != "bpe":
+        trial = _trial(wanted, texts)
+        return {wanted.known_size or trial.vocab_size: trial}
+    if wanted is not None and wanted.known_size:
+        size_wanted = wanted.known_size
+        made = train_tokenizers(texts, [*(o for o in VOCABULARIES if o < size_wanted), size_wanted], digits=digits)
         return {size_wanted: made[max(made)] if made else None}
     sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * BYTES_FOR_A_TOKEN <= size]
-    made = train_tokenizers(texts, sensible) if sensible else {}
+    made = train_tokenizers(texts, sensible, digits=digits) if sensible else {}
     return {**made} if made and wanted is not None else {BYTE_VOCABULARY: None, **made}
+
+
+def _trial(wanted: TokenizerConfig, texts: Sequence[str]) -> Tokenizer:
+    """A tokenizer of the wanted kind and size, or of the size that the texts support."""
+    try:
+        return train_as(wanted, texts)
+    except TinyslmError:
+        return train_as(wanted.model_copy(update={"vocab_size": 0}), texts)
 
 
 def _bytes_per_token(

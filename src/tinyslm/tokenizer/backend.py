@@ -3,9 +3,11 @@
 Supported are the two kinds of tokenizers that can encode any text:
 
     byte-level        each byte of the text is a printable character of the vocabulary (GPT-2's table), which merges
-                      join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and those trained by tinyslm
-    byte fallback     tokens are text, with "▁" for a space; a character without a token becomes the tokens of its
-                      bytes, "<0xE2>", "<0x96>", ...: Llama 2, Mistral, Phi-3, Gemma (made by SentencePiece)
+                      join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and "bpe", "char" and "byte"
+                      of tinyslm; or which are joined to the longest pieces there are: "wordpiece" of tinyslm
+    byte fallback     tokens are text, some with "▁" for a space; a character without a token becomes the tokens of its
+                      bytes, "<0xE2>", "<0x96>", ...: Llama 2, Mistral, Phi-3, Gemma (made by SentencePiece), and
+                      "unigram" of tinyslm
 """
 
 from __future__ import annotations
@@ -153,20 +155,33 @@ def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
     """True for a byte-level tokenizer, False for one with byte fallback; raises `TinyslmError` for all others."""
     model = content["model"]
     kind = model.get("type", "a model of an old format")
-    if kind not in ("BPE", "Unigram"):
+    steps = [*_steps(content.get("normalizer"), "normalizers")]
+    steps += _steps(content.get("pre_tokenizer"), "pretokenizers")
+    spells_bytes = any(step["type"] == "ByteLevel" for step in steps)
+    if kind not in ("BPE", "Unigram") and not (kind == "WordPiece" and spells_bytes and _knows_words(model, steps)):
         raise _refusal(
             origin, f"it is {kind} and not byte-level BPE: characters that it does not know become one unknown token"
         )
     for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(key):
+        if model.get(key) and kind != "WordPiece":
             raise _refusal(origin, f"it has a {key} ({model[key]!r})")
-    steps = [*_steps(content.get("normalizer"), "normalizers")]
-    steps += _steps(content.get("pre_tokenizer"), "pretokenizers")
-    if kind == "BPE" and any(step["type"] == "ByteLevel" for step in steps):
+    if kind != "Unigram" and spells_bytes:
         return True
     if not model.get("byte_fallback"):
         raise _refusal(origin, "it is not byte-level BPE, and it has no byte fallback")
     return False
+
+
+def _knows_words(model: dict[str, Any], steps: list[dict[str, Any]]) -> bool:
+    """Whether a byte-level WordPiece model has a token for each byte in both places, and no word is too long for it."""
+    prefix, vocab = model["continuing_subword_prefix"], model["vocab"]
+    longest = min((step["length"] for step in steps if step["type"] == "FixedLength"), default=LARGEST)
+    return (
+        bool(prefix)
+        and prefix[0] not in byte_symbols()
+        and all(symbol in vocab and prefix + symbol in vocab for symbol in byte_symbols())
+        and 4 * longest <= model["max_input_chars_per_word"]  # bytes in a character
+    )
 
 
 def decode_bytes(table: TokenTable, ids: Sequence[int]) -> bytes:
@@ -188,7 +203,10 @@ def start_ids(backend: tokenizers.Tokenizer) -> tuple[int, ...]:
 
 
 def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], origin: str) -> TokenTable:
-    if [step["type"] for step in decoder] not in ([], ["ByteLevel"]):
+    prefix = getattr(backend.model, "continuing_subword_prefix", None) or ""
+    unmark = {"type": "Replace", "pattern": {"Regex": f"^{prefix}"}, "content": ""}
+    wanted = [unmark, "ByteLevel"] if prefix else ["ByteLevel"]
+    if [step if step == unmark else step["type"] for step in decoder] not in ([], wanted) or (prefix and not decoder):
         raise _refusal(origin, f"its decoder is {_names(decoder)} instead of ByteLevel")
     byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
     vocab, added = _vocabulary(backend, origin)
@@ -196,7 +214,8 @@ def _byte_level(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]], or
     if missing:
         raise _refusal(origin, f"it is not byte-level BPE: it has no token for {len(missing)} common bytes")
     bytes_of = {}
-    for name, token in vocab.items():
+    for marked, token in vocab.items():
+        name = marked.removeprefix(prefix)
         try:
             bytes_of[token] = bytes(map(byte_of.__getitem__, name))
         except KeyError:  # not spelled in bytes

@@ -26,7 +26,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.tokenizer.special import whole_characters
-from tinyslm.tokenizer.vocabulary import SPLIT, byte_level_backend, byte_symbols
+from tinyslm.tokenizer.vocabulary import DIGITS, byte_level_backend, byte_symbols, split_of
 
 if TYPE_CHECKING:
     import tiktoken
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 
 SPLIT_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
-# Qwen's: as `SPLIT`, but each digit is a word.
-SPLIT_QWEN = SPLIT.replace(r"\p{N}{1,3}", r"\p{N}")
+SPLITS = tuple(map(split_of, DIGITS))
 
 NFC = {"type": "NFC"}  # Unicode composition of letters and marks
 
@@ -180,7 +179,7 @@ def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
                 {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False},
                 {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
             ],
-        } if pattern in (SPLIT, SPLIT_QWEN):
+        } if pattern in SPLITS:
             return str(pattern)
     return None
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Tokenizer:
-    """Encodes text to ids and back: byte-level BPE, or BPE with byte fallback as made by SentencePiece.
+    """Encodes text to ids and back: a byte-level tokenizer, or one with byte fallback as made by SentencePiece.
 
     Byte-level tokenizers restore every text without loss, unless they have a normalizer. Those with byte fallback
     decode "\u2581" as a space, and some drop a space at the beginning of a text.
@@ -174,9 +174,12 @@ class Tokenizer:
 
     @cached_property
     def kind(self) -> str:
-        """The kind: "byte" without merges, "char" if all merges stay within characters, "bpe", or "unigram"."""
-        if not self.table.byte_level:
-            return str(self.content["model"]["type"]).lower()
+        """The model, such as "bpe" or "unigram"; for byte-level BPE, "byte" without merges, "char" if all merges stay
+        within characters.
+        """
+        model = str(self.content["model"]["type"]).lower()
+        if not self.table.byte_level or model != "bpe":
+            return model
         special = set(self.special_ids.values())
         pieces = self.table.bytes_of.items()
         merged = [piece for token, piece in pieces if len(piece) > 1 and token not in special]

@@ -1,6 +1,6 @@
-"""The split of text into words and the layout of ids in all tokenizers trained by tinyslm.
+"""The split of text into words, the special tokens, and the layout of ids in tokenizers trained by tinyslm.
 
-All three kinds are byte-level BPE, so they share one encoder, one decoder and one export:
+The kinds "bpe", "char" and "byte" are byte-level BPE, so they share one encoder, one decoder and one export:
 
     id            token
     0 .. 255      the byte of that value
@@ -23,6 +23,9 @@ SPLIT = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+DIGITS = {"one": r"\p{N}", "two": r"\p{N}{1,2}", "three": r"\p{N}{1,3}", "free": r"\p{N}+"}
+"""How many digits a token may hold, as a regular expression."""
 
 END_OF_TEXT = "<|endoftext|>"
 MESSAGE_START = "<|im_start|>"
@@ -49,6 +52,11 @@ SPECIAL_SLOTS = 16
 SMALLEST = 320  # 256 bytes and 16 special tokens, rounded up
 
 
+def split_of(digits: str) -> str:
+    """`SPLIT` with digits in groups of this size, a key of `DIGITS`. Qwen's split has one digit in each."""
+    return SPLIT.replace(DIGITS["three"], DIGITS[digits])
+
+
 def round_up(size: int) -> int:
     """The smallest multiple of 64 that is at least `size`; matrix products are fastest with such sizes."""
     return -(-size // VOCAB_STEP) * VOCAB_STEP
@@ -73,7 +81,7 @@ def byte_symbols() -> tuple[str, ...]:
     return tuple(chr(code_of[byte]) for byte in range(256))
 
 
-def byte_level_backend(merges: Sequence[tuple[bytes, bytes]]) -> tokenizers.Tokenizer:
+def byte_level_backend(merges: Sequence[tuple[bytes, bytes]], split: str = SPLIT) -> tokenizers.Tokenizer:
     """Build a `tokenizers` object with these merges in rank order; each must make a new token."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
@@ -89,7 +97,7 @@ def byte_level_backend(merges: Sequence[tuple[bytes, bytes]]) -> tokenizers.Toke
     backend = Tokenizer(models.BPE(vocab=vocab, merges=[(spell(left), spell(right)) for left, right in merges]))
     backend.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(SPLIT), "isolated"),
+            pre_tokenizers.Split(Regex(split), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -12,6 +12,8 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.export.gguf.vocabulary import ENDS, Kind
 from tinyslm.export.gguf.vocabulary_splits import DIGIT, SPLITS
 from tinyslm.tokenizer.fast import SPLIT_GPT2
+from tinyslm.tokenizer.fast import SPLITS as OURS
+from tinyslm.tokenizer.kinds import KINDS
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 Steps = Sequence[dict[str, Any]]
@@ -29,6 +31,11 @@ def tokenizer_keys(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
     llama.cpp does not have.
     """
     content = tokenizer.content
+    if tokenizer.kind in KINDS and (why := KINDS[tokenizer.kind].no_gguf):
+        raise TinyslmError(
+            f"llama.cpp cannot have this tokenizer of the kind {tokenizer.kind}: {why}.",
+            "Export to another format, or train a model with --tokenizer.kind bpe.",
+        )
     kinds, names = _listing(tokenizer, content, vocab_size)
     keys: dict[str, Any] = {"tokenizer.ggml.tokens": names, "tokenizer.ggml.token_type": [int(kind) for kind in kinds]}
     keys |= _byte_level_keys(content) if tokenizer.table.byte_level else _sentencepiece_keys(content, names)
@@ -82,7 +89,8 @@ def split_name(content: dict[str, Any]) -> str:
     if whole_first or not all_encode_to_themselves(content):
         names = [name for name in names if SPLITS[name].ignore_merges == whole_first]
     if not names:
-        raise _refusal("it splits texts in a way that has no name there", str(patterns)[:200])
+        digits = "; of tinyslm's settings of digits, it has one and three" if {*patterns} & {*OURS} else ""
+        raise _refusal(f"it splits texts in a way that has no name there{digits}", str(patterns)[:200])
     return next((name for name in BEST_KNOWN if name in names), names[0])
 
 
@@ -141,8 +149,6 @@ def _byte_level_keys(content: dict[str, Any]) -> dict[str, Any]:
 
 def _sentencepiece_keys(content: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Scores say which merge comes first: a token's is minus the place of the first merge that makes it."""
-    if content["model"]["type"] != "BPE":
-        raise _refusal("it merges by probabilities", content["model"]["type"])
     prefix = _adds_space(content)
     merges = [
         tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in content["model"]["merges"]
