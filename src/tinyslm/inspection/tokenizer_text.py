@@ -17,9 +17,9 @@ from tinyslm.data.reading import read_documents
 from tinyslm.data.text_kinds import paragraphs
 from tinyslm.model.folder import find_model
 from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.kinds import KINDS
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import _KINDS as TOKENIZER_KINDS
-from tinyslm.tokenizer.training import train_tokenizer
+from tinyslm.tokenizer.training import train_as
 
 READ = 50_000_000
 """Characters that are read at most; later text is not looked at."""
@@ -97,7 +97,7 @@ def _first(parts: Sequence[str], characters: int) -> list[str]:
 def is_kind(name: str) -> bool:
     """Whether `name` means a tokenizer to train: `KIND`, `KIND:SIZE`, with settings such as `,digits=one` behind."""
     kind, _, size = name.partition(",")[0].partition(":")
-    return kind in TOKENIZER_KINDS and (":" not in name or size.isdigit())
+    return kind in KINDS and (":" not in name or size.isdigit())
 
 
 def trained_tokenizer(name: str, texts: Sequence[str]) -> Tokenizer:
@@ -106,7 +106,7 @@ def trained_tokenizer(name: str, texts: Sequence[str]) -> Tokenizer:
     kind, _, size = what.partition(":")
     given = dict(setting.partition("=")[::2] for setting in settings)
     config = build_config(TokenizerConfig, {"kind": kind, "vocab_size": int(size or 0), **given})
-    return train_tokenizer(texts, **config.model_dump())
+    return train_as(config, texts)
 
 
 def given_tokenizer(given: str | Path | Tokenizer) -> Tokenizer:
@@ -118,7 +118,7 @@ def given_tokenizer(given: str | Path | Tokenizer) -> Tokenizer:
         kind = str(given).partition(":")[0]
         raise TinyslmError(
             f"{given} is neither a folder nor a kind of tokenizer.",
-            f"{did_you_mean(kind, TOKENIZER_KINDS)} A size follows after a colon: bpe:4096.",
+            f"{did_you_mean(kind, KINDS)} A size follows after a colon: bpe:4096.",
         )
     if not folder.is_dir():
         raise TinyslmError(f"{given} is not a folder.", "Give the folder of a tokenizer or of a model.")
