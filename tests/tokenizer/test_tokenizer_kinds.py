@@ -24,9 +24,8 @@ def pieces(tokenizer, text: str) -> list[str]:
 @pytest.mark.parametrize(("digits", "longest"), [("one", 1), ("two", 2), ("three", 3), ("free", 4)])
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "wordpiece"])
 def test_digits_are_grouped_as_asked(kind, digits, longest):
-    tokenizer = train_as(
-        TokenizerConfig(kind=kind, vocab_size=KINDS[kind].smallest + 512, digits=digits), [*NUMBERS, *corpus()]
-    )
+    wanted = TokenizerConfig(kind=kind, vocab_size=KINDS[kind].smallest + 512, digits=digits)
+    tokenizer = train_as(wanted, [*NUMBERS, *corpus()])
     cut = pieces(tokenizer, "1003 and 7021; ")
     assert max(len(piece) for piece in cut if piece.isdigit()) == longest
     assert "".join(cut) == "1003 and 7021; "
@@ -76,7 +75,8 @@ def test_wordpiece_takes_the_longest_piece_first():
     names = {token: name for name, token in vocab.items()}
     first, *rest = (names[token] for token in tokenizer.encode("returning"))
     assert first == max((name for name in vocab if "returning".startswith(name)), key=len)
-    assert rest and all(name.startswith("…") for name in rest)
+    assert rest
+    assert all(name.startswith("…") for name in rest)
 
 
 @pytest.mark.parametrize("kind", [*KINDS])
