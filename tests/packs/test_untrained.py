@@ -11,6 +11,7 @@ from tinyslm.packs import LOGIC
 from tinyslm.packs.rows import make_rows
 from tinyslm.packs.teaching import train_pack
 from tinyslm.packs.untrained import shape_of, write_untrained
+from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.training.run_folder import RunFolder
 
 
@@ -20,7 +21,7 @@ def test_shapes_have_about_the_parameters(parameters: int) -> None:
 
 
 def test_a_tokenizer_of_characters(tmp_path: Path) -> None:
-    write_untrained(make_rows(LOGIC, 20).train, 300_000, tmp_path / "model", kind="char")
+    write_untrained(make_rows(LOGIC, 20).train, 300_000, tmp_path / "model", wanted=TokenizerConfig(kind="char"))
     assert load_tokenizer(tmp_path / "model").decode([ord("a")]) == "a"
     assert len(load_tokenizer(tmp_path / "model").encode("total units")) == 11
 
