@@ -100,6 +100,8 @@ def test_a_visitor_asks_and_changes_the_sheet_without_a_mouse(page: Page) -> Non
     page.get_by_label("D3", exact=True).focus()
     page.keyboard.type("1")
     expect(page.locator("td.result").nth(2)).to_have_text("71")
+    page.get_by_label("Formula").fill("=RANK(D2,D$2:D$7)")
+    expect(page.locator("#value")).to_have_text("not computed: IronCalc has no RANK")
     page.get_by_label("Formula").fill('=FILTER(C2:D7,B2:B7="South")')
     expect(page.locator("#value")).to_have_text("Webcam")
     expect(page.locator("tr:nth-child(3) td.result")).to_have_text(["Desk lamp", "9"])

@@ -64,7 +64,7 @@ def check_given(packages: Sequence[Package], given: Sequence[Path]) -> None:
     for path in given:
         content = _read(path)
         if not any(package.is_in(content) for package in packages):
-            wanted = ", ".join(f"{package.name}@{package.version}" for package in packages)
+            wanted = " ".join(f"{package.name}@{package.version}" for package in packages)
             raise TinyslmError(f"{path} is none of the packages that the page needs.", f"Give them: npm pack {wanted}")
 
 
