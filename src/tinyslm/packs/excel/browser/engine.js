@@ -9,13 +9,13 @@ import start, { Model } from "../runtime/ironcalc/wasm.js";
 const WINDOW = { rows: 64, columns: 12 }; // that are read of a result that spills
 const PLACES = 12; // digits of a value
 const NUMBER = 1; // a type of cells
-const LACKING = /\b(RANK(?:\.EQ|\.AVG)?|AGGREGATE)\(/i; // functions of the pack's that IronCalc has not
+const LACKING = /\bAGGREGATE\(/i; // of the functions that the grammar allows, the one that IronCalc has not
 
 onmessage = ({ data: { number, sheet, formula, fill } }) => {
   try {
     const grid = computed(sheet, formula, fill);
-    const lacking = /^#N(AME|\/IMPL)/.test(grid[0][0]) && LACKING.exec(formula);
-    postMessage(lacking ? { number, error: `not computed: IronCalc has no ${lacking[1].toUpperCase()}` } : { number, grid });
+    if (grid[0][0] === "#NAME?" && LACKING.test(formula)) throw new Error("IronCalc has no AGGREGATE");
+    postMessage({ number, grid });
   } catch (error) {
     postMessage({ number, error: `not computed: ${error.message ?? error}` });
   }
