@@ -15,16 +15,12 @@ from tinyslm.evaluation.overlap import training_texts
 from tinyslm.evaluation.running import Subject, TaskScore, run_task, with_overlap
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
-from tinyslm.evaluation.runtimes.onnx_runtime import OnnxRuntime
 from tinyslm.evaluation.settings import EvaluationSettings
 from tinyslm.evaluation.tasks.loading import load_tasks
 from tinyslm.evaluation.tasks.task import Task
-from tinyslm.export.format import Source
-from tinyslm.export.formats import find_format
-from tinyslm.export.opening import kind_of, limits_of, start
+from tinyslm.export.opening import FOLDER, examine, kind_of, reopened
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import thread_count
-from tinyslm.tokenizer.tokenizer import Tokenizer
 
 ENDPOINT_ROOM = 1 << 20
 """Assumed context of an endpoint, in tokens: its real limit is unknown, and the server rejects longer prompts."""
@@ -102,18 +98,10 @@ def open_subject(model: str | Path, settings: EvaluationSettings) -> Iterator[Su
 @contextmanager
 def _open_local(path: Path, dtype: torch.dtype, threads: int) -> Iterator[Subject]:
     kind = kind_of(path)
-    if kind == "folder":
+    if kind == FOLDER:
         runtime = ModelRuntime.open(path, dtype)
         yield Subject(str(path), runtime, runtime, runtime.reading)
-    elif kind == "onnx":
-        tokenizer = Tokenizer.load(path)
-        begin = tokenizer.start_ids or (tokenizer.eos_id,)
-        has_template = tokenizer.chat_template is not None
-        onnx = start(path, kind, lambda: OnnxRuntime(path, has_template=has_template, threads=threads))
-        yield Subject(str(path), onnx, onnx, Reading(begin, limits_of(path, kind).context))
-    else:
-        from tinyslm.export.gguf.importing import read_source
-
-        source: Source = read_source(path)
-        with start(path, kind, lambda: find_format(kind).open(path, source, threads)) as opened:
-            yield Subject(str(path), opened, opened, Reading(source.begin, min(limits_of(path, kind).context, 2047)))
+        return
+    with reopened(path, kind, threads) as opened:
+        stored = examine(path, kind)
+        yield Subject(str(path), opened, opened, Reading(stored.begin, stored.context))

@@ -71,6 +71,22 @@ class Written:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What an export says of itself.
+
+    begin: what stands before a text (see `Source`). context: how many tokens its program reads; vocab_size: how many it
+    knows. bytes: of its weights; values: how many these are, if it says so. cached: values in the KV cache per token.
+    """
+
+    begin: tuple[int, ...]
+    context: int
+    vocab_size: int
+    bytes: int
+    cached: int
+    values: int | None = None
+
+
+@dataclass(frozen=True)
 class Format:
     """One export format.
 
@@ -81,7 +97,8 @@ class Format:
     write: to a path that does not exist, in a folder of the export's own; what goes with it (a Modelfile) stands next
     to it, and names it without its folder. open: runs what lies at a path, made from this source, on so many threads
     until the block ends. longest: how many tokens the runtime reads and computes as the model does. companions: from
-    the name of what is written, the names of the files next to it.
+    the name of what is written, the names of the files next to it. reopen, examine: as `open`, and what it says of
+    itself, for a path alone; `None` where what is written is read as a model folder.
     """
 
     name: str
@@ -93,6 +110,8 @@ class Format:
     open: Callable[[Path, Source, int], AbstractContextManager[Runtime]]
     longest: Callable[[Decoder], int] = lambda model: model.config.longest
     companions: Callable[[str], Sequence[str]] = lambda name: ()
+    reopen: Callable[[Path, int], AbstractContextManager[Runtime]] | None = None
+    examine: Callable[[Path], Stored] | None = None
 
 
 @dataclass(frozen=True)

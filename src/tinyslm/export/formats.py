@@ -1,8 +1,9 @@
 """The formats that a model can be exported to, by name; each is imported when it is asked for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinyslm.core.errors import TinyslmError, did_you_mean, require_extra
@@ -21,6 +22,12 @@ RUNTIMES = {
     "hf": ("transformers", ("transformers",)),
 }
 """The program in which a format is checked, and the modules that this and writing it need."""
+
+EXPORTS: dict[str, Callable[[Path], bool]] = {
+    "gguf": lambda path: path.suffix == ".gguf" and path.is_file(),
+    "onnx": lambda path: (path / "genai_config.json").is_file(),
+}
+"""Whether a path holds an export that is not a model folder, by format."""
 
 
 class Target(NamedTuple):

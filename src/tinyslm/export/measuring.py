@@ -15,9 +15,8 @@ from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.evaluation.runtimes.model_folder import ModelRuntime
 from tinyslm.evaluation.speed import tokens_per_second
 from tinyslm.export.facts import as_counted
-from tinyslm.export.opening import weights_of
+from tinyslm.export.opening import examine
 from tinyslm.inference.settings import SamplingSettings
-from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import find_model, read_card
 
 DECODED = 32
@@ -65,39 +64,24 @@ def cost_of(
         model = subject.scorer.model
         folder = find_model(path)
         parameters, training = as_counted(folder, model.config).parameters, read_card(folder).get("training", {})
-    weights = weights_of(path, kind, parameters)
-    if isinstance(subject.scorer, ModelRuntime):
+        stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
         held = sum(tensor.nbytes for tensor in chain(model.parameters(), model.buffers()))
-        cached = _cached_values(model.config) * next(model.parameters()).itemsize
+        cached = model.config.cached_values * next(model.parameters()).itemsize
     else:
-        held, cached = weights.bytes, _exported_cache(path, kind) * FP32
+        export = examine(path, kind)
+        parameters, stored = export.values or parameters, export.bytes
+        held, cached = stored, export.cached * FP32
     prefill, decode = _speeds(subject, passages)
     return Cost(
-        parameters=weights.values,
-        bytes=weights.bytes,
-        bits_per_weight=weights.bits_per_weight,
+        parameters=parameters,
+        bytes=stored,
+        bits_per_weight=None if parameters is None else stored * 8 / parameters,
         memory=held + cached * tokens,
         prefill=prefill,
         decode=decode,
         training_tokens=training.get("training_tokens"),
         training_seconds=training.get("training_seconds"),
     )
-
-
-def _exported_cache(path: Path, kind: str) -> int:
-    """Values in the KV cache per token: keys and values of all blocks."""
-    if kind == "gguf":
-        from tinyslm.export.gguf.importing import read_source
-
-        return _cached_values(read_source(path).config)
-    from tinyslm.export.onnx.genai import read_config
-
-    decoder = read_config(path).decoder
-    return 2 * decoder.num_hidden_layers * decoder.num_key_value_heads * decoder.head_size
-
-
-def _cached_values(config: ModelConfig) -> int:
-    return 2 * config.depth * config.kv_heads * config.head_dim
 
 
 def _speeds(subject: Subject, passages: Sequence[str]) -> tuple[float | None, float | None]:

@@ -1,50 +1,26 @@
-"""What a path holds that can be compared: a model folder or an export, its size, and the program that runs it."""
+"""What a path holds that can be compared: a model folder or an export, and the program that runs it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
-
-import numpy as np
 
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.core.printable import one_line
-from tinyslm.export.format import Source
-from tinyslm.export.formats import RUNTIMES, find_format, is_installed
+from tinyslm.evaluation.protocols import Runtime
+from tinyslm.export.format import Source, Stored
+from tinyslm.export.formats import EXPORTS, RUNTIMES, find_format, is_installed
 from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 
-Started = TypeVar("Started")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """How large a model is: bytes of its weights as stored, and how many values they are, if that is known."""
-
-    bytes: int
-    values: int | None
-
-    @property
-    def bits_per_weight(self) -> float | None:
-        """Bits for each value, scales and the like included."""
-        return None if self.values is None else self.bytes * 8 / self.values
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How many tokens a model reads, and how many it knows."""
-
-    context: int
-    vocab_size: int
+FOLDER = "folder"
+"""The kind of what is no export: a model folder or a run."""
 
 
 def kind_of(path: Path) -> str:
-    """What a path holds: "folder" (a model folder or a run), or the name of the format of an export."""
-    if path.suffix == ".gguf" and path.is_file():
-        return "gguf"
-    if (path / "genai_config.json").is_file():
-        return "onnx"
+    """What a path holds: `FOLDER` (a model folder or a run), or the name of the format of an export."""
+    if found := next((name for name, holds in EXPORTS.items() if holds(path)), ""):
+        return found
     if path.is_dir():
-        return "folder"
+        return FOLDER
     problem = f"{path} is neither a model folder nor an export." if path.exists() else f"There is no {path}."
     raise TinyslmError(
         problem, "Give model folders, run folders, GGUF files, and folders that `export --to onnx` wrote."
@@ -57,39 +33,26 @@ def read_source(path: Path) -> Source:
     return Source(read_model_config(folder), load_tokenizer(folder))
 
 
-def limits_of(path: Path, kind: str) -> Limits:
-    """What an export says of itself. llama.cpp's server leaves one place of the context free."""
-    if kind == "gguf":
-        from tinyslm.export.gguf.reader import Gguf, Strings
-
-        file = Gguf(path)
-        read = file.need(f"{file.need('general.architecture', str)}.context_length", int)
-        return Limits(read - 1, len(file.need("tokenizer.ggml.tokens", Strings)))
-    from tinyslm.export.onnx.genai import read_config
-
-    said = read_config(path)
-    return Limits(said.context_length, said.vocab_size)
+def examine(path: Path, kind: str) -> Stored:
+    """What an export says of itself."""
+    found = find_format(kind).examine
+    assert found is not None, kind
+    return found(path)
 
 
-def start(path: Path, kind: str, program: Callable[[], Started]) -> Started:
-    """What runs an export, or opens it. Raises `TinyslmError` where packages are missing, and for a damaged export."""
+@contextmanager
+def reopened(path: Path, kind: str, threads: int) -> Iterator[Runtime]:
+    """An export in its program. Raises `TinyslmError` where packages are missing, and for a damaged export."""
+    form = find_format(kind)
     if not is_installed(kind):
-        raise require_extra(find_format(kind).extra, f"Running {path.name}")
+        raise require_extra(form.extra, f"Running {path.name}")
+    assert form.reopen is not None, kind
     try:
-        return program()
+        opened = form.reopen(path, threads)
     except TinyslmError:
         raise
     except Exception as error:  # of many kinds: from the reader, from protobuf, from the program
         problem = f"{RUNTIMES[kind][0]} does not run {path}: {one_line(str(error), 200)}"
         raise TinyslmError(problem, "Export the model again.") from None
-
-
-def weights_of(path: Path, kind: str, values: int | None) -> Weights:
-    """The size of what lies at a path; values: how many weights it has, where a GGUF file does not say so."""
-    if kind == "gguf":
-        from tinyslm.export.gguf.reader import Gguf
-
-        places = Gguf(path).tensors.values()
-        return Weights(sum(place.size for place in places), sum(int(np.prod(place.shape)) for place in places))
-    files = find_model(path).glob("*.safetensors") if kind == "folder" else path.glob("*.onnx*")
-    return Weights(sum(file.stat().st_size for file in files), values)
+    with opened as runtime:
+        yield runtime

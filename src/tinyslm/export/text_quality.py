@@ -11,7 +11,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.protocols import Array, Runtime
 from tinyslm.export.checks import divergence
 from tinyslm.export.format import Source
-from tinyslm.export.opening import kind_of, limits_of, read_source
+from tinyslm.export.opening import FOLDER, examine, kind_of, read_source
 
 PASSAGE_TOKENS = 128
 FAST_TOKENS = 8192
@@ -84,7 +84,7 @@ def _sources(places: Sequence[Path]) -> dict[Path, Source]:
     """The model folders. Raises `TinyslmError` if none precedes an export."""
     sources: dict[Path, Source] = {}
     for place in places:
-        if kind_of(place) == "folder":
+        if kind_of(place) == FOLDER:
             sources[place] = read_source(place)
         elif not sources:
             raise TinyslmError(
@@ -101,23 +101,23 @@ def _candidates(places: Sequence[Path], sources: Mapping[Path, Source]) -> list[
     before: list[Source] = []
     for place in places:
         kind = kind_of(place)
-        if kind == "folder":
+        if kind == FOLDER:
             before.append(sources[place])
             found.append(Candidate(place, kind, sources[place].config.longest, (sources[place],)))
             continue
-        limits = limits_of(place, kind)
-        fitting = tuple(source for source in before if source.config.vocab_size == limits.vocab_size)
+        stored = examine(place, kind)
+        fitting = tuple(source for source in before if source.config.vocab_size == stored.vocab_size)
         if not fitting:
             raise _not_made_from(
-                place, f"its vocabulary has {limits.vocab_size:,} tokens, and no folder's vocabulary has this size"
+                place, f"its vocabulary has {stored.vocab_size:,} tokens, and no folder's vocabulary has this size"
             )
-        found.append(Candidate(place, kind, limits.context, fitting))
+        found.append(Candidate(place, kind, stored.context, fitting))
     return found
 
 
 def _source_of(candidate: Candidate, runtime: Runtime, passages: Sequence[str]) -> Source:
     """The folder that an export was made from: the nearest one whose tokenizer gives the most equal passages."""
-    if candidate.kind == "folder":
+    if candidate.kind == FOLDER:
         return candidate.sources[-1]
     ids = [runtime.encode(text) for text in passages]
     equal = [sum(source.tokenizer.encode(text) == its for text, its in zip(passages, ids, strict=True))

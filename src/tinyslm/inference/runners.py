@@ -57,6 +57,6 @@ def block_count(config: ModelConfig, itemsize: int, cache_tokens: int | None) ->
     least = config.longest // BLOCK + 2
     if cache_tokens is not None:
         return max(least, -(-cache_tokens // BLOCK))
-    block_bytes = 2 * config.depth * config.kv_heads * config.head_dim * BLOCK * itemsize
+    block_bytes = config.cached_values * BLOCK * itemsize
     fitting = int(psutil.virtual_memory().available) // 4 // block_bytes
     return max(least, min(CACHED_SEQUENCES * (least + 1), fitting))

@@ -233,6 +233,11 @@ class ModelConfig(Section):
         return max(self.context, int((self.rope_scaling.original_context or self.context) * self.rope_scaling.factor))
 
     @property
+    def cached_values(self) -> int:
+        """Keys and values of all blocks in the KV cache, for each token."""
+        return 2 * self.depth * self.kv_heads * self.head_dim
+
+    @property
     def switch_length(self) -> int:
         """With longrope, the longest text, in tokens, that takes the short factors; 0 if no text can be longer."""
         scaling = self.rope_scaling

@@ -1,11 +1,14 @@
 """GGUF, llama.cpp's file format: models written for it, proved in it, and read from it."""
 
 from contextlib import AbstractContextManager, closing
+from math import prod
 from pathlib import Path
 
 from tinyslm.evaluation.runtimes.llama_cpp import LlamaCpp
-from tinyslm.export.format import Format, Scheme, Source
+from tinyslm.export.format import Format, Scheme, Source, Stored
 from tinyslm.export.gguf.architectures import ARCHITECTURES
+from tinyslm.export.gguf.importing import read_source
+from tinyslm.export.gguf.reader import Gguf
 from tinyslm.export.gguf.writer import write
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import state_tensors
@@ -20,6 +23,24 @@ def open_file(path: Path, source: Source, threads: int) -> AbstractContextManage
     has_template = source.tokenizer.chat_template is not None
     size = source.config.vocab_size
     return closing(LlamaCpp(path, context=context, vocab_size=size, has_template=has_template, threads=threads))
+
+
+def reopen(path: Path, threads: int) -> AbstractContextManager[LlamaCpp]:
+    """See `Format`."""
+    return open_file(path, read_source(path), threads)
+
+
+def examine(path: Path) -> Stored:
+    """See `Format`; llama.cpp's server leaves one place of the context free."""
+    source, places = read_source(path), Gguf(path).tensors.values()
+    return Stored(
+        source.begin,
+        context=min(ARCHITECTURES[source.config.family].context(source.config), LONGEST) - 1,
+        vocab_size=source.config.vocab_size,
+        bytes=sum(place.size for place in places),
+        cached=source.config.cached_values,
+        values=sum(prod(place.shape) for place in places),
+    )
 
 
 def supports(model: Decoder) -> str:
@@ -62,4 +83,6 @@ GGUF = Format(
     open=open_file,
     longest=longest,
     companions=lambda name: (str(Path(name).with_suffix(".Modelfile")),),
+    reopen=reopen,
+    examine=examine,
 )

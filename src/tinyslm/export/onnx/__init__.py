@@ -6,12 +6,13 @@ from pathlib import Path
 from tinyslm.core.errors import require_extra
 from tinyslm.core.files import atomic_folder
 from tinyslm.evaluation.runtimes.onnx_runtime import OnnxRuntime
-from tinyslm.export.format import Format, Options, Original, Scheme, Source, Written
-from tinyslm.export.onnx.genai import GRAPH, longest, write_config
+from tinyslm.export.format import Format, Options, Original, Scheme, Source, Stored, Written
+from tinyslm.export.onnx.genai import GRAPH, longest, read_config, write_config
 from tinyslm.export.onnx.graph import write_graph
 from tinyslm.export.onnx.tokenizer_files import write_tokenizer
 from tinyslm.inspection.importance import importance_matrix
 from tinyslm.model.decoder import Decoder
+from tinyslm.tokenizer.tokenizer import Tokenizer
 
 BITS = {"fp32": 32, "int8": 8, "int4": 4}
 
@@ -36,6 +37,24 @@ def write(original: Original, scheme: str, path: Path, options: Options) -> Writ
 def open_folder(path: Path, source: Source, threads: int) -> AbstractContextManager[OnnxRuntime]:
     """The folder, loaded by onnxruntime and onnxruntime-genai."""
     return nullcontext(OnnxRuntime(path, has_template=source.tokenizer.chat_template is not None, threads=threads))
+
+
+def reopen(path: Path, threads: int) -> AbstractContextManager[OnnxRuntime]:
+    """See `Format`."""
+    has_template = Tokenizer.load(path).chat_template is not None
+    return nullcontext(OnnxRuntime(path, has_template=has_template, threads=threads))
+
+
+def examine(path: Path) -> Stored:
+    """See `Format`."""
+    said, tokenizer = read_config(path), Tokenizer.load(path)
+    return Stored(
+        tokenizer.start_ids or (tokenizer.eos_id,),
+        context=said.context_length,
+        vocab_size=said.vocab_size,
+        bytes=sum(file.stat().st_size for file in path.glob("*.onnx*")),
+        cached=2 * said.decoder.num_hidden_layers * said.decoder.num_key_value_heads * said.decoder.head_size,
+    )
 
 
 def supports(model: Decoder) -> str:
@@ -66,4 +85,6 @@ ONNX = Format(
     write=write,
     open=open_folder,
     longest=lambda model: longest(model.config),
+    reopen=reopen,
+    examine=examine,
 )
