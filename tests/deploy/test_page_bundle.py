@@ -149,9 +149,9 @@ def test_a_visitor_talks_writes_and_looks_inside(made: Deployed, visit) -> None:
 
         page.get_by_role("tab", name="Look inside").click()
         page.get_by_role("button", name="Look inside", exact=True).click()
-        expect(page.get_by_role("option")).not_to_have_count(0)
+        expect(page.get_by_role("option")).not_to_have_count(0, timeout=WAIT)
         page.get_by_role("option").nth(2).focus()
-        expect(page.locator("#detail-body li")).not_to_have_count(0)
+        expect(page.locator("#detail-body li")).not_to_have_count(0, timeout=WAIT)
         for only_of_a_server in ("attention", "key", "tools", "schema", "seed"):
             expect(page.locator(f"#{only_of_a_server}")).to_be_hidden()
         page.get_by_role("button", name="About").click()

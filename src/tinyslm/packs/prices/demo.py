@@ -35,11 +35,11 @@ def demo(file: Path, request: str, answer: Answerer, out: Path | None) -> Demons
     found = fields_of(answered)
     if found is None:
         return Demonstration([f"The answer is no JSON object: {answered[:200]}"], {"fields": None})
-    lines = [f"{name + ':':13}{found[name]}" for name in FIELDS if name in found] or ["There is no single product."]
+    lines = [f"{name + ':':14}{found[name]}" for name in FIELDS if name in found] or ["There is no single product."]
     lines += [f"! {remark}" for remark in remarks(found)]
     if computed_unit_price(found):
         per = next(one for one in USUAL if price_per(found, one) is not None)
-        lines.append(f"{'computed:':13}{price_per(found, per):.2f} per {per}")
+        lines.append(f"{'computed:':14}{price_per(found, per):.2f} per {per}")
     if out is not None:
         write_json(out, found)
     return Demonstration(lines, {"fields": found, "remarks": remarks(found)}, out)
