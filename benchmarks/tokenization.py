@@ -1,6 +1,7 @@
 """How tokenization affects what small models learn: equal text, equal seconds of training, equal parameters.
 
     python benchmarks/tokenization.py --data FOLDER --dry-run
+    python benchmarks/tokenization.py --data FOLDER --runs FILE --tables
     python benchmarks/tokenization.py --data FOLDER --runs FILE [--seconds 60] [--params 3M] [--seeds 1 2 3]
         [--only vocabulary kind digits case] [--texts stories python formulas sums] [--processes 2] [--again]
 
@@ -20,6 +21,7 @@ result has all rows of --runs: those of several commands, such as with other siz
 """
 
 import argparse
+import signal
 import subprocess
 import tempfile
 import time
@@ -53,6 +55,7 @@ from tinyslm.training.schedule import lr_scale
 from tinyslm.training.stage import Batch
 from tinyslm.training.stages.pretrain import next_token_loss
 from tinyslm.training.validation import spread_documents
+from tokenization_plots import tables
 from tokenization_texts import QUESTIONS, held_out, write_task, write_texts
 
 TEXTS = ("stories", "python", "formulas", "sums")
@@ -105,6 +108,9 @@ def main() -> None:
         rows = finished.rows.setdefault("runs", {})
         if given.again:
             finished.rows["runs"] = rows = {key: row for key, row in rows.items() if "failed" not in row}
+        if given.tables:
+            print(*tables(list(rows.values())), sep="\n")
+            return
         missing = [case for case in cases if case.key not in rows]
         expected = sum(case.seconds + REST for case in missing) / given.processes
         print(f"{len(cases)} models, {len(missing)} of them to train: about {duration(expected)}", flush=True)
@@ -129,6 +135,7 @@ def options() -> argparse.Namespace:
     given.add_argument("--processes", type=int, default=1, help="models that train side by side")
     given.add_argument("--threads", type=int, default=1, help="threads of each of them")
     given.add_argument("--again", action="store_true", help="try those again that failed")
+    given.add_argument("--tables", action="store_true", help="train nothing, print the rows of --runs as tables")
     given.add_argument("--dry-run", action="store_true", help="list what is to be trained, and how long it takes")
     return given.parse_args()
 
@@ -172,6 +179,8 @@ def in_own_process(case: Case, places: Sequence[Any]) -> Row:
     try:
         return in_process("tokenization.row_of", asdict(case), *places)
     except subprocess.CalledProcessError as error:
+        if error.returncode == -signal.SIGINT:
+            raise KeyboardInterrupt from None
         return {**asdict(case), "failed": f"the process ended with code {error.returncode}"}
 
 

@@ -33,6 +33,38 @@ def draw(result: Mapping[str, Any]) -> dict[str, str]:
     return {name: chart.svg(standing_alone=True) for name, chart in charts.items() if chart is not None}
 
 
+def tables(rows: Sequence[Row]) -> Iterator[str]:
+    """Markdown: for each text, size and seconds, the figures of each tokenizer: means over the seeds, with the lowest
+    and the highest bits per byte where there are several."""
+    places = dict.fromkeys((row["text"], row["params"], row["seconds"]) for row in rows)
+    for text, params, seconds in sorted(places):
+        same = [row for row in rows if (row["text"], row["params"], row["seconds"]) == (text, params, seconds)]
+        tasks = [name for name in ANSWERS if any(name in row for row in same)]
+        header = ["tokenizer", "bits per byte", "bytes/token", "embeddings", "tokens/s", *map(ANSWERS.get, tasks)]
+        yield f"\n**{text}, {count(params)} parameters, {seconds:g} s**\n"
+        yield f"| {' | '.join(map(str, header))} |\n|{' --- |' * len(header)}"
+        for setting in dict.fromkeys(map(name_of, same)):
+            mine = [row for row in same if name_of(row) == setting]
+            yield f"| {' | '.join(_cells(setting or 'base', mine, tasks))} |"
+
+
+def _cells(setting: str, rows: Sequence[Row], tasks: Sequence[str]) -> Iterator[str]:
+    """The cells of a row of a table: one tokenizer, each seed a row."""
+    done = [row for row in rows if "failed" not in row]
+    yield setting
+    if not done:
+        yield from [f"failed: {rows[0]['failed']}", *[""] * (3 + len(tasks))]
+        return
+    bits = [row["bits_per_byte"] for row in done]
+    yield f"{mean(bits):.4f}" + (f" ({min(bits):.4f} to {max(bits):.4f})" if len(bits) > 1 else "")
+    yield f"{mean(row['bytes_per_token'] for row in done):.2f}"
+    yield f"{mean(row['embedding_share'] for row in done):.0%}"
+    yield f"{mean(row['tokens_per_second'] for row in done):,.0f}"
+    for task in tasks:
+        values = [row[task] for row in done if task in row]
+        yield f"{mean(values):.1%}" if values else ""
+
+
 def vocabulary_chart(rows: Sequence[Row]) -> Chart | None:
     """A chart for each text, with a line for each size of model; means over the seeds."""
     found = by_vocabulary(rows)

@@ -48,6 +48,7 @@ def test_every_plot_is_drawn_from_rows(study: ModuleType) -> None:
     assert drawn.keys() == plots.PLOTS.keys()
     assert "unigram" in drawn["tokenizers-settings.svg"]
     assert plots.draw({"runs": []}) == {}
+    assert "| base | failed: why |" in "\n".join(plots.tables(rows_of(study)[-1:]))
 
 
 def test_questions_are_in_no_text_and_have_answers(study: ModuleType) -> None:
