@@ -11,8 +11,6 @@ from cyclopts import Parameter
 if TYPE_CHECKING:
     from tinyslm.inspection.tokenizers import TokenizerComparison, TokenizerReport
 
-LONGEST_NAME = 20
-"""Columns of a tokenizer's name in the terminal."""
 WIDTH = 78
 
 
@@ -87,9 +85,9 @@ def _print(comparison: TokenizerComparison) -> None:
 
     from tinyslm.core.console import say, table
     from tinyslm.inspection.tokenizers import described
-    from tinyslm.inspection.tokenizers_page import RESTORED, UNUSED, WORDS, faults, tables
+    from tinyslm.inspection.tokenizers_page import RESTORED, UNUSED, WORDS, faults, short_names, tables
 
-    names = _short([one.name for one in comparison.reports])
+    names = short_names(comparison)
     for (title, one), legend in zip(tables(comparison), ("", f"{WORDS} {UNUSED}", RESTORED), strict=True):
         say()
         table([(name, *row) for name, row in zip(names, one.rows, strict=True)], (title, *one.header))
@@ -114,9 +112,3 @@ def _print_cuts(reports: Sequence[TokenizerReport], names: Sequence[str]) -> Non
                 say_styled([("  ", ""), *line])
     say()
     say_styled([("Kinds: ", ""), *((kind, f"{kind} 0") for kind in PIECES)])
-
-
-def _short(names: Sequence[str]) -> list[str]:
-    """Long names without their beginning, so that tables fit a terminal; whole if two would become equal."""
-    cut = [name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}" for name in names]
-    return cut if len(set(cut)) == len(cut) else list(names)

@@ -22,6 +22,10 @@ UNUSED = (
 RESTORED = "restored: parts of the text that decoding gave back unchanged."
 
 
+LONGEST_NAME = 20
+"""Characters of a tokenizer's name in tables."""
+
+
 class Column(NamedTuple):
     """A table of a comparison: its header, and the cells of a row without the tokenizer's name."""
 
@@ -86,24 +90,34 @@ def faults(comparison: TokenizerComparison) -> Iterator[str]:
             yield f"{one.name} makes special tokens of ordinary text: {one.specials:,} in this text."
 
 
+def short_names(comparison: TokenizerComparison) -> list[str]:
+    """The names of the tokenizers, long ones without their beginning; whole if two would become equal."""
+    names = [one.name for one in comparison.reports]
+    cut = [name if len(name) <= LONGEST_NAME else f"…{name[1 - LONGEST_NAME :]}" for name in names]
+    return cut if len(set(cut)) == len(cut) else names
+
+
 def tokenizers_page(comparison: TokenizerComparison) -> str:
     """The whole HTML document."""
-    reports = comparison.reports
+    reports, names = comparison.reports, short_names(comparison)
     found = dict(tables(comparison))
     kinds = SideBySide(
-        [_Titled(kind, [(one.name, one.by_kind[kind]) for one in reports]) for kind in comparison.by_kind]
+        [
+            _Titled(kind, [(name, one.by_kind[kind]) for name, one in zip(names, reports, strict=True)])
+            for kind in comparison.by_kind
+        ]
     )
     sections = [
         Section(
             "Bytes per token",
             [Paragraph("The more, the fewer tokens a text takes, and the more of it fits a context."), kinds],
         ),
-        Section("How texts are cut", list(_cuts(reports))),
-        Section("Vocabulary", [_table(reports, found["Vocabulary"]), Paragraph(WORDS), Paragraph(UNUSED)]),
+        Section("How texts are cut", list(_cuts(reports, names))),
+        Section("Vocabulary", [_table(names, found["Vocabulary"]), Paragraph(WORDS), Paragraph(UNUSED)]),
         Section(
             "Speed and round trip",
             [
-                _table(reports, found["Speed and round trip"]),
+                _table(names, found["Speed and round trip"]),
                 Paragraph(f"{RESTORED} Speed: of one thread, measured once."),
                 *map(Paragraph, faults(comparison)),
             ],
@@ -124,17 +138,17 @@ class _Titled:
         return f'<div style="flex: 1 1 20rem">{Paragraph(self._label).html()}{bars.html()}</div>'
 
 
-def _cuts(reports: Sequence[TokenizerReport]) -> Iterator[Block]:
+def _cuts(reports: Sequence[TokenizerReport], names: Sequence[str]) -> Iterator[Block]:
     yield KindLegend()
     for number, cut in enumerate(reports[0].cuts):
         yield Paragraph(f"{cut.name.capitalize()}: {cut.text}")
-        for one in reports:
+        for name, one in zip(names, reports, strict=True):
             tokens = one.cuts[number].tokens
-            yield KindPieces(tokens, f"{one.name}: {len(tokens)} tokens")
+            yield KindPieces(tokens, f"{name}: {len(tokens)} tokens")
 
 
-def _table(reports: Sequence[TokenizerReport], table: Column) -> Table:
-    rows = [(one.name, *cells) for one, cells in zip(reports, table.rows, strict=True)]
+def _table(names: Sequence[str], table: Column) -> Table:
+    rows = [(name, *cells) for name, cells in zip(names, table.rows, strict=True)]
     return Table(rows, ("tokenizer", *table.header))
 
 
