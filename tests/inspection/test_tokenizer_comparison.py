@@ -111,6 +111,7 @@ def test_a_lost_text_is_reported(tmp_path: Path, byte_tokenizer: Tokenizer) -> N
         ([], "No tokenizer was given"),
         (["bpa"], "bpa is neither a folder nor a kind"),
         (["bpe:many"], "bpe:many is neither"),
+        (["bpe:512,digit=one"], 'there is no setting "digit"'),
         (["bpe:60000"], "too large for this text"),
         (["byte"] * 21, "21 tokenizers are too many"),
     ],

@@ -19,7 +19,6 @@ from tinyslm.model.folder import find_model
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.kinds import KINDS
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import train_as
 
 READ = 50_000_000
 """Characters that are read at most; later text is not looked at."""
@@ -100,13 +99,12 @@ def is_kind(name: str) -> bool:
     return kind in KINDS and (":" not in name or size.isdigit())
 
 
-def trained_tokenizer(name: str, texts: Sequence[str]) -> Tokenizer:
-    """Train the tokenizer that `name` means. Raises `TinyslmError` for settings that there are not."""
+def settings_of(name: str) -> TokenizerConfig:
+    """The settings that such a name means. Raises `TinyslmError` for settings that there are not."""
     what, *settings = name.split(",")
     kind, _, size = what.partition(":")
     given = dict(setting.partition("=")[::2] for setting in settings)
-    config = build_config(TokenizerConfig, {"kind": kind, "vocab_size": int(size or 0), **given})
-    return train_as(config, texts)
+    return build_config(TokenizerConfig, {"kind": kind, "vocab_size": int(size or 0), **given})
 
 
 def given_tokenizer(given: str | Path | Tokenizer) -> Tokenizer:

@@ -15,10 +15,12 @@ from tinyslm.core.quantities import count
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.text_kinds import KINDS, TextKind, paragraphs, text_kind
-from tinyslm.inspection.tokenizer_text import Sample, given_tokenizer, is_kind, read_sample, trained_tokenizer
+from tinyslm.inspection.tokenizer_text import Sample, given_tokenizer, is_kind, read_sample, settings_of
 from tinyslm.model.sizing import shape_of, table_parameters
+from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.shown import Token, show_token
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.training import train_as
 
 PARAMETERS = 10_000_000
 MOST_TOKENIZERS = 20
@@ -139,16 +141,18 @@ def compare_tokenizers(
     Raises `TinyslmError` when a path or a tokenizer cannot be used, or there is too little text.
     """
     _check(tokenizers, parameters, samples)
-    given = [None if _to_train(one) else given_tokenizer(one) for one in tokenizers]  # mistakes before the reading
+    given = [settings_of(str(one)) if _to_train(one) else given_tokenizer(one) for one in tokenizers]
+    apart = any(isinstance(one, TokenizerConfig) for one in given)
     progress("reading the text", 0, 0)
-    sample = read_sample(paths, config or DataConfig(), apart=None in given, notify=notify)
+    sample = read_sample(paths, config or DataConfig(), apart=apart, notify=notify)
     text = _Text(sample.measured, _by_kind(sample), _words(sample))
     shown = {**SAMPLES, **{f"sample {number}": one for number, one in enumerate(samples, 1)}}
     reports = []
     for name, one in zip(_names(tokenizers), given, strict=True):
         progress(name, 0, 0)
-        tokenizer = one or trained_tokenizer(name.partition(" (")[0], sample.train)
-        reports.append(_report(name, tokenizer, text, parameters, shown, trained=one is None))
+        trained = isinstance(one, TokenizerConfig)
+        tokenizer = train_as(one, sample.train) if isinstance(one, TokenizerConfig) else one
+        reports.append(_report(name, tokenizer, text, parameters, shown, trained=trained))
     return TokenizerComparison(
         tuple(paths),
         parameters,
