@@ -40,6 +40,18 @@ def test_a_request_becomes_a_formula_with_a_value_that_follows_the_sheet(page, m
     expect(page.locator("td.result")).to_have_count(0)
     page.get_by_label("Formula").fill("=D2*2")
     expect(page.locator("td.result")).to_have_text(["", "200", "14", "80", "10", "18", "6"])
+    for formula, shown in (
+        ("=MAX(A2:A7)", "2026-03-20"),
+        ("=EDATE(A2,1)", "2026-04-02"),
+        ("=A2", "2026-03-02"),
+        ('=INDEX(A2:A7,MATCH("(",C2:C7,0))', "#N/A"),
+        ("=MAX(A2:A7)-MIN(A2:A7)", "18"),
+        ("=SUM(D2:D7)", "164"),
+        ("=INDEX(A2:E7,1,4)", "100"),
+    ):
+        page.get_by_label("Formula").fill(formula)
+        expect(value(page)).to_have_text(shown)
+    page.get_by_label("Formula").fill("=D2*2")
     page.get_by_label("D3", exact=True).fill("x")
     expect(page.locator("td.result.wrong")).to_have_text(["#VALUE!"])
     page.get_by_label("Formula").fill("=D2/0")

@@ -2,6 +2,7 @@
 
 import * as backend from "./backend.js";
 import { decoded, format, parse } from "./csv.js";
+import { withDates } from "./dates.js";
 import { byId, element } from "../dom.js";
 import { Grid } from "./grid.js";
 
@@ -47,7 +48,7 @@ async function compute() {
   }
   try {
     const { grid: found, error } = await backend.compute(grid.sheet, written, perRow(written));
-    if (number === computed) show(found ?? [], error);
+    if (number === computed) show(withDates(written, grid.sheet, found ?? []), error);
   } catch (problem) {
     if (number === computed) say(problem.message);
   }
