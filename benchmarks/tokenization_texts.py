@@ -13,6 +13,9 @@ from tinyslm.packs.excel.sheets import letter_of
 FORMULAS, SUMS = 60_000, 20_000
 """Documents: a request with its formula, and some lines of additions."""
 SUMS_IN_A_DOCUMENT = 10
+STORIES_AMONG_SUMS = 1_000_000
+"""Characters of stories that are mixed in: with words in them, all vocabularies of the study are possible, and hold all
+groups of digits."""
 ASKED = {"formulas": 150, "sums": 300}
 ANSWER_TOKENS = {"formulas": 160, "sums": 16}
 LONGEST = 500
@@ -68,11 +71,25 @@ def write_texts(name: str, data: Path, work: Path) -> tuple[list[str], list[str]
         asked = {one.prompt for one in held_out(name)}
         fresh = (f"{one.prompt}{one.answer}\n" for one in questions if one.prompt not in asked)
         count, each = (FORMULAS, 1) if name == "formulas" else (SUMS, SUMS_IN_A_DOCUMENT)
-        documents = ("".join(next(fresh) for _ in range(each)) for _ in range(count))
+        documents = ["".join(next(fresh) for _ in range(each)) for _ in range(count)]
+        if name == "sums":
+            documents += stories(data)
         part = file.with_suffix(".part")
         part.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents), encoding="utf-8")
         part.replace(file)
     return [str(file)], []
+
+
+def stories(data: Path) -> Iterator[str]:
+    """The first stories, `STORIES_AMONG_SUMS` characters."""
+    left = STORIES_AMONG_SUMS
+    with (data / "stories" / "train.jsonl").open(encoding="utf-8") as lines:
+        for line in lines:
+            text = json.loads(line)["text"]
+            yield text
+            left -= len(text)
+            if left <= 0:
+                return
 
 
 def held_out(name: str) -> Sequence[Question]:

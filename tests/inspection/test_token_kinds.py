@@ -15,7 +15,7 @@ from tinyslm.tokenizer.shown import Token
         *((text, "words") for text in (" the", "x1", "漢字", "नि", "'t", "étude")),
         *((text, "digits") for text in ("7", " 12", "½", "٣", "1.")),
         *((text, "spaces") for text in (" ", "\n\n", "\t", "\u3000")),
-        *((text, "punctuation") for text in (".", ' "', "()", "€", "🙂", ")\n")),
+        *((text, "punctuation") for text in (".", ' "', "()", "€", "🙂", ")\n", r"\x0e")),
     ],
 )
 def test_kinds_of_texts(text: str, kind: str) -> None:

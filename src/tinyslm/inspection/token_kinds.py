@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from tinyslm.tokenizer.shown import Token
 TokenKind = Literal["words", "digits", "spaces", "punctuation", "bytes", "special"]
 KINDS: tuple[TokenKind, ...] = ("words", "digits", "spaces", "punctuation", "bytes", "special")
 """In the order in which they are shown. punctuation: and all other signs. bytes: parts of characters."""
+
+_SPELLED = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}")
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,17 @@ class KindLoss:
 def token_kind(token: Token) -> TokenKind:
     """The kind of a token: words if it has a letter, else digits if it has a digit, else spaces if it has only those.
 
-    A space before a word belongs to the word's token.
+    A space before a word belongs to the word's token. Control characters, which `Token` spells out, are no letters.
     """
     if token.kind != "text":
         return "special" if token.kind == "special" else "bytes"
-    categories = {unicodedata.category(character)[0] for character in token.text}
+    text = _SPELLED.sub("", token.text)
+    categories = {unicodedata.category(character)[0] for character in text}
     if categories & {"L", "M"}:
         return "words"
     if "N" in categories:
         return "digits"
-    return "spaces" if not token.text.strip() else "punctuation"
+    return "spaces" if text and not text.strip() else "punctuation"
 
 
 def loss_by_kind(tokens: Iterable[Scored]) -> tuple[KindLoss, ...]:
