@@ -60,6 +60,10 @@ def test_touch_targets_are_large_enough(phone, model) -> None:
     phone.ask("Hello")
     for button in phone.get_by_role("button").all() + phone.get_by_role("tab").all():
         assert button.bounding_box()["height"] >= 28, button
+    phone.get_by_role("button", name="Chats").click()
+    assert fits(phone)
+    for button in phone.get_by_role("dialog").get_by_role("button").all():
+        assert button.bounding_box()["height"] >= 28, button
 
 
 def test_everything_works_with_the_keyboard(page, model) -> None:
