@@ -64,7 +64,7 @@ def test_absurd_nesting_inside(tmp_path):
 OTHER_MODELS = {
     "WordPiece": models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"),
     "WordLevel": models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"),
-    "no byte fallback": models.Unigram([("<unk>", 0.0), ("a", -1.0)], unk_id=0),
+    "no byte fallback": models.Unigram([("<unk>", 0.0), ("a", -1.0)]),
     "not byte-level BPE": models.BPE({"a": 0, "b": 1}, []),
     "lacks 240 of the bytes": models.BPE({name: place for place, name in enumerate(BYTES[:3])}, [], byte_fallback=True),
 }

@@ -4,8 +4,25 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from pydantic import Field
 
 from tinyslm.cli.options import SettingOptions
+from tinyslm.core.config import Section
+
+
+class PrepareOptions(Section):
+    """What to leave out, and what to accept."""
+
+    strict: bool = Field(
+        default=False, description="Stop at broken lines, rows and bytes; short for --data.strict true."
+    )
+    exclude: Annotated[tuple[str, ...], Parameter(negative=())] = Field(
+        default=(),
+        description='Files and folders to leave out, such as "*.log"; can be repeated. Short for --data.exclude.',
+    )
+    lossy: bool = Field(
+        default=False, description="Accept a tokenizer that does not restore every text; short for --data.lossy true."
+    )
 
 
 def prepare(
@@ -13,8 +30,7 @@ def prepare(
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     tokenizer: Path | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
-    strict: bool = False,
-    exclude: Annotated[tuple[str, ...], Parameter(negative=())] = (),
+    options: Annotated[PrepareOptions | None, Parameter(name="*")] = None,
     json: bool = False,
     settings: SettingOptions = (),
 ) -> None:
@@ -33,10 +49,8 @@ def prepare(
         A folder with a tokenizer to use instead of training one.
     config
         A TOML or YAML file of settings.
-    strict
-        Stop at broken lines, rows and bytes; short for `--data.strict true`.
-    exclude
-        Files and folders to leave out, such as `"*.log"`; can be repeated. Short for `--data.exclude`.
+    options
+        What to leave out, and what to accept.
     json
         Print what the shards hold as JSON.
     settings
@@ -50,10 +64,11 @@ def prepare(
     from tinyslm.tokenizer.tokenizer import Tokenizer
     from tinyslm.training.config import RunConfig
 
+    options = options or PrepareOptions()
     settings = (
         *settings,
-        *(f"data.exclude={pattern}" for pattern in exclude),
-        *(["data.strict=true"] if strict else []),
+        *(f"data.exclude={pattern}" for pattern in options.exclude),
+        *(f"data.{name}=true" for name in ("strict", "lossy") if getattr(options, name)),
     )
     chosen = read_settings(RunConfig, config, settings)
     given = Tokenizer.load(tokenizer) if tokenizer else chosen.tokenizer

@@ -57,6 +57,9 @@ class FinetuneOptions(Section):
     lint: Literal["error", "warn", "off"] = Field(
         default="error", description="What checks of the data do: stop at errors, only warn, or nothing."
     )
+    lossy: bool = Field(
+        default=False, description="Accept a tokenizer that does not restore every text; short for --data.lossy true."
+    )
     plan_only: bool = Field(
         default=False, description="Say what would be done, how long it takes and how much memory it needs; no run."
     )
@@ -179,6 +182,7 @@ def _of_options(options: FinetuneOptions) -> dict[str, Any]:
         "replay": replay | text,
         "verdict": general,
         "train": train,
+        "data": {"lossy": True} if options.lossy else {},
         "lora": {} if rank is None else {"rank": rank},
     }
     return {name: values for name, values in sections.items() if values}

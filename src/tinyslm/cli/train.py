@@ -40,6 +40,9 @@ class TrainOptions(Section):
     strict: bool = Field(
         default=False, description="Stop at broken lines, rows and bytes; short for --data.strict true."
     )
+    lossy: bool = Field(
+        default=False, description="Accept a tokenizer that does not restore every text; short for --data.lossy true."
+    )
     exclude: Annotated[tuple[str, ...], Parameter(negative=())] = Field(
         default=(),
         description='Files and folders to leave out, such as "*.log"; can be repeated. Short for --data.exclude.',
@@ -161,6 +164,8 @@ def _short_forms(options: TrainOptions) -> Iterator[str]:
         yield f"train.tokens={options.tokens}"
     if options.strict:
         yield "data.strict=true"
+    if options.lossy:
+        yield "data.lossy=true"
     yield from (f"data.exclude={pattern}" for pattern in options.exclude)
 
 

@@ -41,6 +41,7 @@ class DataConfig(Section):
     strict: bool = Field(
         default=False, description="Stop at broken lines, rows and bytes instead of skipping and counting them."
     )
+    lossy: bool = Field(default=False, description="Accept a tokenizer whose ids do not restore every text.")
     workers: int = Field(default=0, ge=0, description="Processes that read and encode; 0: one for each usable core.")
 
     _encoding = field_validator("encoding")(check_encoding)

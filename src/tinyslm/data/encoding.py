@@ -16,34 +16,35 @@ from tinyslm.data.corpus import Corpus, Flags, Ints, spooled
 from tinyslm.data.documents import Progress
 from tinyslm.data.shards import SPLITS, SplitWriter, Tokens
 from tinyslm.data.split import Split
+from tinyslm.data.text import Text
 from tinyslm.data.workers import Workers
+from tinyslm.tokenizer.losses import Losses, losses, refuse
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 
 def write_splits(
-    corpus: Corpus,
-    split: Split,
-    kept: Flags,
-    tokenizer: Tokenizer,
-    folder: Path,
-    workers: Workers,
-    progress: Progress,
+    text: Text, split: Split, tokenizer: Tokenizer, folder: Path, workers: Workers, progress: Progress
 ) -> dict[str, Any]:
     """Write the tokens of all kept documents, and the tokenizer, into `folder`. Returns the manifest's counts.
 
-    kept: flags of pieces.
+    Raises `TinyslmError` as soon as the tokenizer loses text, unless the text's configuration accepts that.
     """
+    corpus, kept = text.corpus, text.kept[text.corpus.pieces.documents]
     tokenizer.save(folder / "tokenizer")
     dtype = "uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32"
     writers = [SplitWriter(folder, name, dtype) for name in SPLITS]
     tasks = list(_tasks(corpus, split, kept, folder / "tokenizer", tokenizer.sha256, dtype))
-    total, done = sum(task.size for task in tasks), 0
-    for task, encoded in zip(tasks, workers.map(_encode, tasks), strict=True):
+    total, done, lost = sum(task.size for task in tasks), 0, Losses()
+    for task, (*encoded, missing) in zip(tasks, workers.map(_encode, tasks), strict=True):
+        lost += missing
+        if not text.inputs.config.lossy:
+            refuse(lost)
         for writer, part in zip(writers, encoded, strict=True):
             writer.add(*part)
         done += task.size
         progress("encode", done, total)
-    return {"dtype": dtype, "splits": {name: writer.finish() for name, writer in zip(SPLITS, writers, strict=True)}}
+    splits = {name: writer.finish() for name, writer in zip(SPLITS, writers, strict=True)}
+    return {"dtype": dtype, "splits": splits} | ({"lost": str(lost)} if lost.changed else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ def _tasks(corpus: Corpus, split: Split, kept: Flags, tokenizer: Path, sha256: s
         yield _Task(file, offset, pieces.bytes[part], *flags, cut, tokenizer, sha256, dtype)
 
 
-def _encode(task: _Task) -> tuple[Encoded, Encoded]:
-    """Encode the kept pieces: those for training, and those for validation."""
+def _encode(task: _Task) -> tuple[Encoded, Encoded, Losses]:
+    """Encode the kept pieces: those for training, and those for validation; and what the tokenizer loses of them."""
     sides: tuple[list[tuple[str, bool]], list[tuple[str, bool]]] = ([], [])
     numbers = np.flatnonzero(task.kept).tolist()
     for number, text in zip(numbers, spooled(task.file, task.offset, task.lengths, task.kept), strict=True):
@@ -91,8 +92,8 @@ def _encode(task: _Task) -> tuple[Encoded, Encoded]:
         else:
             sides[bool(task.valid[number])].append((text, bool(task.last[number])))
     tokenizer = _tokenizer(task.tokenizer, task.sha256)
-    train, valid = (_encode_pieces(pieces, tokenizer, task.dtype) for pieces in sides)
-    return train, valid
+    (train, lost), (valid, more) = (_encode_pieces(pieces, tokenizer, task.dtype) for pieces in sides)
+    return train, valid, lost + more
 
 
 def divided(text: str, place: int) -> tuple[str, str]:
@@ -101,15 +102,17 @@ def divided(text: str, place: int) -> tuple[str, str]:
     return data[:place].decode(), data[place:].decode()
 
 
-def _encode_pieces(pieces: list[tuple[str, bool]], tokenizer: Tokenizer, dtype: str) -> Encoded:
-    ids = tokenizer.encode_batch([text for text, _ in pieces])
+def _encode_pieces(pieces: list[tuple[str, bool]], tokenizer: Tokenizer, dtype: str) -> tuple[Encoded, Losses]:
+    texts = [text for text, _ in pieces]
+    ids = tokenizer.encode_batch(texts)
+    lost = losses(tokenizer, zip(texts, ids, strict=True))
     for encoded, (_, last) in zip(ids, pieces, strict=True):
         if last:
             encoded.append(tokenizer.eos_id)
     counts = np.array([len(encoded) for encoded in ids], np.int64)
     tokens: Tokens = np.fromiter(chain.from_iterable(ids), dtype, int(counts.sum()))
     sizes = np.array([len(text.encode()) for text, _ in pieces], np.int64)
-    return tokens, counts, sizes, np.array([last for _, last in pieces], bool)
+    return (tokens, counts, sizes, np.array([last for _, last in pieces], bool)), lost
 
 
 @lru_cache(maxsize=1)

@@ -83,16 +83,17 @@ def _make(
         spool.mkdir()
         text = source if isinstance(source, Text) else read_text(source, spool, workers, progress)
         split = split_text(text)
-        kept = text.kept[text.corpus.pieces.documents]
         if not isinstance(tokenizer, Tokenizer):
             progress("tokenizer", 0, 0)
+            kept = text.kept[text.corpus.pieces.documents]
             wanted = tokenizer or TokenizerConfig()
             sample = text.corpus.texts(sample_pieces(text.corpus, kept & ~split.valid, _sample_size(wanted)))
             tokenizer = train_as(wanted, sample)
-        counts = write_splits(text.corpus, split, kept, tokenizer, folder, workers, progress)
+        counts = write_splits(text, split, tokenizer, folder, workers, progress)
         shutil.rmtree(spool)
         manifest = _manifest(text, split)
-        write_manifest(folder, {**manifest, **counts, "tokenizer": _describe(tokenizer), "inputs": inputs})
+        manifest |= counts
+        write_manifest(folder, {**manifest, "tokenizer": _describe(tokenizer), "inputs": inputs})
     return manifest
 
 
@@ -102,7 +103,12 @@ def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -
     if text is None:
         return None
     made_by = tokenizer.sha256 if isinstance(tokenizer, Tokenizer) else (tokenizer or TokenizerConfig()).identity
-    return sha256_json([VERSION, text, given.config.model_dump(mode="json", exclude={"workers"}), made_by])
+    return sha256_json([VERSION, text, _settings(given.config), made_by])
+
+
+def _settings(config: DataConfig) -> dict[str, Any]:
+    """What shards depend on; without what only decides whether they are made."""
+    return config.model_dump(mode="json", exclude={"workers", "lossy"})
 
 
 def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
@@ -161,7 +167,7 @@ def _manifest(text: Text, split: Split) -> dict[str, Any]:
         "version": VERSION,
         "split": split.kind,
         "sources": sources,
-        "config": config.model_dump(mode="json", exclude={"workers"}),
+        "config": _settings(config),
     }
 
 
@@ -171,6 +177,8 @@ def _messages(given: Inputs, manifest: dict[str, Any]) -> list[str]:
     for source in manifest["sources"]:
         dropped.update(source["dropped_documents"])
     messages = list(given.total.warnings())
+    if "lost" in manifest:
+        messages.append(f"The tokenizer loses text: {manifest['lost']}.")
     if dropped["in_validation"]:
         messages.append(
             f"{dropped['in_validation']} training documents were dropped that occur in the validation text."

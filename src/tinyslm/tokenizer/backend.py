@@ -1,6 +1,7 @@
 """Read `tokenizer.json` files of supported kinds, and compute the bytes of each token.
 
-Supported are the two kinds of tokenizers that can encode any text:
+Supported are the two kinds of tokenizers that can encode any text, and two that lose some (`losses.py`), WordPiece as
+published and Unigram without byte fallback, which have one unknown token for what they do not know:
 
     byte-level        each byte of the text is a printable character of the vocabulary (GPT-2's table), which merges
                       join: GPT-2, GPT-NeoX, Llama 3, Qwen, Phi-2, OLMo, SmolLM, Granite, and "bpe", "char" and "byte"
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ _NEEDED = [ord("\n"), *range(0x20, 0x7F), *range(0x80, 0xC0)]
 # Bytes that occur in UTF-8: all but 0xC0, 0xC1 and those from 0xF5 on.
 _UTF8 = [*range(0xC0), *range(0xC2, 0xF5)]
 
+_FALLBACK = ["ByteFallback", "Fuse"]
+
 _PROBES = ("Hello, world", "  two spaces", "a\nb\n\n c", "naïve 漢字 👩‍👩‍👧", "x = {1: 'a'}", "\u2581\t\x01")
 
 
@@ -54,12 +57,14 @@ class TokenTable:
     bytes_of: bytes by id.
     first: bytes by id, for tokens that are shorter at the beginning of a text.
     spaces: the maximum number of leading spaces to drop, because encoding added them.
+    exact: whether it is certain that every text is restored.
     """
 
     byte_level: bool
     bytes_of: Mapping[int, bytes]
     first: Mapping[int, bytes] = field(default_factory=dict)
     spaces: int = 0
+    exact: bool = False
 
 
 class ByteDecoder:
@@ -129,9 +134,12 @@ def table_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -> T
     content = _description(backend)
     decoder = _steps(content["decoder"], "decoders")
     byte_level = _is_byte_level(content, origin)
-    table = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)
+    if [step["type"] for step in decoder] == ["WordPiece"] and content["model"]["type"] == "WordPiece":
+        table = _wordpiece(backend, decoder[0], origin)
+    else:
+        table = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)
     _check(backend, table, origin)
-    return table
+    return replace(table, exact=_is_exact(backend, content, table))
 
 
 def _description(backend: tokenizers.Tokenizer) -> dict[str, Any]:
@@ -158,6 +166,8 @@ def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
     steps = [*_steps(content.get("normalizer"), "normalizers")]
     steps += _steps(content.get("pre_tokenizer"), "pretokenizers")
     spells_bytes = any(step["type"] == "ByteLevel" for step in steps)
+    if kind == "WordPiece" and not spells_bytes and (content.get("decoder") or {}).get("type") == "WordPiece":
+        return False
     if kind not in ("BPE", "Unigram") and not (kind == "WordPiece" and spells_bytes and _knows_words(model, steps)):
         raise _refusal(
             origin, f"it is {kind} and not byte-level BPE: characters that it does not know become one unknown token"
@@ -167,9 +177,26 @@ def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
             raise _refusal(origin, f"it has a {key} ({model[key]!r})")
     if kind != "Unigram" and spells_bytes:
         return True
-    if not model.get("byte_fallback"):
+    if not model.get("byte_fallback") and not (kind == "Unigram" and model.get("unk_id") is not None):
         raise _refusal(origin, "it is not byte-level BPE, and it has no byte fallback")
     return False
+
+
+def _is_exact(backend: tokenizers.Tokenizer, content: dict[str, Any], table: TokenTable) -> bool:
+    """Whether every byte has a token, and no step before or after changes a text."""
+    steps = _steps(content["pre_tokenizer"], "pretokenizers")
+    whole = all(
+        step["type"] in ("Digits", "FixedLength")
+        or (step["type"] == "Split" and step["behavior"] != "Removed")
+        or (step["type"] == "ByteLevel" and not step["add_prefix_space"])
+        for step in steps
+    )
+    added = [token for token in backend.get_added_tokens_decoder().values() if not token.special]
+    plain = not any(token.lstrip or token.rstrip or token.normalized for token in added)
+    decoder = [step["type"] for step in _steps(content["decoder"], "decoders")]
+    every = {piece for piece in table.bytes_of.values() if len(piece) == 1}
+    known = len(every.intersection(bytes([byte]) for byte in _UTF8)) == len(_UTF8)
+    return whole and plain and known and not content["normalizer"] and (table.byte_level or decoder == _FALLBACK)
 
 
 def _knows_words(model: dict[str, Any], steps: list[dict[str, Any]]) -> bool:
@@ -239,7 +266,8 @@ def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]],
         raise _refusal(origin, f"its decoder strips spaces before its last step: {_names(decoder)}")
     vocab, added = _vocabulary(backend, origin)
     missing = [byte for byte in _UTF8 if f"<0x{byte:02X}>" not in vocab]
-    if missing or "ByteFallback" not in kinds:
+    falls_back = getattr(backend.model, "byte_fallback", False)
+    if falls_back and (missing or "ByteFallback" not in kinds):
         raise _refusal(origin, f"its byte fallback lacks {len(missing)} of the bytes or its decoder")
     spaced = "Replace" in kinds or "Metaspace" in kinds
     names = {token: name for name, token in vocab.items()} | {token: name.decode() for token, name in added.items()}
@@ -250,6 +278,20 @@ def _with_fallback(backend: tokenizers.Tokenizer, decoder: list[dict[str, Any]],
         first = {token: name.replace(SPACE, "").encode() for token, name in names.items() if SPACE in name}
     spaces = sum(step["start"] for step in decoder if step["type"] == "Strip")
     return TokenTable(False, bytes_of, first, spaces)
+
+
+def _wordpiece(backend: tokenizers.Tokenizer, decoder: dict[str, Any], origin: str) -> TokenTable:
+    """The table of a WordPiece tokenizer as published, which puts a space between words, and loses others."""
+    from tokenizers import decoders
+
+    backend.decoder = decoders.WordPiece(decoder["prefix"], cleanup=False)  # no spaces are removed before punctuation
+    vocab, added = _vocabulary(backend, origin)
+    prefix = decoder["prefix"]
+    bytes_of = {
+        token: (name.removeprefix(prefix) if name.startswith(prefix) else f" {name}").encode()
+        for name, token in vocab.items()
+    }
+    return TokenTable(False, bytes_of | added, {token: name.encode() for name, token in vocab.items()})
 
 
 def _vocabulary(backend: tokenizers.Tokenizer, origin: str) -> tuple[dict[str, int], dict[int, bytes]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.conversations import read_conversations
+from tinyslm.data.conversations import Conversation, read_conversations
 from tinyslm.data.lint.check import Encoding, Examples, Finding
 from tinyslm.data.lint.linting import encode, read_examples, run_checks
 from tinyslm.data.lint.template import sampled
 from tinyslm.model.folder import read_model_config
 from tinyslm.planning.methods.method import Job
+from tinyslm.tokenizer.losses import losses, refuse
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 SAMPLED = 32
@@ -23,6 +25,22 @@ def checked_examples(job: Job, *, answered: bool = True) -> Examples:
 
     answered: whether rows need answers; if so, a sample is tokenized. Raises `TinyslmError` for errors.
     """
+    examples = _checked(job, answered)
+    _check_losses(job, [*examples.conversations, *examples.valid])
+    return examples
+
+
+def _check_losses(job: Job, conversations: Sequence[Conversation]) -> None:
+    """Report what the tokenizer loses of the messages; raise `TinyslmError` unless the settings accept that."""
+    texts = (str(message.get("content") or "") for one in conversations for message in one.messages)
+    found = losses(job.tokenizer, ((text, job.tokenizer.encode(text)) for text in texts))
+    if not job.config.data.lossy:
+        refuse(found)
+    elif found.changed:
+        job.watch.notify(f"The tokenizer loses text: {found}.")
+
+
+def _checked(job: Job, answered: bool) -> Examples:
     files = job.files
     if files.lint == "off":
         train, valid = (
