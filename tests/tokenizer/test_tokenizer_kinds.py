@@ -32,7 +32,7 @@ def test_digits_are_grouped_as_asked(kind, digits, longest):
 
 
 def test_several_sizes_have_the_same_digits():
-    (tokenizer,) = train_tokenizers(corpus(), [640], digits="one").values()
+    (tokenizer,) = train_tokenizers(corpus(), [640], TokenizerConfig(digits="one")).values()
     assert tokenizer.sha256 == train_tokenizer(corpus(), vocab_size=640, digits="one").sha256
 
 

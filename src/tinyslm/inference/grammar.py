@@ -79,6 +79,12 @@ class Grammar:
 
     def __init__(self, source: str, tokenizer: Tokenizer, what: str) -> None:
         """`source`: as llguidance reads it; `what`: what messages call it. Use the class methods."""
+        if tokenizer.table.marked:
+            raise TinyslmError(
+                f"{what[:1].upper()}{what[1:]} cannot bind this model, whose tokenizer marks capitals "
+                "(--tokenizer.case marked).",
+                "Leave it out, or train a model with --tokenizer.case kept.",
+            )
         self.vocabulary = vocabulary(tokenizer)
         self.vocab_size = self.vocabulary.size
         self.what, self.source = what, source

@@ -150,6 +150,8 @@ def cuts_of(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> Cuts | None:
 
     Cuts never replace special tokens or the first token, since a model needs at least one.
     """
+    if tokenizer.table.marked:
+        return None  # a token's text depends on the marks before it
     if tokenizer not in _known:
         _known[tokenizer] = _Tokens(tokenizer)
     tokens = _known[tokenizer]

@@ -40,7 +40,7 @@ def write_untrained(
     texts = (str(message["content"]) for row in rows for message in row["messages"])
     wanted = wanted or TokenizerConfig()
     if wanted.kind == "bpe" and not wanted.vocab_size:
-        tokenizers = train_tokenizers(texts, VOCABULARIES, digits=wanted.digits)
+        tokenizers = train_tokenizers(texts, VOCABULARIES, like=wanted)
         tokenizer = tokenizers[max(tokenizers)]
     else:
         tokenizer = train_as(wanted, texts)

@@ -24,7 +24,7 @@ from tinyslm.planning.compressibility import SAMPLE, context_bits, xz_bits
 from tinyslm.planning.probe import probe
 from tinyslm.tokenizer.config import TokenizerConfig
 from tinyslm.tokenizer.tokenizer import Tokenizer
-from tinyslm.tokenizer.training import DIGITS, train_as, train_tokenizers
+from tinyslm.tokenizer.training import train_as, train_tokenizers
 from tinyslm.tokenizer.vocabulary import SMALLEST as BYTE_VOCABULARY
 from tinyslm.training.validation import spread_documents
 
@@ -170,17 +170,16 @@ def _trials(
     """Tokenizers by vocabulary size, for text of `size` bytes; None stands for a vocabulary of bytes."""
     if tokenizer is not None:
         return {tokenizer.vocab_size: tokenizer}
-    digits = wanted.digits if wanted else DIGITS
     # The sample may have too few repeated sequences for the wanted size even if the whole text has enough.
     if wanted is not None and wanted.kind != "bpe":
         trial = _trial(wanted, texts)
         return {wanted.known_size or trial.vocab_size: trial}
     if wanted is not None and wanted.known_size:
         size_wanted = wanted.known_size
-        made = train_tokenizers(texts, [*(o for o in VOCABULARIES if o < size_wanted), size_wanted], digits=digits)
+        made = train_tokenizers(texts, [*(o for o in VOCABULARIES if o < size_wanted), size_wanted], like=wanted)
         return {size_wanted: made[max(made)] if made else None}
     sensible = [vocab_size for vocab_size in VOCABULARIES if vocab_size * BYTES_FOR_A_TOKEN <= size]
-    made = train_tokenizers(texts, sensible, digits=digits) if sensible else {}
+    made = train_tokenizers(texts, sensible, like=wanted) if sensible else {}
     return {**made} if made and wanted is not None else {BYTE_VOCABULARY: None, **made}
 
 

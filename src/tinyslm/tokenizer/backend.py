@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.json_files import read_json
 from tinyslm.core.text_files import decode_small
+from tinyslm.tokenizer import casing
 from tinyslm.tokenizer.vocabulary import byte_symbols
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ _UTF8 = [*range(0xC0), *range(0xC2, 0xF5)]
 
 _FALLBACK = ["ByteFallback", "Fuse"]
 
-_PROBES = ("Hello, world", "  two spaces", "a\nb\n\n c", "naïve 漢字 👩‍👩‍👧", "x = {1: 'a'}", "\u2581\t\x01")
+_PROBES = ("Hello, world", "HTTP Id", "  two spaces", "a\nb\n\n c", "naïve 漢字 👩‍👩‍👧", "x = {1: 'a'}", "\u2581\t\x01")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class TokenTable:
     bytes_of: bytes by id.
     first: bytes by id, for tokens that are shorter at the beginning of a text.
     spaces: the maximum number of leading spaces to drop, because encoding added them.
-    exact: whether it is certain that every text is restored.
+    exact: whether it is certain that every text is restored. marked: whether capitals are marked (`casing.py`); the
+    bytes are then those with marks.
     """
 
     byte_level: bool
@@ -65,6 +67,7 @@ class TokenTable:
     first: Mapping[int, bytes] = field(default_factory=dict)
     spaces: int = 0
     exact: bool = False
+    marked: bool = False
 
 
 class ByteDecoder:
@@ -75,6 +78,7 @@ class ByteDecoder:
         self._table = table
         self._first = {} if continues else table.first
         self._spaces = 0 if continues else table.spaces
+        self._case = casing.CaseDecoder() if table.marked else None
 
     def push(self, token: int) -> bytes:
         """The bytes that the token adds; none for an unknown id."""
@@ -85,7 +89,11 @@ class ByteDecoder:
         while self._spaces and piece.startswith(b" "):
             piece, self._spaces = piece[1:], self._spaces - 1
         self._spaces = 0 if piece else self._spaces
-        return piece
+        return piece if self._case is None else self._case.push(piece)
+
+    def flush(self) -> bytes:
+        """The bytes that remain at the end of the text."""
+        return b"" if self._case is None else self._case.flush()
 
 
 def read_backend(file: Path) -> tokenizers.Tokenizer:
@@ -133,13 +141,17 @@ def table_of(backend: tokenizers.Tokenizer, origin: str = "This tokenizer") -> T
     """
     content = _description(backend)
     decoder = _steps(content["decoder"], "decoders")
+    before = casing.unmarked(content["normalizer"], decoder)
+    decoder = decoder if before is None else before
     byte_level = _is_byte_level(content, origin)
     if [step["type"] for step in decoder] == ["WordPiece"] and content["model"]["type"] == "WordPiece":
         table = _wordpiece(backend, decoder[0], origin)
     else:
         table = _byte_level(backend, decoder, origin) if byte_level else _with_fallback(backend, decoder, origin)
+    table = replace(table, marked=before is not None)
+    table = replace(table, exact=_is_exact(backend, content, decoder, table))
     _check(backend, table, origin)
-    return replace(table, exact=_is_exact(backend, content, table))
+    return table
 
 
 def _description(backend: tokenizers.Tokenizer) -> dict[str, Any]:
@@ -182,7 +194,9 @@ def _is_byte_level(content: dict[str, Any], origin: str) -> bool:
     return False
 
 
-def _is_exact(backend: tokenizers.Tokenizer, content: dict[str, Any], table: TokenTable) -> bool:
+def _is_exact(
+    backend: tokenizers.Tokenizer, content: dict[str, Any], decoder: list[dict[str, Any]], table: TokenTable
+) -> bool:
     """Whether every byte has a token, and no step before or after changes a text."""
     steps = _steps(content["pre_tokenizer"], "pretokenizers")
     whole = all(
@@ -193,10 +207,11 @@ def _is_exact(backend: tokenizers.Tokenizer, content: dict[str, Any], table: Tok
     )
     added = [token for token in backend.get_added_tokens_decoder().values() if not token.special]
     plain = not any(token.lstrip or token.rstrip or token.normalized for token in added)
-    decoder = [step["type"] for step in _steps(content["decoder"], "decoders")]
     every = {piece for piece in table.bytes_of.values() if len(piece) == 1}
     known = len(every.intersection(bytes([byte]) for byte in _UTF8)) == len(_UTF8)
-    return whole and plain and known and not content["normalizer"] and (table.byte_level or decoder == _FALLBACK)
+    unchanged = table.marked or not content["normalizer"]
+    falls_back = [step["type"] for step in decoder] == _FALLBACK
+    return whole and plain and known and unchanged and (table.byte_level or falls_back)
 
 
 def _knows_words(model: dict[str, Any], steps: list[dict[str, Any]]) -> bool:
@@ -213,8 +228,9 @@ def _knows_words(model: dict[str, Any], steps: list[dict[str, Any]]) -> bool:
 
 def decode_bytes(table: TokenTable, ids: Sequence[int]) -> bytes:
     """The bytes of a whole text; unknown ids have none."""
-    if table.first or table.spaces:
-        return b"".join(map(ByteDecoder(table).push, ids))
+    if table.first or table.spaces or table.marked:
+        decoder = ByteDecoder(table)
+        return b"".join(map(decoder.push, ids)) + decoder.flush()
     bytes_of = table.bytes_of
     return b"".join([bytes_of.get(token, b"") for token in ids])
 

@@ -25,6 +25,12 @@ class TokenizerConfig(Section):
         default="three", description='How many digits a token may hold at most; "free": any number.'
     )
 
+    case: Literal["kept", "marked"] = Field(
+        default="kept",
+        description='How capitals are written: "kept", or "marked": as small letters behind a mark, so that "The" and '
+        '"the" share a token.',
+    )
+
     @field_validator("kind")
     @classmethod
     def _known(cls, name: str) -> str:

@@ -275,7 +275,7 @@ class TextStream:
 
     def flush(self) -> str:
         """U+FFFD for an incomplete character at the end, else ""."""
-        return self._decoder.decode(b"", final=True)
+        return self._decoder.decode(self._bytes.flush(), final=True)
 
 
 def encode_slowly(backend: tokenizers.Tokenizer, text: str) -> list[int]:

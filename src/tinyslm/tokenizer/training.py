@@ -12,10 +12,10 @@ from tinyslm.tokenizer.kinds.kind import Wanted
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.vocabulary import SPECIAL_SLOTS, byte_level_backend, split_of
 
-DIGITS = "three"  # the default
 
-
-def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int = 0, digits: str = DIGITS) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str], *, kind: str = "bpe", vocab_size: int = 0, digits: str = "three", case: str = "kept"
+) -> Tokenizer:
     """Train a tokenizer on `texts`, which are read once. Equal texts give equal tokenizers.
 
     kind: a name in `KINDS`: "bpe" learns frequent byte sequences; "unigram" the likeliest pieces of words; "wordpiece"
@@ -25,11 +25,12 @@ def train_tokenizer(texts: Iterable[str], *, kind: str = "bpe", vocab_size: int 
         smallest size of the kind (320; "wordpiece": 576). For "char" it is the maximum; "byte" has 320. 0: 4096,
         or fewer if the texts are too short.
     digits: how many of them a token may hold, "one", "two", "three", or any number, "free". "char" and "byte" have one.
+    case: "kept", or "marked": capitals become small letters behind a mark; "char" and "byte" keep them.
 
     Raises `TinyslmError` for an unknown kind, or when `vocab_size` is larger than the texts allow.
     """
     chosen = KINDS[kind]
-    wanted = Wanted(chosen.rounded(vocab_size) if vocab_size else None, digits)
+    wanted = Wanted(chosen.rounded(vocab_size) if vocab_size else None, digits, case == "marked")
     return Tokenizer(chosen.learn(texts, wanted), chat_template=CHATML)
 
 
@@ -38,16 +39,22 @@ def train_as(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     return train_tokenizer(texts, **config.model_dump())
 
 
-def train_tokenizers(texts: Iterable[str], sizes: Iterable[int], *, digits: str = DIGITS) -> dict[int, Tokenizer]:
+def train_tokenizers(
+    texts: Iterable[str], sizes: Iterable[int], like: TokenizerConfig | None = None
+) -> dict[int, Tokenizer]:
     """Train "bpe" tokenizers of several sizes at the cost of the largest; leaves out sizes that need more text.
 
-    Each equals the result of `train_tokenizer` for its size.
+    Each equals the result of `train_as` for its size and the other settings of `like`.
     """
     sizes = sorted({BPE.rounded(size) for size in sizes})
-    merges, _ = bpe_merges(texts, sizes[-1] - 256 - SPECIAL_SLOTS, digits)
+    like = like or TokenizerConfig()
+    wanted = Wanted(sizes[-1], like.digits, like.case == "marked")
+    merges, _ = bpe_merges(texts, sizes[-1] - 256 - SPECIAL_SLOTS, wanted)
     cuts = {size: size - 256 - SPECIAL_SLOTS for size in sizes}
     return {
-        size: Tokenizer(byte_level_backend(merges[:cut], split_of(digits)), chat_template=CHATML)
+        size: Tokenizer(
+            byte_level_backend(merges[:cut], split_of(like.digits), marked=wanted.marked), chat_template=CHATML
+        )
         for size, cut in cuts.items()
         if cut <= len(merges)
     }

@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from tinyslm.tokenizer.casing import marks
+
 if TYPE_CHECKING:
     import tokenizers
 
@@ -81,8 +83,10 @@ def byte_symbols() -> tuple[str, ...]:
     return tuple(chr(code_of[byte]) for byte in range(256))
 
 
-def byte_level_backend(merges: Sequence[tuple[bytes, bytes]], split: str = SPLIT) -> tokenizers.Tokenizer:
-    """Build a `tokenizers` object with these merges in rank order; each must make a new token."""
+def byte_level_backend(
+    merges: Sequence[tuple[bytes, bytes]], split: str = SPLIT, *, marked: bool = False
+) -> tokenizers.Tokenizer:
+    """Build a `tokenizers` object with these merges in rank order; each must make a new token. marked: capitals are."""
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
     symbols = byte_symbols()
@@ -102,5 +106,6 @@ def byte_level_backend(merges: Sequence[tuple[bytes, bytes]], split: str = SPLIT
         ]
     )
     backend.decoder = decoders.ByteLevel()
+    backend = marks(backend) if marked else backend
     backend.add_special_tokens([AddedToken(name, special=True) for name in special_tokens(len(vocab))])
     return backend

@@ -36,6 +36,11 @@ def tokenizer_keys(tokenizer: Tokenizer, vocab_size: int) -> dict[str, Any]:
             f"llama.cpp cannot have this tokenizer of the kind {tokenizer.kind}: {why}.",
             "Export to another format, or train a model with --tokenizer.kind bpe.",
         )
+    if tokenizer.table.marked:
+        raise TinyslmError(
+            "llama.cpp cannot have this tokenizer: it does not mark capitals (--tokenizer.case marked).",
+            "Export to another format, or train a model with --tokenizer.case kept.",
+        )
     kinds, names = _listing(tokenizer, content, vocab_size)
     keys: dict[str, Any] = {"tokenizer.ggml.tokens": names, "tokenizer.ggml.token_type": [int(kind) for kind in kinds]}
     keys |= _byte_level_keys(content) if tokenizer.table.byte_level else _sentencepiece_keys(content, names)

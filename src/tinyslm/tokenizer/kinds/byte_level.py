@@ -16,14 +16,14 @@ Merges = Sequence[tuple[bytes, bytes]]
 
 
 def _bpe(texts: Iterable[str], wanted: Wanted) -> tokenizers.Tokenizer:
-    merges, characters = bpe_merges(texts, (wanted.vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS, wanted.digits)
+    merges, characters = bpe_merges(texts, (wanted.vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS, wanted)
     count = used(wanted, len(merges), 256, characters, "repeated byte sequences")
-    return byte_level_backend(merges[:count], split_of(wanted.digits))
+    return byte_level_backend(merges[:count], split_of(wanted.digits), marked=wanted.marked)
 
 
-def bpe_merges(texts: Iterable[str], wanted: int, digits: str) -> tuple[Merges, int]:
-    """At most `wanted` merges, the most frequent first, and the number of characters read."""
-    merges, characters = learned_merges(texts, wanted, split_of(digits))
+def bpe_merges(texts: Iterable[str], most: int, wanted: Wanted) -> tuple[Merges, int]:
+    """At most `most` merges, the most frequent first, and the number of characters read."""
+    merges, characters = learned_merges(texts, most, split_of(wanted.digits), marked=wanted.marked)
     byte_of = {symbol: byte for byte, symbol in enumerate(byte_symbols())}
     return [
         (bytes(byte_of[symbol] for symbol in left), bytes(byte_of[symbol] for symbol in right))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.tokenizer.casing import marks
 from tinyslm.tokenizer.vocabulary import SPECIAL_SLOTS, VOCAB_STEP, byte_symbols, round_up, special_tokens
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ class Wanted:
     """What is asked of a tokenizer.
 
     vocab_size: tokens, a size that the kind has; None: as many as the text supports, up to `DEFAULT`. digits: a key of
-    `vocabulary.DIGITS`.
+    `vocabulary.DIGITS`. marked: capitals are marked (`casing.py`).
     """
 
     vocab_size: int | None
     digits: str
+    marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,12 +123,12 @@ def add_special(backend: tokenizers.Tokenizer, ordinary: int) -> tokenizers.Toke
 
 
 def learned_merges(
-    texts: Iterable[str], wanted: int, split: str, prefix: str | None = None
+    texts: Iterable[str], wanted: int, split: str, *, prefix: str | None = None, marked: bool = False
 ) -> tuple[Sequence[tuple[str, str]], int]:
     """The merges of pairs of byte symbols that occur at least twice, the most frequent first.
 
-    split: the regular expression that splits texts into words. prefix: marks symbols that continue a word. Also returns
-    the number of characters read.
+    split: the regular expression that splits texts into words. prefix: marks symbols that continue a word. marked:
+    capitals are. Also returns the number of characters read.
     """
     import json
 
@@ -140,6 +142,7 @@ def learned_merges(
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    backend = marks(backend) if marked else backend
     # Pairs that are equally frequent are merged in the order of their parts' ids, so all symbols have one beforehand.
     symbols = [prefix + symbol for symbol in byte_symbols()] if prefix else []
     continuing: dict[str, Any] = {"continuing_subword_prefix": prefix} if prefix else {}

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from tinyslm.tokenizer.casing import MARKS, marks, normalizer
 from tinyslm.tokenizer.kinds.kind import DEFAULT, Counted, TokenizerKind, Wanted, add_special, short_texts, used
 from tinyslm.tokenizer.vocabulary import DIGITS, SMALLEST, SPECIAL_SLOTS
 
@@ -41,14 +42,18 @@ def _learn(texts: Iterable[str], wanted: Wanted) -> tokenizers.Tokenizer:
     from tinyslm.tokenizer.kinds.unigram_learning import learned_pieces
 
     split = words(wanted.digits)
-    find = regex.compile(split).findall
+    find, alone = regex.compile(split).findall, regex.compile(f"({MARKS})").split
     counts: Counter[str] = Counter()
     counted = Counted(texts)
+    marked = normalizer() if wanted.marked else None
     for text in short_texts(counted):
-        counts.update(find(text))
+        for part in [text] if marked is None else alone(marked.normalize_str(text)):
+            counts.update(find(part))
     room = (wanted.vocab_size or DEFAULT) - 256 - SPECIAL_SLOTS
     pieces = learned_pieces(_parts(counts), room)
-    return _backend(pieces[: used(wanted, len(pieces), 256, counted.characters, "pieces of words")], split)
+    return _backend(
+        pieces[: used(wanted, len(pieces), 256, counted.characters, "pieces of words")], split, wanted.marked
+    )
 
 
 def _parts(counts: Mapping[str, int]) -> dict[str, int]:
@@ -79,14 +84,14 @@ def _rare(words: Mapping[str, int]) -> dict[int, str]:
     return rare
 
 
-def _backend(pieces: list[tuple[str, float]], split: str) -> tokenizers.Tokenizer:
+def _backend(pieces: list[tuple[str, float]], split: str, marked: bool) -> tokenizers.Tokenizer:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     vocab = [(f"<0x{byte:02X}>", BYTE_SCORE) for byte in range(256)] + pieces
     backend = Tokenizer(models.Unigram(vocab, unk_id=0, byte_fallback=True))  # bytes take the place of the unknown one
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(split), "isolated")
     backend.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
-    return add_special(backend, len(vocab))
+    return add_special(marks(backend) if marked else backend, len(vocab))
 
 
 UNIGRAM = TokenizerKind(

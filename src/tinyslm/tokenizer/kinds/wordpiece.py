@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tinyslm.tokenizer.casing import marks
 from tinyslm.tokenizer.kinds.kind import DEFAULT, LONGEST_WORD, TokenizerKind, Wanted, add_special, learned_merges, used
 from tinyslm.tokenizer.vocabulary import SPECIAL_SLOTS, byte_symbols, round_up, split_of
 
@@ -30,13 +31,15 @@ LONGEST_CHARACTER = 4  # bytes
 def _learn(texts: Iterable[str], wanted: Wanted) -> tokenizers.Tokenizer:
     split = split_of(wanted.digits)
     room = (wanted.vocab_size or DEFAULT) - BASE - SPECIAL_SLOTS
-    merges, characters = learned_merges(texts, room, split, CONTINUES)
+    merges, characters = learned_merges(texts, room, split, prefix=CONTINUES, marked=wanted.marked)
     pieces = list(dict.fromkeys(left + right.removeprefix(CONTINUES) for left, right in merges))
     pieces = pieces[: used(wanted, len(pieces), BASE, characters, "repeated byte sequences")]
-    return _backend([*byte_symbols(), *(CONTINUES + symbol for symbol in byte_symbols()), *pieces], split)
+    return _backend(
+        [*byte_symbols(), *(CONTINUES + symbol for symbol in byte_symbols()), *pieces], split, wanted.marked
+    )
 
 
-def _backend(pieces: list[str], split: str) -> tokenizers.Tokenizer:
+def _backend(pieces: list[str], split: str, marked: bool) -> tokenizers.Tokenizer:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     backend = Tokenizer(
@@ -55,7 +58,7 @@ def _backend(pieces: list[str], split: str) -> tokenizers.Tokenizer:
         ]
     )
     backend.decoder = decoders.Sequence([decoders.Replace(Regex(f"^{CONTINUES}"), ""), decoders.ByteLevel()])
-    return add_special(backend, len(pieces))
+    return add_special(marks(backend) if marked else backend, len(pieces))
 
 
 WORDPIECE = TokenizerKind(
