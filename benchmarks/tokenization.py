@@ -197,13 +197,10 @@ def row_of(given: dict[str, Any], data: str, work: str, threads: int) -> Row:
 def measured(case: Case, data: Path, work: Path) -> Row:
     """The figures of one model. Raises `TinyslmError` if the text or the size do not allow the vocabulary."""
     begun = time.monotonic()
+    if known := build_config(TokenizerConfig, case.settings).known_size:
+        checked_shape(case.params, known)  # before the text is read
     shards = shards_of(case, data, work)
-    shape = shape_of(case.params, shards.tokenizer.vocab_size, context=CONTEXT)
-    if shape is None:
-        raise TinyslmError(
-            f"A model of {count(case.params)} parameters cannot have {shards.tokenizer.vocab_size:,} tokens.",
-            "The embeddings alone take too many.",
-        )
+    shape = checked_shape(case.params, shards.tokenizer.vocab_size)
     model, figures = trained(case, shape, shards)
     valid = shards.split("valid")
     documents = spread_documents(valid, max(1, int(SCORED_BYTES * valid.tokens / valid.utf8_bytes)))
@@ -223,6 +220,17 @@ def measured(case: Case, data: Path, work: Path) -> Row:
         **answers,
         "seconds_in_all": round(time.monotonic() - begun, 1),
     }
+
+
+def checked_shape(params: int, vocab_size: int) -> ModelConfig:
+    """The shape of a model with so many parameters and tokens. Raises `TinyslmError` if there is none."""
+    shape = shape_of(params, vocab_size, context=CONTEXT)
+    if shape is None:
+        raise TinyslmError(
+            f"A model of {count(params)} parameters cannot have {vocab_size:,} tokens.",
+            "The embeddings alone take too many.",
+        )
+    return shape
 
 
 def shards_of(case: Case, data: Path, work: Path) -> Shards:

@@ -40,6 +40,8 @@ def test_a_failure_is_a_row_with_its_reason(study: ModuleType, tmp_path: Path) -
     row = study.row_of(case, str(tmp_path), str(tmp_path), 1)
     assert "nonsense" in row["failed"]
     assert row["settings"] == {"kind": "nonsense", "vocab_size": 4096}
+    row = study.row_of(case | {"tokenizer": {"vocab_size": 32_768}}, str(tmp_path), str(tmp_path), 1)
+    assert row["failed"] == "TinyslmError: A model of 1 k parameters cannot have 32,768 tokens."
 
 
 def test_every_plot_is_drawn_from_rows(study: ModuleType) -> None:
