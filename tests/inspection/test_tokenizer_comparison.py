@@ -68,7 +68,7 @@ def test_a_kind_is_trained_on_other_parts(compared: TokenizerComparison) -> None
 
 
 def test_special_tokens_inside_texts_are_text(compared: TokenizerComparison) -> None:
-    assert [(one.faults, one.specials) for one in compared.reports] == [(0, 0)] * 3
+    assert [(one.lost.changed, one.specials) for one in compared.reports] == [(0, 0)] * 3
 
 
 def test_the_page_is_one_file(compared: TokenizerComparison) -> None:
@@ -90,7 +90,7 @@ def test_one_line_is_cut_and_one_tokenizer_is_enough(tmp_path: Path) -> None:
     file.write_text("".join(f"word {number} " for number in range(20_000)))
     comparison = compare_tokenizers([str(file)], ["byte"])
     assert comparison.utf8_bytes + comparison.train_bytes == file.stat().st_size
-    assert comparison.reports[0].faults == 0
+    assert comparison.reports[0].lost.changed == 0
 
 
 def test_a_lost_text_is_reported(tmp_path: Path, byte_tokenizer: Tokenizer) -> None:
@@ -99,10 +99,10 @@ def test_a_lost_text_is_reported(tmp_path: Path, byte_tokenizer: Tokenizer) -> N
     (tmp_path / "lower" / "tokenizer.json").write_text(json.dumps(content))
     (tmp_path / "text.txt").write_text("it rained on Monday\n")
     comparison = compare_tokenizers([str(tmp_path / "text.txt")], [tmp_path / "lower"])
-    assert comparison.reports[0].faults == 1
+    assert comparison.reports[0].lost.changed == 1
     (said,) = faults(comparison)
-    assert "does not restore 100.0% of the text's parts" in said
-    assert r"'t rained on Monday\n' became 't rained on monday\n'" in said
+    assert "of the characters do not come back, in 1 of 1 texts" in said
+    assert "Monday" in said
 
 
 @pytest.mark.parametrize(

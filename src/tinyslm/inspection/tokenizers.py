@@ -18,6 +18,7 @@ from tinyslm.data.text_kinds import KINDS, TextKind, paragraphs, text_kind
 from tinyslm.inspection.tokenizer_text import Sample, given_tokenizer, is_kind, read_sample, settings_of
 from tinyslm.model.sizing import shape_of, table_parameters
 from tinyslm.tokenizer.config import TokenizerConfig
+from tinyslm.tokenizer.losses import Losses, losses
 from tinyslm.tokenizer.shown import Token, show_token
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_as
@@ -38,14 +39,6 @@ _CONTEXT = "a"
 
 
 @dataclass(frozen=True)
-class Fault:
-    """A text that decoding did not restore: a part of it around the first difference, and what became of that."""
-
-    given: str
-    restored: str
-
-
-@dataclass(frozen=True)
 class Cut:
     """A sample text cut into tokens. name: what it is, such as "date"."""
 
@@ -61,8 +54,8 @@ class TokenizerReport:
     bytes_per_token: over the whole text; by_kind: by kind of text. tokens_per_word: mean over the words of the text
     (fertility); whole_words: the share of them that are one token. unused: how many ordinary tokens the text never
     used, of `ordinary`. embedding_share: of the parameters of a model of the size asked for, with `dim` and `depth`;
-    `None` if no model of that size has such a vocabulary. faults: how many of the `documents` were not restored;
-    fault: the first. specials: how many ids of special tokens came from ordinary text.
+    `None` if no model of that size has such a vocabulary. documents: parts of the text; lost: what decoding did not
+    restore of them. specials: how many ids of special tokens came from ordinary text.
     """
 
     name: str
@@ -82,8 +75,7 @@ class TokenizerReport:
     encode_mb_per_s: float
     decode_mb_per_s: float
     documents: int
-    faults: int
-    fault: Fault | None
+    lost: Losses
     specials: int
     cuts: tuple[Cut, ...]
 
@@ -216,9 +208,9 @@ def _report(
     encoded = tokenizer.encode_batch(text.documents)
     encoding = time.perf_counter() - begun
     begun = time.perf_counter()
-    decoded = [tokenizer.decode(ids) for ids in encoded]
+    for ids in encoded:
+        tokenizer.decode(ids)
     decoding = time.perf_counter() - begun
-    faults = [pair for pair in zip(text.documents, decoded, strict=True) if pair[0] != pair[1]]
     used = set().union(*encoded)
     special = set(tokenizer.special_ids.values())
     ordinary = {token for token in range(tokenizer.vocab_size) if tokenizer.token_bytes(token)} - special
@@ -247,8 +239,7 @@ def _report(
         encode_mb_per_s=size / 1e6 / max(encoding, 1e-9),
         decode_mb_per_s=size / 1e6 / max(decoding, 1e-9),
         documents=len(text.documents),
-        faults=len(faults),
-        fault=_fault(*faults[0]) if faults else None,
+        lost=losses(tokenizer, zip(text.documents, encoded, strict=True)),
         specials=sum(len(special.intersection(ids)) for ids in encoded),
         cuts=tuple(_cut(tokenizer, what, sample) for what, sample in samples.items()),
     )
@@ -265,14 +256,6 @@ def _fertility(tokenizer: Tokenizer, words: Counter[str]) -> tuple[float, float]
         tokens += times * length
         whole += times * (length == 1)
     return tokens / words.total(), whole / words.total()
-
-
-def _fault(given: str, restored: str) -> Fault:
-    """What differs first, with some characters around it."""
-    at = next((place for place, (a, b) in enumerate(zip(given, restored, strict=False)) if a != b), None)
-    at = min(len(given), len(restored)) if at is None else at
-    part = slice(max(0, at - 12), at + 12)
-    return Fault(given[part], restored[part])
 
 
 def _cut(tokenizer: Tokenizer, name: str, text: str) -> Cut:

@@ -68,7 +68,7 @@ def tables(comparison: TokenizerComparison) -> list[tuple[str, Column]]:
                     (
                         f"{one.encode_mb_per_s:.1f} MB/s",
                         f"{one.decode_mb_per_s:.1f} MB/s",
-                        f"{one.documents - one.faults:,} of {one.documents:,}",
+                        f"{one.documents - one.lost.changed:,} of {one.documents:,}",
                     )
                     for one in reports
                 ],
@@ -80,12 +80,8 @@ def tables(comparison: TokenizerComparison) -> list[tuple[str, Column]]:
 def faults(comparison: TokenizerComparison) -> Iterator[str]:
     """A sentence for each tokenizer that does not restore every text, or makes special tokens of ordinary text."""
     for one in comparison.reports:
-        if one.fault is not None:
-            share = one.faults / one.documents
-            yield (
-                f"{one.name} does not restore {share:.1%} of the text's parts: {one.fault.given!r} became "
-                f"{one.fault.restored!r}."
-            )
+        if one.lost.changed:
+            yield f"{one.name}: {one.lost}."
         if one.specials:
             yield f"{one.name} makes special tokens of ordinary text: {one.specials:,} in this text."
 
