@@ -26,7 +26,7 @@ def test_a_folder_without_a_tokenizer(tmp_path):
         Tokenizer.load(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.model", "vocab.json", "tekken.json"])
+@pytest.mark.parametrize("name", ["tokenizer.model", "vocab.json", "tekken.json", "m.model", "spiece.model"])
 def test_a_folder_with_an_older_format(tmp_path, name):
     (tmp_path / name).write_bytes(b"")
     with pytest.raises(TinyslmError, match=name):

@@ -23,6 +23,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.json_files import read_json
 from tinyslm.core.text_files import decode_small
 from tinyslm.tokenizer import casing
+from tinyslm.tokenizer.ranks import read_ranks
 from tinyslm.tokenizer.vocabulary import byte_symbols
 
 if TYPE_CHECKING:
@@ -97,14 +98,17 @@ class ByteDecoder:
 
 
 def read_backend(file: Path) -> tokenizers.Tokenizer:
-    """Read a `tokenizer.json`.
+    """Read a `tokenizer.json`, or, in a folder without one, a file of ranks of tiktoken.
 
     Raises `TinyslmError` when it is missing, damaged or unsupported, or when `tokenizers` gives its added tokens other
     ids than it lists.
     """
     import tokenizers
 
+    if not file.exists() and (ranks := sorted(file.parent.glob("*.tiktoken"))):
+        return read_ranks(ranks[0])
     others = [name for name in _OTHER_FILES if (file.parent / name).is_file()]
+    others += sorted(other.name for suffix in ("model", "spm", "vocab") for other in file.parent.glob(f"*.{suffix}"))
     if others and not file.exists():
         raise TinyslmError(
             f"There is no {file.name} in {file.parent}, only {others[0]}.",

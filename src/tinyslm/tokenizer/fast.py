@@ -26,13 +26,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from tinyslm.tokenizer.special import whole_characters
-from tinyslm.tokenizer.vocabulary import DIGITS, byte_level_backend, byte_symbols, split_of
+from tinyslm.tokenizer.vocabulary import DIGITS, SPLIT_GPT2, byte_level_backend, byte_symbols, split_of
 
 if TYPE_CHECKING:
     import tiktoken
     import tokenizers
-
-SPLIT_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 
 SPLITS = tuple(map(split_of, DIGITS))
 

@@ -26,6 +26,8 @@ SPLIT = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
+SPLIT_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+
 DIGITS = {"one": r"\p{N}", "two": r"\p{N}{1,2}", "three": r"\p{N}{1,3}", "free": r"\p{N}+"}
 """How many digits a token may hold, as a regular expression."""
 
@@ -87,7 +89,7 @@ def byte_level_backend(
     merges: Sequence[tuple[bytes, bytes]], split: str = SPLIT, *, marked: bool = False
 ) -> tokenizers.Tokenizer:
     """Build a `tokenizers` object with these merges in rank order; each must make a new token. marked: capitals are."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
     symbols = byte_symbols()
 
@@ -107,5 +109,12 @@ def byte_level_backend(
     )
     backend.decoder = decoders.ByteLevel()
     backend = marks(backend) if marked else backend
-    backend.add_special_tokens([AddedToken(name, special=True) for name in special_tokens(len(vocab))])
+    return add_special(backend, len(vocab))
+
+
+def add_special(backend: tokenizers.Tokenizer, ordinary: int) -> tokenizers.Tokenizer:
+    """Add tinyslm's special tokens after `ordinary` other tokens. Returns `backend`."""
+    from tokenizers import AddedToken
+
+    backend.add_special_tokens([AddedToken(name, special=True) for name in special_tokens(ordinary)])
     return backend

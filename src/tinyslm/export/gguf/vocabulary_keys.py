@@ -11,10 +11,10 @@ from typing import Any
 from tinyslm.core.errors import TinyslmError
 from tinyslm.export.gguf.vocabulary import ENDS, Kind
 from tinyslm.export.gguf.vocabulary_splits import DIGIT, SPLITS
-from tinyslm.tokenizer.fast import SPLIT_GPT2
 from tinyslm.tokenizer.fast import SPLITS as OURS
 from tinyslm.tokenizer.kinds import KINDS
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.vocabulary import SPLIT_GPT2
 
 Steps = Sequence[dict[str, Any]]
 

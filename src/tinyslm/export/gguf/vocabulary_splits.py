@@ -11,8 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tinyslm.tokenizer.fast import SPLIT_GPT2
-from tinyslm.tokenizer.vocabulary import SPLIT
+from tinyslm.tokenizer.vocabulary import SPLIT, SPLIT_GPT2
 
 if TYPE_CHECKING:
     import tokenizers

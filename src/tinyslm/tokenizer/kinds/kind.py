@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.tokenizer.casing import marks
-from tinyslm.tokenizer.vocabulary import SPECIAL_SLOTS, VOCAB_STEP, byte_symbols, round_up, special_tokens
+from tinyslm.tokenizer.vocabulary import SPECIAL_SLOTS, VOCAB_STEP, byte_symbols, round_up
 
 if TYPE_CHECKING:
     import tokenizers
@@ -112,14 +112,6 @@ def used(wanted: Wanted, found: int, base: int, characters: int, what: str) -> i
 def _largest(base: int, learned: int) -> int:
     """The largest vocabulary, a multiple of 64, with at most this many learned tokens; below the smallest if none."""
     return (base + SPECIAL_SLOTS + learned) // VOCAB_STEP * VOCAB_STEP
-
-
-def add_special(backend: tokenizers.Tokenizer, ordinary: int) -> tokenizers.Tokenizer:
-    """Add tinyslm's special tokens after `ordinary` other tokens. Returns `backend`."""
-    from tokenizers import AddedToken
-
-    backend.add_special_tokens([AddedToken(name, special=True) for name in special_tokens(ordinary)])
-    return backend
 
 
 def learned_merges(

@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from tinyslm.tokenizer.casing import MARKS, marks, normalizer
-from tinyslm.tokenizer.kinds.kind import DEFAULT, Counted, TokenizerKind, Wanted, add_special, short_texts, used
-from tinyslm.tokenizer.vocabulary import DIGITS, SMALLEST, SPECIAL_SLOTS
+from tinyslm.tokenizer.kinds.kind import DEFAULT, Counted, TokenizerKind, Wanted, short_texts, used
+from tinyslm.tokenizer.vocabulary import DIGITS, SMALLEST, SPECIAL_SLOTS, add_special
 
 if TYPE_CHECKING:
     import tokenizers

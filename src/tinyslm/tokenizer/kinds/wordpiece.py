@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tinyslm.tokenizer.casing import marks
-from tinyslm.tokenizer.kinds.kind import DEFAULT, LONGEST_WORD, TokenizerKind, Wanted, add_special, learned_merges, used
-from tinyslm.tokenizer.vocabulary import SPECIAL_SLOTS, byte_symbols, round_up, split_of
+from tinyslm.tokenizer.kinds.kind import DEFAULT, LONGEST_WORD, TokenizerKind, Wanted, learned_merges, used
+from tinyslm.tokenizer.vocabulary import SPECIAL_SLOTS, add_special, byte_symbols, round_up, split_of
 
 if TYPE_CHECKING:
     import tokenizers
