@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from several import free_port, join
 from tiny_run import TINY
 
@@ -14,7 +15,9 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.data.shards import Shards
 from tinyslm.model.folder import load_model
 from tinyslm.training.config import RunConfig
+from tinyslm.training.muon import orthogonalize
 from tinyslm.training.run import Run
+from tinyslm.training.sharding import in_turns, is_sharded, rows_of
 from tinyslm.training.world import World
 
 EXACT = {
@@ -52,6 +55,15 @@ def test_two_processes_train_as_one(processes, tmp_path: Path, shards: Shards) -
     ends = [load_model(tmp_path / name / "model").state_dict() for name in ("alone", "both")]
     for name, tensor in ends[0].items():
         torch.testing.assert_close(ends[1][name], tensor, atol=1e-5, rtol=1e-4)
+    divided, whole = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("both-divided", "alone"))
+    for name, tensor in whole.items():  # whose weights were divided over the processes
+        torch.testing.assert_close(divided[name], tensor, atol=1e-5, rtol=1e-4)
+    files = [
+        tmp_path / name / "checkpoints" / "step-000004" / "state.safetensors" for name in ("alone", "both-divided")
+    ]
+    for states in zip(*(sorted(load_file(file).items()) for file in files), strict=True):
+        (name, one), (other_name, other) = states
+        assert (name, one.shape) == (other_name, other.shape), "a checkpoint does not tell by how many it was written"
     results = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("alone", "both")]
     assert results[0]["training_tokens"] == results[1]["training_tokens"]
     assert results[0]["bits_per_byte"] == pytest.approx(results[1]["bits_per_byte"], abs=1e-4)
@@ -100,6 +112,17 @@ def _contracts(world: World, out: Path, data: Path, config: dict) -> None:
         run.progress = replace(run.progress, step=len(skipped))
     assert skipped == ["", "the loss is not finite", ""], "all processes skip the same update"
     run.close()
+    run = Run.start(Path(f"{out}-divided"), data, build_config(RunConfig, merge(config, {"train": {"shard": "full"}})))
+    assert is_sharded(run.model)
+    for _ in run.events():
+        pass
+    torch.manual_seed(0)
+    for rows, count in ((6, 3), (3, 1)):
+        matrices = torch.randn(count, rows, 4)
+        matrices = matrices.to(orthogonalize(matrices).dtype)
+        mine = torch.stack([rows_of(matrix, world) for matrix in matrices])
+        expected = [rows_of(matrix, world) for matrix in orthogonalize(matrices)]
+        torch.testing.assert_close(in_turns(mine, rows, world, orthogonalize), torch.stack(expected))
 
 
 def _fails_in_the_second(world: World) -> str:

@@ -121,8 +121,12 @@ class _Shown:
             say(f"Resuming after step {self._first:,} of {self._steps:,}.")
         say(
             f"Training {count(event['parameters'])} parameters for {'about ' if event['minutes'] else ''}"
-            f"{self._steps:,} steps on {event['device']} in {event['dtype']}."
+            f"{self._steps:,} steps on {event['device']} in {event['dtype']}"
+            f"{', in {} processes'.format(event['processes']) if event['processes'] > 1 else ''}."
         )
+        if event["processes"] > 1:
+            divided = "divided over the processes" if event["sharding"]["on"] else "whole in every process"
+            say(f"Weights are {divided}: {event['sharding']['reason']}.")
         self._training = self._stack.enter_context(training_progress(self._steps))
 
     def _step(self, event: Event) -> None:

@@ -13,6 +13,7 @@ from tinyslm.model.decoder import Decoder
 from tinyslm.training.config import RunConfig
 from tinyslm.training.deadline import Decisions, Rates
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.sharding import Sharding, choose_sharding, shard
 from tinyslm.training.stage import Stage
 from tinyslm.training.stages import first_model, open_stage
 from tinyslm.training.world import World
@@ -44,6 +45,7 @@ class Parts:
     optimizers: Optimizers
     device: torch.device
     dtype: torch.dtype
+    sharding: Sharding
 
 
 def build(order: Order, world: World) -> Parts:
@@ -54,18 +56,23 @@ def build(order: Order, world: World) -> Parts:
     return_freed_memory()  # what planning and preparing left
     keep_freed_memory()
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # a container's quota counts too
-    parts = world.meet(lambda: _built(order, world))
+    config, stage, model, device, dtype = world.meet(lambda: _built(order, world))
     if world.size > 1:
         data = sha256_file(order.data / MANIFEST)
         world.agree(
-            {"the hash of the data": data, "device": parts.device.type, "number format": str(parts.dtype)},
+            {"the hash of the data": data, "device": device.type, "number format": str(dtype)},
             "Every host needs the same data at the same path; --train.device and --train.dtype hold for all.",
         )
-        world.copy_weights(parts.model)
-    return parts
+        world.copy_weights(model)
+    sharding = choose_sharding(config, world)
+    if sharding.on:
+        shard(model, world)
+    recompute = config.train.checkpoint_activations
+    optimizers = Optimizers(model, config.optimizer, keep_gradients=recompute, world=world)
+    return Parts(config, stage, model, optimizers, device, dtype, sharding)
 
 
-def _built(order: Order, world: World) -> Parts:
+def _built(order: Order, world: World) -> tuple[RunConfig, Stage, Decoder, torch.device, torch.dtype]:
     train = order.config.train
     device = pick_device(train.device)
     dtype = pick_dtype(device, train.dtype)
@@ -73,5 +80,4 @@ def _built(order: Order, world: World) -> Parts:
     torch.manual_seed(train.seed)
     model = first_model(config, device)
     model.model.recompute = train.checkpoint_activations
-    optimizers = Optimizers(model, config.optimizer, keep_gradients=train.checkpoint_activations)
-    return Parts(config, stage, model, optimizers, device, dtype)
+    return config, stage, model, device, dtype

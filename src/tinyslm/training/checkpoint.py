@@ -23,6 +23,8 @@ from tinyslm.model.folder import state_tensors
 from tinyslm.model.weights import write_tensors
 from tinyslm.training.deadline import Correction, RunCosts
 from tinyslm.training.optimizers import Optimizers, trainable
+from tinyslm.training.sharding import put, whole_model
+from tinyslm.training.world import World
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,41 @@ class Progress:
     corrections: tuple[Correction, ...] = ()
 
 
-def save_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers, progress: Progress) -> None:
-    """Write a checkpoint folder, whole or not at all."""
+def save_checkpoint(
+    folder: Path, model: Decoder, optimizers: Optimizers, progress: Progress, world: World | None = None
+) -> None:
+    """Write a checkpoint folder, whole or not at all; of several processes, the first one does."""
+    world = world or World()
+    model, state = whole_model(model, world), optimizers.state()
+    if not world.leads:
+        return
     folder.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(folder) as temporary:
         write_tensors(temporary / "model.safetensors", _trained(model))
-        write_tensors(temporary / "state.safetensors", {**optimizers.state(), **_generators()})
+        write_tensors(temporary / "state.safetensors", {**state, **_generators()})
         write_json(temporary / "state.json", asdict(progress))
         write_manifest(temporary, {"format": 1})
 
 
-def load_checkpoint(folder: Path, model: Decoder, optimizers: Optimizers) -> Progress:
-    """Put a checkpoint's weights, optimizer state and random generators in place; returns where the run stood."""
-    progress = read_progress(folder)
-    load_weights(folder, model)
-    state = load_file(folder / "state.safetensors")
+def load_checkpoint(
+    folder: Path | None, model: Decoder, optimizers: Optimizers, world: World | None = None
+) -> Progress | None:
+    """Put a checkpoint's weights, optimizer state and random generators in place; returns where the run stood.
+
+    Of several processes, the first one reads it, and says if there is none.
+    """
+    world = world or World()
+    progress = world.decide(read_progress(folder) if folder else None)
+    if progress is None:
+        return None
+    targets = model.state_dict()
+    for name, tensor in world.each(_weights(folder, model) if folder else None):
+        put(targets[name], tensor, world)
+    state = load_file(folder / "state.safetensors") if folder else {}
     generators = {name: state.pop(name) for name in list(state) if name.startswith("random:")}
     optimizers.restore(state)
-    torch.set_rng_state(generators["random:cpu"])
+    if generators:
+        torch.set_rng_state(generators["random:cpu"])
     if "random:cuda" in generators and torch.cuda.is_available():
         torch.cuda.set_rng_state(generators["random:cuda"])
     if "random:mps" in generators and torch.backends.mps.is_available():
@@ -84,9 +103,14 @@ def save_weights(folder: Path, model: Decoder) -> None:
 
 def load_weights(folder: Path, model: Decoder) -> None:
     """Put a checkpoint's weights into `model`, on its device."""
-    tensors = load_file(folder / "model.safetensors")
+    model.load_state_dict(_weights(folder, model), strict=False)
+
+
+def _weights(folder: Path, model: Decoder) -> dict[str, Tensor]:
+    """A checkpoint's weights for a model."""
+    tensors: dict[str, Tensor] = load_file(folder / "model.safetensors")
     assert set(tensors) == set(_trained(model)), "the checkpoint of another model"
-    model.load_state_dict(tensors, strict=False)
+    return tensors
 
 
 def _trained(model: Decoder) -> dict[str, Tensor]:

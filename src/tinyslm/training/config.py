@@ -100,8 +100,13 @@ class LoopConfig(Section):
     checkpoint_activations: bool = Field(
         default=False, description="Compute each block again in the backward pass: slower, with much less memory."
     )
+    shard: Literal["auto", "none", "full"] = Field(
+        default="auto",
+        description="With several processes: every one has all weights (none), or a part of them (full); auto: a part "
+        "where all do not fit into its memory.",
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or mps.")
-    dtype: Literal["auto", "bf16", "fp32", "fp16"] = Field(
+    dtype: Literal["auto", "bf16", "fp32"] = Field(
         default="auto", description="Type of the products; auto: bf16 where the hardware has it, else fp32."
     )
     log_every: int = Field(default=10, gt=0, description="Steps between two rows of the log.")

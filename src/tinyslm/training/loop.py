@@ -14,6 +14,7 @@ import torch
 from tinyslm.core.errors import TinyslmError
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.sharding import own_rows, total_norm
 from tinyslm.training.stage import Batch, Loss
 from tinyslm.training.world import World
 
@@ -74,7 +75,7 @@ def train_steps(
     for step in range(first_step, settings.steps):
         model.train()
         mean, weight, tokens, metrics = accumulate(model, loss, next_batch(), settings, world)
-        norm = scale_and_clip(model, weight, settings.clip)
+        norm = scale_and_clip(model, weight, settings.clip, world)
         scale = settings.lr_scale(step)
         skipped = _what_is_wrong(mean, norm)
         if skipped:
@@ -119,12 +120,12 @@ def accumulate(
 
 
 @torch.no_grad()
-def scale_and_clip(model: Decoder, weight: float, clip: float) -> float:
+def scale_and_clip(model: Decoder, weight: float, clip: float, world: World | None = None) -> float:
     """Divide the summed gradients by `weight` and limit their common norm to `clip`; returns the norm before."""
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = torch.nn.utils.get_total_norm(gradients).item() / weight
+    norm = total_norm(gradients, world or World()) / weight
     limit = min(1.0, clip / norm) if clip and norm > 0 and math.isfinite(norm) else 1.0
-    torch._foreach_mul_(gradients, limit / weight)
+    torch._foreach_mul_([own_rows(gradient) for gradient in gradients], limit / weight)
     return norm
 
 

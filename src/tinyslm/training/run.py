@@ -52,6 +52,7 @@ from tinyslm.training.optimizers import Optimizers
 from tinyslm.training.run_events import start_event, step_event
 from tinyslm.training.run_folder import RunFolder, circumstances
 from tinyslm.training.schedule import lr_scale
+from tinyslm.training.sharding import Sharding, whole_model
 from tinyslm.training.stage import Batch, Stage, result_of
 from tinyslm.training.stages import save_result
 from tinyslm.training.world import World
@@ -74,6 +75,7 @@ class Run:
     device: torch.device
     dtype: torch.dtype
     world: World
+    sharding: Sharding
     clock: Clock = time.monotonic
     deadline: Deadline | None = None  # where the settings give minutes
     _origin: float = 0.0  # what the clock showed, or would have, when the run began
@@ -170,13 +172,9 @@ class Run:
         if decisions:
             self.deadline = Deadline(self.folder.deadline_file, decisions, self.config.train)
             self.progress = Progress(seconds=decisions.seconds, costs=decisions.costs)
-        if checkpoint:
-            self.progress = load_checkpoint(checkpoint, self.model, self.optimizers)
-        self.progress = self.world.decide(self.progress)
-        if self.progress.step:
-            self.world.copy_weights(self.model)
-            self.optimizers.copy(self.world)
-            self.stage.batches.restore(self.progress.batches)
+        if progress := load_checkpoint(checkpoint, self.model, self.optimizers, self.world):
+            self.progress = progress
+            self.stage.batches.restore(progress.batches)
 
     def _hold(self) -> None:
         """Keep the folder locked until the events are iterated."""
@@ -193,17 +191,7 @@ class Run:
     def _of(cls, order: Order, folder: RunFolder) -> "Run":
         world = World.current()
         parts = build(order, world)
-        return cls(
-            folder,
-            parts.config,
-            parts.stage,
-            parts.model,
-            parts.optimizers,
-            Progress(),
-            parts.device,
-            parts.dtype,
-            world,
-        )
+        return cls(folder=folder, progress=Progress(), world=world, **vars(parts))
 
     def events(self) -> Iterator[Event]:
         """Train to the end. The last event is "end"; its "result" is also in `result.json`.
@@ -241,7 +229,14 @@ class Run:
         saved = self._updated = self.seconds
         self._elsewhere = 0.0
         compiling = self.deadline.decisions.compiling if self.deadline else None
-        yield start_event(self.config, self.progress, self.steps, self.device, self.dtype, compiling, self.world.size)
+        further = {
+            "device": self.device.type,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "processes": self.world.size,
+            "sharding": asdict(self.sharding),
+            "compiling": compiling and asdict(compiling),
+        }
+        yield start_event(self.config, self.progress, self.steps, further)
         if self.deadline and self.deadline.decisions.steps == 1 and not self.progress.step:
             yield {"event": "warning", "step": 0, "text": short_of_time(self.progress.seconds, self.config)}
         meter = Meter(self.progress.tokens, self.progress.seconds)
@@ -312,14 +307,16 @@ class Run:
         """A short text from the model as it is now; the same for equal weights."""
         if self.config.train.start_from:
             return_freed_memory()  # the engine needs it in larger pieces
+        model = whole_model(self.model, self.world)
         with uncompiled():
-            return self.world.lead(lambda: self.stage.sample(self.model, self.config.train.seed))
+            return self.world.lead(lambda: self.stage.sample(model, self.config.train.seed))
 
     def quick_loss(self) -> float:
         """Mean loss on a fixed set of held-out tokens."""
         tokens = self.config.train.validation_tokens or QUICK_TOKENS
+        model = whole_model(self.model, self.world)
         with uncompiled():
-            return self.world.lead(lambda: self.stage.validate(self.model, self.dtype, tokens))
+            return self.world.lead(lambda: self.stage.validate(model, self.dtype, tokens))
 
     def _next_batch(self) -> Batch:
         self.world.seed(self.config.train.seed, self.progress.step)
@@ -352,15 +349,16 @@ class Run:
         }
 
     def _save_best(self) -> None:
+        model = whole_model(self.model, self.world)
         if self.world.leads:
-            save_weights(self.folder.best(self.progress.step), self.model)
+            save_weights(self.folder.best(self.progress.step), model)
             drop_former_best(self.folder.checkpoints, self.progress.step)
 
     def _save(self) -> Event:
         path = self.folder.checkpoints / checkpoint_name(self.progress.step)
         self.progress = replace(self.progress, seconds=self.seconds)
+        save_checkpoint(path, self.model, self.optimizers, self.progress, self.world)
         if self.world.leads:
-            save_checkpoint(path, self.model, self.optimizers, self.progress)
             rotate(path, self.config.train.keep)
         return {"event": "checkpoint", "step": self.progress.step, "path": f"{path.relative_to(self.folder.path)}"}
 
@@ -372,11 +370,11 @@ class Run:
         if self.config.train.start_from:  # the score takes an engine, for answers
             self.optimizers.free()
             return_freed_memory()
-        step = self.progress.best_step
+        step, model = self.progress.best_step, whole_model(self.model, self.world)
         if self.world.leads:
             try:
                 read_manifest(self.folder.best(step))
-                load_weights(self.folder.best(step), self.model)
+                load_weights(self.folder.best(step), model)
             except TinyslmError as error:
                 step = self.progress.step
                 yield {"event": "warning", "step": step, "text": f"{error.problem} The last weights are taken instead."}
@@ -387,7 +385,7 @@ class Run:
 
         def result() -> dict[str, Any]:
             with uncompiled():
-                score = self.stage.score(self.model, self.score_tokens, check)
+                score = self.stage.score(model, self.score_tokens, check)
             result = {
                 **result_of(score),
                 "step": step,
@@ -395,7 +393,7 @@ class Run:
                 "training_seconds": round(self.progress.seconds, 1),
                 "parameters": self.config.model.parameters,
             }
-            save_result(self.model, self.stage.tokenizer, self.config, self.folder, result)
+            save_result(model, self.stage.tokenizer, self.config, self.folder, result)
             write_json(self.folder.result_file, result)
             return result
 

@@ -1,29 +1,18 @@
 """The rows of a run's log that describe the run itself and its updates."""
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import torch
-
 from tinyslm.training.checkpoint import Progress
-from tinyslm.training.compiling import Compiling
 from tinyslm.training.config import RunConfig
 from tinyslm.training.loop import StepReport
 from tinyslm.training.metrics import Meter
 from tinyslm.training.stage import Stage
 
 
-def start_event(
-    config: RunConfig,
-    progress: Progress,
-    steps: int,
-    device: torch.device,
-    dtype: torch.dtype,
-    compiling: Compiling | None,
-    processes: int,
-) -> dict[str, Any]:
-    """What begins, or goes on. steps: of the whole run."""
+def start_event(config: RunConfig, progress: Progress, steps: int, further: Mapping[str, Any]) -> dict[str, Any]:
+    """What begins, or goes on. steps: of the whole run. further: fields, among them "device" and "dtype"."""
     return {
         "event": "start",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -31,13 +20,10 @@ def start_event(
         "steps": steps,
         "tokens_per_step": config.train.batch * config.row_tokens,
         "parameters": config.model.parameters,
-        "device": device.type,
-        "dtype": str(dtype).removeprefix("torch."),
-        "processes": processes,
         "seconds": round(progress.seconds, 3),
         "minutes": config.train.minutes,
         "resumed_from": progress.step,
-        "compiling": asdict(compiling) if compiling else None,
+        **further,
     }
 
 

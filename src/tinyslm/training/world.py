@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.distributed.tensor import DTensor
 
 from tinyslm.core.errors import TinyslmError
 
@@ -63,7 +64,7 @@ class World:
         if self.size == 1:
             return list(values)
         sums = torch.tensor(list(values), dtype=torch.float64)
-        with _heard():
+        with heard():
             dist.all_reduce(sums)
         return [float(value) for value in sums]
 
@@ -72,13 +73,15 @@ class World:
         return [count > 0 for count in self.total(map(float, flags))]
 
     def sum_gradients(self, model: nn.Module) -> None:
-        """Replace each gradient by its sum over all processes."""
+        """Replace each gradient by its sum over all processes, unless that was done while it was made (`sharding`)."""
         if self.size == 1:
             return
-        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        gradients = [
+            one.grad for one in model.parameters() if one.grad is not None and not isinstance(one.grad, DTensor)
+        ]
         for bucket in _buckets(gradients):
             whole = torch.cat([gradient.flatten() for gradient in bucket])
-            with _heard():
+            with heard():
                 dist.all_reduce(whole)
             for gradient, part in zip(bucket, whole.split([one.numel() for one in bucket]), strict=True):
                 gradient.copy_(part.view_as(gradient))
@@ -103,7 +106,7 @@ class World:
         if self.size == 1:
             return [value]
         values = [value] * self.size
-        with _heard():
+        with heard():
             dist.all_gather_object(values, value)
         return values
 
@@ -143,8 +146,19 @@ class World:
         """Give every process the values of process 0 in tensors of the same shapes."""
         if self.size > 1:
             for tensor in tensors:
-                with _heard():
+                with heard():
                     dist.broadcast(tensor.data, src=0)
+
+    def each(self, tensors: Mapping[str, Tensor] | None) -> Iterator[tuple[str, Tensor]]:
+        """The tensors that process 0 has, by name, in every process, one after the other."""
+        if self.size == 1:
+            yield from (tensors or {}).items()
+            return
+        found = tensors or {}
+        for name, shape, dtype in self.decide([(name, one.shape, one.dtype) for name, one in found.items()]):
+            tensor = found[name].contiguous() if self.leads else torch.empty(shape, dtype=dtype)
+            self.copy([tensor])
+            yield name, tensor
 
     def seed(self, seed: int, step: int) -> None:
         """Begin an update with random generators that follow from its number and that of the process.
@@ -159,7 +173,7 @@ class World:
         if self.size == 1:
             return value
         values = [value]
-        with _heard():
+        with heard():
             dist.broadcast_object_list(values, src=0, group=group, device=torch.device("cpu"))
         return values[0]
 
@@ -193,7 +207,7 @@ _LOST = ("onnect", "peer", "imed out", "imeout", "roken pipe", "NCCL")
 
 
 @contextmanager
-def _heard() -> Iterator[None]:
+def heard() -> Iterator[None]:
     """Turn the errors of PyTorch's backends about a process that is not there into `LostProcess`."""
     try:
         yield
