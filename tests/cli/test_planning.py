@@ -31,9 +31,12 @@ def test_a_row_for_each_budget(tinyslm, tmp_path: Path, texts: Path) -> None:
 
 
 def test_plans_as_json_and_as_a_picture(tinyslm, texts: Path) -> None:
-    ended = tinyslm("plan", texts, "--minutes", "2,1", "--plot", "plan.svg", "--json", "--model.context", "128")
+    ended = tinyslm(
+        "plan", texts, "--minutes", "2,1", "--plot", "plan.svg", "--json", "--model.context", "128", "--world", "2"
+    )
     assert ended.code == 0, ended.err
     told = json.loads(ended.out)
+    assert all(one["processes"] == 2 and one["together"] > one["summing"] > 0 for one in told["world"])
     long, short = (plan["expectation"] for plan in told["plans"])
     assert long["bits_per_byte"] <= short["bits_per_byte"]
     assert long["low"] < long["bits_per_byte"] < long["high"]
@@ -46,6 +49,11 @@ def test_plans_as_json_and_as_a_picture(tinyslm, texts: Path) -> None:
     assert "var(--" not in drawn
     assert tinyslm("plan", texts, "--minutes", "1,2", "--plot", "plan.png").code == 0
     assert Path("plan.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_more_processes_than_sequences_are_refused(tinyslm, texts: Path) -> None:
+    ended = tinyslm("plan", texts, "--tokens", "40k", "--train.batch", "8", "--world", "9")
+    assert "A batch of 8 sequences has work for 1 to 8 processes, not for 9." in ended.mistake()
 
 
 def test_limits_are_kept(tinyslm, texts: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from tinyslm.core.config import Section
 if TYPE_CHECKING:
     from tinyslm.planning.choice import Budget
     from tinyslm.planning.plan import Plan
+    from tinyslm.planning.speedup import Speedup
 
 USUAL_MINUTES = "1,5,10,60,480"
 
@@ -32,6 +34,11 @@ class PlanOptions(Section):
     )
     params: str | None = Field(default=None, description="Plan models of about so many parameters, such as 3M.")
     memory: float | None = Field(default=None, description="Most memory that training may hold, in GB.")
+    world: Annotated[int | None, Parameter(name="--world")] = Field(
+        default=None,
+        ge=1,
+        description="Also say what so many processes would give, each on a machine, socket or GPU like this one.",
+    )
     exclude: Annotated[tuple[str, ...], Parameter(negative=())] = Field(
         default=(),
         description='Files and folders to leave out, such as "*.log"; can be repeated. Short for --data.exclude.',
@@ -91,17 +98,22 @@ def plan(
     with working("Planning", json=options.as_json) as progress:
         planner = Planner.look(paths, given, tokenizer=known, progress=progress, notify=warn)
         plans = [planner.plan(one) for one in budgets]
+        speedups = _speedups(plans, options.world) if options.world else []
     if out is not None:
         plans[0].write(out)
     if options.plot is not None:
         _draw(plans, options.plot)
     if options.as_json:
+        several = {"world": [asdict(one) | {"times": one.times} for one in speedups]} if speedups else {}
         tell(
-            {"plans": [_as_json(one) for one in plans]} | plans[0].model_dump(mode="json", include={"data", "machine"})
+            {"plans": [_as_json(one) for one in plans]}
+            | several
+            | plans[0].model_dump(mode="json", include={"data", "machine"})
         )
         return
     say(describe_text(plans[0]))
     _show(plans)
+    _show_speedups(plans, speedups)
     if out is not None:
         say(f"Plan: {out}\nTrain by it: tinyslm train {' '.join(paths)} --plan {out} --out RUN")
 
@@ -154,6 +166,43 @@ def _show(plans: Sequence[Plan]) -> None:
             )
         )
     titles = "time,parameters,dim x depth,vocabulary,context,batch,tokens,epochs,memory,bits per byte,95 % interval"
+    table(rows, titles.split(","))
+
+
+def _speedups(plans: Sequence[Plan], processes: int) -> list[Speedup]:
+    """What so many processes would give each plan; summing is measured where it is done on CPUs."""
+    from tinyslm.planning.speedup import speedup
+    from tinyslm.training.summing import measure_summing
+
+    for one in plans:
+        speedup(one, processes, None)  # raises for too many, before anything is measured
+    summing = measure_summing() if plans[0].machine.device == "cpu" else None
+    return [speedup(one, processes, summing) for one in plans]
+
+
+def _show_speedups(plans: Sequence[Plan], speedups: Sequence[Speedup]) -> None:
+    """A row for each plan with several processes."""
+    from tinyslm.core.console import say, table
+    from tinyslm.core.quantities import count, duration
+
+    if not speedups:
+        return
+    rows = [
+        (
+            duration(plan.expectation.seconds),
+            f"{1000 * one.alone:,.0f} ms",
+            f"{1000 * one.together:,.0f} ms",
+            "not measured" if one.summing is None else f"{1000 * one.summing:,.1f} ms",
+            f"{one.times:.2f}",
+            f"{one.times / one.processes:.0%}",
+            f"{count(one.tokens_per_second)}",
+        )
+        for plan, one in zip(plans, speedups, strict=True)
+    ]
+    number = speedups[0].processes
+    say(f"\nThe same updates on {number} processes, each on a machine, socket or GPU like this one,")
+    say("with a link as fast as between two processes here:")
+    titles = "time,update alone,update,of it summing,times as fast,efficiency,tokens/s"
     table(rows, titles.split(","))
 
 

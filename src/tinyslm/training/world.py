@@ -23,8 +23,8 @@ Value = TypeVar("Value")
 
 WORKING = timedelta(days=30)
 """How long processes wait for one that works alone; if it ends, they notice at once."""
-BUCKET = 2**22
-"""Values that are summed in one message, unless a single tensor has more."""
+BUCKET = 2**20
+"""Values that are summed together, unless one tensor has more: faster than one tensor after the other (docs/LOG.md)."""
 
 
 class LostProcess(TinyslmError):
@@ -76,15 +76,14 @@ class World:
         """Replace each gradient by its sum over all processes, unless that was done while it was made (`sharding`)."""
         if self.size == 1:
             return
-        gradients = [
-            one.grad for one in model.parameters() if one.grad is not None and not isinstance(one.grad, DTensor)
-        ]
-        for bucket in _buckets(gradients):
-            whole = torch.cat([gradient.flatten() for gradient in bucket])
+        gradients = (parameter.grad for parameter in model.parameters())
+        for bucket in _buckets(one for one in gradients if one is not None and not isinstance(one, DTensor)):
+            whole = bucket[0] if len(bucket) == 1 else torch.cat([gradient.flatten() for gradient in bucket])
             with heard():
                 dist.all_reduce(whole)
-            for gradient, part in zip(bucket, whole.split([one.numel() for one in bucket]), strict=True):
-                gradient.copy_(part.view_as(gradient))
+            if len(bucket) > 1:
+                parts = whole.split([one.numel() for one in bucket])
+                torch._foreach_copy_(bucket, [part.view_as(one) for part, one in zip(parts, bucket, strict=True)])
 
     def decide(self, value: Value) -> Value:
         """What process 0 gives, in every process."""
