@@ -63,7 +63,7 @@ export async function look({ text, messages, top = ALTERNATIVES }) {
   const ids = await failing(messages ? runtime.conversation(messages, answered) : runtime.prompt(text));
   const { tokens, next, omitted } = await failing(runtime.score(ids, top));
   const rows = tokens.map(({ token, ...scores }) => ({ ...token, ...scores }));
-  return { model: runtime.about.name, left_out: omitted, layers: 0, heads: 0, tokens: rows, next };
+  return { model: runtime.about.name, left_out: omitted, layers: 0, heads: 0, tokens: rows, loss_by_kind: [], next };
 }
 
 export async function lookAttention() {
