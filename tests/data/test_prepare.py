@@ -18,7 +18,7 @@ from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards
 from tinyslm.data.text import Inputs, reading
 from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.tokenizer.training import train_tokenizer
+from tinyslm.tokenizer.training import train_as, train_tokenizer
 
 
 @pytest.fixture
@@ -96,11 +96,11 @@ def test_a_tokenizer_is_trained_on_the_training_text_only(tmp_path, folder, stor
     monkeypatch.setattr(prepare_module, "SAMPLE", 20_000)
     seen = []
 
-    def watched(texts, **how):
+    def watched(wanted, texts):
         seen.append(list(texts))
-        return train_tokenizer(seen[0], **how)
+        return train_as(wanted, seen[0])
 
-    monkeypatch.setattr(prepare_module, "train_tokenizer", watched)
+    monkeypatch.setattr(prepare_module, "train_as", watched)
     wanted = TokenizerConfig(kind="bpe", vocab_size=320)
     shards = prepare([folder({"a.jsonl": rows(stories(300))})], tmp_path / "out", tokenizer=wanted)
     train_texts = documents(shards.split("train"), shards.tokenizer)
@@ -295,7 +295,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
 from tinyslm.data.prepare import prepare
 from tinyslm.data import text as module
-from tinyslm.tokenizer.training import train_tokenizer
+from tinyslm.tokenizer.training import train_as, train_tokenizer
 module.ONE_PROCESS = 0
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
 try:
@@ -323,7 +323,7 @@ def test_wide_vocabularies_are_stored_in_32_bits(tmp_path, folder, stories, byte
         """The byte tokenizer, with all ids raised by 100,000."""
 
         kind, sha256, vocab_size = "byte", "0" * 64, 100_512
-        eos_id = byte_tokenizer.eos_id + 100_000
+        eos_id, table = byte_tokenizer.eos_id + 100_000, byte_tokenizer.table
 
         def save(self, folder):
             byte_tokenizer.save(folder)
@@ -332,7 +332,7 @@ def test_wide_vocabularies_are_stored_in_32_bits(tmp_path, folder, stories, byte
             return [[token + 100_000 for token in ids] for ids in byte_tokenizer.encode_batch(texts)]
 
     monkeypatch.setattr(encoding, "_tokenizer", lambda *_: Wide())
-    monkeypatch.setattr(prepare_module, "train_tokenizer", lambda *_, **__: Wide())
+    monkeypatch.setattr(prepare_module, "train_as", lambda *_: Wide())
     shards = prepare([folder({"a.jsonl": rows(stories(50))})], tmp_path / "out")
     assert shards.manifest["dtype"] == "uint32"
     tokens = shards.split("train").slice(0, 100)
