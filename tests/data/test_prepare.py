@@ -18,7 +18,7 @@ from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards
 from tinyslm.data.text import Inputs, reading
 from tinyslm.tokenizer.config import TokenizerConfig
-from tinyslm.tokenizer.training import train_as, train_tokenizer
+from tinyslm.tokenizer.training import train_as
 
 
 @pytest.fixture
