@@ -17,7 +17,7 @@ from tinyslm.model.folder import load_model
 from tinyslm.training.config import RunConfig
 from tinyslm.training.muon import orthogonalize
 from tinyslm.training.run import Run
-from tinyslm.training.sharding import in_turns, is_sharded, rows_of
+from tinyslm.training.sharding import choose_sharding, in_turns, is_sharded, rows_of
 from tinyslm.training.world import World
 
 EXACT = {
@@ -114,6 +114,16 @@ def _contracts(world: World, out: Path, data: Path, config: dict) -> None:
     run.close()
     run = Run.start(Path(f"{out}-divided"), data, build_config(RunConfig, merge(config, {"train": {"shard": "full"}})))
     assert is_sharded(run.model)
+    fits = choose_sharding(build_config(RunConfig, config), world)
+    assert not fits.on
+    assert " are free" in fits.reason
+    for changes, why in (
+        ({"stage": "dpo", "start_from": "x"}, "the stage dpo"),
+        ({"compile": "on"}, "compiled updates"),
+    ):
+        settings = build_config(RunConfig, merge(config, {"train": {"shard": "full", **changes}}))
+        with pytest.raises(TinyslmError, match=why):
+            choose_sharding(settings, world)
     for _ in run.events():
         pass
     torch.manual_seed(0)
