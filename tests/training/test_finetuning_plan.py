@@ -23,6 +23,8 @@ from tinyslm.planning.finetuning_plan import (
     run_seconds,
     samples_on_the_way,
 )
+from tinyslm.planning.methods.dpo import DPO
+from tinyslm.planning.methods.sft import SFT
 from tinyslm.planning.train import train
 from tinyslm.training.config import RunConfig
 from tinyslm.training.finetuning_memory import fitting, peak_bytes
@@ -105,6 +107,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_all_weights_of_small_models_are_taught_with_a_higher_rate() -> None:
+    sizes = (500_000_000, 135_000_000, 2_115_584, 10_000)
+    assert [SFT.rate(size, adapters=False) for size in sizes] == [1e-4, 1e-4, 8e-4, 1e-3]
+    assert {SFT.rate(size, adapters=True) for size in sizes} == {1e-3}
+    assert {DPO.rate(size, adapters=False) for size in sizes} == {2e-6}
+
+
 def test_a_plan_says_what_a_run_would_do(base: Path, rows: Path) -> None:
     plan = plan_finetune(base, [rows], settings={"train": {"device": "cpu", "seed": 3}})
     told = plan.as_result()
@@ -117,7 +126,7 @@ def test_a_plan_says_what_a_run_would_do(base: Path, rows: Path) -> None:
     assert f"{plan.rows:,} rows" in words["length"]
     fixed = {"train": {"device": "cpu", "steps": 7, "batch": 2}, "lora": {"rank": 0}}
     told = plan_finetune(base, [rows], settings=fixed).as_result()
-    assert (told["rank"], told["steps"], told["batch"], told["learning_rate"]) == (0, 7, 2, 1e-4)
+    assert (told["rank"], told["steps"], told["batch"], told["learning_rate"]) == (0, 7, 2, 1e-3)
 
 
 def test_a_run_with_a_time_is_planned_and_stops_after_four_epochs(base: Path, rows: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from tinyslm.core.config import build_config, merge, override
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.graders import absolute_grader
 from tinyslm.hardware.device import pick_device
-from tinyslm.model.folder import find_model, load_tokenizer
+from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 from tinyslm.planning.finetuning_plan import FinetuningPlan, adapter_rank, open_settings
 from tinyslm.planning.judging import Measurement, judged
 from tinyslm.planning.methods import METHODS, check_sections
@@ -171,7 +171,8 @@ def _settings(method: Method, base: Path, minutes: float | None, given: Mapping[
     if not LENGTHS.isdisjoint(given.get("train", {})):
         length = {}
     values = override(RunConfig, merge(usual, length), given)
-    rate = method.rates[0 if int(values.get("lora", {}).get("rank", 0)) else 1]
+    adapters = int(values.get("lora", {}).get("rank", 0)) > 0
+    rate = method.rate(read_model_config(base).parameters, adapters=adapters)
     values = override(RunConfig, merge(values, {"optimizer": {"lr": rate}}), given)
     if grader := values["train"].get("grader"):
         values = merge(values, {"train": {"grader": absolute_grader(grader)}})  # a resumed run may begin elsewhere

@@ -64,13 +64,19 @@ class Prepared:
     learned_tokens: int = 0
 
 
+USUAL_PARAMETERS = 135_000_000
+"""The size of the model that the rates for all weights were chosen with. The best rate falls with the size of a model
+roughly as its root: with 2 M parameters, eight times this size's is better than this size's (docs/LOG.md)."""
+
+
 @dataclass(frozen=True)
 class Method:
     """stage: the name in `STAGES`. settings: defaults that differ from those of other methods.
 
     rates: default peak learning rates for adapters and for all weights. prepare: writes the data folder, whole or not
     at all, and raises `TinyslmError` for unusable examples. needed: the fields that a map must name. sections: the
-    sections of settings that this method reads, of those that not all methods read.
+    sections of settings that this method reads, of those that not all methods read. small_models_faster: whether
+    all weights of a model smaller than `USUAL_PARAMETERS` are taught with a higher rate.
     """
 
     stage: str
@@ -79,3 +85,11 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     needed: frozenset[str] = frozenset({"prompt", "answer"})
     sections: frozenset[str] = frozenset()
+    small_models_faster: bool = False
+
+    def rate(self, parameters: int, *, adapters: bool) -> float:
+        """The default peak learning rate for a model with this many parameters."""
+        if adapters or not self.small_models_faster:
+            return self.rates[0 if adapters else 1]
+        larger = self.rates[1] * max(1.0, (USUAL_PARAMETERS / parameters) ** 0.5)
+        return float(f"{min(larger, self.rates[0]):.1g}")

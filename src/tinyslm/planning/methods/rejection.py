@@ -128,4 +128,5 @@ REJECTION = Method(
     prepare=prepare,
     needed=frozenset({"prompt"}),
     sections=frozenset({"grpo", "rejection", "sft", "replay"}),
+    small_models_faster=True,
 )

@@ -106,4 +106,6 @@ def rows_of_an_epoch(data: Path, row_tokens: int) -> int:
     return RowLoader(open_examples(data)[0], context=row_tokens, batch=1, seed=0).rows_of_an_epoch
 
 
-SFT = Method("sft", rates=(1e-3, 1e-4), prepare=prepare, sections=frozenset({"sft", "replay"}))
+SFT = Method(
+    "sft", rates=(1e-3, 1e-4), prepare=prepare, sections=frozenset({"sft", "replay"}), small_models_faster=True
+)
