@@ -12,14 +12,14 @@ quickstart: $(VENV)/.core  ## train a model on the Python standard library and s
 	$(BIN)/tinyslm quickstart
 
 test: $(VENV)/.dev  ## run the tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 FAST := tests/core tests/tokenizer tests/evaluation tests/inference tests/compression tests/test_public_api.py \
   tests/test_architecture.py $(addprefix tests/model/test_, decoder.py model_config.py) \
   $(addprefix tests/training/test_, loop.py budget.py timetable.py optimizers.py checkpoints.py metrics.py)
 
 test-fast: $(VENV)/.dev  ## run the quick third of the tests, before a commit (a minute and a half on two cores)
-	$(BIN)/python -m pytest -n 2 $(FAST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
 test-peers: $(PEERS)/.made  ## run the tests against large peers, in an environment of their own
 	HF_HUB_OFFLINE=1 $(PEERS)/bin/python -m pytest -n 2 tests/peers
