@@ -185,7 +185,7 @@ def test_the_baseline_and_the_demo(tmp_path: Path) -> None:
     path.write_text("<h1>Oats 500 g</h1><p>EUR 2.99</p>")
     shown = PRICES.demo(path, "", answer, tmp_path / "out.json")
     assert shown.data["fields"]["price"] == json.loads((tmp_path / "out.json").read_text())["price"] == 2.99
-    assert "computed:    5.98 per kg" in shown.lines
+    assert "computed:     5.98 per kg" in shown.lines
     assert "not that of the price" in "".join(
         PRICES.demo(
             path, "", lambda _: ['{"price": 1, "quantity": 1, "unit": "kg", "unit_price": 9, "per": "kg"}'], None
