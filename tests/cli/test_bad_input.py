@@ -30,7 +30,7 @@ def test_no_such_path(tinyslm, tmp_path: Path, finished: Path) -> None:
     ):
         assert "nowhere does not exist. Check the path" in tinyslm(*command).mistake()
     assert "Nothing matches *.txt." in tinyslm("train", "*.txt", "--out", "run").mistake()
-    assert "There is no nowhere." in tinyslm("generate", "nowhere").mistake()
+    assert "nowhere does not exist." in tinyslm("generate", "nowhere").mistake()
     assert "nowhere/tokenizer.json" in tinyslm("train", "nowhere", "--out", "run", "--tokenizer", "nowhere").mistake()
     assert "nowhere.toml: No such file" in tinyslm("train", "a", "--out", "run", "--config", "nowhere.toml").mistake()
     assert "There is no run in nowhere." in tinyslm("train", "--resume", "nowhere").mistake()
@@ -276,7 +276,7 @@ def test_what_cannot_be_scored(tinyslm, texts: Path, finished: Path) -> None:
 
 def test_folders_that_are_something_else(tinyslm, texts: Path, finished: Path) -> None:
     for command in (["generate", texts], ["evaluate", texts, texts]):
-        assert f"{texts} is no model folder: it has no config.json." in tinyslm(*command).mistake()
+        assert f"{texts} is not a model folder: it has no config.json." in tinyslm(*command).mistake()
     assert "There is no run in" in tinyslm("train", "--resume", texts).mistake()
     given = ["train", finished / "data", "--out", "run", "--tokenizer", finished / "model"]
     assert "holds shards, which bring their own tokenizer" in tinyslm(*given).mistake()

@@ -40,4 +40,4 @@ def test_mistakes(tinyslm, finished: Path, texts: Path) -> None:
     assert 'Unknown task "gramar"' in tinyslm("compare", finished, "--tasks", "gramar").mistake()
     assert "does not answer" in tinyslm("compare", "http://127.0.0.1:9/v1", "--tasks", "grammar").mistake()
     assert "0 tokens cannot be scored" in tinyslm("compare", finished, "--text", texts, "--tokens", "0").mistake()
-    assert "There is no nowhere" in tinyslm("compare", "nowhere", "--text", texts).mistake()
+    assert "nowhere does not exist" in tinyslm("compare", "nowhere", "--text", texts).mistake()

@@ -72,7 +72,10 @@ def test_mistakes(tinyslm, finished: Path, options: list[str], words: str) -> No
 
 
 def test_no_model(tinyslm) -> None:
-    assert "There is no model folder nothing" in tinyslm("export", "nothing", "--to", "hf", "--out", "out").mistake()
+    assert (
+        "The model folder nothing does not exist"
+        in tinyslm("export", "nothing", "--to", "hf", "--out", "out").mistake()
+    )
     assert not Path("out").exists()
 
 

@@ -221,7 +221,7 @@ def test_mistakes(original: Path, texts: Path, made, tokenizer, tmp_path: Path):
         quantize(made[0], tmp_path / "out", config())
     with pytest.raises(TinyslmError, match="exists already"):
         quantize(original, tmp_path, config())
-    with pytest.raises(TinyslmError, match="no model folder"):
+    with pytest.raises(TinyslmError, match="does not exist"):
         quantize(tmp_path / "nothing", tmp_path / "out", config())
 
 

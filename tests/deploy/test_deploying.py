@@ -69,7 +69,7 @@ def test_wrong_input(plain: Bundle, model: Path, tmp_path: Path) -> None:
 
     assert 'Unknown bundle "plane". Did you mean "plain"?' in problem(model, "plane")
     assert "exists already" in problem(model, out=model)
-    assert "There is no model folder" in problem(tmp_path / "none")
+    assert "does not exist" in problem(tmp_path / "none")
     assert "--sdk docker is not for --to plain. Leave it out, or use --to space." in problem(model, sdk="docker")
     assert 'Unknown pack "exel". Did you mean "excel"?' in problem(model, pack="exel")
     assert 'no licence "apache". Did you mean' in problem(model, licence="apache")

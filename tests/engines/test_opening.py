@@ -43,7 +43,7 @@ def test_a_folder_is_computed_in_what_it_is_stored_in_where_that_is_fast(
         ("made.onnx", "auto", "only ONNX Runtime runs", "the model folder that it was exported from"),
         ("onnx", "auto", "only ONNX Runtime runs", "the model folder that it was exported from"),
         ("text.txt", "auto", "is not a model folder", "Give a model folder"),
-        ("nowhere", "auto", "There is no", "Give a model folder"),
+        ("nowhere", "auto", "does not exist", "Give a model folder"),
     ],
 )
 def test_what_cannot_be_opened(folder, tmp_path, name: str, engine: str, problem: str, remedy: str) -> None:

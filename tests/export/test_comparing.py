@@ -95,7 +95,7 @@ def test_the_text_is_taken_from_all_over(folder):
     [
         ([], TEXTS, "No models to compare"),
         (["FOLDER"], [" \n"], "text to compare the models on is empty"),
-        (["nowhere"], TEXTS, "There is no nowhere"),
+        (["nowhere"], TEXTS, "nowhere does not exist"),
         (["FOLDER/config.json"], TEXTS, "neither a model folder nor an export"),
         (["made.gguf"], TEXTS, "no model folder precedes it"),
     ],

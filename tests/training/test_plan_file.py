@@ -112,7 +112,7 @@ def test_mistakes_in_a_plan_are_told(file, before, after, expected) -> None:
 
 def test_a_file_of_settings_is_no_plan(file) -> None:
     file.write_text("[model]\ndim = 64\n")
-    with pytest.raises(TinyslmError, match=r"is no plan: it has no section \[settings\]"):
+    with pytest.raises(TinyslmError, match=r"is not a plan: it has no section \[settings\]"):
         read_plan(file)
 
 

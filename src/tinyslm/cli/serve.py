@@ -115,7 +115,7 @@ def _named(given: str, option: str) -> tuple[str, Path]:
     """The name and the path in `NAME=PATH`."""
     name, found, path = given.partition("=")
     if not (name and found and path):
-        raise TinyslmError(f"--{option} {given} is no {option} with a name.", "Give it as NAME=PATH.")
+        raise TinyslmError(f"--{option} {given} is not a named {option}.", "Give it as NAME=PATH.")
     return name, Path(path)
 
 

@@ -159,7 +159,7 @@ def _in_container(program: str, folder: Path, keys: str, progress: Progress) -> 
         )
         if code != "0":
             raise TinyslmError(
-                f"The bundle does not work: its server ended with code {code} when it was told to stop.",
+                f"The bundle does not work: its server ended with code {code} after SIGTERM, instead of 0.",
                 "Report this as a mistake.",
             )
         found["stop"] = f"{taken:.1f} s after SIGTERM, gracefully"

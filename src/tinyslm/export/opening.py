@@ -12,7 +12,7 @@ from tinyslm.export.formats import EXPORTS, RUNTIMES, find_format, is_installed
 from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
 
 FOLDER = "folder"
-"""The kind of what is no export: a model folder or a run."""
+"""The kind of a path that is not an export: a model folder or a run folder."""
 
 
 def kind_of(path: Path) -> str:
@@ -21,7 +21,7 @@ def kind_of(path: Path) -> str:
         return found
     if path.is_dir():
         return FOLDER
-    problem = f"{path} is neither a model folder nor an export." if path.exists() else f"There is no {path}."
+    problem = f"{path} is neither a model folder nor an export." if path.exists() else f"{path} does not exist."
     raise TinyslmError(
         problem, "Give model folders, run folders, GGUF files, and folders that `export --to onnx` wrote."
     )

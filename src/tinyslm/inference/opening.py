@@ -78,5 +78,5 @@ def _check_folder(path: Path) -> None:
             "Give the model folder that it was exported from.",
         )
     if not path.is_dir():
-        problem = f"{path} is not a model folder." if path.exists() else f"There is no {path}."
+        problem = f"{path} is not a model folder." if path.exists() else f"{path} does not exist."
         raise TinyslmError(problem, "Give a model folder, a run folder or a GGUF file.")

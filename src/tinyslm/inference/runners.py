@@ -34,7 +34,7 @@ def make_runner(
     """The runner called `name`; "auto": the native one where the model and the machine allow it, else PyTorch.
 
     threads: of the native runner; by default as many as PyTorch has. dtype: number format to compute in, by default the
-    model's. Adapters are merged; PyTorch keeps those of packed weights beside them. Raises `TinyslmError` where
+    model's. Adapters are merged; on packed weights, PyTorch applies them separately. Raises `TinyslmError` where
     the native runner was asked for and cannot run the model.
     """
     unsuitable = (suits(model) or available()) if name != "torch" else None

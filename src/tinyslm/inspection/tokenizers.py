@@ -32,7 +32,7 @@ SAMPLES = {
 }
 """Texts that every comparison shows cut into pieces."""
 LONGEST_SAMPLE = 400  # characters
-LEAST = 200  # bytes: of a kind of text with fewer there are no figures
+LEAST = 200  # bytes: kinds of text with fewer are not measured
 _WORD = re.compile(r"[^\W\d_][\w'’]{0,39}")
 _CONTEXT = "a"
 """A word is encoded after this one, as inside a text: the token of a space may belong to it."""

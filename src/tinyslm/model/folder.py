@@ -157,7 +157,7 @@ def read_model_config(folder: Path, *, alone: bool = False) -> ModelConfig:
     """
     if not folder.is_dir():
         raise TinyslmError(
-            f"There is no model folder {folder}.", "Give a folder that holds config.json and model.safetensors."
+            f"The model folder {folder} does not exist.", "Give a folder that holds config.json and model.safetensors."
         )
     hf = _read_config_file(folder)
     family = family_of(str(hf["model_type"]))
@@ -177,11 +177,11 @@ def _read_config_file(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise TinyslmError(
-            f"{folder} is no model folder: it has no config.json.", "Give a folder in the Hugging Face layout."
+            f"{folder} is not a model folder: it has no config.json.", "Give a folder in the Hugging Face layout."
         )
     hf = read_json(path, remedy="Restore the file from the model's source.")
     if "model_type" not in hf:
-        raise TinyslmError(f"{path} names no model_type.", "Give a model folder in the Hugging Face layout.")
+        raise TinyslmError(f"{path} does not name a model_type.", "Give a model folder in the Hugging Face layout.")
     return hf
 
 

@@ -110,7 +110,7 @@ def read_plan(path: Path, changes: Mapping[str, Any] | None = None) -> Plan:
     values = read_config_file(path, "--plan")
     if missing := [name for name in ("settings", "data", "machine") if name not in values]:
         raise TinyslmError(
-            f"{path} is no plan: it has no section [{missing[0]}].",
+            f"{path} is not a plan: it has no section [{missing[0]}].",
             "Give the plan.toml of a run, or make one with `tinyslm plan`; --config takes a file of settings alone.",
         )
     values = {name: value for name, value in values.items() if name != "expectation"}

@@ -111,7 +111,7 @@ def read_backend(file: Path) -> tokenizers.Tokenizer:
     others += sorted(other.name for suffix in ("model", "spm", "vocab") for other in file.parent.glob(f"*.{suffix}"))
     if others and not file.exists():
         raise TinyslmError(
-            f"There is no {file.name} in {file.parent}, only {others[0]}.",
+            f"{file.parent} has no {file.name}, only {others[0]}.",
             "Convert it with transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER).",
         )
     try:

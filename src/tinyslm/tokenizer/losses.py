@@ -46,7 +46,7 @@ class Losses:
 def losses(tokenizer: Tokenizer, pairs: Iterable[tuple[str, list[int]]]) -> Losses:
     """What the tokenizer loses of texts, given with their ids. Costs nothing where nothing can be lost.
 
-    Other Unicode forms of the same characters (NFC) are no loss.
+    Other Unicode forms of the same characters (NFC) do not count as a loss.
     """
     found = Losses()
     for text, ids in () if tokenizer.table.exact else pairs:

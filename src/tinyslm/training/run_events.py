@@ -12,7 +12,7 @@ from tinyslm.training.stage import Stage
 
 
 def start_event(config: RunConfig, progress: Progress, steps: int, further: Mapping[str, Any]) -> dict[str, Any]:
-    """What begins, or goes on. steps: of the whole run. further: fields, among them "device" and "dtype"."""
+    """The start or resumption of a run. steps: of the whole run. further: fields, among them "device" and "dtype"."""
     return {
         "event": "start",
         "time": datetime.now(UTC).isoformat(timespec="seconds"),

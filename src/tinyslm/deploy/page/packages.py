@@ -1,7 +1,7 @@
 """The programs that the page runs: published files of npm packages, of a pinned version and checksum.
 
 They are fetched from the registry that npm is set to (one HTTPS request each, without npm), and kept in the user's
-cache folder. Nothing of them is part of tinyslm.
+cache folder. tinyslm itself contains none of them.
 """
 
 import os

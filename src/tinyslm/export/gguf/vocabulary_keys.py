@@ -75,7 +75,7 @@ def differences(tokenizer: Tokenizer) -> list[str]:
         notes.append("llama.cpp does not compose characters (NFC): letters with separate accents get other ids")
     added = [token for token in content["added_tokens"] if not token["special"]]
     if loose := [token["content"] for token in added if token["lstrip"] or token["rstrip"] or token["single_word"]]:
-        notes.append(f"llama.cpp leaves the spaces beside {', '.join(loose)} in texts alone")
+        notes.append(f"llama.cpp keeps the spaces around {', '.join(loose)} in texts")
     named = [token["content"] for token in content["added_tokens"] if token["content"] in ENDS]
     known = {name for name, token in tokenizer.special_ids.items() if token in tokenizer.stop_ids}
     if ends := [name for name in named if name not in known]:

@@ -66,7 +66,7 @@ def tiles(linear: Any, precision: Format, memory: Memory) -> Tiles:
 
 
 def _laid_out(rows: Tensor, layout: Callable[[Tensor], Tensor], memory: Memory) -> Tensor:
-    """Rows in the layout of tiles, some at a time, so that little memory is needed beside the result."""
+    """Rows in the layout of tiles, converted in parts, to need little memory in addition to the result."""
     parts = (layout(part) for part in rows.split(AT_ONCE))
     first = next(parts)
     whole = memory.empty((-(-len(rows) // TILE), *first.shape[1:]), first.dtype)

@@ -34,7 +34,7 @@ def demo(file: Path, request: str, answer: Answerer, out: Path | None) -> Demons
     (answered,) = answer([{"skill": "fields", **row_of(text, {})}])
     found = fields_of(answered)
     if found is None:
-        return Demonstration([f"The answer is no JSON object: {answered[:200]}"], {"fields": None})
+        return Demonstration([f"The answer is not a JSON object: {answered[:200]}"], {"fields": None})
     lines = [f"{name + ':':14}{found[name]}" for name in FIELDS if name in found] or ["There is no single product."]
     lines += [f"! {remark}" for remark in remarks(found)]
     if computed_unit_price(found):
