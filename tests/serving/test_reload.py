@@ -156,7 +156,7 @@ def test_a_damaged_model_does_not_take_over(folder, texts, caplog) -> None:
     async def work(models: Models) -> None:
         folder.rename(folder.with_name("old"))
         assert await models.reload({"a": folder}) == {"a": "not loaded anew"}
-        assert 'The model "a" could not be loaded: There is no' in caplog.text
+        assert f'The model "a" could not be loaded: {folder} does not exist.' in caplog.text
         async with models.use("a") as served:
             assert said_by(served.engine) == texts[0]
 

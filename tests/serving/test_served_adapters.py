@@ -82,7 +82,7 @@ def test_options_name_models_and_adapters(sources, model_folder: Path) -> None:
     found = _sources(model_folder, (f"more={model_folder}",), (f"sql={folder}",))
     assert found == {"tiny": model_folder, "more": model_folder, "sql": sources["sql"]}
     for more, adapters, words in (
-        ((), ("sql",), "with a name"),
+        ((), ("sql",), "--adapter sql is not a named adapter"),
         ((), (f"tiny={folder}",), 'Two models are called "tiny"'),
         ((), (f"sql={model_folder}",), "There is no adapter"),
     ):
