@@ -56,6 +56,21 @@ def test_every_point_is_passed_once(timetable: Timetable, points: int) -> None:
         assert step in passing
 
 
+@given(timetables(), st.integers(1, 12))
+def test_points_can_lie_closer_together_at_the_start(timetable: Timetable, points: int) -> None:
+    passing = [step for step in range(1, timetable.steps + 1) if timetable.passes(step, points, power=2)]
+    assert passing[-1] == timetable.steps
+    assert len(passing) <= points
+    for number in range(1, points):
+        place = (number / points) ** 2
+        step = next(s for s in range(1, timetable.steps + 1) if timetable.position(s) >= place + 1e-6)
+        assert any(place - 1e-6 <= timetable.position(one) <= timetable.position(step) for one in passing)
+
+
+def test_no_points_are_passed_never() -> None:
+    assert not any(Timetable(10).passes(step, 0) for step in range(1, 11))
+
+
 def test_a_correction_makes_the_rest_longer_or_shorter() -> None:
     slower = Timetable(100, (Correction(20, 0.2, 60, 1.0),))
     assert slower.steps == 60

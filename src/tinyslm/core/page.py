@@ -1,10 +1,12 @@
-"""Build a self-contained HTML page: no scripts, no requests, all text escaped; for light, dark and narrow screens."""
+"""Build a self-contained HTML page: no requests, all text escaped; for light, dark and narrow screens."""
 
 import html
 import re
 import zlib
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from tinyslm.core.printable import printable
@@ -138,18 +140,25 @@ class Folded:
         return f"<details><summary>{escaped(self.summary)}</summary>\n{inside}</details>\n"
 
 
-def page(title: str, subtitle: str, blocks: Sequence[Block]) -> str:
-    """The whole HTML document: a header, then the blocks (sections, as a rule)."""
+def page(title: str, subtitle: str, blocks: Sequence[Block], *, style: str = "", script: str = "") -> str:
+    """The whole HTML document: a header, then the blocks (sections, as a rule).
+
+    style, script: trusted CSS and JavaScript of this kind of page. Of scripts, only this one can run.
+    """
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    if script:
+        policy += f"; script-src 'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+    code = f"<script>{script}</script>\n" if script else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="color-scheme" content="light dark">
 <title>{escaped(title)}</title>
-<style>{STYLE}</style>
-</head>
+<style>{STYLE}{style}</style>
+{code}</head>
 <body>
 <header>
 <h1>{escaped(title)}</h1>

@@ -128,6 +128,11 @@ class LoopConfig(Section):
         default=1.0, ge=0, description="Minutes between two checkpoints; 0: after every step."
     )
     keep: int = Field(default=2, gt=0, description="Newest checkpoints to keep, besides the best.")
+    snapshots: int = Field(
+        default=0,
+        ge=0,
+        description="Weights to keep on the way in RUN/snapshots, closer together at the start; 0: none.",
+    )
     sinks: tuple[str, ...] = Field(default=(), description="Where else to send the log: tensorboard, trackio.")
 
     @field_validator("compile", mode="before")

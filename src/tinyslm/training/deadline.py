@@ -104,11 +104,15 @@ class Timetable:
                 return correction.position + (1 - correction.position) * left
         return step / self.planned
 
-    def passes(self, step: int, points: int) -> bool:
-        """Whether update `step` reaches one of `points` evenly spread points of the run; the end is one of them."""
+    def passes(self, step: int, points: int, power: float = 1.0) -> bool:
+        """Whether update `step` reaches one of `points` points of the run; the end is one of them.
+
+        They lie at `(i / points) ** power` of the run: evenly spread, or closer together at its start.
+        """
         if step == self.steps:
-            return True
-        return reached(self.position(step), points) > reached(self.position(step - 1), points)
+            return points > 0
+        now, before = (reached(self.position(one) ** (1 / power), points) for one in (step, step - 1))
+        return now > before
 
 
 def reached(position: float, points: int) -> int:
@@ -163,6 +167,7 @@ def fitting_steps(seconds: float, position: float, costs: RunCosts, train: LoopC
     for cost, every, count in (
         (costs.validation + costs.weights, train.validate_every, VALIDATIONS),
         (costs.sample, train.sample_every, SAMPLES),
+        (costs.weights, 0, train.snapshots),
     ):
         per_step += cost / every if every else 0
         seconds -= 0 if every else cost * (count - reached(position, count))

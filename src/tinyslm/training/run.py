@@ -239,6 +239,8 @@ class Run:
         yield start_event(self.config, self.progress, self.steps, further)
         if self.deadline and self.deadline.decisions.steps == 1 and not self.progress.step:
             yield {"event": "warning", "step": 0, "text": short_of_time(self.progress.seconds, self.config)}
+        if self.config.train.snapshots and not self.progress.step:
+            self._save_weights(self.folder.snapshot(0))
         meter = Meter(self.progress.tokens, self.progress.seconds)
         for report in self._updates():
             self._advance(report)
@@ -276,6 +278,8 @@ class Run:
             yield {"event": "warning", "step": report.step, "text": text}
         if last or self._comes_to(report.step, train.validate_every, VALIDATIONS):
             yield self._validate()
+        if self.timetable.passes(report.step, train.snapshots, power=2):
+            self._timed("weights", lambda: self._save_weights(self.folder.snapshot(report.step)))
         if self._comes_to(report.step, train.sample_every, SAMPLES):
             yield {"event": "sample", "step": report.step, "prompt": "", "text": self._timed("sample", self.sample)}
 
@@ -339,7 +343,9 @@ class Run:
         best = self.progress.best_loss
         if best is None or math.isnan(best) or loss < best:
             self.progress = replace(self.progress, best_loss=loss, best_step=self.progress.step)
-            self._timed("weights", self._save_best)
+            self._timed("weights", lambda: self._save_weights(self.folder.best(self.progress.step)))
+            if self.world.leads:
+                drop_former_best(self.folder.checkpoints, self.progress.step)
         return {
             "event": "validation",
             "step": self.progress.step,
@@ -348,11 +354,10 @@ class Run:
             "seconds": round(self.progress.seconds, 3),
         }
 
-    def _save_best(self) -> None:
+    def _save_weights(self, folder: Path) -> None:
         model = whole_model(self.model, self.world)
         if self.world.leads:
-            save_weights(self.folder.best(self.progress.step), model)
-            drop_former_best(self.folder.checkpoints, self.progress.step)
+            save_weights(folder, model)
 
     def _save(self) -> Event:
         path = self.folder.checkpoints / checkpoint_name(self.progress.step)

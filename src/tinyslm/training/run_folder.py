@@ -17,7 +17,7 @@ from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
 from tinyslm.model.folder import find_model
 from tinyslm.model.weights import weights_hash
-from tinyslm.training.checkpoint import best_name
+from tinyslm.training.checkpoint import best_name, checkpoint_name
 from tinyslm.training.config import RunConfig
 from tinyslm.training.verdict_section import BEFORE_FILE
 from tinyslm.training.world import World
@@ -45,9 +45,9 @@ class RunFolder:
 
     `config.json`: the resolved settings. `data.json`: which data, and the hash of its manifest. `versions.json`.
     `deadline.json`: what a run with a given time has decided about its number of updates. `metrics.jsonl`: the log.
-    `checkpoints/`. `before.json`, `after.json`: what was measured of a model before and after fine-tuning. At the end
-    `result.json`, `model/`, `report.html` and `report.png`. With several processes, only the first one checks, locks
-    and writes.
+    `checkpoints/`, `snapshots/`. `before.json`, `after.json`: what was measured of a model before and after
+    fine-tuning. At the end `result.json`, `model/`, `report.html` and `report.png`. With several processes, only the
+    first one checks, locks and writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -59,6 +59,7 @@ class RunFolder:
         self.metrics_file = path / "metrics.jsonl"
         self.result_file = path / "result.json"
         self.checkpoints = path / "checkpoints"
+        self.snapshots = path / "snapshots"
         self.model = path / "model"
         self.untrained = path / "untrained"
         self.adapter = path / "adapter"
@@ -70,6 +71,10 @@ class RunFolder:
     def best(self, step: int) -> Path:
         """The weights that did best in a validation after `step`."""
         return self.checkpoints / best_name(step)
+
+    def snapshot(self, step: int) -> Path:
+        """The weights after `step` updates, of a run with `train.snapshots`."""
+        return self.snapshots / checkpoint_name(step)
 
     def create(self, config: RunConfig, data: Path, versions: Mapping[str, str]) -> None:
         """Write what a new run uses, its settings last: with them, there is a run that can be resumed.

@@ -1,0 +1,8 @@
+"""The chapters, in the order of the article."""
+
+from tinyslm.course.chapter import CHAPTERS
+from tinyslm.course.chapters.prediction import PREDICTION
+
+CHAPTERS.add("prediction", PREDICTION)
+
+__all__ = ["CHAPTERS"]

@@ -1,0 +1,96 @@
+"""What a course is about: the reader's model, a sentence, and what its run kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tinyslm.core.errors import TinyslmError
+from tinyslm.data.shards import Shards
+from tinyslm.inspection.inspecting import Inspection, inspect
+from tinyslm.model.decoder import Decoder
+from tinyslm.model.folder import find_model, load_model, load_tokenizer
+from tinyslm.tokenizer.shown import Token, show_token
+from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.training.checkpoint import list_checkpoints, load_weights
+from tinyslm.training.run_folder import RunFolder
+from tinyslm.training.validation import even_windows
+
+LONGEST = 48
+"""Tokens of the sentence: more do not fit on a page."""
+HELD_OUT_TOKENS = 8_192
+"""Held-out tokens that an experiment is measured on."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model in fp32 and a sentence to follow through it.
+
+    folder: the model folder. run: the run that made the model; `None` if that is not known. ids: the tokens of the
+    sentence, with what the model expects before them.
+    """
+
+    folder: Path
+    run: RunFolder | None
+    model: Decoder
+    tokenizer: Tokenizer
+    text: str
+    ids: Sequence[int]
+
+    @classmethod
+    def open(cls, place: Path, text: str) -> Subject:
+        """From a model folder or a run folder. Raises `TinyslmError` for a sentence of too many or no tokens."""
+        folder = find_model(place)
+        model, tokenizer = load_model(folder).float().eval(), load_tokenizer(folder)
+        ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
+        longest = min(LONGEST, model.config.longest)
+        if not 2 <= len(ids) <= longest:
+            raise TinyslmError(
+                f"The sentence has {len(ids)} tokens; the course follows 2 to {longest} of them.",
+                "Give another sentence with --text.",
+            )
+        run = RunFolder(place) if (place / "config.json").is_file() and folder != place else None
+        return cls(folder, run, model, tokenizer, text, ids)
+
+    @cached_property
+    def inspection(self) -> Inspection:
+        """The sentence as the model reads it."""
+        return inspect(self.model, self.tokenizer, self.ids)
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        """The tokens of the sentence."""
+        return [show_token(self.tokenizer, token) for token in self.ids]
+
+    @cached_property
+    def held_out(self) -> Tensor | None:
+        """Windows `[n, context + 1]` of the run's held-out text; `None` without a run, or without its data."""
+        if self.run is None or not self.run.data_file.is_file():
+            return None
+        split = Shards.open(self.run.checked_data(self.run.read_config())).split("valid")
+        return even_windows(split, self.model.config.context, HELD_OUT_TOKENS)
+
+    @cached_property
+    def snapshots(self) -> list[tuple[int, Path]]:
+        """The run's kept weights, by the updates until then; the first are untrained. Empty without any."""
+        if self.run is None:
+            return []
+        return [(int(path.name.removeprefix("step-")), path) for path in list_checkpoints(self.run.snapshots)]
+
+    def snapshot_models(self) -> Iterator[tuple[int, Decoder]]:
+        """The model at each of `snapshots`. It is one object that changes: use it before you take the next."""
+        model = load_model(self.folder, mapped=False).float().eval()
+        for step, path in self.snapshots:
+            load_weights(path, model)
+            yield step, model
+
+    @torch.inference_mode()
+    def logits(self, ids: Sequence[int]) -> Tensor:
+        """What the model computes for each place of a text, `[tokens, vocab_size]`."""
+        logits_tv: Tensor = self.model(torch.tensor([list(ids)]))[0]
+        return logits_tv
