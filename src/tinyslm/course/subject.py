@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.shards import Shards
+from tinyslm.data.examples import is_examples, open_examples
+from tinyslm.data.shards import Shards, is_shards
+from tinyslm.data.standard_library import standard_library
 from tinyslm.inspection.inspecting import Inspection, inspect
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import find_model, load_model, load_tokenizer
@@ -19,12 +21,14 @@ from tinyslm.tokenizer.shown import Token, show_token
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.training.checkpoint import list_checkpoints, load_weights
 from tinyslm.training.run_folder import RunFolder
-from tinyslm.training.validation import even_windows
+from tinyslm.training.validation import even_windows, spread_documents
 
 LONGEST = 48
 """Tokens of the sentence: more do not fit on a page."""
 HELD_OUT_TOKENS = 8_192
 """Held-out tokens that an experiment is measured on."""
+TEXT, PART = 200_000, 4_000
+"""Characters of `texts`, about, and of each of them, at most."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,42 @@ class Subject:
 
     @cached_property
     def held_out(self) -> Tensor | None:
-        """Windows `[n, context + 1]` of the run's held-out text; `None` without a run, or without its data."""
+        """Windows `[n, context + 1]` of the run's held-out text; `None` if it has none, or lost it."""
+        if self._data is None or not is_shards(self._data):
+            return None
+        split = Shards.open(self._data, verify=False).split("valid")
+        return even_windows(split, self.model.config.context, HELD_OUT_TOKENS)
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Parts of what the run learned from; of the standard library's source if that is not there."""
+        if self._data is not None and is_shards(self._data):
+            split = Shards.open(self._data, verify=False).split("train")
+            share = max(1, TEXT * split.tokens // max(1, split.utf8_bytes))
+            return [self.tokenizer.decode(ids)[:PART] for ids, _ in spread_documents(split, share)]
+        if self._data is not None and is_examples(self._data):
+            examples = open_examples(self._data)[0]
+            every = max(1, int(examples.lengths.sum()) * 4 // TEXT)
+            chosen = (examples[number].ids.tolist() for number in range(0, len(examples), every))
+            return [self.tokenizer.decode(ids, skip_special=True)[:PART] for ids in chosen]
+        files = standard_library()
+        chosen_files = files[:: max(1, len(files) * PART // TEXT)]
+        return [Path(file).read_text("utf-8", "replace")[:PART] for file in chosen_files]
+
+    @property
+    def has_data(self) -> bool:
+        """Whether `texts` are the run's own."""
+        return self._data is not None
+
+    @cached_property
+    def _data(self) -> Path | None:
+        """The folder of the run's data, checked; `None` if it is not there any more, or not the same."""
         if self.run is None or not self.run.data_file.is_file():
             return None
-        split = Shards.open(self.run.checked_data(self.run.read_config())).split("valid")
-        return even_windows(split, self.model.config.context, HELD_OUT_TOKENS)
+        try:
+            return self.run.checked_data(self.run.read_config())
+        except TinyslmError:
+            return None
 
     @cached_property
     def snapshots(self) -> list[tuple[int, Path]]:

@@ -2,7 +2,9 @@
 
 from tinyslm.course.chapter import CHAPTERS
 from tinyslm.course.chapters.prediction import PREDICTION
+from tinyslm.course.chapters.tokens import TOKENS
 
+CHAPTERS.add("tokens", TOKENS)
 CHAPTERS.add("prediction", PREDICTION)
 
 __all__ = ["CHAPTERS"]

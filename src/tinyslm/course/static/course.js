@@ -37,15 +37,15 @@ function percent(share) {
   return value >= 99.95 ? "100 %" : value >= 0.1 ? `${value.toFixed(1)} %` : value > 0 ? "< 0.1 %" : "0 %";
 }
 
-// Rows with a name, a number and a bar: [{ name, share, faint }].
+// Rows with a name, a number and a bar: [{ name, share, faint, text }]; `text`: the number for people.
 function bars(rows, label) {
   const most = Math.max(...rows.map(({ share }) => share), 1e-9);
-  const body = rows.map(({ name, share, faint = false }) => {
+  const body = rows.map(({ name, share, faint = false, text = percent(share) }) => {
     const bar = element("i");
     bar.style.width = `${(100 * share) / most}%`;
     return element("tr", { className: faint ? "faint" : "" }, [
       element("th", { scope: "row" }, [element("code", {}, [name])]),
-      element("td", { className: "number" }, [percent(share)]),
+      element("td", { className: "number" }, [text]),
       element("td", { className: "bar" }, [bar]),
     ]);
   });
