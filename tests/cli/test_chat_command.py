@@ -11,7 +11,7 @@ import signal
 import subprocess
 import termios
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -289,6 +289,17 @@ def test_a_pipe_is_told_what_was_left_out(program, random_model: Path) -> None:
     assert "warning: The context is full: the oldest 2 messages are left out." in ended.err
 
 
+def test_an_answer_that_fills_the_context_is_told_of(tmp_path: Path) -> None:
+    with closing(open_engine(write_model(tmp_path / "a", "a"))) as engine:
+        dialogue = Dialogue(engine, "a", "", SamplingSettings(max_tokens=6))
+        "".join(dialogue.say("Hello"))
+        assert (dialogue.finish, dialogue.cut_off) == ("length", "(cut off: /max-tokens N allows more)")
+        dialogue.change({"max_tokens": 600})
+        dialogue.reset()
+        "".join(dialogue.say("Hello"))
+        assert (dialogue.finish, dialogue.cut_off) == ("length", "(cut off: the context of 512 tokens is full)")
+
+
 def test_a_message_that_does_not_fit_is_taken_back(dialogue: Dialogue) -> None:
     with pytest.raises(TinyslmError, match="this model's context is 512"):
         "".join(dialogue.say("x" * 600))
@@ -324,6 +335,12 @@ def test_a_text_is_written_together(dialogue: Dialogue, tmp_path: Path) -> None:
     "".join(other.say(""))
     assert other.text.startswith(writing.text)
     assert run_command("/look", other) is None
+    writing.load(tmp_path / "a.txt")
+    long = "x" * 1000
+    "".join(writing.say(long))
+    assert writing.text.startswith(f"  Once{first}\n{long}")
+    assert 300 < writing.prompt < len(writing.ids) <= writing.engine.context
+    assert run_command("/look", writing) is None
     other.system = "Be kind."
     with pytest.raises(TinyslmError, match="A text has no system message"):
         "".join(other.say("x"))

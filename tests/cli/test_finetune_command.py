@@ -63,7 +63,12 @@ def test_a_run_is_planned_without_running(tinyslm, base: Path, rows: Path) -> No
     told = json.loads(tinyslm("finetune", *shared, "--json").out)["plan"]
     assert told["steps"] == 2
     assert not Path("run").exists()
-    assert "No run folder was given." in tinyslm("finetune", base, rows).mistake()
+
+
+def test_a_run_without_a_name_is_called_like_its_examples(tinyslm, base: Path, rows: Path) -> None:
+    for name in ("rows", "rows-2"):
+        assert f"Run folder: runs/{name}\n" in tinyslm("finetune", base, rows, "--lint", "off").out
+        Path("runs", name).mkdir(parents=True)
 
 
 def test_a_gain_can_be_required(tinyslm, base: Path, rows: Path) -> None:

@@ -70,7 +70,7 @@ def test_text_does_not_steer_the_terminal(forked: Path, finished: Path) -> None:
 
 def test_a_name_does_not_steer_the_terminal(forked: Path) -> None:
     _, written = in_a_terminal("show", f"{ESCAPE}[31mred", program=forked)
-    assert r"\x1b[31mred is not a model folder" in written
+    assert r"\x1b[31mred does not exist." in written
 
 
 def test_a_pipe_gets_the_text_as_it_is(program, finished: Path) -> None:

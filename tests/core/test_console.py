@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinyslm.core import console
 from tinyslm.core.console import Lines, WorkProgress
-from tinyslm.core.printable import one_line, printable
+from tinyslm.core.printable import folded, one_line, printable
 from tinyslm.core.quantities import count, duration, size
 
 
@@ -61,6 +61,34 @@ def test_printable_text_stays_as_it_is():
 def test_one_line():
     assert one_line("a\n  b\tc", 10) == "a b c"
     assert one_line("abcdefghij", 5) == "abcd…"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("one two three", ["one two ", "three"]),
+        ("  one two three", ["  one   ", "two     ", "three"]),
+        ("twelve one", ["twelve  ", "one"]),
+        ("eightlet x", ["eightlet", " x"]),
+        ("a longer-than-wide b", ["a longer", "-than-wi", "de b"]),
+        ("漢漢漢 漢", ["漢漢漢  ", "漢"]),
+        ("one two", ["one two"]),
+    ],
+)
+def test_long_lines_are_broken_between_words_by_the_terminal(text, lines):
+    assert folded(text, 8) == "".join(lines)
+    assert folded(f"{text}\n{text}", 8) == "\n".join(["".join(lines)] * 2)
+
+
+def test_what_is_said_is_broken_between_words_only_on_a_terminal(capsys):
+    code = "from tinyslm.core.console import fail, say, warn; say(T); warn(T); fail(T, T)"
+    text = "word " * 20
+    shown = on_a_terminal(code.replace("T", repr(text))).replace("\x1b[1;33m", "").replace("\x1b[1;31m", "")
+    lines = shown.replace("\x1b[0m", "").replace("\r\n", "\n").splitlines()
+    assert len(lines) == 4
+    assert all("word" in line[:80].split()[-1] and line[80:].startswith("word ") for line in lines)
+    console.say(text)
+    assert capsys.readouterr().out == f"{text}\n"
 
 
 def test_lines_are_neither_markup_nor_control(capsys):

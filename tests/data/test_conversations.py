@@ -78,6 +78,15 @@ def test_preferences_keep_what_belongs_to_the_prompt() -> None:
     assert (again.rejected, again.row) == ({"role": "assistant", "content": "6"}, named)
 
 
+def test_fields_are_known_in_any_case() -> None:
+    row = {"No.": 1, "Question ": "Hello?", "ANSWER": "Hi."}
+    found = conversation_of(row, "row 1")
+    assert [one["content"] for one in found.messages] == ["Hello?", "Hi."]
+    assert found.row == row
+    with pytest.raises(TinyslmError, match=r"unknown; its fields are: Ask, Say"):
+        conversation_of({"Ask": "Hello?", "Say": "Hi."}, "row 1")
+
+
 def test_fields_can_be_named() -> None:
     row = {"Request": "Sum of A", "Formula": "=SUM(A:A)", "Table": "A 1", "Role": "You write formulas."}
     fields = {"prompt": "Request", "answer": "Formula", "context": "Table", "system": "Role"}

@@ -127,6 +127,20 @@ def test_many_sources_are_summed_up_by_folder():
     assert [row[0] for row in folded.blocks[0].rows] == [path.removeprefix("/texts/") for path in paths]
 
 
+def test_of_many_folders_the_largest_are_listed():
+    sources = [
+        {"path": f"/texts/{number:02}/{name}", "for": "train", "kept_bytes": number, "kept_documents": 1}
+        for number in range(20)
+        for name in ("a", "b")
+    ]
+    summed, *_ = data_blocks({"sources": sources})
+    assert [row[0] for row in summed.rows] == [
+        *(f"{number:02}/ (2)" for number in range(19, 7, -1)),
+        "8 other folders (16)",
+    ]
+    assert summed.rows[-1][1:4] == ("train", "16", "56 B")
+
+
 def test_settings_other_than_the_defaults_are_in_words():
     config = RunConfig().model_dump(mode="json")
     config["train"]["batch"] = 77

@@ -5,9 +5,11 @@ import errno
 import gc
 import os
 import sys
+from difflib import get_close_matches
 from importlib.metadata import version
 
-from cyclopts import App, CycloptsError, Group, Parameter, UnknownOptionError
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, UnknownOptionError
+from cyclopts.exceptions import UnknownCommandError, UnusedCliTokensError
 
 from tinyslm.cli.options import SETTING, gather
 from tinyslm.core.console import fail
@@ -128,6 +130,14 @@ def _explain(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError) and SETTING in (error.token.keyword, error.token.value.partition("=")[0]):
         key = next(argument.split("=")[1] for argument in gather(sys.argv[1:]) if argument.startswith(SETTING))
         return f"Unknown option: --{key}. This command has no settings."
+    if isinstance(error, UnknownCommandError):  # its own text would import every verb
+        name, *_ = error.unused_tokens or [""]
+        close = get_close_matches(name, [*(error.app or app)], n=1)
+        return f'Unknown command "{name}".{f""" Did you mean "{close[0]}"?""" if close else ""}'
+    if isinstance(error, UnusedCliTokensError):
+        return f"Unexpected: {' '.join(error.unused_tokens or ())}. Quotes make one text of several words."
+    if isinstance(error, MissingArgumentError) and error.argument and not error.argument.tokens and not error.keyword:
+        return f"{error.argument.name} is missing."
     details = getattr(error.__cause__, "errors", None)  # of a value that pydantic refused
     if details is None:
         return " ".join(str(error).split())

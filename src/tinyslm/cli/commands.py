@@ -28,7 +28,7 @@ HELP = (
 )
 
 OTHER_KEYS = """
-A line that ends in \\ goes on in the next one. \"\"\" opens and closes a message of several lines; what is pasted is
+A line that ends in \\ goes on in the next one. \"\"\" opens and closes a message of several lines; what is pasted is \
 one message. Ctrl-C stops an answer.
 A message that begins with a slash: put a space before it."""
 

@@ -29,10 +29,10 @@ class Dialogue:
 
     Attributes: `messages` without the system's; `system`; `settings`; `ids`: of the last prompt and its answer, of
     which the first `prompt` are the prompt's; `forgotten`: how many messages the last prompt had no room for;
-    `cut_off`: what is said after an answer that was cut off; `takes_empty`: whether an empty line is answered too.
+    `takes_empty`: whether an empty line is answered too.
     """
 
-    cut_off, takes_empty = "(cut off: /max-tokens N allows more)", False
+    takes_empty = False
 
     def __init__(self, engine: Engine, model: str, system: str, settings: SamplingSettings) -> None:
         self.engine, self.model, self.system, self.settings = engine, model, system, settings
@@ -47,6 +47,13 @@ class Dialogue:
     def greeting(self) -> str:
         """What this is and what can be typed."""
         return f"Talking with {self.model}."
+
+    @property
+    def cut_off(self) -> str:
+        """What is said after an answer that was cut off."""
+        if self.tokens < self.settings.max_tokens:
+            return f"(cut off: the context of {self.engine.context:,} tokens is full)"
+        return "(cut off: /max-tokens N allows more)"
 
     @property
     def amount(self) -> str:

@@ -13,7 +13,7 @@ from pydantic import Field
 from tinyslm.cli.options import SettingOptions
 from tinyslm.core.config import Section
 
-SAMPLES, WIDTH = 2, 90
+SAMPLES, WIDTH = 2, 65
 NO_GAIN = 3
 """The exit code if `--require-gain` is not met."""
 
@@ -93,7 +93,7 @@ def finetune(
         rejected.
     out
         The run folder to write: data, checkpoints, log, report, the adapter, and the model folder with it merged in.
-        Not needed with --plan-only.
+        By default runs/NAME, where NAME is that of the first file, with a number added if there is one already.
     prompts
         Files of prompts for grpo: the same formats, in which answers may be missing.
     map_
@@ -111,7 +111,9 @@ def finetune(
     from tinyslm.cli.progress import stopping, watching
     from tinyslm.cli.pull import pulled
     from tinyslm.cli.settings import nested
+    from tinyslm.cli.train import new_run
     from tinyslm.core.config import merge
+    from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
     from tinyslm.planning.finetune import finetune as finetune_model
     from tinyslm.planning.methods.method import ExampleFiles
@@ -135,7 +137,9 @@ def finetune(
         _say_plan(began, options, {"model": model, "data": files, "settings": given})
         return
     if out is None:
-        raise TinyslmError("No run folder was given.", "For instance: --out runs/job; or --plan-only")
+        out = new_run(data[0])
+        if not options.as_json:
+            say(f"Run folder: {out}")
     with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
         result = finetune_model(
             model,

@@ -107,6 +107,7 @@ class _Shown:
             case "finished":
                 say(f"The run in {event['path']} has finished: its model is {event['model']}.")
             case "planned":
+                self._stack.close()
                 table(event["plan"].lines())
             case "measuring" | "comparing" | "sampling" as work:
                 say(SAID[work].format(**event))
@@ -127,7 +128,8 @@ class _Shown:
         if event["processes"] > 1:
             divided = "divided over the processes" if event["sharding"]["on"] else "whole in every process"
             say(f"Weights are {divided}: {event['sharding']['reason']}.")
-        self._training = self._stack.enter_context(training_progress(self._steps))
+        self._stack.close()  # bars of the work before would be drawn over
+        self._work, self._training = None, self._stack.enter_context(training_progress(self._steps))
 
     def _step(self, event: Event) -> None:
         assert self._training is not None, "the first event is the start"
@@ -139,7 +141,7 @@ class _Shown:
             reward=event.get("reward"),
             bits_per_byte=event.get("bits_per_byte"),
             tokens_per_second=event["tokens_per_second"],
-            seconds_left=ahead if self._ends is None else self._ends - now,
+            seconds_left=None if step == self._steps else ahead if self._ends is None else self._ends - now,
             total_steps=self._steps,
         )
 

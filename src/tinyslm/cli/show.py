@@ -50,6 +50,8 @@ def show(
         tell(_model(path)) if json else _show_model(path)
     elif is_shards(path):
         tell(_shards(path)) if json else _show_shards(path)
+    elif not path.exists():
+        raise TinyslmError(f"{path} does not exist.", "Check the path; relative paths start at the current folder.")
     else:
         raise TinyslmError(
             f"{path} is not a model folder, shards folder, run folder or file with a curve.",

@@ -6,14 +6,14 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from unicodedata import combining, east_asian_width
+from unicodedata import east_asian_width
 
 from tinyslm.core.console import say
+from tinyslm.core.printable import columns
 
 BLOCK = '"""'
 """Opens a message of several lines at the start of one, and closes it at the end of one."""
 FENCE = "```"
-TAB = 8
 
 
 def read_message() -> str | None:
@@ -112,7 +112,7 @@ class WordWrap:
         self._word += character
         if wide:
             return shown + self._placed()
-        if _columns(self._word) < self._width:
+        if columns(self._word) < self._width:
             return ""
         self._long = True
         return self._placed()
@@ -122,20 +122,12 @@ class WordWrap:
         if not self._word:
             return ""
         before = self._blanks
-        if self._column and self._column + _columns(before + self._word) > self._width:
+        if self._column and self._column + columns(before + self._word) > self._width:
             before, self._column = "\n", 0
         shown = before + self._word
-        self._column += _columns(shown.removeprefix("\n"))
+        self._column += columns(shown.removeprefix("\n"))
         self._word = self._blanks = ""
         return shown
-
-
-def _columns(text: str) -> int:
-    """How wide a text is, about."""
-    return sum(
-        TAB if character == "\t" else 0 if combining(character) else 1 + (east_asian_width(character) in "WF")
-        for character in text
-    )
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tinyslm.cli.dialogue import Dialogue
+from tinyslm.cli.dialogue import ROOM, Dialogue
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
 from tinyslm.core.text_files import read_small_text
@@ -13,15 +13,24 @@ from tinyslm.inference.request import Request
 
 
 class Writing(Dialogue):
-    """The person's lines are the user's messages, the continuations are the answers; together they are the text."""
+    """The person's lines are the user's messages, the continuations are the answers; together they are the text.
 
-    cut_off, takes_empty = "", True
+    Of a text that does not fit the context, the model reads the end.
+    """
+
+    takes_empty = True
+    _unread = 0  # characters at the beginning of the text
 
     @property
     def greeting(self) -> str:
         """What this is and what can be typed."""
         why = "" if self.engine.conversations else f"{self.model} was never trained on conversations. "
         return f"{why}It continues your text: type its beginning. Enter alone lets it go on."
+
+    @property
+    def cut_off(self) -> str:
+        """Nothing: Enter goes on."""
+        return ""
 
     @property
     def text(self) -> str:
@@ -57,9 +66,14 @@ class Writing(Dialogue):
 
     def _answer(self) -> Iterator[str]:
         yield from super()._answer()
-        self.ids = list(self.engine.prompt_ids(self.text))  # the first token may repeat the end of the prompt
+        # The first token may repeat the end of the prompt.
+        self.ids = list(self.engine.prompt_ids(self.text[self._unread :]))
 
     def _request(self) -> Request:
         if self.system:
             raise TinyslmError("A text has no system message.", "Remove it: /system")
-        return self.engine.completion_request(self.text, self._drawn())
+        room = min(self.settings.max_tokens, self.engine.context // ROOM)
+        self._unread, text = 0, self.text
+        while len(self.engine.prompt_ids(text[self._unread :])) + room > self.engine.context:
+            self._unread += max(1, (len(text) - self._unread) // 4)
+        return self.engine.completion_request(text[self._unread :], self._drawn())

@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from tinyslm.core.printable import printable
+from tinyslm.core.printable import folded, printable
 from tinyslm.core.quantities import duration, size
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ WIDEST = 100
 
 def say(text: str = "") -> None:
     """Print one or more lines on standard output."""
-    _write(sys.stdout, printable(text) + "\n")
+    _write(sys.stdout, _fitting(printable(text), sys.stdout) + "\n")
 
 
 def say_styled(parts: Sequence[tuple[str, str]]) -> None:
@@ -70,17 +71,17 @@ def stream(text: str) -> None:
 def notice(text: str) -> None:
     """Report an automatic decision on standard error, if that is a terminal: programs may parse standard error."""
     if sys.stderr.isatty():
-        _write(sys.stderr, f"{printable(text)}\n")
+        _write(sys.stderr, f"{_fitting(printable(text), sys.stderr)}\n")
 
 
 def warn(text: str) -> None:
     """Print a warning on standard error."""
-    _write(sys.stderr, f"{_coloured('warning:', 33, sys.stderr)} {printable(text)}\n")
+    _mark("warning:", 33, printable(text))
 
 
 def fail(problem: str, remedy: str) -> None:
     """Print the two parts of a `TinyslmError` on standard error, one line each."""
-    _write(sys.stderr, f"{_coloured('error:', 31, sys.stderr)} {_line(problem)}\n{_line(remedy)}\n")
+    _mark("error:", 31, f"{_line(problem)}\n{_line(remedy)}")
 
 
 def table(rows: Sequence[Sequence[str]], header: Sequence[str] = ()) -> None:
@@ -320,6 +321,17 @@ def _is_live() -> bool:
 
 def _line(text: str) -> str:
     return printable(text).replace("\n", " ")
+
+
+def _mark(word: str, colour: int, text: str) -> None:
+    """Print text on standard error behind a word in colour."""
+    fitting = _fitting(f"{word} {text}", sys.stderr)
+    _write(sys.stderr, f"{_coloured(word, colour, sys.stderr)}{fitting.removeprefix(word)}\n")
+
+
+def _fitting(text: str, file: TextIO) -> str:
+    """The text, broken between words where `file` is a terminal."""
+    return folded(text, get_terminal_size().columns) if file.isatty() else text
 
 
 def _coloured(word: str, colour: int, file: TextIO) -> str:

@@ -244,7 +244,7 @@ thead th { font-size: 0.85rem; }
 .beside { display: flex; flex-wrap: wrap; gap: 0.5rem 3.5rem; align-items: flex-start; }
 .beside th, .beside td { padding-right: 1rem; }
 .bars { width: 100%; max-width: 42rem; }
-.bars th { white-space: nowrap; }
+.bars th { min-width: 7rem; }
 .bars td.number { font-weight: 600; }
 .bar { width: 100%; vertical-align: middle; padding-right: 0; }
 .bar i { display: block; height: 0.7rem; border-radius: 0.2rem; background: var(--faint); opacity: 0.45; }
@@ -262,7 +262,8 @@ details { margin: 1rem 0; }
 summary { cursor: pointer; color: var(--accent); }
 @media (max-width: 36rem) {
   th, td { padding-right: 0.9rem; }
-  td { min-width: 3.2rem; }
+  td { min-width: 5.5rem; }
+  td.number { min-width: 3.2rem; }
 }
 @media print { body { max-width: none; padding: 0; } pre { max-height: none; } }
 """

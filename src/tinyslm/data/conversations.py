@@ -94,18 +94,24 @@ def read_conversations(
 def conversation_of(
     row: Mapping[str, Any], place: str, fields: Mapping[str, str] | None = None, *, answered: bool = True
 ) -> Conversation:
-    """Convert a row to a conversation. Raises `TinyslmError`, with the location, for rows that cannot be used."""
+    """Convert a row to a conversation. Raises `TinyslmError`, with the location, for rows that cannot be used.
+
+    Usual names of fields are recognised whatever their case: tables are often titled Question and Answer.
+    """
+    given = row
+    if not fields:
+        row = _in_lower_case(row)
     tools = _tools(row.get("tools"), place)
     if fields and "rejected" in fields:
-        return replace(_preference(_renamed(row, place, fields), place, tools), row=row)
+        return replace(_preference(_renamed(row, place, fields), place, tools), row=given)
     if fields:
         messages = _mapped(row, place, fields, answered)
     elif name := next((name for name in LISTS if isinstance(row.get(name), list)), None):
         messages = [_message(one, place) for one in row[name]]
     elif "chosen" in row and "rejected" in row:
-        return _preference(row, place, tools)
+        return replace(_preference(row, place, tools), row=given)
     else:
-        messages = _pair(row, place, answered)
+        messages = _pair(row, given, place, answered)
     if (
         "system" in row
         and isinstance(row["system"], str)
@@ -114,7 +120,13 @@ def conversation_of(
         and messages[0]["role"] != "system"
     ):
         messages = [{"role": "system", "content": row["system"]}, *messages]
-    return Conversation(_checked(messages, place, answered), place, tools, row=row)
+    return Conversation(_checked(messages, place, answered), place, tools, row=given)
+
+
+def _in_lower_case(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with names in lower case, unless two names would become one."""
+    lower = {name.strip().casefold(): value for name, value in row.items()}
+    return lower if len(lower) == len(row) else row
 
 
 def _preference(row: Mapping[str, Any], place: str, tools: Sequence[Mapping[str, Any]]) -> Conversation:
@@ -156,14 +168,14 @@ def _with_context(row: Mapping[str, Any], question: str, place: str) -> str:
     return "\n\n".join([asked, *(text for text in below if text.strip())])
 
 
-def _pair(row: Mapping[str, Any], place: str, answered: bool) -> list[Message]:
+def _pair(row: Mapping[str, Any], given: Mapping[str, Any], place: str, answered: bool) -> list[Message]:
     for question, answer in PAIRS if answered else sorted(PAIRS, key=lambda pair: pair[1] not in row):
         if question in row and (answer in row or not answered):
             messages = [{"role": "user", "content": _with_context(row, question, place)}]
             return (
                 [*messages, {"role": "assistant", "content": _text(row, answer, place)}] if answer in row else messages
             )
-    names = ", ".join(list(row)[:20]) or "none"
+    names = ", ".join(list(given)[:20]) or "none"
     raise _mistake(place, f"its format is unknown; its fields are: {names}")
 
 
@@ -292,6 +304,8 @@ def rows_of(path: Path, skip: Skip | None = None) -> Iterator[tuple[str, Mapping
 def _blocks(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Rows from text blocks with two labels each, such as "Instruction:" and "Formula:"; the first starts a block."""
     text = read_small_text(path, "the data", LARGEST_JSON)
+    if not text.strip():
+        raise TinyslmError(f"{path} is empty.", "Give a file with examples.")
     matches = list(LABELS.finditer(text))
     labels = list(dict.fromkeys(match[1] for match in matches))[:2]
     if len(labels) < 2:

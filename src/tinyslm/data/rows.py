@@ -144,6 +144,8 @@ def _kind(place: str, given: str) -> str:
     if given and given not in KINDS:
         raise TinyslmError(f'There is no input format "{given}".', did_you_mean(given, KINDS))
     kind = given or ("" if place == "-" else kind_of(Path(place)))
+    if not kind and place != "-" and Path(place).is_dir():
+        raise TinyslmError(f"{place} is a folder.", "Give the files in it.")
     if not kind and place != "-":
         raise TinyslmError(
             f"The format of {place} is unknown.",

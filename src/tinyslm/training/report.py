@@ -70,6 +70,13 @@ WORDS = {
     "step": "best after step",
     "training_tokens": "tokens trained on",
     "training_seconds": "seconds of training",
+    "planned.bits_per_byte": "expected bits per byte",
+    "planned.low": "expected, at least",
+    "planned.high": "expected, at most",
+    "planned.seconds": "expected seconds",
+    "functions.headers": "headers of functions to complete",
+    "functions.completions that parse": "completions that parse",
+    "functions.originals that parse, cut the same way": "originals that parse, cut the same way",
 }
 """What fields of a result are called; others by their name."""
 
@@ -259,7 +266,8 @@ def _computing(compiling: Mapping[str, Any]) -> list[Block]:
     timed = " and ".join(f"{1000 * seconds:.4g} ms {name}" for name, seconds in ways if seconds)
     warm_up = compiling.get("warm_up")
     spent = f"; compiling took {warm_up:.3g} s" if warm_up is not None else ""
-    return [Paragraph(f"Updates were {way}: {compiling['reason']}. Measured before: {timed}{spent}.")]
+    measured = f" Measured before: {timed}{spent}." if timed else ""
+    return [Paragraph(f"Updates were {way}: {compiling['reason']}.{measured}")]
 
 
 def _samples(events: Sequence[Mapping[str, Any]]) -> list[Block]:

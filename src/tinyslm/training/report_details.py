@@ -14,6 +14,8 @@ from tinyslm.training.config import RunConfig
 
 MOST_ITEMS = 8
 """More sources are summed up by folder; longer lists in a setting are counted, not listed."""
+MOST_FOLDERS = 12
+"""Of more folders, the largest are listed."""
 SOURCES = ("source", "for", "documents", "text", "left out")
 COLUMNS = {
     "documents": "documents",
@@ -56,10 +58,14 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> list[Block]:
     for name, source in zip(names, sources, strict=True):
         first, _, rest = name.partition("/")
         groups.setdefault((f"{first}/" if rest else "", f"{source.get('for', '–')}"), []).append(source)
-    summed = [
-        _source(f"{group}{'' if group else folder or 'all'} ({len(some):,})", some)
-        for (group, _), some in groups.items()
+    named = [
+        (f"{group}{'' if group else folder or 'all'} ({len(some):,})", some) for (group, _), some in groups.items()
     ]
+    if len(named) > MOST_FOLDERS:
+        named.sort(key=lambda one: -sum(_number(source.get("kept_bytes")) for source in one[1]))
+        others = [source for _, some in named[MOST_FOLDERS:] for source in some]
+        named[MOST_FOLDERS:] = [(f"{len(named) - MOST_FOLDERS:,} other folders ({len(others):,})", others)]
+    summed = [_source(name, some) for name, some in named]
     return [Table(summed, SOURCES, caption), Folded(f"All {len(rows):,} sources", [Table(rows, SOURCES)])]
 
 
@@ -80,7 +86,8 @@ def _source(name: str, some: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     documents = sum(int(_number(source.get("kept_documents"))) for source in some)
     text = size(sum(_number(source.get("kept_bytes")) for source in some))
     counts = ", ".join(f"{shown(number)} {what.replace('_', ' ')}" for what, number in left_out.items())
-    return (name, f"{some[0].get('for', '–')}", f"{documents:,}", text, counts or "nothing")
+    uses = dict.fromkeys(f"{source.get('for', '–')}" for source in some)
+    return (name, ", ".join(uses), f"{documents:,}", text, counts or "nothing")
 
 
 def settings_blocks(config: Mapping[str, Any], versions: Mapping[str, Any]) -> list[Block]:

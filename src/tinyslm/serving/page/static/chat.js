@@ -184,7 +184,7 @@ export class Chat {
     this.work(null, article);
     if (this.messages.at(-1) !== message) return;
     if (finish === "stopped" && message.tool_calls) delete message.tool_calls; // half a call is none
-    this.finish(message, note(finish, usage, performance.now() - began));
+    this.finish(message, note(finish, usage, performance.now() - began, request.max_tokens));
   }
 
   work(controller, article) {
@@ -365,10 +365,11 @@ function fieldOf(error) {
   return { response_format: "schema", tools: "tools" }[part] ?? "";
 }
 
-function note(finish, usage, milliseconds) {
+function note(finish, usage, milliseconds, most) {
   const parts = [];
   if (finish === "stopped") parts.push("Stopped.");
-  if (finish === "length") parts.push("Cut off at the maximum number of tokens.");
+  const full = usage && usage.completion_tokens < most; // fewer tokens than may be: there was no room for more
+  if (finish === "length") parts.push(full ? "Cut off: the model's context is full." : "Cut off at the maximum number of tokens.");
   if (usage) {
     const rate = (1000 * usage.completion_tokens) / milliseconds;
     parts.push(`${usage.completion_tokens} tokens, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second`);
