@@ -9,10 +9,14 @@ from torch.nn import functional
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.course.chapters import CHAPTERS
+from tinyslm.course.exercises import EXERCISES
 from tinyslm.course.subject import Subject
 from tinyslm.course.writing import learn
 
-FILES = ["index.html", *PAGES.values()]
+EXERCISE_FILES = [f"exercise-{number}.html" for number in range(1, len([*EXERCISES]) + 1)]
+FILES = ["index.html", "teacher.html", *PAGES.values(), *EXERCISE_FILES]
+LOOKED_AT = [file for file in FILES if file not in EXERCISE_FILES[1:-1]]
+"""All pages of exercises have the same form."""
 LARGEST = 5_000_000
 
 
@@ -21,7 +25,7 @@ def test_there_is_a_page_for_each_chapter(course: Path) -> None:
     assert all(path.stat().st_size < LARGEST for path in course.iterdir())
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", LOOKED_AT)
 def test_a_page_fits_its_window_and_says_what_it_is(reader, file: str) -> None:
     for options in ({}, PHONE, {"color_scheme": "dark"}):
         page = reader.open(file, **options)

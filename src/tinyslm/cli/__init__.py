@@ -50,7 +50,7 @@ _add(MEASURE, "evaluate:evaluate", "Score a model on tasks, or on text in bits p
 _add(MEASURE, "compare:compare", "Compare models in size, quality and speed.")
 _add(MEASURE, "show:show", "Explain a model folder, shards or a run folder.")
 _add(MEASURE, "look:look", "Write a page that shows how a model reads a text.")
-_add(MEASURE, "learn:learn", "Write a course on every part of a model, with its own numbers.")
+_add(MEASURE, "learn:learn", "Write a course on every part of a model, with its own numbers; check exercises.")
 _add(USE, "pull:pull", "Get a model: a known one, or any of the Hugging Face hub.")
 _add(USE, "import_:import_", "Make a model folder from a GGUF file.", "import")
 _add(USE, "generate:generate", "Continue a prompt with a model.")

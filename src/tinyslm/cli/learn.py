@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
 
-from tinyslm.cli.asking import Text
+from tinyslm.cli.asking import FAILED, Text
+
+learn = App(name="learn")
 
 
-def learn(
+@learn.default
+def course(
     model: Path | None = None,
     /,
     *,
     text: Annotated[str, Text, Parameter(name=["--text", "-t"])] = "",
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("course"),
     minutes: float = 2.0,
+    no_open: bool = False,
     json: bool = False,
 ) -> None:
     """Write a course that explains every part of a model with the model's own numbers, as pages for a browser.
 
-    Without a model, a small one is trained first, on the Python standard library.
+    Without a model, a small one is trained first, on the Python standard library. The pages have exercises, too:
+    `tinyslm learn start 1` writes the file of the first one, `tinyslm learn check 1` says what is right in it.
 
     Parameters
     ----------
@@ -33,8 +39,10 @@ def learn(
         The folder to write.
     minutes
         How long the training may take if no model is given.
+    no_open
+        Do not open the pages in a browser.
     json
-        Print where the table of contents is as JSON.
+        Print where the table of contents is as JSON, and open no browser.
     """
     from time import monotonic, process_time
 
@@ -49,5 +57,93 @@ def learn(
         contents = make(model, out, text=text, minutes=minutes, watch=watch)
     if json:
         tell({"contents": contents})
+        return
+    say(f"Open in a browser: {contents}")
+    if not no_open and has_a_browser():
+        import webbrowser
+
+        webbrowser.open(contents.resolve().as_uri())
+
+
+def has_a_browser() -> bool:
+    """Whether a person runs this at a display: not in a pipe, and not on a machine without a screen."""
+    import os
+
+    display = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return sys.stdout.isatty() and bool(display)
+
+
+@learn.command
+def check(number: int, file: Path | None = None, /, *, json: bool = False) -> None:
+    """Check the solution of an exercise: a line for each check, and why it fails.
+
+    The file runs in a process of its own, with limits on time and memory. The exit code is 0 if everything is right.
+
+    Parameters
+    ----------
+    number
+        The number of the exercise.
+    file
+        Your solution; by default the file that `tinyslm learn start` writes, in this folder.
+    json
+        Print what was found as JSON.
+    """
+    from dataclasses import asdict
+
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say
+    from tinyslm.course.checking import check_exercise, file_of
+
+    file = file or Path(file_of(number))
+    verdict = check_exercise(number, file)
+    if json:
+        tell({"exercise": number, "file": file, "right": verdict.right, **asdict(verdict)})
     else:
-        say(f"Open in a browser: {contents}")
+        say(f"Exercise {number}: {verdict.title}\n")
+        if verdict.problem:
+            say(f"Nothing was checked. {verdict.problem}")
+        for one in verdict.checks:
+            say(f"  {'right' if one.right else 'WRONG'}  {one.says}")
+            if one.why:
+                say(f"         {one.why}")
+        if verdict.checks:
+            say(f"\n{sum(one.right for one in verdict.checks)} of {len(verdict.checks)} are right.")
+    if not verdict.right:
+        sys.exit(FAILED)
+
+
+@learn.command
+def start(
+    number: int,
+    /,
+    *,
+    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    json: bool = False,
+) -> None:
+    """Write the file that an exercise starts from, and say what the task is.
+
+    Parameters
+    ----------
+    number
+        The number of the exercise.
+    out
+        The file to write, which must be new; by default exercise_NUMBER.py in this folder.
+    json
+        Print the name of the file and the task as JSON.
+    """
+    from textwrap import fill
+
+    from tinyslm.cli.telling import tell
+    from tinyslm.core.console import say
+    from tinyslm.course.checking import file_of
+    from tinyslm.course.exercises.starting import write_start
+
+    file = out or Path(file_of(number))
+    exercise = write_start(number, file)
+    if json:
+        tell({"exercise": number, "file": file, "title": exercise.title, "task": list(exercise.task)})
+        return
+    say(f"Exercise {number}: {exercise.title}\n")
+    for paragraph in exercise.task:
+        say(fill(paragraph, 100) + "\n")
+    say(f"Change {file}, then run: tinyslm learn check {number}{f' {file}' if out else ''}")

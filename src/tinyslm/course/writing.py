@@ -10,6 +10,7 @@ from tinyslm.core.quantities import count
 from tinyslm.course.blocks import Links
 from tinyslm.course.chapter import Chapter
 from tinyslm.course.chapters import CHAPTERS
+from tinyslm.course.exercise_pages import exercise_links, write_exercises
 from tinyslm.course.subject import Subject
 from tinyslm.data.standard_library import standard_library
 from tinyslm.planning.train import train
@@ -52,6 +53,7 @@ def write_course(subject: Subject, out: Path, watch: Watch) -> Path:
         for number, (name, chapter) in enumerate(chapters.items(), 1):
             watch.event({"event": "chapter", "title": chapter.title})
             (folder / _file(number, name)).write_text(chapter_page(subject, name), encoding="utf-8")
+        write_exercises(folder)
         (folder / CONTENTS).write_text(_contents(subject, chapters), encoding="utf-8")
     return out / CONTENTS
 
@@ -87,6 +89,7 @@ def _contents(subject: Subject, chapters: dict[str, Chapter]) -> str:
     abouts = Table([(str(number), one.about) for number, one in enumerate(chapters.values(), 1)])
     sections = (
         Section("Chapters", (Links(links, "Chapters"), abouts)),
+        Section("Exercises", exercise_links()),
         Section("Your model", (Paragraph("Every number in the chapters comes from this model."), Table(rows))),
     )
     return page("Understand your own model", "A course in pages.", sections, style=_static("course.css"))

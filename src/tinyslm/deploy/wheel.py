@@ -14,6 +14,7 @@ import tinyslm
 from tinyslm.core.errors import TinyslmError
 
 NAME = "tinyslm"
+BESIDE = ("recipes", "lessons")
 EARLIEST = (1980, 1, 1, 0, 0, 0)  # the date that ZIP has for every file: equal packages make equal wheels
 _METADATA = ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE")
 
@@ -50,12 +51,12 @@ def build_wheel(folder: Path) -> Path:
 
 
 def _package_files() -> Iterator[tuple[str, bytes]]:
-    """Names in the wheel and contents; of a source tree also its recipes, which an installed package has inside."""
+    """Names in the wheel and contents; of a source tree also `BESIDE`, which an installed package has inside."""
     package = Path(tinyslm.__file__).parent
-    recipes = package.parents[1] / "recipes"
+    tree = package.parents[1]
     places = [(package, NAME)]
-    if recipes.is_dir() and (package.parents[1] / "pyproject.toml").is_file():
-        places.append((recipes, f"{NAME}/recipes"))
+    if (tree / "pyproject.toml").is_file():
+        places += [(tree / name, f"{NAME}/{name}") for name in BESIDE if (tree / name).is_dir()]
     for folder, prefix in places:
         for file in sorted(folder.rglob("*")):
             if file.is_file() and "__pycache__" not in file.parts and file.suffix != ".so":  # compiled here
