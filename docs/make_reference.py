@@ -34,7 +34,6 @@ def pages() -> dict[str, str]:
 def cli_page() -> str:
     """Every command as the command line itself documents it, and every setting of a run."""
     text = app.generate_docs(output_format="markdown")
-    text = re.sub(r"## Table of Contents\n.*?(?=\*\*Commands)", "", text, flags=re.DOTALL)
     text = text.replace("`--[KEYWORD] DICT[STR, STR]`", "`--SECTION.KEY VALUE`")
     settings = (
         "## Settings\n\nEach can stand in a file for `--config`, or be given as `--section.key value`.\n"
