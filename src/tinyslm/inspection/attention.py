@@ -25,8 +25,12 @@ Core = Callable[[Tensor, Tensor, Tensor, AttentionContext, LayerCache | None], T
 
 @dataclass(frozen=True)
 class Gathering:
-    """The attention of one block over one text: its `Attention.core`, and what went into that."""
+    """The attention of one block over one text: its module, that module's `core`, and what went into that.
 
+    q_bthk, k_btgk: queries and keys before rotation, and after their norms where the model has any.
+    """
+
+    module: Attention
     core: Core
     q_bthk: Tensor
     k_btgk: Tensor
@@ -55,29 +59,30 @@ def listen(model: Decoder, ids: Sequence[int], layers: Collection[int]) -> tuple
 
     The model itself is left alone: another thread may be generating with it.
     """
-    twin = _twin(model)
+    twin = twin_of(model)
     found: dict[int, Gathering] = {}
     for layer in layers:
         attention = twin.model.layers[layer].self_attn
         assert isinstance(attention, Attention)
-        attention.core = _heard(attention.core, layer, found)  # type: ignore[assignment, method-assign]
+        attention.core = _heard(attention, layer, found)  # type: ignore[assignment, method-assign]
     hidden_btd = twin.model(torch.tensor([list(ids)], device=model.device))
     return hidden_btd[0], found
 
 
-def _heard(core: Core, layer: int, found: dict[int, Gathering]) -> Core:
+def _heard(module: Attention, layer: int, found: dict[int, Gathering]) -> Core:
     """The same computation, noted in `found`."""
+    core = module.core
 
     def heard(
         q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, attn: AttentionContext, cache: LayerCache | None
     ) -> Tensor:
-        found[layer] = Gathering(core, q_bthk, k_btgk, v_btgk, attn)
+        found[layer] = Gathering(module, core, q_bthk, k_btgk, v_btgk, attn)
         return core(q_bthk, k_btgk, v_btgk, attn, cache)
 
     return heard
 
 
-def _twin(model: Decoder) -> Decoder:
+def twin_of(model: Decoder) -> Decoder:
     """A second set of modules over the same weights, in evaluation mode."""
     shared: dict[int, Any] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return deepcopy(model, shared).eval()

@@ -56,7 +56,7 @@ class Attention(nn.Module):
         if self.config.qk_norm and self.config.qk_norm_over == "all":
             q, k = self.q_norm(q), self.k_norm(k)
         q_bthk, k_btgk = self._split(q), self._split(k)
-        cos_sin, by_head = self._cos_sin(attn), self.config.qk_norm and self.config.qk_norm_over == "head"
+        cos_sin, by_head = self.rotation(attn), self.config.qk_norm and self.config.qk_norm_over == "head"
         if cos_sin is not None and torch.is_grad_enabled() and heads.suits(q_bthk, cos_sin.cos):
             q_bthk = heads.prepared(q_bthk, self.q_norm if by_head else None, cos_sin)
             k_btgk = heads.prepared(k_btgk, self.k_norm if by_head else None, cos_sin)
@@ -72,11 +72,11 @@ class Attention(nn.Module):
         self, q_bthk: Tensor, k_btgk: Tensor, v_btgk: Tensor, attn: AttentionContext, cache: LayerCache | None
     ) -> Tensor:
         """Queries, keys and values to what each token gathers, `[b, t, h, k]`."""
-        if (cos_sin := self._cos_sin(attn)) is not None:
+        if (cos_sin := self.rotation(attn)) is not None:
             q_bthk, k_btgk = apply_rotary(q_bthk, cos_sin), apply_rotary(k_btgk, cos_sin)
         return self._gathered(q_bthk, k_btgk, v_btgk, attn, cache)
 
-    def _cos_sin(self, attn: AttentionContext) -> CosSin | None:
+    def rotation(self, attn: AttentionContext) -> CosSin | None:
         """The rotation of this block's queries and keys."""
         cos_sin = attn.local_cos_sin if self.local else attn.cos_sin
         return cos_sin if self.rotated else None

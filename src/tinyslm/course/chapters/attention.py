@@ -1,0 +1,342 @@
+"""How tokens see other tokens: queries, keys, rotation, mask, softmax, the weighted sum; and what heads do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tinyslm.core.page import Block, Figures, Paragraph, Section, Table
+from tinyslm.core.plots import Series, line_chart
+from tinyslm.course.blocks import Formula, Widget
+from tinyslm.course.chapter import Chapter
+from tinyslm.course.subject import Subject
+from tinyslm.inspection.ablation import Part, token_bits, without, without_place
+from tinyslm.inspection.attention import Gathering, listen
+from tinyslm.inspection.head_kinds import KINDS, HeadKinds, copying, head_kinds
+from tinyslm.model.config import ModelConfig
+from tinyslm.tokenizer.shown import face
+
+WEIGHT_UNIT = 1e-4
+"""Weights are whole numbers of this unit on the page."""
+MOST_NUMBERS = 160_000
+"""Numbers of queries, keys and values on the page. They are there for fewer heads if all need more."""
+CLEAR = 0.25
+"""A head is of a kind if it gives that place at least this share, on average, and most of all kinds."""
+HIDDEN_TOKENS = 1_024
+"""Held-out tokens that are read with a hidden place."""
+
+
+def _blocks(subject: Subject) -> Iterator[Block]:
+    kinds = head_kinds(subject.model, subject.tokenizer)
+    _, found = listen(subject.model, subject.ids, range(subject.model.config.depth))
+    weights = np.stack([found[layer].weights() for layer in sorted(found)])
+    yield Section("What it computes", tuple(_formulas(subject, found, weights, explained_heads(subject, kinds)[0])))
+    yield Section(
+        "Step by step",
+        (
+            Paragraph(
+                "Choose a layer, one of its heads, and a token that looks back. The arcs lead to the tokens it takes "
+                "from; the thicker, the more. In the heat map a row is a token that looks, a column one that is looked "
+                "at. The upper right half is empty: the mask hides what comes later. Below are the numbers, step by "
+                "step; the page computes them as the model does."
+            ),
+            Widget("attention", attention_data(subject, found, weights, kinds), "Attention of one head, step by step"),
+        ),
+    )
+    yield Section("What heads do", tuple(_heads(subject, kinds)))
+    yield Section("Why the first token takes most of it", tuple(_first(subject, found, weights)))
+
+
+def attention_data(
+    subject: Subject, found: dict[int, Gathering], weights_lhtt: NDArray[Any], kinds: HeadKinds
+) -> dict[str, Any]:
+    """What the widget shows: the weights of all heads, and of some or all what the weights come from.
+
+    Layers, heads and places count from 0. `steps` has queries before rotation by head, `groups` keys and values.
+    """
+    rows, columns = np.tril_indices(len(subject.ids))
+    whole = np.rint(weights_lhtt[:, :, rows, columns] / WEIGHT_UNIT).astype(int).tolist()
+    explained = explained_heads(subject, kinds)
+    rotations: list[dict[str, Any]] = []
+    size = subject.model.config.heads // subject.model.config.kv_heads
+    steps, groups = {}, {}
+    for layer, head in explained:
+        group = head // size
+        steps[f"{layer},{head}"] = {"group": f"{layer},{group}", "q": found[layer].q_bthk[0, :, head].tolist()}
+        k_tk, v_tk = found[layer].k_btgk[0, :, group], found[layer].v_btgk[0, :, group]
+        groups[f"{layer},{group}"] = {"k": k_tk.tolist(), "v": v_tk.tolist()}
+    return {
+        "tokens": [face(token) for token in subject.tokens],
+        "weights": whole,
+        "kinds": [[_label(kinds, layer, head) for head in range(len(one))] for layer, one in enumerate(whole)],
+        "layers": [_layer(found[layer], rotations) for layer in sorted(found)],
+        "rotations": rotations,
+        "steps": steps,
+        "groups": groups,
+        "adds": [_adds(found[layer], weights_lhtt[layer]) for layer in sorted(found)],
+        "head": explained[0],
+        "grouped": size,
+    }
+
+
+def explained_heads(subject: Subject, kinds: HeadKinds) -> list[tuple[int, int]]:
+    """Layer and head, from 0, of the heads whose steps are on the page: the clearest of each kind first, then others,
+    evenly spread, while there is room. The very first is the clearest one that goes by the previous token."""
+    config = subject.model.config
+    room = max(len(KINDS), MOST_NUMBERS // (3 * config.head_dim * len(subject.ids)))
+    clearest = [_clearest(kinds, kind.name) for kind in KINDS]
+    every = [(layer, head) for layer in range(config.depth) for head in range(config.heads)]
+    spread = [every[place * len(every) // room] for place in range(room)] if room < len(every) else every
+    return list(dict.fromkeys([*clearest, *spread]))[:room]
+
+
+def _clearest(kinds: HeadKinds, name: str) -> tuple[int, int]:
+    layer, head = np.unravel_index(int(kinds.shares[name].argmax()), kinds.shares[name].shape)
+    return int(layer), int(head)
+
+
+def _label(kinds: HeadKinds, layer: int, head: int) -> dict[str, Any]:
+    """The kind of a head, and how much it gives the place of that kind; no kind if it is none clearly."""
+    shares = {kind.short: float(kinds.shares[kind.name][layer, head]) for kind in KINDS}
+    best = max(shares, key=lambda name: shares[name])
+    return {"kind": best if shares[best] >= CLEAR else "", "share": round(shares[best], 4)}
+
+
+def _layer(gathering: Gathering, rotations: list[dict[str, Any]]) -> dict[str, Any]:
+    """How a layer's scores are made: which rotation (-1: none), scale, cap and window (0: none)."""
+    module, number = gathering.module, -1
+    if (cos_sin := module.rotation(gathering.attn)) is not None:
+        half = cos_sin.cos.shape[-1] // 2
+        # `sin` has the negative of the sine in its first half.
+        turn = {"cos": cos_sin.cos[0, :, 0, :half].tolist(), "sin": cos_sin.sin[0, :, 0, half:].tolist()}
+        if turn not in rotations:
+            rotations.append(turn)
+        number = rotations.index(turn)
+    config = module.config
+    window = config.window if module.windowed else 0
+    return {"rotation": number, "scale": module.scale, "cap": config.attention_cap, "window": window}
+
+
+@torch.inference_mode()
+def _adds(gathering: Gathering, weights_htt: NDArray[Any]) -> list[list[float]]:
+    """The length of what each head writes for each token, after its part of the output product: `[h, t]`."""
+    v_tgk, projection = gathering.v_btgk[0].float(), gathering.module.o_proj.weight.float()
+    heads, width = len(weights_htt), v_tgk.shape[-1]
+    v_htk = v_tgk.transpose(0, 1).repeat_interleave(heads // v_tgk.shape[1], 0)
+    out_htk = torch.from_numpy(weights_htt) @ v_htk
+    parts_hkd = projection.T.unflatten(0, (heads, width))
+    lengths: list[list[float]] = (out_htk @ parts_hkd).norm(dim=-1).tolist()
+    return [[float(f"{one:.4g}") for one in row] for row in lengths]
+
+
+def _formulas(
+    subject: Subject, found: dict[int, Gathering], weights_lhtt: NDArray[Any], head: tuple[int, int]
+) -> Iterator[Block]:
+    config, count = subject.model.config, len(subject.ids)
+    layer, number = head
+    gathering = found[layer]
+    weights_t = weights_lhtt[layer, number, -1]
+    looked = int(weights_t.argmax())
+    shared = config.heads // config.kv_heads
+    last, there = face(subject.tokens[-1]), face(subject.tokens[looked])
+    yield Paragraph(
+        "Attention is the only place of the model where a token sees other tokens. Each head makes three vectors of "
+        "every token. The query says what the token looks for, the key what it offers, the value what it hands over. "
+        "Where a query and a key point the same way, their product is large, and much of that value is taken."
+    )
+    sizes = f"[{count}, {config.dim}] × [{config.dim}, "
+    width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    yield Formula(
+        (
+            (
+                "queries = x · W_q",
+                f"{sizes}{width}]: {config.heads} heads of {config.head_dim} values for each of {count} tokens; "
+                "x is what the layer reads of the tokens",
+            ),
+            (
+                "keys = x · W_k, values = x · W_v",
+                f"{sizes}{kv_width}] each: {config.kv_heads} of {config.head_dim} values"
+                + (f"; {shared} heads share the keys and values of one (grouped-query attention)" * (shared > 1)),
+            ),
+            (
+                "score(t, s) = scale × (query of t) · (key of s)",
+                f"the token t looks at the token s, t itself or an earlier one; scale = {gathering.module.scale:.4g}"
+                + (" = 1 / √head width" * (abs(gathering.module.scale - config.head_dim**-0.5) < 1e-9)),
+            ),
+            (
+                "weight(t, s) = exp(score(t, s)) / sum of exp(score(t, r)) over all visible r",
+                f"the softmax: layer {layer + 1}, head {number + 1}, t = {last}, s = {there}: "
+                f"{float(weights_t[looked]):.4f}",
+            ),
+            (
+                "output(t) = sum of weight(t, s) × (value of s) over all visible s",
+                f"[{config.head_dim}] for each head; side by side [{count}, {width}], times W_o "
+                f"[{width}, {config.dim}], they are added to the residual stream (the next chapter)",
+            ),
+        )
+    )
+    yield Paragraph(_positions(config))
+    for said in _further(config):
+        yield Paragraph(said)
+
+
+def _positions(config: ModelConfig) -> str:
+    if config.positions == "learned":
+        return (
+            "This model tells places apart by learned vectors that are added to the embeddings. Queries and keys are "
+            "not rotated, so that step is missing below."
+        )
+    part = "all" if config.rotary_share == 1 else f"the first {config.rotary_dim}"
+    said = (
+        f"Before they are multiplied, queries and keys are rotated (rotary positions): {part} of their values form "
+        "pairs, and each pair is turned by an angle that grows with the place of its token, each at a speed of its "
+        "own. The product of two vectors that are turned by different angles depends on the difference only: so a "
+        "score tells how far apart two tokens are, wherever they stand."
+    )
+    if config.unrotated_layers:
+        numbers = ", ".join(str(layer + 1) for layer in config.unrotated_layers)
+        said += f" Some layers of this model do not rotate and see no places: {numbers}."
+    return said
+
+
+def _further(config: ModelConfig) -> Iterator[str]:
+    """Sentences on what this model does besides."""
+    if config.qk_norm:
+        over = "each head's vector" if config.qk_norm_over == "head" else "all heads together as one vector"
+        yield (
+            f"This model normalises queries and keys first ({over}): they are then scaled by learned weights, and no "
+            "score grows large because a vector is long. The numbers below are those after the norm."
+        )
+    if config.window_layers:
+        which = "All layers" if len(config.window_layers) == config.depth else f"{len(config.window_layers)} layers"
+        yield f"{which} see a sliding window: the last {config.window:,} tokens, the token itself included."
+    if config.attention_cap:
+        yield f"Scores are bent to stay below {config.attention_cap:g}: cap × tanh(score / cap)."
+
+
+def _heads(subject: Subject, kinds: HeadKinds) -> Iterator[Block]:
+    config = subject.model.config
+    yield Paragraph(
+        f"A head is known by where it looks. To measure it, the model reads {kinds.period} random tokens twice in a "
+        f"row, {len(kinds.ids_nt)} times. Random tokens mean nothing together, so a head can only go by places, or by "
+        "equal tokens. An induction head looks for an earlier occurrence of the current token, and takes what stood "
+        "behind it: so a model repeats what it has read before. It needs an earlier layer whose head looks at the "
+        "previous token."
+    )
+    labels = [[_label(kinds, layer, head) for head in range(config.heads)] for layer in range(config.depth)]
+    yield Paragraph(
+        f"The share is the mean weight that a head gives this place; by chance it would be {100 * kinds.chance:.1f} %. "
+        f"A head with less than {100 * CLEAR:.0f} % for every kind has none. Choose a head to see it above."
+    )
+    yield Widget("heads", {"labels": labels}, "Kinds of the heads")
+    yield _strongest(subject, kinds)
+    first, second = copying(subject.model, kinds)
+    yield Paragraph(
+        f"Does this model copy? A random token costs it {first:.2f} bits when it is new, and {second:.2f} bits when "
+        "the sequence is repeated. The last column shows what the repetition costs with this one head switched off: "
+        "if copying depends on that head, the number rises."
+    )
+    yield from _forming(subject)
+
+
+def _strongest(subject: Subject, kinds: HeadKinds) -> Table:
+    rows = []
+    for kind in KINDS:
+        layer, head = _clearest(kinds, kind.name)
+        off = without(subject.model, [Part(layer + 1, "head", head + 1)])
+        rows.append(
+            (
+                kind.name,
+                kind.looks,
+                f"layer {layer + 1}, head {head + 1}",
+                f"{100 * float(kinds.shares[kind.name][layer, head]):.1f} %",
+                f"{copying(off, kinds)[1]:.2f}",
+            )
+        )
+    header = ("kind", "it looks at", "the clearest head", "share", "bits without it")
+    return Table(rows, header, "The clearest head of each kind")
+
+
+def _forming(subject: Subject) -> Iterator[Block]:
+    """The clearest head of each kind over the snapshots of the run."""
+    if not subject.snapshots:
+        yield Paragraph(
+            "A run with snapshots would show here when the kinds of heads form in training: train it with "
+            "--train.snapshots 8."
+        )
+        return
+    steps: list[int] = []
+    best: dict[str, list[float]] = {kind.name: [] for kind in KINDS}
+    for step, model in subject.snapshot_models():
+        steps.append(step)
+        for name, shares_lh in head_kinds(model, subject.tokenizer).shares.items():
+            best[name].append(100 * float(shares_lh.max()))
+    lines = [Series(name, steps, shares) for name, shares in best.items()]
+    chart = line_chart(lines, title="Clearest head (% of its weight)", x_title="updates", y_axis="zero", legend="below")
+    yield Paragraph("When they form: the share of the clearest head of each kind, from the untrained model on.")
+    yield Figures([(chart.svg(), chart.description)])
+
+
+def _first(subject: Subject, found: dict[int, Gathering], weights_lhtt: NDArray[Any]) -> Iterator[Block]:
+    share_l = weights_lhtt[:, :, 1:, 0].mean((1, 2))
+    even = float((1 / np.arange(2, len(subject.ids) + 1)).mean())
+    yield Paragraph(
+        f"After the first token, {face(subject.tokens[0])}, all tokens of this sentence together give it "
+        f"{100 * float(share_l.mean()):.0f} % of their attention, as the mean of all heads; if each shared evenly "
+        f"among the tokens it sees, it would be {100 * even:.0f} %. Two causes work together. The first token is the "
+        "only one that every token sees. And the weights of a row always have the sum 1: a head that finds nothing "
+        "cannot look at nothing. It learns to leave its weight at the first token, and gives that token a short "
+        "value, so that taking it adds little. Such a token is called an attention sink."
+    )
+    rows = []
+    for layer, share in enumerate(share_l.tolist()):
+        length_gt = found[layer].v_btgk[0].float().norm(dim=-1).T
+        here, others = float(length_gt[:, 0].mean()), float(length_gt[:, 1:].mean())
+        rows.append((f"layer {layer + 1}", f"{100 * share:.1f} %", f"{here:.3g}", f"{others:.3g}"))
+    header = ("", "attention to the first token", "length of its value", "of other values")
+    yield Table(rows, header, "The first token in each layer")
+    yield from _hidden(subject)
+
+
+def _hidden(subject: Subject) -> Iterator[Block]:
+    """What it costs to hide the first token, or another one."""
+    windows = subject.held_out
+    length = min(128, windows.shape[1] - 1) if windows is not None else 0
+    if windows is None:
+        ids_bt, what = torch.tensor([list(subject.ids)]), "this sentence"
+    else:
+        ids_bt = windows[: max(1, HIDDEN_TOKENS // length), : length + 1]
+        what = f"{ids_bt[:, 1:].numel():,} tokens of held-out text"
+    if ids_bt.shape[1] < 4:
+        return
+    inputs, targets = ids_bt[:, :-1], ids_bt[:, 1:]
+    skip = 2  # what is told from the first two places alone
+
+    def cost(place: int | None) -> float:
+        hidden_btd = without_place(subject.model, inputs, place)
+        return float(token_bits(subject.model, hidden_btd, targets)[:, skip:].mean())
+
+    rows = [
+        ("nothing", f"{cost(None):.3f}"),
+        ("the first token", f"{cost(0):.3f}"),
+        ("the second token", f"{cost(1):.3f}"),
+    ]
+    yield Table(rows, ("hidden", "bits per token"), f"What happens if a token is hidden from all later ones: {what}")
+    yield Paragraph(
+        "Hiding the first token takes away its content, and the place where heads leave their weight. Hiding the "
+        "second one takes away its content only."
+    )
+
+
+ATTENTION = Chapter(
+    "Attention",
+    "How a token takes from the tokens before it: queries, keys, mask, softmax and the weighted sum, with real "
+    "numbers; and what the heads of the model do.",
+    lambda subject: list(_blocks(subject)),
+    ("grid.js", "attention.js"),
+    ("grid.css", "attention.css"),
+)

@@ -1,0 +1,307 @@
+"""The residual stream: what each layer adds, what the stream says when read early, and what is lost without a part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tinyslm.core.page import Block, Figures, Paragraph, Section, Table
+from tinyslm.core.plots import PALETTE, Series, line_chart
+from tinyslm.course.blocks import Formula, Widget
+from tinyslm.course.chapter import Chapter
+from tinyslm.course.subject import Subject
+from tinyslm.inspection.ablation import parts_of, token_bits, token_sizes, without_each
+from tinyslm.inspection.residual import Stream, read_early, stream
+from tinyslm.model.config import GATED, ModelConfig
+from tinyslm.tokenizer.shown import face, show_token
+
+LENS_TOKENS, NEXT_TOKENS = 4, 8
+"""Likeliest tokens that are shown of each place of the lens, and after the sentence."""
+OPERATIONS = 2e11
+"""Multiplications that held-out text may take, about: seconds."""
+MOST_HELD_OUT, SHORT_WINDOW = 4_096, 128
+ACTIVATIONS: Mapping[str, str] = {
+    "swiglu": "silu(z) = z / (1 + exp(−z))",
+    "geglu": "gelu(z), nearly z where z > 0 and nearly 0 elsewhere",
+    "gelu": "gelu(z), nearly z where z > 0 and nearly 0 elsewhere",
+    "gelu_tanh": "gelu(z), nearly z where z > 0 and nearly 0 elsewhere",
+    "relu": "relu(z) = max(0, z)",
+}
+
+
+def _blocks(subject: Subject) -> Iterator[Block]:
+    found = stream(subject.model, subject.ids)
+    yield Section("What each layer adds", tuple(_additions(subject, found)))
+    yield Section("Inside the feed-forward", tuple(_feed_forward(subject, found)))
+    yield Section("Reading the stream early", (*_lens(subject, found), *_lens_over_time(subject)))
+    yield Section(
+        "What if a part is missing?",
+        (
+            Paragraph(
+                "Switch off a part, and what it adds to the stream becomes zero; all later layers read the changed "
+                "stream. The numbers in the table say how much the bits per byte of the sentence rise without the part "
+                "(below zero: they fall). All of them were computed when this page was made."
+            ),
+            Widget("ablation", ablations(subject), "Parts that can be switched off"),
+            Paragraph(
+                "Read this with care. A part that can be missed is not useless: others may do the same. The sentence "
+                "is short: small changes of either sign mean nothing. And later layers are not used to zeros: large "
+                "damage shows that they rely on the part, not what it is for."
+            ),
+        ),
+    )
+
+
+def _additions(subject: Subject, found: Stream) -> Iterator[Block]:
+    config, count = subject.model.config, len(subject.ids)
+    yield Paragraph(
+        f"Every token has a vector of {config.dim} values that runs through the whole model: the residual stream. A "
+        "layer does not replace it. Attention adds what the token takes from others; the feed-forward adds what it "
+        "makes of that, for each token alone. At the end the vector is read as a prediction of the next token."
+    )
+    place, layer = count - 1, config.depth // 2
+    before, after = found.hidden_ltd[layer, place], found.hidden_ltd[layer + 1, place]
+    attention, mlp = found.attention_ltd[layer, place], found.feed_forward_ltd[layer, place]
+    reads = _reads(config)
+    yield Formula(
+        (
+            (reads[0], f"x: the stream, [{count}, {config.dim}]" + (reads[2] and f"; {reads[2]}")),
+            (reads[1], "the stream after the layer"),
+            (
+                f"{float(before[0]):.4f} + {float(attention[0]):.4f} + {float(mlp[0]):.4f} = {float(after[0]):.4f}",
+                f"the first of the {config.dim} values of the last token, {face(subject.tokens[place])}, in layer "
+                f"{layer + 1}",
+            ),
+        )
+    )
+    if config.residual_scale != 1:
+        yield Paragraph(f"What is added is multiplied by {config.residual_scale:g} first.")
+    yield Paragraph(
+        "The length of a vector is the root of the sum of its squares. Below, the lengths are means over the tokens "
+        "without the first one, whose stream is often much longer in large models: it is where heads leave the "
+        "attention that they have no use for."
+    )
+    yield from _lengths(found)
+
+
+def _reads(config: ModelConfig) -> tuple[str, str, str]:
+    """Two lines of a block's formula, and a remark."""
+    if config.residual != "serial":
+        one = config.residual == "parallel_one_norm"
+        remark = "both read the same" + (", through one norm" if one else ", each through a norm of its own")
+        return "a = attention(norm(x)), f = feed_forward(norm(x))", "x + a + f", remark
+    if config.norm_place == "after":
+        return "a = norm(attention(x)), f = norm(feed_forward(x + a))", "x + a + f", "the norms stand behind"
+    if config.norm_place == "both":
+        forms = "a = norm(attention(norm(x))), f = norm(feed_forward(norm(x + a)))"
+        return forms, "x + a + f", "the norms stand before and behind"
+    return "a = attention(norm(x)), f = feed_forward(norm(x + a))", "x + a + f", "the norm scales what is read"
+
+
+def _lengths(found: Stream) -> Iterator[Block]:
+    parts = {"stream, before": found.hidden_ltd[:-1], "attention": found.attention_ltd,
+             "feed-forward": found.feed_forward_ltd}  # fmt: skip
+    rest = {name: one[:, 1:].norm(dim=-1).mean(1).tolist() for name, one in parts.items()}
+    first = {name: one[:, 0].norm(dim=-1).tolist() for name, one in parts.items()}
+    layers = list(range(1, len(found.attention_ltd) + 1))
+    lines = [Series(name, layers, values) for name, values in rest.items()]
+    chart = line_chart(lines, title="Length of the stream, and of what is added", x_title="layer", legend="below")
+    yield Figures([(chart.svg(), chart.description)])
+    rows = [
+        (f"layer {layer}", *(f"{one[layer - 1]:.3g}" for one in (*rest.values(), *first.values()))) for layer in layers
+    ]
+    header = ("", *rest, *(f"{name}, first token" for name in first))
+    yield Table(rows, header, "Lengths in each layer")
+
+
+def _feed_forward(subject: Subject, found: Stream) -> Iterator[Block]:
+    config = subject.model.config
+    gated = config.feed_forward in GATED
+    sizes = f"[{config.dim}] × [{config.dim}, {config.ffn_dim}]"
+    name = (
+        config.feed_forward if config.feed_forward == "relu" else "silu" if config.feed_forward == "swiglu" else "gelu"
+    )
+    yield Paragraph(
+        f"The feed-forward looks at one token at a time. It compares the token's vector with {config.ffn_dim:,} "
+        "directions; each is called a neuron. Those that match become active, and each active neuron adds a vector of "
+        "its own to the stream. Much of what a model knows by heart is stored here."
+    )
+    lines = [("up = x · W_up", f"{sizes}: one number for each neuron")]
+    if gated:
+        lines.append((f"active = {name}(x · W_gate) × up", f"{sizes} too; {ACTIVATIONS[config.feed_forward]}"))
+    else:
+        lines.append((f"active = {name}(up)", ACTIVATIONS[config.feed_forward]))
+    lines.append(("f = active · W_down", f"[{config.ffn_dim}] × [{config.ffn_dim}, {config.dim}]"))
+    yield Formula(lines)
+    rows = []
+    for layer, active_tf in enumerate(found.active_ltf):
+        active_f = active_tf[-1]
+        neuron = int(active_f.abs().argmax())
+        value = float(active_f[neuron])
+        down: Tensor = subject.model.model.layers[layer].mlp.down_proj.weight  # type: ignore[assignment,union-attr]
+        with torch.inference_mode():
+            best = read_early(subject.model, (value * down[:, neuron].float())[None])[0].topk(3).indices.tolist()
+        rows.append(
+            (
+                f"layer {layer + 1}",
+                f"{float((active_f.abs() > 0.1 * abs(value)).float().mean()) * 100:.1f} %",
+                f"{neuron:,}",
+                f"{value:.4f}",
+                " ".join(face(show_token(subject.tokenizer, token)) for token in best),
+            )
+        )
+    last = face(subject.tokens[-1])
+    header = ("", "neurons above a tenth of it", "strongest neuron", "its value", "what it adds speaks for")
+    yield Table(rows, header, f"The strongest neuron at the last token, {last}")
+    yield Paragraph(
+        "The last column reads the vector that this neuron adds as if it were the whole stream at the end: the three "
+        "tokens it raises most. In early layers that says little, as later layers still change it."
+    )
+
+
+def _lens(subject: Subject, found: Stream) -> Iterator[Block]:
+    yield Paragraph(
+        "The final norm and the output projection can read the stream after any layer, as if it were the last (the "
+        "logit lens). So you see when the model knows what comes next. The stream was not trained to be read early: "
+        "the first rows often show the token itself, or nonsense. Choose a cell to see more of it."
+    )
+    yield Widget("lens", lens(subject, found), "What the stream says after each layer")
+
+
+def lens(subject: Subject, found: Stream) -> dict[str, Any]:
+    """For the embeddings and each layer, at each token: the likeliest next tokens with their probabilities, and the
+    probability and rank of the one that does follow."""
+    top, real, ids = [], [], torch.tensor(subject.ids[1:])
+    for hidden_td in found.hidden_ltd:
+        share_tv = read_early(subject.model, hidden_td).exp()
+        best = share_tv.topk(LENS_TOKENS, -1)
+        top.append(
+            [list(zip(*one, strict=True)) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+        )
+        chosen_t = share_tv[:-1].gather(1, ids[:, None])
+        ranks = (1 + (share_tv[:-1] > chosen_t).sum(-1)).tolist()
+        real.append(list(zip(chosen_t[:, 0].tolist(), ranks, strict=True)))
+    return {
+        "tokens": [face(token) for token in subject.tokens],
+        "top": top,
+        "next": real,
+        "faces": _faces(subject, (token for layer in top for row in layer for token, _ in row)),
+    }
+
+
+def _faces(subject: Subject, ids: Iterator[int]) -> dict[str, str]:
+    return {str(token): face(show_token(subject.tokenizer, token)) for token in sorted(set(ids))}
+
+
+def _lens_over_time(subject: Subject) -> Iterator[Block]:
+    """The lens at some snapshots of the run."""
+    if not subject.snapshots:
+        yield Paragraph(
+            "A run with snapshots would show here how the layers learn to divide the work: train it with "
+            "--train.snapshots 8."
+        )
+        return
+    targets = torch.tensor([subject.ids[1:]])
+    lines = []
+    for step, model in subject.snapshot_models():
+        hidden_ltd = stream(model, subject.ids).hidden_ltd
+        shares = [read_early(model, one)[:-1].gather(1, targets.T).mean() for one in hidden_ltd]
+        bits = [-float(one) / torch.log(torch.tensor(2.0)).item() for one in shares]
+        lines.append(Series(f"after {step:,} updates", list(range(len(bits))), bits))
+    kept = lines if len(lines) <= len(PALETTE) else [lines[n * (len(lines) - 1) // 4] for n in range(5)]
+    chart = line_chart(
+        kept, title="Bits per token, read after each layer", x_title="layer (0: embeddings)", legend="below"
+    )
+    yield Paragraph(
+        "The same over the training: how well the sentence is predicted when the stream is read after each layer. "
+        "Early in training all layers are alike; later, each layer improves on the one before it."
+    )
+    yield Figures([(chart.svg(), chart.description)])
+
+
+def ablations(subject: Subject) -> dict[str, Any]:
+    """The sentence, and held-out text, without each part of the model.
+
+    `parts`: layer and kind (a head's number from 1, or a name), bits per byte of the sentence and of held-out text
+    (with two standard errors of its change, or null), bits of each token, and the likeliest tokens after the sentence,
+    with and without the part: their probabilities in the whole model, and without it. `whole`: the bits of the whole
+    model.
+    """
+    model = subject.model
+    sizes_v = token_sizes(subject.tokenizer, model.config.vocab_size)
+    held_out = _held_out(subject)
+    sentence = torch.tensor([list(subject.ids)])
+    hidden_btd = model.model(sentence)
+    whole = _measured(subject, hidden_btd, sentence, sizes_v)
+    whole_v = model.logits(hidden_btd[0, -1]).float().softmax(-1)
+    plain_bt = None
+    if held_out is not None:
+        plain_bt = token_bits(model, model.model(held_out[:, :-1]), held_out[:, 1:])
+        whole["held_out"] = [_per_byte(plain_bt, held_out, sizes_v), 0.0]
+    parts = []
+    for part, hidden_btd in without_each(model, sentence):
+        share_v = model.logits(hidden_btd[0, -1]).float().softmax(-1)
+        one = {**_measured(subject, hidden_btd, sentence, sizes_v), "next": _next(whole_v, share_v)}
+        parts.append({"layer": part.layer, "kind": part.head or part.kind, **one})
+    if held_out is not None and plain_bt is not None:
+        for one, (_, hidden_btd) in zip(parts, without_each(model, held_out[:, :-1]), strict=True):
+            bits_bt = token_bits(model, hidden_btd, held_out[:, 1:])
+            error = 2 * float((bits_bt - plain_bt).std()) * bits_bt.numel() ** 0.5
+            bytes_of = max(1, int(sizes_v[held_out[:, 1:]].sum()))
+            one["held_out"] = [_per_byte(bits_bt, held_out, sizes_v), error / bytes_of]
+    ids = (token for one in parts for token, _, _ in one["next"])
+    return {
+        "tokens": [face(token) for token in subject.tokens],
+        "heads": model.config.heads,
+        "layers": model.config.depth,
+        "held_out_tokens": 0 if held_out is None else held_out[:, 1:].numel(),
+        "whole": whole,
+        "parts": parts,
+        "faces": _faces(subject, ids),
+    }
+
+
+def _measured(subject: Subject, hidden_btd: Tensor, ids_bt: Tensor, sizes_v: Tensor) -> dict[str, Any]:
+    bits_bt = token_bits(subject.model, hidden_btd[:, :-1], ids_bt[:, 1:])
+    return {"bits": _per_byte(bits_bt, ids_bt, sizes_v), "held_out": None, "token_bits": bits_bt[0].tolist()}
+
+
+def _next(whole_v: Tensor, share_v: Tensor) -> list[tuple[int, float, float]]:
+    """The likeliest tokens of either distribution, the likeliest in the second one first."""
+    ids = torch.cat([whole_v.topk(NEXT_TOKENS).indices, share_v.topk(NEXT_TOKENS).indices]).unique()
+    ids = ids[share_v[ids].argsort(descending=True)]
+    return list(zip(ids.tolist(), whole_v[ids].tolist(), share_v[ids].tolist(), strict=True))
+
+
+def _per_byte(bits_bt: Tensor, ids_bt: Tensor, sizes_v: Tensor) -> float:
+    return float(bits_bt.sum()) / max(1, int(sizes_v[ids_bt[:, 1:]].sum()))
+
+
+def _held_out(subject: Subject) -> Tensor | None:
+    """As many short held-out windows `[n, t + 1]` as are read without each part in seconds."""
+    windows, config = subject.held_out, subject.model.config
+    if windows is None:
+        return None
+    table = config.vocab_size * config.dim
+    blocks = config.parameters - table * (1 if config.tied else 2)
+    count = config.depth * len(parts_of(config, 1))
+    tokens = min(MOST_HELD_OUT, int(OPERATIONS / (count * (blocks / 2 + table))))
+    length = min(SHORT_WINDOW, windows.shape[1] - 1)
+    return windows[: max(1, tokens // length), : length + 1]
+
+
+@torch.inference_mode()
+def _make(subject: Subject) -> list[Block]:
+    return list(_blocks(subject))
+
+
+RESIDUAL = Chapter(
+    "Feed-forward and the residual stream",
+    "What each layer adds to a token's vector, what it says when read early, and what happens without a part.",
+    _make,
+    ("grid.js", "residual.js"),
+    ("grid.css", "residual.css"),
+)
