@@ -171,6 +171,7 @@ def _lens(subject: Subject, found: Stream) -> Iterator[Block]:
     yield Widget("lens", lens(subject, found), "What the stream says after each layer")
 
 
+@torch.inference_mode()
 def lens(subject: Subject, found: Stream) -> dict[str, Any]:
     """For the embeddings and each layer, at each token: the likeliest next tokens with their probabilities, and the
     probability and rank of the one that does follow."""
@@ -222,6 +223,7 @@ def _lens_over_time(subject: Subject) -> Iterator[Block]:
     yield Figures([(chart.svg(), chart.description)])
 
 
+@torch.inference_mode()
 def ablations(subject: Subject) -> dict[str, Any]:
     """The sentence, and held-out text, without each part of the model.
 
