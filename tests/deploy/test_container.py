@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.deploy.bundle import Contents
+from tinyslm.deploy import SPACE
+from tinyslm.deploy.bundle import Bundle, Contents
 from tinyslm.deploy.container import CONTAINER
 from tinyslm.deploy.deploying import deploy_model
 
@@ -37,6 +38,14 @@ def test_the_dockerfile_copies_what_is_there(model: Path, tmp_path: Path) -> Non
     assert command[:4] == ["tinyslm", "serve", "--model", "Small=model"]
     assert "--public" not in command  # who builds the image has to say so
     assert "--tag small " in text  # names of images are in lower case
+
+
+@pytest.mark.parametrize("bundle", [CONTAINER, SPACE])
+def test_the_command_that_tries_an_image_runs_in_a_shell(bundle: Bundle) -> None:
+    """Names of images are in lower case, and paths may have spaces."""
+    usage = bundle.usage(Contents(Path("x"), "My_-Model", "My", sdk="docker"), Path("my image"))
+    assert "docker build --tag my-model 'my image'" in usage
+    assert usage.count("my-model") == 2
 
 
 def test_a_pack_without_a_page(model: Path) -> None:

@@ -121,6 +121,7 @@ def test_the_files(made: Deployed) -> None:
     assert "llama.cpp" in (made.folder / "page/runtime/NOTICE.txt").read_text()
     document = (made.folder / "index.html").read_text()
     assert "<title>A &lt;small&gt; model</title>" in document
+    assert "- In the page, its weights have about 8.5 bits each (q8_0);" in (made.folder / "README.md").read_text()
     assert "default-src 'none'; script-src 'self' blob: 'wasm-unsafe-eval';" in document
     about = json.loads((made.folder / "page/model.json").read_text())
     assert made.files[about["file"]] == about["bytes"]
@@ -134,6 +135,11 @@ def test_a_visitor_talks_writes_and_looks_inside(made: Deployed, visit) -> None:
         box.press("Enter")
         page.get_by_role("button", name="Stop").click()
         expect(page.get_by_role("article", name="Model")).to_contain_text("Stopped.", timeout=WAIT)
+
+        box.fill("the old dog " * 300)
+        box.press("Enter")
+        said = r"The text has \d+ tokens, and the model reads at most 255. Shorten a message, or start a new chat."
+        expect(page.locator("#notice")).to_have_text(re.compile(said), timeout=WAIT)
 
         page.get_by_role("tab", name="Write").click()
         text = page.get_by_label("Text that is continued")
@@ -156,6 +162,7 @@ def test_a_visitor_talks_writes_and_looks_inside(made: Deployed, visit) -> None:
             expect(page.locator(f"#{only_of_a_server}")).to_be_hidden()
         page.get_by_role("button", name="About").click()
         expect(page.get_by_role("dialog")).to_contain_text("parameters")
+        expect(page.get_by_role("dialog")).to_contain_text("about 8.5 bits each (q8_0)")
 
 
 def test_threads_and_a_phone(made: Deployed, visit) -> None:

@@ -88,3 +88,5 @@ def test_models_that_a_browser_cannot_run(model: Path, tmp_path: Path, monkeypat
     assert "does not have the family gpt_neo. It has these: gemma2" in accepted(family="gpt_neo", window=0)
     with_pack = problem(lambda: PAGE.accept(Contents(model, "small", "Small", "prices")))
     assert "no page that runs in a browser alone. Those that have one: excel. Leave out --pack." in with_pack
+    of_texts = problem(lambda: PAGE.accept(Contents(model, "small", "Small", "excel")))
+    assert "was never taught to answer. Teach it the pack: tinyslm packs train excel" in of_texts

@@ -75,6 +75,30 @@ def test_what_a_run_recorded(model: Path) -> None:
     assert "What it was trained on is not recorded" in model_card(run).render()
 
 
+def test_what_training_changed_is_told_to_readers_not_to_the_trainer(model: Path) -> None:
+    gain = {"unit": "score", "before": 0.25, "after": 0.75, "low": 0.375, "high": 0.625, "examples": 1200}
+    general = {"change": 0.0861, "low": 0.034, "high": 0.153, "effect": "worse"}
+    verdict = {"gain": gain, "general": general, "words": "general text 8.6 % worse: try --replay 0.1"}
+    write_card(model, {"loss": 2.25, "verdict": verdict})
+    text = model_card(model, limits=["It is rounded."]).render()
+    for line in (
+        "| score of its answers | 0.7500, before training 0.2500; change +0.3750 to +0.6250, 1,200 held-out examples |",
+        "| general text | 8.6 % more bits per byte than before training (+3.4 % to +15.3 %) |",
+        "- How well it does anything that it was not taught was not measured.",
+        "- It is rounded.",
+    ):
+        assert f"{line}\n" in text
+    assert "--replay" not in text
+    loss = {**gain, "unit": "nats per token", "before": 2.5, "low": -0.375, "high": -0.125}
+    write_card(model, {"loss": 2.25, "verdict": {"gain": loss, "general": {**general, "effect": "noise"}}})
+    text = model_card(model).render()
+    assert "| before training | 2.5000 nats per token; change -0.3750 to -0.1250, 1,200 held-out examples |" in text
+    assert "(+3.4 % to +15.3 %); within the noise |" in text
+    assert "How well it does any task was not measured." in text
+    write_card(model, {"verdict": {"gain": None, "words": "nothing"}})
+    assert "## Scores on held-out data" not in model_card(model).render()
+
+
 def test_scores_have_intervals_and_go_into_the_index_of_the_hub(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "scores.json"
     file.write_text(json.dumps({"model": "first", "scores": [SCORE, {**SCORE, "task": "x|y", "above_chance": False}]}))

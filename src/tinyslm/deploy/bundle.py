@@ -38,6 +38,10 @@ def _accept(_contents: Contents) -> None:
     pass
 
 
+def no_limits(_contents: Contents) -> Sequence[str]:
+    return ()
+
+
 def _same(_contents: Contents, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     return metadata
 
@@ -52,7 +56,8 @@ class Bundle:
     check: starts the bundle that lies in a folder as its visitors would, and uses it; gives what was tried and what
     came of it, in words. Raises `TinyslmError` if it does not work. It leaves the folder as it is.
     usage: the command that tries the bundle at this path on this machine. metadata: the front matter of `README.md`,
-    made from that of the model card. sdks: what `--sdk` may be, the usual one first; none where it makes no sense.
+    made from that of the model card. limits: sentences of the card about the model in this form. sdks: what `--sdk` may
+    be, the usual one first; none where it makes no sense.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Bundle:
     usage: Callable[[Contents, Path], str]
     accept: Callable[[Contents], None] = _accept
     metadata: Callable[[Contents, Mapping[str, Any]], Mapping[str, Any]] = _same
+    limits: Callable[[Contents], Sequence[str]] = no_limits
     sdks: Sequence[str] = ()
 
 

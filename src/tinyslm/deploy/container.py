@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
 
@@ -18,7 +19,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.quantities import size
 from tinyslm.deploy.bundle import Bundle, Contents, Progress
 from tinyslm.deploy.requirements import CPU_TORCH, accept_server, pinned, server_extras
-from tinyslm.deploy.running import answered, container_program, environment, free_port, output_of, started
+from tinyslm.deploy.running import answered, container_program, environment, free_port, image_name, output_of, started
 
 MODEL = "model"
 WHEELS = "wheels"
@@ -91,7 +92,7 @@ def _write(contents: Contents, folder: Path, progress: Progress) -> None:
     lines = [f"--extra-index-url {CPU_TORCH}", *pinned("tinyslm", *server_extras(contents))]
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     text = DOCKERFILE.format(
-        name=contents.name.lower(),
+        name=image_name(contents),
         port=PORT,
         wheels=WHEELS,
         model=MODEL,
@@ -176,9 +177,9 @@ def _used(contents: Contents, url: str, key: str) -> str:
 
 
 def _usage(contents: Contents, folder: Path) -> str:
-    name = contents.name.lower()
+    name = image_name(contents)
     return (
-        f"docker build --tag {name} {folder}\n"
+        f"docker build --tag {name} {quote(str(folder))}\n"
         f"  docker run --rm --read-only --cap-drop ALL --publish 127.0.0.1:{PORT}:{PORT} {name} --public"
     )
 

@@ -61,7 +61,13 @@ def deploy_model(
     load_plugins()
     bundle, settings, out = BUNDLES[to], settings or BundleSettings(), Path(out)
     contents = _contents(Path(model), bundle, settings)
-    card = model_card(contents.model, title=contents.title, licence=settings.licence, scores=settings.scores)
+    card = model_card(
+        contents.model,
+        title=contents.title,
+        licence=settings.licence,
+        scores=settings.scores,
+        limits=bundle.limits(contents),
+    )
     with new_output(out):
         bundle.accept(contents)
         checked: Mapping[str, str] = {}

@@ -1,6 +1,7 @@
 """Starting what a bundle holds, as its host would, to check it."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,11 +18,16 @@ from urllib.request import ProxyHandler, Request, build_opener
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.printable import one_line
 from tinyslm.core.quantities import size
-from tinyslm.deploy.bundle import Progress
+from tinyslm.deploy.bundle import Contents, Progress
 
 PATIENCE = 300.0
 """Seconds until a program listens: loading a model, and compiling for this processor."""
 KEEP_IT = "To keep the bundle as it is and look into it, leave out the check: --no-check."
+
+
+def image_name(contents: Contents) -> str:
+    """The model's name in the form that container programs accept."""
+    return re.sub(r"[^a-z0-9]+", "-", contents.name.lower()).strip("-") or "model"
 
 
 def free_port() -> int:

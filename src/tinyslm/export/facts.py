@@ -30,6 +30,8 @@ class Section(TypedDict):
 
 
 LARGEST_README = 2**20
+SCORE = "score"
+"""The unit of a verdict's gain where answers were graded."""
 _FRONT_MATTER = re.compile(r"\A---\s*\n(.*?\n)---\s*$", re.DOTALL | re.MULTILINE)
 _METHODS = {
     "pretrain": "next-token prediction on text",
@@ -129,10 +131,32 @@ def score_rows(training: Mapping[str, Any]) -> list[Row]:
     rows = [(name, f"{training[key]:.4f}") for key, name in shown.items() if is_number(training.get(key))]
     if rows and all(is_number(training.get(bound)) for bound in ("low", "high")):
         rows.insert(1, ("95 % interval", f"{training['low']:.4f} to {training['high']:.4f}"))
-    match training.get("verdict"):
-        case {"words": str(words)}:
-            rows.append(("verdict", words))
+    return [*rows, *change_rows(training)]
+
+
+def change_rows(training: Mapping[str, Any]) -> list[Row]:
+    """What a training changed, by its verdict: the same held-out examples and general text, before and after it."""
+    rows, verdict = [], training.get("verdict")
+    match verdict:
+        case {"gain": {"before": float(before), "after": float(after), "low": float(low), "high": float(high), **gain}}:
+            graded, unit = gain.get("unit") == SCORE, gain.get("unit")
+            then = f"before training {before:.4f}" if graded else f"{before:.4f} {unit}"
+            change = f"{then}; change {low:+.4f} to {high:+.4f}, {gain.get('examples', 0):,} held-out examples"
+            rows.append(("score of its answers", f"{after:.4f}, {change}") if graded else ("before training", change))
+    match verdict:
+        case {"general": {"change": float(share), "low": float(low), "high": float(high), "effect": str(effect)}}:
+            more = f"{abs(share):.1%} {'fewer' if share < 0 else 'more'} bits per byte than before training"
+            clear = "" if effect in ("better", "worse") else "; within the noise"
+            rows.append(("general text", f"{more} ({low:+.1%} to {high:+.1%}){clear}".replace("%", " %")))
     return rows
+
+
+def graded_by_training(training: Mapping[str, Any]) -> bool:
+    """Whether a training compared graded answers to held-out examples before and after it."""
+    match training.get("verdict"):
+        case {"gain": {"unit": unit}}:
+            return bool(unit == SCORE)
+    return False
 
 
 def origin_rows(training: Mapping[str, Any]) -> list[Row]:

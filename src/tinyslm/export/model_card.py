@@ -19,6 +19,7 @@ from tinyslm.export.facts import (
     Row,
     data_rows,
     front_matter,
+    graded_by_training,
     is_number,
     licence_of,
     method_rows,
@@ -62,12 +63,14 @@ class ModelCard:
         return "\n".join(parts)
 
 
-def model_card(folder: Path, *, title: str = "", licence: str = "", scores: Sequence[Path] = ()) -> ModelCard:
+def model_card(
+    folder: Path, *, title: str = "", licence: str = "", scores: Sequence[Path] = (), limits: Sequence[str] = ()
+) -> ModelCard:
     """The card of a model folder or a run folder.
 
     licence: an identifier of the hub, of a model whose files state none. scores: files of `tinyslm evaluate --out`,
-    besides `scores.json` in the run folder. Raises `TinyslmError` for a folder that is no model and for files that
-    cannot be read.
+    besides `scores.json` in the run folder. limits: further ones, of the form in which the model is published. Raises
+    `TinyslmError` for a folder that is no model and for files that cannot be read.
     """
     folder = find_model(folder)
     name, run, training = name_of(folder), run_of(folder), training_record(folder)
@@ -79,7 +82,7 @@ def model_card(folder: Path, *, title: str = "", licence: str = "", scores: Sequ
         ("Data", (data_rows(run) if run else []) or ["What it was trained on is not recorded with this model."]),
         ("Scores on held-out data", [*score_rows(training), *_quantized_rows(folder)]),
         ("Scores on tasks", [_task_row(score) for score in found] or ["No scores on tasks are recorded."]),
-        ("Limits", _limits(folder, found)),
+        ("Limits", [f"- {limit}" for limit in (*_limits(folder, found), *limits)]),
         ("Origin and licence", [*origin_rows(training), ("licence", known or "not stated")]),
     ]
     return ModelCard(title or name, _metadata(folder, name, known, found), sections)
@@ -156,9 +159,12 @@ def _limits(folder: Path, scores: Sequence[Mapping[str, Any]]) -> list[str]:
     if chance := [escaped(str(score["task"])) for score in scores if score.get("above_chance") is False]:
         limits.append(f"Not measurably better than guessing on: {', '.join(chance)}.")
     if not scores:
-        limits.append("How well it does any task was not measured.")
+        taught = graded_by_training(training_record(folder))
+        limits.append(
+            f"How well it does {'anything that it was not taught' if taught else 'any task'} was not measured."
+        )
     limits.append("Safety, bias and the truth of what it writes were not measured.")
-    return [f"- {limit}" for limit in limits]
+    return limits
 
 
 def escaped(text: str) -> str:

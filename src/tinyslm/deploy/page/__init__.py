@@ -4,7 +4,7 @@ The program is llama.cpp, in the form of `@wllama/wllama`. The page works on any
 the headers of `checking.HEADERS` gives it more than one thread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 
@@ -33,6 +33,12 @@ def _usage(_contents: Contents, folder: Path) -> str:
     return f"python -m http.server --bind 127.0.0.1 --directory {quote(str(folder))}"
 
 
+def _limits(contents: Contents) -> Sequence[str]:
+    from tinyslm.deploy.page.writing import rounding
+
+    return [f"In the page, its weights have {rounding(contents)}."]
+
+
 PAGE = Bundle(
     name="page",
     about="a page on which the model runs in the visitor's browser",
@@ -40,4 +46,5 @@ PAGE = Bundle(
     check=_check,
     usage=_usage,
     accept=_accept,
+    limits=_limits,
 )

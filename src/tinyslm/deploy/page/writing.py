@@ -44,9 +44,9 @@ def accept(contents: Contents) -> None:
     from importlib.util import find_spec
 
     pack_page = page_of_pack(contents)
-    if pack_page and template_of(load_tokenizer(contents.model)) is None:
+    if pack_page and not holds_conversations(contents.model):
         raise TinyslmError(
-            f"The page of the pack {contents.pack} asks questions, and {contents.model} has no chat template.",
+            f"The page of the pack {contents.pack} asks questions, and {contents.model} was never taught to answer.",
             f"Teach it the pack: tinyslm packs train {contents.pack} --model {contents.model}",
         )
     if find_spec("gguf") is None:
@@ -80,6 +80,12 @@ def _packages(pack_page: BrowserPage | None) -> Sequence[Package]:
 def scheme_of(config: ModelConfig) -> str:
     """How the weights are stored."""
     return "q8_0" if config.parameters <= SMALL else "q4_k_m"
+
+
+def rounding(contents: Contents) -> str:
+    """How exact the weights in the page are, in words."""
+    scheme = scheme_of(read_model_config(contents.model))
+    return f"about {BITS[scheme]:g} bits each ({scheme}); any scores are those of the model before it was rounded"
 
 
 def write(contents: Contents, folder: Path, progress: Progress) -> None:
@@ -123,6 +129,7 @@ def _about(contents: Contents, config: ModelConfig, tokenizer: Tokenizer, file: 
     return {
         "name": contents.name,
         "file": file.name,
+        "weights": rounding(contents),
         "bytes": file.stat().st_size,
         "sha256": sha256(file.read_bytes()).hexdigest(),
         "context": min(ARCHITECTURES[config.family].context(config), config.longest, LONGEST),

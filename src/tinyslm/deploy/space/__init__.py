@@ -1,7 +1,8 @@
 """The bundle "space": a Hugging Face Space. What runs it is one of three values: a static page, Gradio, or Docker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tinyslm.deploy.bundle import Bundle, Contents, Progress
@@ -33,8 +34,13 @@ def _check(contents: Contents, folder: Path, progress: Progress) -> dict[str, st
     }
 
 
+def _limits(contents: Contents) -> Sequence[str]:
+    return SDKS[contents.sdk].limits(contents)
+
+
 def _usage(contents: Contents, folder: Path) -> str:
-    return f"{SDKS[contents.sdk].usage(contents, folder)}\nPublish it:\n  tinyslm deploy {folder} --push USER/NAME"
+    push = f"tinyslm deploy {quote(str(folder))} --push USER/NAME"
+    return f"{SDKS[contents.sdk].usage(contents, folder)}\nPublish it:\n  {push}"
 
 
 SPACE = Bundle(
@@ -45,5 +51,6 @@ SPACE = Bundle(
     usage=_usage,
     accept=_accept,
     metadata=_metadata,
+    limits=_limits,
     sdks=tuple(SDKS),
 )

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Any
 from zipfile import ZipFile
@@ -10,7 +11,15 @@ from zipfile import ZipFile
 from tinyslm.core.errors import TinyslmError
 from tinyslm.deploy.bundle import Contents, Progress
 from tinyslm.deploy.requirements import CPU_TORCH, accept_server, pinned, server_extras
-from tinyslm.deploy.running import answered, container_program, environment, free_port, in_container, started
+from tinyslm.deploy.running import (
+    answered,
+    container_program,
+    environment,
+    free_port,
+    image_name,
+    in_container,
+    started,
+)
 from tinyslm.deploy.space.sdk import PORT, Sdk
 
 MODEL = "model"
@@ -114,7 +123,8 @@ def _used(contents: Contents, url: str) -> dict[str, str]:
 
 
 def _usage(contents: Contents, folder: Path) -> str:
-    return f"docker build -t {contents.name} {folder} && docker run --rm -p 127.0.0.1:{PORT}:{PORT} {contents.name}"
+    name, port = image_name(contents), f"127.0.0.1:{PORT}:{PORT}"
+    return f"docker build --tag {name} {quote(str(folder))} && docker run --rm --publish {port} {name}"
 
 
 DOCKER = Sdk("docker", _fields, _accept, _write, _check, _usage)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
@@ -51,15 +52,25 @@ _USE = """async (text) => {
     }
   };
   const shown = (kind) => [...document.querySelectorAll(kind)].filter((one) => one.offsetParent !== null);
+  const named = (words) => shown("button:not([role=tab])").find((one) => one.textContent.trim() === words);
   const field = await until(() => shown("textarea")[0]);
-  Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(field, text);
-  field.dispatchEvent(new Event("input", { bubbles: true }));
-  const write = shown("button:not([role=tab])").find((one) => one.textContent.trim() === "Continue");
-  (write ?? (await until(() => shown("button.submit-button")[0]))).click();
-  if (write) return until(() => field.value.startsWith(text) && field.value.slice(text.length));
-  return until(() => document.querySelector("[data-testid=bot]")?.innerText.trim());
+  const button = await until(() => named("Continue") ?? shown("button.submit-button")[0]);
+  const write = button === named("Continue");
+  const found = write
+    ? () => field.value.startsWith(text) && field.value.slice(text.length)
+    : () => document.querySelector("[data-testid=bot]")?.innerText.trim();
+  const begun = write ? () => button.disabled : () => document.querySelector("[data-testid=user]");
+  for (let tries = 0; ; tries += 1) {
+    if (found()) return found();
+    if (tries % 50 === 0 && !begun()) {
+      Object.getOwnPropertyDescriptor(HTMLTextAreaElement.prototype, "value").set.call(field, text);
+      field.dispatchEvent(new Event("input", { bubbles: true }));
+      button.click();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
 }"""
-"""Asks the model in the first text field, and waits for the beginning of its answer."""
+"""Asks the model in the first text field, again until the page hears it, and waits for the beginning of its answer."""
 
 
 def _gradio() -> str:
@@ -141,7 +152,7 @@ def _used(url: str, progress: Progress) -> str:
 
 
 def _usage(_contents: Contents, folder: Path) -> str:
-    return f"python {folder / APP}    # at http://127.0.0.1:{PORT}"
+    return f"python {quote(str(folder / APP))}    # at http://127.0.0.1:{PORT}"
 
 
 GRADIO = Sdk("gradio", _fields, _accept, _write, _check, _usage)

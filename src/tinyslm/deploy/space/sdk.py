@@ -1,11 +1,11 @@
 """What runs a Space."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinyslm.deploy.bundle import Contents, Progress
+from tinyslm.deploy.bundle import Contents, Progress, no_limits
 
 PORT = 7860
 """Where a Space listens."""
@@ -21,3 +21,4 @@ class Sdk:
     write: Callable[[Contents, Path, Progress], None]
     check: Callable[[Contents, Path, Progress], Mapping[str, str]]
     usage: Callable[[Contents, Path], str]
+    limits: Callable[[Contents], Sequence[str]] = no_limits

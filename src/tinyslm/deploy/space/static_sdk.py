@@ -1,6 +1,6 @@
 """A static Space: the bundle "page", in which the model runs in the visitor's browser. It costs nothing to host."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,4 +35,8 @@ def _usage(contents: Contents, folder: Path) -> str:
     return BUNDLES["page"].usage(contents, folder)
 
 
-STATIC = Sdk("static", _fields, _accept, _write, _check, _usage)
+def _limits(contents: Contents) -> Sequence[str]:
+    return BUNDLES["page"].limits(contents)
+
+
+STATIC = Sdk("static", _fields, _accept, _write, _check, _usage, _limits)

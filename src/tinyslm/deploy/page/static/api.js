@@ -26,7 +26,7 @@ export async function models() {
 
 export async function card() {
   const { about, threads } = await model();
-  const here = { title: "In this page", rows: [["file", about.file], ["context", `${about.context} tokens`], ["threads", `${threads}`]] };
+  const here = { title: "In this page", rows: [["file", about.file], ["weights", about.weights], ["context", `${about.context} tokens`], ["threads", `${threads}`]] };
   return { sections: [...about.card, here] };
 }
 

@@ -206,7 +206,7 @@ function sampler({ temperature, top_k, top_p, min_p, repetition_penalty, frequen
 }
 
 function tooLong(length, context) {
-  return new RuntimeFailure(`The text is longer than the model reads: ${length} of ${context - 1} tokens.`, "context_length_exceeded");
+  return new RuntimeFailure(`The text has ${length} tokens, and the model reads at most ${context - 1}.`, "context_length_exceeded");
 }
 
 const LEAST = -9999;

@@ -164,7 +164,7 @@ export class Chat {
     const message = { role: "assistant", content: "" };
     const article = this.add(message);
     const controller = new AbortController();
-    const began = performance.now();
+    let began = 0; // of the first token: what is waited for before it, such as a download, is no speed of writing
     let usage = null;
     let finish = "";
     this.work(controller, article);
@@ -172,6 +172,7 @@ export class Chat {
       for await (const chunk of api.chat(request, controller.signal)) {
         const [choice] = chunk.choices;
         if (choice) take(message, choice.delta);
+        if (message.content || message.tool_calls) began ||= performance.now();
         finish = choice?.finish_reason ?? finish;
         usage = chunk.usage ?? usage;
         this.later(message, article);
@@ -184,7 +185,7 @@ export class Chat {
     this.work(null, article);
     if (this.messages.at(-1) !== message) return;
     if (finish === "stopped" && message.tool_calls) delete message.tool_calls; // half a call is none
-    this.finish(message, note(finish, usage, performance.now() - began, request.max_tokens));
+    this.finish(message, note(finish, usage, began && performance.now() - began, request.max_tokens));
   }
 
   work(controller, article) {
@@ -198,6 +199,7 @@ export class Chat {
 
   failed(error, message) {
     this.refused(error);
+    if (error.code === "context_length_exceeded") this.say(`${error.message} Shorten a message, or start a new chat.`);
     if (this.messages.at(-1) !== message || message.content) return;
     this.messages.pop();
     this.log.lastElementChild.remove();
@@ -371,8 +373,10 @@ function note(finish, usage, milliseconds, most) {
   const full = usage && usage.completion_tokens < most; // fewer tokens than may be: there was no room for more
   if (finish === "length") parts.push(full ? "Cut off: the model's context is full." : "Cut off at the maximum number of tokens.");
   if (usage) {
-    const rate = (1000 * usage.completion_tokens) / milliseconds;
-    parts.push(`${usage.completion_tokens} tokens, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second`);
+    const tokens = usage.completion_tokens;
+    const rate = (1000 * (tokens - 1)) / milliseconds;
+    const speed = tokens > 1 && milliseconds ? `, ${rate < 10 ? rate.toFixed(1) : Math.round(rate)} per second` : "";
+    parts.push(`${tokens} ${tokens === 1 ? "token" : "tokens"}${speed}`);
   }
   return parts.join(" ");
 }
