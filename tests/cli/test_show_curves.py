@@ -21,5 +21,5 @@ def test_one_file(tinyslm) -> None:
     assert "--step COLUMN --loss COLUMN" in tinyslm("show", "log.jsonl").mistake()
     told = json.loads(tinyslm("show", "log.jsonl", "--step", "n", "--loss", "nll", "--json").out)
     assert told["curves"][0]["losses"] == [3, 2]
-    assert "is not a model folder" in tinyslm("show", "nowhere").mistake()
+    assert "nowhere does not exist." in tinyslm("show", "nowhere").mistake()
     assert "Could not read nowhere" in tinyslm("show", "log.jsonl", "nowhere").mistake()

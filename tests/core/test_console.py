@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import subprocess
 import sys
@@ -235,3 +236,30 @@ def test_quantities():
     ]
     assert [size(n) for n in (950, 27_700_000, 999_990, 5e15)] == ["950 B", "27.7 MB", "1 MB", "5,000 TB"]
     assert [duration(s) for s in (0, 7.4, 59.6, 750, 3723)] == ["0:00", "0:07", "1:00", "12:30", "1:02:03"]
+
+
+def test_a_bar_stays_one_line_whatever_was_shown_before():
+    shown = on_a_terminal(
+        "from tinyslm.cli.progress import watching\n"
+        "start = dict(event='start', steps=3, resumed_from=0, minutes=None, parameters=5, device='cpu', dtype='bf16')\n"
+        "with watching(0) as watch:\n"
+        "    watch.event({'event': 'preparing'})\n"
+        "    watch.event(start | {'processes': 1})\n"
+        "    for step in (1, 2, 3):\n"
+        "        watch.event({'event': 'step', 'step': step, 'loss': 1.0, 'tokens_per_second': 5.0})\n"
+        "        watch.event({'event': 'validation', 'step': step, 'loss': 1.0, 'seconds': 2})\n"
+        "    watch.event({'event': 'end'})\n"
+    )
+    screen, row = [""], 0
+    for control, text in re.findall(r"\x1b\[([?\d;]*[A-Za-z])|([^\x1b]+)", shown):
+        if control == "2K":
+            screen[row] = ""
+        elif control == "1A":
+            row -= 1
+        for line in text.splitlines(keepends=True):
+            screen[row] += line.strip("\r\n")
+            if line.endswith("\n"):
+                row += 1
+                screen += [""] * (row == len(screen))
+    assert [line.split()[0] for line in screen if line] == ["Preparing", "Training", *["step"] * 3, "training", "step"]
+    assert "left" not in screen[-3]

@@ -82,7 +82,7 @@ def mistake(command: str, *arguments: object) -> str:
         (("{}", "--model", "tiny={}"), "different names"),
         (("{}", "--host", "0.0.0.0"), "no keys"),
         (("{}", "--keys", "nowhere"), "Check the path"),
-        (("{}", "--host", "192.0.2.1", "--keys", "{keys}"), "Could not listen on 192.0.2.1"),
+        (("{}", "--host", "192.0.2.1", "--keys", "{keys}"), "8000: Cannot assign requested address. Give"),
         (("{}", "--engine", "steam"), "steam"),
         (("{}", "--cors", "*"), "origin"),
         (("{}", "--port", "99999"), "65535"),

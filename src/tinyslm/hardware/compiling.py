@@ -40,11 +40,12 @@ class NotAvailable(Exception):
     """Something native cannot be had on this machine; the message says why."""
 
 
-def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None = None) -> Path:
+def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None = None, *, variant: str = "") -> Path:
     """The library of `source` (with the files in its folder and in `SHARED`), compiled unless it is there already, in
     the cache or, for this processor, among those that were compiled ahead (`build_ahead`).
 
     processor: the compiler's options for it. folder: where the library lies; by default in the user's cache folder.
+    variant: which one of several libraries of `source` this is, for the user.
     Safe with several processes at once. Raises `NotAvailable` without a compiler, when it fails, or when the folder is
     not safely the user's own.
     """
@@ -67,7 +68,8 @@ def build(source: Path, processor: Sequence[str] = NATIVE, folder: Path | None =
     with path.with_suffix(".lock").open("w") as lock:  # one for each library: several may be compiled at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _is_ours(path):
-            notice(f"Compiling {NAMES.get(source.stem, source.stem)} for this processor, once (about 10 s).")
+            what = " ".join([NAMES.get(source.stem, source.stem), *([variant] if variant else [])])
+            notice(f"Compiling {what} for this processor, once (about 10 s).")
             _compile(command, source, path)
     return path
 

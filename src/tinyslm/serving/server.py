@@ -57,7 +57,7 @@ def listen(settings: ServerSettings) -> socket.socket:
     try:
         listening = socket.create_server((host, settings.port), family=family, backlog=2048)
     except (OSError, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = (getattr(error, "strerror", None) or str(error)).partition(" (while ")[0]
         raise TinyslmError(
             f"Could not listen on {host}, port {settings.port}: {reason}.",
             "Give another --port (0: any free one), or another address of this machine.",

@@ -41,7 +41,8 @@ def load(numbers: torch.dtype, processor: Sequence[str] = NATIVE) -> ctypes.CDLL
 
     Raises `NotAvailable` where it cannot be compiled.
     """
-    return ctypes.CDLL(str(build(SOURCE, (*processor, *options(numbers)))))
+    variant = f"({8 * numbers.itemsize} bits)"
+    return ctypes.CDLL(str(build(SOURCE, (*processor, *options(numbers)), variant=variant)))
 
 
 def options(numbers: torch.dtype) -> tuple[str, ...]:
