@@ -34,10 +34,11 @@ def test_no_such_path(tinyslm, tmp_path: Path, finished: Path) -> None:
     assert "nowhere/tokenizer.json" in tinyslm("train", "nowhere", "--out", "run", "--tokenizer", "nowhere").mistake()
     assert "nowhere.toml: No such file" in tinyslm("train", "a", "--out", "run", "--config", "nowhere.toml").mistake()
     assert "There is no run in nowhere." in tinyslm("train", "--resume", "nowhere").mistake()
-    assert (
-        "nowhere is not a model folder, shards folder, run folder or file with a curve"
-        in tinyslm("show", "nowhere").mistake()
-    )
+    assert "nowhere does not exist." in tinyslm("show", "nowhere").mistake()
+    Path("empty").mkdir()
+    words = "empty is not a model folder, shards folder, run folder or file with a curve"
+    assert words in tinyslm("show", "empty").mistake()
+    Path("empty").rmdir()
     assert not entries(tmp_path)
 
 
