@@ -92,7 +92,9 @@ def test_a_docker_space_starts_from_what_it_carries(model: Path, tmp_path: Path)
 def test_a_gradio_space_has_its_program_and_requirements(model: Path, tmp_path: Path) -> None:
     pytest.importorskip("gradio")
     made = deploy_model(model, "space", tmp_path / "space", settings=BundleSettings(sdk="gradio"), check=False)
-    compile((made.folder / "app.py").read_text(), "app.py", "exec")
+    program = (made.folder / "app.py").read_text()
+    compile(program, "app.py", "exec")
+    assert """launch(HERE / "model", 'small', 'small')""" in program
     required = (made.folder / "requirements.txt").read_text().splitlines()
     assert f"gradio=={front_matter_of(made.folder)['sdk_version']}" in required
     assert {"app.py", "packages.txt", "model/config.json"} <= made.files.keys()

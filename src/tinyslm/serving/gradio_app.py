@@ -25,6 +25,7 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.export.model_card import escaped
 from tinyslm.inference.grammar import Grammar
 from tinyslm.inference.opening import open_engine
 from tinyslm.inference.request import Request
@@ -94,8 +95,8 @@ def mount(app: FastAPI, service: Service) -> None:
     service.at_stop.append(gradio_server.stop_event.set)  # ends the heartbeats of open pages
 
 
-def launch(model: Path, name: str = "") -> None:
-    """Serve the interface alone, as a Hugging Face Space does, until the process ends.
+def launch(model: Path, name: str = "", title: str = "") -> None:
+    """Serve the interface alone, as a Hugging Face Space does, until the process ends; a title is its heading.
 
     The address is Gradio's: 127.0.0.1, port 7860, unless `GRADIO_SERVER_NAME` and `GRADIO_SERVER_PORT` say otherwise.
     Raises `TinyslmError` if Gradio is not installed, or the model cannot be opened.
@@ -103,22 +104,25 @@ def launch(model: Path, name: str = "") -> None:
     engine = open_engine(model)
     models = Models({name or model.resolve().name: model}, lambda _source: engine)
     service = Service(ServerSettings(), models, ApiKeys({}))
-    make_blocks(service).launch(share=False, **_shared())
+    make_blocks(service, title).launch(share=False, **_shared())
 
 
-def make_blocks(service: Service) -> gradio.Blocks:
+def make_blocks(service: Service, title: str = "") -> gradio.Blocks:
     """The interface to a server's models: those that hold conversations, and those that continue texts."""
     gr = _gradio()
     names = _names(service)
     kinds = {"Chat": _add_chat, "Write": _add_writing}
     tabs, tab = (gr.Tabs, gr.Tab) if all(names) else (nullcontext, nullcontext)
-    with gr.Blocks(title=service.models.names[0], analytics_enabled=False, fill_height=True) as blocks, tabs():
-        for number, (title, add) in enumerate(kinds.items()):
-            if names[number]:
-                with tab(title):
-                    choice = add(service, names[number])
-                again = partial(_model_choices, service, number)  # a reload may have changed them
-                blocks.load(again, None, choice, show_progress="hidden", api_visibility="private")
+    with gr.Blocks(title=title or service.models.names[0], analytics_enabled=False, fill_height=True) as blocks:
+        if title:
+            gr.Markdown(f"# {escaped(title)}")
+        with tabs():
+            for number, (kind, add) in enumerate(kinds.items()):
+                if names[number]:
+                    with tab(kind):
+                        choice = add(service, names[number])
+                    again = partial(_model_choices, service, number)  # a reload may have changed them
+                    blocks.load(again, None, choice, show_progress="hidden", api_visibility="private")
     blocks.queue(default_concurrency_limit=None, api_open=False)
     return blocks
 

@@ -39,7 +39,7 @@ os.environ["PYTHONPATH"] = place  # for the processes that it starts
 from tinyslm.serving.gradio_app import launch  # noqa: E402
 
 if __name__ == "__main__":
-    launch(HERE / "{folder}", {name!r})
+    launch(HERE / "{folder}", {name!r}, {title!r})
 '''
 
 
@@ -104,7 +104,7 @@ def _write(contents: Contents, folder: Path, progress: Progress) -> None:
     (folder / MODEL).mkdir()
     copy_model(contents.model, folder / MODEL, progress)
     build_wheel(folder)
-    (folder / APP).write_text(PROGRAM.format(folder=MODEL, name=contents.name), encoding="utf-8")
+    (folder / APP).write_text(PROGRAM.format(folder=MODEL, name=contents.name, title=contents.title), encoding="utf-8")
     needed = {*pinned("tinyslm", "serve"), *pinned("gradio"), f"gradio=={_gradio()}"}
     lines = [f"--extra-index-url {CPU_TORCH}", *sorted(needed)]
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
@@ -143,9 +143,12 @@ def _used(url: str, progress: Progress) -> str:
         with open_page(program, url) as page:
             answer = page.run(_USE, PATIENCE, "The sea is")
             others = [one for one in page.requests if not one.startswith((url, "blob:", "data:"))]
+            refused = [one for one in page.complaints if "Content Security Policy" in one]
             browser = page.browser
     except BrowserError as error:
         raise TinyslmError(f"The page of the Space does not work: {one_line(str(error), 300)}", KEEP_IT) from None
+    if refused:
+        raise TinyslmError(f"The page of the Space does what its policy forbids: {one_line(refused[0], 200)}", KEEP_IT)
     if others:
         raise TinyslmError(f"The page of the Space asked another host: {one_line(others[0], 200)}", KEEP_IT)
     return f"{browser}: the model writes {one_line(repr(answer), 40)}; no other host was asked"
