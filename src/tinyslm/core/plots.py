@@ -78,7 +78,7 @@ def line_chart(
     *,
     title: str,
     x_title: str,
-    x_axis: Literal["zero", "log"] = "zero",
+    x_axis: Literal["zero", "whole", "log"] = "zero",
     y_axis: Literal["fit", "zero", "log"] = "fit",
     legend: Literal["top", "bottom", "below"] = "top",
     colours: Sequence[str] = PALETTE,
@@ -86,21 +86,23 @@ def line_chart(
     """A chart with a line for each series, at most one per colour; `thin` reduces long series.
 
     The legend of several series is at the right, at the top or bottom; "below" has room for many, or long names. A
-    logarithmic y axis leaves out values that are not above zero.
+    logarithmic y axis leaves out values that are not above zero. An x axis of "whole" numbers, such as those of layers,
+    has no labels between them.
     """
     lines = [thin(one, above=0.0 if y_axis == "log" else -math.inf) for one in series]
     names = [one.name for one in lines]
     place = {"orient": "none", "legendX": WIDTH - 90, "legendY": 0 if legend == "top" else HEIGHT - 40, "title": None}
     if legend == "below":
         place = {"orient": "bottom", "direction": "vertical", "labelLimit": WIDTH, "title": None}
-    x_scale = {"nice": False, "domainMin": 0} if x_axis == "zero" else {"type": "log", "nice": False, "padding": 8}
+    x_scale = {"type": "log", "nice": False, "padding": 8} if x_axis == "log" else {"nice": False, "domainMin": 0}
+    steps = {"tickMinStep": 1} if x_axis == "whole" else {}
     y_scales: dict[str, Drawing] = {
         "fit": {"zero": False, "nice": False, "padding": 8},
         "zero": {"zero": True},
         "log": {"type": "log", "nice": False, "padding": 8},
     }
     encoding = {
-        "x": along("x", x_title, x_scale, labelExpr=_SHORT, tickCount=5, grid=False),
+        "x": along("x", x_title, x_scale, labelExpr=_SHORT, tickCount=5, grid=False, **steps),
         "y": along("y", None, y_scales[y_axis], format=",~r", tickCount=5, minExtent=44),
         "color": {
             "field": "name",

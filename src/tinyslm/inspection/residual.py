@@ -20,12 +20,13 @@ class Stream:
 
     hidden_ltd: after the embeddings (first) and after each block, before the final norm, `[l + 1, t, d]`.
     attention_ltd, feed_forward_ltd: what each block adds, `[l, t, d]`: their sum is the step to the next hidden state.
-    active_ltf: what the last product of each feed-forward reads, `[l, t, f]`.
+    read_ltd: what each feed-forward reads, `[l, t, d]`. active_ltf: what its last product reads, `[l, t, f]`.
     """
 
     hidden_ltd: Tensor
     attention_ltd: Tensor
     feed_forward_ltd: Tensor
+    read_ltd: Tensor
     active_ltf: Tensor
 
 
@@ -36,6 +37,7 @@ def stream(model: Decoder, ids: Sequence[int]) -> Stream:
     hidden: list[Tensor] = []
     attention: list[Tensor] = []
     feed_forward: list[Tensor] = []
+    read: list[Tensor] = []
     active: list[Tensor] = []
     for block in twin.model.layers:
         assert isinstance(block, Block)
@@ -43,11 +45,16 @@ def stream(model: Decoder, ids: Sequence[int]) -> Stream:
             module.register_forward_hook(_noting_output(found))
         down: nn.Module = block.mlp.down_proj  # type: ignore[assignment]
         down.register_forward_pre_hook(_noting_input(active))
+        block.mlp.register_forward_pre_hook(_noting_input(read))
         block.register_forward_pre_hook(_noting_input(hidden))
     twin.model.norm.register_forward_pre_hook(_noting_input(hidden))
     twin.model(torch.tensor([list(ids)], device=model.device))
     return Stream(
-        torch.stack(hidden), torch.stack(attention) * scale, torch.stack(feed_forward) * scale, torch.stack(active)
+        torch.stack(hidden),
+        torch.stack(attention) * scale,
+        torch.stack(feed_forward) * scale,
+        torch.stack(read),
+        torch.stack(active),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tinyslm.core.page import Block, Figures, Paragraph, Section, Table
+from tinyslm.core.page import Block, Figures, Folded, Paragraph, Section, Table
 from tinyslm.core.plots import Series, line_chart
 from tinyslm.course.blocks import Formula, Widget
 from tinyslm.course.chapter import Chapter
@@ -18,6 +18,7 @@ from tinyslm.inspection.ablation import Part, token_bits, without, without_place
 from tinyslm.inspection.attention import Gathering, listen
 from tinyslm.inspection.head_kinds import KINDS, HeadKinds, copying, head_kinds
 from tinyslm.model.config import ModelConfig
+from tinyslm.model.rotary import apply_rotary
 from tinyslm.tokenizer.shown import face
 
 WEIGHT_UNIT = 1e-4
@@ -26,6 +27,8 @@ MOST_NUMBERS = 160_000
 """Numbers of queries, keys and values on the page. They are there for fewer heads if all need more."""
 CLEAR = 0.25
 """A head is of a kind if it gives that place at least this share, on average, and most of all kinds."""
+SINK = 1.5
+"""The first token is preferred if it gets this many times its even share."""
 HIDDEN_TOKENS = 1_024
 """Held-out tokens that are read with a hidden place."""
 
@@ -140,6 +143,7 @@ def _formulas(
     layer, number = head
     gathering = found[layer]
     weights_t = weights_lhtt[layer, number, -1]
+    value = float(weights_t @ gathering.v_btgk[0, :, number // (config.heads // config.kv_heads), 0].numpy())
     looked = int(weights_t.argmax())
     shared = config.heads // config.kv_heads
     last, there = face(subject.tokens[-1]), face(subject.tokens[looked])
@@ -154,34 +158,52 @@ def _formulas(
         (
             (
                 "queries = x · W_q",
-                f"{sizes}{width}]: {config.heads} heads of {config.head_dim} values for each of {count} tokens; "
-                "x is what the layer reads of the tokens",
+                f"{sizes}{width}]; x is what the layer reads of the {count} tokens; heads × values: {config.heads} × "
+                f"{config.head_dim}",
             ),
             (
                 "keys = x · W_k, values = x · W_v",
-                f"{sizes}{kv_width}] each: {config.kv_heads} of {config.head_dim} values"
+                f"{sizes}{kv_width}] each; heads × values: {config.kv_heads} × {config.head_dim}"
                 + (f"; {shared} heads share the keys and values of one (grouped-query attention)" * (shared > 1)),
             ),
             (
                 "score(t, s) = scale × (query of t) · (key of s)",
-                f"the token t looks at the token s, t itself or an earlier one; scale = {gathering.module.scale:.4g}"
+                f"the token t looks at the token s, itself or an earlier one; scale = {gathering.module.scale:.4g}"
                 + (" = 1 / √head width" * (abs(gathering.module.scale - config.head_dim**-0.5) < 1e-9)),
             ),
             (
+                f"{gathering.module.scale:.4g} × {_product(gathering, number, looked):.3f} = "
+                f"{gathering.module.scale * _product(gathering, number, looked):.3f}",
+                f"layer {layer + 1}, head {number + 1}, t = “{last}”, the last token; s = “{there}”",
+            ),
+            (
                 "weight(t, s) = exp(score(t, s)) / sum of exp(score(t, r)) over all visible r",
-                f"the softmax: layer {layer + 1}, head {number + 1}, t = {last}, s = {there}: "
-                f"{float(weights_t[looked]):.4f}",
+                f"the softmax: of these two tokens, {float(weights_t[looked]):.4f}; all weights of t have the sum 1",
             ),
             (
                 "output(t) = sum of weight(t, s) × (value of s) over all visible s",
-                f"[{config.head_dim}] for each head; side by side [{count}, {width}], times W_o "
-                f"[{width}, {config.dim}], they are added to the residual stream (the next chapter)",
+                f"[{config.head_dim}] for each head; the first value is {value:.4f}".replace("-", "−"),
+            ),
+            (
+                "attention(x) = outputs · W_o",
+                f"[{count}, {width}] × [{width}, {config.dim}]: the outputs of all heads side by side; this is added "
+                "to the residual stream (the next chapter)",
             ),
         )
     )
     yield Paragraph(_positions(config))
     for said in _further(config):
         yield Paragraph(said)
+
+
+@torch.inference_mode()
+def _product(gathering: Gathering, head: int, place: int) -> float:
+    """The query of the last token times the key of another one, after rotation."""
+    size = gathering.q_bthk.shape[2] // gathering.k_btgk.shape[2]
+    q_bthk, k_btgk = gathering.q_bthk, gathering.k_btgk
+    if (cos_sin := gathering.module.rotation(gathering.attn)) is not None:
+        q_bthk, k_btgk = apply_rotary(q_bthk, cos_sin), apply_rotary(k_btgk, cos_sin)
+    return float(q_bthk[0, -1, head] @ k_btgk[0, place, head // size])
 
 
 def _positions(config: ModelConfig) -> str:
@@ -257,7 +279,7 @@ def _strongest(subject: Subject, kinds: HeadKinds) -> Table:
                 f"{copying(off, kinds)[1]:.2f}",
             )
         )
-    header = ("kind", "it looks at", "the clearest head", "share", "bits without it")
+    header = ("kind", "it looks at", "the clearest head", "share", "bits per token without it")
     return Table(rows, header, "The clearest head of each kind")
 
 
@@ -284,21 +306,45 @@ def _forming(subject: Subject) -> Iterator[Block]:
 def _first(subject: Subject, found: dict[int, Gathering], weights_lhtt: NDArray[Any]) -> Iterator[Block]:
     share_l = weights_lhtt[:, :, 1:, 0].mean((1, 2))
     even = float((1 / np.arange(2, len(subject.ids) + 1)).mean())
-    yield Paragraph(
-        f"After the first token, {face(subject.tokens[0])}, all tokens of this sentence together give it "
-        f"{100 * float(share_l.mean()):.0f} % of their attention, as the mean of all heads; if each shared evenly "
-        f"among the tokens it sees, it would be {100 * even:.0f} %. Two causes work together. The first token is the "
-        "only one that every token sees. And the weights of a row always have the sum 1: a head that finds nothing "
-        "cannot look at nothing. It learns to leave its weight at the first token, and gives that token a short "
-        "value, so that taking it adds little. Such a token is called an attention sink."
+    said = (
+        f"After the first token, “{face(subject.tokens[0])}”, all tokens of this sentence together give it "
+        f"{100 * float(share_l.mean()):.0f} % of their attention, as the mean of all heads. If each shared evenly "
+        f"among the tokens it sees, it would be {100 * even:.0f} %."
     )
-    rows = []
-    for layer, share in enumerate(share_l.tolist()):
-        length_gt = found[layer].v_btgk[0].float().norm(dim=-1).T
-        here, others = float(length_gt[:, 0].mean()), float(length_gt[:, 1:].mean())
-        rows.append((f"layer {layer + 1}", f"{100 * share:.1f} %", f"{here:.3g}", f"{others:.3g}"))
-    header = ("", "attention to the first token", "length of its value", "of other values")
-    yield Table(rows, header, "The first token in each layer")
+    if share_l.mean() < SINK * even:
+        said += " So this model hardly prefers it; models that are larger and trained for longer do."
+    yield Paragraph(said)
+    yield Paragraph(
+        "Two causes work together. The first token is the only one that every token sees. And the weights of a row "
+        "always have the sum 1: a head that finds nothing cannot look at nothing. In training it learns to leave its "
+        "weight at the first token, and the value of that token becomes short, so that taking it adds little. Such a "
+        "token is called an attention sink."
+    )
+    lengths = [found[layer].v_btgk[0].float().norm(dim=-1).mean(-1) for layer in sorted(found)]
+    layers = list(range(1, len(found) + 1))
+    here, others = [float(one[0]) for one in lengths], [float(one[1:].mean()) for one in lengths]
+    share = line_chart(
+        [Series("share", layers, (100 * share_l).tolist())],
+        title="Attention to the first token (%)",
+        x_title="layer",
+        x_axis="whole",
+        y_axis="zero",
+    )
+    values = line_chart(
+        [Series("first token", layers, here), Series("mean of the others", layers, others)],
+        title="Length of the values",
+        x_title="layer",
+        x_axis="whole",
+        y_axis="zero",
+        legend="below",
+    )
+    yield Figures([(share.svg(), share.description), (values.svg(), values.description)])
+    rows = [
+        (str(layer), f"{100 * one:.1f} %", f"{first:.3g}", f"{other:.3g}")
+        for layer, one, first, other in zip(layers, share_l.tolist(), here, others, strict=True)
+    ]
+    header = ("layer", "attention to the first token", "length of its value", "of other values")
+    yield Folded("The same as a table", (Table(rows, header),))
     yield from _hidden(subject)
 
 
@@ -310,7 +356,7 @@ def _hidden(subject: Subject) -> Iterator[Block]:
         ids_bt, what = torch.tensor([list(subject.ids)]), "this sentence"
     else:
         ids_bt = windows[: max(1, HIDDEN_TOKENS // length), : length + 1]
-        what = f"{ids_bt[:, 1:].numel():,} tokens of held-out text"
+        what = f"{ids_bt[:, 1:].numel():,} tokens of held-out text, in windows of {length}"
     if ids_bt.shape[1] < 4:
         return
     inputs, targets = ids_bt[:, :-1], ids_bt[:, 1:]
@@ -325,11 +371,12 @@ def _hidden(subject: Subject) -> Iterator[Block]:
         ("the first token", f"{cost(0):.3f}"),
         ("the second token", f"{cost(1):.3f}"),
     ]
-    yield Table(rows, ("hidden", "bits per token"), f"What happens if a token is hidden from all later ones: {what}")
     yield Paragraph(
-        "Hiding the first token takes away its content, and the place where heads leave their weight. Hiding the "
-        "second one takes away its content only."
+        f"What if a token is hidden from all later ones? Hiding the first token takes away its content, and the place "
+        f"where heads leave their weight. Hiding the second one takes away its content only. Measured on {what}, "
+        "without the first two tokens:"
     )
+    yield Table(rows, ("hidden", "bits per token"))
 
 
 ATTENTION = Chapter(

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinyslm.core.page import Block, Figures, Paragraph, Section, Table
+from tinyslm.core.page import Block, Figures, Folded, Paragraph, Section, Table
 from tinyslm.core.plots import PALETTE, Series, line_chart
 from tinyslm.course.blocks import Formula, Widget
 from tinyslm.course.chapter import Chapter
 from tinyslm.course.subject import Subject
 from tinyslm.inspection.ablation import parts_of, token_bits, token_sizes, without_each
 from tinyslm.inspection.residual import Stream, read_early, stream
-from tinyslm.model.config import GATED, ModelConfig
+from tinyslm.model.config import ModelConfig
 from tinyslm.tokenizer.shown import face, show_token
 
 LENS_TOKENS, NEXT_TOKENS = 4, 8
@@ -71,7 +71,7 @@ def _additions(subject: Subject, found: Stream) -> Iterator[Block]:
             (reads[0], f"x: the stream, [{count}, {config.dim}]" + (reads[2] and f"; {reads[2]}")),
             (reads[1], "the stream after the layer"),
             (
-                f"{float(before[0]):.4f} + {float(attention[0]):.4f} + {float(mlp[0]):.4f} = {float(after[0]):.4f}",
+                f"{_number(before[0])} + {_number(attention[0])} + {_number(mlp[0])} = {float(after[0]):.4f}",
                 f"the first of the {config.dim} values of the last token, {face(subject.tokens[place])}, in layer "
                 f"{layer + 1}",
             ),
@@ -85,6 +85,14 @@ def _additions(subject: Subject, found: Stream) -> Iterator[Block]:
         "attention that they have no use for."
     )
     yield from _lengths(found)
+
+
+def _number(value: Tensor) -> str:
+    return f"{float(value):.4f}" if float(value) >= 0 else f"(−{-float(value):.4f})"
+
+
+def _length(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _reads(config: ModelConfig) -> tuple[str, str, str]:
@@ -108,18 +116,17 @@ def _lengths(found: Stream) -> Iterator[Block]:
     first = {name: one[:, 0].norm(dim=-1).tolist() for name, one in parts.items()}
     layers = list(range(1, len(found.attention_ltd) + 1))
     lines = [Series(name, layers, values) for name, values in rest.items()]
-    chart = line_chart(lines, title="Length of the stream, and of what is added", x_title="layer", legend="below")
+    chart = line_chart(
+        lines, title="Length of the stream, and of what is added", x_title="layer", x_axis="whole", legend="below"
+    )
     yield Figures([(chart.svg(), chart.description)])
-    rows = [
-        (f"layer {layer}", *(f"{one[layer - 1]:.3g}" for one in (*rest.values(), *first.values()))) for layer in layers
-    ]
-    header = ("", *rest, *(f"{name}, first token" for name in first))
-    yield Table(rows, header, "Lengths in each layer")
+    rows = [(str(layer), *(_length(one[layer - 1]) for one in (*rest.values(), *first.values()))) for layer in layers]
+    header = ("layer", *rest, *(f"{name}, first token" for name in first))
+    yield Folded("The lengths as a table", (Table(rows, header),))
 
 
 def _feed_forward(subject: Subject, found: Stream) -> Iterator[Block]:
     config = subject.model.config
-    gated = config.feed_forward in GATED
     sizes = f"[{config.dim}] × [{config.dim}, {config.ffn_dim}]"
     name = (
         config.feed_forward if config.feed_forward == "relu" else "silu" if config.feed_forward == "swiglu" else "gelu"
@@ -129,24 +136,46 @@ def _feed_forward(subject: Subject, found: Stream) -> Iterator[Block]:
         "directions; each is called a neuron. Those that match become active, and each active neuron adds a vector of "
         "its own to the stream. Much of what a model knows by heart is stored here."
     )
+    layer = config.depth // 2
+    neuron = int(found.active_ltf[layer, -1].abs().argmax())
+    up, gate = _neuron(subject, found, layer, neuron)
+    value = _number(found.active_ltf[layer, -1, neuron])
     lines = [("up = x · W_up", f"{sizes}: one number for each neuron")]
-    if gated:
+    if gate is not None:
         lines.append((f"active = {name}(x · W_gate) × up", f"{sizes} too; {ACTIVATIONS[config.feed_forward]}"))
+        example = f"{name}({_number(gate)}) × {_number(up)} = {value}"
     else:
         lines.append((f"active = {name}(up)", ACTIVATIONS[config.feed_forward]))
+        example = f"{name}({_number(up)}) = {value}"
+    lines.append((example, f"neuron {neuron:,} of layer {layer + 1}, the strongest at the last token"))
     lines.append(("f = active · W_down", f"[{config.ffn_dim}] × [{config.ffn_dim}, {config.dim}]"))
     yield Formula(lines)
+    yield from _neurons(subject, found)
+
+
+def _neuron(subject: Subject, found: Stream, layer: int, neuron: int) -> tuple[Tensor, Tensor | None]:
+    """The products of the last token with the up direction of a neuron, and with its gate direction if it has one."""
+    mlp: Any = subject.model.model.layers[layer].mlp
+    read_d = found.read_ltd[layer, -1]
+    products = [
+        None if module is None else module(read_d)[neuron] for module in (mlp.up_proj, getattr(mlp, "gate_proj", None))
+    ]
+    assert products[0] is not None
+    return products[0], products[1]
+
+
+def _neurons(subject: Subject, found: Stream) -> Iterator[Block]:
     rows = []
     for layer, active_tf in enumerate(found.active_ltf):
         active_f = active_tf[-1]
         neuron = int(active_f.abs().argmax())
         value = float(active_f[neuron])
-        down: Tensor = subject.model.model.layers[layer].mlp.down_proj.weight  # type: ignore[assignment,union-attr]
-        with torch.inference_mode():
-            best = read_early(subject.model, (value * down[:, neuron].float())[None])[0].topk(3).indices.tolist()
+        mlp: Any = subject.model.model.layers[layer].mlp
+        written_d = value * mlp.down_proj.weight[:, neuron].float()
+        best = read_early(subject.model, written_d[None])[0].topk(3).indices.tolist()
         rows.append(
             (
-                f"layer {layer + 1}",
+                str(layer + 1),
                 f"{float((active_f.abs() > 0.1 * abs(value)).float().mean()) * 100:.1f} %",
                 f"{neuron:,}",
                 f"{value:.4f}",
@@ -154,11 +183,12 @@ def _feed_forward(subject: Subject, found: Stream) -> Iterator[Block]:
             )
         )
     last = face(subject.tokens[-1])
-    header = ("", "neurons above a tenth of it", "strongest neuron", "its value", "what it adds speaks for")
+    header = ("layer", "neurons above a tenth of it", "strongest neuron", "its value", "what it adds speaks for")
     yield Table(rows, header, f"The strongest neuron at the last token, {last}")
     yield Paragraph(
         "The last column reads the vector that this neuron adds as if it were the whole stream at the end: the three "
-        "tokens it raises most. In early layers that says little, as later layers still change it."
+        "tokens it raises most. In early layers that says little, as later layers still change it. The second column "
+        "tells how few neurons matter at once: the share whose value is above a tenth of the strongest one's."
     )
 
 
@@ -214,7 +244,11 @@ def _lens_over_time(subject: Subject) -> Iterator[Block]:
         lines.append(Series(f"after {step:,} updates", list(range(len(bits))), bits))
     kept = lines if len(lines) <= len(PALETTE) else [lines[n * (len(lines) - 1) // 4] for n in range(5)]
     chart = line_chart(
-        kept, title="Bits per token, read after each layer", x_title="layer (0: embeddings)", legend="below"
+        kept,
+        title="Bits per token, read after each layer",
+        x_title="layer (0: embeddings)",
+        x_axis="whole",
+        legend="below",
     )
     yield Paragraph(
         "The same over the training: how well the sentence is predicted when the stream is read after each layer. "

@@ -156,12 +156,15 @@ function distances(data, steps, layer, token, looked) {
   const y = (score) => 12 + (86 * (high - score)) / Math.max(1e-9, high - low);
   const real = token - looked;
   const points = scores.map((score, place) => `${x(place).toFixed(1)},${y(score).toFixed(1)}`).join(" ");
-  const said = `${quoted(data, token)} and ${quoted(data, looked)} are ${real} apart: score ${shown(scores[real])}. ` +
-    `Next to each other, the same two would have ${shown(scores[Math.min(1, most)])}; ${most} apart, ${shown(scores[most])}.`;
-  const picture = drawn("svg", { viewBox: "0 0 360 130", class: "distances", role: "img", "aria-label": said }, [
+  const far = real === most ? 0 : most;
+  const said = `${quoted(data, token)} and ${quoted(data, looked)} are ${real} apart: the score is ${shown(scores[real])}. ` +
+    `If they were ${far} apart, the same two would have ${shown(scores[far])}.`;
+  const picture = drawn("svg", { viewBox: "0 0 400 130", class: "distances", role: "img", "aria-label": said }, [
     drawn("line", { x1: 20, x2: 340, y1: y(0), y2: y(0) }),
     drawn("polyline", { points }),
     drawn("circle", { cx: x(real), cy: y(scores[real]), r: 4 }),
+    drawn("text", { x: 346, y: y(high) + 4 }, [shown(high, 1)]),
+    drawn("text", { x: 346, y: y(low) + 4 }, [shown(low, 1)]),
     drawn("text", { x: 20, y: 124 }, ["0"]),
     drawn("text", { x: 340, y: 124, "text-anchor": "end" }, [`${most} apart`]),
   ]);

@@ -7,7 +7,7 @@ function grid({ label, rows, columns, cell, act, corner = "" }) {
     const { text, share = 0, title, faint = false } = cell(row, column);
     const button = element("button", { type: "button", title, tabIndex: -1, className: faint ? "faint" : "" }, [text]);
     button.setAttribute("aria-label", title);
-    button.style.setProperty("--share", `${Math.round(60 * Math.min(1, share))}%`);
+    button.style.setProperty("--share", `${Math.round(45 * Math.min(1, share))}%`);
     button.addEventListener("click", () => { choose(row, column); act(row, column); });
     button.addEventListener("keydown", (event) => move(event, row, column));
     return button;
