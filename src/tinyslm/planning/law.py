@@ -156,14 +156,36 @@ class Expected(NamedTuple):
     high: float
 
 
+class Parts(NamedTuple):
+    """The terms of f in the formula of the module's docstring; `both` joins `size` and `text`."""
+
+    floor: float
+    window: float
+    near: float
+    size: float
+    text: float
+    both: float
+
+    @property
+    def total(self) -> float:
+        """The function f."""
+        return self.floor + (self.window + self.near) + self.both
+
+
 def predict(law: Coefficients, run: Conditions) -> float:
     """Bits per byte by the formula of the module's docstring."""
     longer = run.bytes_per_token / run.held_out_bytes_per_token
-    return run.probe_bits * longer * _shape(law, run) / _shape(law, _of_the_probe(run))
+    return run.probe_bits * longer * _parts(law, run).total / _parts(law, _of_the_probe(run)).total
 
 
-def _shape(law: Coefficients, run: Conditions) -> float:
-    """The function f of the formula."""
+def predicted_parts(law: Coefficients, run: Conditions) -> Parts:
+    """The terms of `predict`, in bits per byte: their `total` is the prediction."""
+    parts = _parts(law, run)
+    bits = predict(law, run) / parts.total
+    return Parts(*(bits * part for part in parts))
+
+
+def _parts(law: Coefficients, run: Conditions) -> Parts:
     blocks = run.depth * math.pow(run.dim / USUAL_DIM, law.narrow)
     weights = run.block_weights / (1 + math.pow(law.few_blocks / blocks, 4))
     weights += law.table_share * run.table_weights + law.output_share * run.output_weights
@@ -184,8 +206,8 @@ def _shape(law: Coefficients, run: Conditions) -> float:
     held = run.context * run.bytes_per_token
     used = 1 / (1 / held + 1 / (law.reach * math.pow(run.tokens, law.reach_power)))
     of_window = math.pow(shallow, law.distant) * law.window * math.pow(used, -law.window_power)
-    of_window += passing * law.near * math.pow(held, -law.near_power)
-    return lasting * law.floor + of_window + of_both
+    of_near = passing * law.near * math.pow(held, -law.near_power)
+    return Parts(lasting * law.floor, of_window, of_near, of_size, of_text, of_both)
 
 
 def _of_the_probe(run: Conditions) -> Conditions:

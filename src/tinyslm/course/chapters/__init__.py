@@ -2,13 +2,17 @@
 
 from tinyslm.course.chapter import CHAPTERS
 from tinyslm.course.chapters.attention import ATTENTION
+from tinyslm.course.chapters.embeddings import EMBEDDINGS
 from tinyslm.course.chapters.prediction import PREDICTION
 from tinyslm.course.chapters.residual import RESIDUAL
+from tinyslm.course.chapters.scale import SCALE
 from tinyslm.course.chapters.tokens import TOKENS
 
 CHAPTERS.add("tokens", TOKENS)
+CHAPTERS.add("embeddings", EMBEDDINGS)
 CHAPTERS.add("attention", ATTENTION)
 CHAPTERS.add("residual", RESIDUAL)
 CHAPTERS.add("prediction", PREDICTION)
+CHAPTERS.add("scale", SCALE)
 
 __all__ = ["CHAPTERS"]
