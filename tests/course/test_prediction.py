@@ -38,7 +38,7 @@ def test_of_a_large_vocabulary_some_places_are_shown(subject: Subject, monkeypat
     assert cuts[-1] == len(subject.ids)
 
 
-@pytest.mark.parametrize("text", [" statement", "statement", "a  b "])
+@pytest.mark.parametrize("text", [" statements", "statements", "a  b "])
 def test_sentences_of_few_words_have_a_chapter(run: Path, text: str) -> None:
     assert "Why a prompt should not end in a space" in chapter_page(Subject.open(run, text), "prediction")
 

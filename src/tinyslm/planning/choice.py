@@ -279,7 +279,8 @@ class Search:
         def distance(one: Candidate) -> float:
             return abs(math.log(one.config.model.parameters / parameters))
 
-        nearest = min(map(distance, self._candidates))
+        distances = [distance(one) for one in self._candidates]
+        nearest = min(distances)
         if nearest > 2 * PARAMETERS_WITHIN:
             sizes = sorted(one.config.model.parameters for one in self._candidates)
             raise TinyslmError(
@@ -288,7 +289,7 @@ class Search:
                 "(--model.dim, --model.depth).",
             )
         within = max(nearest, math.log1p(PARAMETERS_WITHIN))
-        return [one for one in self._candidates if distance(one) <= within]
+        return [one for one, far in zip(self._candidates, distances, strict=True) if far <= within]
 
 
 def _with_steps(candidates: Sequence[Candidate], steps: Callable[[Candidate], int]) -> Sequence[Candidate]:

@@ -22,10 +22,10 @@ from tinyslm.planning.plan import Plan, plan_of
 from tinyslm.planning.speedup import speedup
 from tinyslm.planning.survey import Survey
 
-MINUTES = (1, 2, 5, 10, 20, 30, 60, 120, 240, 480)
+MINUTES = (1, 2, 5, 10, 30, 60, 120, 480)
 FEW = (1, 10, 60, 480)
 """Budgets for which models of all `SIZES` are compared."""
-SIZES = tuple(round(1e5 * 10 ** (step / 4)) for step in range(13))
+SIZES = tuple(round(3e5 * 2**step) for step in range(9))
 PROCESSES = (1, 2, 4, 8)
 OTHERS = (
     ("GPT-2", 1.24e8, 0.0),
@@ -37,7 +37,7 @@ OTHERS = (
 """Published models: name, parameters, and tokens that they were trained on; 0: not published."""
 LIBRARY = "library.json"
 """The survey of the Python standard library, for models whose run has no plan."""
-TRIALS, SECONDS = CPU_TRIALS[:3], 0.2
+TRIALS, SECONDS = (CPU_TRIALS[1], CPU_TRIALS[3], CPU_TRIALS[4]), 0.2
 YEAR = 365.25 * 86_400
 
 
@@ -206,12 +206,16 @@ def _law(known: _Known) -> Iterator[Block]:
 
 
 def _others(subject: Subject, known: _Known) -> Iterator[Block]:
-    seconds = known.costs.block_products / 1e12
+    plan = known.best(60)
+    config, costs = plan.settings, known.costs
+    work = 6 * config.model.parameters * config.train.batch * config.model.context
+    seconds = costs.rates(config).update / work
+    threads = f"{costs.threads} thread{'s' if costs.threads > 1 else ''}"
     yield Paragraph(
-        f"This machine was measured to do {1e-9 / seconds:,.0f} billion operations per second in the layers of a model"
-        f" ({known.costs.threads} thread{'s' if known.costs.threads > 1 else ''}, {known.costs.dtype}). The last column"
-        " is the time that it would need for the work C = 6 N D of each model. Attention, the table of tokens and the "
-        "optimizer come on top."
+        f"With the plan for one hour, an update of this machine ({threads}, {costs.dtype}) takes "
+        f"{1000 * work * seconds:,.0f} ms for 6 N D = {work:.2e} operations: {1e-9 / seconds:,.1f} billion operations "
+        "per second, with everything else that an update does. The last column is the time that it would need at this "
+        "speed for the work of each model."
     )
     models = [("yours", float(_size_of(subject)), float(_tokens_of(subject))), *OTHERS]
     rows = []

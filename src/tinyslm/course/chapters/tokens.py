@@ -137,23 +137,17 @@ def _kinds(subject: Subject) -> Iterator[Block]:
         rows.append(
             (
                 name,
-                KINDS[kind].about,
                 f"{made.vocab_size:,}",
                 str(len(ids)),
                 f"{length:.2f}",
                 count(made.vocab_size * dim),
             )
         )
-        cuts.append(KindPieces([show_token(made, one) for one in ids], f"{name}: {len(ids)} tokens"))
+        cuts.append(
+            KindPieces([show_token(made, one) for one in ids], f"{name}, {KINDS[kind].about}: {len(ids)} tokens")
+        )
     yield from cuts
-    header = (
-        "kind",
-        "its tokens",
-        "vocabulary",
-        "tokens of the sentence",
-        "bytes per token",
-        "parameters of the table",
-    )
+    header = ("kind", "vocabulary", "tokens of the sentence", "bytes per token", "parameters of the table")
     yield Table(rows, header)
     yield Paragraph(
         "Bytes per token are measured on text that the small tokenizers were not trained on. More of them mean a "

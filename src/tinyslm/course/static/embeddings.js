@@ -23,14 +23,14 @@ class Labels {
   }
 }
 
-// The map of one state, `width` pixels wide. zoom: 1 shows all; the chosen token is in the middle of larger ones.
+// The map of one state, `width` pixels wide; each axis has its own scale. zoom: 1 shows all; the chosen token is in the middle of larger ones.
 function tokenMap({ tokens, mapped, kinds, faces, reach }, state, chosen, zoom, width) {
   const height = Math.round(Math.min(520, Math.max(300, 0.7 * width)));
-  const scale = (zoom * (Math.min(width, height) / 2 - 20)) / reach;
-  const stretch = width > height ? 1 + 0.8 * (width / height - 1) : 1;
+  const scaleX = (zoom * (width / 2 - 30)) / reach[0];
+  const scaleY = (zoom * (height / 2 - 20)) / reach[1];
   const place = tokens.indexOf(chosen);
   const [cx, cy] = zoom > 1 && place < mapped ? state.points[place] : [0, 0];
-  const at = ([x, y]) => [width / 2 + stretch * scale * (x - cx), height / 2 - scale * (y - cy)];
+  const at = ([x, y]) => [width / 2 + scaleX * (x - cx), height / 2 - scaleY * (y - cy)];
   const near = state.near[place].filter((_, number) => number % 2 === 0);
   const on = new Map(tokens.slice(0, mapped).map((token, number) => [token, number]));
   const name = `Map of ${mapped} tokens. The nearest of ${faces[chosen]}: ${near.map((one) => faces[one]).join(", ")}`;
@@ -82,8 +82,9 @@ function tokenChoice(tokens, faces, act) {
 
 widgets.space = (root, data) => {
   const { tokens, mapped, faces, states } = data;
-  const sizes = states.flatMap(({ points }) => points.map(([x, y]) => Math.max(Math.abs(x), Math.abs(y))));
-  const world = { ...data, reach: Math.max(...sizes, 1e-9) };
+  const points = states.flatMap((state) => state.points);
+  const reach = [0, 1].map((axis) => Math.max(...points.map((point) => Math.abs(point[axis])), 1e-9));
+  const world = { ...data, reach };
   const shown = { token: tokens[0], state: states.length - 1, zoom: 1 };
   const list = element("div", { "aria-live": "polite" });
   const map = element("div");
@@ -96,7 +97,7 @@ widgets.space = (root, data) => {
     });
     const [one, two] = state.shares;
     const where = tokens.indexOf(shown.token) < mapped ? "" : ` ${faces[shown.token]} is not on the map.`;
-    const said = `Across: ${percent(one)} of the variance; up: ${percent(two)}.${where}`;
+    const said = `Across: ${percent(one)} of the variance; up: ${percent(two)}, on a scale of its own.${where}`;
     list.replaceChildren(bars(rows, `The tokens nearest to ${faces[shown.token]}, by cosine`));
     const width = Math.max(240, Math.round(root.clientWidth - 34));
     map.replaceChildren(
