@@ -74,7 +74,7 @@ $(PEERS)/.made: $(VENV)/.dev
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -c 'import sys, sysconfig, pathlib; pathlib.Path(sysconfig.get_path("purelib"), "peers.pth").write_text("import site; site.addsitedir(%r)\n" % sys.argv[1])' \
 	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'tinyslm[lm-eval]' peft trl
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'tinyslm[cluster,lm-eval]' peft trl
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.dev

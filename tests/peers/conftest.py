@@ -6,7 +6,7 @@ import pytest
 
 # `make test` has no peers; `make test-peers` fails when it finds no tests.
 _TRL = dict.fromkeys(("test_trl.py", "test_trl_grpo.py"), "trl")
-_NEEDED = {"test_lm_eval.py": "lm_eval", "test_peft.py": "peft", **_TRL}
+_NEEDED = {"test_lm_eval.py": "lm_eval", "test_peft.py": "peft", "test_ray.py": "ray", **_TRL}
 collect_ignore_glob = [file for file, package in _NEEDED.items() if find_spec(package) is None]
 
 

@@ -20,6 +20,11 @@ class PrepareOptions(Section):
         default=(),
         description='Files and folders to leave out, such as "*.log"; can be repeated. Short for --data.exclude.',
     )
+    on: str = Field(
+        default="",
+        description="Use the workers of a Ray cluster: ray://HOST runs this command there, `ray` is for a program that "
+        "is on a host of one. Paths have to lead to the same files on all hosts.",
+    )
     lossy: bool = Field(
         default=False, description="Accept a tokenizer that does not restore every text; short for --data.lossy true."
     )
@@ -56,6 +61,7 @@ def prepare(
     settings
         Any setting, as `--section.key value`.
     """
+    from tinyslm.cli.far import run_far
     from tinyslm.cli.planning import describe_data
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.cli.telling import tell, working
@@ -65,6 +71,7 @@ def prepare(
     from tinyslm.training.config import RunConfig
 
     options = options or PrepareOptions()
+    run_far(options.on)
     settings = (
         *settings,
         *(f"data.exclude={pattern}" for pattern in options.exclude),
@@ -73,7 +80,9 @@ def prepare(
     chosen = read_settings(RunConfig, config, settings)
     given = Tokenizer.load(tokenizer) if tokenizer else chosen.tokenizer
     with working("Preparing the text", json=json) as progress:
-        shards = prepare_shards(paths, out, tokenizer=given, config=chosen.data, progress=progress, notify=warn)
+        shards = prepare_shards(
+            paths, out, tokenizer=given, config=chosen.data, on=options.on, progress=progress, notify=warn
+        )
     if json:
         tell({"shards": out, **{key: shards.manifest[key] for key in ("tokenizer", "splits")}})
         return

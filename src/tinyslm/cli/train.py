@@ -47,6 +47,12 @@ class TrainOptions(Section):
         default=(),
         description='Files and folders to leave out, such as "*.log"; can be repeated. Short for --data.exclude.',
     )
+    on: str = Field(
+        default="",
+        description="Train on a Ray cluster: ray://HOST runs this command there, `ray` is for a program that is on a "
+        "host of one. Paths have to lead to the same files on all hosts.",
+    )
+    world: int = Field(default=1, gt=0, description="How many processes to train in, with --on.")
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
     )
@@ -92,6 +98,7 @@ def train(
 
     began = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
 
+    from tinyslm.cli.far import run_on_hosts
     from tinyslm.cli.planning import given_settings
     from tinyslm.cli.progress import stopping, watching
     from tinyslm.core.console import say
@@ -100,6 +107,7 @@ def train(
     from tinyslm.planning.train import train as train_run
 
     options = options or TrainOptions()
+    run_on_hosts(options.on, options.world)
     given = given_settings(config, (*settings, *_short_forms(options)))
     if resume is not None and (paths or out or tokenizer):
         raise TinyslmError(

@@ -20,7 +20,7 @@ from tinyslm.data.readers import Chunk
 from tinyslm.data.reading import parse_chunk, read_chunks
 from tinyslm.data.similarity import SLOTS, signatures
 from tinyslm.data.sources import Source
-from tinyslm.data.workers import Workers
+from tinyslm.data.workers import Mapper
 
 Ints = NDArray[np.int64]
 Hashes = NDArray[np.uint64]
@@ -92,7 +92,7 @@ def read_corpus(
     config: DataConfig,
     folder: Path,
     tallies: Sequence[Tally],
-    workers: Workers,
+    workers: Mapper,
     progress: Progress,
 ) -> Corpus:
     """Read all sources into `folder`, which must exist and be empty. tallies: count incidents, one for each path.

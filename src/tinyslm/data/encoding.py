@@ -17,13 +17,13 @@ from tinyslm.data.documents import Progress
 from tinyslm.data.shards import SPLITS, SplitWriter, Tokens
 from tinyslm.data.split import Split
 from tinyslm.data.text import Text
-from tinyslm.data.workers import Workers
+from tinyslm.data.workers import Mapper
 from tinyslm.tokenizer.losses import Losses, losses, refuse
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 
 def write_splits(
-    text: Text, split: Split, tokenizer: Tokenizer, folder: Path, workers: Workers, progress: Progress
+    text: Text, split: Split, tokenizer: Tokenizer, folder: Path, workers: Mapper, progress: Progress
 ) -> dict[str, Any]:
     """Write the tokens of all kept documents, and the tokenizer, into `folder`. Returns the manifest's counts.
 

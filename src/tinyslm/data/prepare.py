@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyslm.core.cluster import HERE
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, sha256_json, write_manifest
 from tinyslm.core.locks import only_writer
@@ -21,6 +22,7 @@ from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.duplicates import Drop
 from tinyslm.data.encoding import write_splits
+from tinyslm.data.ray_workers import RayWorkers
 from tinyslm.data.shards import KIND, VERSION, Shards, is_shards
 from tinyslm.data.sources import fingerprint
 from tinyslm.data.split import Split, sample_pieces, split_text
@@ -40,6 +42,7 @@ def prepare(
     *,
     tokenizer: Tokenizer | TokenizerConfig | None = None,
     config: DataConfig | None = None,
+    on: str = "",
     progress: Progress = silent,
     notify: Notify = silent,
 ) -> Shards:
@@ -48,6 +51,8 @@ def prepare(
     tokenizer: an existing one, or the settings of one to train on the training text. Documents do not begin with a
     start token, even if the tokenizer adds one to prompts; each follows the end token of the previous one.
     config: how to read `paths`; a `Text` has its own.
+    on: "ray" to use the workers of the Ray cluster that this process belongs to; `out` must be on a file system that
+    its hosts share.
     progress: called with (stage, bytes done, total bytes); the total is 0 if unknown.
     notify: called with a sentence about everything skipped, dropped or decided.
 
@@ -63,7 +68,7 @@ def prepare(
     with only_writer(Path(out)):
         if earlier := _earlier(Path(out), inputs, notify):
             return earlier
-        manifest = _make(Path(out), text or given, tokenizer, inputs, progress)
+        manifest = _make(Path(out), text or given, tokenizer, inputs, on, progress)
     for message in _messages(given, manifest):
         notify(message)
     return Shards.open(Path(out), verify=False)
@@ -74,11 +79,13 @@ def _make(
     source: Inputs | Text,
     tokenizer: Tokenizer | TokenizerConfig | None,
     inputs: str | None,
+    on: str,
     progress: Progress,
 ) -> dict[str, Any]:
     """Write the shards folder. Returns the manifest's description of the text."""
     given = source.inputs if isinstance(source, Text) else source
-    with atomic_folder(out) as folder, Workers(given.processes) as workers:
+    # A worker on another host has another current folder.
+    with atomic_folder(out.absolute() if on else out) as folder, _workers(on, folder, given.processes) as workers:
         spool = folder / "spool"
         spool.mkdir()
         text = source if isinstance(source, Text) else read_text(source, spool, workers, progress)
@@ -95,6 +102,10 @@ def _make(
         manifest |= counts
         write_manifest(folder, {**manifest, "tokenizer": _describe(tokenizer), "inputs": inputs})
     return manifest
+
+
+def _workers(on: str, folder: Path, processes: int) -> Workers | RayWorkers:
+    return RayWorkers(folder) if on == HERE else Workers(processes)
 
 
 def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -> str | None:

@@ -20,7 +20,7 @@ from tinyslm.data.corpus import Corpus, Flags, read_corpus
 from tinyslm.data.documents import Progress, Tally, nothing_to_read, silent
 from tinyslm.data.duplicates import Drop, find_duplicates
 from tinyslm.data.sources import Source, find_sources
-from tinyslm.data.workers import Workers
+from tinyslm.data.workers import Mapper, Workers
 from tinyslm.hardware.limits import usable_cores
 
 SMALLEST = 2_000  # minimum bytes of training text
@@ -92,7 +92,7 @@ def reading(inputs: Inputs, progress: Progress = silent) -> Iterator[Text]:
         yield text
 
 
-def read_text(inputs: Inputs, folder: Path, workers: Workers, progress: Progress) -> Text:
+def read_text(inputs: Inputs, folder: Path, workers: Mapper, progress: Progress) -> Text:
     """Read, clean and compare all text of the inputs, spooling it into `folder`, which must exist and be empty.
 
     Raises `TinyslmError` when a source cannot be read, or there is too little text to train on.

@@ -17,12 +17,19 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tinyslm.core.errors import TinyslmError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+class Mapper(Protocol):
+    """Applies functions to tasks in other processes: `Workers`, or `RayWorkers` on several hosts."""
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """Apply `function` to each task, and yield the results in order; few tasks are taken ahead of the results."""
 
 
 class Workers:
