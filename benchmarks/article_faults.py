@@ -1,6 +1,8 @@
 """What each fault of the article's printed model costs, fixed one after the other.
 
-    python benchmarks/article_faults.py
+    python benchmarks/article_faults.py | tee >(tail -n 1 > src/tinyslm/course/data/article.json)
+
+The course (`tinyslm learn`) shows the stored result, with its curves.
 
 Every variant reads the same batches of the same text (source files of the Python standard library) and is trained by
 the article's loop: AdamW at 3e-4, cross-entropy, teacher forcing, PyTorch's own initial weights, fp32. Two losses are
@@ -23,6 +25,8 @@ from harness import finish, parser
 from tinyslm.tokenizer.training import train_tokenizer
 
 VOCAB, CONTEXT, DIM, DEPTH, HEADS, BATCH = 512, 64, 128, 2, 4, 8
+WINDOWS, CURVE_WINDOWS, CURVE_POINTS = 128, 8, 10
+"""Windows of held-out text for the results, and for each point of the curves."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,8 @@ def corpus() -> tuple[Tensor, Tensor]:
 
 def measure(variant: Variant, train: Tensor, valid: Tensor, steps: int, seeds: int) -> dict:
     """Train with each seed; the losses in nats per token of held-out text, in both ways."""
-    models = [trained(variant, train, steps, seed) for seed in range(seeds)]
+    curve: list[tuple[int, float, float]] = []
+    models = [trained(variant, train, steps, seed, (curve, valid)) for seed in range(seeds)]
     whole = [loss_in_windows(model, valid) for model in models]
     past = [past_only_loss(model, valid) for model in models]
     print(f"{variant.name}: {whole} in whole windows, {past} from the past only", flush=True)
@@ -135,22 +140,32 @@ def measure(variant: Variant, train: Tensor, valid: Tensor, steps: int, seeds: i
         "whole_windows": statistics.mean(whole),
         "past_only": statistics.mean(past),
         "past_only_by_seed": past,
+        "curve": [[step, round(seen, 3), round(honest, 3)] for step, seen, honest in curve[: CURVE_POINTS + 1]],
     }
 
 
-def trained(variant: Variant, train: Tensor, steps: int, seed: int) -> ArticleModel:
-    """The article's loop."""
+def trained(variant: Variant, train: Tensor, steps: int, seed: int, curve: tuple[list, Tensor]) -> ArticleModel:
+    """The article's loop. curve: where to note (step, whole windows, past only), and the held-out text for it."""
     torch.manual_seed(seed)
     model = ArticleModel(variant)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4)
     batches = torch.Generator().manual_seed(seed)
-    for _ in range(steps):
+    points, valid = curve
+    for step in range(steps):
+        if step % max(1, steps // CURVE_POINTS) == 0:
+            points.append((step, *losses_of(model, valid)))
         batch = windows(train, torch.randint(len(train) - CONTEXT - 1, (BATCH,), generator=batches))
         loss = F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    points.append((steps, *losses_of(model, valid)))
     return model.eval()
+
+
+def losses_of(model: ArticleModel, valid: Tensor) -> tuple[float, float]:
+    """Both losses on a few windows."""
+    return loss_in_windows(model, valid, CURVE_WINDOWS), past_only_loss(model, valid, CURVE_WINDOWS)
 
 
 def windows(ids: Tensor, starts: Tensor) -> Tensor:
@@ -158,22 +173,22 @@ def windows(ids: Tensor, starts: Tensor) -> Tensor:
     return ids[starts[:, None] + torch.arange(CONTEXT + 1)]
 
 
-def held_out_windows(valid: Tensor) -> Tensor:
-    """128 windows, evenly spread."""
-    return windows(valid, torch.linspace(0, len(valid) - CONTEXT - 2, 128).long())
+def held_out_windows(valid: Tensor, number: int) -> Tensor:
+    """So many windows, evenly spread."""
+    return windows(valid, torch.linspace(0, len(valid) - CONTEXT - 2, number).long())
 
 
 @torch.no_grad()
-def loss_in_windows(model: ArticleModel, valid: Tensor) -> float:
+def loss_in_windows(model: ArticleModel, valid: Tensor, number: int = WINDOWS) -> float:
     """Every position's loss in one pass, with the whole window visible: what the training loop computes."""
-    batch = held_out_windows(valid)
+    batch = held_out_windows(valid, number)
     return F.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten()).item()
 
 
 @torch.no_grad()
-def past_only_loss(model: ArticleModel, valid: Tensor) -> float:
+def past_only_loss(model: ArticleModel, valid: Tensor, number: int = WINDOWS) -> float:
     """Every position's loss with nothing after it visible: one pass for each length of prefix."""
-    batch = held_out_windows(valid)
+    batch = held_out_windows(valid, number)
     losses = [F.cross_entropy(model(batch[:, :n])[:, -1], batch[:, n]).item() for n in range(1, CONTEXT + 1)]
     return statistics.mean(losses)
 
