@@ -109,3 +109,13 @@ def test_a_falling_curve_falls():
         "  └─────────────",
         "   1         3 k",
     ]
+
+
+@pytest.mark.parametrize("last", [1, 2, 30])
+def test_a_whole_axis_has_no_labels_between_numbers(last) -> None:
+    line = Series("layers", list(range(1, last + 1)), [1.0] * last)
+    svg = line_chart([line], title="A", x_title="layer", x_axis="whole").svg()
+    texts = re.findall(r">([^<>]+)</text>", svg)
+    labels = texts[: texts.index("layer")]
+    assert (labels[0], labels[-1]) == ("0", str(last))
+    assert all(label.isdecimal() for label in labels)

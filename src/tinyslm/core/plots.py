@@ -95,7 +95,8 @@ def line_chart(
     if legend == "below":
         place = {"orient": "bottom", "direction": "vertical", "labelLimit": WIDTH, "title": None}
     x_scale = {"type": "log", "nice": False, "padding": 8} if x_axis == "log" else {"nice": False, "domainMin": 0}
-    steps = {"tickMinStep": 1} if x_axis == "whole" else {}
+    top = int(max((max(line.x, default=0) for line in lines), default=0))
+    steps = {"values": list(range(0, top + 1, max(1, -(-top // 6))))} if x_axis == "whole" else {}
     y_scales: dict[str, Drawing] = {
         "fit": {"zero": False, "nice": False, "padding": 8},
         "zero": {"zero": True},

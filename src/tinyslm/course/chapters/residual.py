@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tinyslm.core.page import Block, Figures, Folded, Paragraph, Section, Table
 from tinyslm.core.plots import PALETTE, Series, line_chart
@@ -240,7 +242,7 @@ def _lens_over_time(subject: Subject) -> Iterator[Block]:
     for step, model in subject.snapshot_models():
         hidden_ltd = stream(model, subject.ids).hidden_ltd
         shares = [read_early(model, one)[:-1].gather(1, targets.T).mean() for one in hidden_ltd]
-        bits = [-float(one) / torch.log(torch.tensor(2.0)).item() for one in shares]
+        bits = [-float(one) / math.log(2) for one in shares]
         lines.append(Series(f"after {step:,} updates", list(range(len(bits))), bits))
     kept = lines if len(lines) <= len(PALETTE) else [lines[n * (len(lines) - 1) // 4] for n in range(5)]
     chart = line_chart(
@@ -252,7 +254,7 @@ def _lens_over_time(subject: Subject) -> Iterator[Block]:
     )
     yield Paragraph(
         "The same over the training: how well the sentence is predicted when the stream is read after each layer. "
-        "Early in training all layers are alike; later, each layer improves on the one before it."
+        "Early in training all layers are alike; later, most improve on the one before."
     )
     yield Figures([(chart.svg(), chart.description)])
 
@@ -270,17 +272,16 @@ def ablations(subject: Subject) -> dict[str, Any]:
     sizes_v = token_sizes(subject.tokenizer, model.config.vocab_size)
     held_out = _held_out(subject)
     sentence = torch.tensor([list(subject.ids)])
-    hidden_btd = model.model(sentence)
-    whole = _measured(subject, hidden_btd, sentence, sizes_v)
-    whole_v = model.logits(hidden_btd[0, -1]).float().softmax(-1)
+    whole_tv = model.logits(model.model(sentence)[0]).float()
+    whole = _measured(whole_tv, sentence, sizes_v)
     plain_bt = None
     if held_out is not None:
         plain_bt = token_bits(model, model.model(held_out[:, :-1]), held_out[:, 1:])
         whole["held_out"] = [_per_byte(plain_bt, held_out, sizes_v), 0.0]
     parts = []
     for part, hidden_btd in without_each(model, sentence):
-        share_v = model.logits(hidden_btd[0, -1]).float().softmax(-1)
-        one = {**_measured(subject, hidden_btd, sentence, sizes_v), "next": _next(whole_v, share_v)}
+        logits_tv = model.logits(hidden_btd[0]).float()
+        one = {**_measured(logits_tv, sentence, sizes_v), "next": _next(whole_tv[-1], logits_tv[-1])}
         parts.append({"layer": part.layer, "kind": part.head or part.kind, **one})
     if held_out is not None and plain_bt is not None:
         for one, (_, hidden_btd) in zip(parts, without_each(model, held_out[:, :-1]), strict=True):
@@ -300,16 +301,17 @@ def ablations(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _measured(subject: Subject, hidden_btd: Tensor, ids_bt: Tensor, sizes_v: Tensor) -> dict[str, Any]:
-    bits_bt = token_bits(subject.model, hidden_btd[:, :-1], ids_bt[:, 1:])
-    return {"bits": _per_byte(bits_bt, ids_bt, sizes_v), "held_out": None, "token_bits": bits_bt[0].tolist()}
+def _measured(logits_tv: Tensor, ids_bt: Tensor, sizes_v: Tensor) -> dict[str, Any]:
+    bits_t = functional.cross_entropy(logits_tv[:-1], ids_bt[0, 1:], reduction="none") / math.log(2)
+    return {"bits": _per_byte(bits_t, ids_bt, sizes_v), "held_out": None, "token_bits": bits_t.tolist()}
 
 
-def _next(whole_v: Tensor, share_v: Tensor) -> list[tuple[int, float, float]]:
-    """The likeliest tokens of either distribution, the likeliest in the second one first."""
-    ids = torch.cat([whole_v.topk(NEXT_TOKENS).indices, share_v.topk(NEXT_TOKENS).indices]).unique()
-    ids = ids[share_v[ids].argsort(descending=True)]
-    return list(zip(ids.tolist(), whole_v[ids].tolist(), share_v[ids].tolist(), strict=True))
+def _next(whole_v: Tensor, without_v: Tensor) -> list[tuple[int, float, float]]:
+    """The likeliest tokens of either logits with their probabilities, the likeliest in the second ones first."""
+    shares = torch.stack([whole_v, without_v]).softmax(-1)
+    ids = shares.topk(NEXT_TOKENS).indices.unique()
+    ids = ids[shares[1, ids].argsort(descending=True)]
+    return list(zip(ids.tolist(), *shares[:, ids].tolist(), strict=True))
 
 
 def _per_byte(bits_bt: Tensor, ids_bt: Tensor, sizes_v: Tensor) -> float:
