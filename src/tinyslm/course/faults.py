@@ -20,7 +20,7 @@ FAULTS = {
         "Nothing in it is extreme: compare its beginning and its end with those of the others.",
         "The loss leaves that of guessing gently, while the learning rate warms up. It stays for a while where "
         "counting the tokens would get it, and falls on as soon as the model uses what stands before, to {last:.2f}. "
-        "The gradient shrinks early and then stays about the same.",
+        "But for one jump at the highest learning rate, the gradient shrinks early and then stays about the same.",
     ),
     "learning rate too high": Fault(
         "Look at where the loss goes after the first updates, and at how restless it is.",

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from tinyslm.core.page import Block, Folded, Paragraph, Section, Table
+from tinyslm.core.plots import Series, thin
 from tinyslm.core.printable import printable
 from tinyslm.course.blocks import Formula, Widget
 from tinyslm.course.chapter import Chapter
@@ -236,7 +237,8 @@ def loss_curve(subject: Subject) -> dict[str, Any]:
     for event, name in (("step", "training"), ("validation", "validation")):
         rows = [row for row in events if row["event"] == event and isinstance(row.get("loss"), int | float)]
         if len(rows) >= FEWEST_POINTS:
-            series.append({"name": name, "x": [row["step"] for row in rows], "y": [row["loss"] for row in rows]})
+            line = thin(Series(name, [row["step"] for row in rows], [row["loss"] for row in rows]))
+            series.append(line._asdict())
     return {"series": series, "title": "Loss of your run, in nats per token", "xTitle": "updates", "from": 0}
 
 

@@ -33,6 +33,13 @@ function ticks(low, high, most, scale) {
   return found;
 }
 
+// A line in words, for screen readers.
+function inWords({ name, y }) {
+  const known = y.filter((value) => value !== null);
+  const ends = `${name} from ${brief(known[0])} to ${brief(known.at(-1))}`;
+  return `${ends}, at most ${brief(Math.max(...known))}, at least ${brief(Math.min(...known))}`;
+}
+
 // A chart of series [{ name, x, y }]: each line has dashes of its own. Values of null are left out.
 // scales: of x and y, names of SCALES; range: the lowest and the highest y; from: an x to begin at; mark: an x with a line through it.
 function drawn({ series, title, xTitle, scales = ["linear", "linear"], range, from, mark, height = 220 }, width) {
@@ -45,7 +52,8 @@ function drawn({ series, title, xTitle, scales = ["linear", "linear"], range, fr
   const part = (scale, from, to, value) => (scale(value) - scale(from)) / (scale(to) - scale(from) || 1);
   const across = (x) => box.left + part(xScale, left, right, x) * (box.right - box.left);
   const down = (y) => box.bottom - Math.min(1, Math.max(0, part(yScale, low, high, y))) * (box.bottom - box.top);
-  const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img", "aria-label": title });
+  const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
+  node.setAttribute("aria-label", `${title}: ${series.map(inWords).join("; ")}`);
   const write = (x, y, anchor, text) => node.append(svg("text", { x, y, "text-anchor": anchor }, text));
   for (const value of ticks(low, high, 4, scales[1])) {
     node.append(svg("path", { class: "grid", d: `M${box.left} ${down(value)}H${box.right}` }));
