@@ -6,9 +6,8 @@ import pytest
 from course_pages import PAGES, data_of
 
 from tinyslm.core.json_files import read_json
-from tinyslm.course.chapters.scale import FEW, MINUTES, _Known
+from tinyslm.course.chapters.scale import FEW, MINUTES, _budgets, _Known
 from tinyslm.course.subject import Subject
-from tinyslm.course.writing import chapter_page
 from tinyslm.planning.choice import Budget, Search
 from tinyslm.planning.law import conditions, predicted_parts, read_law
 from tinyslm.planning.plan import FILE, Plan, plan_of
@@ -47,7 +46,7 @@ def test_a_planned_run_is_shown_on_its_own_curve(planned: Subject) -> None:
     known = _Known.of(planned)
     chosen = Search(plan.data, plan.machine, read_law(), {}).choose(Budget(minutes=60))
     assert known.best(60).expectation == Plan.of(chosen, plan.data, plan.machine).expectation
-    page = chapter_page(planned, "scale")
+    page = "".join(block.html() for block in _budgets(planned, known))
     reached = read_json(planned.run.result_file)["bits_per_byte"]
     assert f"It reached {reached:.3f}." in page
     assert '"yours":{"minutes":10.0,"bits":' in page

@@ -21,6 +21,27 @@ def test_the_merges_end_in_the_tokens_of_the_sentence(reader, subject: Subject) 
     assert f"{len(subject.ids)} tokens." in widget.locator(".said").text_content()
 
 
+def test_a_typed_text_is_cut_as_the_tokenizer_cuts_it(reader, subject: Subject) -> None:
+    page = reader.open(PAGES["tokens"])
+    texts = [
+        "We'll see: IT'S 12345 naïve 日本 \U0001f600!\n\n  x",
+        "aaaaaaa the the",
+        " \t ",
+        "d'accord ſ 'ſ \ufeffa\u0085b",
+    ]
+    rules = data_of(page, "merges")["rules"]
+    code = """([texts, rules]) => texts.map((text) => {
+        const words = wordsOf(text, rules);
+        return mergesOf(words, ranksOf(rules)).reduce(merged, words).flat();
+    })"""
+    assert page.evaluate(code, [texts, rules]) == [subject.tokenizer.encode(text) for text in texts]
+    page.get_by_label("another text").fill("a statement")
+    tokens = [face(show_token(subject.tokenizer, one)) for one in subject.tokenizer.encode("a statement")]
+    assert page.locator('[data-widget="merges"] .token').all_text_contents() == tokens
+    page.get_by_label("another text").fill("")
+    assert page.locator('[data-widget="merges"] input[type="range"]').input_value() == "1"
+
+
 def test_vocabularies_cost_what_they_say(reader, subject: Subject) -> None:
     page = reader.open(PAGES["tokens"])
     data = data_of(page, "vocabularies")

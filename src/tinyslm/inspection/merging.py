@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from tinyslm.tokenizer.fast import known_split
 from tinyslm.tokenizer.tokenizer import Tokenizer
+from tinyslm.tokenizer.vocabulary import byte_symbols
 
 Pair = tuple[int, int]
 
@@ -39,6 +41,19 @@ class Merging:
     words: Sequence[Sequence[int]]
     merges: Sequence[Merge]
     known: int
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a program needs to encode any text as a tokenizer does.
+
+    split: the regular expression that splits texts into words. bytes: the id of each of the 256 bytes. merges: the ids
+    of both neighbours and of what they become, in the order of their ranks.
+    """
+
+    split: str
+    bytes: Sequence[int]
+    merges: Sequence[tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,20 @@ def merging(tokenizer: Tokenizer, text: str) -> Merging | None:
     if [token for word in state for token in word] != tokenizer.encode(text):
         return None
     return Merging(words, steps, len(model["merges"]))
+
+
+def rules_of(tokenizer: Tokenizer) -> Rules | None:
+    """The rules of a byte-level BPE that has nothing but a known split, bytes and merges; `None` for others."""
+    content = tokenizer.content
+    model, split = content["model"], known_split(content["pre_tokenizer"])
+    if model["type"] != "BPE" or model["ignore_merges"] or split is None or content["normalizer"] is not None:
+        return None
+    vocab: Mapping[str, int] = model["vocab"]
+    if not tokenizer.table.byte_level or not all(symbol in vocab for symbol in byte_symbols()):
+        return None
+    known = ((left, right) for left, right in model["merges"] if left + right in vocab)
+    merges = [(vocab[left], vocab[right], vocab[left + right]) for left, right in known]
+    return Rules(split, [vocab[symbol] for symbol in byte_symbols()], merges)
 
 
 def learn_merges(texts: Iterable[str], split: str, steps: int, shown: int) -> list[list[Count]]:

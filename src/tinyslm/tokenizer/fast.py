@@ -85,7 +85,7 @@ class FastEncoding:
 def fast_encoding(backend: tokenizers.Tokenizer) -> FastEncoding | None:
     """A tiktoken encoding with the ids of `backend`, or None if equality is not proved."""
     description = json.loads(backend.to_str())
-    split = _split(description["pre_tokenizer"])
+    split = known_split(description["pre_tokenizer"])
     if split is None or not _is_plain(description):
         return None
     ranks = _ranks(description["model"])
@@ -110,7 +110,7 @@ def may_cut(description: dict[str, Any]) -> bool:
     """Whether `cut` keeps the ids of this `tokenizer.json`: its split is known, and no added token crosses a cut."""
     added = [token for token in description["added_tokens"] if not token["special"]]
     return (
-        _split(description["pre_tokenizer"]) is not None
+        known_split(description["pre_tokenizer"]) is not None
         and description["normalizer"] in (None, NFC)
         and all(_is_plain_token(token) and not _CUT.search(token["content"]) for token in added)
     )
@@ -166,7 +166,7 @@ def _is_plain_token(token: dict[str, Any]) -> bool:
     return token["content"].isascii() and not any(token[key] for key in ("lstrip", "rstrip", "single_word"))
 
 
-def _split(pre_tokenizer: dict[str, Any] | None) -> str | None:
+def known_split(pre_tokenizer: dict[str, Any] | None) -> str | None:
     """The regular expression that splits texts into words, or None if it is unknown."""
     match pre_tokenizer:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}:

@@ -205,6 +205,6 @@ EMBEDDINGS = Chapter(
     "Embeddings",
     "The row of numbers that stands for a token, its neighbours, and how the map of your vocabulary forms.",
     lambda subject: list(_blocks(subject)),
-    ("embeddings.js",),
+    ("grid.js", "embeddings.js"),
     ("embeddings.css",),
 )

@@ -277,6 +277,6 @@ SCALE = Chapter(
     "Scale and budget",
     "What a minute, an hour and a night of training buy on this machine, and where your model lies.",
     lambda subject: list(_blocks(subject)),
-    ("scale.js",),
+    ("grid.js", "scale.js"),
     ("scale.css",),
 )

@@ -12,7 +12,7 @@ from tinyslm.core.quantities import count
 from tinyslm.course.blocks import Formula, Widget
 from tinyslm.course.chapter import Chapter
 from tinyslm.course.subject import Subject
-from tinyslm.inspection.merging import learn_merges, merging
+from tinyslm.inspection.merging import learn_merges, merging, rules_of
 from tinyslm.inspection.pieces import KindLegend, KindPieces
 from tinyslm.model.sizing import table_parameters
 from tinyslm.tokenizer.kinds import KINDS
@@ -26,6 +26,11 @@ LEARNED, SHOWN = 30, 8
 SMALL, LEAST = 1024, 576
 """Tokens of the tokenizers that are trained for a comparison; LEAST: those of the smallest WordPiece."""
 SIZES = (320, 512, 1024, 2048, 4096)
+MOST_RULES = 20_000
+"""Merges that a page can hold for texts that the reader types."""
+CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+SPELLED = "'(?:[sSſ]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
+"""The same for browsers, of which older ones have no (?i:...)."""
 EVERY = 5
 """One in so many texts is measured; tokenizers are trained on the others."""
 
@@ -84,13 +89,29 @@ def _merges(subject: Subject) -> Iterator[Block]:
         "before each; no merge reaches across the end of a word. Move the slider to apply the merges one after another."
     )
     used = {one for word in steps.words for one in word} | {one.token for one in steps.merges}
+    rules = _rules(tokenizer)
+    if rules:
+        yield Paragraph("Or type another text: the page cuts it with the same list of merges.")
+        used |= {*rules["bytes"], *(one[2] for one in rules["merges"])}
     data = {
         "words": steps.words,
         "merges": [(one.rank, one.left, one.right, one.token, one.places) for one in steps.merges],
         "faces": {str(one): face(show_token(tokenizer, one)) for one in used},
         "known": steps.known,
+        "rules": rules,
     }
     yield Widget("merges", data, "The merges of your sentence")
+
+
+def _rules(tokenizer: Tokenizer) -> dict[str, Any] | None:
+    """The tokenizer's rules for a script; `None` if it has others than merges, or too many for a page."""
+    rules = rules_of(tokenizer)
+    if rules is None or len(rules.merges) > MOST_RULES:
+        return None
+    split = rules.split.replace(CONTRACTIONS, SPELLED)
+    for name, same in ((r"\s", r"\p{White_Space}"), (r"\S", r"\P{White_Space}")):
+        split = split.replace(name, same)
+    return {"split": split, "bytes": rules.bytes, "merges": rules.merges}
 
 
 def _learning(subject: Subject) -> Iterator[Block]:

@@ -1,13 +1,6 @@
 // The chapter on embeddings: neighbours of a token, and a map whose points move from one state of the model to the next.
 "use strict";
 
-function drawn(name, attributes, children = []) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-
 // Boxes of labels that are drawn already; a label that would touch one is left out.
 class Labels {
   constructor() {

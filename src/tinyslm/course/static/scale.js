@@ -1,13 +1,6 @@
 // The chapter on scale: what a budget buys, and models of all sizes in the same time.
 "use strict";
 
-function svgNode(name, attributes, text = "") {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text) node.append(text);
-  return node;
-}
-
 function short(number) {
   const [unit, name] = [[1e12, " T"], [1e9, " B"], [1e6, " M"], [1e3, " k"], [1, ""]].find(([one]) => number >= one)
     ?? [1, ""];
@@ -29,41 +22,41 @@ function curve({ points, now, yours, ticks, label, across }, width) {
   const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const over = (x) => left + ((Math.log(x) - x0) / (x1 - x0 || 1)) * (width - left - right);
   const up = (y) => height - bottom - ((y - y0) / (y1 - y0 || 1)) * (height - top - bottom);
-  const svg = svgNode("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  const svg = drawn("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   for (let step = 0; step <= 4; step += 1) {
     const y = y0 + (step / 4) * (y1 - y0);
-    svg.append(svgNode("line", { class: "grid", x1: left, x2: width - right, y1: up(y), y2: up(y) }));
-    svg.append(svgNode("text", { x: left - 6, y: up(y) + 4, "text-anchor": "end" }, y.toFixed(2)));
+    svg.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: up(y), y2: up(y) }));
+    svg.append(drawn("text", { x: left - 6, y: up(y) + 4, "text-anchor": "end" }, [y.toFixed(2)]));
   }
   let end = -Infinity;
   for (const [x, text] of ticks) {
     const wide = 7 * text.length;
     const centre = Math.min(over(x), width - wide / 2);
     if (centre - wide / 2 < end + 8) continue;
-    svg.append(svgNode("text", { x: centre, y: height - bottom + 18, "text-anchor": "middle" }, text));
+    svg.append(drawn("text", { x: centre, y: height - bottom + 18, "text-anchor": "middle" }, [text]));
     end = centre + wide / 2;
   }
-  svg.append(svgNode("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, across));
+  svg.append(drawn("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, [across]));
   if (points[0].length > 2) {
     const low = points.map(([x, , y]) => `${over(x)},${up(y)}`);
     const high = points.map(([x, , , y]) => `${over(x)},${up(y)}`).reverse();
-    svg.append(svgNode("polygon", { class: "band", points: [...low, ...high].join(" ") }));
+    svg.append(drawn("polygon", { class: "band", points: [...low, ...high].join(" ") }));
   }
-  svg.append(svgNode("polyline", { class: "line", points: points.map(([x, y]) => `${over(x)},${up(y)}`).join(" ") }));
+  svg.append(drawn("polyline", { class: "line", points: points.map(([x, y]) => `${over(x)},${up(y)}`).join(" ") }));
   points.forEach(([x, y], number) => {
     const here = number === now;
-    svg.append(svgNode("circle", { class: here ? "now" : "dot", cx: over(x), cy: up(y), r: here ? 7 : 3 }));
+    svg.append(drawn("circle", { class: here ? "now" : "dot", cx: over(x), cy: up(y), r: here ? 7 : 3 }));
   });
   if (yours) {
     const x = over(yours.x);
     if (yours.y) {
       const y = up(yours.y);
-      svg.append(svgNode("path", { class: "yours", d: `M${x - 7},${y}H${x + 7}M${x},${y - 7}V${y + 7}` }));
-    } else svg.append(svgNode("line", { class: "yours", x1: x, x2: x, y1: top, y2: height - bottom }));
+      svg.append(drawn("path", { class: "yours", d: `M${x - 7},${y}H${x + 7}M${x},${y - 7}V${y + 7}` }));
+    } else svg.append(drawn("line", { class: "yours", x1: x, x2: x, y1: top, y2: height - bottom }));
     const anchor = x > width / 2 ? "end" : "start";
     const shift = anchor === "end" ? -10 : 10;
     const y = yours.y ? up(yours.y) - 8 : top + 10;
-    svg.append(svgNode("text", { class: "yours", x: x + shift, y, "text-anchor": anchor }, yours.name));
+    svg.append(drawn("text", { class: "yours", x: x + shift, y, "text-anchor": anchor }, [yours.name]));
   }
   return svg;
 }

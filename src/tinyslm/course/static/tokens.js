@@ -20,28 +20,73 @@ function merged(words, [, left, right, token]) {
   });
 }
 
-widgets.merges = (root, { words, merges, faces, known }) => {
+// The bytes of each word of a text, as ids.
+function wordsOf(text, { split, bytes }) {
+  const encoder = new TextEncoder();
+  const found = text.matchAll(new RegExp(split, "gu"));
+  return Array.from(found, ([word]) => Array.from(encoder.encode(word), (byte) => bytes[byte]));
+}
+
+// The merges of a text, as inspection/merging.py finds them: [[rank, left, right, token, places]].
+function mergesOf(words, ranks) {
+  const found = [];
+  let state = words;
+  for (;;) {
+    const known = state.flatMap((word) => word.slice(1).map((right, place) => ranks.get(`${word[place]} ${right}`)));
+    const first = known.reduce((best, one) => (one && (!best || one[0] < best[0]) ? one : best), undefined);
+    if (!first) return found;
+    const next = state.map((word) => merged([word], first)[0]);
+    const count = (list) => list.reduce((sum, word) => sum + word.length, 0);
+    found.push([...first, count(state) - count(next)]);
+    state = next;
+  }
+}
+
+function ranksOf({ merges }) {
+  const ranks = new Map();
+  merges.forEach(([left, right, token], rank) => {
+    if (!ranks.has(`${left} ${right}`)) ranks.set(`${left} ${right}`, [rank, left, right, token]);
+  });
+  return ranks;
+}
+
+function saidOfMerge(merge, faces, known) {
+  if (!merge) return "No merges yet: single bytes.";
+  const [rank, left, right, token, places] = merge;
+  const number = `merge ${(rank + 1).toLocaleString("en")} of ${known.toLocaleString("en")}`;
+  const where = places === 1 ? "1 place" : `${places} places`;
+  return `${faces[left]} and ${faces[right]} become ${faces[token]} (${number}, token ${token}) in ${where}.`;
+}
+
+widgets.merges = (root, { words, merges, faces, known, rules }) => {
   const place = element("div", { "aria-live": "polite" });
-  const draw = (steps) => {
-    const state = merges.slice(0, steps).reduce(merged, words);
-    const last = steps ? merges[steps - 1] : null;
-    const total = state.reduce((sum, word) => sum + word.length, 0);
-    let said = "No merges yet: single bytes.";
-    if (last) {
-      const [rank, left, right, token, places] = last;
-      const number = `merge ${(rank + 1).toLocaleString("en")} of ${known.toLocaleString("en")}`;
-      const where = places === 1 ? "1 place" : `${places} places`;
-      said = `${faces[left]} and ${faces[right]} become ${faces[token]} (${number}, token ${token}) in ${where}.`;
-    }
-    const shown = state.map((word) => word.map((one) => ({ face: faces[one], marked: last && one === last[3] })));
-    place.replaceChildren(pieces(shown), element("p", { className: "said" }, [`${said} ${total} tokens.`]));
+  const holder = element("div");
+  const show = (now, begin) => {
+    const draw = (steps) => {
+      const state = now.merges.slice(0, steps).reduce(merged, now.words);
+      const last = now.merges[steps - 1];
+      const total = state.reduce((sum, word) => sum + word.length, 0);
+      const shown = state.map((word) => word.map((one) => ({ face: faces[one], marked: last && one === last[3] })));
+      const said = `${saidOfMerge(last, faces, known)} ${total} tokens.`;
+      place.replaceChildren(pieces(shown), element("p", { className: "said" }, [said]));
+    };
+    const most = now.merges.length;
+    const range = { min: 0, max: most, step: 1, value: Math.min(begin, most) };
+    holder.replaceChildren(slider("merges", range, draw, (n) => `${n} / ${most}`));
+    draw(range.value);
   };
-  const start = Math.min(1, merges.length);
-  root.append(
-    slider("merges", { min: 0, max: merges.length, step: 1, value: start }, draw, (n) => `${n} / ${merges.length}`),
-    place,
-  );
-  draw(start);
+  show({ words, merges }, 1);
+  if (rules) {
+    const ranks = ranksOf(rules);
+    const typed = element("input", { type: "text", maxLength: 200, autocomplete: "off", spellcheck: false });
+    typed.addEventListener("input", () => {
+      const other = wordsOf(typed.value, rules);
+      if (typed.value) show({ words: other, merges: mergesOf(other, ranks) }, Infinity);
+      else show({ words, merges }, 1);
+    });
+    root.append(element("label", { className: "choice typed" }, [element("span", {}, ["another text"]), typed]));
+  }
+  root.append(holder, place);
 };
 
 widgets.learning = (root, steps) => {
@@ -75,8 +120,9 @@ widgets.vocabularies = (root, { rows, blocks, context }) => {
       ["tokens of your sentence", faces.length],
       ["bytes per token of other text", length.toFixed(2)],
       [`bytes in a context of ${say(context)} tokens`, say(context * length)],
-      ["parameters of the table", `${say(table)} (${percent(table / (table + blocks))} of the model)`],
+      ["parameters of the table", say(table)],
       ["parameters of the layers", say(blocks)],
+      ["share of the table", percent(table / (table + blocks))],
     ].map(([name, value]) => element("tr", {}, [
       element("th", { scope: "row" }, [name]), element("td", { className: "number" }, [String(value)]),
     ]));
