@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from course_pages import PAGES, data_of
+from course_pages import PAGES, SENTENCE, data_of
 from transformers import AutoModelForCausalLM
 
+from tinyslm.compression.config import QuantizeConfig
+from tinyslm.compression.quantizing import quantize
 from tinyslm.course.chapters.prediction import prompts
 from tinyslm.course.subject import Subject
 from tinyslm.course.writing import chapter_page
@@ -36,6 +38,14 @@ def test_of_a_large_vocabulary_some_places_are_shown(subject: Subject, monkeypat
     cuts = [place["after"] for place in prompts(subject)["places"]]
     assert len(cuts) == 3
     assert cuts[-1] == len(subject.ids)
+
+
+def test_a_quantized_model_has_a_course(subject: Subject, tmp_path: Path) -> None:
+    quantize(subject.folder, tmp_path / "small", QuantizeConfig(scheme="int8", method="rtn", judge_tokens=200))
+    small = Subject.open(tmp_path / "small", SENTENCE)
+    ours, theirs = (prompts(one)["places"][-1]["logits"] for one in (small, subject))
+    assert ours != theirs
+    assert ours == pytest.approx(theirs, abs=0.2)
 
 
 @pytest.mark.parametrize("text", [" statements", "statements", "a  b "])

@@ -50,7 +50,7 @@ class Subject:
     def open(cls, place: Path, text: str) -> Subject:
         """From a model folder or a run folder. Raises `TinyslmError` for a sentence of too many or no tokens."""
         folder = find_model(place)
-        model, tokenizer = load_model(folder).float().eval(), load_tokenizer(folder)
+        model, tokenizer = load_model(folder, dense=True).float().eval(), load_tokenizer(folder)
         ids = [*tokenizer.start_ids, *tokenizer.encode(text)]
         longest = min(LONGEST, model.config.longest)
         if not 2 <= len(ids) <= longest:
