@@ -40,13 +40,9 @@ function dearer(data, one, measure = (part) => part.bits) {
 
 function nextTable(data, one) {
   const rows = one.next.map(([id, whole, without]) => ({
-    cells: [element("code", {}, [data.faces[id]]), percent(whole), percent(without), points(without - whole)],
+    cells: [element("code", {}, [data.faces[id]]), percent(whole), percent(without), signed(100 * (without - whole), 1)],
   }));
-  return plainTable("Likeliest tokens after the sentence", ["next token", "whole model", "without it", "change"], rows);
-}
-
-function points(change) {
-  return `${signed(100 * change, 1)} points`;
+  return plainTable("Likeliest tokens after the sentence", ["next token", "whole model", "without it", "points"], rows);
 }
 
 // The tokens of the sentence with the change of their bits.
@@ -78,7 +74,7 @@ widgets.ablation = (root, data) => {
         signed(dearer(data, one, measure)) + (error === undefined ? "" : ` ± ${shown(error)}`)],
     });
     const rows = [line("this sentence", (found) => found.bits)];
-    if (one.held_out) rows.push(line(`held-out text (${data.held_out_tokens.toLocaleString("en")} tokens)`, (found) => found.held_out[0], one.held_out[1]));
+    if (one.held_out) rows.push(line(`${data.held_out_tokens.toLocaleString("en")} held-out tokens`, (found) => found.held_out[0], one.held_out[1]));
     place.replaceChildren(
       element("h3", {}, [`Without ${partName(one)}`]),
       plainTable("Bits per byte", ["bits per byte", "whole model", "without it", "change"], rows),
