@@ -1,12 +1,14 @@
 """Merges one by one: they end in the tokenizer's own ids, and are learned as the trainer learns them."""
 
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, normalizers
 
 from tinyslm.data.standard_library import documentation
-from tinyslm.inspection.merging import learn_merges, merging
+from tinyslm.inspection.merging import learn_merges, merging, rules_of
 from tinyslm.tokenizer.tokenizer import Tokenizer
 from tinyslm.tokenizer.training import train_tokenizer
-from tinyslm.tokenizer.vocabulary import split_of
+from tinyslm.tokenizer.vocabulary import add_special, split_of
 
 TEXTS = documentation()[:12]
 
@@ -34,6 +36,21 @@ def test_merges_end_in_the_ids_of_the_tokenizer(bpe: Tokenizer, text: str) -> No
         assert before - sum(map(len, words)) == step.places > 0
         assert step.token == 256 + step.rank, "ids of trained tokenizers are in the order of the merges"
     assert [one for word in words for one in word] == bpe.encode(text)
+
+
+def test_characters_without_a_token_are_spelled_in_bytes() -> None:
+    pieces = ["▁", *"thec", "▁t", "he", "▁the"]
+    vocab = {name: number for number, name in enumerate([*(f"<0x{byte:02X}>" for byte in range(256)), *pieces])}
+    merges = [("▁", "t"), ("h", "e"), ("▁t", "he")]
+    backend = Backend(models.BPE(vocab=vocab, merges=merges, byte_fallback=True, fuse_unk=True))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    backend.decoder = decoders.Sequence(steps)
+    tokenizer = Tokenizer(add_special(backend, len(vocab)))
+    found = merging(tokenizer, "the é the")
+    assert [(step.rank, step.places) for step in found.merges] == [(0, 2), (1, 2), (2, 2)]
+    assert list("é".encode()) == found.words[0][5:7]
+    assert rules_of(tokenizer) is None, "its text is not split as in known tokenizers"
 
 
 @pytest.mark.parametrize("kind", ["unigram", "wordpiece", "byte"])

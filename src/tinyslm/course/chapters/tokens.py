@@ -77,16 +77,26 @@ def _merges(subject: Subject) -> Iterator[Block]:
         tokenizer = _trained("bpe", subject.texts, SMALL)
         steps = merging(tokenizer, subject.text)
     else:
+        begin = (
+            "single bytes: 256 tokens are enough for every text."
+            if tokenizer.table.byte_level
+            else "single characters; one that the vocabulary lacks is spelled in bytes."
+        )
         yield Paragraph(
-            "Your model's tokenizer is of the most common kind, byte-pair encoding (BPE). It begins with single bytes: "
-            "256 tokens are enough for every text. Then it applies merges, each of which makes one token of two "
-            "neighbours."
+            f"Your model's tokenizer is of the most common kind, byte-pair encoding (BPE). It begins with {begin} Then "
+            "it applies merges, each of which makes one token of two neighbours."
         )
     assert steps is not None, "BPE has merges"
     yield Paragraph(
         f"The tokenizer has a list of {steps.known:,} merges, in the order in which they were learned. For your "
-        f"sentence, {len(steps.merges)} of them are needed. The sentence is first split into words, with the space "
-        "before each; no merge reaches across the end of a word. Move the slider to apply the merges one after another."
+        f"sentence, {len(steps.merges)} of them are needed. "
+        + (
+            "The sentence is first split into words, with the space before each; no merge reaches across the end of a "
+            "word. "
+            if len(steps.words) > 1
+            else ""
+        )
+        + "Move the slider to apply the merges one after another."
     )
     used = {one for word in steps.words for one in word} | {one.token for one in steps.merges}
     rules = _rules(tokenizer)
