@@ -10,7 +10,7 @@ from cyclopts import App, Parameter
 
 from tinyslm.cli.asking import FAILED, Text
 
-learn = App(name="learn")
+learn = App(name="learn", default_parameter=Parameter(negative=()))  # no --no-json
 
 
 @learn.default

@@ -53,6 +53,11 @@ class TrainOptions(Section):
         "host of one. Paths have to lead to the same files on all hosts.",
     )
     world: int = Field(default=1, gt=0, description="How many processes to train in, with --on.")
+    plugin: Annotated[tuple[str, ...], Parameter(negative=())] = Field(
+        default=(),
+        description="A Python file that adds a model family, a stage or a kind of tokenizer; can be repeated. --resume "
+        "needs it again.",
+    )
     as_json: Annotated[bool, Parameter(name="--json")] = Field(
         default=False, description="Print the result as JSON, and no progress."
     )
@@ -103,11 +108,14 @@ def train(
     from tinyslm.cli.progress import stopping, watching
     from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.plugins import load_plugins
     from tinyslm.planning.train import resume as resume_run
     from tinyslm.planning.train import train as train_run
 
     options = options or TrainOptions()
     run_on_hosts(options.on, options.world)
+    if options.plugin:
+        load_plugins(options.plugin)
     given = given_settings(config, (*settings, *_short_forms(options)))
     if resume is not None and (paths or out or tokenizer):
         raise TinyslmError(
