@@ -66,8 +66,8 @@ TASK = Exercise(
         "A task of the kind “pairs” has examples of two sentences, good and bad. The model is right where the good "
         "one is more probable; guessing gives 0.5.",
         "Make a task “agreement” of at least 100 examples in which the verb agrees with the subject, or does not: "
-        "the cat sleeps, the cat sleep. Make them from lists of words, in the function rows. The sentences of an example "
-        "differ in exactly one word.",
+        "the cat sleeps, the cat sleep. Make them from lists of words, in the function rows. The two sentences of an "
+        "example differ in exactly one word.",
         "Then look at your task as a cheat would. If the longer sentence is right most of the time, a model can score "
         "well without any grammar.",
     ),
