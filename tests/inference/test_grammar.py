@@ -9,6 +9,7 @@ import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.inference.grammar import Grammar, hide, unpacked
+from tinyslm.tokenizer.training import train_tokenizer
 
 
 def allowed(matcher) -> set[int]:
@@ -258,3 +259,19 @@ def test_half_a_character_is_refused(byte_tokenizer, make) -> None:
 def test_expressions_that_repeat_repeats_are_compiled_in_no_time(byte_tokenizer) -> None:
     grammar = Grammar.regex("(a{200}){200}", byte_tokenizer)  # each letter alone would take minutes
     assert len(grammar.closing.shortest.letters) == 40_000
+
+
+def test_forced_text_leaves_a_space_for_the_word_behind_it() -> None:
+    """Indentation is forced, what follows is not: its tokens are those of the whole text, "\\n   " and " name"."""
+    texts = [f"source:\n    {word}: {number}\n    {word}: none\n" for word in ("name", "kind") for number in range(50)]
+    tokenizer = train_tokenizer(texts, vocab_size=300)
+    grammar = Grammar.lark(
+        'start: "source:\\n" item~1..2\nitem: "    " ("name" | "kind") ": " /[a-z0-9]+/ "\\n"', tokenizer
+    )
+    for text in ("source:\n    name: 7\n", "source:\n    kind: 12\n    name: none\n"):
+        matcher = grammar.matcher(continues=False)
+        ids = tokenizer.encode(text)
+        assert any(tokenizer.token_bytes(token).endswith((b" name", b" kind")) for token in ids), "the case is there"
+        for token in ids:
+            assert token in allowed(matcher), (text, tokenizer.token_bytes(token))
+            assert matcher.take([token]) == 1

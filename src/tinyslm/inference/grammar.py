@@ -223,7 +223,8 @@ class Matcher:
         """The tokens that the grammar forces next, in the tokenizer's own spelling; none at most places."""
         if not self._forced and (self._taken or not self._first):
             forced = self.inner.compute_ff_tokens()
-            self._forced = forced[: self.inner.validate_tokens(forced)] if forced else forced
+            forced = forced[: self.inner.validate_tokens(forced)] if forced else forced
+            self._forced = self.grammar.vocabulary.settled(self._forced_text(), forced) if forced else forced
         return self._forced
 
     def take(self, ids: Sequence[int]) -> int:
@@ -295,12 +296,19 @@ class Matcher:
         These are the tokenizer's own next token, and those that begin with all of the forced text. After any other part
         of the forced text, only unlikely tokens might fit.
         """
-        forced = self.inner.compute_ff_bytes().split(b"\xff", 1)[0]  # 0xFF, which no text has, begins special tokens
+        forced = self._forced_text()
         if not forced:
             return
+        for token in self.grammar.vocabulary.begins(forced):  # which llguidance may have left out
+            row[token // 32] |= np.uint32(1 << token % 32)
         kept = row & self.grammar.vocabulary.spelling(forced)
         if kept.any():
             row[:] = kept
+
+    def _forced_text(self) -> bytes:
+        """The bytes that come next in any case, up to a special token."""
+        forced: bytes = self.inner.compute_ff_bytes().split(b"\xff", 1)[0]  # 0xFF is in no text
+        return forced
 
     def _allow_first(self, row: Rows) -> None:
         """Allow tokens for what they spell at the beginning of a text."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # Before text that goes on from other text, so that a tokenizer that begins every text with a space puts it before this.
 _GUARD = "\n"
+
+FOLLOWING = (b"", b"a", b"A", b"1", b".", b"(")
+"""What may stand behind spaces: a character of each kind that tokenizers divide text by."""
 
 _MOST_SPELLINGS = 200  # that are cached
 
@@ -72,18 +75,39 @@ class Vocabulary:
         return self._letters[token]
 
     def spelling(self, text: bytes) -> NDArray[np.uint32]:
-        """Bits `[ceil(size / 32)]` of the tokens that begin with `text`, and of the first one in its usual spelling."""
+        """Bits `[ceil(size / 32)]` of the tokens that begin with `text`, and of the first one in its usual spellings.
+
+        What follows `text` may change them: four spaces before a word are often a token of three, and one of the word
+        with the fourth.
+        """
         if text not in self._spellings:
             allowed = np.zeros(32 * -(-self.size // 32), np.bool_)
             place = bisect_left(self._in_order, (text, 0))
             while place < len(self._in_order) and self._in_order[place][0].startswith(text):
                 allowed[self._in_order[place][1]] = True
                 place += 1
-            allowed[self.tokens.tokenize_bytes(text)[:1]] = True
+            for spelled in self._spelled(text):
+                allowed[spelled[:1]] = True
             if len(self._spellings) == _MOST_SPELLINGS:
                 self._spellings.clear()
             self._spellings[text] = np.packbits(allowed, bitorder="little").view("<u4").astype(np.uint32)
         return self._spellings[text]
+
+    def begins(self, text: bytes) -> set[int]:
+        """The first token of `text` in each of its usual spellings, if it lies within the text."""
+        first = {spelled[0] for spelled in self._spelled(text)}
+        return {token for token in first if text.startswith(self.bytes_of[token])}
+
+    def settled(self, text: bytes, ids: list[int]) -> list[int]:
+        """As many of the tokens of `text` as do not depend on what follows it."""
+        if not text[-1:].isspace():
+            return ids
+        columns = zip(ids, *self._spelled(text), strict=False)
+        return [one[0] for one in takewhile(lambda column: len(set(column)) == 1, columns)]
+
+    def _spelled(self, text: bytes) -> list[list[int]]:
+        """The tokens of `text` and what may follow it, for each of `FOLLOWING` where that matters."""
+        return [self.tokens.tokenize_bytes(text + behind) for behind in (FOLLOWING if text[-1:].isspace() else (b"",))]
 
     def shortened(self, letters: Sequence[int]) -> list[int]:
         """The same text in fewer tokens: from left to right, the longest that fits."""
