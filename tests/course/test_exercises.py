@@ -69,6 +69,7 @@ def test_a_typical_mistake_is_named(name: str, wrong: tuple, tmp_path: Path) -> 
     [
         ("x = 1\nx +\n", "Your code raised SyntaxError: invalid syntax (line 2)."),
         ("import torch\n\ntorch.zeros(2) @ torch.zeros(3)\n", "(line 3)."),
+        ("x = [0] * 10**11\n", "Your code raised MemoryError (line 1)."),
         ("raise SystemExit(0)\n", "Your code raised SystemExit: 0 (line 1)."),
         ("import os\nos._exit(0)\n", "Your code ended the process in which it was checked."),
         ("while True:\n    pass\n", "is there a loop that does not end?"),
@@ -93,6 +94,10 @@ def test_a_loop_in_one_check_leaves_the_results_before_it(tmp_path: Path) -> Non
 def test_files_and_numbers_that_do_not_exist(tmp_path: Path) -> None:
     with pytest.raises(TinyslmError, match=r"nothing\.py does not exist"):
         check_exercise(1, tmp_path / "nothing.py")
+    (tmp_path / "file.txt").write_text("")
+    for file in (tmp_path, tmp_path / "file.txt"):
+        with pytest.raises(TinyslmError, match="is not a Python file"):
+            check_exercise(1, file)
     (tmp_path / "file.py").write_text("")
     for number in (0, len(NAMES) + 1):
         with pytest.raises(TinyslmError, match=f"There is no exercise {number}"):

@@ -57,6 +57,8 @@ def check_exercise(number: int, file: Path, *, seconds: int = SECONDS) -> Verdic
 
     Raises `TinyslmError` if there is no such exercise or file.
     """
+    if file.is_dir() or (file.is_file() and file.suffix != ".py"):
+        raise TinyslmError(f"{file} is not a Python file.", "Give the file with your solution, which ends in .py.")
     if not file.is_file():
         raise TinyslmError(f"{file} does not exist.", f"Write the starting file first: tinyslm learn start {number}")
     if file.stat().st_size > MOST_BYTES:
@@ -187,7 +189,7 @@ def _loaded(path: Path) -> Any:
 
 def _raised(error: BaseException, path: Path) -> str:
     """What the learner's code raised, and in which of its lines."""
-    said = one_line(f"{type(error).__name__}: {error}", 300)
+    said = one_line(f"{type(error).__name__}: {error}".removesuffix(": "), 300)
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f"Your code raised {type(error).__name__}: {error.msg} (line {error.lineno})."
     place, trace = None, error.__traceback__

@@ -6,16 +6,16 @@ from tinyslm.core.page import Block, Paragraph, Sample, Section, Table
 
 TEACHER = "teacher.html"
 _LESSON = (
-    ("0:00", "Let the class complete “The cat sat on the”, and count the words that come: a distribution.", "none"),
+    ("0:00", "Let the class complete “The cat sat on the”, and count the words that come: a distribution.", ""),
     ("0:05", "Text to tokens: each pupil types a sentence and counts its tokens.", "tokens"),
     ("0:12", "What the model predicts after a sentence of the class; temperature and top-k as sliders.", "prediction"),
     ("0:22", "Attention by hand: one row of scores, softmax with a pocket calculator, the weighted sum.", "attention"),
     ("0:32", "How the same model wrote before training, and at each snapshot.", "training"),
-    ("0:40", "What the model cannot know, and why it sounds sure all the same. Homework: exercise 2.", "none"),
+    ("0:40", "What the model cannot know, and why it sounds sure all the same. Homework: exercise 2.", ""),
 )  # fmt: skip
 _DAY = (
     ("9:00", "The lesson above, without hurry.", "tokens, prediction"),
-    ("10:00", "Start one training per group: tinyslm train TEXT --minutes 20 --train.snapshots 8.", "none"),
+    ("10:00", "Start one training per group: tinyslm train TEXT --minutes 20 --train.snapshots 8.", ""),
     ("10:15", "Exercise 1, together at the projector: read the file, change three lines, check.", "exercise 1"),
     ("10:45", "Break", ""),
     ("11:00", "Embeddings and attention, with the groups' own models.", "embeddings, attention"),
@@ -27,7 +27,7 @@ _DAY = (
     ("15:30", "Training and its faults: which curve is which? Then: what a night of computing would buy.",
      "training, scale"),
     ("16:00", "Measure: exercise 7, a grader, and 8, a task. Compare the groups' models with it.", "exercises 7, 8"),
-    ("16:45", "Each group shows a text of its model, its score, and one thing that surprised it.", "none"),
+    ("16:45", "Each group shows a text of its model, its score, and one thing that surprised it.", ""),
 )  # fmt: skip
 
 
