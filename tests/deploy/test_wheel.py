@@ -47,6 +47,7 @@ def test_it_holds_more_than_python(tmp_path: Path) -> None:
         "model/kernels/kernels.cpp",
         "hardware/cpp/lanes.h",
         "recipes/tiny.toml",
+        "lessons/exercises/grader.py",
         "py.typed",
     ):
         assert f"tinyslm/{name}" in names

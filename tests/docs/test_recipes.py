@@ -41,7 +41,11 @@ def test_the_wheel_has_the_recipes():
     shipped = {file.distribution_path for file in wheel.recurse_included_files()}
     recipes = [path for path in (ROOT / "recipes").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     assert {f"tinyslm/recipes/{path.relative_to(ROOT / 'recipes').as_posix()}" for path in recipes} <= shipped
-    assert "tinyslm/serving/page/static/index.html" in shipped
+    assert {
+        "tinyslm/serving/page/static/index.html",
+        "tinyslm/lessons/tiny.py",
+        "tinyslm/lessons/article.py",
+    } <= shipped
     assert all(path.startswith("tinyslm/") for path in shipped)
 
 
