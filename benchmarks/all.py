@@ -37,6 +37,7 @@ BENCHMARKS = {
     "planner search": "planner.py search --data DATA --minutes 1 5 --texts stories python shakespeare",
     "data": "data_prepare.py --data DATA/stories/train.jsonl",
     "tokenization": "tokenization.py --data DATA --runs benchmarks/tokenization_runs.json --seeds 1 2 3",
+    "large data": "large_data.py",
     "memory": "data_prepare.py --memory --data DATA/stories/train.jsonl",
     "import": "import_gguf.py",
     "quantization": "quantization.py --data DATA/stories",

@@ -247,6 +247,15 @@ def memory(result: Any) -> Rows:
     yield Row("preparing 1 GB of text, all processes", f"peak of {result['peak_mb']:,.0f} MB")
 
 
+def large_data(result: Any) -> Rows:
+    repeated, read = result["duplicates"][-1], result["loader"][-1]
+    memory = f"{repeated['more_memory'] / 1e6:,.0f} MB"
+    yield Row(
+        f"finding repetitions among {repeated['documents']:,} documents", f"{repeated['seconds']:.2f} s, {memory}"
+    )
+    yield Row(f"opening shards of {read['documents']:,} documents", f"{read['seconds_to_open']:.3f} s")
+
+
 def scoring(result: Any) -> Rows:
     rates, full = result["pairs_per_second"], result["full"]
     for name, ratio in result["ratios"].items():
@@ -421,5 +430,5 @@ AREAS = (
         },
     ),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
-    Area("Data", {"data": data, "memory": memory, "tokenization": tokenization}),
+    Area("Data", {"data": data, "memory": memory, "large data": large_data, "tokenization": tokenization}),
 )

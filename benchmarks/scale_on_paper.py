@@ -45,9 +45,7 @@ def prepare() -> None:
     print(f"preparing: {size(rate)}/s for each core, {duration(TEXT / rate / cores)} on {cores} cores")
     for name, link in list(LINKS.items())[:2]:
         back = TEXT / DOCUMENT * SIGNATURES
-        print(
-            f"  one process sends the text, and gets {size(back)} of signatures: {duration((TEXT + back) / link)} at {name}"
-        )
+        print(f"  through one process, with {size(back)} of signatures: {duration((TEXT + back) / link)} at {name}")
 
 
 def duplicates() -> None:
@@ -71,14 +69,16 @@ def training(work: float, tokens: float) -> None:
     print(f"a core: {core / 1e9:.0f} GFLOP/s")
     for name, (speed, links) in ways.items():
         update = work / tokens * BATCH / speed
-        print(f"{name}: {speed / 1e12:.0f} TFLOP/s, {duration(work / speed)}; an update {update:.2f} s")
+        print(f"{name}: {speed / 1e12:.0f} TFLOP/s, {days(work / speed)}; an update {update:.2f} s")
         for link in links:
             sum_of_gradients = SENT * PARAMETERS / LINKS[link]
             share = sum_of_gradients / (update + sum_of_gradients)
-            whole = duration(work / speed / (1 - share))
-            print(
-                f"  over {link}: {sum_of_gradients:.3f} s more for each update, {100 * share:.0f} % of the time; {whole}"
-            )
+            whole = days(work / speed / (1 - share))
+            print(f"  over {link}: {sum_of_gradients:.3f} s more for each, {100 * share:.0f} % of the time; {whole}")
+
+
+def days(seconds: float) -> str:
+    return f"{seconds / 86_400:.1f} days"
 
 
 if __name__ == "__main__":
