@@ -419,16 +419,8 @@ AREAS = (
             "chatbot": chatbot,
         },
     ),
-    Area(
-        "Packs",
-        {
-            "excel pairs": excel_pairs,
-            "excel pack": pack,
-            "excel pack, new model": pack,
-            "prices pack": pack,
-            "security pack": pack,
-        },
-    ),
+    Area("Packs: spreadsheets", {"excel pairs": excel_pairs, "excel pack": pack, "excel pack, new model": pack}),
+    Area("Packs: prices and security", {"prices pack": pack, "security pack": pack}),
     Area("Checks and scores", {"linting": linting, "scoring": scoring}),
     Area("Data", {"data": data, "memory": memory, "large data": large_data, "tokenization": tokenization}),
 )
