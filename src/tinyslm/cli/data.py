@@ -61,7 +61,7 @@ def prepare(
     settings
         Any setting, as `--section.key value`.
     """
-    from tinyslm.cli.far import run_far
+    from tinyslm.cli.on_cluster import run_remotely
     from tinyslm.cli.planning import describe_data
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.cli.telling import tell, working
@@ -71,7 +71,7 @@ def prepare(
     from tinyslm.training.config import RunConfig
 
     options = options or PrepareOptions()
-    run_far(options.on)
+    run_remotely(options.on)
     settings = (
         *settings,
         *(f"data.exclude={pattern}" for pattern in options.exclude),

@@ -103,7 +103,7 @@ def train(
 
     began = monotonic() - process_time()  # the start of the program counts too, and it was little but computing
 
-    from tinyslm.cli.far import run_on_hosts
+    from tinyslm.cli.on_cluster import run_on_hosts
     from tinyslm.cli.planning import given_settings
     from tinyslm.cli.progress import stopping, watching
     from tinyslm.core.console import say

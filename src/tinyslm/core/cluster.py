@@ -6,25 +6,27 @@ import asyncio
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyslm.core.errors import TinyslmError, require_extra
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
-HERE = "ray"
-"""`--on ray`: the program runs on the cluster already; its work is placed on all of the cluster's hosts."""
-FAR = "ray://"
+THIS_CLUSTER = "ray"
+"""`--on ray`: the program runs on a host of the cluster already."""
+SCHEME = "ray://"
 PORT = 8265
-"""Of Ray's dashboard, which takes jobs."""
+"""The default port of Ray's dashboard, which accepts jobs."""
 
 
-def is_far(on: str) -> bool:
-    """Whether `--on` names the host of a cluster. Raises `TinyslmError` for what is neither that nor `HERE`."""
-    if on not in ("", HERE) and not (on.startswith(FAR) and on != FAR):
-        raise TinyslmError(f"--on {on} is no Ray cluster.", "Give --on ray://HOST, or on a host of a cluster: --on ray")
-    return on.startswith(FAR)
+def is_remote(on: str) -> bool:
+    """Whether `--on` is `ray://HOST`. Raises `TinyslmError` if it is neither that nor `THIS_CLUSTER` nor empty."""
+    if on not in ("", THIS_CLUSTER) and not (on.startswith(SCHEME) and on != SCHEME):
+        raise TinyslmError(
+            f"--on {on} is not a Ray cluster.", "Give --on ray://HOST, or on a host of a cluster: --on ray"
+        )
+    return on.startswith(SCHEME)
 
 
 def submit(on: str, arguments: Sequence[str], show: Callable[[str], None]) -> int:
@@ -48,18 +50,36 @@ def submit(on: str, arguments: Sequence[str], show: Callable[[str], None]) -> in
 
 
 def connect(on: str) -> JobSubmissionClient:
-    """A connection to what takes a cluster's jobs. Raises `TinyslmError` if there is none."""
+    """A client of the cluster's job server. Raises `TinyslmError` if it cannot be reached."""
     try:
         from ray.job_submission import JobSubmissionClient
     except ImportError:
         raise require_extra("cluster", "A Ray cluster") from None
-    host, _, port = on.removeprefix(FAR).partition(":")
+    host, _, port = on.removeprefix(SCHEME).partition(":")
     try:
         return JobSubmissionClient(f"http://{host}:{port or PORT}")
     except (ConnectionError, RuntimeError) as error:
         raise TinyslmError(
-            f"No Ray cluster takes jobs at {host}:{port or PORT}: {str(error).strip().splitlines()[0][:200]}",
-            f"Start one with `ray start --head` on {host}, or give the port of its dashboard: --on {FAR}{host}:PORT",
+            f"No Ray cluster accepts jobs at {host}:{port or PORT}: {str(error).strip().splitlines()[0][:200]}",
+            f"Start one with `ray start --head` on {host}, or give the port of its dashboard: --on {SCHEME}{host}:PORT",
+        ) from None
+
+
+def join_cluster(**options: Any) -> None:
+    """Connect this process to the cluster of its host. options: those of `ray.init`.
+
+    Raises `TinyslmError` if Ray is not installed, or no cluster runs on this host.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise require_extra("cluster", "A Ray cluster") from None
+    try:
+        ray.init(address="auto", logging_level="error", ignore_reinit_error=True, **options)
+    except ConnectionError:
+        raise TinyslmError(
+            "There is no Ray cluster on this host.",
+            "Start one with `ray start --head`, or name the host of one: --on ray://HOST",
         ) from None
 
 

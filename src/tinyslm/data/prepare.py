@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyslm.core.cluster import HERE
+from tinyslm.core.cluster import THIS_CLUSTER
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, sha256_json, write_manifest
 from tinyslm.core.locks import only_writer
@@ -105,7 +105,7 @@ def _make(
 
 
 def _workers(on: str, folder: Path, processes: int) -> Workers | RayWorkers:
-    return RayWorkers(folder) if on == HERE else Workers(processes)
+    return RayWorkers(folder) if on == THIS_CLUSTER else Workers(processes)
 
 
 def _fingerprint(given: Inputs, tokenizer: Tokenizer | TokenizerConfig | None) -> str | None:

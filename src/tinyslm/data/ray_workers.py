@@ -9,38 +9,29 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tinyslm.core.errors import TinyslmError, require_extra
+from tinyslm.core.cluster import join_cluster
+from tinyslm.core.errors import TinyslmError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 RETRIES = 5
-"""How often a task is done again whose worker or host has died. It writes the same files again."""
+"""How often a task is retried after its worker or host has died. It writes the same files again."""
 _MARK = ".seen-by-all-hosts"
 
 
 class RayWorkers:
-    """Does what `Workers` does, on the cluster that this process belongs to (`ray start`, or a Ray job).
+    """The same interface as `Workers`, on the cluster of this host (`ray start`, or a Ray job).
 
     folder: where tasks write files; all hosts must see it at the same path. A task takes one core.
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise require_extra("cluster", "A Ray cluster") from None
-        try:
-            ray.init(address="auto", log_to_driver=False, ignore_reinit_error=True, logging_level="error")
-        except ConnectionError:
-            raise TinyslmError(
-                "There is no Ray cluster on this host.",
-                "Start one with `ray start --head`, or name the host of one: --on ray://HOST",
-            ) from None
+        join_cluster(log_to_driver=False)
         self._check_hosts(folder)
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
-        """Apply `function` to each task, and yield the results in order; few tasks are taken ahead of the results.
+        """Apply `function` to each task, and yield the results in order; at most two tasks per core are in progress.
 
         `function` must be importable on all hosts. Raises its exceptions, and `TinyslmError` if workers keep dying.
         """
@@ -65,7 +56,7 @@ class RayWorkers:
         ray.shutdown()
 
     def _check_hosts(self, folder: Path) -> None:
-        """Raise `TinyslmError` for a host that has another version, or does not see the folder."""
+        """Raise `TinyslmError` if a host has another version of tinyslm, or does not share the folder."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -74,14 +65,14 @@ class RayWorkers:
         mark.touch()
         look = ray.remote(num_cpus=0)(_look)
         nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-        asked = [
+        replies = [
             look.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(
                 str(mark.resolve())
             )
             for node in nodes
         ]
         ours = version("tinyslm")
-        for host, theirs, seen in map(_result, asked):
+        for host, theirs, seen in map(_result, replies):
             if theirs != ours:
                 raise TinyslmError(f"{host} has tinyslm {theirs}, this host {ours}.", "Install one version everywhere.")
             if not seen:
@@ -96,7 +87,7 @@ def _look(mark: str) -> tuple[str, str, bool]:
 
 
 def _result(reference: Any) -> Any:
-    """The result of a task. Raises its own exception, and `TinyslmError` if it could not be done."""
+    """The result of a task. Raises the task's exception, or `TinyslmError` if it did not run to its end."""
     import ray
 
     try:
@@ -107,6 +98,6 @@ def _result(reference: Any) -> Any:
         raise
     except (ray.exceptions.RayError, ModuleNotFoundError) as error:
         raise TinyslmError(
-            f"A task on the cluster could not be done: {str(error).strip().splitlines()[0][:300]}",
+            f"A task on the cluster failed: {str(error).strip().splitlines()[0][:300]}",
             "Look at the cluster (ray status); tinyslm has to be installed on every host. Then run again.",
         ) from None

@@ -1,4 +1,4 @@
-"""The processes of a training on the hosts of a Ray cluster: Ray Train places them, as torchrun does on given hosts."""
+"""Distributed training on a Ray cluster: Ray Train places the processes, and each gets the environment of torchrun."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tinyslm.core.cluster import join_cluster
 from tinyslm.core.errors import TinyslmError, require_extra
 
 FAILED = 1
 
 
 def run_on_ray(processes: int, arguments: Sequence[str]) -> int:
-    """Run `tinyslm` with these arguments in so many processes on the cluster that this one belongs to.
+    """Run `tinyslm` with these arguments in `processes` processes on the cluster of this host.
 
     Each gets an equal share of the cluster's cores, and a GPU where the cluster has enough of them. All hosts must see
-    the current folder. Returns the exit code of process 0, or `FAILED` if a process was lost. Raises `TinyslmError` if
+    the current folder. Returns the exit code of rank 0, or `FAILED` if a process was lost. Raises `TinyslmError` if
     the cluster has too few cores.
     """
     try:
@@ -30,15 +31,9 @@ def run_on_ray(processes: int, arguments: Sequence[str]) -> int:
         from ray.train.v2.api.exceptions import TrainingFailedError
     except ImportError:
         raise require_extra("cluster", "A Ray cluster") from None
-    try:
-        ray.init(address="auto", logging_level="error", ignore_reinit_error=True)
-    except ConnectionError:
-        raise TinyslmError(
-            "There is no Ray cluster on this host.",
-            "Start one with `ray start --head`, or name the host of one: --on ray://HOST",
-        ) from None
-    has = ray.cluster_resources()
-    cores, gpus = int(has.get("CPU", 0)), int(has.get("GPU", 0))
+    join_cluster()
+    resources = ray.cluster_resources()
+    cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
     if processes > cores:
         raise TinyslmError(
             f"The cluster has {cores} cores: too few for {processes} processes.",
@@ -58,31 +53,31 @@ def run_on_ray(processes: int, arguments: Sequence[str]) -> int:
         try:
             trainer.fit()
         except TrainingFailedError as error:
-            ended = [one for one in error.worker_failures.values() if isinstance(one, Ended)]
-            return next((one.code for one in ended if one.rank == 0), FAILED)
+            failed = [one for one in error.worker_failures.values() if isinstance(one, ProcessFailed)]
+            return next((one.code for one in failed if one.rank == 0), FAILED)
     return 0
 
 
-class Ended(Exception):
-    """A process has ended with an exit code that is not 0."""
+class ProcessFailed(Exception):
+    """A process ended with an exit code other than 0."""
 
     def __init__(self, rank: int, code: int) -> None:
         super().__init__(rank, code)
         self.rank, self.code = rank, code
 
     def __str__(self) -> str:
-        return f"process {self.rank} has ended with exit code {self.code}"
+        return f"process {self.rank} ended with exit code {self.code}"
 
 
 def _run_process(config: dict[str, Any]) -> None:
-    """Be one of the processes: start the program with what torchrun would tell it. Raises `Ended`."""
+    """One process: run the program with the variables that torchrun sets. Raises `ProcessFailed`."""
     from ray.train import get_context
     from ray.train.collective import broadcast_from_rank_zero
 
     context = get_context()
     rank = context.get_world_rank()
     address, port = broadcast_from_rank_zero(_free_address() if rank == 0 else None)
-    told = {
+    variables = {
         "RANK": rank,
         "LOCAL_RANK": context.get_local_rank(),
         "WORLD_SIZE": context.get_world_size(),
@@ -90,11 +85,11 @@ def _run_process(config: dict[str, Any]) -> None:
         "MASTER_ADDR": address,
         "MASTER_PORT": port,
     }
-    environment = {**os.environ, **{name: str(value) for name, value in told.items()}}
+    environment = {**os.environ, **{name: str(value) for name, value in variables.items()}}
     command = [sys.executable, "-m", "tinyslm", *config["arguments"]]
     done = subprocess.run(command, cwd=config["folder"], env=environment, check=False)  # noqa: S603  (this program)
     if done.returncode:
-        raise Ended(rank, done.returncode)
+        raise ProcessFailed(rank, done.returncode)
 
 
 def _free_address() -> tuple[str, int]:

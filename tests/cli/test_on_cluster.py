@@ -13,8 +13,8 @@ import pytest
     [
         ("ray://host", '"cluster", which is not installed'),
         ("ray", '"cluster", which is not installed'),
-        ("ray://", "--on ray:// is no Ray cluster"),
-        ("spark://host", "--on spark://host is no Ray cluster"),
+        ("ray://", "--on ray:// is not a Ray cluster"),
+        ("spark://host", "--on spark://host is not a Ray cluster"),
     ],
 )
 def test_what_is_missing_is_named(fork_server, tmp_path: Path, command: tuple[str, ...], on: str, says: str) -> None:
