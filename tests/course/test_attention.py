@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from tinyslm.course.chapters.attention import WEIGHT_UNIT, attention_data
 from tinyslm.course.subject import Subject
 from tinyslm.inspection.attention import listen
-from tinyslm.inspection.head_kinds import KINDS, copying, head_kinds
+from tinyslm.inspection.head_kinds import KINDS, head_kinds, repetition_bits
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 
@@ -91,7 +91,7 @@ def test_kinds_of_heads_that_do_not_choose(subject: Subject, window: int, expect
     for number, kind in enumerate(KINDS):
         share = kinds.chance if expected is None else expected[number]
         np.testing.assert_allclose(kinds.shares[kind.name], share, rtol=1e-5, atol=1e-7)
-    new, again = copying(other.model, kinds)
+    new, again = repetition_bits(other.model, kinds)
     assert new == pytest.approx(again, rel=0.2), "such a model cannot copy"
 
 

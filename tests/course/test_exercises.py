@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.course.checking import Verdict, check_exercise
+from tinyslm.course.checking import ExerciseResult, check_exercise
 from tinyslm.course.exercises import EXERCISES
 from tinyslm.course.exercises.starting import start_of
 
@@ -35,7 +35,7 @@ def solved(name: str) -> str:
     return edited(start_of(NAMES.index(name) + 1), solution_of(name).EDITS)
 
 
-def checked(name: str, text: str, folder: Path, **options: int) -> Verdict:
+def checked(name: str, text: str, folder: Path, **options: int) -> ExerciseResult:
     file = folder / "file.py"
     file.write_text(text, encoding="utf-8")
     return check_exercise(NAMES.index(name) + 1, file, **options)
@@ -45,11 +45,11 @@ def checked(name: str, text: str, folder: Path, **options: int) -> Verdict:
 def test_the_starting_file_fails_and_the_solution_passes(name: str, tmp_path: Path) -> None:
     begun = checked(name, start_of(NAMES.index(name) + 1), tmp_path)
     assert not begun.problem
-    assert not begun.right
-    assert all(check.why for check in begun.checks if not check.right)
+    assert not begun.passed
+    assert all(check.message for check in begun.checks if not check.passed)
     done = checked(name, solved(name), tmp_path)
-    assert [check.why for check in done.checks] == [""] * len(EXERCISES[name].checks), done.problem
-    assert done.right
+    assert [check.message for check in done.checks] == [""] * len(EXERCISES[name].checks), done.problem
+    assert done.passed
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_a_typical_mistake_is_named(name: str, wrong: tuple, tmp_path: Path) -> 
     _, edits, place, part = wrong
     verdict = checked(name, edited(solved(name), edits), tmp_path)
     found = verdict.checks[place - 1]
-    assert not found.right
-    assert part in found.why, [check.why for check in verdict.checks]
+    assert not found.passed
+    assert part in found.message, [check.message for check in verdict.checks]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_typical_mistake_is_named(name: str, wrong: tuple, tmp_path: Path) -> 
 )
 def test_code_that_does_not_run_is_explained(code: str, problem: str, tmp_path: Path) -> None:
     verdict = checked("tying", code, tmp_path, seconds=1)
-    assert not verdict.right
+    assert not verdict.passed
     assert problem in verdict.problem
     assert verdict.checks == []
 
@@ -86,9 +86,9 @@ def test_a_loop_in_one_check_leaves_the_results_before_it(tmp_path: Path) -> Non
     looping = "    def forward(self, ids_bt):\n"
     verdict = checked("tying", edited(solved("tying"), [(looping, looping + "        while True: pass\n")]), tmp_path,
                       seconds=1)  # fmt: skip
-    assert [check.right for check in verdict.checks] == [True, False, False, False]
-    assert "loop" in verdict.checks[1].why
-    assert "Not checked" in verdict.checks[2].why
+    assert [check.passed for check in verdict.checks] == [True, False, False, False]
+    assert "loop" in verdict.checks[1].message
+    assert "Not checked" in verdict.checks[2].message
 
 
 def test_files_and_numbers_that_do_not_exist(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM
 
 from tinyslm.course.chapters.residual import ablations, lens
 from tinyslm.course.subject import Subject
-from tinyslm.inspection.ablation import Part, token_sizes, without, without_each, without_place
-from tinyslm.inspection.residual import stream
+from tinyslm.inspection.ablation import Part, ablate, ablate_each, hide_position, token_sizes
+from tinyslm.inspection.residual import residual_stream
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def theirs(subject: Subject):
 @torch.no_grad()
 def test_hidden_states_and_the_lens_are_those_of_transformers(subject: Subject, theirs) -> None:
     out = theirs(torch.tensor([list(subject.ids)]), output_hidden_states=True)
-    found = stream(subject.model, subject.ids)
+    found = residual_stream(subject.model, subject.ids)
     for layer, hidden in enumerate(out.hidden_states[:-1]):
         torch.testing.assert_close(found.hidden_ltd[layer], hidden[0], atol=1e-4, rtol=0)
     torch.testing.assert_close(theirs.model.norm(found.hidden_ltd[-1]), out.hidden_states[-1][0], atol=1e-4, rtol=0)
@@ -92,16 +92,16 @@ def test_ablations_are_those_of_transformers(subject: Subject, theirs, found, nu
 )
 def test_the_parts_of_every_kind_of_block(subject: Subject, shape: dict) -> None:
     model = made(subject, **shape).model
-    found = stream(model, subject.ids)
+    found = residual_stream(model, subject.ids)
     sums = found.hidden_ltd[:-1] + found.attention_ltd + found.feed_forward_ltd
     torch.testing.assert_close(found.hidden_ltd[1:], sums, atol=1e-4, rtol=1e-4)
     ids_bt = torch.tensor([list(subject.ids), list(subject.ids)[::-1]])
     whole = model.model(ids_bt)
-    parts = dict(without_each(model, ids_bt))
+    parts = dict(ablate_each(model, ids_bt))
     assert len(parts) == 2 * 7
     for part in (Part(1, "head", 2), Part(1, "layer"), Part(2, "attention"), Part(2, "feed-forward")):
         with torch.inference_mode():
-            alone = without(model, [part]).model(ids_bt)
+            alone = ablate(model, [part]).model(ids_bt)
         torch.testing.assert_close(parts[part], alone, atol=1e-4, rtol=1e-4)
         assert not torch.allclose(alone, whole, atol=1e-3)
     torch.testing.assert_close(model.model(ids_bt), whole, msg="the model itself is left alone")
@@ -111,8 +111,8 @@ def test_a_hidden_place_changes_only_what_comes_later(subject: Subject) -> None:
     model = made(subject, family="gemma3", window=8).model
     ids_bt = torch.tensor([list(subject.ids)])
     whole = model.model(ids_bt)
-    torch.testing.assert_close(without_place(model, ids_bt, None), whole, atol=1e-5, rtol=1e-5)
-    hidden = without_place(model, ids_bt, 2)
+    torch.testing.assert_close(hide_position(model, ids_bt, None), whole, atol=1e-5, rtol=1e-5)
+    hidden = hide_position(model, ids_bt, 2)
     torch.testing.assert_close(hidden[:, :3], whole[:, :3], atol=1e-5, rtol=1e-5)
     assert (np.abs((hidden - whole)[:, 3:].detach().numpy()).max(-1) > 1e-4).all()
 

@@ -104,5 +104,5 @@ def test_more_processes_than_cores_are_refused(on, texts, tmp_path) -> None:
 def test_a_cluster_that_is_not_there(tmp_path) -> None:
     done = tinyslm("data", "prepare", ".", "--out", "x", "--on", "ray://127.0.0.1:9", folder=tmp_path)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0].startswith("error: No Ray cluster takes jobs at 127.0.0.1:9")
+    assert done.stderr.splitlines()[0].startswith("error: No Ray cluster accepts jobs at 127.0.0.1:9")
     assert len(done.stderr.splitlines()) == 2

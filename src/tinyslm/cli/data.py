@@ -22,8 +22,8 @@ class PrepareOptions(Section):
     )
     on: str = Field(
         default="",
-        description="Use the workers of a Ray cluster: ray://HOST runs this command there, `ray` is for a program that "
-        "is on a host of one. Paths have to lead to the same files on all hosts.",
+        description="Use the workers of a Ray cluster: ray://HOST runs this command there; on one of its hosts, give "
+        "`ray`. All hosts must see the same files at the same paths.",
     )
     lossy: bool = Field(
         default=False, description="Accept a tokenizer that does not restore every text; short for --data.lossy true."

@@ -27,12 +27,12 @@ def course(
     """Write a course that explains every part of a model with the model's own numbers, as pages for a browser.
 
     Without a model, a small one is trained first, on the Python standard library. The pages have exercises, too:
-    `tinyslm learn start 1` writes the file of the first one, `tinyslm learn check 1` says what is right in it.
+    `tinyslm learn start 1` writes the file of the first one, `tinyslm learn check 1` checks your solution.
 
     Parameters
     ----------
     model
-        A run folder or a model folder. A run with `--train.snapshots 8` also shows how the model changed.
+        A run folder or a model folder. A run with `--train.snapshots 8` also shows how the model changed in training.
     text
         The sentence that the chapters follow through the model; `@FILE` reads it from a file.
     out
@@ -42,7 +42,7 @@ def course(
     no_open
         Do not open the pages in a browser.
     json
-        Print where the table of contents is as JSON, and open no browser.
+        Print the path of the table of contents as JSON, and open no browser.
     """
     from time import monotonic, process_time
 
@@ -75,9 +75,10 @@ def has_a_browser() -> bool:
 
 @learn.command
 def check(number: int, file: Path | None = None, /, *, json: bool = False) -> None:
-    """Check the solution of an exercise: a line for each check, and why it fails.
+    """Check the solution of an exercise, and say for each check whether it passed and why not.
 
-    The file runs in a process of its own, with limits on time and memory. The exit code is 0 if everything is right.
+    The file runs in a process of its own, with limits on time and memory. The exit code is 0 if all checks passed, and
+    4 otherwise.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def check(number: int, file: Path | None = None, /, *, json: bool = False) -> No
     file
         Your solution; by default the file that `tinyslm learn start` writes, in this folder.
     json
-        Print what was found as JSON.
+        Print the results as JSON.
     """
     from dataclasses import asdict
 
@@ -95,20 +96,20 @@ def check(number: int, file: Path | None = None, /, *, json: bool = False) -> No
     from tinyslm.course.checking import check_exercise, file_of
 
     file = file or Path(file_of(number))
-    verdict = check_exercise(number, file)
+    result = check_exercise(number, file)
     if json:
-        tell({"exercise": number, "file": file, "right": verdict.right, **asdict(verdict)})
+        tell({"exercise": number, "file": file, "passed": result.passed, **asdict(result)})
     else:
-        say(f"Exercise {number}: {verdict.title}\n")
-        if verdict.problem:
-            say(f"Nothing was checked. {verdict.problem}")
-        for one in verdict.checks:
-            say(f"  {'right' if one.right else 'WRONG'}  {one.says}")
-            if one.why:
-                say(f"         {one.why}")
-        if verdict.checks:
-            say(f"\n{sum(one.right for one in verdict.checks)} of {len(verdict.checks)} are right.")
-    if not verdict.right:
+        say(f"Exercise {number}: {result.title}\n")
+        if result.problem:
+            say(f"Nothing was checked. {result.problem}")
+        for one in result.checks:
+            say(f"  {'passed' if one.passed else 'FAILED'}  {one.description}")
+            if one.message:
+                say(f"          {one.message}")
+        if result.checks:
+            say(f"\n{sum(one.passed for one in result.checks)} of {len(result.checks)} checks passed.")
+    if not result.passed:
         sys.exit(FAILED)
 
 

@@ -49,8 +49,8 @@ class TrainOptions(Section):
     )
     on: str = Field(
         default="",
-        description="Train on a Ray cluster: ray://HOST runs this command there, `ray` is for a program that is on a "
-        "host of one. Paths have to lead to the same files on all hosts.",
+        description="Train on a Ray cluster: ray://HOST runs this command there; on one of its hosts, give `ray`. All "
+        "hosts must see the same files at the same paths.",
     )
     world: int = Field(default=1, gt=0, description="How many processes to train in, with --on.")
     plugin: Annotated[tuple[str, ...], Parameter(negative=())] = Field(

@@ -23,9 +23,7 @@ PORT = 8265
 def is_remote(on: str) -> bool:
     """Whether `--on` is `ray://HOST`. Raises `TinyslmError` if it is neither that nor `THIS_CLUSTER` nor empty."""
     if on not in ("", THIS_CLUSTER) and not (on.startswith(SCHEME) and on != SCHEME):
-        raise TinyslmError(
-            f"--on {on} is not a Ray cluster.", "Give --on ray://HOST, or on a host of a cluster: --on ray"
-        )
+        raise TinyslmError(f"--on {on} is not a Ray cluster.", "Give --on ray://HOST, or --on ray on one of its hosts.")
     return on.startswith(SCHEME)
 
 

@@ -30,29 +30,29 @@ _LIMITS = Limits(cpu_seconds=60, memory=16 << 30, wait_seconds=SECONDS * PATIENC
 
 
 @dataclass(frozen=True)
-class Found:
-    """What one check found. says: what is to be true. why: what is wrong, or ""."""
+class CheckResult:
+    """description: what is checked. message: what is wrong, or ""."""
 
-    says: str
-    right: bool
-    why: str = ""
+    description: str
+    passed: bool
+    message: str = ""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What all checks found. problem: why the file could not be read, or "" (then no check was made)."""
+class ExerciseResult:
+    """The results of all checks. problem: why the file could not be loaded, or ""; if so, there are no checks."""
 
     title: str
     problem: str
-    checks: list[Found]
+    checks: list[CheckResult]
 
     @property
-    def right(self) -> bool:
-        """Whether everything is right."""
-        return not self.problem and all(check.right for check in self.checks)
+    def passed(self) -> bool:
+        """Whether all checks passed."""
+        return not self.problem and all(check.passed for check in self.checks)
 
 
-def check_exercise(number: int, file: Path, *, seconds: int = SECONDS) -> Verdict:
+def check_exercise(number: int, file: Path, *, seconds: int = SECONDS) -> ExerciseResult:
     """Check a learner's file. seconds: processor time that it may take.
 
     Raises `TinyslmError` if there is no such exercise or file.
@@ -69,7 +69,7 @@ def check_exercise(number: int, file: Path, *, seconds: int = SECONDS) -> Verdic
         raise TinyslmError(f"The checks were not made: {error}.", "Try again.") from None
     if "unknown" in reply:
         raise no_exercise(number, reply["unknown"])
-    return Verdict(reply["title"], reply["problem"], [Found(**check) for check in reply["checks"]])
+    return ExerciseResult(reply["title"], reply["problem"], [CheckResult(**check) for check in reply["checks"]])
 
 
 def file_of(number: int) -> str:
@@ -100,10 +100,10 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     checks = []
     for place, check in enumerate(exercise.checks, 1):
         if place < len(lines):
-            checks.append({"says": check.says, "right": not lines[place], "why": lines[place]})
+            checks.append({"description": check.description, "passed": not lines[place], "message": lines[place]})
         else:
-            why = ended if place == len(lines) else "Not checked, because the check before did not end."
-            checks.append({"says": check.says, "right": False, "why": why})
+            message = ended if place == len(lines) else "Not checked, because the check before did not end."
+            checks.append({"description": check.description, "passed": False, "message": message})
     return {"title": exercise.title, "problem": "", "checks": checks}
 
 
@@ -169,7 +169,7 @@ def _lines(name: str, path: Path) -> Iterator[str]:
     yield ""
     for check in EXERCISES[name].checks:
         try:
-            yield one_line(check.wrong(module), 400)
+            yield one_line(check.failure(module), 400)
         except BaseException as error:
             yield _raised(error, path)
 

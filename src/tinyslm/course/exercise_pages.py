@@ -70,7 +70,7 @@ def _blocks(number: int, exercise: Exercise) -> Iterator[Block]:
     yield Section(
         "What is checked",
         (
-            Table([(str(place), check.says) for place, check in enumerate(exercise.checks, 1)]),
+            Table([(str(place), check.description) for place, check in enumerate(exercise.checks, 1)]),
             Paragraph("Your file runs in a process of its own, with limits on time and memory."),
         ),
     )

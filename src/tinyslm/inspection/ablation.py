@@ -1,4 +1,4 @@
-"""Switch off parts of a model, one by one or together, and compute what it says without them.
+"""Ablation: switch off parts of a model, one by one or together, and compute what it predicts without them.
 
 Shape legend: r rows (of parts, then of sequences), b batch, t sequence, d dim, h heads.
 """
@@ -38,13 +38,13 @@ class Part:
 
 
 def parts_of(config: ModelConfig, layer: int) -> list[Part]:
-    """Everything of a block that can be switched off: its heads, then attention, feed-forward, and both."""
+    """The parts of a block that can be switched off: its heads, then attention, feed-forward, and both."""
     heads = [Part(layer, "head", head) for head in range(1, config.heads + 1)]
     return [*heads, Part(layer, "attention"), Part(layer, "feed-forward"), Part(layer, "layer")]
 
 
-def without(model: Decoder, parts: Sequence[Part]) -> Decoder:
-    """The same model with these parts switched off; it shares its weights, and `model` is left alone."""
+def ablate(model: Decoder, parts: Sequence[Part]) -> Decoder:
+    """A copy of the model with these parts switched off. It shares the weights; `model` is unchanged."""
     twin = twin_of(model)
     for part in parts:
         _switch(_block(twin, part.layer), [part], 1)
@@ -52,8 +52,8 @@ def without(model: Decoder, parts: Sequence[Part]) -> Decoder:
 
 
 @torch.inference_mode()
-def without_each(model: Decoder, ids_bt: Tensor) -> Iterator[tuple[Part, Tensor]]:
-    """Every part of a model with the final hidden states `[b, t, d]` that it computes without that part.
+def ablate_each(model: Decoder, ids_bt: Tensor) -> Iterator[tuple[Part, Tensor]]:
+    """For each part of a model: the part, and the final hidden states `[b, t, d]` computed without it.
 
     Blocks below the part are computed once, and several parts of a block together.
     """
@@ -79,13 +79,15 @@ def without_each(model: Decoder, ids_bt: Tensor) -> Iterator[tuple[Part, Tensor]
 
 
 @torch.inference_mode()
-def without_place(model: Decoder, ids_bt: Tensor, place: int | None) -> Tensor:
-    """Final hidden states `[b, t, d]` if no later token could attend to the one at `place` (from 0; `None`: if all
-    could)."""
+def hide_position(model: Decoder, ids_bt: Tensor, position: int | None) -> Tensor:
+    """Final hidden states `[b, t, d]` with the token at `position` (from 0) masked for all later ones.
+
+    `None`: only the causal mask applies.
+    """
     trunk, length, device = model.model, ids_bt.shape[1], ids_bt.device
     seen_tt = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-    if place is not None:
-        seen_tt[place + 1 :, place] = False
+    if position is not None:
+        seen_tt[position + 1 :, position] = False
     window = causal_mask(length, model.config.window, None, device) if model.config.window else None
     masks = (seen_tt[None, None], seen_tt[None, None] if window is None else seen_tt & window)
     attn = trunk.attention_context(token_positions(length, None, device), *masks, length)
@@ -104,7 +106,7 @@ def token_bits(model: Decoder, hidden_btd: Tensor, next_bt: Tensor) -> Tensor:
 
 
 def token_sizes(tokenizer: Tokenizer, vocab_size: int) -> Tensor:
-    """The bytes of text of each token, `[v]`; special tokens stand for none."""
+    """How many bytes of text each token stands for, `[v]`; 0 for special tokens."""
     special = set(tokenizer.special_ids.values())
     return torch.tensor([0 if one in special else len(tokenizer.token_bytes(one)) for one in range(vocab_size)])
 

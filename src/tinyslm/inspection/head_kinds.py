@@ -1,8 +1,8 @@
-"""What attention heads do, measured on random tokens that are repeated.
+"""Kinds of attention heads, measured on a sequence of random tokens that is repeated once.
 
-In random text nothing follows from meaning. In its second half each token stands `period` places after its first
-occurrence, so a head shows by where it looks what it goes by: places, or equal tokens (Olsson et al., 2022,
-"In-context Learning and Induction Heads").
+Random tokens carry no meaning. In the second half each token stands `period` positions after its first occurrence, so
+the position that a head attends to shows whether it uses positions or equal tokens (Olsson et al., 2022, "In-context
+Learning and Induction Heads").
 
 Shape legend: n sequences, t sequence, l layers, h heads, v vocab_size.
 """
@@ -25,8 +25,8 @@ SEQUENCES, PERIOD = 4, 24
 
 @dataclass(frozen=True)
 class HeadKind:
-    """A kind of head. target: the place where it looks from `place` in the second half, as a function of place and
-    period; looks: the same in words."""
+    """A kind of head. target: the position that it attends to from `place` in the second half, as a function of place
+    and period; looks: the same in words."""
 
     name: str
     short: str
@@ -48,9 +48,9 @@ KINDS = (
 
 @dataclass(frozen=True)
 class HeadKinds:
-    """shares: for each kind by name, the mean weight that each head gives the place of this kind, `[l, h]`.
+    """shares: for each kind by name, the mean weight that each head gives the position of this kind, `[l, h]`.
 
-    chance: that weight if all visible tokens got the same. period: tokens of each half. ids_nt: what was read.
+    chance: that weight if attention were uniform. period: tokens of each half. ids_nt: what was read.
     """
 
     shares: Mapping[str, NDArray[Any]]
@@ -89,7 +89,7 @@ def repeated_tokens(model: Decoder, tokenizer: Tokenizer, seed: int = 0) -> tupl
 
 
 @torch.inference_mode()
-def copying(model: Decoder, kinds: HeadKinds) -> tuple[float, float]:
+def repetition_bits(model: Decoder, kinds: HeadKinds) -> tuple[float, float]:
     """Bits per token of the first and of the second half of repeated random tokens.
 
     The first token of either half is left out: nothing tells it. A model that copies needs less for the second half.

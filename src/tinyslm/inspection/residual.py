@@ -1,4 +1,4 @@
-"""The residual stream: what attention and feed-forward of each block add to it, and what it says when read early.
+"""The residual stream: what attention and feed-forward of each block add to it, and the logit lens.
 
 Shape legend: l blocks, t sequence, d dim, v vocab_size, f ffn_dim.
 """
@@ -31,8 +31,8 @@ class Stream:
 
 
 @torch.inference_mode()
-def stream(model: Decoder, ids: Sequence[int]) -> Stream:
-    """Follow a text through the blocks of a model, which is left alone."""
+def residual_stream(model: Decoder, ids: Sequence[int]) -> Stream:
+    """Record the residual stream of a text; the model is unchanged."""
     twin, scale = twin_of(model), model.config.residual_scale
     hidden: list[Tensor] = []
     attention: list[Tensor] = []
@@ -42,12 +42,12 @@ def stream(model: Decoder, ids: Sequence[int]) -> Stream:
     for block in twin.model.layers:
         assert isinstance(block, Block)
         for module, found in zip(writers(block), (attention, feed_forward), strict=True):
-            module.register_forward_hook(_noting_output(found))
+            module.register_forward_hook(_record_output(found))
         down: nn.Module = block.mlp.down_proj  # type: ignore[assignment]
-        down.register_forward_pre_hook(_noting_input(active))
-        block.mlp.register_forward_pre_hook(_noting_input(read))
-        block.register_forward_pre_hook(_noting_input(hidden))
-    twin.model.norm.register_forward_pre_hook(_noting_input(hidden))
+        down.register_forward_pre_hook(_record_input(active))
+        block.mlp.register_forward_pre_hook(_record_input(read))
+        block.register_forward_pre_hook(_record_input(hidden))
+    twin.model.norm.register_forward_pre_hook(_record_input(hidden))
     twin.model(torch.tensor([list(ids)], device=model.device))
     return Stream(
         torch.stack(hidden),
@@ -59,7 +59,7 @@ def stream(model: Decoder, ids: Sequence[int]) -> Stream:
 
 
 @torch.inference_mode()
-def read_early(model: Decoder, hidden_td: Tensor) -> Tensor:
+def logit_lens(model: Decoder, hidden_td: Tensor) -> Tensor:
     """Log-probabilities of the next token if `hidden_td`, some block's output, were the last one's: `[t, v]`.
 
     The final norm and the output projection read it (the logit lens; nostalgebraist, 2020).
@@ -77,9 +77,9 @@ def writers(block: Block) -> tuple[nn.Module, nn.Module]:
     )
 
 
-def _noting_output(found: list[Tensor]) -> Callable[[nn.Module, Any, Tensor], None]:
+def _record_output(found: list[Tensor]) -> Callable[[nn.Module, Any, Tensor], None]:
     return lambda _, __, out: found.append(out[0])
 
 
-def _noting_input(found: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _record_input(found: list[Tensor]) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     return lambda _, inputs: found.append(inputs[0][0])

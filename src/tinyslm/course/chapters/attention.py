@@ -14,9 +14,9 @@ from tinyslm.core.plots import Series, line_chart
 from tinyslm.course.blocks import Formula, Widget
 from tinyslm.course.chapter import Chapter
 from tinyslm.course.subject import Subject
-from tinyslm.inspection.ablation import Part, token_bits, without, without_place
+from tinyslm.inspection.ablation import Part, ablate, hide_position, token_bits
 from tinyslm.inspection.attention import Gathering, listen
-from tinyslm.inspection.head_kinds import KINDS, HeadKinds, copying, head_kinds
+from tinyslm.inspection.head_kinds import KINDS, HeadKinds, head_kinds, repetition_bits
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.rotary import apply_rotary
 from tinyslm.tokenizer.shown import face
@@ -256,7 +256,7 @@ def _heads(subject: Subject, kinds: HeadKinds) -> Iterator[Block]:
     )
     yield Widget("heads", {"labels": labels}, "Kinds of the heads")
     yield _strongest(subject, kinds)
-    first, second = copying(subject.model, kinds)
+    first, second = repetition_bits(subject.model, kinds)
     yield Paragraph(
         f"Does this model copy? A random token costs it {first:.2f} bits when it is new, and {second:.2f} bits when "
         "the sequence is repeated. The last column shows what the repetition costs with this one head switched off: "
@@ -269,14 +269,14 @@ def _strongest(subject: Subject, kinds: HeadKinds) -> Table:
     rows = []
     for kind in KINDS:
         layer, head = _clearest(kinds, kind.name)
-        off = without(subject.model, [Part(layer + 1, "head", head + 1)])
+        off = ablate(subject.model, [Part(layer + 1, "head", head + 1)])
         rows.append(
             (
                 kind.name,
                 kind.looks,
                 f"layer {layer + 1}, head {head + 1}",
                 f"{100 * float(kinds.shares[kind.name][layer, head]):.1f} %",
-                f"{copying(off, kinds)[1]:.2f}",
+                f"{repetition_bits(off, kinds)[1]:.2f}",
             )
         )
     header = ("kind", "it looks at", "the clearest head", "share", "bits per token without it")
@@ -363,7 +363,7 @@ def _hidden(subject: Subject) -> Iterator[Block]:
     skip = 2  # what is told from the first two places alone
 
     def cost(place: int | None) -> float:
-        hidden_btd = without_place(subject.model, inputs, place)
+        hidden_btd = hide_position(subject.model, inputs, place)
         return float(token_bits(subject.model, hidden_btd, targets)[:, skip:].mean())
 
     rows = [

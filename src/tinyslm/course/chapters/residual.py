@@ -15,8 +15,8 @@ from tinyslm.core.plots import PALETTE, Series, line_chart
 from tinyslm.course.blocks import Formula, Widget
 from tinyslm.course.chapter import Chapter
 from tinyslm.course.subject import Subject
-from tinyslm.inspection.ablation import parts_of, token_bits, token_sizes, without_each
-from tinyslm.inspection.residual import Stream, read_early, stream
+from tinyslm.inspection.ablation import ablate_each, parts_of, token_bits, token_sizes
+from tinyslm.inspection.residual import Stream, logit_lens, residual_stream
 from tinyslm.model.config import ModelConfig
 from tinyslm.tokenizer.shown import face, show_token
 
@@ -35,7 +35,7 @@ ACTIVATIONS: Mapping[str, str] = {
 
 
 def _blocks(subject: Subject) -> Iterator[Block]:
-    found = stream(subject.model, subject.ids)
+    found = residual_stream(subject.model, subject.ids)
     yield Section("What each layer adds", tuple(_additions(subject, found)))
     yield Section("Inside the feed-forward", tuple(_feed_forward(subject, found)))
     yield Section("Reading the stream early", (*_lens(subject, found), *_lens_over_time(subject)))
@@ -174,7 +174,7 @@ def _neurons(subject: Subject, found: Stream) -> Iterator[Block]:
         value = float(active_f[neuron])
         mlp: Any = subject.model.model.layers[layer].mlp
         written_d = value * mlp.down_proj.weight[:, neuron].float()
-        best = read_early(subject.model, written_d[None])[0].topk(3).indices.tolist()
+        best = logit_lens(subject.model, written_d[None])[0].topk(3).indices.tolist()
         rows.append(
             (
                 str(layer + 1),
@@ -209,7 +209,7 @@ def lens(subject: Subject, found: Stream) -> dict[str, Any]:
     probability and rank of the one that does follow."""
     top, real, ids = [], [], torch.tensor(subject.ids[1:])
     for hidden_td in found.hidden_ltd:
-        share_tv = read_early(subject.model, hidden_td).exp()
+        share_tv = logit_lens(subject.model, hidden_td).exp()
         best = share_tv.topk(LENS_TOKENS, -1)
         top.append(
             [list(zip(*one, strict=True)) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
@@ -240,8 +240,8 @@ def _lens_over_time(subject: Subject) -> Iterator[Block]:
     targets = torch.tensor([subject.ids[1:]])
     lines = []
     for step, model in subject.snapshot_models():
-        hidden_ltd = stream(model, subject.ids).hidden_ltd
-        shares = [read_early(model, one)[:-1].gather(1, targets.T).mean() for one in hidden_ltd]
+        hidden_ltd = residual_stream(model, subject.ids).hidden_ltd
+        shares = [logit_lens(model, one)[:-1].gather(1, targets.T).mean() for one in hidden_ltd]
         bits = [-float(one) / math.log(2) for one in shares]
         lines.append(Series(f"after {step:,} updates", list(range(len(bits))), bits))
     kept = lines if len(lines) <= len(PALETTE) else [lines[n * (len(lines) - 1) // 4] for n in range(5)]
@@ -279,12 +279,12 @@ def ablations(subject: Subject) -> dict[str, Any]:
         plain_bt = token_bits(model, model.model(held_out[:, :-1]), held_out[:, 1:])
         whole["held_out"] = [_per_byte(plain_bt, held_out, sizes_v), 0.0]
     parts = []
-    for part, hidden_btd in without_each(model, sentence):
+    for part, hidden_btd in ablate_each(model, sentence):
         logits_tv = model.logits(hidden_btd[0]).float()
         one = {**_measured(logits_tv, sentence, sizes_v), "next": _next(whole_tv[-1], logits_tv[-1])}
         parts.append({"layer": part.layer, "kind": part.head or part.kind, **one})
     if held_out is not None and plain_bt is not None:
-        for one, (_, hidden_btd) in zip(parts, without_each(model, held_out[:, :-1]), strict=True):
+        for one, (_, hidden_btd) in zip(parts, ablate_each(model, held_out[:, :-1]), strict=True):
             bits_bt = token_bits(model, hidden_btd, held_out[:, 1:])
             error = 2 * float((bits_bt - plain_bt).std()) * bits_bt.numel() ** 0.5
             bytes_of = max(1, int(sizes_v[held_out[:, 1:]].sum()))

@@ -12,21 +12,23 @@ from tinyslm.core.registry import Registry
 
 @dataclass(frozen=True)
 class Check:
-    """says: what is true of a right solution. wrong: of the learner's module, what is not right, as a sentence.
+    """One check of a solution.
 
-    `wrong` returns "" if all is right, and may raise whatever the learner's code raises.
+    description: what holds for a correct solution. failure: for the learner's module, a sentence that explains what is
+    wrong, or "" if the check passes; it may raise whatever the learner's code raises.
     """
 
-    says: str
-    wrong: Callable[[Any], str]
+    description: str
+    failure: Callable[[Any], str]
 
 
 @dataclass(frozen=True)
 class Exercise:
     """One task.
 
-    about: a sentence for the table of contents. task: paragraphs. hints: from vague to plain. start: the file of
-    `lessons/` to begin with. then: commands to try with the solution, in which FILE is the learner's file.
+    about: a sentence for the table of contents. task: paragraphs. hints: each more explicit than the one
+    before. start: the file of `lessons/` to begin with. then: commands to try with the solution, in which FILE is the
+    learner's file.
     """
 
     title: str
