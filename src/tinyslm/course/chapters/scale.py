@@ -1,4 +1,4 @@
-"""Scale and budget: what a time buys on this machine, how large a model should be, and where the reader's own lies."""
+"""Scale and budget: what a training time buys on this machine, and how large a model should be."""
 
 from __future__ import annotations
 
@@ -27,14 +27,13 @@ FEW = (1, 10, 60, 480)
 """Budgets for which models of all `SIZES` are compared."""
 SIZES = tuple(round(3e5 * 2**step) for step in range(9))
 PROCESSES = (1, 2, 4, 8)
-OTHERS = (
-    ("GPT-2", 1.24e8, 0.0),
-    ("SmolLM2-135M", 1.35e8, 2e12),
-    ("TinyLlama", 1.1e9, 3e12),
-    ("Llama 3 8B", 8e9, 1.5e13),
-    ("GPT-3", 1.75e11, 3e11),
+PUBLISHED = (
+    ("SmolLM2-135M", 1.35e8, 2e12, "huggingface.co/HuggingFaceTB/SmolLM2-135M"),
+    ("TinyLlama-1.1B", 1.1e9, 3e12, "github.com/jzhang38/TinyLlama"),
+    ("Llama 3 8B", 8e9, 1.5e13, "github.com/meta-llama/llama3, MODEL_CARD.md"),
+    ("GPT-3", 1.75e11, 3e11, "Brown et al., 2020, arXiv:2005.14165"),
 )
-"""Published models: name, parameters, and tokens that they were trained on; 0: not published."""
+"""Name, parameters, tokens read in training, and the source of both."""
 LIBRARY = "library.json"
 """The survey of the Python standard library, for models whose run has no plan."""
 TRIALS, SECONDS = (CPU_TRIALS[1], CPU_TRIALS[3], CPU_TRIALS[4]), 0.2
@@ -43,7 +42,7 @@ YEAR = 365.25 * 86_400
 
 @dataclass(frozen=True)
 class _Known:
-    """What plans are made from. plan: that of the reader's run, if it has one; the others are then its."""
+    """What plans are made from. plan: that of the reader's run; if there is one, the other fields are from it."""
 
     plan: Plan | None
     survey: Survey
@@ -52,7 +51,7 @@ class _Known:
 
     @classmethod
     def of(cls, subject: Subject) -> _Known:
-        """From the run's plan, or from the survey of the standard library and a quick look at this machine."""
+        """From the run's plan, or from the survey of the standard library and short measurements of this machine."""
         if subject.run is not None and (plan := plan_of(subject.run.path)):
             survey, costs = plan.data, plan.machine
         else:
@@ -75,24 +74,25 @@ def _blocks(subject: Subject) -> Iterator[Block]:
     yield Section("What a minute, an hour and a night buy", tuple(_budgets(subject, known)))
     yield Section("Large or small?", tuple(_sizes(subject, known)))
     yield Section("Where the loss comes from", tuple(_law(known)))
-    yield Section("Your model among others", tuple(_others(subject, known)))
+    yield Section("Your model compared with published ones", tuple(_others(subject, known)))
     yield Section("More machines", tuple(_machines(known)))
 
 
 def _budgets(subject: Subject, known: _Known) -> Iterator[Block]:
     yield Paragraph(
-        "Training costs time. In a given time, a large model reads little text, and a small one much. The planner of "
+        "In a given training time, a large model reads little text and a small model reads much. The planner of "
         "tinyslm measures the machine and the text, and chooses the model with the lowest expected loss: "
         + (
             "these are its plans for the text of your run, on the machine that planned it."
             if known.plan
-            else "these are its plans for the Python standard library on this machine. Your model has no plan: a run "
-            "that is given a time (--minutes) has one, and its own text is then used here."
+            else "these are its plans for the Python standard library on this machine. Your model has no plan. A run "
+            "with a time limit (--minutes) has one; its own text is then used here."
         )
     )
     yield Paragraph(
-        "Bits per byte say how well a model predicts text: how many bits each byte costs on average if the model is "
-        "used to compress it. 8 is guessing; fewer are better. The shaded area is where 95 % of the runs should end."
+        "Bits per byte measure how well a model predicts text: the average number of bits for each byte if the model "
+        "is used to compress the text. Guessing needs 8; lower is better. The shaded area should contain 95 % of all "
+        "runs."
     )
     yield Widget(
         "budgets",
@@ -123,7 +123,7 @@ def _row(plan: Plan, minutes: float) -> dict[str, Any]:
 
 
 def _yours(subject: Subject, known: _Known) -> dict[str, Any] | None:
-    """The place of the reader's model on the curve, if its text is that of the curve."""
+    """The point of the reader's model on the curve, if both used the same text."""
     result = subject.run.result() if subject.run else None
     if known.plan is None or result is None or "bits_per_byte" not in result:
         return None
@@ -134,11 +134,11 @@ def _yours(subject: Subject, known: _Known) -> dict[str, Any] | None:
 def _sizes(subject: Subject, known: _Known) -> Iterator[Block]:
     parameters, tokens = _size_of(subject), _tokens_of(subject)
     yield Paragraph(
-        "For each time there is a best size. Smaller models cannot hold what the text teaches; larger ones do not see "
-        "enough of it. Double the time, and both the model and the text should grow. The work of training is about six "
-        "operations for each parameter and each token: two to compute the loss, four for the gradients."
+        "Each training time has a best model size. Smaller models cannot store enough of what the text teaches; larger "
+        "ones do not read enough text. With twice the time, both the model and the text should grow. Training takes "
+        "about six operations for each parameter and each token: two to compute the loss, four for the gradients."
     )
-    lines = [("C = 6 N D", "N parameters, D tokens read, C operations (products and sums of two numbers)")]
+    lines = [("C = 6 N D", "N parameters, D tokens read, C floating-point operations (additions and multiplications)")]
     if tokens:
         work = 6 * parameters * tokens
         lines.append(
@@ -170,9 +170,10 @@ def _law(known: _Known) -> Iterator[Block]:
     parts, fitted = predicted_parts(law.coefficients, about), law.coefficients
     yield Paragraph(
         f"The planner's expectation is a formula fitted to {law.runs} runs of {law.weights.low:.1f} to "
-        f"{law.weights.high:.1f} million weights (a scaling law). It adds up what stays however large the model is, "
-        "what a short context hides, and what a model of this size, or one that has read so little, has not learned. "
-        "A tiny model, trained for a moment, shows how hard the text is, and scales all terms."
+        f"{law.weights.high:.1f} million weights (a scaling law). It is a sum: the "
+        "loss that remains however large the model is, the loss from a short context, and the loss from the limited "
+        "size of the model and the limited text it reads. A tiny model, trained for a few seconds, measures how hard "
+        "the text is; all terms are scaled by the result."
     )
     yield Formula(
         (
@@ -199,8 +200,8 @@ def _law(known: _Known) -> Iterator[Block]:
     yield Bars(bars)
     wins = "More text or time" if parts.text > parts.size else "A larger model"
     yield Paragraph(
-        f"{wins} helps most here, because that term is the larger one. The exponents are small: to halve S takes "
-        f"{2 ** (1 / fitted.size_power):,.0f} times as many weights, to halve T about "
+        f"{wins} helps most here, because that term is larger. The exponents are small: halving S takes "
+        f"{2 ** (1 / fitted.size_power):,.0f} times as many weights, halving T about "
         f"{2 ** (1 / fitted.text_power):,.0f} times as many tokens."
     )
 
@@ -212,21 +213,22 @@ def _others(subject: Subject, known: _Known) -> Iterator[Block]:
     seconds = costs.rates(config).update / work
     threads = f"{costs.threads} thread{'s' if costs.threads > 1 else ''}"
     yield Paragraph(
-        f"With the plan for one hour, an update of this machine ({threads}, {costs.dtype}) takes "
+        f"With the plan for one hour, an update on this machine ({threads}, {costs.dtype}) takes "
         f"{1000 * work * seconds:,.0f} ms for 6 N D = {work:.2e} operations: {1e-9 / seconds:,.1f} billion operations "
-        "per second, with everything else that an update does. The last column is the time that it would need at this "
-        "speed for the work of each model."
+        "per second, including everything else in an update. The column “time on this machine” is 6 N D of each "
+        "model at this speed."
     )
-    models = [("yours", float(_size_of(subject)), float(_tokens_of(subject))), *OTHERS]
+    models = [("yours", float(_size_of(subject)), float(_tokens_of(subject)), "its run"), *PUBLISHED]
     rows = []
-    for name, parameters, tokens in models:
+    for name, parameters, tokens, source in models:
         known_tokens = (count(tokens), f"{tokens / parameters:,.1f}", _long(6 * parameters * tokens * seconds))
-        rows.append((name, count(parameters), *(known_tokens if tokens else ("not known",) * 3)))
-    yield Table(rows, ("model", "parameters", "tokens read", "tokens per parameter", "time on this machine"))
+        rows.append((name, count(parameters), *(known_tokens if tokens else ("not known",) * 3), source))
+    yield Table(rows, ("model", "parameters", "tokens read", "tokens per parameter", "time on this machine", "source"))
     yield Paragraph(
-        "About 20 tokens for each parameter give the lowest loss for the work of one training (Hoffmann et al., 2022). "
-        "Models that are used by many read far more, because a small model is cheaper every time it is used. On small "
-        "texts, the planner may read the text several times; each further time is worth less."
+        "For a fixed number of training operations, about 20 tokens per parameter give the lowest loss (Hoffmann et "
+        "al., 2022, arXiv:2203.15556). Models that many people use are trained on far more, because a smaller model "
+        "is cheaper each time it is used. If the text is small, the planner reads it several times; each repetition "
+        "teaches less."
     )
 
 
@@ -248,12 +250,12 @@ def _machines(known: _Known) -> Iterator[Block]:
             )
         )
     yield Paragraph(
-        "Several machines share each batch: each computes the gradients of its part, and all sum them up. The step of "
-        "the optimizer is not shared, so twice the machines are less than twice as fast. These are the updates of the "
-        "plan for one hour, without the time for the sums, which depends on the network "
-        "(tinyslm plan TEXT --world 4 measures it)."
+        "Several machines divide each batch: each computes the gradients of its part, and the gradients are summed. "
+        "The optimizer step is not divided, so twice the machines are less than twice as fast. The table is for the "
+        "plan for one hour, without the time for the sum of gradients, which depends on the network (tinyslm plan "
+        "TEXT --world 4 measures it)."
     )
-    yield Table(rows, ("machines", "an update", "times as fast", "efficiency", "tokens per second"))
+    yield Table(rows, ("machines", "time per update", "speedup", "efficiency", "tokens per second"))
 
 
 def _size_of(subject: Subject) -> int:
@@ -275,7 +277,7 @@ def _long(seconds: float) -> str:
 
 SCALE = Chapter(
     "Scale and budget",
-    "What a minute, an hour and a night of training buy on this machine, and where your model lies.",
+    "What a minute, an hour and a night of training buy on this machine, and how your model compares.",
     lambda subject: list(_blocks(subject)),
     ("grid.js", "scale.js"),
     ("scale.css",),
