@@ -1,4 +1,4 @@
-"""How tokens see other tokens: queries, keys, rotation, mask, softmax, the weighted sum; and what heads do."""
+"""Attention: queries, keys, rotation, mask, softmax and the weighted sum; and what the heads do."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ WEIGHT_UNIT = 1e-4
 MOST_NUMBERS = 160_000
 """Numbers of queries, keys and values on the page. They are there for fewer heads if all need more."""
 CLEAR = 0.25
-"""A head is of a kind if it gives that place at least this share, on average, and most of all kinds."""
+"""A head is of a kind if its mean weight at that position is at least this, and larger than for any other kind."""
 SINK = 1.5
-"""The first token is preferred if it gets this many times its even share."""
+"""The first token is preferred if it gets this many times the weight of uniform attention."""
 HIDDEN_TOKENS = 1_024
 """Held-out tokens that are read with a hidden place."""
 
@@ -42,16 +42,16 @@ def _blocks(subject: Subject) -> Iterator[Block]:
         "Step by step",
         (
             Paragraph(
-                "Choose a layer, one of its heads, and a token that looks back. The arcs lead to the tokens it takes "
-                "from; the thicker, the more. In the heat map a row is a token that looks, a column one that is looked "
-                "at. The upper right half is empty: the mask hides what comes later. Below are the numbers, step by "
-                "step; the page computes them as the model does."
+                "Choose a layer, one of its heads, and a token. The arcs lead to the tokens that it attends to; a "
+                "thicker arc is a larger weight. In the heat map, rows are queries and columns are keys. The upper "
+                "right half is empty: the mask hides later tokens. Below are the numbers, step by step; the page "
+                "computes them as the model does."
             ),
             Widget("attention", attention_data(subject, found, weights, kinds), "Attention of one head, step by step"),
         ),
     )
     yield Section("What heads do", tuple(_heads(subject, kinds)))
-    yield Section("Why the first token takes most of it", tuple(_first(subject, found, weights)))
+    yield Section("Why the first token gets most of the attention", tuple(_first(subject, found, weights)))
 
 
 def attention_data(
@@ -148,9 +148,10 @@ def _formulas(
     shared = config.heads // config.kv_heads
     last, there = face(subject.tokens[-1]), face(subject.tokens[looked])
     yield Paragraph(
-        "Attention is the only place of the model where a token sees other tokens. Each head makes three vectors of "
-        "every token. The query says what the token looks for, the key what it offers, the value what it hands over. "
-        "Where a query and a key point the same way, their product is large, and much of that value is taken."
+        "Attention is the only part of the model in which a token sees other tokens. Each head computes three vectors "
+        "for every token. The query says what the token looks for, the key what it contains, the value what it passes "
+        "on. If a query and a key point in the same direction, their product is large, and so is the weight of that "
+        "value."
     )
     sizes = f"[{count}, {config.dim}] × [{config.dim}, "
     width, kv_width = config.heads * config.head_dim, config.kv_heads * config.head_dim
@@ -158,17 +159,17 @@ def _formulas(
         (
             (
                 "queries = x · W_q",
-                f"{sizes}{width}]; x is what the layer reads of the {count} tokens; heads × values: {config.heads} × "
-                f"{config.head_dim}",
+                f"{sizes}{width}]; x: the layer's normalized input for {count} tokens; heads × head width: "
+                f"{config.heads} × {config.head_dim}",
             ),
             (
                 "keys = x · W_k, values = x · W_v",
-                f"{sizes}{kv_width}] each; heads × values: {config.kv_heads} × {config.head_dim}"
+                f"{sizes}{kv_width}] each; heads × head width: {config.kv_heads} × {config.head_dim}"
                 + (f"; {shared} heads share the keys and values of one (grouped-query attention)" * (shared > 1)),
             ),
             (
                 "score(t, s) = scale × (query of t) · (key of s)",
-                f"the token t looks at the token s, itself or an earlier one; scale = {gathering.module.scale:.4g}"
+                f"s is the token t itself or an earlier one; scale = {gathering.module.scale:.4g}"
                 + (" = 1 / √head width" * (abs(gathering.module.scale - config.head_dim**-0.5) < 1e-9)),
             ),
             (
@@ -178,7 +179,7 @@ def _formulas(
             ),
             (
                 "weight(t, s) = exp(score(t, s)) / sum of exp(score(t, r)) over all visible r",
-                f"the softmax: of these two tokens, {float(weights_t[looked]):.4f}; all weights of t have the sum 1",
+                f"the softmax: of these two tokens, {float(weights_t[looked]):.4f}; the weights of t add up to 1",
             ),
             (
                 "output(t) = sum of weight(t, s) × (value of s) over all visible s",
@@ -209,58 +210,60 @@ def _product(gathering: Gathering, head: int, place: int) -> float:
 def _positions(config: ModelConfig) -> str:
     if config.positions == "learned":
         return (
-            "This model tells places apart by learned vectors that are added to the embeddings. Queries and keys are "
-            "not rotated, so that step is missing below."
+            "This model has a learned vector for each position, which is added to the embedding. Queries and keys "
+            "are not rotated, so that step is missing below."
         )
     part = "all" if config.rotary_share == 1 else f"the first {config.rotary_dim}"
     said = (
         f"Before they are multiplied, queries and keys are rotated (rotary positions): {part} of their values form "
-        "pairs, and each pair is turned by an angle that grows with the place of its token, each at a speed of its "
-        "own. The product of two vectors that are turned by different angles depends on the difference only: so a "
-        "score tells how far apart two tokens are, wherever they stand."
+        "pairs, and each pair is rotated by an angle proportional to the position of the token, with a different "
+        "frequency for each pair. The product of two rotated vectors depends only on the difference of their angles, "
+        "so a score depends on the distance between two tokens and not on where they are in the text."
     )
     if config.unrotated_layers:
         numbers = ", ".join(str(layer + 1) for layer in config.unrotated_layers)
-        said += f" Some layers of this model do not rotate and see no places: {numbers}."
+        said += f" Some layers of this model have no rotation and so no positions: {numbers}."
     return said
 
 
 def _further(config: ModelConfig) -> Iterator[str]:
-    """Sentences on what this model does besides."""
+    """Sentences about other features of this model's attention."""
     if config.qk_norm:
         over = "each head's vector" if config.qk_norm_over == "head" else "all heads together as one vector"
         yield (
-            f"This model normalises queries and keys first ({over}): they are then scaled by learned weights, and no "
-            "score grows large because a vector is long. The numbers below are those after the norm."
+            f"This model normalises queries and keys first ({over}): each vector gets the same length and is then "
+            "multiplied by learned weights, so a score cannot grow because a vector is long. The numbers below are "
+            "those after the norm."
         )
     if config.window_layers:
         which = "All layers" if len(config.window_layers) == config.depth else f"{len(config.window_layers)} layers"
         yield f"{which} see a sliding window: the last {config.window:,} tokens, the token itself included."
     if config.attention_cap:
-        yield f"Scores are bent to stay below {config.attention_cap:g}: cap × tanh(score / cap)."
+        yield f"Scores are limited to ±{config.attention_cap:g} (soft cap): cap × tanh(score / cap)."
 
 
 def _heads(subject: Subject, kinds: HeadKinds) -> Iterator[Block]:
     config = subject.model.config
     yield Paragraph(
-        f"A head is known by where it looks. To measure it, the model reads {kinds.period} random tokens twice in a "
-        f"row, {len(kinds.ids_nt)} times. Random tokens mean nothing together, so a head can only go by places, or by "
-        "equal tokens. An induction head looks for an earlier occurrence of the current token, and takes what stood "
-        "behind it: so a model repeats what it has read before. It needs an earlier layer whose head looks at the "
-        "previous token."
+        f"Heads are classified by the positions that they attend to. To measure this, the model reads "
+        f"{len(kinds.ids_nt)} sequences of {kinds.period} random tokens, each repeated once. Random tokens have no "
+        "meaning together, so a head can only use positions or equal tokens. An induction head finds an earlier "
+        "occurrence of the current token and attends to the token after it; this is how a model repeats what it has "
+        "read. It needs a head in an earlier layer that attends to the previous token."
     )
     labels = [[_label(kinds, layer, head) for head in range(config.heads)] for layer in range(config.depth)]
     yield Paragraph(
-        f"The share is the mean weight that a head gives this place; by chance it would be {100 * kinds.chance:.1f} %. "
-        f"A head with less than {100 * CLEAR:.0f} % for every kind has none. Choose a head to see it above."
+        "The share is the mean weight of a head at this position; uniform attention would give "
+        f"{100 * kinds.chance:.1f} %. A head with less than {100 * CLEAR:.0f} % for every kind has no clear kind. "
+        "Choose a head to see it above."
     )
     yield Widget("heads", {"labels": labels}, "Kinds of the heads")
     yield _strongest(subject, kinds)
     first, second = repetition_bits(subject.model, kinds)
     yield Paragraph(
         f"Does this model copy? A random token costs it {first:.2f} bits when it is new, and {second:.2f} bits when "
-        "the sequence is repeated. The last column shows what the repetition costs with this one head switched off: "
-        "if copying depends on that head, the number rises."
+        "the sequence is repeated. The last column above is the cost of the repetition with that one head switched "
+        "off: if copying depends on the head, the number is higher."
     )
     yield from _forming(subject)
 
@@ -279,7 +282,7 @@ def _strongest(subject: Subject, kinds: HeadKinds) -> Table:
                 f"{repetition_bits(off, kinds)[1]:.2f}",
             )
         )
-    header = ("kind", "it looks at", "the clearest head", "share", "bits per token without it")
+    header = ("kind", "attends to", "clearest head", "share", "bits per token without it")
     return Table(rows, header, "The clearest head of each kind")
 
 
@@ -287,7 +290,7 @@ def _forming(subject: Subject) -> Iterator[Block]:
     """The clearest head of each kind over the snapshots of the run."""
     if not subject.snapshots:
         yield Paragraph(
-            "A run with snapshots would show here when the kinds of heads form in training: train it with "
+            "For a run with snapshots, this section shows when the kinds of heads form: train it with "
             "--train.snapshots 8."
         )
         return
@@ -299,7 +302,10 @@ def _forming(subject: Subject) -> Iterator[Block]:
             best[name].append(100 * float(shares_lh.max()))
     lines = [Series(name, steps, shares) for name, shares in best.items()]
     chart = line_chart(lines, title="Clearest head (% of its weight)", x_title="updates", y_axis="zero", legend="below")
-    yield Paragraph("When they form: the share of the clearest head of each kind, from the untrained model on.")
+    yield Paragraph(
+        "When they form: the share of the clearest head of each kind at each snapshot, starting with the untrained "
+        "model."
+    )
     yield Figures([(chart.svg(), chart.description)])
 
 
@@ -307,18 +313,18 @@ def _first(subject: Subject, found: dict[int, Gathering], weights_lhtt: NDArray[
     share_l = weights_lhtt[:, :, 1:, 0].mean((1, 2))
     even = float((1 / np.arange(2, len(subject.ids) + 1)).mean())
     said = (
-        f"After the first token, “{face(subject.tokens[0])}”, all tokens of this sentence together give it "
-        f"{100 * float(share_l.mean()):.0f} % of their attention, as the mean of all heads. If each shared evenly "
-        f"among the tokens it sees, it would be {100 * even:.0f} %."
+        f"After the first token, “{face(subject.tokens[0])}”, the tokens of this sentence give it "
+        f"{100 * float(share_l.mean()):.0f} % of their attention, averaged over all heads. Uniform attention would "
+        f"give it {100 * even:.0f} %."
     )
     if share_l.mean() < SINK * even:
-        said += " So this model hardly prefers it; models that are larger and trained for longer do."
+        said += " So this model hardly prefers it. Larger models that are trained for longer usually do."
     yield Paragraph(said)
     yield Paragraph(
-        "Two causes work together. The first token is the only one that every token sees. And the weights of a row "
-        "always have the sum 1: a head that finds nothing cannot look at nothing. In training it learns to leave its "
-        "weight at the first token, and the value of that token becomes short, so that taking it adds little. Such a "
-        "token is called an attention sink."
+        "There are two causes. The first token is the only one that every token sees. And the weights of a row always "
+        "add up to 1, so a head that finds nothing cannot attend to nothing. It learns to put its weight on the first "
+        "token, whose value vector becomes short, so that it adds little. Such a token is called an attention sink "
+        "(Xiao et al., 2023, arXiv:2309.17453)."
     )
     lengths = [found[layer].v_btgk[0].float().norm(dim=-1).mean(-1) for layer in sorted(found)]
     layers = list(range(1, len(found) + 1))
@@ -332,7 +338,7 @@ def _first(subject: Subject, found: dict[int, Gathering], weights_lhtt: NDArray[
     )
     values = line_chart(
         [Series("first token", layers, here), Series("mean of the others", layers, others)],
-        title="Length of the values",
+        title="Length of the value vectors",
         x_title="layer",
         x_axis="whole",
         y_axis="zero",
@@ -360,7 +366,7 @@ def _hidden(subject: Subject) -> Iterator[Block]:
     if ids_bt.shape[1] < 4:
         return
     inputs, targets = ids_bt[:, :-1], ids_bt[:, 1:]
-    skip = 2  # what is told from the first two places alone
+    skip = 2  # predictions from the first two positions, which the masks change most
 
     def cost(place: int | None) -> float:
         hidden_btd = hide_position(subject.model, inputs, place)
@@ -372,17 +378,16 @@ def _hidden(subject: Subject) -> Iterator[Block]:
         ("the second token", f"{cost(1):.3f}"),
     ]
     yield Paragraph(
-        f"What if a token is hidden from all later ones? Hiding the first token takes away its content, and the place "
-        f"where heads leave their weight. Hiding the second one takes away its content only. Measured on {what}, "
-        "without the first two tokens:"
+        f"What if a token is hidden from all later ones? Hiding the first token removes its content and the attention "
+        f"sink. Hiding the second one removes its content only. Measured on {what}, without the first two tokens:"
     )
     yield Table(rows, ("hidden", "bits per token"))
 
 
 ATTENTION = Chapter(
     "Attention",
-    "How a token takes from the tokens before it: queries, keys, mask, softmax and the weighted sum, with real "
-    "numbers; and what the heads of the model do.",
+    "How a token reads the tokens before it: queries, keys, mask, softmax and the weighted sum, with real numbers; and "
+    "what the heads of the model do.",
     lambda subject: list(_blocks(subject)),
     ("grid.js", "attention.js"),
     ("grid.css", "attention.css"),

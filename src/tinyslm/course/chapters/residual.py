@@ -1,4 +1,4 @@
-"""The residual stream: what each layer adds, what the stream says when read early, and what is lost without a part."""
+"""The residual stream: what each layer adds, the logit lens, and ablations."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def _blocks(subject: Subject) -> Iterator[Block]:
     found = residual_stream(subject.model, subject.ids)
     yield Section("What each layer adds", tuple(_additions(subject, found)))
     yield Section("Inside the feed-forward", tuple(_feed_forward(subject, found)))
-    yield Section("Reading the stream early", (*_lens(subject, found), *_lens_over_time(subject)))
+    yield Section("The logit lens", (*_lens(subject, found), *_lens_over_time(subject)))
     yield Section(
-        "What if a part is missing?",
+        "Ablation: what if a part is missing?",
         (
             Paragraph(
-                "Switch off a part, and what it adds to the stream becomes zero; all later layers read the changed "
-                "stream. The numbers in the table say how much the bits per byte of the sentence rise without the part "
-                "(below zero: they fall). All of them were computed when this page was made."
+                "When a part is switched off, it adds zero to the stream, and all later layers read the changed "
+                "stream. The table shows by how much the bits per byte of the sentence rise without the part (below "
+                "zero: they fall). All numbers were computed when this page was made."
             ),
             Widget("ablation", ablations(subject), "Parts that can be switched off"),
             Paragraph(
-                "Read this with care. A part that can be missed is not useless: others may do the same. The sentence "
-                "is short: small changes of either sign mean nothing. And later layers are not used to zeros: large "
-                "damage shows that they rely on the part, not what it is for."
+                "Interpret this with care. A part whose removal costs nothing is not useless: other parts may do the "
+                "same work. The sentence is short, so small changes mean nothing. And later layers were not trained on "
+                "zeros: a large loss shows that they depend on the part, not what it does."
             ),
         ),
     )
@@ -61,8 +61,9 @@ def _additions(subject: Subject, found: Stream) -> Iterator[Block]:
     config, count = subject.model.config, len(subject.ids)
     yield Paragraph(
         f"Every token has a vector of {config.dim} values that runs through the whole model: the residual stream. A "
-        "layer does not replace it. Attention adds what the token takes from others; the feed-forward adds what it "
-        "makes of that, for each token alone. At the end the vector is read as a prediction of the next token."
+        "layer does not replace it but adds to it. Attention adds information from other tokens; the feed-forward "
+        "computes something from the vector of each token alone, and adds that. After the last layer, the vector is "
+        "read as a prediction of the next token."
     )
     place, layer = count - 1, config.depth // 2
     before, after = found.hidden_ltd[layer, place], found.hidden_ltd[layer + 1, place]
@@ -80,11 +81,11 @@ def _additions(subject: Subject, found: Stream) -> Iterator[Block]:
         )
     )
     if config.residual_scale != 1:
-        yield Paragraph(f"What is added is multiplied by {config.residual_scale:g} first.")
+        yield Paragraph(f"Both additions are first multiplied by {config.residual_scale:g}.")
     yield Paragraph(
-        "The length of a vector is the root of the sum of its squares. Below, the lengths are means over the tokens "
-        "without the first one, whose stream is often much longer in large models: it is where heads leave the "
-        "attention that they have no use for."
+        "The length of a vector is the square root of the sum of its squared values. The lengths below are means over "
+        "all tokens but the first. In large models, the first token's vector is often much longer, because it is an "
+        "attention sink."
     )
     yield from _lengths(found)
 
@@ -104,11 +105,11 @@ def _reads(config: ModelConfig) -> tuple[str, str, str]:
         remark = "both read the same" + (", through one norm" if one else ", each through a norm of its own")
         return "a = attention(norm(x)), f = feed_forward(norm(x))", "x + a + f", remark
     if config.norm_place == "after":
-        return "a = norm(attention(x)), f = norm(feed_forward(x + a))", "x + a + f", "the norms stand behind"
+        return "a = norm(attention(x)), f = norm(feed_forward(x + a))", "x + a + f", "the norms come after"
     if config.norm_place == "both":
         forms = "a = norm(attention(norm(x))), f = norm(feed_forward(norm(x + a)))"
-        return forms, "x + a + f", "the norms stand before and behind"
-    return "a = attention(norm(x)), f = feed_forward(norm(x + a))", "x + a + f", "the norm scales what is read"
+        return forms, "x + a + f", "norms before and after"
+    return "a = attention(norm(x)), f = feed_forward(norm(x + a))", "x + a + f", "the norm scales its input"
 
 
 def _lengths(found: Stream) -> Iterator[Block]:
@@ -134,9 +135,10 @@ def _feed_forward(subject: Subject, found: Stream) -> Iterator[Block]:
         config.feed_forward if config.feed_forward == "relu" else "silu" if config.feed_forward == "swiglu" else "gelu"
     )
     yield Paragraph(
-        f"The feed-forward looks at one token at a time. It compares the token's vector with {config.ffn_dim:,} "
-        "directions; each is called a neuron. Those that match become active, and each active neuron adds a vector of "
-        "its own to the stream. Much of what a model knows by heart is stored here."
+        f"The feed-forward processes one token at a time. It compares the token's vector with {config.ffn_dim:,} "
+        "directions, each of which belongs to a neuron. Neurons that match become active, and each active neuron adds "
+        "its own vector to the stream. Many facts that a model has memorized seem to be stored here (Geva et al., "
+        "2021, arXiv:2012.14913)."
     )
     layer = config.depth // 2
     neuron = int(found.active_ltf[layer, -1].abs().argmax())
@@ -185,22 +187,24 @@ def _neurons(subject: Subject, found: Stream) -> Iterator[Block]:
             )
         )
     last = face(subject.tokens[-1])
-    header = ("layer", "neurons above a tenth of it", "strongest neuron", "its value", "what it adds speaks for")
+    header = ("layer", "neurons above 1/10 of the strongest", "strongest neuron", "its value", "tokens it promotes")
     yield Table(rows, header, f"The strongest neuron at the last token, {last}")
     yield Paragraph(
-        "The last column reads the vector that this neuron adds as if it were the whole stream at the end: the three "
-        "tokens it raises most. In early layers that says little, as later layers still change it. The second column "
-        "tells how few neurons matter at once: the share whose value is above a tenth of the strongest one's."
+        "For the last column, the vector that this neuron adds is read as if it were the whole stream after the last "
+        "layer: the column has the three likeliest tokens. In early layers that means little, because later layers "
+        "still change the stream. The second column shows how few neurons matter at once: the share of neurons whose "
+        "value is above a tenth of the strongest one's."
     )
 
 
 def _lens(subject: Subject, found: Stream) -> Iterator[Block]:
     yield Paragraph(
-        "The final norm and the output projection can read the stream after any layer, as if it were the last (the "
-        "logit lens). So you see when the model knows what comes next. The stream was not trained to be read early: "
-        "the first rows often show the token itself, or nonsense. Choose a cell to see more of it."
+        "The final norm and the output projection can be applied to the stream after any layer, as if it were the last "
+        "(the logit lens; nostalgebraist, 2020). This shows in which layer the prediction of the next token appears. "
+        "The model was not trained for this: the first rows often show the token itself, or nonsense. Choose a cell "
+        "for details."
     )
-    yield Widget("lens", lens(subject, found), "What the stream says after each layer")
+    yield Widget("lens", lens(subject, found), "The logit lens after each layer")
 
 
 @torch.inference_mode()
@@ -230,10 +234,10 @@ def _faces(subject: Subject, ids: Iterator[int]) -> dict[str, str]:
 
 
 def _lens_over_time(subject: Subject) -> Iterator[Block]:
-    """The lens at some snapshots of the run."""
+    """The logit lens at some snapshots of the run."""
     if not subject.snapshots:
         yield Paragraph(
-            "A run with snapshots would show here how the layers learn to divide the work: train it with "
+            "For a run with snapshots, this section shows how the predictions of each layer develop: train it with "
             "--train.snapshots 8."
         )
         return
@@ -241,8 +245,8 @@ def _lens_over_time(subject: Subject) -> Iterator[Block]:
     lines = []
     for step, model in subject.snapshot_models():
         hidden_ltd = residual_stream(model, subject.ids).hidden_ltd
-        shares = [logit_lens(model, one)[:-1].gather(1, targets.T).mean() for one in hidden_ltd]
-        bits = [-float(one) / math.log(2) for one in shares]
+        logprobs = [logit_lens(model, one)[:-1].gather(1, targets.T).mean() for one in hidden_ltd]
+        bits = [-float(one) / math.log(2) for one in logprobs]
         lines.append(Series(f"after {step:,} updates", list(range(len(bits))), bits))
     kept = lines if len(lines) <= len(PALETTE) else [lines[n * (len(lines) - 1) // 4] for n in range(5)]
     chart = line_chart(
@@ -253,8 +257,8 @@ def _lens_over_time(subject: Subject) -> Iterator[Block]:
         legend="below",
     )
     yield Paragraph(
-        "The same over the training: how well the sentence is predicted when the stream is read after each layer. "
-        "Early in training all layers are alike; later, most improve on the one before."
+        "The same during training: how well the logit lens predicts the sentence after each layer. Early in training, "
+        "all layers predict equally well; later, most layers predict better than the one before."
     )
     yield Figures([(chart.svg(), chart.description)])
 
@@ -338,7 +342,7 @@ def _make(subject: Subject) -> list[Block]:
 
 RESIDUAL = Chapter(
     "Feed-forward and the residual stream",
-    "What each layer adds to a token's vector, what it says when read early, and what happens without a part.",
+    "What each layer adds to a token's vector, what the logit lens reads from it, and what is lost without a part.",
     _make,
     ("grid.js", "residual.js"),
     ("grid.css", "residual.css"),
