@@ -71,7 +71,7 @@ def test_shapes_have_the_parameters_of_transformers(name: str) -> None:
 def test_the_choice_and_the_slider_change_the_picture(reader) -> None:
     page = reader.open(PAGES["article"])
     said = page.locator('[data-widget="reach"] .said')
-    assert "output 1 alone" in said.text_content()
+    assert "output 1 only" in said.text_content()
     page.get_by_label("the block").select_option("corrected")
     page.locator('[data-widget="reach"]').get_by_role("slider").focus()
     page.keyboard.press("End")

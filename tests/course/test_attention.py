@@ -97,7 +97,7 @@ def test_kinds_of_heads_that_do_not_choose(subject: Subject, window: int, expect
 
 def test_the_reader_chooses_a_head_and_a_token(reader) -> None:
     page = reader.open(PAGES["attention"])
-    page.get_by_label("token that looks").select_option("0")
+    page.get_by_label("query token").select_option("0")
     rows = page.get_by_label("Scores and weights").locator("tbody tr")
     assert "100 %" in rows.nth(0).text_content()
     assert "masked: later" in rows.nth(1).text_content()

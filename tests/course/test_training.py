@@ -109,7 +109,7 @@ def test_the_quiz_says_what_is_right_and_why(reader) -> None:
     names = list(FAULTS)
     picker.select_option(names[runs["A"]["answer"] - 1])
     card = quiz.get_by_label("Run A", exact=True)
-    assert card.locator(".verdict").text_content() == f"✗ No. {runs['A']['hint']}"
+    assert card.locator(".verdict").text_content() == f"✗ Wrong. {runs['A']['hint']}"
     picker.select_option(names[runs["A"]["answer"]])
     assert card.locator(".verdict").text_content() == f"✓ Right. {runs['A']['why']}"
     assert "1 of 7" in quiz.locator(".controls [role=status]").text_content()

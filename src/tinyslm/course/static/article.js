@@ -26,7 +26,7 @@ widgets.reach = (root, { faces, variants }) => {
     ]);
     place.replaceChildren(table);
     const changed = variants[variant].flatMap((row, number) => (row[token] ? [number + 1] : []));
-    const where = changed.length === 1 ? `output ${changed[0]} alone` : `outputs ${changed.join(", ")}`;
+    const where = changed.length === 1 ? `output ${changed[0]} only` : `outputs ${changed.join(", ")}`;
     said.textContent = `${variant}: if token ${token + 1} (${faces[token]}) changes, so does ${where}.`;
     if (changed.length > 1) said.textContent = said.textContent.replace("so does", "so do");
   };

@@ -62,7 +62,7 @@ function arcs(data, weights, token, choose) {
     const curve = `M${left} ${middle(token)} C${out} ${middle(token)} ${out} ${middle(place)} ${left} ${middle(place)}`;
     return drawn("path", { d: curve, "stroke-width": 0.4 + 9 * weight, "stroke-opacity": 0.25 + 0.75 * weight });
   });
-  const label = `Arcs from ${quoted(data, token)} to the tokens it takes from; the shares are in the table below.`;
+  const label = `Arcs from ${quoted(data, token)} to the tokens that it attends to; the weights are in the table below.`;
   return drawn("svg", { viewBox: `0 0 360 ${step * data.tokens.length}`, class: "arcs", role: "img", "aria-label": label },
     [...lines, ...rows]);
 }
@@ -81,14 +81,14 @@ function heatMap(data, layer, head, token, choose) {
     }
     weights.forEach((weight, column) => {
       const square = { x: margin + cell * column, y: cell * row, width: cell - 0.5, height: cell - 0.5 };
-      const title = drawn("title", {}, [`${data.tokens[row]} takes ${percent(weight)} from ${data.tokens[column]}`]);
+      const title = drawn("title", {}, [`${data.tokens[row]} attends to ${data.tokens[column]}: ${percent(weight)}`]);
       const node = drawn("rect", { ...square, "fill-opacity": weight ** 0.6 }, [title]);
       node.addEventListener("click", () => choose(row));
       nodes.push(node);
     });
   }
   nodes.push(drawn("rect", { x: margin, y: cell * token, width: cell * (token + 1), height: cell, class: "frame" }));
-  const label = "Heat map of the weights of this head: rows look, columns are looked at.";
+  const label = "Heat map of the weights of this head: rows are queries, columns are keys.";
   const box = `0 0 ${margin + cell * count} ${cell * count}`;
   return drawn("svg", { viewBox: box, class: "map", role: "img", "aria-label": label }, nodes);
 }
@@ -118,7 +118,7 @@ const heading = (words) => element("h3", {}, [words]);
 
 function rotationStep(data, steps, layer, token, looked) {
   const { rotation } = data.layers[layer];
-  if (rotation < 0) return [heading("2. Rotation"), text("This layer does not rotate queries and keys: the step is left out.")];
+  if (rotation < 0) return [heading("2. Rotation"), text("This layer does not rotate queries and keys.")];
   const { cos, sin } = data.rotations[rotation];
   const half = cos[0].length;
   const place = element("div", { "aria-live": "polite" });
@@ -128,7 +128,7 @@ function rotationStep(data, steps, layer, token, looked) {
     const speed = cos.length > 1 ? Math.atan2(sin[1][pair], cos[1][pair]) : 0;
     const stretch = Math.hypot(c, s);
     const lines = [
-      sum(`angle = place × speed = ${token} × ${speed.toPrecision(3)} = ${shown(token * speed)} (radians)`),
+      sum(`angle = position × frequency = ${token} × ${speed.toPrecision(3)} = ${shown(token * speed)} (radians)`),
       sum(`cos = ${shown(c)}, sin = ${shown(s)}${Math.abs(stretch - 1) > 1e-4 ? ` (both times ${shown(stretch)}: rope scaling)` : ""}`),
       sum(`(${shown(x)}, ${shown(y)}) becomes (x·cos − y·sin, y·cos + x·sin) = ` +
         `(${shown(steps.query[pair])}, ${shown(steps.query[pair + half])})`),
@@ -139,7 +139,7 @@ function rotationStep(data, steps, layer, token, looked) {
   const control = slider("pair", { min: 1, max: half, step: 1, value: 1 }, (value) => draw(value - 1));
   return [
     heading("2. Rotation"),
-    text(`Values i and i + ${half} of the query are a pair. ${quoted(data, token)} is at place ${token}; the first token is at 0.`),
+    text(`Values i and i + ${half} of the query are a pair. ${quoted(data, token)} is at position ${token}; the first token is at 0.`),
     control, place, distances(data, steps, layer, token, looked),
   ];
 }
@@ -168,8 +168,8 @@ function distances(data, steps, layer, token, looked) {
     drawn("text", { x: 20, y: 124 }, ["0"]),
     drawn("text", { x: 340, y: 124, "text-anchor": "end" }, [`${most} apart`]),
   ]);
-  const start = "Only the distance matters. The line shows the score of this query and the key it takes most from, " +
-    "at other distances; the dot is where they are. ";
+  const start = "Only the distance matters. The line shows the score of this query and the key with the largest weight " +
+    "at other distances; the dot is the actual distance. ";
   return element("div", {}, [text(start + said), picture]);
 }
 
@@ -177,7 +177,7 @@ function scoreStep(data, steps, layer, token, looked) {
   const { scale, cap, window } = data.layers[layer];
   const terms = steps.query.slice(0, 3).map((value, dim) => `${shown(value)}×${shown(steps.keys[looked][dim])}`);
   const example = `${quoted(data, token)} · ${quoted(data, looked)} = ${terms.join(" + ")} + … = ${shown(steps.products[looked])}`;
-  const header = ["looks at", "query · key", `× ${scale.toPrecision(3)}`];
+  const header = ["token", "query · key", `× ${scale.toPrecision(3)}`];
   if (cap) header.push(`capped at ${cap}`);
   header.push("exp(score − greatest)", "weight");
   const rows = data.tokens.map((name, place) => {
@@ -210,7 +210,7 @@ function sumStep(data, steps, layer, head, token) {
     ...lines,
     sum(`= ${some(steps.out)}`),
     vector(steps.out, "Output of the head"),
-    text(`Times this head's rows of W_o, this becomes a vector of length ${shown(data.adds[layer][head][token])}.`),
+    text(`Multiplied by this head's rows of W_o, it becomes a vector of length ${shown(data.adds[layer][head][token])}.`),
   ];
 }
 
@@ -220,7 +220,7 @@ function stepsOf(data, layer, head, token) {
   const shared = data.grouped > 1 ? ` The ${data.grouped} heads of a group share keys and values.` : "";
   return [
     heading(`1. The query of ${quoted(data, token)}, the key of ${quoted(data, looked)}`),
-    text(`The key is that of the token it will take most from.${shared}`),
+    text(`The key is that of the token with the largest weight.${shared}`),
     sum(`query = ${some(steps.plain)}`),
     vector(steps.plain, "Query"),
     sum(`key = ${some(steps.plainKeys[looked])}`),
@@ -238,7 +238,7 @@ widgets.attention = (root, data) => {
   const layers = choice("layer", data.layers.map((_, number) => String(number + 1)), (layer) => set({ layer }));
   const heads = choice("head", data.kinds[0].map((_, number) => String(number + 1)), (head) => set({ head }));
   const names = data.tokens.map((name, number) => `${number}: ${name}`);
-  const tokens = choice("token that looks", names, (token) => set({ token }));
+  const tokens = choice("query token", names, (token) => set({ token }));
   const select = (label) => label.querySelector("select");
   function set(changes) {
     Object.assign(chosen, changes);
@@ -266,7 +266,7 @@ widgets.attention = (root, data) => {
       button.addEventListener("click", () => set({ layer, head }));
       return button;
     });
-    return [text("To keep the page small, it has the steps for these heads (layer.head):"), element("p", { className: "buttons" }, list)];
+    return [text("To keep the page small, it has the steps of these heads only (layer.head):"), element("p", { className: "buttons" }, list)];
   }
   root.append(element("div", {}, [layers, heads, tokens]), place);
   set({});

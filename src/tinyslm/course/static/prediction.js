@@ -56,8 +56,8 @@ function namedRows({ faces, next }, shares) {
 function saidOf({ logits, next }, shares) {
   const left = shares.filter((one) => one > 0).length.toLocaleString("en");
   const bits = shares.reduce((total, one) => (one > 0 ? total - one * Math.log2(one) : total), 0);
-  const said = `${left} of ${logits.length.toLocaleString("en")} tokens can be chosen. The choice is as open as one `
-    + `among ${(2 ** bits).toFixed(1)} equally likely tokens.`;
+  const said = `${left} of ${logits.length.toLocaleString("en")} tokens can be chosen. The choice is as uncertain as `
+    + `one among ${(2 ** bits).toFixed(1)} equally likely tokens.`;
   if (!next) return said;
   const share = shares[next[0]];
   const place = `The sentence goes on with ${next[1]}, number ${(next[0] + 1).toLocaleString("en")} by probability`;

@@ -7,10 +7,10 @@ widgets.lens = (root, { tokens, top, next, faces }) => {
     const rows = top[layer][token].map(([id, share]) => ({ name: faces[id], share }));
     const real = next[layer][token];
     const said = real
-      ? `What follows, “${tokens[token + 1]}”, has ${percent(real[0])} here, and rank ${real[1].toLocaleString("en")}.`
+      ? `The next token, “${tokens[token + 1]}”, has ${percent(real[0])} here, and rank ${real[1].toLocaleString("en")}.`
       : "The sentence ends here.";
     place.replaceChildren(
-      element("h3", {}, [`After “${tokens[token]}”, read ${layer ? `after layer ${layer}` : "from the embeddings"}`]),
+      element("h3", {}, [`After “${tokens[token]}”, ${layer ? `after layer ${layer}` : "from the embeddings"}`]),
       bars(rows, "Likeliest next tokens"),
       element("p", { className: "said" }, [said]),
     );
@@ -80,7 +80,7 @@ widgets.ablation = (root, data) => {
       plainTable("Bits per byte", ["bits per byte", "whole model", "without it", "change"], rows),
       element("div", { className: "pair" }, [
         element("div", {}, [element("h3", {}, ["After the sentence"]), nextTable(data, one)]),
-        element("div", {}, [element("h3", {}, ["Bits more for each token"]), changes(data, one)]),
+        element("div", {}, [element("h3", {}, ["Additional bits for each token"]), changes(data, one)]),
       ]),
     );
   };

@@ -80,7 +80,7 @@ widgets.budgets = (root, { plans, yours }) => {
     const own = yours && { x: yours.minutes, y: yours.bits, name: "your model" };
     place.replaceChildren(curve({
       points: plans.map((one) => [one.minutes, ...one.bits]), now, yours: own,
-      ticks: plans.map(({ minutes }) => [minutes, timeOf(minutes)]), across: "time, each step on a logarithmic scale",
+      ticks: plans.map(({ minutes }) => [minutes, timeOf(minutes)]), across: "training time, logarithmic scale",
       label: `Expected bits per byte, from ${plans[0].bits[0].toFixed(3)} in ${timeOf(plans[0].minutes)} to `
         + `${plans.at(-1).bits[0].toFixed(3)} in ${timeOf(plans.at(-1).minutes)}`,
     }, widthOf(root)));

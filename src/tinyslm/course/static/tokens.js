@@ -101,7 +101,7 @@ widgets.learning = (root, steps) => {
     const [left, right] = pairs[0];
     place.replaceChildren(
       bars(rows, "How often pairs occur"),
-      element("p", { className: "said" }, [`${left} and ${right} are merged. Tokens learned until now:`]),
+      element("p", { className: "said" }, [`${left} and ${right} are merged. Tokens learned so far:`]),
       pieces([learned]),
     );
   };
@@ -122,7 +122,7 @@ widgets.vocabularies = (root, { rows, blocks, context }) => {
       [`bytes in a context of ${say(context)} tokens`, say(context * length)],
       ["parameters of the table", say(table)],
       ["parameters of the layers", say(blocks)],
-      ["share of the table", percent(table / (table + blocks))],
+      ["share of parameters in the table", percent(table / (table + blocks))],
     ].map(([name, value]) => element("tr", {}, [
       element("th", { scope: "row" }, [name]), element("td", { className: "number" }, [String(value)]),
     ]));

@@ -18,7 +18,7 @@ widgets.step = (root, { rates, losses, before, dim }) => {
     const loss = losses[number];
     figure.change({ mark: rates[number] });
     const change = loss === null ? "" : loss < before ? " It is better." : " It is worse.";
-    const now = loss === null ? "no number any more" : loss.toFixed(4);
+    const now = loss === null ? "infinite or not a number" : loss.toFixed(4);
     said.textContent = `Learning rate ${rates[number]}: the loss goes from ${before.toFixed(4)} to ${now}.${change}`;
   };
   const best = losses.reduce((found, one, place) => (one !== null && one < losses[found] ? place : found), 0);
@@ -52,7 +52,7 @@ widgets.snapshots = (root, { curve, faces, snapshots, prompt }) => {
   const last = snapshots.length - 1;
   const range = { min: 0, max: last, step: 1, value: last };
   const sample = element("figure", { className: "sample" }, [
-    element("figcaption", {}, ["The model continues a prompt, with the same random numbers each time"]),
+    element("figcaption", {}, ["The model continues a prompt, with the same random seed each time"]),
     text,
   ]);
   const name = (number) => snapshots[number].step.toLocaleString("en");
@@ -89,12 +89,12 @@ widgets.quiz = (root, { steps, guessing, ranges, runs, choices }) => {
       const given = place - 1;
       right.delete(number);
       if (given === answer) right.add(number);
-      verdict.textContent = given < 0 ? "" : given === answer ? `✓ Right. ${why}` : `✗ No. ${hint}`;
+      verdict.textContent = given < 0 ? "" : given === answer ? `✓ Right. ${why}` : `✗ Wrong. ${hint}`;
       tell();
     };
     const picker = choice(`Run ${letter} is`, ["choose", ...choices], judge);
     const sample = element("figure", { className: "sample" }, [
-      element("figcaption", {}, ["What it writes in the end"]),
+      element("figcaption", {}, ["What it generates after training"]),
       element("pre", {}, [text]),
     ]);
     const show = () => {
