@@ -69,6 +69,6 @@ def test_a_model_without_merges_is_told_so(subject: Subject) -> None:
     other = replace(subject, run=None, tokenizer=tokenizer, ids=tokenizer.encode(subject.text))
     page = chapter_page(other, "tokens")
     assert "is of the kind byte" in page
-    assert "trained on the spot" in page
+    assert "Here, one is trained on" in page
     assert "byte (yours)" in page
     assert face(show_token(tokenizer, other.ids[0])) == "T"

@@ -21,7 +21,7 @@ from tinyslm.tokenizer.shown import face, show_token
 MAPPED = 300
 """Tokens on the map."""
 LISTED = 600
-"""Tokens whose neighbours can be looked at, if only one state of the model is known."""
+"""Tokens with neighbours on the page, if there are no snapshots."""
 NEIGHBOURS = 8
 VALUES = 6
 """Numbers of a vector that a formula shows."""
@@ -53,8 +53,8 @@ def _rows(subject: Subject, place: int) -> Iterator[Block]:
     yield Paragraph(
         "An id is only a place in a list: token 500 is not half of token 1,000. The model therefore looks up a row of "
         f"{config.dim} numbers for each id, the token's embedding. All rows together are a table E, "
-        f"{config.vocab_size:,} by {config.dim}. Nobody writes these numbers: they begin at random, and training "
-        "changes them like all other parameters."
+        f"{config.vocab_size:,} by {config.dim}. These numbers are random at first, and are trained "
+        "like all other parameters."
     )
     values = ", ".join(f"{value:.3f}" for value in table_vd[token, :VALUES].tolist())
     lines = [
@@ -66,11 +66,11 @@ def _rows(subject: Subject, place: int) -> Iterator[Block]:
         lines.append((f"x = {config.embedding_scale:.4g} E[id]", "your model multiplies all rows by a constant"))
     yield Formula(lines)
     yield Paragraph(
-        "Your model uses the same table again at its end: the logit of a token is the product of its row with what the "
-        "last layer computes. Tokens that may follow the same texts therefore get similar rows."
+        "Your model uses the same table again for its output (tied embeddings): the logit of a token is the dot "
+        "product of its row with the final hidden state. Tokens that can follow the same texts therefore get similar "
+        "rows."
         if config.tied
-        else "At its end, your model has a second table of the same size for the logits; this chapter looks at the "
-        "first."
+        else "Your model has a second table of the same size for the logits; this chapter is about the first one."
     )
 
 
@@ -83,15 +83,16 @@ def _neighbours(subject: Subject, place: int) -> Iterator[Block]:
     product, one, two = cosine(table_vd[token], table_vd[other])
     usual = _usual_cosine(table_vd, _frequent(subject)[:MAPPED])
     yield Paragraph(
-        "Two rows are similar if they point in the same direction. The cosine of the angle between them says so: it is "
-        f"1 for the same direction, 0 for a right angle, -1 for the opposite. The nearest token of {name} is {near}."
+        "Two rows are similar if they point in the same direction. The cosine of the angle between them measures "
+        "this: it is 1 for the same direction, 0 for a right angle, and -1 for opposite directions. The nearest "
+        f"token of {name} is {near}."
     )
     yield Formula(
         (
             ("cos(a, b) = (a · b) / (|a| |b|)", "a · b = a1 b1 + a2 b2 + ...; |a| = sqrt(a · a)"),
             (
                 f"cos({name}, {near}) = {product:.4f} / ({one:.4f} x {two:.4f}) = {float(cosines[0, 0]):.4f}",
-                f"the largest of {len(table_vd) - 1:,}; two common tokens have {usual:.3f} on average",
+                f"the largest of {len(table_vd) - 1:,}; the mean over pairs of common tokens is {usual:.3f}",
             ),
         )
     )
@@ -102,16 +103,16 @@ def _map(subject: Subject) -> Iterator[Block]:
     first, second = data["states"][-1]["shares"]
     yield Paragraph(
         f"{subject.model.config.dim} dimensions cannot be drawn. The map shows {data['mapped']} of the most common "
-        "tokens from the side from which they are spread out most: along the two directions with the greatest variance "
-        f"(principal components). These hold {100 * (first + second):.1f} % of the variance; the rest is not seen, so "
-        "tokens that touch on the map need not be neighbours. Words, digits, spaces and punctuation differ in colour. "
-        "Choose a token: lines lead to its nearest ones, measured in all dimensions."
+        "tokens along the two directions in which their rows vary most (the first two principal components). These "
+        f"contain {100 * (first + second):.1f} % of the variance. The rest is not visible, so tokens that are close on "
+        "the map need not be neighbours. Words, digits, spaces and punctuation have different colours. Choose a token: "
+        "lines lead to its nearest tokens in all dimensions."
     )
     if len(data["states"]) > 1:
         yield Paragraph(
-            f"Your run kept its weights {len(data['states'])} times. The slider goes from the untrained model to the "
-            "last update. The axes are those of the trained model at every step, and the scale is the same: only the "
-            "tokens move. At the start, rows are random, and neighbours mean nothing."
+            f"Your run has {len(data['states'])} snapshots. The slider goes from the untrained model to the last "
+            "update. The axes are always those of the trained model, and the scale does not change: only the tokens "
+            "move. At the start, rows are random, and neighbours mean nothing."
         )
     else:
         yield Paragraph(
@@ -122,7 +123,7 @@ def _map(subject: Subject) -> Iterator[Block]:
 
 
 def space(subject: Subject) -> dict[str, Any]:
-    """The neighbours of common tokens and their places on a map, in each state of the model that is known.
+    """The neighbours of common tokens and their points on the map, for each snapshot or for the model alone.
 
     tokens: ids, of which the first `mapped` are on the map. states: for each, `points` `[mapped, 2]`, the `shares` of
     the variance, and for each token `near`, (id, cosine) in turn. The axes are those of the last state.
@@ -155,7 +156,7 @@ def space(subject: Subject) -> dict[str, Any]:
 
 
 def _replaced(subject: Subject, place: int) -> Iterator[Block]:
-    """What the model expects after the example if its neighbours, or the least similar token, stand in its place."""
+    """What the model predicts if the example is replaced by its neighbours, or by the least similar token."""
     table_vd, ids = _table(subject.model), list(subject.ids[: place + 1])
     common = [one for one in _frequent(subject) if one != ids[-1]]
     near, cosines = nearest(table_vd, [ids[-1]], REPLACED)
@@ -175,9 +176,10 @@ def _replaced(subject: Subject, place: int) -> Iterator[Block]:
         rows.append((face(show_token(subject.tokenizer, token)), f"{similar:.3f}", f"{100 * same:.1f} %", likely))
     text = "".join(face(one) for one in subject.tokens[: place + 1])
     yield Paragraph(
-        f"What does the model make of similar rows? It reads your sentence up to {face(subject.tokens[place])} "
-        f"({text}), then with another last token: the nearest ones, and the common token that is least similar. "
-        "The overlap is the sum of the smaller of both probabilities of each next token: 100 % if nothing changes."
+        "Does the model treat tokens with similar rows alike? It reads your sentence up to "
+        f"{face(subject.tokens[place])} ({text}), then with another last token: the nearest ones, and the least "
+        "similar common token. For the overlap, take the smaller of the two probabilities of each next token and add "
+        "them up: 100 % means that nothing changes."
     )
     yield Table(rows, ("last token", "cosine", "overlap", "likeliest next tokens"))
 
@@ -190,7 +192,7 @@ def _frequent(subject: Subject) -> list[int]:
 
 
 def _usual_cosine(table_vd: Tensor, ids: Sequence[int]) -> float:
-    """The mean cosine of two different ones of some tokens."""
+    """The mean cosine over all pairs of different tokens."""
     unit_nd = torch.nn.functional.normalize(table_vd[list(ids)], dim=-1)
     number = len(unit_nd)
     return (float(unit_nd.sum(0).square().sum()) - number) / max(1, number * (number - 1))

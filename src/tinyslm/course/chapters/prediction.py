@@ -17,11 +17,14 @@ from tinyslm.tokenizer.shown import face, show_token
 SHOWN = 12
 """Likeliest tokens that are shown by name."""
 MOST_LOGITS = 400_000
-"""Logits on the page: of a large vocabulary, all of them are there for some places of the sentence only."""
+"""Logits on the page: of a large vocabulary, the page has them for some positions of the sentence only."""
 COLD = 0.5
 """The temperature of an example."""
 SETTINGS = (
-    ("temperature", "Divides all logits. Below 1, likely tokens become likelier; above 1, all become more alike."),
+    (
+        "temperature",
+        "Divides all logits. Below 1, likely tokens become likelier; above 1, the probabilities become more equal.",
+    ),
     ("top-k", "Keeps the k likeliest tokens."),
     ("top-p", "Keeps the likeliest tokens that together have at least the probability p."),
     ("min-p", "Keeps tokens that are at least p times as likely as the likeliest one."),
@@ -35,14 +38,14 @@ def _blocks(subject: Subject) -> Iterator[Block]:
         "Choosing one",
         (
             Paragraph(
-                "Always taking the likeliest token gives dull text that repeats itself. Drawing from all tokens gives "
-                "nonsense now and then, because there are so many unlikely ones. Four settings of the engine are "
-                "between the two. It applies them in this order; what is left is divided by its sum."
+                "Always taking the likeliest token gives dull text that repeats itself. Sampling from all tokens "
+                "sometimes gives nonsense, because there are so many unlikely ones. Four settings are compromises "
+                "between the two. They are applied in this order; the remaining probabilities are divided by their sum."
             ),
             Table(SETTINGS),
             Paragraph(
-                "The first slider cuts your sentence after one of its tokens. The model has read only what is before "
-                "the cut; the sentence's own next token is marked."
+                "The first slider chooses how many tokens of your sentence the model has read. The token that follows "
+                "in the sentence is marked."
             ),
             Widget("sampling", prompts(subject), "Filters over the next token's probabilities"),
         ),
@@ -56,9 +59,10 @@ def _softmax(subject: Subject, logits_v: Tensor) -> Iterator[Block]:
     name, logit = face(show_token(subject.tokenizer, int(best.indices[0]))), float(best.values[0])
     last = face(subject.tokens[-1])
     yield Paragraph(
-        f"After the last token of the sentence ({last}), the model gives one number for each of the {len(logits_v):,} "
-        "tokens it knows: the logits. The softmax makes probabilities of them: all are positive, and their sum is 1. "
-        "Only differences matter: a logit that is larger by 1 means a token that is e = 2.718 times as likely."
+        f"After the last token of the sentence ({last}), the model computes one number for each of the "
+        f"{len(logits_v):,} tokens of its vocabulary: the logits. The softmax turns them into probabilities: all are "
+        "positive, and their sum is 1. Only differences matter: a token whose logit is larger by 1 is e = 2.718 times "
+        "as likely."
     )
     lines = [
         (
@@ -126,16 +130,16 @@ def _spaces(subject: Subject) -> Iterator[Block]:
     spaced = sum(piece.startswith(b" ") for piece in of_words)
     if not spaced:
         yield Paragraph(
-            "In your vocabulary, no token holds a space and letters, so a space at the end does no harm: it is a token "
-            "of its own, as in the texts that the model learned from. In most vocabularies, a word and the space "
-            "before it are one token, and a space at the end leads to tokens that are rare in texts."
+            "In your vocabulary, no token contains both a space and letters, so a space at the end does no harm: it "
+            "is a separate token, as in the training text. In most vocabularies, a word and the space before it are "
+            "one token, and a space at the end leads to sequences of tokens that are rare in training text."
         )
         return
     yield Paragraph(
         f"In your vocabulary, {spaced:,} of {len(of_words):,} tokens of letters begin with a space: a word "
-        "and the space before it are one token. A prompt that ends in a space has already used up that space: the "
-        "model must continue with a word that has no space before it, which it has hardly ever seen in training. "
-        "tinyslm goes back a token and chooses among those that begin with the rest of the prompt (token healing)."
+        "and the space before it are one token. After a prompt that ends in a space, the model must "
+        "continue with a token without its space, a sequence that hardly occurs in training text. tinyslm therefore "
+        "removes the last token of the prompt and samples among the tokens that begin with its text (token healing)."
     )
 
 

@@ -22,7 +22,7 @@ from tinyslm.tokenizer.training import train_tokenizer, train_tokenizers
 from tinyslm.tokenizer.vocabulary import split_of
 
 LEARNED, SHOWN = 30, 8
-"""Merges that are learned before the reader's eyes, and pairs that are counted for each."""
+"""Merges that the page learns, and pairs that it lists for each."""
 SMALL, LEAST = 1024, 576
 """Tokens of the tokenizers that are trained for a comparison; LEAST: those of the smallest WordPiece."""
 SIZES = (320, 512, 1024, 2048, 4096)
@@ -32,7 +32,7 @@ CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 SPELLED = "'(?:[sSſ]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])"
 """The same for browsers, of which older ones have no (?i:...)."""
 EVERY = 5
-"""One in so many texts is measured; tokenizers are trained on the others."""
+"""Every fifth text is held out to measure the tokenizers; they are trained on the others."""
 
 
 def _blocks(subject: Subject) -> Iterator[Block]:
@@ -42,15 +42,15 @@ def _blocks(subject: Subject) -> Iterator[Block]:
     yield Section("Where the merges come from", tuple(_learning(subject)))
     yield Section("Five kinds of tokenizers", tuple(_kinds(subject)))
     yield Section("What a vocabulary costs", tuple(_costs(subject)))
-    yield Section("Small changes of a word", tuple(_changes(subject)))
+    yield Section("Small changes to a word", tuple(_changes(subject)))
 
 
 def _ids(subject: Subject) -> Iterator[Block]:
     tokens, text = subject.tokens, subject.text
     size = len(text.encode("utf-8", "replace"))
     yield Paragraph(
-        "A model computes with numbers. A tokenizer therefore cuts a text into pieces from a fixed list, the "
-        f"vocabulary, and replaces each piece by its number in that list, its id. The vocabulary of your model has "
+        "A model computes with numbers. A tokenizer therefore splits a text into pieces from a fixed list, the "
+        "vocabulary, and replaces each piece by its index in that list, the id. The vocabulary of your model has "
         f"{subject.tokenizer.vocab_size:,} pieces, called tokens. Your sentence has {len(text):,} characters, which "
         f"are {size:,} bytes in UTF-8, and {len(tokens)} tokens. A dot stands for a space."
     )
@@ -58,9 +58,11 @@ def _ids(subject: Subject) -> Iterator[Block]:
     first = ", ".join(map(str, subject.ids[:8])) + (", ..." if len(tokens) > 8 else "")
     yield Formula(((f"ids = encode(text) = [{first}]", f"whole numbers, shape [t] = [{len(tokens)}]"),))
     rows = [(str(place), face(one), str(one.id), _bytes(subject, one)) for place, one in enumerate(tokens, 1)]
-    yield Folded("All tokens of the sentence", (Table(rows, ("place", "token", "id", "bytes")),))
+    yield Folded("All tokens of the sentence", (Table(rows, ("position", "token", "id", "bytes")),))
     if subject.tokenizer.start_ids:
-        yield Paragraph("The first token is not of your text: the model expects it at the beginning of every text.")
+        yield Paragraph(
+            "The first token is not part of your text: the model expects it at the beginning of every text."
+        )
 
 
 def _merges(subject: Subject) -> Iterator[Block]:
@@ -71,7 +73,7 @@ def _merges(subject: Subject) -> Iterator[Block]:
             f"The tokenizer of your model is of the kind {kind}"
             + (f" ({KINDS[kind].about})." if kind in KINDS else ".")
             + " Merges alone do not make its tokens. The most common kind, byte-pair encoding (BPE), begins with single"
-            " bytes and merges neighbours. Here, one is trained on the spot, on "
+            " bytes and merges neighbours. Here, one is trained on "
             f"{count(sum(map(len, subject.texts)))} characters of {_source(subject)}."
         )
         tokenizer = _trained("bpe", subject.texts, SMALL)
@@ -91,8 +93,7 @@ def _merges(subject: Subject) -> Iterator[Block]:
         f"The tokenizer has a list of {steps.known:,} merges, in the order in which they were learned. For your "
         f"sentence, {len(steps.merges)} of them are needed. "
         + (
-            "The sentence is first split into words, with the space before each; no merge reaches across the end of a "
-            "word. "
+            "The sentence is first split into words, with the space before each; no merge crosses a word boundary. "
             if len(steps.words) > 1
             else ""
         )
@@ -101,7 +102,7 @@ def _merges(subject: Subject) -> Iterator[Block]:
     used = {one for word in steps.words for one in word} | {one.token for one in steps.merges}
     rules = _rules(tokenizer)
     if rules:
-        yield Paragraph("Or type another text: the page cuts it with the same list of merges.")
+        yield Paragraph("Or type another text: the page tokenizes it with the same list of merges.")
         used |= {*rules["bytes"], *(one[2] for one in rules["merges"])}
     data = {
         "words": steps.words,
@@ -128,7 +129,7 @@ def _learning(subject: Subject) -> Iterator[Block]:
     steps = learn_merges(subject.texts, split_of("three"), LEARNED, SHOWN)
     yield Paragraph(
         "The list of merges is learned from a text before the model is trained. Count all pairs of neighbours in the "
-        "text; merge the most frequent pair everywhere; count again; and so on until the vocabulary has the wanted "
+        "text; merge the most frequent pair everywhere; count again; and so on until the vocabulary has the desired "
         f"size. Here are the first {len(steps)} merges learned from {count(sum(map(len, subject.texts)))} characters "
         f"of {_source(subject)}."
     )
@@ -140,7 +141,7 @@ def _learning(subject: Subject) -> Iterator[Block]:
             ("merge = the pair (a, b) with the largest count(a b)", "counted over all words of the text"),
             (
                 f"count({_written(first.left)} {_written(first.right)}) = {first.count:,}",
-                f"the largest of all: {_written(first.left + first.right)} becomes the first new token, number 256",
+                f"the largest count: {_written(first.left + first.right)} becomes the first new token, with id 256",
             ),
         )
     )
@@ -150,9 +151,9 @@ def _learning(subject: Subject) -> Iterator[Block]:
 
 def _kinds(subject: Subject) -> Iterator[Block]:
     yield Paragraph(
-        "Byte-pair encoding is one of five kinds that tinyslm trains. WordPiece looks for the longest known piece from "
-        "the left; Unigram chooses the likeliest of all ways to cut a word; char and byte have one token for each "
-        "character or byte. This is your sentence in all five: "
+        "Byte-pair encoding is one of the five kinds of tokenizers that tinyslm trains. WordPiece takes the longest "
+        "known piece from the left; Unigram chooses the most probable of all segmentations of a word; char and byte "
+        "have one token for each character or byte. This is your sentence in all five: "
         f"{'your own tokenizer, and the others' if subject.tokenizer.kind in KINDS else 'each'} "
         f"trained on {_source(subject)}."
     )
@@ -181,8 +182,8 @@ def _kinds(subject: Subject) -> Iterator[Block]:
     header = ("kind", "vocabulary", "tokens of the sentence", "bytes per token", "parameters of the table")
     yield Table(rows, header)
     yield Paragraph(
-        "Bytes per token are measured on text that the small tokenizers were not trained on. More of them mean a "
-        f"shorter sequence. The table has one row of {dim} numbers, the width of your model, for each token."
+        "Bytes per token are measured on text that the small tokenizers were not trained on. More bytes per token mean "
+        f"shorter sequences. The table has one row of {dim} numbers, the width of your model, for each token."
     )
 
 
@@ -192,9 +193,9 @@ def _costs(subject: Subject) -> Iterator[Block]:
     size = len(subject.text.encode("utf-8", "replace"))
     each = "one table, read at the input and at the output" if config.tied else "two tables, input and output"
     yield Paragraph(
-        "A large vocabulary makes short sequences, and a large table. A small vocabulary does the opposite. Both cost: "
-        "the table takes parameters from the layers; a long sequence takes time, because every token passes through "
-        "all layers and is compared with all tokens before it."
+        "A large vocabulary gives short sequences and a large embedding table; a small vocabulary gives the opposite. "
+        "Both have a cost: parameters in the table are not available for the layers, and a long sequence takes time, "
+        "because every token passes through all layers and is compared with all tokens before it."
     )
     yield Formula(
         (
@@ -214,7 +215,7 @@ def _costs(subject: Subject) -> Iterator[Block]:
 
 
 def _vocabularies(subject: Subject, blocks: int) -> dict[str, Any]:
-    """Your sentence and the costs for vocabularies of several sizes, in a model with the same `blocks` parameters."""
+    """Your sentence and the costs for vocabularies of several sizes, in a model with `blocks` parameters in layers."""
     config, (train, measured) = subject.model.config, _halves(subject.texts)
     size = sum(len(text.encode("utf-8", "replace")) for text in measured)
     rows = []
@@ -236,10 +237,10 @@ def _changes(subject: Subject) -> Iterator[Block]:
     words = [word for word in subject.text.split() if word.isalpha()] or ["word"]
     word = max(words, key=len).lower()
     forms = (
-        ("inside a text", f" {word}"),
+        ("within a text", f" {word}"),
         ("at the beginning", word),
-        ("with a capital", f" {word.capitalize()}"),
-        ("in capitals", f" {word.upper()}"),
+        ("capitalized", f" {word.capitalize()}"),
+        ("in upper case", f" {word.upper()}"),
         ("in quotes", f' "{word}"'),
         ("misspelled", f" {word[0]}{word[2:3]}{word[1:2]}{word[3:]}"),
     )
@@ -249,10 +250,10 @@ def _changes(subject: Subject) -> Iterator[Block]:
         faces = " | ".join(face(show_token(subject.tokenizer, one)) for one in ids)
         rows.append((name, faces, str(len(ids)), ", ".join(map(str, ids[:12])) + (", ..." if len(ids) > 12 else "")))
     yield Paragraph(
-        "The model does not see letters. Two spellings of a word are different ids, and whatever they have in common "
-        "the model must learn from text. This is a word of your sentence as your tokenizer cuts it:"
+        "The model does not see letters. Two spellings of a word have different ids, and the model must learn from "
+        "text that they are related. This is how your tokenizer splits a word of your sentence:"
     )
-    yield Table(rows, (f'"{word}"', "tokens", "number", "ids"))
+    yield Table(rows, (f'"{word}"', "tokens", "count", "ids"))
 
 
 def _halves(texts: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -279,7 +280,7 @@ def _source(subject: Subject) -> str:
 
 def _bytes(subject: Subject, token: Token) -> str:
     piece = subject.tokenizer.token_bytes(token.id)
-    return piece.hex(" ").upper() if token.kind != "special" else "none: it marks a place"
+    return piece.hex(" ").upper() if token.kind != "special" else "none: a special token"
 
 
 def _written(piece: bytes) -> str:

@@ -30,7 +30,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 
 SAMPLE = SamplingSettings(max_tokens=40, seed=1)
 FEWEST_POINTS = 2
 ABOVE_GUESSING = 1.3
-"""How far above the loss of guessing the quiz's charts go."""
+"""The top of the quiz's charts, as a factor of the loss of guessing."""
 QUIZ = "DAFCGBE"
 """The letters of the quiz's runs, in the order of `FAULTS`."""
 
@@ -40,7 +40,7 @@ def _blocks(subject: Subject) -> Iterator[Block]:
     yield Section("The loss", tuple(_loss(subject)))
     yield Section("One step", tuple(_step(subject, loss, gradients)))
     yield Section("Your run", tuple(_run(subject)))
-    yield Section("Which is which?", tuple(_quiz()))
+    yield Section("Quiz: which run has which fault?", tuple(_quiz()))
 
 
 def _loss(subject: Subject) -> Iterator[Block]:
@@ -51,10 +51,10 @@ def _loss(subject: Subject) -> Iterator[Block]:
     rarest = min(scored, key=lambda one: one.logprob or 0.0)
     config = subject.model.config
     yield Paragraph(
-        "Training needs one number that says how wrong the model is. At each place of a text, the model gives a "
-        "probability to every token that could come next. The loss there is minus the logarithm of the probability "
-        "that it gave to the token that does come next: 0 if it was certain of that token, and the greater the "
-        "less it expected it. The mean over all places is the cross-entropy, or simply the loss."
+        "Training needs one number that says how wrong the model is. At each position of a text, the model gives a "
+        "probability to every token that could come next. The loss there is minus the logarithm of the probability of "
+        "the token that does come next: 0 if the model was certain of that token, and larger the less likely it was. "
+        "The mean over all positions is the cross-entropy, or simply the loss."
     )
     yield Formula(
         (
@@ -73,8 +73,9 @@ def _loss(subject: Subject) -> Iterator[Block]:
     yield Paragraph(
         f"A model that knows nothing gives each of the {config.vocab_size:,} tokens the same probability; its loss is "
         f"ln {config.vocab_size:,} = {math.log(config.vocab_size):.2f}. That is where a run with new weights begins. "
-        "All places of a text are learned from at once (teacher forcing): the mask hides from each place what comes "
-        "after it, so one pass through the model gives as many exercises as there are tokens."
+        "The model learns from all positions of a text at once, each with the true tokens before it as input (teacher "
+        "forcing). The mask hides later tokens from each position, so one pass through the model gives as many "
+        "training examples as there are tokens."
     )
 
 
@@ -86,16 +87,16 @@ def _step(subject: Subject, loss: float, gradients: Mapping[str, Tensor]) -> Ite
     length = gradient_norm(gradients)
     index = ", ".join(str(int(one)) for one in torch.unravel_index(torch.tensor(place), gradient.shape))
     yield Paragraph(
-        "The gradient says for each weight how the loss changes if the weight grows a little. A step of training moves "
-        "each weight against its gradient, by the learning rate times the gradient. One pass backwards through the "
-        "model (backpropagation) gives all gradients."
+        "The gradient says for each weight how fast the loss changes when the weight increases. A training step "
+        "changes each weight by minus the learning rate times its gradient. One backward pass through the model "
+        "(backpropagation) computes all gradients."
     )
     yield Formula(
         (
             ("new weight = weight - learning rate * gradient", ""),
             (
                 f"{weight - 0.01 * slope:.5f} = {weight:.5f} - 0.01 * ({slope:.5f})",
-                f"the steepest of your model's weights: {name}[{index}], of shape {list(gradient.shape)}",
+                f"the weight with the largest gradient: {name}[{index}], in a tensor of shape {list(gradient.shape)}",
             ),
             (
                 f"norm of the gradient = sqrt(sum of squares) = {length:.3f}",
@@ -104,47 +105,45 @@ def _step(subject: Subject, loss: float, gradients: Mapping[str, Tensor]) -> Ite
         )
     )
     yield Paragraph(
-        "How large should the step be? The slider takes one step on this sentence with your model. The gradient is "
-        "right only close by: a small step improves the loss a little, a larger one more, and one that is too large "
-        "jumps over the valley and lands higher than before."
+        "How large should the step be? The slider takes one step on this sentence with your model. The gradient "
+        "describes the loss only near the current weights: a small step lowers the loss a little, a larger one more, "
+        "and one that is too large overshoots and raises it."
     )
     data = {"rates": RATES, "losses": losses_after(subject, gradients), "before": loss, "dim": subject.model.config.dim}
     yield Widget("step", data, "One step with a learning rate of your choice")
     yield Paragraph(
-        "A real run takes each step on a batch of many texts. Its optimizer also divides each gradient by its usual "
-        "size (AdamW), or evens out the directions of a whole matrix (Muon), so its learning rates cannot be compared "
-        "with those of this slider. The schedule raises the learning rate at first (warm-up), because the "
-        "gradients of random weights are large and soon outdated, and lowers it to 0 in the end, so that the weights "
-        "come to rest."
+        "A real run takes each step on a batch of many texts. Its optimizer also divides each gradient by a "
+        "running estimate of its size (AdamW), or orthogonalizes the update of a whole matrix (Muon), so its learning "
+        "rates cannot be compared with those of this slider. The schedule raises the learning rate at first (warm-up), "
+        "while the weights are random and the optimizer's averages cover few steps, and lowers it to 0 at the end, so "
+        "that the noise of single batches averages out."
     )
 
 
 def _run(subject: Subject) -> Iterator[Block]:
     curve = loss_curve(subject)
-    how = "A run of tinyslm train with --train.snapshots 8 keeps its weights on the way"
-    shows = (
-        "you could then move through its updates here, and watch the sentence become likely and the samples readable."
-    )
+    how = "A run of tinyslm train with --train.snapshots 8 saves its weights several times during training"
+    shows = "this page then has a slider that shows how the sentence becomes more likely and the samples readable."
     if not curve["series"]:
         yield Paragraph(f"This model comes without the log of a run, so there is no loss curve to show. {how}; {shows}")
         return
     yield Paragraph(
-        "The training loss is measured on the batches that are learned from; the validation loss on text that is kept "
-        "out. As long as both fall together, the model learns what holds for other texts too. If only the training "
-        "loss falls, it learns its texts by heart."
+        "The training loss is measured on the training batches, the validation loss on held-out text. As long as both "
+        "fall together, what the model learns applies to other texts too. If only the training loss falls, the model "
+        "memorizes its training text (overfitting)."
     )
     if not subject.snapshots:
         yield Widget("charts", {"charts": [curve]}, "The loss of your run")
-        yield Paragraph(f"Your run kept no snapshots. {how}; {shows}")
+        yield Paragraph(f"Your run has no snapshots. {how}; {shows}")
         return
     yield Paragraph(
-        "The run kept its weights at some moments. Move the slider: the line in the chart shows the moment, the boxes "
-        "how probable the model found each token of the sentence, and the text below how it continues a prompt. First "
-        "it learns which tokens are frequent, then which follow each other, and only then what depends on words that "
-        "are further away."
+        "Move the slider through the snapshots of the run: the line in the chart marks the update, the boxes show the "
+        "probability of each token of the sentence, and the text below is how the model continues a prompt. Models "
+        "usually learn first which tokens are frequent, then which tokens follow each other, and later what depends on "
+        "words further away."
     )
     data = {"curve": curve, "faces": [face(token) for token in subject.tokens], **snapshot_views(subject)}
-    yield Widget("snapshots", data, "Your model at moments of its training")
+    yield Widget("snapshots", data, "Your model at the snapshots of its training")
 
 
 def _quiz() -> Iterator[Block]:
@@ -155,9 +154,9 @@ def _quiz() -> Iterator[Block]:
         "A fault in the code or a bad setting seldom stops a run. The loss still falls, only not as it should. These "
         f"are seven runs of one small model ({shape['depth']} layers, {shape['width']} wide) on Python's "
         "documentation. They have the same first weights and the same batches. One is healthy, and each of the others "
-        "has one fault. The updates are on a logarithmic axis, so that the first ones can be seen; the line “guessing” "
+        "has one fault. The updates are on a logarithmic axis, so that the first ones are visible; the line “guessing” "
         f"is the loss of a model that knows nothing, ln {shape['vocab_size']} = {guessing:.2f}. A "
-        "loss beyond the top of a chart is cut off. What gives each run away?"
+        "loss beyond the top of a chart is cut off. Which fault does each run have?"
     )
     cards = [
         {
@@ -179,7 +178,7 @@ def _quiz() -> Iterator[Block]:
         (name, *(f"{figures[key]:.2f}" for key in ("last", "whole", "past", "largest")))
         for name, figures in ((name, _figures(run)) for name, run in runs.items())
     ]
-    header = ("run", "training loss", "held out, whole texts", "held out, from the past", "largest gradient")
+    header = ("run", "training loss", "held out, whole windows", "held out, past tokens only", "largest gradient")
     yield Folded("The figures of all runs (with the answers)", [Table(rows, header)])
     yield Paragraph(
         "The command python lessons/faults.py OUT.json trains all seven again. Each fault is a few lines of that file, "
