@@ -1,4 +1,4 @@
-"""The article's model: its four faults, what they cost, and what real small models look like beside it."""
+"""The article's model: its four faults, their cost, and a comparison with published small models."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.tokenizer.shown import face
 
 TOKENS = 8
-"""Tokens of the sentence in the pictures of the mask."""
+"""Tokens of the sentence in the pictures of what each position sees."""
 _LLAMA = {"family": "llama", "head_dim": 64, "norm_eps": 1e-5}
 PEERS = {
     "the article's": {"family": "tinyslm", "vocab_size": 30_000, "dim": 256, "depth": 8, "heads": 4},
@@ -53,15 +53,15 @@ ROWS: dict[str, Callable[[ModelConfig], str]] = {
     "layers": lambda config: f"{config.depth}",
     "width": lambda config: f"{config.dim:,}",
     "heads": lambda config: f"{config.heads}",
-    "heads of keys and values": lambda config: f"{config.kv_heads}",
-    "width of a head": lambda config: f"{config.head_dim}",
+    "key/value heads": lambda config: f"{config.kv_heads}",
+    "head width": lambda config: f"{config.head_dim}",
     "feed-forward": lambda config: f"{FEED_FORWARDS[config.feed_forward]}, {config.ffn_dim:,}",
     "norm": lambda config: NORMS[config.norm],
     "positions": lambda config: POSITIONS[config.positions],
     "vocabulary": lambda config: f"{config.vocab_size:,}",
     "context": lambda config: f"{config.context:,}",
-    "output table": lambda config: "the input's" if config.tied else "its own",
-    "values kept for each token": lambda config: f"{config.cached_values:,}",
+    "output embeddings": lambda config: "tied to the input" if config.tied else "separate",
+    "KV cache, values per token": lambda config: f"{config.cached_values:,}",
 }
 
 
@@ -78,7 +78,7 @@ class Diff:
 
 
 def _blocks(subject: Subject) -> Iterator[Block]:
-    yield Section("Who sees whom", tuple(_mask(subject)))
+    yield Section("Which token sees which", tuple(_mask(subject)))
     yield Section("The code, line by line", tuple(_code()))
     yield Section("What the faults cost", tuple(_costs()))
     yield Section("What SmolLM and TinyLlama look like", tuple(_peers(subject)))
@@ -86,16 +86,16 @@ def _blocks(subject: Subject) -> Iterator[Block]:
 
 def _mask(subject: Subject) -> Iterator[Block]:
     yield Paragraph(
-        "In a language model, each position may use the tokens up to itself, and no later one: a later one is the "
-        "answer that it has to guess. Whether code does that can be measured without reading it: change one token, and "
-        "see which outputs change. The pictures are measured in this way, on the first tokens of the sentence: the "
-        "article's block as printed, the corrected block without its mask, the corrected block, and your model."
+        "In a language model, each position may use the tokens up to itself and no later ones, because it has to "
+        "predict the next one. You can measure this without reading the code: change one token, and see which "
+        "outputs change. The pictures show this for the first tokens of the sentence: the article's block as "
+        "printed, the corrected block without its mask, the corrected block, and your model."
     )
     yield Widget("reach", reaches(subject), "Which outputs change if one token changes")
     yield Paragraph(
-        "As printed, a position sees only itself: the model can learn which token follows which, and nothing else, "
-        "whatever its depth. Without a mask, each position sees the whole text, the next token included. In the "
-        "corrected block and in your model, each position sees what stands before it."
+        "As printed, a position sees only itself: whatever its depth, the model can only learn which token follows "
+        "which. Without a mask, each position sees the whole text, including the next token. In the corrected block "
+        "and in your model, each position sees itself and the tokens before it."
     )
 
 
@@ -117,17 +117,18 @@ def _code() -> Iterator[Block]:
             ),
             (
                 "scale: 1 / sqrt(dim) = 1 / sqrt(256) = 0.0625; 1 / sqrt(head_dim) = 1 / sqrt(64) = 0.125",
-                "a score is a sum of 64 products, so its spread is sqrt(64) = 8; only 1/8 makes it 1",
+                "a score is a sum of 64 products with variance 1, so its standard deviation is sqrt(64) = 8; 1/8 "
+                "makes it 1",
             ),
             (
                 "feed-forward: 1024 for every dim; 4 * dim = 4 * 256 = 1024",
-                "right for the article's dim by chance; at dim = 1024 the layer would not widen anything",
+                "correct for dim = 256 only; at dim = 1024 the layer would not be wider than its input",
             ),
         )
     )
     yield Paragraph(
-        "A fifth fault is not in the block: the table of positions has 512 rows, and a longer text ends with an index "
-        "error inside PyTorch. Rotary positions, as in SmolLM and TinyLlama, have no table."
+        "A fifth fault is outside the block: the table of positions has 512 rows, and a longer text fails with an "
+        "index error inside PyTorch. Rotary positions, as in SmolLM and TinyLlama, have no table."
     )
 
 
@@ -135,40 +136,42 @@ def _costs() -> Iterator[Block]:
     variants = article_runs()["result"]
     yield Paragraph(
         "The faults were corrected one after another and a model was trained each time, with the same text (the "
-        "Python standard library) and the same batches. The loss on held-out text is measured twice. “As seen”: "
-        "the model gets whole windows, as in the article's loop. “Honest”: it gets only what stands before the token "
-        "that it predicts, as when it generates. For a correct model the two are the same. The charts are measured on "
-        "8 windows, the table on 128."
+        "Python standard library) and the same batches. The loss on held-out text is measured twice. “Whole windows”: "
+        "the model gets the whole text at once, as in the article's loop. “Past only”: it gets only the tokens before "
+        "the one that it predicts, as when it generates. For a correct model the two are equal. The charts are "
+        "measured on 8 windows, the table on 128."
     )
     charts = []
     highest = max(loss for one in variants for _, *losses in one["curve"] for loss in losses)
     for one in variants[:3]:
         steps, seen, honest = (list(column) for column in zip(*one["curve"], strict=True))
-        series = [{"name": "as seen", "x": steps, "y": seen}, {"name": "honest", "x": steps, "y": honest}]
+        series = [{"name": "whole windows", "x": steps, "y": seen}, {"name": "past only", "x": steps, "y": honest}]
         charts.append({"title": one["name"], "series": series, "xTitle": "updates", "range": [0, highest]})
-    yield Widget("charts", {"charts": charts}, "Loss as seen and honest loss of three variants")
+    yield Widget("charts", {"charts": charts}, "Loss on whole windows and on the past only, for three variants")
     leak = variants[1]
     yield Paragraph(
-        f"In the second chart the loss as seen falls to {leak['whole_windows']:.2f}, which looks like a great success. "
-        f"The honest loss is {leak['past_only']:.2f}: the model copies the next token, which it sees, and is lost when "
-        "there is none. A loss that is too good to be true is the first sign of a leak."
+        f"In the second chart, the loss on whole windows falls to {leak['whole_windows']:.2f}, which looks very good. "
+        f"From the past only, it is {leak['past_only']:.2f}: the model copies the next token, which it sees, and "
+        "cannot predict when there is none. A loss that is too good to be true is a sign of a leak."
     )
     rows = [
         (one["name"], f"{one['parameters']:,}", f"{one['whole_windows']:.3f}", f"{one['past_only']:.3f}")
         for one in variants
     ]
-    yield Table(rows, ("variant", "parameters", "as seen", "honest"), "Loss on held-out text after the last update")
+    yield Table(
+        rows, ("variant", "parameters", "whole windows", "past only"), "Loss on held-out text after the last update"
+    )
     yield Paragraph(
-        "One seed each; a difference of a few hundredths is not clear from one seed. The command python "
-        "benchmarks/article_faults.py measures all of it again."
+        "One seed each: differences of a few hundredths may be noise. To measure this again: python "
+        "benchmarks/article_faults.py"
     )
 
 
 def _peers(subject: Subject) -> Iterator[Block]:
     yield Paragraph(
         "The article says that SmolLM and TinyLlama are organised exactly like its model, scaled to hundreds of "
-        "layers. They are not: SmolLM2-135M has 30 layers and TinyLlama 22, and the norm, the positions, the "
-        "feed-forward and the heads of keys and values are others. Your model stands in the last column."
+        "layers. They are not: SmolLM2-135M has 30 layers and TinyLlama 22, and they have a different norm, "
+        "positions and feed-forward, and fewer key/value heads. Your model is in the last column."
     )
     shapes = {name: build_config(ModelConfig, settings, origin=name) for name, settings in PEERS.items()}
     shapes["yours"] = subject.model.config
@@ -177,20 +180,23 @@ def _peers(subject: Subject) -> Iterator[Block]:
     yield Formula(
         (
             ("RMSNorm: x / sqrt(mean(x * x)) * weight", "LayerNorm subtracts the mean first and adds a bias"),
-            ("rotary: turn each pair of values of q and k by position * frequency", "instead of adding a learned row"),
             (
-                "SwiGLU: down(silu(gate(x)) * up(x))",
-                "instead of down(gelu(up(x))): a layer is gated by another",
+                "rotary: rotate each pair of values of q and k by position * frequency",
+                "instead of adding a learned vector",
             ),
             (
-                "grouped queries: TinyLlama's 32 heads of queries share 4 heads of keys and values",
-                "8 to 1, so an eighth of the keys and values has to be kept for each token of a text",
+                "SwiGLU: down(silu(gate(x)) * up(x))",
+                "instead of down(gelu(up(x))): one projection gates the other",
+            ),
+            (
+                "grouped-query attention: TinyLlama's 32 query heads share 4 key/value heads",
+                "8 to 1, so the KV cache needs an eighth of the memory",
             ),
         )
     )
     yield Paragraph(
-        "Depth is not what makes these models large: a model of 22 layers that are 2,048 wide has eight times the "
-        "parameters of one of 30 layers that are 576 wide. The family tinyslm is the article's model, corrected "
+        "Depth is not what makes these models large: TinyLlama, with 22 layers of width 2,048, has eight times the "
+        "parameters of SmolLM2-135M, with 30 layers of width 576. The family tinyslm is the article's model, corrected "
         "(tinyslm train --model.family tinyslm); the default family is built like the models of this table."
     )
 
@@ -224,7 +230,7 @@ def reaches(subject: Subject) -> dict[str, Any]:
 
 
 def _flipped(x_btd: Tensor, place: int) -> Tensor:
-    """With another vector at a place; one that was only shifted would be the same after a LayerNorm."""
+    """Reverse the vector at one position: a shifted vector would be the same after LayerNorm."""
     changed = x_btd.clone()
     changed[:, place] = changed[:, place].flip(-1)
     return changed
@@ -255,7 +261,7 @@ def article_runs() -> dict[str, Any]:
 
 ARTICLE = Chapter(
     "The article, corrected",
-    "The four faults of the article's model as pictures, curves and code, and what SmolLM and TinyLlama look like.",
+    "The four faults of the article's model as pictures, curves and code, and how SmolLM and TinyLlama differ.",
     lambda subject: list(_blocks(subject)),
     ("chart.js", "article.js"),
     ("chart.css", "article.css"),
