@@ -16,7 +16,7 @@ def test_a_starting_file_is_written_once_and_checked(tinyslm) -> None:
     assert (again.code, "exercise_1.py exists already" in again.err) == (2, True)
     wrong = tinyslm("learn", "check", 1)
     assert wrong.code == 4
-    assert "FAILED  The model has one table less." in wrong.out
+    assert "FAILED  The model has one table fewer." in wrong.out
     assert "1 of 4 checks passed." in wrong.out
     Path("exercise_1.py").write_text("1 +")
     unread = tinyslm("learn", "check", 1, "exercise_1.py", "--json")

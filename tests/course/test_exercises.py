@@ -72,7 +72,7 @@ def test_a_typical_mistake_is_named(name: str, wrong: tuple, tmp_path: Path) -> 
         ("x = [0] * 10**11\n", "Your code raised MemoryError (line 1)."),
         ("raise SystemExit(0)\n", "Your code raised SystemExit: 0 (line 1)."),
         ("import os\nos._exit(0)\n", "Your code ended the process in which it was checked."),
-        ("while True:\n    pass\n", "is there a loop that does not end?"),
+        ("while True:\n    pass\n", "is there an infinite loop?"),
     ],
 )
 def test_code_that_does_not_run_is_explained(code: str, problem: str, tmp_path: Path) -> None:

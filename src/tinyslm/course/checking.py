@@ -1,6 +1,6 @@
-"""Check a learner's file: it runs in a process with limits on time, memory and output, never in this one.
+"""Check a learner's file, in a separate process with limits on time, memory and output.
 
-The worker imports torch once. Each file is checked in a fork of the worker, so that whatever it changes ends with it.
+The worker imports torch once. Each file is checked in a fork of the worker, so that its changes do not persist.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinyslm.core.printable import one_line
 from tinyslm.core.worker import Limits, Worker, WorkerError
 
 SECONDS = 30
-"""Processor time for all checks of a file; it may take `PATIENCE` times as long on a busy machine."""
+"""Processor time for all checks of a file. The wall-clock limit is `PATIENCE` times that, for busy machines."""
 PATIENCE = 4
 MOST_BYTES = 1 << 20  # of a learner's file
 _LIMITS = Limits(cpu_seconds=60, memory=16 << 30, wait_seconds=SECONDS * PATIENCE + 60, file_size=1 << 28)
@@ -102,7 +102,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
         if place < len(lines):
             checks.append({"description": check.description, "passed": not lines[place], "message": lines[place]})
         else:
-            message = ended if place == len(lines) else "Not checked, because the check before did not end."
+            message = ended if place == len(lines) else "Not checked, because the previous check did not finish."
             checks.append({"description": check.description, "passed": False, "message": message})
     return {"title": exercise.title, "problem": "", "checks": checks}
 
@@ -121,7 +121,7 @@ def _in_fork(name: str, path: Path, seconds: int) -> tuple[list[str], str]:
                 os.killpg(child, signal.SIGKILL)
         status = os.waitpid(child, 0)[1]
     if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)):
-        ended = f"Your code took more than {seconds} seconds, and was stopped: is there a loop that does not end?"
+        ended = f"Your code took more than {seconds} seconds, and was stopped: is there an infinite loop?"
     else:
         ended = "Your code ended the process in which it was checked."
     return [json.loads(line) for line in written.decode().splitlines(keepends=True) if line.endswith("\n")], ended
@@ -201,4 +201,4 @@ def _raised(error: BaseException, path: Path) -> str:
         return f"Your code raised {said} (line {place})."
     if isinstance(error, AttributeError) and getattr(error.obj, "__name__", "") == "exercise":
         return f'There is no "{error.name}" in your file.'
-    return f"Your code cannot be used as the page says: {said}."
+    return f"Your code does not have the required interface: {said}."

@@ -27,13 +27,13 @@ def write_exercises(folder: Path) -> None:
 
 
 def exercise_links() -> tuple[Block, ...]:
-    """What the table of contents says of them."""
+    """The section on exercises in the table of contents."""
     exercises = list(_exercises())
     links = [(_file(number), one.title) for number, one in enumerate(exercises, 1)]
     return (
         Paragraph(
             "Tasks of growing difficulty. The first six change a model in one file, the others extend the package "
-            "with a file for --plugin. For each there is a command that says what is right and what is not."
+            "with a file for --plugin. For each, a command checks your solution."
         ),
         Links(links, "Exercises"),
         Table([(str(number), one.about) for number, one in enumerate(exercises, 1)]),
@@ -63,7 +63,7 @@ def _blocks(number: int, exercise: Exercise) -> Iterator[Block]:
     file = file_of(number)
     commands = [
         f"tinyslm learn start {number}    # writes {file}",
-        f"tinyslm learn check {number}    # says what is right",
+        f"tinyslm learn check {number}    # checks your solution",
     ]
     yield Section("Task", [Paragraph(text) for text in exercise.task])
     yield Section("Commands", (Sample("In a terminal", "\n".join(commands)),))

@@ -55,7 +55,7 @@ WRONG = [
         "one token at a time only",
         [("dtype=torch.bool).tril(k_bhte.shape[2] - t)", "dtype=torch.bool)")],
         1,
-        "other ones",
+        "differ from those",
     ),
     ("sample computes all again", [("        new = ids[-1:]\n", "        new, cache = ids, []\n")], 5, "14 are enough"),
     ("no window", [("if len(ids) > longest:", "if False:")], 6, "beyond the context"),

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from tinyslm.core.config import build_config
 from tinyslm.course.exercises.exercise import Check, Exercise
-from tinyslm.course.exercises.originals import IDS, farthest
+from tinyslm.course.exercises.originals import IDS, max_difference
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder, new_model
 from tinyslm.model.families import FAMILIES
@@ -112,7 +112,7 @@ def _names(_module: Any) -> str:
 def _same(_module: Any) -> str:
     with torch.no_grad():
         expected, found = _model()(IDS), load_model(_saved())(IDS)
-    return "" if farthest(found, expected) < 1e-5 else "Written and read again, the model gives other logits."
+    return "" if max_difference(found, expected) < 1e-5 else "Written and read again, the model gives different logits."
 
 
 def _new(_module: Any) -> str:
@@ -129,18 +129,19 @@ FAMILY = Exercise(
     task=(
         "A family describes an architecture by tables: settings that are fixed, the names that they have in a "
         "config.json, and the names of tensors. The model itself is the same class for all.",
-        "Describe StarCoder2 (Lozhkov et al., 2024). It is Llama with four changes: LayerNorm in place of RMSNorm; a "
-        "plain feed-forward with the tanh form of GELU; biases in all products of a block, which use_bias switches on "
-        "and off; one table for reading and writing tokens. Its config.json has no head_dim; it calls the norm's "
-        "epsilon norm_epsilon (1e-5), the activation hidden_act is gelu_pytorch_tanh. The two matrices of its "
-        "feed-forward are called mlp.c_fc and mlp.c_proj, here mlp.up_proj and mlp.down_proj.",
+        "Describe StarCoder2 (Lozhkov et al., 2024). Here it is Llama with four changes: LayerNorm in place of "
+        "RMSNorm; a plain feed-forward with the tanh form of GELU; biases in all products of a block, which "
+        "use_bias switches on and off; tied embeddings. (Published models also have a sliding window of 4,096 "
+        "tokens, which this exercise leaves out.) Its config.json has no head_dim; it calls the norm's epsilon "
+        "norm_epsilon (1e-5), the activation hidden_act is gelu_pytorch_tanh. The two matrices of its feed-forward "
+        "are called mlp.c_fc and mlp.c_proj, here mlp.up_proj and mlp.down_proj.",
         "Family, in tinyslm/model/family.py, explains its fields; StableLM and Phi in model/families are good "
         "examples.",
     ),
     hints=(
         "fixed has norm, feed_forward, positions and qk_norm; defaults has what a new model gets: tied, norm_eps, "
         "biases.",
-        'switches={"use_bias": ("attention_bias", "output_bias", "ffn_bias")} says all about the biases.',
+        'switches={"use_bias": ("attention_bias", "output_bias", "ffn_bias")} describes the biases.',
         "same_layer_rules, in model/renaming.py, takes names outside and inside; {} is the number of the layer.",
         "absent says what transformers assumes where a config.json does not say: tied is True, kv_heads 2.",
     ),

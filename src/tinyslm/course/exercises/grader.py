@@ -67,7 +67,7 @@ GRADER = Exercise(
         "capitals and to white space around them; their order and repetitions do not count. The score is the number of "
         "items in both lists, divided by the number of items in at least one of them.",
         "An example may have several right answers, of which the best counts: references(example) gives them. The "
-        "field why of a grade names what is missing or too much; it is empty for a right answer.",
+        "field why of a grade names missing and superfluous items; it is empty for a right answer.",
     ),
     hints=(
         "Make a set of each list: & has what is in both, | what is in at least one.",
@@ -80,7 +80,7 @@ GRADER = Exercise(
         Check("Order, capitals and white space do not matter.", _order),
         Check("Missing and additional items lower the score.", _partly),
         Check("Repeating an item changes nothing.", _gaming),
-        Check("Every text gets a grade, the empty one too.", _any_text),
+        Check("Every text gets a grade, including the empty one.", _any_text),
         Check("Of several right answers, the best counts.", _several),
         Check("The grade says what is wrong.", _reason),
     ),

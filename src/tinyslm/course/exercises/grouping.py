@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from tinyslm.course.exercises.exercise import Check, Exercise
-from tinyslm.course.exercises.originals import IDS, farthest, original, parameters, spread
+from tinyslm.course.exercises.originals import IDS, max_difference, original, parameters, with_larger_weights
 
 VOCABULARY, DIM, DEPTH, HEADS, KV_HEADS = 16, 32, 2, 4, 2
 HEAD = DIM // HEADS
 
 
 def _model(module: Any, **options: int) -> Any:
-    return spread(module.TinySLM(VOCABULARY, dim=DIM, depth=DEPTH, heads=HEADS, **options))
+    return with_larger_weights(module.TinySLM(VOCABULARY, dim=DIM, depth=DEPTH, heads=HEADS, **options))
 
 
 def _narrower(module: Any) -> str:
@@ -36,8 +36,8 @@ def _usual(module: Any) -> str:
         found = _model(module, **options)
         found.load_state_dict(full.state_dict())
         with torch.no_grad():
-            if farthest(found(IDS), full(IDS)) > 1e-5:
-                return f"TinySLM(..., {options or 'without kv_heads'}) gives other logits than the article's model."
+            if max_difference(found(IDS), full(IDS)) > 1e-5:
+                return f"TinySLM(..., {options or 'without kv_heads'}) gives different logits from the article's model."
     return ""
 
 
@@ -50,7 +50,7 @@ def _repeated(module: Any) -> str:
             weights[name] = rows.repeat_interleave(HEADS // KV_HEADS, dim=0).flatten(0, 1)
     full.load_state_dict(weights)
     with torch.no_grad():
-        if farthest(grouped(IDS), full(IDS)) < 1e-5:
+        if max_difference(grouped(IDS), full(IDS)) < 1e-5:
             return ""
     return (
         "The logits differ from those of a full model whose heads 0 and 1 have the keys and values of your head 0, and "
@@ -75,14 +75,15 @@ def _refuses(module: Any) -> str:
 
 GROUPING = Exercise(
     title="Grouped-query attention",
-    about="Several heads share their keys and values, and the cache of a long text gets smaller.",
+    about="Several heads share their keys and values, so that the KV cache is smaller.",
     task=(
-        "When a model writes a text, it keeps the keys and values of all earlier tokens: 2 * depth * width numbers "
-        "for each of them. Grouped-query attention (Ainslie et al., 2023) lets several heads share one key and one "
-        "value. With 4 heads and 2 key heads, half of that is enough.",
+        "When a model generates text, it keeps the keys and values of all earlier tokens: 2 * depth * width numbers "
+        "per token. In grouped-query attention (Ainslie et al., 2023), several query heads share one key/value "
+        "head. With 4 query heads and 2 key/value heads, half of that is enough.",
         "Give TinySLM an argument kv_heads=None (None: as many as heads). k_proj and v_proj then have kv_heads * e "
-        "rows, and query heads use them in groups: with 4 heads and 2 key heads, heads 0 and 1 use key head 0, heads "
-        "2 and 3 use key head 1. A number of heads that cannot be divided evenly raises a ValueError.",
+        "rows, and query heads use them in groups: with 4 query heads and 2 key/value heads, heads 0 and 1 use "
+        "key/value head 0, and heads 2 and 3 use key/value head 1. Raise a ValueError if heads is not a multiple of "
+        "kv_heads.",
     ),
     hints=(
         "The width of a head follows from the queries: e = width / heads. It is the same for keys and values.",
@@ -95,6 +96,6 @@ GROUPING = Exercise(
         Check("Without kv_heads, the model is the article's.", _usual),
         Check("The logits are those of a full model with repeated keys and values.", _repeated),
         Check("All heads can share one key and value.", _single),
-        Check("Heads that cannot be grouped evenly are refused.", _refuses),
+        Check("heads must be a multiple of kv_heads.", _refuses),
     ),
 )

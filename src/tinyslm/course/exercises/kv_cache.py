@@ -1,4 +1,4 @@
-"""Exercise: keep keys and values instead of computing them again."""
+"""Exercise: a KV cache."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from tinyslm.course.exercises.exercise import Check, Exercise
-from tinyslm.course.exercises.originals import IDS, farthest, original, spread
+from tinyslm.course.exercises.originals import IDS, max_difference, original, with_larger_weights
 
 CONTEXT = 16
 
 
 def _models(module: Any) -> tuple[Any, Any]:
     """The learner's model, and the file's with the same weights."""
-    ours, theirs = (spread(one.Model(one.config_of(16, 128, 2, CONTEXT))) for one in (module, original("tiny.py")))
+    ours, theirs = (
+        with_larger_weights(one.Model(one.config_of(16, 128, 2, CONTEXT))) for one in (module, original("tiny.py"))
+    )
     ours.load_state_dict(theirs.state_dict())
     return ours.eval(), theirs.eval()
 
@@ -43,7 +45,9 @@ def _without(module: Any) -> str:
     ours, theirs = _models(module)
     with torch.no_grad():
         return (
-            "" if farthest(ours(IDS), theirs(IDS)) < 1e-5 else "Without a cache, the logits are other ones than before."
+            ""
+            if max_difference(ours(IDS), theirs(IDS)) < 1e-5
+            else "Without a cache, the logits differ from those of the original file."
         )
 
 
@@ -55,7 +59,7 @@ def _compared(module: Any, sizes: tuple[int, ...], what: str) -> str:
     if found.shape != expected.shape:
         shapes = f"{list(found.shape)}, not {list(expected.shape)}"
         return f"{what}, the logits have the shape {shapes}: one for each new token."
-    if (distance := farthest(found, expected)) < 1e-5:
+    if (distance := max_difference(found, expected)) < 1e-5:
         return ""
     right = int(((found - expected).abs().amax((0, 2)) < 1e-5).cumprod(0).sum())
     return f"{what}, logits differ by up to {distance:.2g}, from token {right + 1} on."
@@ -95,24 +99,24 @@ def _same_text(module: Any) -> str:
         torch.manual_seed(5)
         expected = original("tiny.py").sample(theirs, [3, 1, 4, 1, 5], count)
         if list(found) != list(expected):
-            return f"With the same seed, sample draws other tokens than before, {what}: {found}, not {expected}."
+            return f"With the same seed, sample draws different tokens, {what}: {found}, not {expected}."
     return ""
 
 
 KV_CACHE = Exercise(
     title="A KV cache",
-    about="Compute each token once: keep its keys and values while a text is written.",
+    about="Compute each token once: keep its keys and values during generation.",
     task=(
-        "To draw one more token, sample gives the model all tokens again, and the model computes the same keys and "
-        "values for them as before. Keep them instead.",
+        "For each new token, sample passes all tokens to the model again, and the model computes the same keys and "
+        "values again. Keep them instead.",
         "Give Model.forward a second argument cache=None. A cache is a list, empty at first, to which your code adds "
-        "what it needs. model(ids_bt, cache) gets only the tokens that come after those in the cache, and returns "
+        "what it needs. model(ids_bt, cache) gets only the tokens after those in the cache, and returns "
         "their logits [b, new tokens, vocabulary]. Without a cache nothing changes.",
-        "Then let sample use a cache. Beyond the context, the window moves with each token, and so do all positions: "
-        "there, sample computes the whole window again, as before.",
+        "Then let sample use a cache. Beyond the context length, the window moves with each token, and so do all "
+        "positions: there, sample computes the whole window again, as before.",
     ),
     hints=(
-        "Keep one pair (keys, values) for each layer. Keys are kept after they were turned.",
+        "Keep one pair (keys, values) for each layer. Store the keys after rotation.",
         "rotate needs the position of the first new token: the number of tokens that are in the cache.",
         "is_causal=True lets the first query see the first key only. With a cache, give attn_mask: query i of the new "
         "tokens sees all keys up to place i + (number of kept keys). torch.ones(...).tril(diagonal=kept) makes it.",
@@ -123,8 +127,8 @@ KV_CACHE = Exercise(
         Check("A whole text with an empty cache gives the same logits.", _whole),
         Check("Token by token, the logits are the same.", _one_by_one),
         Check("In parts of several tokens, the logits are the same.", _in_parts),
-        Check("sample gives each token to the model once.", _fewer),
-        Check("sample writes the same text as before, beyond the context too.", _same_text),
+        Check("sample passes each token to the model once.", _fewer),
+        Check("sample generates the same text as before, also beyond the context length.", _same_text),
     ),
     then=("python FILE sample MODEL --prompt ROMEO:",),
 )

@@ -1,4 +1,4 @@
-"""What checks compare with: the files of `lessons/` as they are, and the helpers that measure the learner's ones."""
+"""Reference files from `lessons/`, and helpers that compare the learner's file with them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def original(file: str) -> Any:
 
 
 def parameters(model: Any) -> int:
-    """Trained values; a tensor with two uses counts once."""
+    """The number of trained values; a shared tensor counts once."""
     return sum(one.numel() for one in model.parameters())
 
 
-def farthest(ours: Tensor, theirs: Tensor) -> float:
+def max_difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference of two tensors; infinity if their shapes differ."""
     return float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
 
 
-def spread(model: Any) -> Any:
-    """The model with larger weights, so that attention is not almost even."""
+def with_larger_weights(model: Any) -> Any:
+    """The model with larger random weights, so that attention is not almost uniform."""
     torch.manual_seed(1)
     with torch.no_grad():
         for weight in model.parameters():

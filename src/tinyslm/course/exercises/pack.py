@@ -72,10 +72,10 @@ def _graded(_module: Any) -> str:
 
 PACK = Exercise(
     title="A pack",
-    about="Everything for one job: a generator of questions, right answers, a grader, and honest test rows.",
+    about="Everything for one task: a generator of questions and answers, a grader, and held-out test rows.",
     task=(
-        "A pack holds all that a job needs; tinyslm packs train teaches it to a model. Its heart is a generator that "
-        "computes right answers, so that there are as many examples as one likes.",
+        "A pack has everything for one task; tinyslm packs train trains a model on it. Its main part is a "
+        "generator that computes right answers, so that the number of examples is unlimited.",
         "Complete the pack “clock”: what time is it so many minutes after another time? Times begin at any minute of "
         "the day, the hour may change, and after 23:59 comes 00:00. A row has the fields start, minutes and answer; "
         "times are written as 09:05.",

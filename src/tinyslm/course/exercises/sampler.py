@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tinyslm.course.exercises.exercise import Check, Exercise
-from tinyslm.course.exercises.originals import farthest
+from tinyslm.course.exercises.originals import max_difference
 
 PROBABILITIES = torch.tensor([0.05, 0.4, 0.1, 0.3, 0.15])
 
@@ -23,7 +23,7 @@ class _Scripted:
 
 
 def _expect(found: Tensor, expected: list[float], call: str) -> str:
-    if farthest(found.float(), torch.tensor(expected)) < 1e-4:
+    if max_difference(found.float(), torch.tensor(expected)) < 1e-4:
         return ""
     shown = [round(value, 3) for value in found.tolist()]
     return (
@@ -74,25 +74,25 @@ def _sample_uses_it(module: Any) -> str:
     if set(drawn) - {1, 3}:
         return f"sample(..., top_k=2) drew the tokens {sorted(set(drawn))}; the two likeliest are 1 and 3."
     if len(set(drawn)) < 2:
-        return f"Of 40 draws, sample(..., top_k=2) took the token {drawn[0]} each time: it draws, it does not choose."
+        return f"Of 40 draws, sample(..., top_k=2) took the token {drawn[0]} each time: it has to sample."
     drawn = module.sample(_Scripted(), [0], 5, temperature=1.0, top_p=0.1)
     return "" if drawn == [0, 1, 1, 1, 1, 1] else f"sample(..., top_p=0.1) gives {drawn}, not [0, 1, 1, 1, 1, 1]."
 
 
 SAMPLER = Exercise(
     title="A sampler",
-    about="Temperature, top-k and top-p: from logits to the probabilities that are drawn from.",
+    about="Temperature, top-k and top-p: from logits to the probabilities to sample from.",
     task=(
-        "The function sample of the one file knows a temperature and nothing else. Write a function filtered(logits, "
+        "The function sample in the file supports a temperature only. Write a function filtered(logits, "
         "temperature=1.0, top_k=0, top_p=1.0) that gets the logits [vocabulary] and returns the probabilities "
-        "[vocabulary] to draw from; their sum is 1.",
-        "The temperature comes first; 0 means that the likeliest token gets all probability. Then only the top_k "
-        "likeliest tokens stay (0: all). Of these, only the likeliest ones stay whose probabilities together reach "
-        "top_p, with the token that reaches it.",
-        "Then give sample the arguments top_k=0 and top_p=1.0, and let it draw from what filtered returns.",
+        "[vocabulary] to sample from; their sum is 1.",
+        "The temperature comes first; 0 means that the likeliest token gets probability 1. Then keep only the top_k "
+        "likeliest tokens (0: all). Of these, keep the smallest set of likeliest tokens whose probabilities add up to "
+        "at least top_p.",
+        "Then give sample the arguments top_k=0 and top_p=1.0, and let it sample from what filtered returns.",
     ),
     hints=(
-        "A token is left out by the logit float('-inf'): softmax makes 0 of it, and divides by the sum of the others.",
+        "To remove a token, set its logit to float('-inf'): softmax gives it 0, and divides by the sum of the others.",
         "For top-p, sort the probabilities in descending order and add them up with cumsum. A token stays if the sum "
         "of those before it is below top_p.",
     ),

@@ -1,4 +1,4 @@
-"""Exercise: a split of text into words of the learner's own."""
+"""Exercise: pre-tokenization with a regular expression."""
 
 from __future__ import annotations
 
@@ -78,27 +78,27 @@ def _in_tokenizers(module: Any) -> str:
 
 SPLITTING = Exercise(
     title="Your own split",
-    about="How a text is cut into words before byte pairs are merged: digits one by one, and camelCase.",
+    about="Pre-tokenization: how a text is split into words before byte pairs are merged.",
     task=(
-        "Byte pairs are merged inside of words only, so the regular expression WORDS decides what can become a token. "
+        "Byte pairs are merged within words only, so the regular expression WORDS decides what can become a token. "
         "Change it for source code with numbers in it: each digit is a piece of its own, and a name in camelCase is "
-        "cut before each capital A to Z that follows a small letter: parseHttpRequest becomes parse, Http and Request. "
-        "Everything else stays as it is.",
+        "split before each capital A to Z that follows a lower-case letter: parseHttpRequest becomes parse, Http "
+        "and Request. Everything else stays as it is.",
         "No character may be lost. The expression is stored in tokenizer.json, where another regular-expression engine "
         "uses it; what you write has to mean the same there.",
     ),
     hints=(
         "A look-ahead such as (?!...) at a letter says what this letter must not be, and takes no character.",
-        "A small letter before a capital is (?<=[^\\W\\d_A-Z])[A-Z]. Letters of a word: a first one, then letters "
+        "A lower-case letter before a capital is (?<=[^\\W\\d_A-Z])[A-Z]. Letters of a word: a first one, then letters "
         "that are not such a capital.",
-        "The piece that begins at the capital has a small letter before it too: the rule is for the letters after the "
-        "first one.",
+        "The piece that begins at the capital has a lower-case letter before it too: the rule is for the letters "
+        "after the first one.",
     ),
     start="tiny.py",
     checks=(
         Check("The pieces of a text, joined, are the text.", _nothing_lost),
         Check("Each digit is a piece of its own.", _digits),
-        Check("Names are cut before a capital that follows a small letter.", _camel_case),
+        Check("Names are split before a capital that follows a lower-case letter.", _camel_case),
         Check("Other pieces stay as they were.", _rest_is_kept),
         Check("The library tokenizers finds the same tokens in the saved file.", _in_tokenizers),
     ),

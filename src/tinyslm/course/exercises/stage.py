@@ -23,7 +23,7 @@ from tinyslm.training.world import World
 SHAPE = {"vocab_size": 320, "dim": 32, "depth": 1, "heads": 2, "context": 16}
 WEIGHT = 1e-4
 LOGITS = 40.0
-"""How much larger than usual the logits of the checks are, so that the additional loss shows."""
+"""The scale of the logits in the checks: larger than usual, so that the z-loss is measurable."""
 
 
 @cache
@@ -125,20 +125,20 @@ def _metric(_module: Any) -> str:
 
 def _validation(_module: Any) -> str:
     stage, plain = (one.validate(_model(), torch.float32, 500) for one in _stages())
-    return "" if abs(stage - plain) < 1e-5 else "Validation gives another loss than pretraining does."
+    return "" if abs(stage - plain) < 1e-5 else "Validation gives a different loss from pretraining."
 
 
 STAGE = Exercise(
     title="A stage of training",
-    about="A loss of your own, in the same loop: checkpoints, plans and reports come with it.",
+    about="A custom loss in the existing training loop, with its checkpoints, plans and reports.",
     task=(
-        "Softmax does not change if all logits grow by the same amount, so nothing keeps them small, and with numbers "
-        "of 16 bits large ones cost precision. The z-loss (PaLM, Chowdhery et al., 2022) adds 0.0001 * z ** 2 to the "
+        "Softmax does not change if all logits grow by the same amount, so nothing keeps them small, and in 16-bit "
+        "formats large logits lose precision. The z-loss (PaLM, Chowdhery et al., 2022) adds 0.0001 * z ** 2 to the "
         "loss of each token, where z is the logarithm of the sum of the exponentials of its logits.",
         "Write a stage “z_loss” that pretrains with it. loss returns three things: the sum of the losses over all "
         "tokens of the batch, their number, and metrics for the log; give it the mean of z as “z”.",
-        "Sums, and not means, so that a batch that is cut into parts or divided over computers gives the same "
-        "gradient. Validation stays as it is: otherwise two models could not be compared.",
+        "Return sums, not means, so that a batch gives the same gradient when it is split into parts or over several "
+        "machines. Validation stays as it is: otherwise two models could not be compared.",
     ),
     hints=(
         "model(batch.inputs) gives logits [batch, seq, vocabulary]; logsumexp(-1) of them is z.",

@@ -27,7 +27,7 @@ def _enough(_module: Any) -> str:
 def _different(_module: Any) -> str:
     good, bad = [one.good for one in _examples()], [one.bad for one in _examples()]
     if len(set(zip(good, bad, strict=True))) < len(good):
-        return "Some examples occur twice: they make the score look surer than it is."
+        return "Some examples occur twice: they make the score look more certain than it is."
     both = set(good) & set(bad)
     return f"The sentence {both.pop()!r} is right in one example and wrong in another." if both else ""
 
@@ -48,27 +48,27 @@ def _by_length(_module: Any) -> str:
     if share <= MOST_BY_LENGTH:
         return ""
     return (
-        f"In {share:.0%} of the examples, the {what} sentence is right: who always takes it beats chance without "
-        f"knowing "
-        "any grammar. Use subjects in the singular and in the plural."
+        f"In {share:.0%} of the examples, the {what} sentence is right: always choosing it beats chance without "
+        f"any "
+        "grammar. Use subjects in the singular and in the plural."
     )
 
 
 def _repeatable(_module: Any) -> str:
     first, second = ([(one.good, one.bad) for one in _examples()] for _ in range(2))
-    return "" if first == second else "Loaded twice, the task has other examples: scores could not be compared."
+    return "" if first == second else "Loaded twice, the task has different examples: scores would not be comparable."
 
 
 TASK = Exercise(
     title="A task",
-    about="Pairs of sentences of which one is right, made so that nothing but grammar tells which.",
+    about="Pairs of sentences that only grammar distinguishes; one of each pair is right.",
     task=(
         "A task of the kind “pairs” has examples of two sentences, good and bad. The model is right where the good "
         "one is more probable; guessing gives 0.5.",
         "Make a task “agreement” of at least 100 examples in which the verb agrees with the subject, or does not: "
         "the cat sleeps, the cat sleep. Make them from lists of words, in the function rows. The two sentences of an "
         "example differ in exactly one word.",
-        "Then look at your task as a cheat would. If the longer sentence is right most of the time, a model can score "
+        "Then look for shortcuts in your task. If the longer sentence is right most of the time, a model can score "
         "well without any grammar.",
     ),
     hints=(

@@ -81,7 +81,7 @@ def _fewer(_module: Any) -> str:
 
 
 def _same(_module: Any) -> str:
-    return "" if _made().sha256 == _made().sha256 else "Learned twice from the same texts, the tokenizers differ."
+    return "" if _made().sha256 == _made().sha256 else "Trained twice on the same texts, the tokenizers differ."
 
 
 TOKENIZER = Exercise(
@@ -92,8 +92,8 @@ TOKENIZER = Exercise(
         "256 bytes, and those pairs of neighbouring bytes that are the most frequent ones in the texts.",
         "Only pairs within words count: the tokenizer cuts a text with the regular expression split_of(wanted.digits) "
         "before it merges, so that a pair across two words would never be used. The library is regex, not re.",
-        "The tokenizer has as many tokens as wanted.vocab_size says, with the special ones. From equal texts come "
-        "equal tokenizers, also where two pairs are equally frequent.",
+        "The tokenizer has as many tokens as wanted.vocab_size says, with the special ones. The same texts give the "
+        "same tokenizer, even if two pairs are equally frequent.",
     ),
     hints=(
         "The number of pairs is wanted.vocab_size - 256 - SPECIAL_SLOTS. vocab_size may be None: then take 64 pairs.",
@@ -103,11 +103,11 @@ TOKENIZER = Exercise(
     start="exercises/tokenizer.py",
     checks=(
         Check("The plugin adds a kind “pairs”, with the size that is asked for.", _size),
-        Check("Every text comes back, also one that was not learned from.", _lossless),
+        Check("Decoding restores every text, including text that was not in the training data.", _lossless),
         Check("Learned tokens consist of two bytes.", _two_bytes),
         Check("They are the most frequent pairs within words.", _frequent),
         Check("Texts get shorter by a quarter.", _fewer),
-        Check("Equal texts give equal tokenizers.", _same),
+        Check("The same texts give the same tokenizer.", _same),
     ),
     then=(
         "tinyslm tokenizer train TEXT --kind pairs --vocab-size 1024 --plugin FILE --out my-tokenizer",

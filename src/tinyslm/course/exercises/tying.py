@@ -1,4 +1,4 @@
-"""Exercise: one table for reading and for writing tokens."""
+"""Exercise: tied embeddings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from tinyslm.course.exercises.exercise import Check, Exercise
-from tinyslm.course.exercises.originals import IDS, farthest, original, parameters
+from tinyslm.course.exercises.originals import IDS, max_difference, original, parameters
 
 VOCABULARY, DIM = 64, 32
 
@@ -36,7 +36,7 @@ def _same_logits(module: Any) -> str:
     with torch.no_grad():
         found = model(IDS)
         expected = seen[-1] @ model.tokens.weight.T
-    if farthest(found, expected) < 1e-4:
+    if max_difference(found, expected) < 1e-4:
         return ""
     return "The logits are not the products of the last norm's output with the rows of tokens.weight."
 
@@ -59,21 +59,21 @@ def _first_loss(module: Any) -> str:
         return ""
     return (
         f"The loss before training is {loss:.2f}; for {VOCABULARY} equally probable tokens it is "
-        f"{math.log(VOCABULARY):.2f}. nn.Embedding begins with a standard deviation of 1, which is too much for the "
-        f"output."
+        f"{math.log(VOCABULARY):.2f}. nn.Embedding is initialized with a standard deviation of 1, which is too large "
+        "for the output."
     )
 
 
 TYING = Exercise(
     title="Tie the weights",
-    about="One table for reading and writing tokens, and half as many parameters in it.",
+    about="One embedding table for input and output, and half as many parameters for both.",
     task=(
-        "The article's model has two tables of the same shape [vocabulary, width]: one makes vectors of tokens, the "
-        "other one makes logits of vectors. In small models they hold a large part of all parameters. Let the model "
-        "use one table for both (Press and Wolf, 2017).",
+        "The article's model has two tables of the same shape [vocabulary, width]: one maps tokens to "
+        "vectors, the other maps vectors to logits. In small models they have a large part of all parameters. Let the "
+        "model use one table for both (Press and Wolf, 2017).",
         "Change the class TinySLM. Its arguments stay as they are, and the table stays at self.tokens.",
-        "Watch the loss before training. The model knows nothing then, so it should be near ln(vocabulary). A table "
-        "that was made for reading only has numbers that are too large for writing.",
+        "Watch the loss before training. The model knows nothing then, so it should be near ln(vocabulary). The "
+        "initial values of nn.Embedding are too large for the output.",
     ),
     hints=(
         "A parameter that two modules share is one object: assign the weight of one module to the other.",
@@ -81,7 +81,7 @@ TYING = Exercise(
     ),
     start="article.py",
     checks=(
-        Check("The model has one table less.", _smaller),
+        Check("The model has one table fewer.", _smaller),
         Check("The logits are products with the table of tokens.", _same_logits),
         Check("Both uses of the table give it gradients.", _both_gradients),
         Check("The untrained model gives all tokens about the same probability.", _first_loss),
