@@ -250,9 +250,7 @@ def memory(result: Any) -> Rows:
 def large_data(result: Any) -> Rows:
     repeated, read = result["duplicates"][-1], result["loader"][-1]
     memory = f"{repeated['more_memory'] / 1e6:,.0f} MB"
-    yield Row(
-        f"finding repetitions among {repeated['documents']:,} documents", f"{repeated['seconds']:.2f} s, {memory}"
-    )
+    yield Row(f"finding duplicates among {repeated['documents']:,} documents", f"{repeated['seconds']:.2f} s, {memory}")
     yield Row(f"opening shards of {read['documents']:,} documents", f"{read['seconds_to_open']:.3f} s")
 
 

@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def duplicates(count: int) -> dict[str, Any]:
-    """Find the repetitions among so many documents."""
+    """Find the duplicates among `count` documents."""
     from tinyslm.data.config import DataConfig
     from tinyslm.data.corpus import SIGNATURES, Corpus, Pieces
     from tinyslm.data.duplicates import find_duplicates

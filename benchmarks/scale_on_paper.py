@@ -25,7 +25,7 @@ SENT = 8
 """Bytes per parameter that a process sends for an update: the sum of gradients in fp32, in two rounds."""
 LINKS = {"10 Gb/s": 1.25e9, "100 Gb/s": 12.5e9, "NVLink, 450 GB/s": 450e9}
 SIGNATURES, TABLES = 4 * 128, 60
-"""Bytes for a document that go back to the first process, and that it keeps beside what finding repetitions takes."""
+"""Bytes for a document that go back to the first process, and that it keeps beside what finding duplicates takes."""
 
 
 def main() -> None:
@@ -49,12 +49,12 @@ def prepare() -> None:
 
 
 def duplicates() -> None:
-    """Finding repetitions, in one process."""
+    """Finding duplicates, in one process."""
     largest = RESULTS["large data"]["result"]["duplicates"][-1]
     count, many = largest["documents"], TEXT / DOCUMENT
     seconds = largest["seconds"] / count * many * len(f"{int(many):b}") / len(f"{count:b}")  # sorting: n log n
     memory = (largest["more_memory"] / count + TABLES) * many
-    print(f"repetitions: {duration(seconds)} and {size(memory)} of memory in one process")
+    print(f"duplicates: {duration(seconds)} and {size(memory)} of memory in one process")
     print(f"  in 64 GB: {64e9 / (memory / many):.2g} documents")
 
 

@@ -124,4 +124,4 @@ def test_the_reader_switches_off_a_part_and_reads_early(reader) -> None:
     assert page.get_by_role("heading", name="Without the feed-forward of layer 1").count() == 1
     assert page.get_by_label("Bits per byte", exact=True).locator("tbody tr").count() == 2
     page.get_by_label("Likeliest next token after each layer").get_by_role("button").first.click()
-    assert page.get_by_role("heading", name="read from the embeddings").count() == 1
+    assert page.get_by_role("heading", name="from the embeddings").count() == 1
