@@ -1,4 +1,4 @@
-"""The article's TinySLM without its faults, in plain PyTorch, to be changed in the exercises of `tinyslm learn`.
+"""The article's TinySLM with its faults corrected, in plain PyTorch: the starting file of exercises of `tinyslm learn`.
 
 Learned positions, LayerNorm before each part of a block, GELU, an output projection of its own. In the names of
 tensors, b is the batch, t the time (position), d the width of the model, h the heads and e the width of one head.
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 class Attention(nn.Module):
-    """Each position gathers values of those up to its own, weighted by how well its query matches their keys."""
+    """Each position sums the values of positions up to its own, weighted by how well its query matches their keys."""
 
     def __init__(self, dim, heads):
         super().__init__()
@@ -31,7 +31,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention mixes positions, the feed-forward works on each; both add to the stream x."""
+    """Attention mixes positions, the feed-forward works on each one; both add to the residual stream x."""
 
     def __init__(self, dim, heads):
         super().__init__()

@@ -1,10 +1,10 @@
-"""Seven small runs, six of them with a fault, to compare what a fault looks like while a model is trained.
+"""Seven small training runs, six of them with a fault, to show what typical faults look like.
 
     python faults.py OUT.json
 
-Each trains the model of tiny.py, which lies in the same folder, on chapters of Python's own documentation, from the
+Each trains the model of tiny.py, in the same folder, on chapters of Python's own documentation, from the
 same first weights and with the same batches. What differs is what its entry in RUNS says. OUT.json has, for each run,
-the loss and the norm of the gradient on the way, and what the trained model writes; `tinyslm learn` makes a quiz of it.
+the loss and the gradient norm during training, and a sample of the trained model; `tinyslm learn` makes a quiz of it.
 """
 
 import json
@@ -30,7 +30,7 @@ attend = F.scaled_dot_product_attention
 
 
 def no_norm(model):
-    """Leave values as large or small as they come."""
+    """Remove all normalization layers."""
     for parent in [*model.modules()]:
         for name, child in [*parent.named_children()]:
             if isinstance(child, nn.RMSNorm):
@@ -38,7 +38,7 @@ def no_norm(model):
 
 
 def no_residual(model):
-    """Each part replaces the stream instead of adding to it. (What starts at 0 would leave nothing of it at all.)"""
+    """Each part replaces the stream. (Output projections that start at 0 would make all activations 0.)"""
     for layer in model.layers:
         nn.init.normal_(layer.self_attn.o_proj.weight, std=0.02)
         nn.init.normal_(layer.mlp.down_proj.weight, std=0.02)
@@ -86,7 +86,7 @@ def recorded(steps):
 
 
 def learning_rate(run, step, steps):
-    """It rises during the warm-up, and falls to 0 in the last part of the run."""
+    """It rises linearly during the warm-up, and falls linearly to 0 in the last part of the run."""
     rise = (step + 1) / steps / run.warm_up if run.warm_up else 1.0
     return run.rate * RATE * min(1.0, rise, (1.0 - step / steps) / COOL_DOWN)
 
@@ -116,7 +116,7 @@ def held_out(model, ids, windows=16):
 
 
 def record(run, tokenizer, learned, kept, steps):
-    """Train once, and note what a learner may see."""
+    """Train once, and return what the quiz shows."""
     torch.manual_seed(1)
     model = tiny.Model(tiny.config_of(tokenizer.end + 1, WIDTH, DEPTH, CONTEXT))
     run.change(model)
@@ -135,7 +135,7 @@ def record(run, tokenizer, learned, kept, steps):
 
 
 def shown(value):
-    """Five digits; None for what is no number, or an infinite one."""
+    """Five significant digits; None for infinity and NaN."""
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 

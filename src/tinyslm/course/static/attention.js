@@ -48,22 +48,22 @@ function arcs(data, weights, token, choose) {
   const middle = (place) => step * place + step / 2;
   const rows = data.tokens.map((name, place) => {
     const said = place <= token ? percent(weights[place]) : "masked";
-    const row = drawn("g", { class: place === token ? "row chosen" : "row" }, [
-      drawn("rect", { x: 0, y: step * place, width: 360, height: step, fill: "transparent" }),
-      drawn("text", { x: left - 8, y: middle(place) + 4, "text-anchor": "end" }, [shortened(name, 14)]),
-      drawn("text", { x: 356, y: middle(place) + 4, "text-anchor": "end", class: place > token ? "hidden" : "" }, [said]),
+    const row = svgElement("g", { class: place === token ? "row chosen" : "row" }, [
+      svgElement("rect", { x: 0, y: step * place, width: 360, height: step, fill: "transparent" }),
+      svgElement("text", { x: left - 8, y: middle(place) + 4, "text-anchor": "end" }, [shortened(name, 14)]),
+      svgElement("text", { x: 356, y: middle(place) + 4, "text-anchor": "end", class: place > token ? "hidden" : "" }, [said]),
     ]);
     row.addEventListener("click", () => choose(place));
     return row;
   });
   const lines = weights.slice(0, token + 1).map((weight, place) => {
-    if (place === token) return drawn("circle", { cx: left, cy: middle(token), r: 1.5 + 5 * weight });
+    if (place === token) return svgElement("circle", { cx: left, cy: middle(token), r: 1.5 + 5 * weight });
     const out = left + 14 + ((right - left - 14) * (token - place)) / data.tokens.length;
     const curve = `M${left} ${middle(token)} C${out} ${middle(token)} ${out} ${middle(place)} ${left} ${middle(place)}`;
-    return drawn("path", { d: curve, "stroke-width": 0.4 + 9 * weight, "stroke-opacity": 0.25 + 0.75 * weight });
+    return svgElement("path", { d: curve, "stroke-width": 0.4 + 9 * weight, "stroke-opacity": 0.25 + 0.75 * weight });
   });
   const label = `Arcs from ${quoted(data, token)} to the tokens that it attends to; the weights are in the table below.`;
-  return drawn("svg", { viewBox: `0 0 360 ${step * data.tokens.length}`, class: "arcs", role: "img", "aria-label": label },
+  return svgElement("svg", { viewBox: `0 0 360 ${step * data.tokens.length}`, class: "arcs", role: "img", "aria-label": label },
     [...lines, ...rows]);
 }
 
@@ -74,23 +74,23 @@ function heatMap(data, layer, head, token, choose) {
   const nodes = [];
   for (let row = 0; row < count; row += 1) {
     const weights = rowOf(data, layer, head, row);
-    nodes.push(drawn("rect", { x: margin, y: cell * row, width: cell * count, height: cell, class: "empty" }));
+    nodes.push(svgElement("rect", { x: margin, y: cell * row, width: cell * count, height: cell, class: "empty" }));
     if (margin) {
       const place = { x: margin - 6, y: cell * row + cell / 2 + 4, "text-anchor": "end" };
-      nodes.push(drawn("text", { ...place, class: row === token ? "chosen" : "" }, [shortened(data.tokens[row], 12)]));
+      nodes.push(svgElement("text", { ...place, class: row === token ? "chosen" : "" }, [shortened(data.tokens[row], 12)]));
     }
     weights.forEach((weight, column) => {
       const square = { x: margin + cell * column, y: cell * row, width: cell - 0.5, height: cell - 0.5 };
-      const title = drawn("title", {}, [`${data.tokens[row]} attends to ${data.tokens[column]}: ${percent(weight)}`]);
-      const node = drawn("rect", { ...square, "fill-opacity": weight ** 0.6 }, [title]);
+      const title = svgElement("title", {}, [`${data.tokens[row]} attends to ${data.tokens[column]}: ${percent(weight)}`]);
+      const node = svgElement("rect", { ...square, "fill-opacity": weight ** 0.6 }, [title]);
       node.addEventListener("click", () => choose(row));
       nodes.push(node);
     });
   }
-  nodes.push(drawn("rect", { x: margin, y: cell * token, width: cell * (token + 1), height: cell, class: "frame" }));
+  nodes.push(svgElement("rect", { x: margin, y: cell * token, width: cell * (token + 1), height: cell, class: "frame" }));
   const label = "Heat map of the weights of this head: rows are queries, columns are keys.";
   const box = `0 0 ${margin + cell * count} ${cell * count}`;
-  return drawn("svg", { viewBox: box, class: "map", role: "img", "aria-label": label }, nodes);
+  return svgElement("svg", { viewBox: box, class: "map", role: "img", "aria-label": label }, nodes);
 }
 
 // The values of a vector as bars up and down from a line.
@@ -99,11 +99,11 @@ function vector(values, label) {
   const width = 640 / values.length;
   const barsOf = values.map((value, place) => {
     const height = (28 * Math.abs(value)) / most;
-    return drawn("rect", { x: place * width, y: value > 0 ? 30 - height : 30, width: Math.max(1, width - 1), height });
+    return svgElement("rect", { x: place * width, y: value > 0 ? 30 - height : 30, width: Math.max(1, width - 1), height });
   });
   const said = `${label}: ${values.length} values between ${shown(Math.min(...values))} and ${shown(Math.max(...values))}`;
-  const line = drawn("line", { x1: 0, x2: 640, y1: 30, y2: 30 });
-  return drawn("svg", { viewBox: "0 0 640 60", class: "vector", role: "img", "aria-label": said }, [...barsOf, line]);
+  const line = svgElement("line", { x1: 0, x2: 640, y1: 30, y2: 30 });
+  return svgElement("svg", { viewBox: "0 0 640 60", class: "vector", role: "img", "aria-label": said }, [...barsOf, line]);
 }
 
 function some(values) {
@@ -159,14 +159,14 @@ function distances(data, steps, layer, token, looked) {
   const far = real === most ? 0 : most;
   const said = `${quoted(data, token)} and ${quoted(data, looked)} are ${real} apart: the score is ${shown(scores[real])}. ` +
     `If they were ${far} apart, the same two would have ${shown(scores[far])}.`;
-  const picture = drawn("svg", { viewBox: "0 0 400 130", class: "distances", role: "img", "aria-label": said }, [
-    drawn("line", { x1: 20, x2: 340, y1: y(0), y2: y(0) }),
-    drawn("polyline", { points }),
-    drawn("circle", { cx: x(real), cy: y(scores[real]), r: 4 }),
-    drawn("text", { x: 346, y: y(high) + 4 }, [shown(high, 1)]),
-    drawn("text", { x: 346, y: y(low) + 4 }, [shown(low, 1)]),
-    drawn("text", { x: 20, y: 124 }, ["0"]),
-    drawn("text", { x: 340, y: 124, "text-anchor": "end" }, [`${most} apart`]),
+  const picture = svgElement("svg", { viewBox: "0 0 400 130", class: "distances", role: "img", "aria-label": said }, [
+    svgElement("line", { x1: 20, x2: 340, y1: y(0), y2: y(0) }),
+    svgElement("polyline", { points }),
+    svgElement("circle", { cx: x(real), cy: y(scores[real]), r: 4 }),
+    svgElement("text", { x: 346, y: y(high) + 4 }, [shown(high, 1)]),
+    svgElement("text", { x: 346, y: y(low) + 4 }, [shown(low, 1)]),
+    svgElement("text", { x: 20, y: 124 }, ["0"]),
+    svgElement("text", { x: 340, y: 124, "text-anchor": "end" }, [`${most} apart`]),
   ]);
   const start = "Only the distance matters. The line shows the score of this query and the key with the largest weight " +
     "at other distances; the dot is the actual distance. ";

@@ -4,13 +4,6 @@
 const DASHES = ["", "7 4", "2 3", "10 3 2 3"];
 const SCALES = { linear: (x) => x, root: Math.sqrt, log: (x) => Math.log(Math.max(x, 1e-9)) };
 
-function svg(name, attributes = {}, text = "") {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.textContent = text;
-  return node;
-}
-
 function brief(value) {
   if (value >= 1e6) return value.toExponential(0).replace("+", "");
   return value < 1 ? String(Number(value.toPrecision(3))) : Number(value.toPrecision(3)).toLocaleString("en");
@@ -42,7 +35,7 @@ function inWords({ name, y }) {
 
 // A chart of series [{ name, x, y }]: each line has dashes of its own. Values of null are left out.
 // scales: of x and y, names of SCALES; range: the lowest and the highest y; from: an x to begin at; mark: an x with a line through it.
-function drawn({ series, title, xTitle, scales = ["linear", "linear"], range, from, mark, height = 220 }, width) {
+function lineChart({ series, title, xTitle, scales = ["linear", "linear"], range, from, mark, height = 220 }, width) {
   const [xScale, yScale] = scales.map((name) => SCALES[name]);
   const points = series.flatMap(({ x, y }) => x.map((one, place) => [one, y[place]])).filter(([, y]) => y !== null);
   const [xs, ys] = [points.map(([x]) => x), points.map(([, y]) => y)];
@@ -52,11 +45,11 @@ function drawn({ series, title, xTitle, scales = ["linear", "linear"], range, fr
   const part = (scale, from, to, value) => (scale(value) - scale(from)) / (scale(to) - scale(from) || 1);
   const across = (x) => box.left + part(xScale, left, right, x) * (box.right - box.left);
   const down = (y) => box.bottom - Math.min(1, Math.max(0, part(yScale, low, high, y))) * (box.bottom - box.top);
-  const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
+  const node = svgElement("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "img" });
   node.setAttribute("aria-label", `${title}: ${series.map(inWords).join("; ")}`);
-  const write = (x, y, anchor, text) => node.append(svg("text", { x, y, "text-anchor": anchor }, text));
+  const write = (x, y, anchor, text) => node.append(svgElement("text", { x, y, "text-anchor": anchor }, [text]));
   for (const value of ticks(low, high, 4, scales[1])) {
-    node.append(svg("path", { class: "grid", d: `M${box.left} ${down(value)}H${box.right}` }));
+    node.append(svgElement("path", { class: "grid", d: `M${box.left} ${down(value)}H${box.right}` }));
     write(box.left - 6, down(value) + 4, "end", brief(value));
   }
   for (const value of ticks(left, right, 4, scales[0] === "log" ? "log" : "")) {
@@ -72,10 +65,10 @@ function drawn({ series, title, xTitle, scales = ["linear", "linear"], range, fr
       return step;
     });
     const dashes = DASHES[number % DASHES.length];
-    node.append(svg("path", { class: `line line-${number}`, d: path.join(""), "stroke-dasharray": dashes }));
+    node.append(svgElement("path", { class: `line line-${number}`, d: path.join(""), "stroke-dasharray": dashes }));
   });
   if (mark !== undefined) {
-    node.append(svg("path", { class: "mark", d: `M${across(mark)} ${box.top}V${box.bottom}` }));
+    node.append(svgElement("path", { class: "mark", d: `M${across(mark)} ${box.top}V${box.bottom}` }));
   }
   return node;
 }
@@ -83,9 +76,9 @@ function drawn({ series, title, xTitle, scales = ["linear", "linear"], range, fr
 // The names of the lines, each beside a piece of its line.
 function legend(series) {
   const items = series.map(({ name }, number) => {
-    const piece = svg("svg", { viewBox: "0 0 30 8", width: 30, height: 8, "aria-hidden": "true" });
+    const piece = svgElement("svg", { viewBox: "0 0 30 8", width: 30, height: 8, "aria-hidden": "true" });
     const look = { class: `line line-${number}`, d: "M0 4H30", "stroke-dasharray": DASHES[number % DASHES.length] };
-    piece.append(svg("path", look));
+    piece.append(svgElement("path", look));
     return element("li", {}, [piece, ` ${name}`]);
   });
   return element("ul", { className: "legend" }, items);
@@ -101,7 +94,7 @@ function chart(options) {
   ]);
   let now = options;
   let width = 0;
-  const draw = () => place.replaceChildren(drawn(now, width));
+  const draw = () => place.replaceChildren(lineChart(now, width));
   new ResizeObserver(([{ contentRect }]) => {
     const found = Math.max(200, Math.floor(contentRect.width));
     if (found === width) return;

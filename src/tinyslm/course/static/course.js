@@ -13,6 +13,14 @@ function element(name, properties = {}, children = []) {
   return node;
 }
 
+// An SVG element.
+function svgElement(name, attributes = {}, children = []) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);
+  return node;
+}
+
 // A labelled slider; `act` gets its number now and at each change. `text` writes the number for people.
 function slider(label, { min, max, step, value }, act, text = String) {
   const shown = element("output", {}, [text(value)]);

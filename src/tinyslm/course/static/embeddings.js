@@ -27,17 +27,17 @@ function tokenMap({ tokens, mapped, kinds, faces, reach }, state, chosen, zoom, 
   const near = state.near[place].filter((_, number) => number % 2 === 0);
   const on = new Map(tokens.slice(0, mapped).map((token, number) => [token, number]));
   const name = `Map of ${mapped} tokens. The nearest of ${faces[chosen]}: ${near.map((one) => faces[one]).join(", ")}`;
-  const svg = drawn("svg", { class: "map", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name });
+  const svg = svgElement("svg", { class: "map", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name });
   const [ox, oy] = at([0, 0]);
-  svg.append(drawn("line", { class: "axis", x1: 0, x2: width, y1: oy, y2: oy }));
-  svg.append(drawn("line", { class: "axis", x1: ox, x2: ox, y1: 0, y2: height }));
+  svg.append(svgElement("line", { class: "axis", x1: 0, x2: width, y1: oy, y2: oy }));
+  svg.append(svgElement("line", { class: "axis", x1: ox, x2: ox, y1: 0, y2: height }));
   if (on.has(chosen)) {
     const [x1, y1] = at(state.points[place]);
     for (const one of near.filter((token) => on.has(token))) {
       const [x2, y2] = at(state.points[on.get(one)]);
-      svg.append(drawn("line", { class: "link", x1, y1, x2, y2 }));
+      svg.append(svgElement("line", { class: "link", x1, y1, x2, y2 }));
     }
-    svg.append(drawn("circle", { class: "chosen", cx: x1, cy: y1, r: 11 }));
+    svg.append(svgElement("circle", { class: "chosen", cx: x1, cy: y1, r: 11 }));
   }
   const labels = new Labels();
   const first = [chosen, ...near].filter((token) => on.has(token));
@@ -46,10 +46,10 @@ function tokenMap({ tokens, mapped, kinds, faces, reach }, state, chosen, zoom, 
     const [x, y] = at(state.points[number]);
     if (x < 0 || x > width || y < 0 || y > height) continue;
     const kind = token === chosen ? "chosen" : near.includes(token) ? "near" : kinds[number];
-    const title = drawn("title", {}, [faces[token]]);
+    const title = svgElement("title", {}, [faces[token]]);
     if (labels.fits(x, y, faces[token])) {
-      svg.append(drawn("text", { class: kind, x, y: y + 4, "text-anchor": "middle" }, [faces[token], title]));
-    } else svg.append(drawn("circle", { cx: x, cy: y, r: 2.5 }, [title]));
+      svg.append(svgElement("text", { class: kind, x, y: y + 4, "text-anchor": "middle" }, [faces[token], title]));
+    } else svg.append(svgElement("circle", { cx: x, cy: y, r: 2.5 }, [title]));
   }
   return svg;
 }

@@ -68,14 +68,6 @@ function plainTable(label, header, rows) {
   return element("div", { className: "scroll" }, [table]);
 }
 
-// An SVG element.
-function drawn(name, attributes = {}, children = []) {
-  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
-
 function shortened(text, most) {
   const characters = [...text];
   return characters.length > most ? `${characters.slice(0, most - 1).join("")}…` : text;

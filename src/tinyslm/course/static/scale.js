@@ -22,41 +22,41 @@ function curve({ points, now, yours, ticks, label, across }, width) {
   const [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
   const over = (x) => left + ((Math.log(x) - x0) / (x1 - x0 || 1)) * (width - left - right);
   const up = (y) => height - bottom - ((y - y0) / (y1 - y0 || 1)) * (height - top - bottom);
-  const svg = drawn("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
+  const svg = svgElement("svg", { class: "curve", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label });
   for (let step = 0; step <= 4; step += 1) {
     const y = y0 + (step / 4) * (y1 - y0);
-    svg.append(drawn("line", { class: "grid", x1: left, x2: width - right, y1: up(y), y2: up(y) }));
-    svg.append(drawn("text", { x: left - 6, y: up(y) + 4, "text-anchor": "end" }, [y.toFixed(2)]));
+    svg.append(svgElement("line", { class: "grid", x1: left, x2: width - right, y1: up(y), y2: up(y) }));
+    svg.append(svgElement("text", { x: left - 6, y: up(y) + 4, "text-anchor": "end" }, [y.toFixed(2)]));
   }
   let end = -Infinity;
   for (const [x, text] of ticks) {
     const wide = 7 * text.length;
     const centre = Math.min(over(x), width - wide / 2);
     if (centre - wide / 2 < end + 8) continue;
-    svg.append(drawn("text", { x: centre, y: height - bottom + 18, "text-anchor": "middle" }, [text]));
+    svg.append(svgElement("text", { x: centre, y: height - bottom + 18, "text-anchor": "middle" }, [text]));
     end = centre + wide / 2;
   }
-  svg.append(drawn("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, [across]));
+  svg.append(svgElement("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, [across]));
   if (points[0].length > 2) {
     const low = points.map(([x, , y]) => `${over(x)},${up(y)}`);
     const high = points.map(([x, , , y]) => `${over(x)},${up(y)}`).reverse();
-    svg.append(drawn("polygon", { class: "band", points: [...low, ...high].join(" ") }));
+    svg.append(svgElement("polygon", { class: "band", points: [...low, ...high].join(" ") }));
   }
-  svg.append(drawn("polyline", { class: "line", points: points.map(([x, y]) => `${over(x)},${up(y)}`).join(" ") }));
+  svg.append(svgElement("polyline", { class: "line", points: points.map(([x, y]) => `${over(x)},${up(y)}`).join(" ") }));
   points.forEach(([x, y], number) => {
     const here = number === now;
-    svg.append(drawn("circle", { class: here ? "now" : "dot", cx: over(x), cy: up(y), r: here ? 7 : 3 }));
+    svg.append(svgElement("circle", { class: here ? "now" : "dot", cx: over(x), cy: up(y), r: here ? 7 : 3 }));
   });
   if (yours) {
     const x = over(yours.x);
     if (yours.y) {
       const y = up(yours.y);
-      svg.append(drawn("path", { class: "yours", d: `M${x - 7},${y}H${x + 7}M${x},${y - 7}V${y + 7}` }));
-    } else svg.append(drawn("line", { class: "yours", x1: x, x2: x, y1: top, y2: height - bottom }));
+      svg.append(svgElement("path", { class: "yours", d: `M${x - 7},${y}H${x + 7}M${x},${y - 7}V${y + 7}` }));
+    } else svg.append(svgElement("line", { class: "yours", x1: x, x2: x, y1: top, y2: height - bottom }));
     const anchor = x > width / 2 ? "end" : "start";
     const shift = anchor === "end" ? -10 : 10;
     const y = yours.y ? up(yours.y) - 8 : top + 10;
-    svg.append(drawn("text", { class: "yours", x: x + shift, y, "text-anchor": anchor }, [yours.name]));
+    svg.append(svgElement("text", { class: "yours", x: x + shift, y, "text-anchor": anchor }, [yours.name]));
   }
   return svg;
 }
