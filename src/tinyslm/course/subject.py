@@ -112,8 +112,11 @@ class Subject:
 
     @cached_property
     def snapshots(self) -> list[tuple[int, Path]]:
-        """The run's kept weights, by the updates until then; the first are untrained. Empty without any."""
-        if self.run is None:
+        """The run's kept weights, by the updates until then; the first are untrained.
+
+        Empty without any, and for a run that trained adapters, whose snapshots hold only these.
+        """
+        if self.run is None or self.run.adapter.is_dir():
             return []
         return [(int(path.name.removeprefix("step-")), path) for path in list_checkpoints(self.run.snapshots)]
 
