@@ -20,6 +20,7 @@ WORK = {"planning": "Planning", "preparing": "Preparing the text"}
 SAID = {
     "measuring": "Measuring the model before training ...",
     "comparing": "\nComparing with what needs no model ...",
+    "chapter": "Writing the chapter {title} ...",
     "sampling": "Sampled answers to {done:,} of {prompts:,} prompts.",
 }
 LARGE_CORRECTION = 0.03
@@ -109,7 +110,7 @@ class _Shown:
             case "planned":
                 self._stack.close()
                 table(event["plan"].lines())
-            case "measuring" | "comparing" | "sampling" as work:
+            case "measuring" | "comparing" | "sampling" | "chapter" as work:
                 say(SAID[work].format(**event))
             case _:
                 warning(event)
