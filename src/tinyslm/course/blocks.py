@@ -45,19 +45,29 @@ class Formula:
 
 @dataclass(frozen=True)
 class Links:
-    """Links to other pages of the course: (file, text); no file: the page itself."""
+    """Links to other pages of the course: (file, text). label: what a screen reader calls them."""
 
     links: Sequence[tuple[str, str]]
     label: str
 
     def html(self) -> str:
-        items = (
-            f'<li><a href="{escaped(file)}">{escaped(text)}</a></li>'
-            if file
-            else f'<li aria-current="page">{escaped(text)}</li>'
-            for file, text in self.links
-        )
+        items = (f'<li><a href="{escaped(file)}">{escaped(text)}</a></li>' for file, text in self.links)
         return f'<nav aria-label="{escaped(self.label)}"><ol>{"".join(items)}</ol></nav>\n'
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A numbered list of pages: (file, title, a sentence about it)."""
+
+    pages: Sequence[tuple[str, str, str]]
+    label: str
+
+    def html(self) -> str:
+        items = (
+            f'<li><a href="{escaped(file)}">{escaped(title)}</a><p>{escaped(about)}</p></li>'
+            for file, title, about in self.pages
+        )
+        return f'<nav class="contents" aria-label="{escaped(self.label)}"><ol>{"".join(items)}</ol></nav>\n'
 
 
 def rounded(value: Any) -> Any:

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from tinyslm.core.page import Block, Folded, Paragraph, Sample, Section, Table, page
-from tinyslm.course.blocks import Links
+from tinyslm.course.blocks import Contents, Links
 from tinyslm.course.checking import file_of
 from tinyslm.course.exercises import EXERCISES, Exercise
 from tinyslm.course.exercises.starting import start_of
@@ -28,15 +28,13 @@ def write_exercises(folder: Path) -> None:
 
 def exercise_links() -> tuple[Block, ...]:
     """The section on exercises in the table of contents."""
-    exercises = list(_exercises())
-    links = [(_file(number), one.title) for number, one in enumerate(exercises, 1)]
+    listed = [(_file(number), one.title, one.about) for number, one in enumerate(_exercises(), 1)]
     return (
         Paragraph(
             "Tasks of growing difficulty. The first six change a model in one file, the others extend the package "
             "with a file for --plugin. For each, a command checks your solution."
         ),
-        Links(links, "Exercises"),
-        Table([(str(number), one.about) for number, one in enumerate(exercises, 1)]),
+        Contents(listed, "Exercises"),
         Links([(TEACHER, "For teachers: a lesson, a day, and what they need")], "For teachers"),
     )
 

@@ -7,10 +7,11 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder
 from tinyslm.core.page import Block, Paragraph, Section, Table, page
 from tinyslm.core.quantities import count
-from tinyslm.course.blocks import Links
+from tinyslm.course.blocks import Contents, Links
 from tinyslm.course.chapter import Chapter
 from tinyslm.course.chapters import CHAPTERS
 from tinyslm.course.exercise_pages import exercise_links, write_exercises
+from tinyslm.course.exercises import EXERCISES
 from tinyslm.course.subject import Subject
 from tinyslm.data.standard_library import standard_library
 from tinyslm.planning.train import train
@@ -85,14 +86,18 @@ def _contents(subject: Subject, chapters: dict[str, Chapter]) -> str:
         ("vocabulary", f"{config.vocab_size:,} tokens"),
         ("sentence", subject.text),
     ]
-    links = [(_file(number, name), one.title) for number, (name, one) in enumerate(chapters.items(), 1)]
-    abouts = Table([(str(number), one.about) for number, one in enumerate(chapters.values(), 1)])
+    listed = [(_file(number, name), one.title, one.about) for number, (name, one) in enumerate(chapters.items(), 1)]
     sections = (
-        Section("Chapters", (Links(links, "Chapters"), abouts)),
+        Section("Chapters", (Contents(listed, "Chapters"),)),
         Section("Exercises", exercise_links()),
         Section("Your model", (Paragraph("Every number in the chapters comes from this model."), Table(rows))),
     )
-    return page("Understand your own model", "A course in pages.", sections, style=_static("course.css"))
+    return page(
+        "Understand your own model",
+        f"A course of {len(listed)} chapters and {len(list(EXERCISES))} exercises.",
+        sections,
+        style=_static("course.css"),
+    )
 
 
 def _file(number: int, name: str) -> str:
