@@ -28,6 +28,7 @@ RESULTS = HERE / "results.json"
 BENCHMARKS = {
     "throughput": "throughput.py",
     "gpu step": "throughput.py --device cuda",
+    "processes": "processes.py",
     "attention": "attention.py",
     "head loss": "head_loss.py",
     "share of ceiling": "share_of_ceiling.py",

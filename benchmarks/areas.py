@@ -55,6 +55,12 @@ def throughput(result: Any) -> Rows:
         yield Row(f"training steps, 10.65M parameters: {name}", f"{rates[name]:,.0f} tokens/s", theirs, times(ratio))
 
 
+def processes(result: Any) -> Rows:
+    one, several = result["tokens_per_second"].items()
+    what = f"training steps, 10.65M parameters, AdamW: {several[0]}, which share the cores"
+    yield Row(what, f"{several[1]:,.0f} tokens/s", f"{one[1]:,.0f}, one process", times(result["times"]))
+
+
 def throughput_without_bf16(result: Any) -> Rows:
     for row in throughput(result):
         yield row._replace(what=f"{row.what}, processor without bf16")
@@ -368,6 +374,7 @@ AREAS = (
         {
             "throughput": throughput,
             f"throughput{WITHOUT_BF16}": throughput_without_bf16,
+            "processes": processes,
             "gpu step": gpu_step,
             "attention": attention,
             "head loss": head_loss,

@@ -99,6 +99,8 @@ def test_files_and_numbers_that_do_not_exist(tmp_path: Path) -> None:
         with pytest.raises(TinyslmError, match="is not a Python file"):
             check_exercise(1, file)
     (tmp_path / "file.py").write_text("")
+    with pytest.raises(TinyslmError, match="There is no exercise 99"):
+        check_exercise(99, tmp_path / "exercise_99.py")
     for number in (0, len(NAMES) + 1):
         with pytest.raises(TinyslmError, match=f"There is no exercise {number}"):
             check_exercise(number, tmp_path / "file.py")

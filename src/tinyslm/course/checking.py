@@ -60,6 +60,10 @@ def check_exercise(number: int, file: Path, *, seconds: int = SECONDS) -> Exerci
     if file.is_dir() or (file.is_file() and file.suffix != ".py"):
         raise TinyslmError(f"{file} is not a Python file.", "Give the file with your solution, which ends in .py.")
     if not file.is_file():
+        from tinyslm.course.exercises import EXERCISES
+
+        if not 1 <= number <= len([*EXERCISES]):
+            raise no_exercise(number, len([*EXERCISES]))
         raise TinyslmError(f"{file} does not exist.", f"Write the starting file first: tinyslm learn start {number}")
     if file.stat().st_size > MOST_BYTES:
         raise TinyslmError(f"{file} is too long to be a solution.", "Give a Python file.")
