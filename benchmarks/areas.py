@@ -57,7 +57,7 @@ def throughput(result: Any) -> Rows:
 
 def processes(result: Any) -> Rows:
     one, several = result["tokens_per_second"].items()
-    what = f"training steps, 10.65M parameters, AdamW: {several[0]}, which share the cores"
+    what = f"training steps, 10.65M parameters, Muon: {several[0]}, which share the cores"
     yield Row(what, f"{several[1]:,.0f} tokens/s", f"{one[1]:,.0f}, one process", times(result["times"]))
 
 
