@@ -25,7 +25,7 @@ SENT = 8
 """Bytes per parameter that a process sends for an update: the sum of gradients in fp32, in two rounds."""
 LINKS = {"10 Gb/s": 1.25e9, "100 Gb/s": 12.5e9, "NVLink, 450 GB/s": 450e9}
 SIGNATURES, TABLES = 4 * 128, 60
-"""Bytes for a document that go back to the first process, and that it keeps beside what finding duplicates takes."""
+"""Bytes for a document that go back to the first process, and that it keeps in addition to finding duplicates."""
 
 
 def main() -> None:

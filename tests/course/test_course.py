@@ -44,6 +44,7 @@ def test_the_reader_can_go_through_all_chapters_with_the_keyboard(reader) -> Non
     for name in CHAPTERS:
         page.keyboard.press("Enter")
         page.wait_for_url(f"**-{name}.html")
+        assert page.locator("h1").inner_text().endswith(CHAPTERS[name].title)
         page.get_by_role("link").last.focus()
 
 

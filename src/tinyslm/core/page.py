@@ -80,7 +80,7 @@ class SideBySide:
     blocks: Sequence[Block]
 
     def html(self) -> str:
-        return f'<div class="beside">{"".join(block.html() for block in self.blocks)}</div>\n'
+        return f'<div class="columns">{"".join(block.html() for block in self.blocks)}</div>\n'
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,8 @@ th { font-weight: 400; color: var(--faint); }
 tbody th { max-width: min(20rem, 45vw); overflow-wrap: break-word; }
 thead th { font-size: 0.85rem; }
 .number { text-align: right; white-space: nowrap; }
-.beside { display: flex; flex-wrap: wrap; gap: 0.5rem 3.5rem; align-items: flex-start; }
-.beside th, .beside td { padding-right: 1rem; }
+.columns { display: flex; flex-wrap: wrap; gap: 0.5rem 3.5rem; align-items: flex-start; }
+.columns th, .columns td { padding-right: 1rem; }
 .bars { width: 100%; max-width: 42rem; }
 .bars th { min-width: 7rem; }
 .bars td.number { font-weight: 600; }
@@ -250,7 +250,7 @@ thead th { font-size: 0.85rem; }
 .bar i { display: block; height: 0.7rem; border-radius: 0.2rem; background: var(--faint); opacity: 0.45; }
 tr:first-child .bar i { background: var(--accent); opacity: 1; }
 .sample { margin: 1rem 0; }
-.beside > .sample { flex: 1 1 17rem; min-width: 0; margin: 0 0 1rem; }
+.columns > .sample { flex: 1 1 17rem; min-width: 0; margin: 0 0 1rem; }
 figcaption { color: var(--faint); font-size: 0.85rem; margin-bottom: 0.3rem; }
 pre {
   margin: 0; padding: 0.9rem 1.1rem; background: var(--sample); border: 1px solid var(--line); border-radius: 0.6rem;

@@ -1,7 +1,10 @@
 """Chapters: values in a registry, each a page made from the reader's model."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
 
 from tinyslm.core.page import Block
 from tinyslm.core.registry import Registry
@@ -21,6 +24,12 @@ class Chapter:
     blocks: Callable[[Subject], Sequence[Block]]
     scripts: Sequence[str] = ()
     styles: Sequence[str] = ()
+
+
+def stored_data(name: str) -> dict[str, Any]:
+    """The content of a JSON file of `course/data`."""
+    stored: dict[str, Any] = json.loads((files("tinyslm.course") / "data" / name).read_text("utf-8"))
+    return stored
 
 
 CHAPTERS: Registry[Chapter] = Registry("chapter")

@@ -49,12 +49,12 @@ def _file(number: int) -> str:
 
 def _nav(number: int) -> Links:
     names = list(EXERCISES)
-    beside = [
+    links = [
         (_file(other), f"Exercise {other}: {EXERCISES[names[other - 1]].title}")
         for other in (number - 1, number + 1)
         if 1 <= other <= len(names)
     ]
-    return Links([(CONTENTS, "Contents"), *beside], "Exercises")
+    return Links([(CONTENTS, "Contents"), *links], "Exercises")
 
 
 def _blocks(number: int, exercise: Exercise) -> Iterator[Block]:

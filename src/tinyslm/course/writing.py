@@ -63,13 +63,13 @@ def chapter_page(subject: Subject, name: str) -> str:
     """The HTML document of one chapter."""
     chapter, names = CHAPTERS[name], list(CHAPTERS)
     place = names.index(name)
-    beside = [(CONTENTS, "Contents")]
-    beside += [
+    links = [(CONTENTS, "Contents")]
+    links += [
         (_file(number, names[number - 1]), f"{number}. {CHAPTERS[names[number - 1]].title}")
         for number in (place, place + 2)
         if 1 <= number <= len(names)
     ]
-    nav = Links(beside, "Chapters")
+    nav = Links(links, "Chapters")
     script = "\n".join(_static(file) for file in ("course.js", *chapter.scripts))
     style = "\n".join(_static(file) for file in ("course.css", *chapter.styles))
     blocks: list[Block] = [nav, *chapter.blocks(subject), nav]

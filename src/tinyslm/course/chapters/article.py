@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import ndiff
-from importlib.resources import files
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from tinyslm.core.config import build_config
 from tinyslm.core.page import Block, Paragraph, Section, Table, escaped
 from tinyslm.core.quantities import count
 from tinyslm.course.blocks import Formula, Widget
-from tinyslm.course.chapter import Chapter
+from tinyslm.course.chapter import Chapter, stored_data
 from tinyslm.course.printed import CorrectedBlock, PrintedBlock, UnmaskedBlock
 from tinyslm.course.subject import Subject
 from tinyslm.model.config import ModelConfig
@@ -255,8 +253,7 @@ def _reach(module: nn.Module, inputs: Tensor, change: Callable[[Tensor, int], Te
 
 def article_runs() -> dict[str, Any]:
     """What `benchmarks/article_faults.py` measured."""
-    stored: dict[str, Any] = json.loads((files("tinyslm.course") / "data" / "article.json").read_text("utf-8"))
-    return stored
+    return stored_data("article.json")
 
 
 ARTICLE = Chapter(

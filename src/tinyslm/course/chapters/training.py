@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.resources import files
 from typing import Any
 
 import torch
@@ -16,7 +14,7 @@ from tinyslm.core.page import Block, Folded, Paragraph, Section, Table
 from tinyslm.core.plots import Series, thin
 from tinyslm.core.printable import printable
 from tinyslm.course.blocks import Formula, Widget
-from tinyslm.course.chapter import Chapter
+from tinyslm.course.chapter import Chapter, stored_data
 from tinyslm.course.faults import FAULTS
 from tinyslm.course.subject import Subject
 from tinyslm.inference.engine import Engine
@@ -211,7 +209,7 @@ def gradient_norm(gradients: Mapping[str, Tensor]) -> float:
 
 @torch.no_grad()
 def losses_after(subject: Subject, gradients: Mapping[str, Tensor]) -> list[float | None]:
-    """The loss of the sentence after one step along the gradient with each of `RATES`; `None`: it is no number."""
+    """The loss of the sentence after one step along the gradient with each of `RATES`; `None` if it is not finite."""
     parameters = dict(subject.model.named_parameters())
     losses = []
     for rate in RATES:
@@ -271,8 +269,7 @@ def _logprobs(model: Decoder, ids_1t: Tensor) -> Tensor:
 
 def fault_runs() -> dict[str, Any]:
     """What `lessons/faults.py` wrote."""
-    stored: dict[str, Any] = json.loads((files("tinyslm.course") / "data" / "faults.json").read_text("utf-8"))
-    return stored
+    return stored_data("faults.json")
 
 
 TRAINING = Chapter(

@@ -45,7 +45,7 @@ EXERCISES: Registry[Exercise] = Registry("exercise")
 
 
 def lessons() -> Path:
-    """The folder `lessons`: inside an installed package, beside `src` in a source tree."""
+    """The folder `lessons`: inside an installed package, next to `src` in a source tree."""
     package = Path(__file__).parents[2]
     inside = package / "lessons"
     return inside if inside.is_dir() else package.parents[1] / "lessons"

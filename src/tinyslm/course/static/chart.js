@@ -73,7 +73,7 @@ function lineChart({ series, title, xTitle, scales = ["linear", "linear"], range
   return node;
 }
 
-// The names of the lines, each beside a piece of its line.
+// The names of the lines, each next to a piece of its line.
 function legend(series) {
   const items = series.map(({ name }, number) => {
     const piece = svgElement("svg", { viewBox: "0 0 30 8", width: 30, height: 8, "aria-hidden": "true" });
