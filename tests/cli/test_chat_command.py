@@ -155,8 +155,9 @@ def test_a_model_of_plain_text_writes(tmp_path: Path) -> None:
     assert Path("text.txt").read_text() == text
 
 
-def test_what_is_pasted_or_put_between_quotes_is_one_message(random_model: Path) -> None:
-    with chatting(random_model, "--max-tokens", "3", kind="xterm") as terminal:
+def test_what_is_pasted_or_put_between_quotes_is_one_message(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "never-ends", says="a")
+    with chatting(model, "--max-tokens", "3", kind="xterm") as terminal:
         terminal.type("\x1b[200~def f():\n    return 1\n\x1b[201~\r")
         terminal.until(r"return 1[\s\S]*\(cut off[\s\S]*› ")
         for line in ('"""', "  /not", "a command", '"""'):
