@@ -14,10 +14,11 @@ Measured: bits per byte of held-out text with its interval; of stories, grammati
 and formulas, greedy answers to questions that are in no text (exact, and for formulas executed where the pack's engines
 are installed); tokens and bytes per second.
 
-The seconds are those of the processor, for each thread, so that other programs on the machine matter little. Not
-counted: preparing the text, measuring the pace, scoring. Every finished model is a row of --runs, and is not made
-again; one that fails is a row with its reason, tried again with --again. Each trains in a process of its own. The
-result has all rows of --runs: those of several commands, such as with other sizes and seconds, are added up.
+First all texts are prepared, and the pace of each shape is measured: the best of several rounds, so keep the machine
+quiet until then (--most 0 ends there). A model then trains on as many tokens as one thread reads in --seconds at that
+pace: what else the machine does later changes nothing but how long this takes. Each trains in a process of its own.
+Every finished model is a row of --runs, and is not made again; one that fails is a row with its reason, and is tried
+again with --again. The result has all rows of --runs: those of several commands, with other sizes and seconds, add up.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -43,7 +44,7 @@ from tinyslm.data.loader import Loader
 from tinyslm.data.prepare import prepare
 from tinyslm.evaluation.loss import document_losses
 from tinyslm.evaluation.settings import EvaluationSettings
-from tinyslm.hardware.device import pick_device, pick_dtype
+from tinyslm.hardware.device import pick_dtype
 from tinyslm.model.decoder import new_model
 from tinyslm.model.sizing import shape_of, table_parameters
 from tinyslm.planning.rates import rates
@@ -70,17 +71,18 @@ FACTORS: dict[str, Sequence[dict[str, Any]]] = {
 OF_SUMS = {"kind", "digits"}
 """The factors that sums are trained with."""
 CONTEXT, BATCH = 512, 4
-PACE_STEPS = 4
+PACE_STEPS, PACE_ROUNDS = 3, 4
 SCORED_BYTES = 400_000
 PAIRS = 1_340  # of grammar: twenty of each of BLiMP's 67 paradigms
 REST = 45.0
 """Seconds that a model takes besides its training, roughly: for --dry-run."""
 Row = dict[str, Any]
+FAULTS = (TinyslmError, RuntimeError, OSError, ValueError)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model to train. seconds: of the processor, for each thread. tokenizer: settings that differ from the base."""
+    """A model to train. seconds: of one thread. tokenizer: settings that differ from the base."""
 
     text: str
     params: int
@@ -94,10 +96,14 @@ class Case:
         return BASE | self.tokenizer
 
     @property
+    def named(self) -> str:
+        """The text and the settings, in words."""
+        return " ".join([self.text, *(f"{name}={value}" for name, value in self.settings.items())])
+
+    @property
     def key(self) -> str:
         """A name that tells it from all others."""
-        settings = " ".join(f"{name}={value}" for name, value in self.settings.items())
-        return f"{self.text} {count(self.params)} {self.seconds:g}s seed={self.seed} {settings}"
+        return f"{count(self.params)} {self.seconds:g}s seed={self.seed} {self.named}"
 
 
 def main() -> None:
@@ -108,6 +114,8 @@ def main() -> None:
         rows = finished.rows.setdefault("runs", {})
         if given.again:
             finished.rows["runs"] = rows = {key: row for key, row in rows.items() if "failed" not in row}
+            known = finished.rows.get("vocabularies", {})
+            finished.rows["vocabularies"] = {name: size for name, size in known.items() if isinstance(size, int)}
         if given.tables:
             print(*tables(list(rows.values())), sep="\n")
             return
@@ -129,11 +137,10 @@ def options() -> argparse.Namespace:
     given.add_argument("--only", nargs="+", choices=list(FACTORS), default=list(FACTORS), metavar="FACTOR")
     given.add_argument("--texts", nargs="+", choices=TEXTS, default=list(TEXTS))
     given.add_argument("--params", nargs="+", type=parse_count, default=[3_000_000], help="such as 1M 3M")
-    given.add_argument("--seconds", type=float, default=60.0, help="of training, for each model")
+    given.add_argument("--seconds", type=float, default=60.0, help="of training in one thread, for each model")
     given.add_argument("--seeds", type=int, nargs="+", default=[1])
     given.add_argument("--most", type=int, help="train at most so many models, then stop")
     given.add_argument("--processes", type=int, default=1, help="models that train side by side")
-    given.add_argument("--threads", type=int, default=1, help="threads of each of them")
     given.add_argument("--again", action="store_true", help="try those again that failed")
     given.add_argument("--tables", action="store_true", help="train nothing, print the rows of --runs as tables")
     given.add_argument("--dry-run", action="store_true", help="list what is to be trained, and how long it takes")
@@ -154,18 +161,59 @@ def all_cases(given: argparse.Namespace) -> list[Case]:
 
 
 def train_all(cases: Sequence[Case], finished: Finished, given: argparse.Namespace, work: Path) -> None:
-    """Train models, some side by side; each is stored as soon as it is done."""
+    """Prepare the texts, measure the paces, and train the models, some side by side; all is stored when it is done."""
     work.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(given.processes) as pool:
-        places = [str(given.data), str(work), given.threads]
-        running = {pool.submit(in_own_process, case, places): case for case in cases[: given.most]}
+    places = [str(given.data), str(work)]
+    texts = {case.named: case for case in cases}
+    for case, size in side_by_side("vocabulary_of", texts.values(), places, given.processes):
+        finished.once("vocabularies", case.named, lambda size=size: size)
+    sizes = finished.rows.get("vocabularies", {})
+    paces = {f"{case.params} {sizes[case.named]}": case for case in cases if isinstance(sizes[case.named], int)}
+    measure_paces([key for key in paces if key not in finished.rows.get("paces", {})], finished)
+    for case, row in side_by_side("row_of", cases[: given.most], [*places, finished.rows["paces"]], given.processes):
+        finished.once("runs", case.key, lambda row=row: row)
+        print(case.key, row.get("failed") or {name: row[name] for name in shown(row)}, flush=True)
+
+
+def side_by_side(
+    function: str, cases: Iterable[Case], places: Sequence[Any], processes: int
+) -> Iterator[tuple[Case, Any]]:
+    """Cases with what a function of this file returns for each, as soon as it does."""
+    with ThreadPoolExecutor(processes) as pool:
+        running = {pool.submit(in_own_process, function, case, places): case for case in cases}
         try:
             for done in as_completed(running):
-                row = finished.once("runs", running[done].key, done.result)
-                print(running[done].key, row.get("failed") or {name: row[name] for name in shown(row)}, flush=True)
+                yield running[done], done.result()
         except KeyboardInterrupt:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def measure_paces(keys: Sequence[str], finished: Finished) -> None:
+    """Store the tokens per second of each "PARAMETERS VOCABULARY": the best of some rounds, each with all of them."""
+    best: dict[str, float] = {}
+    for number in range(PACE_ROUNDS if keys else 0):
+        for key in keys:
+            if pace := in_process("tokenization.pace_of", *map(int, key.split())):
+                best[key] = max(best.get(key, 0.0), pace)
+        print(f"paces, round {number + 1}:", {key: round(pace) for key, pace in best.items()}, flush=True)
+    for key, pace in best.items():
+        finished.once("paces", key, lambda pace=pace: round(pace, 1))
+    finished.rows.setdefault("paces", {})
+
+
+def pace_of(params: int, vocab_size: int) -> float | None:
+    """Tokens per second that one thread trains a model of this size on; None if there is no such model."""
+    torch.set_num_threads(1)
+    shape = shape_of(params, vocab_size, context=CONTEXT)
+    if shape is None:
+        return None
+    ids = torch.randint(shape.vocab_size, (BATCH, CONTEXT + 1), generator=torch.Generator().manual_seed(0))
+    reports = updates(shape, 1, {}, lambda: Batch.of_windows(ids), 1 + PACE_STEPS)[1]
+    next(reports)
+    begun = time.process_time()
+    list(reports)
+    return PACE_STEPS * BATCH * CONTEXT / (time.process_time() - begun)
 
 
 def shown(row: Row) -> list[str]:
@@ -174,34 +222,52 @@ def shown(row: Row) -> list[str]:
     return [name for name in names if name in row]
 
 
-def in_own_process(case: Case, places: Sequence[Any]) -> Row:
-    """The row of a model, or why there is none."""
+def in_own_process(function: str, case: Case, places: Sequence[Any]) -> Any:
+    """What a function of this file returns for a case; a row that says so if its process ends without."""
     try:
-        return in_process("tokenization.row_of", asdict(case), *places)
+        return in_process(f"tokenization.{function}", asdict(case), *places)
     except subprocess.CalledProcessError as error:
         if error.returncode == -signal.SIGINT:
             raise KeyboardInterrupt from None
         return {**asdict(case), "failed": f"the process ended with code {error.returncode}"}
 
 
-def row_of(given: dict[str, Any], data: str, work: str, threads: int) -> Row:
+def vocabulary_of(given: dict[str, Any], data: str, work: str) -> int | Row:
+    """The number of tokens of a case, whose text is prepared; a row that says so if it has none."""
+    case = Case(**given)
+    try:
+        known = build_config(TokenizerConfig, case.settings).known_size
+        if known and shape_of(case.params, known, context=CONTEXT) is None:
+            return known  # too many for the model: the text is not read
+        return shards_of(case, Path(data), Path(work)).tokenizer.vocab_size
+    except FAULTS as error:
+        return failed(case, error)
+
+
+def row_of(given: dict[str, Any], data: str, work: str, paces: Mapping[str, float]) -> Row:
     """Train and score one model; a failure is a row too."""
     case = Case(**given)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     try:
-        return {**given, "settings": case.settings, **measured(case, Path(data), Path(work))}
-    except (TinyslmError, RuntimeError, OSError, ValueError) as error:
-        return {**given, "settings": case.settings, "failed": f"{type(error).__name__}: {error}".partition("\n")[0]}
+        return {**given, "settings": case.settings, **measured(case, Path(data), Path(work), paces)}
+    except FAULTS as error:
+        return failed(case, error)
 
 
-def measured(case: Case, data: Path, work: Path) -> Row:
+def failed(case: Case, error: Exception) -> Row:
+    """The row of a model that there is not."""
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return {**asdict(case), "settings": case.settings, "failed": reason}
+
+
+def measured(case: Case, data: Path, work: Path, paces: Mapping[str, float]) -> Row:
     """The figures of one model. Raises `TinyslmError` if the text or the size do not allow the vocabulary."""
     begun = time.monotonic()
     if known := build_config(TokenizerConfig, case.settings).known_size:
         checked_shape(case.params, known)  # before the text is read
     shards = shards_of(case, data, work)
     shape = checked_shape(case.params, shards.tokenizer.vocab_size)
-    model, figures = trained(case, shape, shards)
+    model, figures = trained(case, shape, shards, paces[f"{case.params} {shape.vocab_size}"])
     valid = shards.split("valid")
     documents = spread_documents(valid, max(1, int(SCORED_BYTES * valid.tokens / valid.utf8_bytes)))
     score = document_losses(model, documents, end_id=shards.tokenizer.eos_id).score()
@@ -243,62 +309,44 @@ def shards_of(case: Case, data: Path, work: Path) -> Shards:
     return prepare(train, work / f"{case.text}-{name}", tokenizer=tokenizer, config=config)
 
 
-class Clock:
-    """Called, it gives the seconds since it was made: those that the processor spent on this process, per thread."""
-
-    def __init__(self) -> None:
-        self._begun = time.process_time()
-
-    def __call__(self) -> float:
-        return (time.process_time() - self._begun) / torch.get_num_threads()
-
-
-def trained(case: Case, shape: ModelConfig, shards: Shards) -> tuple[Decoder, Row]:
-    """A model after the seconds of its case."""
+def trained(case: Case, shape: ModelConfig, shards: Shards, pace: float) -> tuple[Decoder, Row]:
+    """A model after the tokens that the seconds of its case allow at a pace in tokens per second."""
     train = shards.split("train")
     per_update = BATCH * CONTEXT
-    trial = updates(case, shape, shards, {}, lambda _step: 0.0, 1 + PACE_STEPS)[1]
-    next(trial)
-    pace = Clock()
-    list(trial)
-    expected = max(1, int(case.seconds * PACE_STEPS / max(pace(), 1e-6)))
-    epochs = expected * per_update / train.tokens
-    chosen = rates(shape.dim, per_update, expected, epochs)
-    clock = Clock()
+    steps = max(1, round(case.seconds * pace / per_update))
+    tokens = steps * per_update
+    chosen = rates(shape.dim, per_update, steps, tokens / train.tokens)
+    schedule = build_config(RunConfig, chosen).schedule
+    loader = Loader(train, context=CONTEXT, batch=BATCH, seed=case.seed)
 
-    def scale(_step: int) -> float:
-        return lr_scale(min(1.0, clock() / case.seconds), build_config(RunConfig, chosen).schedule)
+    def next_batch() -> Batch:
+        return Batch.of_windows(torch.from_numpy(loader.next()))
 
-    model, reports = updates(case, shape, shards, chosen, scale, 1 << 30)
-    steps = 0
-    for report in reports:
-        steps = report.step
-        if clock() >= case.seconds:
-            break
-    spent, tokens = clock(), steps * per_update
-    bytes_per_token = train.utf8_bytes / train.tokens
+    model, reports = updates(shape, case.seed, chosen, next_batch, steps, lambda step: lr_scale(step / steps, schedule))
+    for _report in reports:
+        pass
     return model, {
         "steps": steps,
         "tokens": tokens,
         "epochs": round(tokens / train.tokens, 3),
-        "training_seconds": round(spent, 2),
-        "tokens_per_second": round(tokens / spent),
-        "bytes_per_second": round(tokens * bytes_per_token / spent),
+        "tokens_per_second": round(pace),
+        "bytes_per_second": round(pace * train.utf8_bytes / train.tokens),
     }
 
 
-def updates(case: Case, shape: ModelConfig, shards: Shards, chosen: Row, scale: Any, steps: int) -> tuple[Decoder, Any]:
+def updates(
+    shape: ModelConfig,
+    seed: int,
+    chosen: Row,
+    next_batch: Callable[[], Batch],
+    steps: int,
+    scale: Callable[[int], float] = lambda _step: 0.0,
+) -> tuple[Decoder, Iterator[Any]]:
     """A new model, and the generator of its updates."""
-    device = pick_device()
     config = build_config(RunConfig, merge(chosen, {"model": shape.model_dump() | chosen.get("model", {})}))
-    torch.manual_seed(case.seed)
-    model = new_model(config.model).to(device)
-    loader = Loader(shards.split("train"), context=CONTEXT, batch=BATCH, seed=case.seed)
-    settings = StepSettings(steps, BATCH, config.optimizer.clip, pick_dtype(device), scale)
-
-    def next_batch() -> Batch:
-        return Batch.of_windows(torch.from_numpy(loader.next()).to(device))
-
+    torch.manual_seed(seed)
+    model = new_model(config.model)
+    settings = StepSettings(steps, BATCH, config.optimizer.clip, pick_dtype(torch.device("cpu")), scale)
     return model, train_steps(model, next_token_loss, next_batch, Optimizers(model, config.optimizer), settings)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
+from tinyslm.core.files import write_atomic
 from tinyslm.data.standard_library import standard_library
 from tinyslm.packs.excel.requests import Request, make_request
 from tinyslm.packs.excel.sheets import letter_of
@@ -74,9 +75,7 @@ def write_texts(name: str, data: Path, work: Path) -> tuple[list[str], list[str]
         documents = ["".join(next(fresh) for _ in range(each)) for _ in range(count)]
         if name == "sums":
             documents += stories(data)
-        part = file.with_suffix(".part")
-        part.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents), encoding="utf-8")
-        part.replace(file)
+        write_atomic(file, "".join(json.dumps({"text": text}) + "\n" for text in documents))
     return [str(file)], []
 
 

@@ -37,11 +37,25 @@ def test_one_setting_differs_from_the_base_at_a_time(study: ModuleType) -> None:
 
 def test_a_failure_is_a_row_with_its_reason(study: ModuleType, tmp_path: Path) -> None:
     case = {"text": "formulas", "params": 1000, "seconds": 1.0, "seed": 1, "tokenizer": {"kind": "nonsense"}}
-    row = study.row_of(case, str(tmp_path), str(tmp_path), 1)
+    row = study.row_of(case, str(tmp_path), str(tmp_path), {})
     assert "nonsense" in row["failed"]
     assert row["settings"] == {"kind": "nonsense", "vocab_size": 4096}
-    row = study.row_of(case | {"tokenizer": {"vocab_size": 32_768}}, str(tmp_path), str(tmp_path), 1)
+    row = study.row_of(case | {"tokenizer": {"vocab_size": 32_768}}, str(tmp_path), str(tmp_path), {})
     assert row["failed"] == "TinyslmError: A model of 1 k parameters cannot have 32,768 tokens."
+    assert "nonsense" in study.vocabulary_of(case, str(tmp_path), str(tmp_path))["failed"]
+    assert study.pace_of(1000, 32_768) is None
+
+
+def test_a_model_trains_on_the_tokens_that_its_seconds_allow(study: ModuleType, tmp_path: Path) -> None:
+    case = {"text": "sums", "params": 200_000, "seconds": 2.0, "seed": 1, "tokenizer": {"kind": "byte"}}
+    (tmp_path / "stories").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "stories" / "train.jsonl").write_text('{"text": "Once there was a cat."}\n' * 9)
+    size = study.vocabulary_of(case, str(tmp_path), str(tmp_path / "work"))
+    tokens = 3 * study.BATCH * study.CONTEXT
+    row = study.row_of(case, str(tmp_path), str(tmp_path / "work"), {f"200000 {size}": tokens / 2.0})
+    assert "failed" not in row, row["failed"]
+    assert (row["tokens"], row["steps"], row["tokens_per_second"]) == (tokens, 3, tokens // 2)
 
 
 def test_every_plot_is_drawn_from_rows(study: ModuleType) -> None:
