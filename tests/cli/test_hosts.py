@@ -1,12 +1,13 @@
-"""Two hosts, which are network namespaces with a link between them; and the recipe for Slurm."""
+"""Two and three hosts, which are network namespaces with a switch between them; and the recipe for Slurm."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,66 +22,145 @@ SETTINGS = [*TINY, "--tokenizer.kind=byte", f"--train.steps={STEPS}", "--train.c
 SETTINGS += [f"--train.validate_every={STEPS}", f"--train.sample_every={STEPS}"]
 
 
+SLOW = {
+    "token bucket filter": ["tbf", "rate", "20mbit", "burst", "32kbit", "latency", "400ms"],
+    "netem": ["netem", "delay", "5ms", "2ms", "loss", "0.1%"],
+}
+"""Ways in which a link can be slow, for `tc`."""
+
+
 def ip(*arguments: str) -> bool:
     """Whether the program `ip` could do something."""
     return subprocess.run(["ip", *arguments], capture_output=True, check=False).returncode == 0
 
 
+def slowed(host: str, *way: str) -> bool:
+    """Whether a host's link could be made slow."""
+    command = ["tc", "-n", host, "qdisc", "add", "dev", host, "root", *way]
+    return bool(shutil.which("tc")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def sent_slowly(host: str) -> int:
+    """The bytes that a host has sent over its slow link."""
+    command = ["tc", "-n", host, "-s", "-j", "qdisc", "show", "dev", host]
+    (found,) = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    return int(found["bytes"])
+
+
 @pytest.fixture
-def hosts() -> Iterator[list[str]]:
-    """The names of two hosts, 10.99.0.1 and 10.99.0.2, each with its end of a link, which is called as the host."""
-    names = [f"tsl{os.getpid() % 100_000}{end}" for end in "ab"]
-    if not shutil.which("ip") or not ip("netns", "add", names[0]):
-        pytest.skip("this user cannot make network namespaces")
-    try:
-        made = ip("netns", "add", names[1]) and ip("link", "add", names[0], "type", "veth", "peer", "name", names[1])
-        for number, name in enumerate(names, 1):
-            made = made and ip("link", "set", name, "netns", name)
-            made = made and ip("-n", name, "addr", "add", f"10.99.0.{number}/24", "dev", name)
-            made = made and ip("-n", name, "link", "set", name, "up") and ip("-n", name, "link", "set", "lo", "up")
-        if not made:
+def hosts() -> Iterator[Callable[[int], list[str]]]:
+    """Makes hosts on one network: 10.99.0.1, 10.99.0.2, ...; each is called as its end of the link to the switch."""
+    prefix = f"tsl{os.getpid() % 100_000}"
+    switch = f"{prefix}s"
+    made = [switch]
+
+    def add(number: int) -> str:
+        name = f"{prefix}{'abcdefgh'[number]}"
+        made.append(name)
+        done = ip("netns", "add", name)
+        done = done and ip("-n", switch, "link", "add", name, "type", "veth", "peer", "name", name, "netns", name)
+        done = done and ip("-n", switch, "link", "set", name, "up", "master", "bridge")
+        done = done and ip("-n", name, "addr", "add", f"10.99.0.{number + 1}/24", "dev", name)
+        if not (done and ip("-n", name, "link", "set", name, "up") and ip("-n", name, "link", "set", "lo", "up")):
             pytest.skip("this kernel has no veth pairs")
-        yield names
-    finally:
-        for name in names:
-            ip("netns", "del", name)
+        return name
+
+    def make(count: int) -> list[str]:
+        if not shutil.which("ip") or not ip("netns", "add", switch):
+            pytest.skip("this user cannot make network namespaces")
+        if not (
+            ip("-n", switch, "link", "add", "bridge", "type", "bridge")
+            and ip("-n", switch, "link", "set", "bridge", "up")
+        ):
+            pytest.skip("this kernel has no bridges")
+        return [add(number) for number in range(count)]
+
+    yield make
+    for name in made:
+        ip("netns", "del", name)
 
 
-def test_a_link_between_two_hosts_is_cut_and_restored(hosts: list[str], texts: Path) -> None:
-    running = []
+def started(hosts: list[str], *arguments: str) -> list[subprocess.Popen[str]]:
+    """The training of a model on some hosts, by a torchrun on each of them."""
+    begun = []
     for rank, name in enumerate(hosts):
-        command = ["ip", "netns", "exec", name, TORCHRUN, "--nnodes=2", f"--node-rank={rank}"]
-        command += ["--master-addr=10.99.0.1", "--master-port=29500", "-m", "tinyslm", "train", str(texts)]
+        command = ["ip", "netns", "exec", name, TORCHRUN, f"--nnodes={len(hosts)}", f"--node-rank={rank}"]
+        command += ["--master-addr=10.99.0.1", "--master-port=29500", "-m", "tinyslm", "train", *arguments]
         environment = os.environ | {"GLOO_SOCKET_IFNAME": name, "TINYSLM_TIMEOUT": "90"}
-        running.append(
-            subprocess.Popen(
-                [*command, "--out", "run", *SETTINGS],
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+        begun.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         )
+    return begun
+
+
+def ends(processes: list[subprocess.Popen[str]]) -> list[Ended]:
+    return [Ended(process.wait(150), *process.communicate()) for process in processes]
+
+
+def stopped(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def wait_for_step(step: int, log: Path, processes: list[subprocess.Popen[str]]) -> None:
+    while not log.is_file() or f'"step", "step": {step},' not in log.read_text():
+        assert all(process.poll() is None for process in processes), [one.communicate() for one in processes]
+        time.sleep(0.01)
+
+
+def test_a_link_between_two_hosts_is_cut_and_restored(hosts: Callable[[int], list[str]], texts: Path) -> None:
+    names = hosts(2)
+    running = started(names, str(texts), "--out", "run", *SETTINGS)
     try:
         log = Path("run", "metrics.jsonl")
-        while not log.is_file() or '"step", "step": 3,' not in log.read_text():
-            assert all(process.poll() is None for process in running), [process.communicate() for process in running]
-            time.sleep(0.01)
-        assert ip("-n", hosts[0], "link", "set", hosts[0], "down")
-        time.sleep(0.5)
-        steps = len(log.read_text().splitlines())
-        time.sleep(1)
-        waits = len(log.read_text().splitlines()) == steps
-        assert ip("-n", hosts[0], "link", "set", hosts[0], "up")
-        ended = [Ended(process.wait(120), *process.communicate()) for process in running]
+        wait_for_step(3, log, running)
+        assert cut(names[0], log), "nothing is learned without the other host"
+        ended = ends(running)
     finally:
-        for process in running:
-            process.kill()
-            process.communicate()
+        stopped(running)
     assert [end.code for end in ended] == [0, 0], ended
-    assert waits, "nothing is learned without the other host"
     assert ended[1].out == ""
     assert [row["step"] for row in read_metrics(log) if row["event"] == "step"] == list(range(1, STEPS + 1))
+
+
+def cut(host: str, log: Path) -> bool:
+    """Cut a host's link for a while, and restore it. Returns whether the training waited."""
+    assert ip("-n", host, "link", "set", host, "down")
+    time.sleep(0.5)
+    steps = len(log.read_text().splitlines())
+    time.sleep(1)
+    waited = len(log.read_text().splitlines()) == steps
+    assert ip("-n", host, "link", "set", host, "up")
+    return waited
+
+
+@pytest.mark.parametrize("slow", SLOW)
+def test_three_hosts_of_which_one_has_a_slow_link(
+    hosts: Callable[[int], list[str]], tinyslm: Callable[..., Ended], texts: Path, slow: str
+) -> None:
+    """They train as one process does. The slow link is cut and restored too."""
+    names, exact = hosts(3), ["--model.dropout=0", "--train.dtype=fp32"]
+    if not slowed(names[2], *SLOW[slow]):
+        pytest.skip(f"this kernel has no {slow}")
+    running = started(names, str(texts), "--out", "run", *SETTINGS, *exact)
+    try:
+        log = Path("run", "metrics.jsonl")
+        wait_for_step(3, log, running)
+        assert cut(names[2], log)
+        ended = ends(running)
+        sent = sent_slowly(names[2])
+    finally:
+        stopped(running)
+    assert [end.code for end in ended] == [0, 0, 0], ended
+    assert sent > STEPS * 4 * json.loads(Path("run", "result.json").read_text())["parameters"]
+    assert [end.out for end in ended[1:]] == ["", ""]
+    assert tinyslm("train", texts, "--out", "one", *SETTINGS, *exact).code == 0
+    several, one = (
+        [row["loss"] for row in read_metrics(Path(run, "metrics.jsonl")) if row["event"] == "step"]
+        for run in ("run", "one")
+    )
+    assert (len(several), several[:10]) == (STEPS, pytest.approx(one[:10], rel=1e-4))
 
 
 def test_the_recipe_for_slurm_starts_or_resumes(tmp_path: Path) -> None:
