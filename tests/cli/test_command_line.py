@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -40,6 +41,18 @@ def test_every_verb_has_help(tinyslm, verb: list[str]) -> None:
     assert ended.code == 0
     assert ended.out.startswith(f"Usage: tinyslm {' '.join(verb)}")
     assert "\x1b" not in ended.out
+
+
+def test_hints_name_a_command_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinyslm.cli.progress import command
+
+    monkeypatch.setenv("PATH", str(Path(COMMAND).parent))
+    assert command() == "tinyslm"
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/tinyslm"])
+    assert command() == "/somewhere/bin/tinyslm"
+    monkeypatch.setattr(sys, "argv", ["/somewhere/tinyslm/__main__.py"])
+    assert command() == f"{sys.executable} -m tinyslm"
 
 
 def test_the_version(tinyslm) -> None:

@@ -25,6 +25,13 @@ ENDLESS = [*SETTINGS, "--train.steps=100000", "--train.validate_every=50000", "-
 LOST = """error: Another process of this training has ended.
 Resume the run, with any number of processes: tinyslm train --resume run
 """
+PLUGIN = """
+from dataclasses import replace
+from tinyslm.model.families import FAMILIES
+from tinyslm.training.stages import STAGES
+FAMILIES.add("mine", replace(FAMILIES["llama"], name="mine", model_type="mine", architecture="MineForCausalLM"))
+STAGES.add("again", STAGES["pretrain"])
+"""
 
 
 @pytest.fixture
@@ -95,6 +102,20 @@ def test_two_processes_print_and_end_as_one(started, tinyslm, texts: Path) -> No
     assert results[0]["bits_per_byte"] == pytest.approx(results[1]["bits_per_byte"], rel=1e-3)
 
 
+def test_a_run_on_four_processes_resumes_on_two(started, tinyslm, texts: Path) -> None:
+    """It reads the batches that it would have read."""
+    exact = [*SETTINGS, "--model.dropout=0", "--train.steps=12"]
+    assert tinyslm("train", texts, "--out", "whole", *exact).code == 0
+    running = started(4, "train", texts, "--out", "run", *exact)
+    wait_for_step(Path("run"), 2, running)
+    running[3].send_signal(signal.SIGTERM)
+    assert [end.code for end in ends(running)] == [130] * 4
+    assert len(losses("run")) < 12
+    first, second = ends(started(2, "train", "--resume", "run"))
+    assert (first.code, second, "processes: 4 -> 2" in first.err) == (0, Ended(0, "", ""), True)
+    assert (len(losses("run")), losses("run")) == (12, pytest.approx(losses("whole"), rel=1e-3))
+
+
 def test_an_interrupted_run_resumes_with_any_number_of_processes(started, tinyslm, texts: Path) -> None:
     """On as many processes to the same bits; on others it reads the same batches. A signal for one stops all."""
     assert [end.code for end in ends(started(2, "train", texts, "--out", "whole", *SETTINGS))] == [0, 0]
@@ -159,6 +180,26 @@ def test_mistakes_and_differences_are_said_once(started, texts: Path, finished: 
     assert "in the hash of the data" in first.err
     assert [first.code, second] == [2, Ended(2, "", "")]
     assert not Path("a", "run", "config.json").exists()
+
+
+def test_a_plugin_is_loaded_in_all_processes(started, finished: Path) -> None:
+    for folder in ("a", "b"):
+        shutil.copytree(finished / "data", Path(folder, "shards"))
+        Path(folder, "mine.py").write_text(PLUGIN)
+    settings = [*SETTINGS, "--plugin", "mine.py", "--model.family=mine", "--train.stage=again"]
+    first, second = ends(started(2, "train", "shards", "--out", "run", *settings, folders=["a", "b"]))
+    assert (first.code, second) == (0, Ended(0, "", "")), first
+    resumed = started(2, "train", "--resume", "run", "--plugin", "mine.py", folders=["a", "b"])
+    assert [end.code for end in ends(resumed)] == [0, 0]
+    Path("b", "mine.py").write_text(f"{PLUGIN}# changed\n")
+    first, second = ends(started(2, "train", "shards", "--out", "other", *settings, folders=["a", "b"]))
+    assert "differs from process 0" in first.err
+    assert "in the plugin mine.py: " in first.err
+    assert [first.code, second] == [2, Ended(2, "", "")]
+    Path("b", "mine.py").unlink()
+    first, second = ends(started(2, "train", "shards", "--out", "other", *settings, folders=["a", "b"]))
+    assert ": mine.py is not a Python file." in first.err
+    assert [first.code, second] == [2, Ended(2, "", "")]
 
 
 def test_processes_that_do_not_meet_say_so(started) -> None:

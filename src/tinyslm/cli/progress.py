@@ -42,8 +42,10 @@ def stopping(folder: Path, *, json: bool = False) -> Iterator[None]:
 
 
 def command() -> str:
-    """How to call this program from where the user is: by its name, or by its path where it is not on PATH."""
-    return "tinyslm" if shutil.which("tinyslm") else sys.argv[0]
+    """How to call this program from where the user is: by its name, or as it was called where it is not on PATH."""
+    if shutil.which("tinyslm"):
+        return "tinyslm"
+    return f"{sys.executable} -m tinyslm" if Path(sys.argv[0]).name == "__main__.py" else sys.argv[0]
 
 
 def warning(event: Event) -> None:

@@ -6,16 +6,20 @@ in this process, with the user's permissions.
 
 import importlib.util
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import sha256_file
 from tinyslm.core.printable import one_line
 
 GROUP = "tinyslm.plugins"
 SHIPPED = ("tinyslm.packs",)
 """Modules whose import adds graders and tasks."""
+_loaded: dict[str, str] = {}
+"""The files that were loaded, as they were given, with their hashes."""
 
 
 def load_plugins(files: tuple[str, ...] = ()) -> None:
@@ -29,6 +33,13 @@ def load_plugins(files: tuple[str, ...] = ()) -> None:
             raise _failure(f"The plugin {point.name} ({point.value})", error) from error
     for file in files:
         _load_file(Path(file))
+
+
+def loaded_files(needed: Iterable[str] = ()) -> dict[str, str]:
+    """The files that were loaded, with their hashes. Those that are needed, and were not, are loaded now."""
+    if missing := tuple(file for file in needed if file not in _loaded):
+        load_plugins(missing)
+    return dict(_loaded)
 
 
 def _load_file(path: Path) -> None:
@@ -46,6 +57,7 @@ def _load_file(path: Path) -> None:
         raise
     except Exception as error:
         raise _failure(f"The plugin {path}", error) from error
+    _loaded[str(path)] = sha256_file(path)
 
 
 def _failure(what: str, error: Exception) -> TinyslmError:

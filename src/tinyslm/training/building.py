@@ -1,11 +1,13 @@
 """What a run consists of, built alike in all of its processes."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from tinyslm.core.files import MANIFEST, sha256_file
+from tinyslm.core.plugins import loaded_files
 from tinyslm.hardware.allocator import keep_freed_memory, return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
@@ -24,7 +26,7 @@ class Order:
     """A run that process 0 starts or resumes, for all that take part in it.
 
     data: the folder that the stage learns from. rates: of this machine, from a plan. decisions: of a resumed run with a
-    given time.
+    given time. plugins: files that process 0 has loaded, with their hashes.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class Order:
     resumed: bool = False
     rates: Rates | None = None
     decisions: Decisions | None = None
+    plugins: Mapping[str, str] = field(default_factory=loaded_files)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ def build(order: Order, world: World) -> Parts:
     return_freed_memory()  # what planning and preparing left
     keep_freed_memory()
     torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))  # a container's quota counts too
+    plugins = {f"the plugin {file}": sha256 for file, sha256 in world.meet(lambda: loaded_files(order.plugins)).items()}
+    world.agree(plugins, "Every host needs the same plugins at the same path.")
     config, stage, model, device, dtype = world.meet(lambda: _built(order, world))
     if world.size > 1:
         data = sha256_file(order.data / MANIFEST)
