@@ -48,6 +48,7 @@ BENCHMARKS = {
     "tool calls": "tool_calls.py",
     "server overhead": "server_overhead.py",
     "server load": "server_load.py --minutes 5",
+    "container": "container.py --folder BUNDLE --image IMAGE",
     "scoring": "scoring.py --data DATA/eval --full",
     "linting": "linting.py --model MODEL --soup SOUP",
     "finetuning": "finetuning.py --model MODEL --data DATA/sft",
