@@ -98,9 +98,13 @@ class Finished:
         """The part with this name, made and saved now if it is not there."""
         rows = self.rows.setdefault(kind, {})
         if key not in rows:
-            rows[key] = make()
-            write_json(self._path, self.rows)
+            self.keep(kind, key, make())
         return rows[key]
+
+    def keep(self, kind: str, key: str, value: Any) -> None:
+        """Save a part under this name."""
+        self.rows.setdefault(kind, {})[key] = value
+        write_json(self._path, self.rows)
 
 
 def machine() -> str:

@@ -164,14 +164,15 @@ def train_all(cases: Sequence[Case], finished: Finished, given: argparse.Namespa
     """Prepare the texts, measure the paces, and train the models, some side by side; all is stored when it is done."""
     work.mkdir(parents=True, exist_ok=True)
     places = [str(given.data), str(work)]
-    texts = {case.named: case for case in cases}
+    known = finished.rows.setdefault("vocabularies", {})
+    texts = {case.named: case for case in cases if case.named not in known}
     for case, size in side_by_side("vocabulary_of", texts.values(), places, given.processes):
-        finished.once("vocabularies", case.named, lambda size=size: size)
-    sizes = finished.rows.get("vocabularies", {})
+        finished.keep("vocabularies", case.named, size)
+    sizes = finished.rows["vocabularies"]
     paces = {f"{case.params} {sizes[case.named]}": case for case in cases if isinstance(sizes[case.named], int)}
     measure_paces([key for key in paces if key not in finished.rows.get("paces", {})], finished)
     for case, row in side_by_side("row_of", cases[: given.most], [*places, finished.rows["paces"]], given.processes):
-        finished.once("runs", case.key, lambda row=row: row)
+        finished.keep("runs", case.key, row)
         print(case.key, row.get("failed") or {name: row[name] for name in shown(row)}, flush=True)
 
 
@@ -193,27 +194,28 @@ def measure_paces(keys: Sequence[str], finished: Finished) -> None:
     """Store the tokens per second of each "PARAMETERS VOCABULARY": the best of some rounds, each with all of them."""
     best: dict[str, float] = {}
     for number in range(PACE_ROUNDS if keys else 0):
-        for key in keys:
-            if pace := in_process("tokenization.pace_of", *map(int, key.split())):
-                best[key] = max(best.get(key, 0.0), pace)
+        for key, pace in in_process("tokenization.paces_of", keys).items():
+            best[key] = max(best.get(key, 0.0), pace)
         print(f"paces, round {number + 1}:", {key: round(pace) for key, pace in best.items()}, flush=True)
     for key, pace in best.items():
-        finished.once("paces", key, lambda pace=pace: round(pace, 1))
+        finished.keep("paces", key, round(pace, 1))
     finished.rows.setdefault("paces", {})
 
 
-def pace_of(params: int, vocab_size: int) -> float | None:
-    """Tokens per second that one thread trains a model of this size on; None if there is no such model."""
+def paces_of(keys: Sequence[str]) -> dict[str, float]:
+    """Tokens per second that one thread trains models of these sizes on, without those that do not exist."""
     torch.set_num_threads(1)
-    shape = shape_of(params, vocab_size, context=CONTEXT)
-    if shape is None:
-        return None
-    ids = torch.randint(shape.vocab_size, (BATCH, CONTEXT + 1), generator=torch.Generator().manual_seed(0))
-    reports = updates(shape, 1, {}, lambda: Batch.of_windows(ids), 1 + PACE_STEPS)[1]
-    next(reports)
-    begun = time.process_time()
-    list(reports)
-    return PACE_STEPS * BATCH * CONTEXT / (time.process_time() - begun)
+    ids = torch.randint(256, (BATCH, CONTEXT + 1), generator=torch.Generator().manual_seed(0))
+    found = {}
+    for key in keys:
+        shape = shape_of(*map(int, key.split()), context=CONTEXT)
+        if shape:
+            reports = updates(shape, 1, {}, lambda: Batch.of_windows(ids), 1 + PACE_STEPS)[1]
+            next(reports)
+            begun = time.process_time()
+            list(reports)
+            found[key] = PACE_STEPS * BATCH * CONTEXT / (time.process_time() - begun)
+    return found
 
 
 def shown(row: Row) -> list[str]:

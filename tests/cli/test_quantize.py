@@ -1,6 +1,7 @@
 """`tinyslm quantize`, and the verbs that read what it wrote."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,9 @@ def test_mistakes(tinyslm, finished: Path) -> None:
     Path("taken").mkdir()
     assert "exists already" in tinyslm("quantize", finished, "--out", "taken").mistake()
     assert 'Did you mean "int8"?' in tinyslm("quantize", finished, "--out", "o", "--scheme", "int88").mistake()
-    assert "--calibrate TEXT" in tinyslm("quantize", finished, "--out", "o", "--method", "gptq").mistake()
-    assert "--data TEXT" in tinyslm("quantize", finished, "--out", "o", "--finetune", "1").mistake()
+    shutil.copytree(finished / "model", "alone")  # without the data of its run
+    assert "--calibrate TEXT" in tinyslm("quantize", "alone", "--out", "o", "--method", "gptq").mistake()
+    assert "--data TEXT" in tinyslm("quantize", "alone", "--out", "o", "--finetune", "1").mistake()
     assert "method" in tinyslm("quantize", finished, "--out", "o", "--method", "best").mistake()
     assert "group-size" in tinyslm("quantize", finished, "--out", "o", "--group-size", "48").mistake()
     assert "out" in tinyslm("quantize", finished).mistake()

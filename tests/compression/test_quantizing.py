@@ -1,6 +1,7 @@
 """Quantizing a folder: what is written is what was judged, in the bits that are reported, or nothing is written."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from sentences import sentences
 from tinyslm.compression.config import QuantizeConfig
 from tinyslm.compression.judging import divergence
 from tinyslm.compression.quantizing import _judged_tokens, quantize, untied
@@ -16,7 +18,12 @@ from tinyslm.compression.rounding import best_scales, plain_scales, round_to_nea
 from tinyslm.compression.schemes import plan
 from tinyslm.compression.writing import State
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.conversations import conversation_of
+from tinyslm.data.example_shards import as_shards
+from tinyslm.data.examples import open_examples, prepare_examples
 from tinyslm.data.prepare import prepare
+from tinyslm.data.shards import Shards
+from tinyslm.data.used import note_data
 from tinyslm.export.facts import as_counted, shape_rows
 from tinyslm.inference.opening import open_engine
 from tinyslm.inference.settings import SamplingSettings
@@ -24,6 +31,7 @@ from tinyslm.model.config import ModelConfig
 from tinyslm.model.decoder import Decoder
 from tinyslm.model.folder import load_model, load_tokenizer, read_card, read_model_config, save_model, state_tensors
 from tinyslm.model.packed import PackedLinear, is_packed
+from tinyslm.tokenizer.tokenizer import Tokenizer
 
 
 def config(**fields: object) -> QuantizeConfig:
@@ -231,3 +239,47 @@ def test_text_with_too_few_windows_is_refused(texts: Path, tokenizer, tmp_path: 
     (tmp_path / "little.txt").write_text((texts / "00.txt").read_text() + (texts / "01.txt").read_text() * 2)
     with pytest.raises(TinyslmError, match="text for GPTQ has"):
         quantize(tmp_path / "model", tmp_path / "out", config(calibrate=(str(tmp_path / "little.txt"),)))
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    """A run folder with a model, whose data is still to be made."""
+    shutil.copytree(original, tmp_path / "run" / "model")
+    return tmp_path / "run"
+
+
+def rows_of(run: Path, **fields: object) -> list[str]:
+    said: list[str] = []
+    report = quantize(run, run.with_name("small"), config(**fields), notify=said.append)
+    shutil.rmtree(run.with_name("small"))
+    assert any("what the run learned from" in line for line in said) == bool(report.heldout_tokens)
+    return [row.name for row in report.rows[1:]]
+
+
+def test_a_run_is_rounded_for_the_text_that_it_learned_from(run: Path, tokenizer: Tokenizer, texts: Path):
+    prepare([str(texts)], run / "data", tokenizer=tokenizer)
+    note_data(run, run / "data")
+    assert rows_of(run) == ["rounded to nearest", "GPTQ"]
+    assert rows_of(run / "model", method="rtn") == ["rounded to nearest"]
+    shutil.rmtree(run / "data")
+    assert rows_of(run) == ["rounded to nearest"]
+
+
+def test_a_run_is_rounded_for_the_conversations_that_it_learned_from(run: Path, tokenizer: Tokenizer):
+    rows = [{"question": sentences(1, seed=n), "answer": sentences(2, seed=-n)} for n in range(1, 60)]
+    conversations = [conversation_of(row, str(number)) for number, row in enumerate(rows)]
+    for few in (2, 59):
+        shutil.rmtree(run / "data", ignore_errors=True)
+        prepare_examples(iter(conversations[:few]), run / "data", tokenizer, context=500)
+        note_data(run, run / "data")
+        assert rows_of(run) == (["rounded to nearest"] if few == 2 else ["rounded to nearest", "GPTQ"])
+    train, valid, _ = open_examples(run / "data")
+    shards = Shards.open(as_shards(run / "data", run / "shards"))
+    for split, examples in (("train", train), ("valid", valid)):
+        written = shards.split(split)
+        assert written.documents == len(examples)
+        last = written.documents - 1
+        ids = written.document(last).tolist()
+        assert ids == [*examples[last].ids.tolist(), tokenizer.eos_id]
+        text = tokenizer.decode(ids[:-1], skip_special=False).encode()
+        assert written.document_bytes(last) == len(text)

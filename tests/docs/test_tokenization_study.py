@@ -43,7 +43,7 @@ def test_a_failure_is_a_row_with_its_reason(study: ModuleType, tmp_path: Path) -
     row = study.row_of(case | {"tokenizer": {"vocab_size": 32_768}}, str(tmp_path), str(tmp_path), {})
     assert row["failed"] == "TinyslmError: A model of 1 k parameters cannot have 32,768 tokens."
     assert "nonsense" in study.vocabulary_of(case, str(tmp_path), str(tmp_path))["failed"]
-    assert study.pace_of(1000, 32_768) is None
+    assert study.paces_of(["1000 32768"]) == {}
 
 
 def test_a_model_trains_on_the_tokens_that_its_seconds_allow(study: ModuleType, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from tinyslm.data import ngrams
 from tinyslm.data.ngrams import overlapping
 from tinyslm.data.prepare import prepare
+from tinyslm.data.used import note_data
 from tinyslm.evaluation.continuations import Reading
 from tinyslm.evaluation.overlap import Overlap, training_texts
 from tinyslm.evaluation.protocols import ContinuationScore
@@ -145,7 +146,7 @@ def test_the_texts_of_a_run_are_found_by_its_data_file(tmp_path: Path) -> None:
     (run / "model").mkdir(parents=True)
     assert training_texts(run) is None
     prepare([str(tmp_path / "texts")], tmp_path / "shards", tokenizer=TokenizerConfig(kind="byte"))
-    (run / "data.json").write_text(json.dumps({"folder": "../shards", "manifest_sha256": ""}), encoding="utf-8")
+    note_data(run, tmp_path / "shards")
     for model in (run, run / "model"):
         texts = training_texts(model)
         assert texts is not None
@@ -154,5 +155,5 @@ def test_the_texts_of_a_run_are_found_by_its_data_file(tmp_path: Path) -> None:
         assert len(trained) >= 20, "all but the validation documents"
     items = [documents[documents.index(trained[0])], text_of(40)]
     assert overlapping(items, training_texts(run) or ())[0].tolist() == [True, False]
-    (run / "data.json").write_text(json.dumps({"folder": "../gone"}), encoding="utf-8")
+    (tmp_path / "shards" / "manifest.json").unlink()
     assert training_texts(run) is None

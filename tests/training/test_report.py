@@ -7,6 +7,7 @@ import re
 import pytest
 
 from tinyslm.core.errors import TinyslmError
+from tinyslm.data.used import note_data
 from tinyslm.training.config import RunConfig
 from tinyslm.training.metrics import MetricsLog
 from tinyslm.training.report import CURVES, draw_curves, how_good, write_report
@@ -86,7 +87,7 @@ def whole(tmp_path_factory):
     ]
     config = {"seed": 1337, "model": {"dim": 256, "family": "qwen3"}, "data": {"paths": ["a.txt", "b.txt"]}}
     write(run, events, config=config, versions={"torch": "2.13.0"})
-    write(run / "data", [], manifest=manifest("stories/*.txt"))
+    note_data(run, write(run / "data", [], manifest=manifest("stories/*.txt")))
     return run, report_of(run)
 
 
@@ -223,12 +224,16 @@ def test_thousands_of_rows_are_thinned(tmp_path):
 @pytest.mark.parametrize("absolute", [True, False])
 def test_the_shards_may_lie_elsewhere(tmp_path, absolute):
     shards = write(tmp_path / "shards", [], manifest=manifest("31,415 tales"))
-    run = write(tmp_path / "run", [START], data={"shards": str(shards) if absolute else "../shards"})
+    run = write(tmp_path / "run", [START])
+    note_data(run, shards)
+    if not absolute:
+        used = json.loads((run / "data.json").read_text())
+        write(run, [], data=used | {"folder": "../shards"})
     assert "31,415 tales" in report_of(run)
 
 
 def test_what_is_missing_or_damaged_is_left_out(tmp_path):
-    run = write(tmp_path / "run", [START], config=[1], data={"shards": "nowhere"})
+    run = write(tmp_path / "run", [START], config=[1], data={"folder": "nowhere"})
     (run / "versions.json").write_text("{")
     page = report_of(run)
     assert not {"Versions", "Data", "Configuration"} & set(re.findall("<h2>(.*?)</h2>", page))

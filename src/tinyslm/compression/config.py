@@ -21,14 +21,16 @@ class QuantizeConfig(Section):
     method: Literal["auto", "rtn", "gptq"] = Field(
         default="auto",
         description="rtn: round to nearest; gptq: round so that the layers' outputs change least on a text; auto: gptq "
-        "if a text is given.",
+        "if there is a text.",
     )
     calibrate: tuple[str, ...] = Field(
         default=(),
         description="Text like that which the model is for, to measure which weights matter (default: --data).",
     )
     data: tuple[str, ...] = Field(
-        default=(), description="Text to fine-tune on, or one shards folder (default: --calibrate)."
+        default=(),
+        description="Text to fine-tune on, or one folder of prepared data (default: --calibrate, or what the "
+        "model's run learned from).",
     )
     valid: tuple[str, ...] = Field(
         default=(), description="Held-out text to evaluate on (default: a share of the other text's documents)."

@@ -15,7 +15,7 @@ from tinyslm.compression.judging import divergence
 from tinyslm.compression.report import Report, compare_states, dense
 from tinyslm.compression.rounding import Scales, best_scales, plain_scales, round_to_nearest
 from tinyslm.compression.schemes import SCHEMES, Plan, plan
-from tinyslm.compression.text import LEAST_WINDOWS, check_length, open_texts
+from tinyslm.compression.text import check_length, least_tokens, open_texts, with_learned
 from tinyslm.compression.writing import REPORT, State, write_quantized
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import atomic_folder, write_json
@@ -64,7 +64,7 @@ def quantize(
     config = config or QuantizeConfig()
     source, out = find_model(Path(model)), Path(out)
     with new_output(out):
-        _check(source, config)
+        _check(source, config := _with_learned(Path(model), source, config, notify))
         return _quantized(source, out, config, notify, progress)
 
 
@@ -91,6 +91,14 @@ def _quantized(source: Path, out: Path, config: QuantizeConfig, notify: Notify, 
             report = Report(config.scheme, config.group_size, rows, seen, finetuning, todo.notes)
             write_json(folder / REPORT, asdict(report))
     return report
+
+
+def _with_learned(model: Path, source: Path, config: QuantizeConfig, notify: Notify) -> QuantizeConfig:
+    """The settings, perhaps with the data that the model's run learned from."""
+    found = with_learned(config, model, min(CONTEXT, read_model_config(source).context))
+    if found != config:
+        notify(f"Measuring on what the run learned from: {found.data[0]} (--calibrate gives another text).")
+    return found
 
 
 def _check(source: Path, config: QuantizeConfig) -> None:
@@ -163,7 +171,7 @@ def _rounded_by(
 def _trial_windows(original: Decoder, tokenizer: Tokenizer, split: TokenSplit | None, seed: int) -> Tensor:
     """Windows of token ids `[n, t]` from `split`, or from text that the model generates if `split` is too short."""
     length = min(CONTEXT, original.config.context)
-    if split is None or split.tokens < LEAST_WINDOWS * length + 1:
+    if split is None or split.tokens < least_tokens(length):
         return own_text(original, tokenizer, seed)
     return even_windows(split, length, TRIAL_TOKENS)
 

@@ -6,14 +6,32 @@ from pathlib import Path
 
 from tinyslm.compression.config import QuantizeConfig
 from tinyslm.core.errors import TinyslmError
+from tinyslm.core.files import read_manifest
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress
+from tinyslm.data.example_shards import as_shards
+from tinyslm.data.examples import is_examples
 from tinyslm.data.prepare import prepare
 from tinyslm.data.shards import Shards, TokenSplit, is_shards
+from tinyslm.data.used import data_of
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
 LEAST_WINDOWS = 4
 """The least number of windows to learn from."""
+
+
+def with_learned(config: QuantizeConfig, model: Path, context: int) -> QuantizeConfig:
+    """The settings, with the data that the run of a model learned from as `data` if no text is given.
+
+    context: that of the model. Unchanged if the data is not there any more, has no text, or too little.
+    """
+    if config.data or config.calibrate or config.valid:
+        return config
+    data = data_of(model)
+    if data is None or not (is_shards(data) or is_examples(data)):
+        return config
+    tokens = read_manifest(data, verify=False)["splits"]["train"]["tokens"]
+    return config.model_copy(update={"data": (str(data),)}) if tokens >= least_tokens(context) else config
 
 
 @dataclass(frozen=True)
@@ -32,8 +50,11 @@ def open_texts(config: QuantizeConfig, tokenizer: Tokenizer, folder: Path, notif
     """
 
     def opened(paths: Sequence[str], valid: Sequence[str], name: str) -> Shards:
-        if len(paths) == 1 and is_shards(Path(paths[0])):
-            return _given(Path(paths[0]), valid, tokenizer)
+        only = Path(paths[0]) if len(paths) == 1 else None
+        if only and is_examples(only):
+            return _given(as_shards(only, folder / name), valid, tokenizer)
+        if only and is_shards(only):
+            return _given(only, valid, tokenizer)
         wanted = DataConfig(valid_paths=tuple(valid))
         return prepare(paths, folder / name, tokenizer=tokenizer, config=wanted, notify=notify, progress=progress)
 
@@ -47,9 +68,14 @@ def open_texts(config: QuantizeConfig, tokenizer: Tokenizer, folder: Path, notif
     return Texts(calibration.split("train"), shards.split("train"), shards.split("valid"))
 
 
+def least_tokens(length: int) -> int:
+    """The fewest tokens from which something can be learned, in windows of `length` tokens."""
+    return LEAST_WINDOWS * length + 1
+
+
 def check_length(split: TokenSplit, length: int, use: str) -> None:
     """Raise `TinyslmError` when a text holds too few windows of `length` tokens to learn anything from."""
-    least = LEAST_WINDOWS * length + 1
+    least = least_tokens(length)
     if split.tokens < least:
         raise TinyslmError(
             f"The text for {use} has {split.tokens:,} tokens, and at least {least:,} are needed.",

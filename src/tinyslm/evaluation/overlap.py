@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyslm.core.json_files import read_json
 from tinyslm.data.shards import Shards, is_shards
+from tinyslm.data.used import data_of
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,8 @@ def training_texts(model: Path) -> Iterator[str] | None:
 
     model: a run folder, or the model folder in one.
     """
-    for run in (model, model.resolve().parent):
-        if (run / "data.json").is_file():
-            data = run / str(read_json(run / "data.json").get("folder", ""))
-            return _documents(data) if is_shards(data) else None
-    return None
+    data = data_of(model)
+    return _documents(data) if data and is_shards(data) else None
 
 
 def _documents(data: Path) -> Iterator[str]:

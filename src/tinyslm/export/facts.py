@@ -11,9 +11,10 @@ from typing import Any, TypedDict
 import yaml
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import MANIFEST, sha256_file
+from tinyslm.core.files import MANIFEST
 from tinyslm.core.json_files import read_json
 from tinyslm.core.quantities import count, duration, size
+from tinyslm.data.used import data_of
 from tinyslm.model.compressed_tensors import METHOD
 from tinyslm.model.config import ModelConfig
 from tinyslm.model.folder import quantized, read_card, read_model_config
@@ -228,11 +229,13 @@ def method_rows(run: Path) -> list[Row]:
 
 def data_rows(run: Path) -> list[Row]:
     """What a run learned from: sources by their names alone, as their paths are private, and counts."""
-    used = _optional(run / "data.json")
-    path = run / str(used.get("folder", "")) / MANIFEST
-    if not path.is_file() or sha256_file(path) != used.get("manifest_sha256"):
-        return []  # the data is gone, or was made anew since
-    manifest = _optional(path)
+    try:
+        data = data_of(run)
+    except TinyslmError:
+        data = None
+    if data is None:
+        return []
+    manifest = _optional(data / MANIFEST)
     rows = []
     for source in manifest.get("sources") or ():
         match source:

@@ -25,6 +25,7 @@ from tinyslm.core.page import (
 )
 from tinyslm.core.plots import Chart, Series, grid, line_chart
 from tinyslm.core.quantities import count, duration
+from tinyslm.data.used import data_of
 from tinyslm.training.metrics import planned_steps, read_metrics
 from tinyslm.training.report_details import data_blocks, settings_blocks, shown
 from tinyslm.training.verdict_section import AFTER_FILE, BEFORE_FILE, verdict_blocks
@@ -287,8 +288,12 @@ def _sample(row: Mapping[str, Any]) -> Sample:
 
 
 def _manifest(run: Path) -> dict[str, Any]:
-    """The manifest of the run's shards, which lie in the run folder or where `data.json` says."""
-    return _read(run / str(_read(run / "data.json").get("shards", "data")) / MANIFEST)
+    """The manifest of the data that the run learned from; an empty one if it is not there any more."""
+    try:
+        data = data_of(run)
+    except TinyslmError:
+        return {}
+    return _read(data / MANIFEST) if data else {}
 
 
 def _read(path: Path) -> dict[str, Any]:

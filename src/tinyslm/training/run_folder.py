@@ -3,7 +3,6 @@
 import platform
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, disk_error, read_manifest, sha256_file, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
+from tinyslm.data.used import DATA_FILE, DataUsed, note_data
 from tinyslm.model.folder import find_model
 from tinyslm.model.weights import weights_hash
 from tinyslm.training.checkpoint import best_name, checkpoint_name
@@ -26,18 +26,6 @@ LIBRARIES = ("tinyslm", "torch", "numpy", "tokenizers", "tiktoken", "safetensors
 
 
 _DAMAGED = "Restore it from a copy, or start a new run with another --out."
-
-
-@dataclass(frozen=True)
-class DataUsed:
-    """The content of `data.json`: the data's folder, relative to the run folder, and the hash of its manifest.
-
-    base_weights: the hash of the weights that the run starts from; "" if it starts from new ones.
-    """
-
-    folder: str
-    manifest_sha256: str
-    base_weights: str = ""
 
 
 class RunFolder:
@@ -53,7 +41,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config_file = path / "config.json"
-        self.data_file = path / "data.json"
+        self.data_file = path / DATA_FILE
         self.versions_file = path / "versions.json"
         self.deadline_file = path / "deadline.json"
         self.metrics_file = path / "metrics.jsonl"
@@ -88,10 +76,7 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise disk_error(self.path, error) from error
-        here, place = self.path.resolve(), data.resolve()
-        place = place.relative_to(here) if place.is_relative_to(here) else place
-        used = DataUsed(str(place), sha256_file(data / MANIFEST), _base_weights(config))
-        write_json(self.data_file, asdict(used))
+        note_data(self.path, data, _base_weights(config))
         write_json(self.versions_file, dict(versions))
         write_json(self.config_file, config.model_dump(mode="json"))
 

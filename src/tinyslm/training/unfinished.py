@@ -12,8 +12,9 @@ import torch
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_manifest
 from tinyslm.core.json_files import read_json
+from tinyslm.data.used import DataUsed
 from tinyslm.training.checkpoint import load_weights
-from tinyslm.training.run_folder import DataUsed, RunFolder
+from tinyslm.training.run_folder import RunFolder
 from tinyslm.training.stages import first_model, open_stage, save_result
 from tinyslm.training.world import World
 
