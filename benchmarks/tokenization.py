@@ -71,7 +71,7 @@ FACTORS: dict[str, Sequence[dict[str, Any]]] = {
 OF_SUMS = {"kind", "digits"}
 """The factors that sums are trained with."""
 CONTEXT, BATCH = 512, 4
-PACE_STEPS, PACE_ROUNDS = 3, 4
+PACE_STEPS, PACE_ROUNDS = 3, 3
 SCORED_BYTES = 400_000
 PAIRS = 1_340  # of grammar: twenty of each of BLiMP's 67 paradigms
 REST = 45.0

@@ -92,6 +92,36 @@ def test_cells_are_pasted_and_reached_by_keyboard(page) -> None:
     expect(page.get_by_label("A9", exact=True)).to_be_focused()
 
 
+def test_a_reload_keeps_the_sheet(page) -> None:
+    page.get_by_label("What do you want to know?").fill("all units")
+    page.get_by_label("Formula").fill("=SUM(D2:D7)")
+    page.get_by_label("D2", exact=True).fill("1000")
+    page.get_by_role("button", name="Add a column").click()
+    page.reload()
+    expect(page.get_by_label("What do you want to know?")).to_have_value("all units")
+    expect(page.get_by_label("Formula")).to_have_value("=SUM(D2:D7)")
+    expect(page.get_by_label("F1", exact=True)).to_be_visible()
+    expect(value(page)).to_have_text("1064")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            b"PK\x03\x04\x14\x00\x00\x00",
+            "This file is not a CSV file. In a spreadsheet program, save the sheet as CSV.",
+        ),
+        (b"", "This file has no cells."),
+        ("\ufeffName;Zahl\r\nZoë;3,5\r\n".encode("utf-16-le"), ""),
+        ("Name;Zahl\r\nZoë;3,5\r\n".encode("cp1252"), ""),
+    ],
+)
+def test_files_that_are_opened(page, content: bytes, said: str) -> None:
+    page.get_by_label("CSV file").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": content})
+    expect(page.locator("#notice")).to_have_text(said)
+    expect(page.get_by_label("A2", exact=True)).to_have_value("2026-03-02" if said else "Zoë")
+
+
 def test_what_the_page_asks(sheet_url: str) -> None:
     import httpx
 

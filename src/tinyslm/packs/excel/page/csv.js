@@ -40,8 +40,14 @@ export function format(rows) {
   return `\ufeff${written.join("\r\n")}\r\n`;
 }
 
-// The text of a file: UTF-8, or else that of older spreadsheets in Western Europe.
+// The text of a file: UTF-16 with its mark, UTF-8, or else that of older spreadsheets in Western Europe; null if it is
+// no text, such as a workbook.
 export function decoded(bytes) {
+  const [first, second] = new Uint8Array(bytes, 0, Math.min(2, bytes.byteLength));
+  if ((first === 0xff && second === 0xfe) || (first === 0xfe && second === 0xff)) {
+    return new TextDecoder(first === 0xff ? "utf-16le" : "utf-16be").decode(bytes);
+  }
+  if (new Uint8Array(bytes).includes(0)) return null;
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
   } catch {

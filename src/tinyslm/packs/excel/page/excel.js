@@ -5,6 +5,7 @@ import { decoded, format, parse } from "./csv.js";
 import { withDates } from "./dates.js";
 import { byId, element } from "../dom.js";
 import { Grid } from "./grid.js";
+import { keep, kept } from "../storage.js";
 
 const EXAMPLE = [
   ["Date", "Region", "Product", "Units", "Price"],
@@ -17,17 +18,24 @@ const EXAMPLE = [
 ];
 const PAUSE = 200; // milliseconds after a change before values are computed
 const LARGEST = 5e6; // bytes of a file
+const FIELDS = ["request", "formula"];
 
 let asking = null; // the controller of the answer under way
 let waiting = 0;
 let computed = 0; // number of the newest computation
-const grid = new Grid(EXAMPLE, changed);
+const work = kept("sheet", "sessionStorage") ?? {}; // what this tab showed before it was loaded again
+const grid = new Grid(work.cells ?? EXAMPLE, changed);
 
 function formula() {
   return byId("formula").value.trim();
 }
 
+function remember() {
+  keep("sheet", { cells: grid.cells, ...Object.fromEntries(FIELDS.map((id) => [id, byId(id).value])) }, "sessionStorage");
+}
+
 function changed() {
+  remember();
   grid.mark(formula());
   clearTimeout(waiting);
   waiting = setTimeout(compute, PAUSE);
@@ -82,6 +90,7 @@ async function ask() {
       say("The model says that this sheet cannot answer this.");
       byId("formula").value = "";
     } else if (end === "length") say("The model did not finish this formula.");
+    remember();
     grid.mark(formula());
     await compute();
   } catch (error) {
@@ -98,7 +107,12 @@ async function openFile(file) {
     say("This file is larger than 5 MB.");
     return;
   }
-  const rows = parse(decoded(await file.arrayBuffer())).filter((row) => row.some((text) => text.trim()));
+  const text = decoded(await file.arrayBuffer());
+  if (text === null) {
+    say("This file is not a CSV file. In a spreadsheet program, save the sheet as CSV.");
+    return;
+  }
+  const rows = parse(text).filter((row) => row.some((text) => text.trim()));
   if (!rows.length) {
     say("This file has no cells.");
     return;
@@ -128,6 +142,7 @@ byId("ask").addEventListener("submit", (event) => {
   ask();
 });
 byId("stop").addEventListener("click", () => asking.abort());
+byId("request").addEventListener("input", remember);
 byId("formula").addEventListener("input", changed);
 byId("more-rows").addEventListener("click", () => grid.addRow());
 byId("more-columns").addEventListener("click", () => grid.addColumn());
@@ -146,4 +161,6 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && asking) asking.abort();
 });
 
+for (const id of FIELDS) byId(id).value = work[id] ?? "";
+changed();
 loadModels();

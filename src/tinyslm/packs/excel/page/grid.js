@@ -66,12 +66,14 @@ export class Grid {
   addRow() {
     this.resize(this.height + 1, this.width);
     this.draw();
+    this.changed();
     this.focus(this.height - 1, 0);
   }
 
   addColumn() {
     this.resize(this.height, this.width + 1);
     this.draw();
+    this.changed();
     this.focus(0, this.width - 1);
   }
 
