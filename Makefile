@@ -21,8 +21,8 @@ FAST := tests/core tests/tokenizer tests/evaluation tests/inference tests/compre
 test-fast: $(VENV)/.dev  ## run the quick third of the tests, before a commit (a minute and a half on two cores)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(FAST)
 
-test-peers: $(PEERS)/.made  ## run the tests against large peers, in an environment of their own
-	HF_HUB_OFFLINE=1 $(PEERS)/bin/python -m pytest -n 2 tests/peers
+test-peers: $(PEERS)/.made $(PEERS)/s3/.made  ## run the tests against large peers, in an environment of their own
+	PATH="$$PATH:$(CURDIR)/$(PEERS)/s3/bin" HF_HUB_OFFLINE=1 $(PEERS)/bin/python -m pytest -n 2 tests/peers
 
 lint: $(VENV)/.dev  ## check style, types and layers
 	$(BIN)/ruff check .
@@ -75,6 +75,12 @@ $(PEERS)/.made: $(VENV)/.dev
 	$(PEERS)/bin/python -c 'import sys, sysconfig, pathlib; pathlib.Path(sysconfig.get_path("purelib"), "peers.pth").write_text("import site; site.addsitedir(%r)\n" % sys.argv[1])' \
 	  "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'tinyslm[cluster,lm-eval]' peft trl
+	touch $@
+
+# A server for object storage.
+$(PEERS)/s3/.made: tests/peers/storage/server.txt $(PEERS)/.made
+	$(PYTHON) -m venv $(PEERS)/s3
+	$(PEERS)/s3/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.dev

@@ -284,7 +284,12 @@ def test_folders_that_are_something_else(tinyslm, texts: Path, finished: Path) -
 
 
 @pytest.mark.parametrize(
-    ("source", "library", "extra"), [("a.parquet", "pyarrow", "documents"), ("hf://stories", "datasets", "hub")]
+    ("source", "library", "extra"),
+    [
+        ("a.parquet", "pyarrow", "documents"),
+        ("s3://bucket/stories", "pyarrow", "documents"),
+        ("hf://stories", "datasets", "hub"),
+    ],
 )
 def test_a_missing_extra_is_named(
     tinyslm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str, library: str, extra: str

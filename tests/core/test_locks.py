@@ -9,7 +9,7 @@ import pytest
 
 from tinyslm.core import locks
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.locks import Lock, new_output, only_writer
+from tinyslm.core.locks import Lock, new_output, only_writer, waiting_lock
 
 HOLDER = """
 import sys
@@ -94,3 +94,21 @@ def test_a_new_output_is_refused_before_and_after_waiting(tmp_path: Path, monkey
     (tmp_path / "file").touch()
     with pytest.raises(TinyslmError, match="Not a directory"), new_output(tmp_path / "file" / "out"):
         pytest.fail("there is no such place")
+
+
+def test_a_lock_that_is_waited_for(tmp_path: Path) -> None:
+    waiter = "import sys, pathlib; from tinyslm.core.locks import waiting_lock\nprint('here', flush=True)\n"
+    waiter += "with waiting_lock(pathlib.Path(sys.argv[1])):\n print(pathlib.Path(sys.argv[2]).read_text())"
+    written, lock = tmp_path / "written", tmp_path / "lock"
+    with waiting_lock(lock):
+        process = subprocess.Popen(
+            [sys.executable, "-c", waiter, str(lock), str(written)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        assert process.stdout.readline() == "here\n"
+        with pytest.raises(subprocess.TimeoutExpired):  # it would end at once, with an error: the file is not there
+            process.wait(0.5)
+        written.write_text("found")
+    assert process.communicate(timeout=60)[0] == "found\n"
+    with pytest.raises(TinyslmError, match="Could not write"), waiting_lock(tmp_path / "none" / "lock"):
+        pytest.fail("there is no such folder")

@@ -8,7 +8,9 @@ import zstandard
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Tally
+from tinyslm.data.object_storage import StorageError
 from tinyslm.data.reading import read_documents
+from tinyslm.data.shards import given_shards
 from tinyslm.data.sources import find_sources
 from tinyslm.data.text import Inputs, reading
 
@@ -143,3 +145,15 @@ def test_a_document_that_is_cut_by_damage_does_not_run_into_the_next(tmp_path, s
     with reading(Inputs.find([str(tmp_path)], DataConfig(workers=1))) as text:
         assert len(text.corpus.document_bytes) == 2
         assert text.corpus.document_bytes[1] == (tmp_path / "b.txt").stat().st_size
+
+
+def test_object_storage_that_cannot_be_reached(tmp_path, monkeypatch):
+    """What a server answers is in tests/peers/storage."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    for read in (texts, lambda path: given_shards([path])):
+        with pytest.raises(
+            StorageError, match=r"Could not reach http://127\.0\.0\.1:9 for s3://bucket/.*: Failed to con"
+        ):
+            read("s3://bucket/texts")

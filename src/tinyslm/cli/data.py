@@ -32,7 +32,7 @@ class PrepareOptions(Section):
 
 def prepare(
     *paths: str,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Annotated[str, Parameter(name=["--out", "-o"])],
     tokenizer: Path | None = None,
     config: Annotated[Path | None, Parameter(name=["--config", "-c"])] = None,
     options: Annotated[PrepareOptions | None, Parameter(name="*")] = None,
@@ -47,9 +47,10 @@ def prepare(
     Parameters
     ----------
     paths
-        Files, folders and globs of text, `-` for standard input, `hf://NAME` for a dataset.
+        Files, folders and globs of text, also in object storage (`s3://BUCKET/FOLDER`), `-` for standard input,
+        `hf://NAME` for a dataset.
     out
-        The shards folder to write.
+        The shards folder to write, or an address in object storage: `s3://BUCKET/FOLDER`.
     tokenizer
         A folder with a tokenizer to use instead of training one.
     config

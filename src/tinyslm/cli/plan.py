@@ -63,7 +63,8 @@ def plan(
     Parameters
     ----------
     paths
-        Files, folders and globs of text, `hf://NAME` for a dataset; or one shards folder.
+        Files, folders and globs of text, also in object storage (`s3://BUCKET/FOLDER`), `hf://NAME` for a dataset; or
+        one shards folder.
     out
         Write the plan here, as TOML that can be edited and given to `tinyslm train --plan`; for a single budget.
     config

@@ -48,7 +48,8 @@ def train(
     Parameters
     ----------
     paths
-        Files, folders and globs of text, `-` for standard input, `hf://NAME` for a dataset.
+        Files, folders and globs of text, also in object storage (`s3://BUCKET/FOLDER`), `-` for standard input,
+        `hf://NAME` for a dataset.
     out
         The folder to write the tokenizer to.
     config

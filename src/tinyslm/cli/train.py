@@ -83,8 +83,9 @@ def train(
     Parameters
     ----------
     paths
-        Files, folders and globs of text (.txt .md .py ... .html .jsonl .csv .parquet, also .gz and .zst), `-` for
-        standard input, `hf://NAME` for a dataset; or one shards folder made by `tinyslm data prepare`.
+        Files, folders and globs of text (.txt .md .py ... .html .jsonl .csv .parquet, also .gz and .zst), which may be
+        in object storage (`s3://BUCKET/FOLDER`), `-` for standard input, `hf://NAME` for a dataset; or one shards
+        folder made by `tinyslm data prepare`.
     out
         The run folder to write: checkpoints, log, report and the finished model folder. By default runs/NAME, where
         NAME is that of the text, with a number added if there is one already.

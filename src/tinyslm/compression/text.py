@@ -12,7 +12,7 @@ from tinyslm.data.documents import Notify, Progress
 from tinyslm.data.example_shards import as_shards
 from tinyslm.data.examples import is_examples
 from tinyslm.data.prepare import prepare
-from tinyslm.data.shards import Shards, TokenSplit, is_shards
+from tinyslm.data.shards import Shards, TokenSplit, given_shards, is_shards
 from tinyslm.data.used import data_of
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -53,8 +53,8 @@ def open_texts(config: QuantizeConfig, tokenizer: Tokenizer, folder: Path, notif
         only = Path(paths[0]) if len(paths) == 1 else None
         if only and is_examples(only):
             return _given(as_shards(only, folder / name), valid, tokenizer)
-        if only and is_shards(only):
-            return _given(only, valid, tokenizer)
+        if (given := given_shards(paths)) is not None:
+            return _given(given, valid, tokenizer)
         wanted = DataConfig(valid_paths=tuple(valid))
         return prepare(paths, folder / name, tokenizer=tokenizer, config=wanted, notify=notify, progress=progress)
 

@@ -149,12 +149,12 @@ def read_manifest(folder: Path, *, verify: bool = True) -> dict[str, Any]:
     """
     manifest = read_json(folder / MANIFEST, remedy=f"Restore it from a copy, or delete {folder} and make it again.")
     if verify:
-        for name, expected in _listed_files(folder, manifest).items():
-            _check_file(folder, name, expected)
+        for name, expected in listed_files(folder, manifest).items():
+            check_file(folder, name, expected)
     return manifest
 
 
-def _listed_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def listed_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The size and SHA-256 of each file. Raises `TinyslmError` for a manifest without them."""
     files = manifest.get("files")
     whole = isinstance(files, dict) and all(
@@ -169,7 +169,8 @@ def _listed_files(folder: Path, manifest: Mapping[str, Any]) -> dict[str, dict[s
     return listed
 
 
-def _check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
+def check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
+    """Raise `TinyslmError` if a file that a manifest lists is outside `folder`, missing, truncated or altered."""
     path = folder / name
     remedy = f"Restore {name} from a copy, or delete {folder} and make it again."
     if "\0" in name or not path.resolve().is_relative_to(folder.resolve()):

@@ -103,6 +103,25 @@ def only_writer(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def waiting_lock(file: Path) -> Iterator[None]:
+    """Hold the lock file `file`, which stays, for the block; waits while another process holds it.
+
+    Raises `DiskError` if the file cannot be written.
+    """
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+    except OSError as error:
+        raise disk_error(file, error) from error
+    try:
+        if fcntl is not None:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def new_output(path: Path) -> Iterator[None]:
     """Lock `path` while the block makes it. Raises `TinyslmError` if it exists, is locked or cannot be written."""
     check_place(path)

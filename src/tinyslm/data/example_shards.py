@@ -6,7 +6,8 @@ import numpy as np
 
 from tinyslm.core.files import atomic_folder, write_manifest
 from tinyslm.data.examples import SPLITS, open_examples
-from tinyslm.data.shards import KIND, VERSION, SplitWriter
+from tinyslm.data.shard_cache import KIND
+from tinyslm.data.shards import VERSION, SplitWriter
 
 
 def as_shards(examples: Path, out: Path) -> Path:

@@ -10,6 +10,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,10 @@ from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.duplicates import Drop
 from tinyslm.data.encoding import write_splits
+from tinyslm.data.object_storage import is_remote
 from tinyslm.data.ray_workers import RayWorkers
-from tinyslm.data.shards import KIND, VERSION, Shards, is_shards
+from tinyslm.data.shard_cache import KIND, cached_shards, check_stored, data_folder, store_shards
+from tinyslm.data.shards import VERSION, Shards, is_shards
 from tinyslm.data.sources import fingerprint
 from tinyslm.data.split import Split, sample_pieces, split_text
 from tinyslm.data.text import Inputs, Text, read_text
@@ -38,7 +41,7 @@ SAMPLE = 20_000_000
 
 def prepare(
     paths: Sequence[str] | Text,
-    out: Path,
+    out: Path | str,
     *,
     tokenizer: Tokenizer | TokenizerConfig | None = None,
     config: DataConfig | None = None,
@@ -48,6 +51,7 @@ def prepare(
 ) -> Shards:
     """Make the shards folder `out` from `paths` (files, folders, globs, `-`, `hf://NAME`), or from a `Text`.
 
+    out: a folder, or an address in object storage (`s3://...`); so may files, folders and globs be.
     tokenizer: an existing one, or the settings of one to train on the training text. Documents do not begin with a
     start token, even if the tokenizer adds one to prompts; each follows the end token of the previous one.
     config: how to read `paths`; a `Text` has its own.
@@ -65,6 +69,10 @@ def prepare(
     assert config in (None, given.config), "text is read with one configuration"
     tokenizer = tokenizer.without_start() if isinstance(tokenizer, Tokenizer) else tokenizer
     inputs = _fingerprint(given, tokenizer)
+    if is_remote(str(out)):
+        if on:
+            raise TinyslmError(f"Ray's workers cannot write {out}.", "Give --out a folder; copy it to the bucket then.")
+        return _store(str(out).rstrip("/"), text or given, tokenizer, inputs, progress, notify)
     with only_writer(Path(out)):
         if earlier := _earlier(Path(out), inputs, notify):
             return earlier
@@ -72,6 +80,29 @@ def prepare(
     for message in _messages(given, manifest):
         notify(message)
     return Shards.open(Path(out), verify=False)
+
+
+def _store(
+    url: str,
+    source: Inputs | Text,
+    tokenizer: Tokenizer | TokenizerConfig | None,
+    inputs: str | None,
+    progress: Progress,
+    notify: Notify,
+) -> Shards:
+    """Make the shards in a temporary folder and upload them, unless those of the same inputs are there."""
+    earlier = cached_shards(url)
+    if earlier and _is_up_to_date(Shards.open(earlier), url, inputs, notify):
+        return Shards.open(earlier)
+    check_stored(url)
+    with TemporaryDirectory(prefix="tinyslm-") as name:
+        folder = Path(name, "shards")
+        manifest = _make(folder, source, tokenizer, inputs, "", progress)
+        progress("upload", 0, 0)
+        store_shards(folder, url)
+    for message in _messages(source.inputs if isinstance(source, Text) else source, manifest):
+        notify(message)
+    return Shards.open(data_folder(url))
 
 
 def _make(
@@ -135,11 +166,15 @@ def _earlier(out: Path, inputs: str | None, notify: Notify) -> Shards | None:
     except TinyslmError as error:
         notify(f"{error.problem} The shards are made again.")
         return None
+    return shards if _is_up_to_date(shards, out, inputs, notify) else None
+
+
+def _is_up_to_date(shards: Shards, out: Path | str, inputs: str | None, notify: Notify) -> bool:
     if inputs is None or shards.manifest["inputs"] != inputs:
         notify(f"{out} holds shards of other inputs; they are replaced.")
-        return None
+        return False
     notify(f"{out} is up to date: its inputs have not changed.")
-    return shards
+    return True
 
 
 def _sample_size(wanted: TokenizerConfig) -> int:

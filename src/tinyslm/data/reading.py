@@ -23,6 +23,7 @@ from tinyslm.data.documents import (
     pieces_of_text,
     silent,
 )
+from tinyslm.data.object_storage import StorageError, is_remote, storage_error
 from tinyslm.data.readers import READERS, TEXT, Chunk, reader_for
 from tinyslm.data.sources import Input, Source, find_sources, unreadable
 
@@ -32,8 +33,9 @@ def read_documents(
 ) -> Iterator[Document]:
     """Yield every document in `paths` (files, folders, globs, `-`, `hf://NAME`), cleaned, in constant memory.
 
-    Documents over about 1 MB are yielded in pieces. notify: called at the end with warnings about skipped and replaced
-    content. Raises `TinyslmError` when a path does not exist or there is no text at all.
+    Files, folders and globs may be in object storage (`s3://...`). Documents over about 1 MB are yielded in pieces.
+    notify: called at the end with warnings about skipped and replaced content. Raises `TinyslmError` when a path does
+    not exist or there is no text at all.
     """
     config = config or DataConfig()
     tallies = [Tally() for _ in paths]
@@ -56,8 +58,8 @@ def read_chunks(
 ) -> Iterator[Chunk]:
     """Yield the content of all sources, cut but not parsed. progress: called with the bytes read, as stored.
 
-    Files that cannot be read are skipped and counted. If the user named such a file, with `config.strict`, or if no
-    file can be read, raises `TinyslmError`.
+    Files that cannot be read are skipped and counted. If the user named such a file, with `config.strict`, if no file
+    can be read, or if object storage does not answer, raises `TinyslmError`.
     """
     total = sum(source.size or 0 for source in sources)
     before, failed = 0, 0
@@ -71,7 +73,8 @@ def read_chunks(
                 yield last
         except TinyslmError as error:
             failed += 1
-            if source.named or source.size is None or config.strict or failed == len(sources):
+            needed = source.named or source.size is None or config.strict or failed == len(sources)
+            if needed or isinstance(error, StorageError):
                 raise
             tally.add("damaged_files" if last else "unreadable_files", error.problem.rstrip("."))
             if last and not last.last:  # end the unfinished document
@@ -93,6 +96,8 @@ def _chunks_of(opened: Input, config: DataConfig, tally: Tally) -> Iterator[Chun
             empty = False
             yield chunk
     except (OSError, EOFError, zlib.error, gzip.BadGzipFile, ZstdError) as error:
+        if is_remote(source.name) and type(error) is OSError:
+            raise storage_error(source.name, error) from error
         raise unreadable(source.name, error) from error
     if empty and source.named and tally.counts["long_records"]:
         what = f"{source.name} is longer than a record may be ({config.max_record_bytes} bytes)."

@@ -6,15 +6,16 @@ A shards folder holds, for each split (`train`, `valid`):
     train-00000.documents.npy  int64 [documents, 2]: token offset in the split after the document's end token, and
                                its length in bytes of UTF-8; for the documents that end in that file
 
-and `tokenizer/`, and `manifest.json` with the counts, the sources of the text, and a hash of every file.
+and `tokenizer/`, and `manifest.json` with the counts, the sources of the text, and a hash of every file. Shards in
+object storage are read from a cache folder, into which their files are copied at the first use: see `shard_cache.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,11 +26,13 @@ from pydantic import NonNegativeInt
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, read_manifest
 from tinyslm.core.json_files import read_json
+from tinyslm.data.object_storage import is_remote
+from tinyslm.data.shard_cache import KIND, CachedArray, ShardCache, cached_shards, origin_of
 from tinyslm.tokenizer.tokenizer import Tokenizer
 
-KIND = "shards"
 VERSION = 1
 SHARD_TOKENS = 1 << 26
+TABLE_HEADER, ROW_BYTES = 128, 16  # of the files that NumPy writes for tables of documents
 SPLITS = ("train", "valid")
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 
@@ -63,30 +66,35 @@ class _Index:
 
 
 class Shards:
-    """An opened shards folder. Attributes: `folder`, `manifest`, `tokenizer`."""
+    """An opened shards folder. Attributes: `folder`, `manifest`, `tokenizer`; `cache` of shards in object storage."""
 
-    def __init__(self, folder: Path, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, manifest: Mapping[str, Any], cache: ShardCache | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
-        self._splits = {name: TokenSplit(folder, name, manifest) for name in SPLITS}
+        self.cache = cache
+        self._splits = {name: TokenSplit(folder, name, manifest, cache) for name in SPLITS}
 
     @classmethod
     def open(cls, folder: Path, *, verify: bool = True) -> Shards:
-        """Open a folder that `prepare` wrote; `verify` compares every file with its hash.
+        """Open a folder that `prepare` wrote, or a cache folder; `verify` compares every file in it with its hash.
 
         Raises `TinyslmError` for another kind of folder, another format version, or a damaged file.
         """
         folder = Path(folder)
         if not is_shards(folder):
             raise TinyslmError(f"{folder} is not a shards folder.", _MAKE)
-        manifest = read_manifest(folder, verify=verify)
+        cached = bool(origin_of(folder))
+        manifest = read_manifest(folder, verify=verify and not cached)
         if manifest.get("version") != VERSION:
             raise TinyslmError(
                 f"{folder} has shards of format version {manifest.get('version')}; this program reads {VERSION}.",
                 _MAKE,
             )
         read_json(folder / MANIFEST, _Index, remedy=_MAKE)
-        return cls(folder, manifest)
+        cache = ShardCache(folder, manifest) if cached else None
+        if cache and verify:
+            cache.check()
+        return cls(folder, manifest, cache)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -108,22 +116,40 @@ def is_shards(folder: Path) -> bool:
         return any(folder.glob("train-?????.bin"))  # a damaged shards folder: `open` reports the damage
 
 
+def given_shards(paths: Sequence[str | Path]) -> Path | None:
+    """The shards folder that is the only one of the user's paths, else None; of shards in object storage, their cache.
+
+    Raises `TinyslmError` if object storage cannot be read.
+    """
+    if len(paths) != 1:
+        return None
+    if is_remote(str(paths[0])):
+        return cached_shards(str(paths[0]))
+    return Path(paths[0]) if is_shards(Path(paths[0])) else None
+
+
 class TokenSplit:
     """The tokens of one split as one sequence: documents, each followed by the end token.
 
     Attributes: `name`; `tokens`, `documents` (counts); `utf8_bytes` (of the text, without end tokens).
     """
 
-    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any]) -> None:
-        counts = manifest["splits"][name]
+    def __init__(self, folder: Path, name: str, manifest: Mapping[str, Any], cache: ShardCache | None = None) -> None:
+        counts, dtype = manifest["splits"][name], manifest["dtype"]
         self.name = name
         self.tokens: int = counts["tokens"]
         self.documents: int = counts["documents"]
         self.utf8_bytes: int = counts["utf8_bytes"]
         stems = [folder / f"{name}-{number:05d}" for number in range(counts["shards"])]
-        self._parts: list[Tokens] = [_mapped(stem.with_suffix(".bin"), manifest["dtype"]) for stem in stems]
+        self._parts: Sequence[Tokens | CachedArray]
+        self._tables: Sequence[NDArray[np.int64] | CachedArray]
+        if cache:
+            self._parts = [_cached_tokens(cache, stem.with_suffix(".bin").name, dtype) for stem in stems]
+            self._tables = [_cached_table(cache, stem.with_suffix(".documents.npy").name) for stem in stems]
+        else:
+            self._parts = [_mapped(stem.with_suffix(".bin"), dtype) for stem in stems]
+            self._tables = [_table(stem.with_suffix(".documents.npy")) for stem in stems]
         self._ends = np.cumsum([0, *(len(part) for part in self._parts)])  # token offsets of the files
-        self._tables = [_table(stem.with_suffix(".documents.npy")) for stem in stems]
         self._table_ends = np.cumsum([0, *(len(table) for table in self._tables)])
         if self._ends[-1] != self.tokens or self._table_ends[-1] != self.documents:
             raise TinyslmError(
@@ -138,7 +164,8 @@ class TokenSplit:
         first = int(np.searchsorted(self._ends, start, side="right")) - 1
         if stop <= start or stop <= self._ends[first + 1]:
             part = self._parts[min(first, len(self._parts) - 1)]
-            return part[start - self._ends[first] : max(stop, start) - self._ends[first]]
+            found: Tokens = part[start - self._ends[first] : max(stop, start) - self._ends[first]]
+            return found
         rest = self.slice(int(self._ends[first + 1]), stop - int(self._ends[first + 1]))
         return np.concatenate([self._parts[first][start - self._ends[first] :], rest])
 
@@ -157,6 +184,14 @@ class TokenSplit:
         table = int(np.searchsorted(self._table_ends, number, side="right")) - 1
         end, size = self._tables[table][number - self._table_ends[table]].tolist()
         return end, size
+
+
+def _cached_tokens(cache: ShardCache, name: str, dtype: str) -> CachedArray:
+    return CachedArray(cache, name, cache.bytes_of(name) // np.dtype(dtype).itemsize, partial(_mapped, dtype=dtype))
+
+
+def _cached_table(cache: ShardCache, name: str) -> CachedArray:
+    return CachedArray(cache, name, (cache.bytes_of(name) - TABLE_HEADER) // ROW_BYTES, _table)
 
 
 def _mapped(file: Path, dtype: str) -> Tokens:

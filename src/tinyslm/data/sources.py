@@ -6,13 +6,14 @@ import fnmatch
 import glob
 import gzip
 import io
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import BinaryIO, cast
+from pathlib import Path, PurePath, PurePosixPath
+from typing import Any, BinaryIO, cast
 
 import xxhash
 
@@ -23,6 +24,7 @@ from tinyslm.data.charset import utf8_stream
 from tinyslm.data.compressed import ZstdStream
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Tally
+from tinyslm.data.object_storage import Stored, find_stored, is_remote, open_stored, read_blocks
 
 STDIN = "-"
 HUB = "hf://"
@@ -32,12 +34,13 @@ BLOCK = 1 << 20  # bytes read at a time
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One input: a file, standard input, or a data set of the hub."""
+    """One input: a file, one in object storage, standard input, or a data set of the hub."""
 
     name: str  # the path that `Input` opens, also for messages
     origin: int  # index of the user's path
     size: int | None  # bytes as stored; None if unknown
     named: bool = False  # the user named this file, not a folder or a pattern
+    changed: int = 0  # when a file in object storage was written
 
     @property
     def suffix(self) -> str:
@@ -51,7 +54,7 @@ class Source:
 def find_sources(
     paths: Sequence[str], tallies: Sequence[Tally], config: DataConfig, out: Path | None = None
 ) -> list[Source]:
-    """All sources in `paths` (files, folders, globs, `-`, `hf://NAME`), in a fixed order.
+    """All sources in `paths` (files, folders, globs, also `s3://...`; `-`, `hf://NAME`), in a fixed order.
 
     Hidden files, matches of `config.exclude`, and broken links are left out and counted in the tally of their path. The
     folder `out` is left out too. A link to a folder is followed unless that folder is read anyway.
@@ -60,7 +63,7 @@ def find_sources(
     if not paths:
         raise TinyslmError("No text was given.", "Name files or folders of text, or - for standard input.")
     search = _Search(config.exclude, out.resolve() if out else None)
-    found = [
+    found: list[list[Path | Stored] | None] = [
         None if path == STDIN or path.startswith(HUB) else list(search.files(path, tally))
         for path, tally in zip(paths, tallies, strict=True)
     ]
@@ -76,9 +79,15 @@ def find_sources(
             continue
         if not files:
             raise _no_file(path, tally)
-        named = files[0] == in_home(path)
-        sources += [Source(str(one), origin, one.stat().st_size if one.is_file() else None, named) for one in files]
+        sources += [_source(one, origin, path) for one in files]
     return sources
+
+
+def _source(file: Path | Stored, origin: int, given: str) -> Source:
+    """The source for a file that was found at a path which the user gave."""
+    if isinstance(file, Stored):
+        return Source(file.url, origin, file.size, file.url == given, file.changed)
+    return Source(str(file), origin, file.stat().st_size if file.is_file() else None, file == in_home(given))
 
 
 def _no_file(path: str, tally: Tally) -> TinyslmError:
@@ -105,8 +114,11 @@ class _Search:
         self._out = out
         self._walked: set[str] = set()  # real paths of folders
 
-    def files(self, given: str, tally: Tally) -> Iterator[Path]:
+    def files(self, given: str, tally: Tally) -> Iterator[Path | Stored]:
         """Yield the files that one of the user's paths names. Raises `TinyslmError` if nothing exists there."""
+        if is_remote(given):
+            yield from self._stored_files(given, tally)
+            return
         path = in_home(given)
         if path.is_dir():
             yield from self._files_below(path, tally)
@@ -121,6 +133,34 @@ class _Search:
             if not match.is_dir() and not self._excluded(match, tally):
                 yield match
 
+    def _stored_files(self, given: str, tally: Tally) -> Iterator[Stored]:
+        """The same in object storage, in the order that a local copy would have."""
+        found = find_stored(given)
+        root = given.rstrip("/") + "/"
+        if not all(one.url.startswith(root) for one in found):  # a file, or the matches of a pattern
+            yield from (one for one in found if not self._excluded(PurePosixPath(one.url), tally))
+            return
+        tree: dict[str, Any] = {}  # files by their names, folders by theirs with a slash
+        for one in found:
+            *folders, name = one.url.removeprefix(root).split("/")
+            place = tree
+            for folder in folders:
+                place = place.setdefault(f"{folder}/", {})
+            place[name] = one
+        yield from self._stored_below(root, PurePosixPath(), tree, tally)
+
+    def _stored_below(self, root: str, parent: PurePosixPath, tree: dict[str, Any], tally: Tally) -> Iterator[Stored]:
+        for name, one in sorted(tree.items(), key=lambda item: (item[0].endswith("/"), item[0].rstrip("/"))):
+            path, is_file = parent / name, isinstance(one, Stored)
+            if name.startswith("."):
+                tally.add("hidden_files" if is_file else "hidden_folders", f"{root}{path}")
+            elif self._excluded(path, tally):
+                pass
+            elif is_file:
+                yield one
+            elif not _is_ours_stored(name, one):
+                yield from self._stored_below(root, path, one, tally)
+
     def linked_files(self, folder: Path, tally: Tally) -> Iterator[Path]:
         """Yield the files below a link to a folder, unless that folder was walked before under any name."""
         if not _is_ours(folder):
@@ -130,7 +170,7 @@ class _Search:
         """The patterns that matched nothing."""
         return [pattern for pattern in self._patterns if pattern not in self._used]
 
-    def _excluded(self, path: Path, tally: Tally) -> bool:
+    def _excluded(self, path: PurePath, tally: Tally) -> bool:
         place = "/" + path.as_posix().lstrip("/")
         for given, pattern in self._patterns.items():
             if fnmatch.fnmatchcase(place, pattern) or fnmatch.fnmatchcase(place, f"{pattern}/*"):
@@ -183,10 +223,24 @@ def _is_ours(folder: Path) -> bool:
     if (folder / "metrics.jsonl").is_file() and (folder / "checkpoints").is_dir():
         return True
     try:
-        content = read_json(folder / MANIFEST)
+        return _lists_files(read_json(folder / MANIFEST))
     except TinyslmError:  # there is none, or it is not one of ours
         return False
-    files = content.get("files") if {"kind", "inputs"} <= content.keys() else None
+
+
+def _is_ours_stored(name: str, tree: dict[str, Any]) -> bool:
+    """The same of a folder in object storage. tree: its files, and the trees of its folders."""
+    if name == "__pycache__/" or "model.safetensors" in tree or {"metrics.jsonl", "checkpoints/"} <= tree.keys():
+        return True
+    try:
+        return MANIFEST in tree and _lists_files(json.loads(b"".join(read_blocks(tree[MANIFEST].url))))
+    except ValueError:
+        return False
+
+
+def _lists_files(manifest: Any) -> bool:
+    """Whether a manifest is one of ours."""
+    files = manifest.get("files") if isinstance(manifest, dict) and {"kind", "inputs"} <= manifest.keys() else None
     return isinstance(files, dict) and all(isinstance(one, dict) and "sha256" in one for one in files.values())
 
 
@@ -203,7 +257,7 @@ class Input:
         if self.source.name == STDIN:
             return sys.stdin.buffer
         path = Path(self.source.name)
-        self._raw = raw = path.open("rb")
+        self._raw = raw = open_stored(self.source.name) if is_remote(self.source.name) else path.open("rb")
         if path.suffix == ".gz":
             return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
         if path.suffix == ".zst":
@@ -231,11 +285,14 @@ class Input:
 def fingerprint(sources: Sequence[Source]) -> str | None:
     """A hash of names and contents of all sources, or None if they cannot be read twice (standard input, pipes).
 
-    Of a data set of the hub, only the name is hashed; of one in a local folder, the files. Raises `TinyslmError` for
-    unreadable files.
+    Of a data set of the hub, only the name is hashed; of one in a local folder, the files; of a file in object storage,
+    its size and the time of its last change. Raises `TinyslmError` for unreadable files.
     """
     parts: list[tuple[str, str]] = []
     for source in sources:
+        if is_remote(source.name):
+            parts.append((source.name, f"{source.size} {source.changed}"))
+            continue
         if source.size is None and source.suffix != HUB:
             return None
         local = Path(source.name.removeprefix(HUB).partition(":")[0] if source.suffix == HUB else source.name)

@@ -7,7 +7,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.data.config import DataConfig
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.reading import read_documents
-from tinyslm.data.shards import Shards, is_shards
+from tinyslm.data.shards import Shards, given_shards
 from tinyslm.evaluation.loss import Score, document_losses
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.folder import load_model, load_tokenizer
@@ -42,8 +42,8 @@ def evaluate(
             f"Give a stride from 1 to {decoder.config.context}.",
         )
     tokenizer = load_tokenizer(Path(model))
-    if len(paths) == 1 and is_shards(Path(paths[0])):
-        documents = _validation_documents(Shards.open(Path(paths[0])), tokenizer)
+    if (folder := given_shards(paths)) is not None:
+        documents = _validation_documents(Shards.open(folder), tokenizer)
     else:
         documents = _documents([str(path) for path in paths], tokenizer, config, notify)
     documents = _counted(documents, progress)

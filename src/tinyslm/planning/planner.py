@@ -10,7 +10,7 @@ import torch
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.data.documents import Notify, Progress, silent
-from tinyslm.data.shards import Shards, is_shards
+from tinyslm.data.shards import Shards, given_shards
 from tinyslm.data.text import Text
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import memory_bytes
@@ -58,8 +58,8 @@ class Planner:
                 "Standard input can be read only once, so no plan can be made from it.",
                 "Save it in a file first, or train without a plan: give --model.dim and --model.depth.",
             )
-        if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
-            survey = survey_shards(Shards.open(Path(source[0])))
+        if not isinstance(source, Text) and (folder := given_shards(source)):
+            survey = survey_shards(Shards.open(folder))
         else:
             wanted = base.tokenizer if "tokenizer" in given else None
             survey = survey_text(

@@ -10,7 +10,7 @@ from typing import Any
 from tinyslm.core.config import build_config, merge, override
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.json_files import read_json
-from tinyslm.data.shards import is_shards
+from tinyslm.data.shards import given_shards
 from tinyslm.data.text import Inputs, Text, reading
 from tinyslm.planning.choice import Budget
 from tinyslm.planning.continuing import continue_training
@@ -137,7 +137,7 @@ class _Order:
         self.watch.event({"event": "planning"})
         seconds = SECONDS if train.minutes is None else min(SECONDS, MEASURING_SHARE * 60 * train.minutes)
         source: Sequence[str] | Text = self.paths
-        if not (len(self.paths) == 1 and is_shards(Path(self.paths[0]))):
+        if given_shards(self.paths) is None:
             inputs = Inputs.find(self.paths, self.config.data, self.out)
             source = stack.enter_context(reading(inputs, self.watch.progress))
         planner = Planner.look(

@@ -8,6 +8,7 @@ import torch
 
 from tinyslm.core.files import MANIFEST, sha256_file
 from tinyslm.core.plugins import loaded_files
+from tinyslm.data.shard_cache import data_folder
 from tinyslm.hardware.allocator import keep_freed_memory, return_freed_memory
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.hardware.limits import usable_cores
@@ -25,12 +26,13 @@ from tinyslm.training.world import World
 class Order:
     """A run that process 0 starts or resumes, for all that take part in it.
 
-    data: the folder that the stage learns from. rates: of this machine, from a plan. decisions: of a resumed run with a
-    given time. plugins: files that process 0 has loaded, with their hashes.
+    data: the folder that the stage learns from, or the address of shards in object storage. rates: of this machine,
+    from a plan. decisions: of a resumed run with a given time. plugins: files that process 0 has loaded, with their
+    hashes.
     """
 
     folder: Path
-    data: Path
+    data: str | Path
     config: RunConfig
     resumed: bool = False
     rates: Rates | None = None
@@ -63,7 +65,7 @@ def build(order: Order, world: World) -> Parts:
     world.agree(plugins, "Every host needs the same plugins at the same path.")
     config, stage, model, device, dtype = world.meet(lambda: _built(order, world))
     if world.size > 1:
-        data = sha256_file(order.data / MANIFEST)
+        data = sha256_file(data_folder(order.data) / MANIFEST)
         world.agree(
             {"the hash of the data": data, "device": device.type, "number format": str(dtype)},
             "Every host needs the same data at the same path; --train.device and --train.dtype hold for all.",
@@ -81,7 +83,7 @@ def _built(order: Order, world: World) -> tuple[RunConfig, Stage, Decoder, torch
     train = order.config.train
     device = pick_device(train.device)
     dtype = pick_dtype(device, train.dtype)
-    stage, config = open_stage(order.data, order.config, world)
+    stage, config = open_stage(data_folder(order.data), order.config, world)
     torch.manual_seed(train.seed)
     model = first_model(config, device)
     model.model.recompute = train.checkpoint_activations

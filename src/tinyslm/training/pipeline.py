@@ -14,7 +14,7 @@ from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.core.files import DiskError, write_json
 from tinyslm.data.documents import Notify, Progress, silent
 from tinyslm.data.prepare import prepare
-from tinyslm.data.shards import Shards, is_shards
+from tinyslm.data.shards import Shards, given_shards
 from tinyslm.data.text import Text
 from tinyslm.hardware.device import pick_device, pick_dtype
 from tinyslm.model.folder import find_model, load_tokenizer, read_model_config
@@ -79,12 +79,14 @@ def prepare_shards(
     source: Sequence[str | Path] | Text, folder: RunFolder, config: RunConfig, tokenizer: Tokenizer | None, watch: Watch
 ) -> Shards:
     """The text of a run as shards: those that it is given, or new ones in its folder."""
-    if not isinstance(source, Text) and len(source) == 1 and is_shards(Path(source[0])):
+    if not isinstance(source, Text) and (given := given_shards(source)):
         if tokenizer is not None and not config.train.start_from:
             raise TinyslmError(
                 f"{source[0]} holds shards, which bring their own tokenizer.", "Leave the tokenizer out."
             )
-        shards = Shards.open(Path(source[0]))
+        shards = Shards.open(given)
+        if shards.cache and (warning := shards.cache.warning):
+            watch.notify(warning)
     else:
         shards = prepare(
             source if isinstance(source, Text) else [str(path) for path in source],

@@ -16,6 +16,7 @@ import torch
 from tinyslm.core.config import build_config, merge
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import read_manifest, write_json
+from tinyslm.data.shard_cache import place_of
 from tinyslm.hardware.allocator import return_freed_memory
 from tinyslm.model.decoder import Decoder
 from tinyslm.training.building import Order, build
@@ -105,7 +106,7 @@ class Run:
         folder.check_unused()
         with folder.lock:
             folder.check_unused()  # under the lock, no other process can begin a run
-            order = World.current().lead(lambda: Order(folder.path, data, config, rates=rates))
+            order = World.current().lead(lambda: Order(folder.path, place_of(data), config, rates=rates))
             run = cls._of(order, folder)
             run.clock, run._origin = clock, origin
             run._begin(data, rates)
@@ -124,7 +125,7 @@ class Run:
         if order.resumed:
             run._restore(order.decisions, None)
         else:
-            run._begin(order.data, order.rates)
+            run._begin(Path(order.data), order.rates)
         return run
 
     def _begin(self, data: Path, rates: Rates | None) -> None:
@@ -155,9 +156,8 @@ class Run:
         with folder.lock:
             folder.remove_leftovers()
             config = folder.read_config(changed)
-            data = folder.checked_data(config)
             decisions = Decisions.read(folder.deadline_file) if config.train.minutes else None
-            order = Order(folder.path, data, config, resumed=True, decisions=decisions)
+            order = Order(folder.path, place_of(folder.checked_data(config)), config, resumed=True, decisions=decisions)
             run = cls._of(World.current().lead(lambda: order), folder)
             run.clock = clock
             folder.warn_of_changes(run.device, run.dtype, warn)

@@ -14,6 +14,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST, disk_error, read_manifest, sha256_file, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
+from tinyslm.data.shards import Shards
 from tinyslm.data.used import DATA_FILE, DataUsed, note_data
 from tinyslm.model.folder import find_model
 from tinyslm.model.weights import weights_hash
@@ -151,11 +152,14 @@ class RunFolder:
         So are the weights that the run starts from.
         """
         used = read_json(self.data_file, DataUsed, remedy=_DAMAGED)
-        folder = self.path / used.folder
-        read_manifest(folder)
+        folder = used.place(self.path)
+        if used.origin:
+            Shards.open(folder)
+        else:
+            read_manifest(folder)
         if sha256_file(folder / MANIFEST) != used.manifest_sha256:
             raise TinyslmError(
-                f"The data in {folder} is not what {self.path} was started with.",
+                f"The data in {used.origin or folder} is not what {self.path} was started with.",
                 "Restore it, or start a new run with another --out.",
             )
         if used.base_weights not in ("", _base_weights(config)):

@@ -60,7 +60,7 @@ def _write_model(run: Path, best: Path, out: RunFolder) -> int:
     """Write the model folder `out.model`; returns the step."""
     folder = RunFolder.open(run)
     config = folder.read_config()
-    stage, config = open_stage(folder.path / read_json(folder.data_file, DataUsed).folder, config, World.current())
+    stage, config = open_stage(read_json(folder.data_file, DataUsed).place(folder.path), config, World.current())
     model = first_model(config, torch.device("cpu"))
     load_weights(best, model)
     save_result(model, stage.tokenizer, config, out, {"step": _step(best)})
