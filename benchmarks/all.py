@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from areas import WITHOUT_BF16
 from harness import HERE, parser
 from page import write_page
@@ -27,8 +29,10 @@ from tinyslm.hardware.device import has_fast_bf16, pick_device
 RESULTS = HERE / "results.json"
 BENCHMARKS = {
     "throughput": "throughput.py",
-    "gpu step": "throughput.py --device cuda",
+    "gpu": "gpu.py",
     "processes": "processes.py",
+    "processes data": "processes.py data --data DATA/stories/train.jsonl --rounds 3",
+    "processes serving": "processes.py serving --rounds 3",
     "attention": "attention.py",
     "head loss": "head_loss.py",
     "share of ceiling": "share_of_ceiling.py",
@@ -90,6 +94,9 @@ def main() -> None:
     chosen = arguments.only or [name for name in BENCHMARKS if name not in LONG]
     for name in [] if arguments.page else chosen:
         command = BENCHMARKS[name]
+        if name == "gpu" and not torch.cuda.is_available():
+            print("gpu: left out, there is no GPU")
+            continue
         if any(word in command and path is None for word, path in places.items()):
             print(f"{name}: left out, it needs a path for {command}")
             continue

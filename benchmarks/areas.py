@@ -61,16 +61,50 @@ def processes(result: Any) -> Rows:
     yield Row(what, f"{several[1]:,.0f} tokens/s", f"{one[1]:,.0f}, one process", times(result["times"]))
 
 
+def processes_data(result: Any) -> Rows:
+    one, several = result["mb_per_second"].items()
+    what = f"text to shards, {result['megabytes']:.1f} MB: {several[0]}"
+    yield Row(what, f"{several[1]:.2f} MB/s", f"{one[1]:.2f}, one process", times(result["times"]))
+
+
+def processes_serving(result: Any) -> Rows:
+    one, several = result["tokens_per_second"].items()
+    what = f"serving {result['clients']} clients, a small model: {several[0]}, which share the cores"
+    yield Row(what, f"{several[1]:,.0f} tokens/s", f"{one[1]:,.0f}, one process", times(result["times"]))
+
+
 def throughput_without_bf16(result: Any) -> Rows:
     for row in throughput(result):
         yield row._replace(what=f"{row.what}, processor without bf16")
 
 
-def gpu_step(result: Any) -> Rows:
-    rates, peer = result["tokens_per_second"], "transformers, torch.compile"
-    ours = f"{rates['tinyslm, AdamW']:,.0f} tokens/s"
-    what = f"training steps, GPT-2's 124M, {result['device']}: tinyslm, AdamW"
-    yield Row(what, ours, f"{rates[peer]:,.0f}, {peer}", times(result["ratios"]["tinyslm, AdamW"]))
+def gpu(result: Any) -> Rows:
+    where = result["device"]
+    for shape, one in result["steps"].items():
+        rates, share = one["tokens_per_second"], one.get("share_of_peak", one["share_of_product"])
+        of = "peak" if "share_of_peak" in one else "a product's speed"
+        for who in ("tinyslm, Muon, compiled", "tinyslm, AdamW, compiled"):
+            yield Row(
+                f"training steps, {shape}, {where}: {who}",
+                f"{rates[who]:,.0f} tokens/s, {100 * share[who]:.0f} % of {of}",
+                f"{rates['transformers, compiled']:,.0f}, transformers, compiled",
+                times(one["ratios"][who]),
+            )
+        fits = result["memory"][shape]
+        yield Row(
+            f"the same in 12 GB, micro-batches of {fits['micro_batch']}", f"{fits['tokens_per_second']:,.0f} tokens/s"
+        )
+    streams, one = list(result["decoding"].items())[-1]
+    rates = one["tokens_per_second"]
+    yield Row(
+        f"decoding, {streams} streams, SmolLM2's shape in bf16, {where}",
+        f"{rates['tinyslm']:,.0f} tokens/s",
+        f"{rates['transformers.generate']:,.0f}, transformers.generate",
+        times(one["ratio"]),
+    )
+    same = " and ".join(how for how, whether in result["resume"].items() if whether)
+    yield Row("a stopped and resumed run ends with the same bits", same or "no")
+    yield Row("tests for GPUs", ", ".join(f"{count} {kind}" for kind, count in result["tests"].items()))
 
 
 def attention(result: Any) -> Rows:
@@ -374,13 +408,16 @@ AREAS = (
         {
             "throughput": throughput,
             f"throughput{WITHOUT_BF16}": throughput_without_bf16,
-            "processes": processes,
-            "gpu step": gpu_step,
             "attention": attention,
             "head loss": head_loss,
             "shakespeare": shakespeare,
             "stories": stories,
         },
+    ),
+    Area("GPU", {"gpu": gpu}),
+    Area(
+        "Several processes",
+        {"processes": processes, "processes data": processes_data, "processes serving": processes_serving},
     ),
     Area(
         "Plans",

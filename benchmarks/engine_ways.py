@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import xllamacpp
 
 from tinyslm import Engine, Request, SamplingSettings
 
@@ -57,6 +56,8 @@ class LlamaCpp:
     """llama.cpp's server in this process, called without HTTP, with a slot for each stream."""
 
     def __init__(self, path: Path, slots: int, context: int = 768) -> None:
+        import xllamacpp
+
         params = xllamacpp.CommonParams()
         params.model.path, params.verbosity = str(path), -1
         params.n_parallel, params.n_ctx, params.n_gpu_layers = slots, slots * context, 0
@@ -93,7 +94,7 @@ class Transformers:
     def seconds(self, prompts: Prompts, tokens: int) -> float:
         """See `Way`."""
         begun = time.perf_counter()
-        ids = torch.tensor(prompts)
+        ids = torch.tensor(prompts, device=next(self._model.parameters()).device)
         self._model.generate(  # type: ignore[operator]
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, do_sample=False, eos_token_id=None,
             pad_token_id=0,
