@@ -92,7 +92,8 @@ def gpu(result: Any) -> Rows:
             )
         fits = result["memory"][shape]
         yield Row(
-            f"the same in 12 GB, micro-batches of {fits['micro_batch']}", f"{fits['tokens_per_second']:,.0f} tokens/s"
+            f"the same in 12 GB, micro-batches of {fits['micro_batch']}",
+            f"{fits['tokens_per_second'] or 0:,.0f} tokens/s",
         )
     streams, one = list(result["decoding"].items())[-1]
     rates = one["tokens_per_second"]

@@ -89,19 +89,10 @@ def speed_of_steps(config: ModelConfig, smoke: bool) -> dict:
     """The contenders in turns, and their shares of two peaks."""
     many, batch = (1 if smoke else 6), (2 if smoke else BATCH)
     product = large_product(64 if smoke else 8192)
-    while True:
-        try:
-            steppers = contenders(config, batch)
-            for step in steppers.values():
-                step()
-        except torch.OutOfMemoryError:
-            batch //= 2
-            steppers = {}
-            free()
-            if not batch:
-                raise
-        else:
-            break
+    while (steppers := warmed_up(config, batch)) is None:
+        free()
+        batch //= 2
+        assert batch, "not even one sequence fits"
 
     def rate(step: Callable[[], object]) -> float:
         begun = now()
@@ -116,6 +107,17 @@ def speed_of_steps(config: ModelConfig, smoke: bool) -> dict:
     rates = found["tokens_per_second"].items()
     shares = {kind: {who: rate * per_token / peak for who, rate in rates} for kind, peak in peaks.items()}
     return {"parameters": config.parameters, "batch": batch, "product_tflops": product / 1e12, **found, **shares}
+
+
+def warmed_up(config: ModelConfig, batch: int) -> dict[str, Callable[[], object]] | None:
+    """The contenders after their first update; None where that takes more memory than there is."""
+    try:
+        steppers = contenders(config, batch)
+        for step in steppers.values():
+            step()
+    except torch.OutOfMemoryError:
+        return None
+    return steppers
 
 
 def now() -> float:
@@ -205,22 +207,28 @@ def memory(smoke: bool) -> dict:
 
 
 def in_small_memory(config: ModelConfig, batch: int) -> dict:
-    micro_batch, times = batch, 4
-    while micro_batch:
+    micro_batch = batch
+    while micro_batch and (rate := rate_of_updates(config, batch, micro_batch)) is None:
         free()
-        try:
-            step = ours(config, batch, "muon", compiled=False, micro_batch=micro_batch)
+        micro_batch //= 2
+    peak = torch.cuda.max_memory_reserved() / 1e9 if CUDA else None
+    return {"micro_batch": micro_batch, "tokens_per_second": rate, "peak_gb": peak}
+
+
+def rate_of_updates(config: ModelConfig, batch: int, micro_batch: int) -> float | None:
+    """Tokens per second; None where an update takes more memory than there is."""
+    if CUDA:
+        torch.cuda.reset_peak_memory_stats()
+    times = 4
+    try:
+        step = ours(config, batch, "muon", compiled=False, micro_batch=micro_batch)
+        step()
+        begun = now()
+        for _ in range(times):
             step()
-            begun = now()
-            for _ in range(times):
-                step()
-        except torch.OutOfMemoryError:
-            micro_batch //= 2
-            continue
-        rate = times * batch * config.context / (now() - begun)
-        peak = torch.cuda.max_memory_reserved() / 1e9 if CUDA else None
-        return {"micro_batch": micro_batch, "tokens_per_second": rate, "peak_gb": peak}
-    return {"micro_batch": 0}
+        return times * batch * config.context / (now() - begun)
+    except torch.OutOfMemoryError:
+        return None
 
 
 def decoding(smoke: bool) -> dict:

@@ -182,6 +182,24 @@ def test_mistakes_and_differences_are_said_once(started, texts: Path, finished: 
     assert not Path("a", "run", "config.json").exists()
 
 
+def test_a_run_with_divided_weights_and_a_given_time(started, tinyslm, texts: Path) -> None:
+    """It measures updates that the processes make together, begins with the weights that it had, and resumes."""
+    usual = [one for one in SETTINGS if not one.startswith(("--train.steps", "--train.validate", "--train.sample"))]
+    timed = [*usual, "--train.snapshots=1"]
+    running = started(2, "train", texts, "--out", "run", *timed, "--train.minutes=0.3", "--train.shard=full")
+    wait_for_step(Path("run"), 2, running)
+    running[1].send_signal(signal.SIGINT)
+    assert [end.code for end in ends(running)] == [130, 130]
+    first, second = ends(started(2, "train", "--resume", "run"))
+    assert (first.code, second) == (0, Ended(0, "", "")), first
+    begun = read_metrics(Path("run", "metrics.jsonl"))[0]
+    assert begun["sharding"] == {"on": True, "reason": "the settings say so"}
+    assert begun["compiling"]["eager"] > 0
+    assert tinyslm("train", texts, "--out", "one", *timed, "--train.steps=1").code == 0
+    new = [load_file(Path(run, "snapshots", "step-000000", "model.safetensors")) for run in ("run", "one")]
+    assert all(tensor.equal(new[1][name]) for name, tensor in new[0].items()), "measuring changes no weights"
+
+
 def test_a_plugin_is_loaded_in_all_processes(started, finished: Path) -> None:
     for folder in ("a", "b"):
         shutil.copytree(finished / "data", Path(folder, "shards"))

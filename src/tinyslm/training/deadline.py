@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -29,7 +30,9 @@ from tinyslm.training.compiling import Compiling, Timing, choose, compile_model,
 from tinyslm.training.config import LoopConfig, RunConfig
 from tinyslm.training.loop import StepSettings, train_steps
 from tinyslm.training.optimizers import Optimizers
+from tinyslm.training.sharding import is_sharded, own_rows, whole_model
 from tinyslm.training.stage import Batch, Stage
+from tinyslm.training.world import World
 
 VALIDATIONS, SAMPLES = 10, 5
 """How many there are in a run whose settings do not say."""
@@ -284,17 +287,25 @@ class Rates:
 
 
 def measure(
-    model: Decoder, stage: Stage, batch: Batch, config: RunConfig, settings: StepSettings, folder: Path | None
+    model: Decoder,
+    stage: Stage,
+    batch: Batch,
+    config: RunConfig,
+    settings: StepSettings,
+    folder: Path | None,
+    world: World | None = None,
 ) -> tuple[Rates, Compiling]:
     """Time a few updates and a validation, and choose whether updates are compiled; for runs without a plan.
 
-    Model and random generators stay as they are. Raises `TinyslmError` if `folder`, if given, cannot be written to.
+    Model and random generators stay as they are. Of several processes, the first one validates; each times updates of
+    its own, unless weights are divided. Raises `TinyslmError` if `folder`, if given, cannot be written to.
     """
-    device = batch.inputs.device
+    device, world = batch.inputs.device, world or World()
     if device.type == "cpu":
         compile_native(settings.dtype)  # so that no compilation is timed below
+    whole = whole_model(model, world)
     if folder:
-        _try_writing(model, folder)
+        _try_writing(whole, folder)
 
     def time_way(compiled: bool) -> Timing:
         trial = copy.deepcopy(model)
@@ -302,12 +313,32 @@ def measure(
             compile_model(trial)
         return time_updates(trial, stage, batch, config, settings)
 
-    compiling, update = choose(config, device, settings.dtype, time_way)
+    if is_sharded(model):
+        update = _time_divided(model, stage, batch, config, settings, world)
+        compiling = Compiling(False, "the weights are divided over the processes", update)
+    else:
+        compiling, update = choose(config, device, settings.dtype, time_way)
     tokens = min(TRIED_TOKENS, stage.held_out_tokens)
+
+    def time_validations() -> list[float]:
+        kinds = (settings.dtype, torch.float32)
+        return [timed(partial(stage.validate, whole, dtype, tokens)) / tokens for dtype in kinds]
+
     with uncompiled():
-        validation = timed(lambda: stage.validate(model, settings.dtype, tokens)) / tokens
-        scoring = RAGGED * timed(lambda: stage.validate(model, torch.float32, tokens)) / tokens
-    return Rates(update + time_batches(model, stage), validation, scoring), compiling
+        validation, scoring = world.lead(time_validations)
+    return Rates(update + time_batches(model, stage), validation, RAGGED * scoring), compiling
+
+
+def _time_divided(
+    model: Decoder, stage: Stage, batch: Batch, config: RunConfig, settings: StepSettings, world: World
+) -> float:
+    """Seconds of an update that all processes make together; there is no room for a copy, so weights are put back."""
+    before = [own_rows(parameter.data).clone() for parameter in model.parameters()]
+    timing = time_updates(model, stage, batch, config, settings, world)
+    for parameter, rows in zip(model.parameters(), before, strict=True):
+        own_rows(parameter.data).copy_(rows)
+        parameter.grad = None
+    return timing.update
 
 
 def time_batches(model: Decoder, stage: Stage) -> float:
@@ -318,20 +349,26 @@ def time_batches(model: Decoder, stage: Stage) -> float:
     return seconds
 
 
-def time_updates(model: Decoder, stage: Stage, batch: Batch, config: RunConfig, settings: StepSettings) -> Timing:
-    """The median time of an update after the first one, for a small share of the run's time; they change the model."""
-    optimizers = Optimizers(model, config.optimizer)
+def time_updates(
+    model: Decoder, stage: Stage, batch: Batch, config: RunConfig, settings: StepSettings, world: World | None = None
+) -> Timing:
+    """The median time of an update after the first one, for a small share of the run's time; they change the model.
+
+    world: the processes, if they make these updates together.
+    """
+    world = world or World()
+    optimizers = Optimizers(model, config.optimizer, world=world)
     limit, end = SHARE_OF_TIME * 60 * (config.train.minutes or 0.0), math.inf
     times: list[float] = []
     with torch.random.fork_rng():
         before = time.monotonic()
-        for _ in train_steps(model, stage.loss, lambda: batch, optimizers, settings):
+        for _ in train_steps(model, stage.loss, lambda: batch, optimizers, settings, world=world):
             now = time.monotonic()
             times.append(now - before)
             before = now
             tried = len(times) - WARM_UP
             end = now + limit if tried == 0 else end
-            if tried >= MOST or (tried >= FEWEST and now > end):
+            if world.decide(tried >= MOST or (tried >= FEWEST and now > end)):
                 break
     usual = median(times[WARM_UP:])
     return Timing(usual, max(0.0, sum(times[:WARM_UP]) - WARM_UP * usual))

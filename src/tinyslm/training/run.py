@@ -437,7 +437,7 @@ class Run:
         self.stage.batches.restore(begun)
         settings = replace(self._step_settings(), lr_scale=lambda _: 1.0)
         place = self.folder.checkpoints if self.world.leads else None
-        return measure(self.model, self.stage, batch, self.config, settings, place)
+        return measure(self.model, self.stage, batch, self.config, settings, place, self.world)
 
     def _compile(self) -> None:
         """Have the model compiled, where that was decided."""

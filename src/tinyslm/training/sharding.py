@@ -67,8 +67,6 @@ def _why_not(config: RunConfig) -> str:
         return f"the stage {config.train.stage} samples from whole weights"
     if config.lora.rank:
         return "adapters are trained on whole weights"
-    if config.train.minutes:
-        return "a run with a given time measures whole weights (give --train.steps or --train.tokens)"
     return "compiled updates need whole weights" if config.train.compile == "on" else ""
 
 
