@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,8 @@ def test_the_dockerfile_copies_what_is_there(model: Path, tmp_path: Path) -> Non
     _, build, final = text.split("\nFROM ")
     assert "g++" in build
     assert "g++" not in final
+    for stage in (build, final):  # the pins are for the Python that runs here
+        assert stage.startswith(f"docker.io/library/python:{sys.version_info.major}.{sys.version_info.minor}-slim")
     assert "USER 1000:1000" in final
     command = json.loads(final.partition("ENTRYPOINT ")[2])
     assert command[:4] == ["tinyslm", "serve", "--model", "Small=model"]

@@ -18,7 +18,7 @@ from zipfile import ZipFile
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.quantities import size
 from tinyslm.deploy.bundle import Bundle, Contents, Progress
-from tinyslm.deploy.requirements import CPU_TORCH, accept_server, pinned, server_extras
+from tinyslm.deploy.requirements import CPU_TORCH, PYTHON_IMAGE, accept_server, pinned, server_extras
 from tinyslm.deploy.running import answered, container_program, environment, free_port, image_name, output_of, started
 
 MODEL = "model"
@@ -38,9 +38,9 @@ DOCKERFILE = """\
 #
 # It needs keys, from the variable TINYSLM_KEYS or from a file (--volume FILE:/run/keys:ro, and --keys /run/keys after
 # the image's name), or --public there if everybody may use it. `tinyslm serve --make-key NAME` makes keys.
-FROM docker.io/library/debian:bookworm-slim AS build
+FROM {base} AS build
 RUN apt-get update \\
- && apt-get install --yes --no-install-recommends g++ python3 python3-venv
+ && apt-get install --yes --no-install-recommends g++
 WORKDIR /build
 RUN python3 -m venv /opt/tinyslm
 COPY requirements.txt ./
@@ -52,10 +52,7 @@ RUN /opt/tinyslm/bin/pip install --no-cache-dir --find-links {wheels} -r require
 RUN /opt/tinyslm/bin/tinyslm doctor --compile --portable
 RUN cd /opt/tinyslm/lib/python3*/site-packages && rm -rf {unneeded}
 
-FROM docker.io/library/debian:bookworm-slim
-RUN apt-get update \\
- && apt-get install --yes --no-install-recommends python3 \\
- && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/*
+FROM {base}
 COPY --from=build /opt/tinyslm /opt/tinyslm
 COPY {model} /opt/{model}
 ENV PATH=/opt/tinyslm/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
@@ -92,6 +89,7 @@ def _write(contents: Contents, folder: Path, progress: Progress) -> None:
     lines = [f"--extra-index-url {CPU_TORCH}", *pinned("tinyslm", *server_extras(contents))]
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     text = DOCKERFILE.format(
+        base=PYTHON_IMAGE,
         name=image_name(contents),
         port=PORT,
         wheels=WHEELS,

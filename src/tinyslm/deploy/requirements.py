@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from importlib.metadata import PackageNotFoundError, distribution
 
 from tinyslm.core.errors import require_extra
@@ -11,6 +12,10 @@ from tinyslm.packs import PACKS
 
 CPU_TORCH = "https://download.pytorch.org/whl/cpu"
 """Where PyTorch's build without CUDA is, which is a tenth as large."""
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The version of Python that the pinned versions are for: the one that runs here."""
+PYTHON_IMAGE = f"docker.io/library/python:{PYTHON}-slim"
+"""The base of images."""
 
 _REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)\s*(?:\[([^\]]*)\])?([^;]*)(?:;(.*))?")
 _EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")

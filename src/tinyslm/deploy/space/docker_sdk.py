@@ -10,7 +10,7 @@ from zipfile import ZipFile
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.deploy.bundle import Contents, Progress
-from tinyslm.deploy.requirements import CPU_TORCH, accept_server, pinned, server_extras
+from tinyslm.deploy.requirements import CPU_TORCH, PYTHON_IMAGE, accept_server, pinned, server_extras
 from tinyslm.deploy.running import (
     answered,
     container_program,
@@ -25,7 +25,7 @@ from tinyslm.deploy.space.sdk import PORT, Sdk
 MODEL = "model"
 DOCKERFILE = """\
 # A server with a page for the model in this folder, as a Hugging Face Space. Written by tinyslm deploy.
-FROM docker.io/library/python:{python}-slim
+FROM {base}
 
 # Compiles the kernels for the processor of the Space, when it starts.
 RUN apt-get update \\
@@ -64,8 +64,6 @@ def _accept(contents: Contents) -> None:
 
 
 def _write(contents: Contents, folder: Path, progress: Progress) -> None:
-    import sys
-
     from tinyslm.deploy.wheel import build_wheel
     from tinyslm.export.pulling import copy_model
 
@@ -76,7 +74,7 @@ def _write(contents: Contents, folder: Path, progress: Progress) -> None:
     (folder / "requirements.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     address = ["--host", "0.0.0.0", "--port", f"{PORT}"]  # noqa: S104 - in the container, for the hub's proxy
     text = DOCKERFILE.format(
-        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        base=PYTHON_IMAGE,
         wheel=wheel.name,
         model=MODEL,
         port=PORT,

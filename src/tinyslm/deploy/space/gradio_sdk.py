@@ -4,7 +4,6 @@ When the hub installs `requirements.txt`, the other files of the Space are not t
 published packages only, and the program unpacks tinyslm's own wheel, which lies next to it, when it starts.
 """
 
-import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from tinyslm.core.errors import TinyslmError, require_extra
 from tinyslm.core.printable import one_line
 from tinyslm.deploy.bundle import Contents, Progress
-from tinyslm.deploy.requirements import CPU_TORCH, pinned
+from tinyslm.deploy.requirements import CPU_TORCH, PYTHON, pinned
 from tinyslm.deploy.running import KEEP_IT, PATIENCE, environment, free_port, started
 from tinyslm.deploy.space.sdk import PORT, Sdk
 
@@ -84,7 +83,7 @@ def _gradio() -> str:
 def _fields(_contents: Contents) -> dict[str, Any]:
     return {
         "sdk_version": _gradio(),
-        "python_version": f"{sys.version_info.major}.{sys.version_info.minor}",
+        "python_version": PYTHON,
         "app_file": APP,
     }
 
