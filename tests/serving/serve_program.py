@@ -1,5 +1,6 @@
 """`tinyslm serve` as a program of its own, and curl."""
 
+import json
 import os
 import re
 import subprocess
@@ -24,6 +25,8 @@ def program(*arguments: object, command: str = COMMAND) -> Iterator[tuple[str, s
     )
     try:
         line = process.stdout.readline()
+        if line and "--log-json" in arguments:
+            line = json.loads(line)["message"]
         found = re.search(r"chat at (http://127\.0\.0\.1:\d+)/, programs at \1/v1$", line.strip())
         assert found, f"{line}{process.stderr.read() if process.poll() is not None else ''}"
         yield found[1], process

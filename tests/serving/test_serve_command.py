@@ -3,7 +3,9 @@
 import json
 import re
 import signal
+import socket
 import subprocess
+from pathlib import Path
 
 import pytest
 from serve_program import curl, program
@@ -62,6 +64,16 @@ def test_the_log_as_json_names_each_request(model_folder, forked) -> None:
     assert prompt["prompt"] == "a\nb"
     assert re.fullmatch("[0-9a-f]{16}", health["request"])
     assert lines[-1]["message"] == "Stopped."
+
+
+def test_a_full_disk_does_not_keep_it_from_starting(model_folder, forked) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [forked, "serve", str(model_folder), "--port", str(port)]
+    with Path("/dev/full").open("w") as full, subprocess.Popen(command, stdout=full, stderr=full) as process:
+        retried = ("--retry", "60", "--retry-delay", "1", "--retry-connrefused")
+        assert json.loads(curl(*retried, f"http://127.0.0.1:{port}/ready")) == {"status": "ready"}
+        process.send_signal(signal.SIGTERM)
 
 
 def mistake(command: str, *arguments: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -133,7 +134,7 @@ def _serve(sources: Callable[[], dict[str, Source]], server: ServerSettings, com
     from tinyslm.serving.api_keys import read_keys
 
     try:
-        from tinyslm.serving.request_log import set_up_log
+        from tinyslm.serving.request_log import json_line, set_up_log
         from tinyslm.serving.server import Configuration, run
     except ModuleNotFoundError as error:
         raise require_extra("serve", "Serving a model") from error
@@ -145,15 +146,19 @@ def _serve(sources: Callable[[], dict[str, Source]], server: ServerSettings, com
         server.check_reachable(bool(found))
         return found
 
+    def tell(line: str) -> None:
+        with suppress(OSError):  # a full disk, or a reader that has ended, must not stop the server
+            say(json_line(line) if server.log_json else line)
+
     def started(models: Models, url: str) -> None:
-        say(f"Serving {', '.join(models.names)}: chat at {url}/, programs at {url}/v1")
+        tell(f"Serving {', '.join(models.names)}: chat at {url}/, programs at {url}/v1")
         if server.gradio:
-            say(f"The interface made with Gradio: {url}/gradio")
+            tell(f"The interface made with Gradio: {url}/gradio")
         for page in pages:
-            say(f"The page of the pack {page.name}: {url}{page.path}")
+            tell(f"The page of the pack {page.name}: {url}{page.path}")
         if any(models.base(name) for name in models.names):
             base = models.names[0]
-            say(f"Each adapter in use takes as much memory as {base}: {size(models.memory(base))}.")
+            tell(f"Each adapter in use takes as much memory as {base}: {size(models.memory(base))}.")
 
     run(server, Configuration(sources, keys, pages), _opener(computing), started)
 

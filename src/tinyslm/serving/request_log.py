@@ -121,6 +121,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
+def json_line(message: str) -> str:
+    """A message as a line of the log in JSON."""
+    return JsonFormatter().format(logging.makeLogRecord({"msg": message, "levelname": "INFO"}))
+
+
 def _request(record: logging.LogRecord) -> str:
     """The record's `request`, where it is logged outside the request's own task."""
     return str(getattr(record, "request", "") or REQUEST.get())
