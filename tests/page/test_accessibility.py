@@ -37,6 +37,18 @@ def test_it_fits_a_phone(phone, model) -> None:
     assert dialog.bounding_box()["width"] == 360
 
 
+def test_a_phone_shows_the_whole_name_of_a_model(phone) -> None:
+    room = """(chosen, name) => {
+        chosen.options[0].text = name;
+        const style = getComputedStyle(chosen), pen = document.createElement("canvas").getContext("2d");
+        pen.font = style.font;
+        return chosen.clientWidth - parseFloat(style.paddingLeft) - pen.measureText(name).width;
+    }"""
+    for name in ("tiny", "support-answers-en-30m"):
+        assert phone.locator("#model").evaluate(room, name) > 10  # room for the arrow
+        assert fits(phone)
+
+
 def test_the_inspection_fits_a_phone(phone) -> None:
     look(phone, "A text of some length, that does not fit one line of a phone: " + "b" * 50)
     assert fits(phone)
