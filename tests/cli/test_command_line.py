@@ -33,6 +33,24 @@ def test_help_names_every_verb_and_loads_nothing_heavy_nor_does_a_mistake(argume
     assert not set(heavy.split()) & set(modules.split())
 
 
+def test_the_help_of_no_verb_loads_torch() -> None:
+    script = (
+        "import sys, tinyslm.cli\n"
+        "from tinyslm.cli import app\n"
+        "for name in [*app]:\n"
+        "    for inner in [[]] if name.startswith('-') else [[], *([one] for one in app[name] if one[0] != '-')]:\n"
+        "        sys.argv = ['tinyslm', name, *inner, '--help']\n"
+        "        try: tinyslm.cli.main()\n"
+        "        except SystemExit: pass\n"
+        "        assert 'torch' not in sys.modules, sys.argv\n"
+        "print('SEEN', len([*app]))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    for usage in ("Usage: tinyslm deploy", "Usage: tinyslm packs demo", "SEEN "):
+        assert usage in ended.stdout
+
+
 @pytest.mark.parametrize(
     "verb", [*(verb.split() for verb in VERBS), ["data", "prepare"], ["tokenizer", "train"]], ids=" ".join
 )

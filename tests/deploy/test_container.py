@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.deploy import SPACE
 from tinyslm.deploy.bundle import Bundle, Contents
 from tinyslm.deploy.container import CONTAINER
 from tinyslm.deploy.deploying import deploy_model
+from tinyslm.deploy.space import SPACE
 
 
 def silent(*_told: object) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.deploy import BUNDLES
-from tinyslm.deploy.bundle import Bundle, Contents
+from tinyslm.deploy.bundle import BUNDLES, Bundle, Contents
 from tinyslm.deploy.deploying import deploy_model
 from tinyslm.deploy.settings import BundleSettings
 

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.deploy import SPACE
 from tinyslm.deploy.bundle import Contents
 from tinyslm.deploy.deploying import deploy_model
 from tinyslm.deploy.settings import BundleSettings
+from tinyslm.deploy.space import SPACE
 from tinyslm.deploy.space.front_matter import check_front_matter, front_matter
 from tinyslm.export.facts import front_matter as front_matter_of
 

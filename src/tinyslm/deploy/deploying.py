@@ -12,13 +12,18 @@ from tinyslm.core.files import atomic_folder, write_atomic, write_json
 from tinyslm.core.locks import new_output
 from tinyslm.core.plugins import load_plugins
 from tinyslm.data.documents import silent
-from tinyslm.deploy import BUNDLES
-from tinyslm.deploy.bundle import Bundle, Contents, Progress
+from tinyslm.deploy.bundle import BUNDLES, Bundle, Contents, Progress
+from tinyslm.deploy.container import CONTAINER
+from tinyslm.deploy.page import PAGE
 from tinyslm.deploy.settings import BundleSettings
+from tinyslm.deploy.space import SPACE
 from tinyslm.export.model_card import README, model_card
 from tinyslm.model.folder import find_model, load_tokenizer, name_of, read_model_config
 from tinyslm.model.weights import weight_files
 from tinyslm.packs import PACKS
+
+for _bundle in (PAGE, SPACE, CONTAINER):
+    BUNDLES.add(_bundle.name, _bundle)
 
 RECORD = "bundle.json"
 """What a bundle says of itself: its kind, the model, the version that wrote it, and what was checked."""
