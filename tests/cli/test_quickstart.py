@@ -40,6 +40,8 @@ def test_a_quickstart(tinyslm, python: Path) -> None:
     assert ended.code == 0, ended.err
     assert ended.out.startswith("Training a language model from scratch on python, for 0.03 minutes.\n")
     assert "\nPlanned: " in ended.out
+    assert "\nComparing with what needs no model\ncompressing the text" in ended.out
+    assert "\ncompleting functions  100%" in ended.out
     rows = [line.split("  ")[0] for line in ended.out.splitlines()]
     for name in ("unigram", "xz -9"):
         assert name in rows

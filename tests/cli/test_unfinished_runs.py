@@ -53,7 +53,7 @@ def test_a_run_without_weights_is_told(tinyslm, running: Path) -> None:
 def test_a_run_folder_is_named_after_its_text(tinyslm, texts: Path) -> None:
     ended = tinyslm("train", texts, *TINY)
     assert ended.code == 0, ended
-    assert ended.out.startswith("Run folder: runs/texts\n")
+    assert "\nRun folder: runs/texts\n" in ended.out
     assert Path("runs/texts/model/config.json").is_file()
     Path("my.notes.txt.gz").touch()
     names = {

@@ -2,7 +2,11 @@
 
 import pytest
 
-from tinyslm.core.quantities import parse_count
+from tinyslm.core.quantities import counted, parse_count
+
+
+def test_one_of_a_thing_is_no_plural():
+    assert [counted(number, "row") for number in (0, 1, 2_000)] == ["0 rows", "1 row", "2,000 rows"]
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,6 @@ def finetune(
     from tinyslm.cli.settings import nested
     from tinyslm.cli.train import new_run
     from tinyslm.core.config import merge
-    from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
     from tinyslm.planning.finetune import finetune as finetune_model
     from tinyslm.planning.methods.method import ExampleFiles
@@ -136,11 +135,9 @@ def finetune(
     if options.plan_only:
         _say_plan(began, options, {"model": model, "data": files, "settings": given})
         return
-    if out is None:
-        out = new_run(data[0])
-        if not options.as_json:
-            say(f"Run folder: {out}")
-    with stopping(out, json=options.as_json), watching(began, json=options.as_json) as watch:
+    named = new_run(data[0]) if out is None else None
+    out = out or named or Path()
+    with stopping(out, json=options.as_json), watching(began, json=options.as_json, run=named) as watch:
         result = finetune_model(
             model,
             files,

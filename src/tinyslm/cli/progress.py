@@ -11,15 +11,18 @@ from tinyslm.cli.planning import describe_data, describe_plan
 from tinyslm.cli.telling import tell
 from tinyslm.core.console import TrainingProgress, say, table, training_progress, warn, work_progress
 from tinyslm.core.printable import one_line
-from tinyslm.core.quantities import count, duration
+from tinyslm.core.quantities import count, counted, duration, size
 from tinyslm.training.interrupt import Interrupted
 from tinyslm.training.pipeline import Watch
 from tinyslm.training.run import Event
 
-WORK = {"planning": "Planning", "preparing": "Preparing the text"}
+WORK = {
+    "planning": "Planning",
+    "preparing": "Preparing the text",
+    "comparing": "\nComparing with what needs no model",
+}
 SAID = {
     "measuring": "Measuring the model before training ...",
-    "comparing": "\nComparing with what needs no model ...",
     "chapter": "Writing the chapter {title} ...",
     "sampling": "Sampled answers to {done:,} of {prompts:,} prompts.",
 }
@@ -58,24 +61,24 @@ def warning(event: Event) -> None:
 
 
 @contextmanager
-def watching(began: float, *, json: bool = False) -> Iterator[Watch]:
+def watching(began: float, *, json: bool = False, run: Path | None = None) -> Iterator[Watch]:
     """Show the planning, preparing and training of a run while the block runs; with `json` only its warnings.
 
-    began: when the program began, by `time.monotonic`.
+    began: when the program began, by `time.monotonic`. run: the run folder, to name it once its training starts.
     """
     if json:
         yield Watch(notify=warn, event=warning, began=began)
         return
     with ExitStack() as stack:
-        shown = _Shown(stack)
+        shown = _Shown(stack, run)
         yield Watch(notify=warn, progress=shown.progress, event=shown.event, began=began)
 
 
 class _Shown:
     """The display of one run, from the first event to the last. `stack` closes what is on the screen."""
 
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack = stack
+    def __init__(self, stack: ExitStack, run: Path | None) -> None:
+        self._stack, self._run = stack, run
         self._work: Callable[[str, int, int], None] | None = None
         self._training: TrainingProgress | None = None
         self._steps = self._first = 0
@@ -90,8 +93,9 @@ class _Shown:
     def event(self, event: Event) -> None:
         """Show what one event says."""
         match event["event"]:
-            case "planning" | "preparing" as work:
-                self._work = self._stack.enter_context(work_progress(WORK[work]))
+            case "planning" | "preparing" | "comparing" as work:
+                unit = "{:,.0f}".format if work == "comparing" else size
+                self._work = self._stack.enter_context(work_progress(WORK[work], unit))
             case "plan" | "prepared" as done:
                 self._stack.close()
                 say(describe_plan(event["plan"]) if done == "plan" else describe_data(event["manifest"]))
@@ -112,7 +116,7 @@ class _Shown:
             case "planned":
                 self._stack.close()
                 table(event["plan"].lines())
-            case "measuring" | "comparing" | "sampling" | "chapter" as work:
+            case "measuring" | "sampling" | "chapter" as work:
                 say(SAID[work].format(**event))
             case _:
                 warning(event)
@@ -121,11 +125,13 @@ class _Shown:
         self._steps, self._first, self._began = event["steps"], event["resumed_from"], time.monotonic()
         if event["minutes"]:
             self._ends = self._began + 60 * event["minutes"] - event["seconds"]
+        if self._run is not None:
+            say(f"Run folder: {self._run}")
         if self._first:
             say(f"Resuming after step {self._first:,} of {self._steps:,}.")
         say(
             f"Training {count(event['parameters'])} parameters for {'about ' if event['minutes'] else ''}"
-            f"{self._steps:,} steps on {event['device']} in {event['dtype']}"
+            f"{counted(self._steps, 'step')} on {event['device']} in {event['dtype']}"
             f"{', in {} processes'.format(event['processes']) if event['processes'] > 1 else ''}."
         )
         if event["processes"] > 1:
@@ -157,7 +163,7 @@ def describe_event(event: Event) -> str:
     """A correction of the steps, a validation, a sample, or the scoring of a run in words."""
     match event["event"]:
         case "pace":
-            return f"{event['steps']:,} steps in all instead of {event['before']:,}, to end on time"
+            return f"{counted(event['steps'], 'step')} in all instead of {event['before']:,}, to end on time"
         case "validation":
             if "reward" in event:
                 return f"held-out reward {event['reward']:.3f}, after {duration(event['seconds'])}"

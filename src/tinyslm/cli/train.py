@@ -107,7 +107,6 @@ def train(
     from tinyslm.cli.on_cluster import run_on_hosts
     from tinyslm.cli.planning import given_settings
     from tinyslm.cli.progress import stopping, watching
-    from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
     from tinyslm.core.plugins import load_plugins
     from tinyslm.planning.train import resume as resume_run
@@ -126,9 +125,8 @@ def train(
     if resume is None and not paths:
         raise TinyslmError("Nothing to train on was given.", "For instance: tinyslm train my-texts/ --minutes 10")
     folder = resume or out or new_run(paths[0])
-    if not (resume or out or options.as_json):
-        say(f"Run folder: {folder}")
-    with stopping(folder, json=options.as_json), watching(began, json=options.as_json) as watch:
+    named = None if resume or out else folder  # a name that the user did not give
+    with stopping(folder, json=options.as_json), watching(began, json=options.as_json, run=named) as watch:
         if resume is not None:
             result = resume_run(resume, settings=given, watch=watch)
         else:
@@ -238,6 +236,10 @@ def describe_score(score: Mapping[str, float]) -> str:
 
 def describe_interval(score: Mapping[str, float]) -> str:
     """How sure the score is: an interval over documents, which one document does not have."""
+    from tinyslm.core.quantities import counted
+
     if score["documents"] == 1:
         return "one document, so no interval"
-    return f"95 % interval {score['low']:.4f} to {score['high']:.4f} over {score['documents']:,} documents"
+    return (
+        f"95 % interval {score['low']:.4f} to {score['high']:.4f} over {counted(int(score['documents']), 'document')}"
+    )

@@ -8,6 +8,11 @@ def count(number: float) -> str:
     return _scaled(number, ("", "k", "M", "B", "T"))
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is one: `1 update`, `2,000 updates`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def parse_count(text: str) -> int:
     """Parse a whole number above zero such as `950`, `12.3k`, `3M`, `7B`. Raises `ValueError` for anything else."""
     match = re.fullmatch(r"([\d_]*\.?\d+) *([kMBT]?)", text.strip())

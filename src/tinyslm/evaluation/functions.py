@@ -3,7 +3,7 @@
 import ast
 import textwrap
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,10 +34,16 @@ class FunctionScore:
     examples: tuple[str, ...]
 
 
-def score_functions(engine: Engine, documents: Iterable[str], seen: bytes, count: int = 50) -> FunctionScore | None:
+def score_functions(
+    engine: Engine,
+    documents: Iterable[str],
+    seen: bytes,
+    count: int = 50,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> FunctionScore | None:
     """Complete the headers of `count` functions of the documents that are nowhere in the training text `seen`.
 
-    `None` when there are no Python functions.
+    `None` when there are no Python functions. progress: called with the functions that are written, and all.
     """
     room = engine.context // 2  # for the header, and again for what follows: completions and originals end as early
     settings = SamplingSettings(max_tokens=min(MOST_TOKENS, room), temperature=0.5, min_p=0.0, seed=0)
@@ -45,9 +51,11 @@ def score_functions(engine: Engine, documents: Iterable[str], seen: bytes, count
     if not functions:
         return None
     written = []
-    for function in functions:
+    for number, function in enumerate(functions):
+        progress(number, len(functions))
         completion = engine.complete(function.header, settings)[0]
         written.append(function.header + cut(completion.text, whole=completion.finish == "stop"))
+    progress(len(functions), len(functions))
     originals = [
         function.header + _beginning(function, engine.tokenizer, settings.max_tokens) for function in functions
     ]

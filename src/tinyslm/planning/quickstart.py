@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +55,20 @@ def quickstart(
     given = merge({"train": {"minutes": minutes}}, settings or {})
     result = train([str(text)] if text else standard_library(), folder.path, settings=given, watch=watch)
     watch.event({"event": "comparing"})
-    return _compared(folder, result)
+    return _compared(folder, result, watch)
 
 
-def _compared(folder: RunFolder, result: Mapping[str, Any]) -> Quickstart:
+def _compared(folder: RunFolder, result: Mapping[str, Any], watch: Watch) -> Quickstart:
     """Compute baselines and completions, and add them to the result file and the report."""
     shards = Shards.open(folder.checked_data(folder.read_config()), verify=False)
     held_out = _texts(shards, "valid", folder.read_config().train.score_tokens)  # what the model was scored on
     training = b"".join(_texts(shards, "train", MOST_TRAINING_TOKENS))
     whole = shards.split("train").tokens <= MOST_TRAINING_TOKENS
+    watch.progress("compressing the text", 0, 0)
     others = baselines(b"".join(held_out), training if whole else None)
     engine = Engine(load_model(folder.model), shards.tokenizer)
-    functions = score_functions(engine, (text.decode("utf-8", "replace") for text in held_out), training)
+    documents = (text.decode("utf-8", "replace") for text in held_out)
+    functions = score_functions(engine, documents, training, progress=partial(watch.progress, "completing functions"))
     further: dict[str, Any] = {"baselines": others}
     if functions:
         further["functions"] = {
