@@ -31,6 +31,13 @@ def test_a_table_becomes_a_table(tinyslm, finished: Path) -> None:
     assert (summary["rows"], summary["done_before"], summary["errors"]) == (3, 0, 0)
 
 
+def test_an_input_without_rows_is_told(tinyslm, finished: Path) -> None:
+    Path("empty.csv").touch()
+    ended = tinyslm("batch", finished, "empty.csv", "-o", "out.csv", *SHORT)
+    assert (ended.code, ended.err) == (0, "")
+    assert "0 rows in out.csv: the input has none." in ended.out
+
+
 def test_lines_are_answered_line_by_line(tinyslm, finished: Path) -> None:
     ended = tinyslm("batch", finished, "-", *SHORT, stdin="the cat\nthe dog\n")
     assert (ended.code, ended.err) == (0, "")
@@ -94,6 +101,7 @@ def test_watching_ends_with_ctrl_c(finished: Path) -> None:
         (["batch", "MODEL", "none.csv", "-o", "o.csv"], "Could not read none.csv"),
         (["batch", "MODEL", "in.csv", "-o", "o.xlsx"], "The format of o.xlsx is unknown"),
         (["batch", "MODEL", "in.csv", "-o", "o.csv", "--column", "titel"], 'Did you mean "title"?'),
+        (["batch", "MODEL", "in.csv", "-o", "o.csv", "--column", "title", "--keep", "titel"], 'Did you mean "title"?'),
         (["batch", "MODEL", "in.csv", "-o", "o.csv", "--template", "{{ titel }}"], "'titel' is undefined"),
         (["batch", "MODEL", "in.csv", "-o", "o.csv"], 'no "prompt", "messages" or "text"'),
         (["batch", "MODEL", "in.csv", "--concurrency", "0"], "--concurrency 0: must be"),

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from tinyslm.batch.generators import EndpointRows, EngineRows, Result, RowGenerator
 from tinyslm.batch.prompts import MissingColumn, PromptTemplate
-from tinyslm.core.errors import TinyslmError
+from tinyslm.core.errors import TinyslmError, did_you_mean
 from tinyslm.data.rows import Row
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
@@ -113,6 +113,8 @@ def answer_rows(
     def prepare(row: Row) -> _Prepared:
         if row.problem:
             return _Prepared(row, template.constraint, problem=row.problem)
+        if strict and row.number == 1:
+            _check_kept(row.values, keep)
         try:
             return _Prepared(row, *rows_in.build(row))
         except TinyslmError as error:
@@ -141,6 +143,16 @@ def _result(generator: RowGenerator, prepared: _Prepared, future: Future[Any]) -
     problem = error.problem if isinstance(error, TinyslmError) else f"{type(error).__name__}: {error}"
     value = {"value": None} if prepared.constraint and prepared.constraint.kind == "schema" else {}
     return {"text": None, **value, "finish": None, "prompt_tokens": 0, "tokens": 0, "error": problem}
+
+
+def _check_kept(values: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    """Raise `MissingColumn` if a row lacks a column that is to be repeated."""
+    for name in names:
+        if name not in (*values, "*"):
+            raise MissingColumn(
+                f'--keep {name}: the first row has no "{name}"; its columns: {", ".join(map(str, values))}.',
+                did_you_mean(name, map(str, values)) or "Give one of these, or '*' for all.",
+            )
 
 
 def _columns(values: Mapping[str, Any], names: tuple[str, ...]) -> Result:

@@ -157,7 +157,7 @@ def _compile_template(template: str) -> Callable[[Mapping[str, Any]], str]:
         compiled = environment.from_string(template)
     except TemplateSyntaxError as error:
         raise TinyslmError(
-            f"The template is not valid Jinja: {error.message} (line {error.lineno}).",
+            f"The template is not valid Jinja: {(error.message or '').rstrip('.')} (line {error.lineno}).",
             "Correct it; a column is written as {{ name }}.",
         ) from None
 

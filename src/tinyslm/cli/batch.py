@@ -148,10 +148,12 @@ def _write(model: Path, job: BatchJob, options: GeneratorOptions, *, restart: bo
 
 
 def _describe(summary: BatchSummary) -> str:
-    from tinyslm.core.quantities import count, duration
+    from tinyslm.core.quantities import count, counted, duration
 
-    lines = [f"{summary.rows:,} rows in {summary.out}"]
-    if summary.done_before == summary.rows:
+    lines = [f"{counted(summary.rows, 'row')} in {summary.out}"]
+    if not summary.rows:
+        lines[0] += ": the input has none"
+    elif summary.done_before == summary.rows:
         lines[0] += ", all of them from an earlier run: there was nothing left to do"
     elif summary.done_before:
         lines[0] += f", {summary.done_before:,} of them from an earlier run"
@@ -162,6 +164,6 @@ def _describe(summary: BatchSummary) -> str:
             f"{duration(summary.seconds)}: {rate:,.0f} tokens/s"
         )
     if summary.errors:
-        rows = "1 row has" if summary.errors == 1 else f"{summary.errors:,} rows have"
+        rows = f"{counted(summary.errors, 'row')} {'has' if summary.errors == 1 else 'have'}"
         lines.append(f"{rows} an error: see the column of that name")
     return "\n".join(f"{line}." for line in lines)
