@@ -69,6 +69,11 @@ def test_a_trace_is_for_reading(trace):
         assert part in told
 
 
+def test_one_step_is_no_plural(scripted):
+    result = Agent(scripted("It is 42."), []).run("Say it.")
+    assert "\nended after 1 step: answer" in "\n".join(result.trace.lines())
+
+
 def test_a_run_that_fails_leaves_its_trace(scripted):
     def breaks(prompt):
         raise RuntimeError("the engine broke")

@@ -31,15 +31,42 @@ def test_no_such_path(tinyslm, tmp_path: Path, finished: Path) -> None:
         assert "nowhere does not exist. Check the path" in tinyslm(*command).mistake()
     assert "Nothing matches *.txt." in tinyslm("train", "*.txt", "--out", "run").mistake()
     assert "nowhere does not exist." in tinyslm("generate", "nowhere").mistake()
-    assert "nowhere/tokenizer.json" in tinyslm("train", "nowhere", "--out", "run", "--tokenizer", "nowhere").mistake()
+    assert "nowhere does not exist." in tinyslm("train", "a", "--out", "run", "--tokenizer", "nowhere").mistake()
     assert "nowhere.toml: No such file" in tinyslm("train", "a", "--out", "run", "--config", "nowhere.toml").mistake()
     assert "There is no run in nowhere." in tinyslm("train", "--resume", "nowhere").mistake()
     assert "nowhere does not exist." in tinyslm("show", "nowhere").mistake()
+    assert "Run folder" not in tinyslm("train", "nowhere").out
+    for command in (
+        ["quantize", "nowhere", "--out", "q"],
+        ["packs", "train", "logic", "--model", "nowhere", "--out", "q"],
+    ):
+        assert "nowhere does not exist. Give a model folder" in tinyslm(*command).mistake()
     Path("empty").mkdir()
     words = "empty is not a model folder, shards folder, run folder or file with a curve"
     assert words in tinyslm("show", "empty").mistake()
     Path("empty").rmdir()
     assert not entries(tmp_path)
+
+
+def test_a_file_where_a_folder_is_meant_and_the_other_way_round(tinyslm, tmp_path: Path, finished: Path) -> None:
+    Path("a.png").write_bytes(bytes(range(256)) * 20)
+    Path("folder").mkdir()
+    before = entries(tmp_path)
+    assert "a.png is a file, not a model folder." in tinyslm("quantize", "a.png", "--out", "q").mistake()
+    for command in (
+        ["evaluate", finished, "--tasks", "grammar", "--limit", "1"],
+        ["card", finished],
+        ["batch", finished, "a.png"],
+        ["agent", finished, "hello", "--trace"],
+    ):
+        option = [] if command[-1] == "--trace" else ["--out"]
+        said = tinyslm(*command, *option, "folder").mistake()
+        assert "folder: Is a directory. A file is written here" in said or "format of folder is unknown" in said
+    assert "a folder is needed here" in tinyslm("export", finished, "--to", "gguf", "--out", "a.png").mistake().lower()
+    for command in (["export", finished, "--to", "gguf"], ["quantize", finished]):
+        said = tinyslm(*command, "--out", "faq.gguf").mistake()
+        assert "faq.gguf: a folder is written, and this is the name of a file. Give a folder: faq" in said
+    assert entries(tmp_path) == before
 
 
 def test_a_folder_without_text(tinyslm, tmp_path: Path) -> None:

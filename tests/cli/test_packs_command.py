@@ -39,9 +39,10 @@ def test_rows_are_written(tinyslm) -> None:
     Path("mine.jsonl").write_text('{"input": "red lamp 5.99", "output": "title: red lamp\\nprice: 5.99"}\n{"a": 1}\n')
     done = tinyslm("packs", "data", "logic", "--out", "rows", "--rows", "8", "--import", "mine.jsonl")
     assert done.code == 0, done
-    assert "Imported:      1 rows; 1 fit no skill" in done.out
+    assert "Imported:      1 row; 1 fit no skill" in done.out
     rows = [json.loads(line) for line in Path("rows/train.jsonl").read_text().splitlines()]
     assert len(rows) >= 8
+    assert "rows exists already" in tinyslm("packs", "data", "logic", "--out", "rows", "--rows", "8").mistake()
     told = json.loads(tinyslm("packs", "data", "logic", "--out", "again", "--rows", "8", "--json").out)
     assert told["train"] == 8
     assert told["skills"] == {"arithmetic": 2, "boolean": 2, "deduction": 2, "extraction": 2}
@@ -62,6 +63,11 @@ def test_a_model_is_taught_and_scored(tinyslm, base: Path) -> None:
     assert scores[1]["chance"] == 0.5
     suite = tinyslm("evaluate", "run", "--tasks", "logic", "--limit", "1", "--json")
     assert [score["value"] for score in json.loads(suite.out)] == [score["value"] for score in scores]
+
+
+def test_a_picture_is_no_page_of_a_product(tinyslm, base: Path) -> None:
+    Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n price 1.99 EUR")
+    assert "a.png shows no text." in tinyslm("packs", "demo", "prices", "a.png", "--model", base).mistake()
 
 
 def test_the_demo_of_security_reads_a_log(tinyslm, base: Path) -> None:

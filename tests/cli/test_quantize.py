@@ -17,7 +17,7 @@ def quantized(tinyslm, finished: Path, texts: Path) -> Path:
         "rounded t",
         "GPTQ     ",
     ]
-    assert "bits/weight" in ended.out
+    assert "bits/w" in ended.out
     assert "held-out tokens" in ended.out
     return Path("small")
 

@@ -248,7 +248,9 @@ def test_demo(sheet: Path, tmp_path: Path) -> None:
     written = load_workbook(tmp_path / "out.xlsx").active
     assert written["E2"].value == '=SUMIF(A2:A4,"North",B2:B4)'
     assert written["C2"].value == "=B2*2"
-    assert demo(sheet, "profit", lambda _: ["CANNOT"], None).lines == ["The sheet cannot answer this."]
+    assert demo(sheet, "profit", lambda _: ["CANNOT"], None).lines == [
+        "The model says that this sheet cannot answer this."
+    ]
 
 
 def test_sheets_of_users(tmp_path: Path) -> None:

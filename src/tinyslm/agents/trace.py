@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic
+from tinyslm.core.quantities import counted
 from tinyslm.inference.tools.running import Call
 
 LARGEST = 1 << 28  # bytes of a file that is read
@@ -161,11 +162,11 @@ def _name(tool: dict[str, Any]) -> str:
 
 def _record_lines(record: Said | Returned | End) -> Iterator[str]:
     if isinstance(record, Said):
-        yield f"\nstep {record.step}   {record.tokens} tokens, {record.seconds:.2f} s"
+        yield f"\nstep {record.step}   {counted(record.tokens, 'token')}, {record.seconds:.2f} s"
         if record.text:
             yield record.text
     elif isinstance(record, Returned):
         yield f"{record.call.name} {json.dumps(record.call.arguments, ensure_ascii=False)}"
         yield f"  {'failed: ' if record.failed else ''}{record.text}   ({record.seconds:.2f} s)"
     else:
-        yield f"\nended after {record.steps} steps: {record.finish}"
+        yield f"\nended after {counted(record.steps, 'step')}: {record.finish}"

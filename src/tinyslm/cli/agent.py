@@ -109,11 +109,11 @@ def _agent(
     from tinyslm.agents.mcp_client import McpServer
     from tinyslm.agents.named_tools import named_tools
     from tinyslm.cli.asking import opened_generator
-    from tinyslm.core.console import warn
-    from tinyslm.core.files import check_place
+    from tinyslm.core.console import notice, warn
+    from tinyslm.core.files import check_file
 
     if options.trace is not None:
-        check_place(options.trace)
+        check_file(options.trace)
     tools: list[Tool] = named_tools([name for given in options.tools for name in given.split(",") if name])
     with ExitStack() as stack:
         for server in options.mcp:
@@ -121,6 +121,8 @@ def _agent(
             tools += connected.tools
             for reason in connected.left_out:
                 warn(f"A tool of {server} is left out. {reason}")
+        if not engine.endpoint:
+            notice(f"Loading {model} ...")
         running = stack.enter_context(opened_generator(model or "", engine, threaded=False))
         yield Agent(running, tools, system=options.system or None, settings=sampling, **limits.model_dump())
 
@@ -197,6 +199,7 @@ def _replay(file: Path, model: str | None, engine: GeneratorOptions) -> int:
     from tinyslm.agents.trace import Trace
     from tinyslm.cli.asking import opened_generator
     from tinyslm.core.console import say
+    from tinyslm.core.quantities import counted
 
     trace = Trace.load(file)
     if model is None and not engine.endpoint:
@@ -208,5 +211,5 @@ def _replay(file: Path, model: str | None, engine: GeneratorOptions) -> int:
     for one in again.differences:
         say(f"{one.what}:\n  recorded: {one.recorded}\n  now:      {one.now}")
     if not again.differences:
-        say(f"The same in all {again.result.steps} steps.")
+        say(f"The same in {counted(again.result.steps, 'step')}.")
     return 1 if again.differences else 0

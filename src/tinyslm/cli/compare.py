@@ -57,6 +57,7 @@ def compare(
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.quantities import counted
     from tinyslm.export.comparing import compare_models
     from tinyslm.export.comparison_page import check_unused, write_comparison
 
@@ -64,7 +65,7 @@ def compare(
         raise TinyslmError(f"{tokens} tokens cannot be scored.", "Give --tokens at least 1.")
     if out is not None:
         check_unused(out)
-    with working(f"Comparing {len(models)} models", json=json, unit="{:,.0f}".format) as progress:
+    with working(f"Comparing {counted(len(models), 'model')}", json=json, unit="{:,.0f}".format) as progress:
         comparison = compare_models(
             tuple(map(pulled_name, models)),
             read_texts(text),

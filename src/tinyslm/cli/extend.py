@@ -54,6 +54,7 @@ def extend(
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say
     from tinyslm.core.errors import TinyslmError
+    from tinyslm.core.quantities import counted
     from tinyslm.planning.teacher import Teacher, extend_examples
 
     if not data:
@@ -71,4 +72,4 @@ def extend(
         return
     for reason, count in found.dropped.items():
         say(f"Dropped: {count:,} ({reason})")
-    say(f"Written: {made:,} examples\nFile:    {out}")
+    say(f"Written: {counted(made, 'example')}\nFile:    {out}")

@@ -75,6 +75,7 @@ def lint(
 def _say(report: Report, show: int, page: Path | None) -> None:
     """Print the examples, then the findings."""
     from tinyslm.core.console import say, say_styled
+    from tinyslm.core.quantities import counted
     from tinyslm.data.lint.check import SEVERITIES
     from tinyslm.data.lint.page import shown_examples, styled
 
@@ -95,6 +96,6 @@ def _say(report: Report, show: int, page: Path | None) -> None:
         say(f"  {finding.remedy}")
     kinds = [(len(report.of(name)), name) for name in SEVERITIES]
     counts = ", ".join(f"{count} {name}{'s' * (count != 1)}" for count, name in kinds if count)
-    say(f"\n{report.rows:,} rows: {counts or 'nothing was found'}.")
+    say(f"\n{counted(report.rows, 'row')}: {counts or 'nothing was found'}.")
     if page is not None:
         say(f"Page: {page}")

@@ -112,7 +112,7 @@ def data(
     pack
         The name of a pack, or a Python file that adds one.
     out
-        The folder to write.
+        The folder to write; it must not exist.
     options
         What a model learns from.
     json
@@ -120,20 +120,25 @@ def data(
     """
     from tinyslm.cli.telling import tell
     from tinyslm.core.console import say
+    from tinyslm.core.locks import new_output
+    from tinyslm.core.quantities import counted
     from tinyslm.packs.rows import make_rows
 
     options = options or PackRowsOptions()
-    made = make_rows(_pack(pack), options.rows, seed=options.seed, files=options.import_)
-    made.write(out)
+    with new_output(out):
+        made = make_rows(_pack(pack), options.rows, seed=options.seed, files=options.import_)
+        made.write(out)
     counts = {"train": len(made.train), "test": len(made.test), "skills": made.skills, "imported": made.imported}
     left_out = {"unused": made.unused, "overlapping": made.overlapping}
     if json:
         tell({"out": out, **counts, **left_out})
         return
-    say(f"To learn from: {len(made.train):,} rows ({', '.join(f'{name} {n:,}' for name, n in made.skills.items())})")
-    say(f"To test on:    {len(made.test):,} rows; {made.overlapping:,} were left out, as they overlap with the others")
+    skills = ", ".join(f"{name} {n:,}" for name, n in made.skills.items())
+    say(f"To learn from: {counted(len(made.train), 'row')} ({skills})")
+    overlapping = f"{made.overlapping:,} were left out, as they overlap with the others"
+    say(f"To test on:    {counted(len(made.test), 'row')}; {overlapping}")
     if options.import_:
-        say(f"Imported:      {made.imported:,} rows; {made.unused:,} fit no skill")
+        say(f"Imported:      {counted(made.imported, 'row')}; {made.unused:,} fit no skill")
     say(f"Folder:        {out}")
 
 

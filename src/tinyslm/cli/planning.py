@@ -42,24 +42,24 @@ def number(text: str, option: str) -> int:
 
 def describe_text(plan: Plan) -> str:
     """One line: how much text there is, and how hard it is."""
-    from tinyslm.core.quantities import size
+    from tinyslm.core.quantities import counted, size
 
     data = plan.data
-    documents = "1 document" if data.documents == 1 else f"{data.documents:,} documents"
+    documents = counted(data.documents, "document")
     repeated = f" ({size(data.bytes - data.unique_bytes)} repeated)" if data.bytes > data.unique_bytes else ""
     return f"{size(data.bytes)} of text{repeated} in {documents}; xz makes {data.xz_bits:.2f} bits per byte of it."
 
 
 def describe_plan(plan: Plan) -> str:
     """Two lines: what was chosen, and what to expect."""
-    from tinyslm.core.quantities import count, duration, size
+    from tinyslm.core.quantities import count, counted, duration, size
 
     model, expected = plan.settings.model, plan.expectation
     share = f"{expected.epochs:.0%} of the text is read"
     often = f"the text is read {expected.epochs:.1f} times" if expected.epochs >= 1.05 else share
     return (
         f"Planned: {count(expected.parameters)} parameters (dim {model.dim}, depth {model.depth}, context "
-        f"{model.context}), vocabulary {model.vocab_size:,}, {expected.steps:,} steps of "
+        f"{model.context}), vocabulary {model.vocab_size:,}, {counted(expected.steps, 'step')} of "
         f"{plan.settings.train.batch * model.context:,} tokens; {often}.\n"
         f"Expected: {expected.bits_per_byte:.3f} bits per byte ({expected.low:.3f} to {expected.high:.3f}) after "
         f"{duration(expected.seconds)}, in {size(expected.memory_bytes)} of memory."
@@ -73,11 +73,12 @@ def describe_expected(planned: Mapping[str, float]) -> str:
 
 def describe_data(manifest: Mapping[str, Any]) -> str:
     """One line: how much text, in how many tokens."""
-    from tinyslm.core.quantities import count, size
+    from tinyslm.core.quantities import count, counted, size
 
     train, valid = manifest["splits"]["train"], manifest["splits"]["valid"]
     return (
-        f"{train['documents']:,} documents ({size(train['utf8_bytes'])}, {count(train['tokens'])} tokens) to train on, "
+        f"{counted(train['documents'], 'document')} ({size(train['utf8_bytes'])}, {count(train['tokens'])} tokens) "
+        f"to train on, "
         f"{valid['documents']:,} ({size(valid['utf8_bytes'])}) to validate on; "
         f"vocabulary {manifest['tokenizer']['vocab_size']:,}."
     )

@@ -58,20 +58,21 @@ def quantize(
 
 def _show(report: Report, out: Path) -> None:
     from tinyslm.core.console import say, table
+    from tinyslm.core.quantities import counted
 
     header = (
         "",
         "size",
-        "bits/weight",
-        "bits/byte",
+        "bits/w",
+        "bits/B",
         "change",
         "KL",
-        "prefill/s",
-        "decode/s",
+        "read/s",
+        "write/s",
     )
     say()
     table([_cells(row) for row in report.rows], header)
-    say()
+    say("\nbits/w: bits per weight. bits/B: bits per byte of text. read/s, write/s: tokens per second.")
     if report.heldout_tokens:
         say(
             f"Judged by {report.heldout_tokens:,} held-out tokens; the change of bits per byte with its 95 % interval "
@@ -80,7 +81,8 @@ def _show(report: Report, out: Path) -> None:
     else:
         say("No text was given, so nothing was judged by it: --valid TEXT does.")
     if (tuned := report.finetuning) is not None:
-        say(f"Fine-tuned for {tuned.steps:,} steps: KL {tuned.kl_before:.4f} to {tuned.kl_after:.4f} on training text.")
+        change = f"KL {tuned.kl_before:.4f} to {tuned.kl_after:.4f} on training text"
+        say(f"Fine-tuned for {counted(tuned.steps, 'step')}: {change}.")
         if tuned.interrupted:
             say("The fine-tuning was ended early; the best so far was kept.")
     say(f"Model folder: {out}")

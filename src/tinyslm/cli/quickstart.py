@@ -54,7 +54,7 @@ def quickstart(
     out = free_folder(out)
     if not json:
         source = text or "the Python standard library"
-        say(f"Training a language model from scratch on {source}, for {minutes:g} minutes.")
+        say(f"Training a language model from scratch on {source}, for {minutes:g} minute{'' if minutes == 1 else 's'}.")
     with stopping(out, json=json), watching(began, json=json) as watch:
         ended = run(out, minutes=minutes, text=text, settings=given, watch=watch)
     if json:

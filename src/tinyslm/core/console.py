@@ -14,7 +14,7 @@ from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from tinyslm.core.printable import folded, printable
-from tinyslm.core.quantities import duration, size
+from tinyslm.core.quantities import counted, duration, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -202,7 +202,7 @@ class RowProgress:
         if self._began is None:  # rows done by an earlier run do not count for the speed
             self._began = now, done, share or 0.0
         began, done_before, share_before = self._began
-        figures = [f"{done:,} rows"]
+        figures = [counted(done, "row")]
         if (seconds := now - began) > 1 and done > done_before:
             figures.append(f"{(done - done_before) / seconds:,.1f} rows/s")
             if share is not None and share > share_before:

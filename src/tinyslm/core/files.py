@@ -22,6 +22,9 @@ from tinyslm.core.json_files import read_json
 
 MANIFEST = "manifest.json"
 
+_FILES = (".gguf", ".onnx", ".safetensors", ".bin", ".jsonl")
+"""Endings of files that users of other programs expect where a folder is written."""
+
 _WRONG_PLACE = (errno.ENOTDIR, errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG)
 
 
@@ -184,6 +187,16 @@ def check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
         raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded when it was written.", remedy)
 
 
+def check_file(path: Path) -> None:
+    """Raise `DiskError`, before long work, if the file `path` cannot be written at its end, as it is a folder or worse.
+
+    See `check_place`.
+    """
+    check_place(path)
+    if path.is_dir():
+        raise disk_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+
+
 def check_place(path: Path) -> None:
     """Raise `DiskError`, before long work, if `path` cannot be written at its end.
 
@@ -195,6 +208,20 @@ def check_place(path: Path) -> None:
         Path(mkdtemp(prefix=f".{os.getpid()}.", dir=above)).rmdir()
     except OSError as error:
         raise disk_error(path, error) from None
+
+
+def check_folder(path: Path) -> None:
+    """Raise `TinyslmError`, before long work, if the folder `path` cannot be written, or is called like a file.
+
+    See `check_place`.
+    """
+    check_place(path)
+    if path.suffix.lower() in _FILES:
+        raise TinyslmError(
+            f"{path}: a folder is written, and this is the name of a file.", f"Give a folder: {path.stem}"
+        )
+    if path.is_file():
+        raise disk_error(path, NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)))
 
 
 def in_home(given: str | Path) -> Path:
@@ -221,6 +248,10 @@ class DiskError(TinyslmError):
 def disk_error(path: Path, error: OSError) -> DiskError:
     """The `DiskError` for an `OSError` while writing `path`."""
     remedy = "Free some space there, then run the same command again: what was saved is intact."
-    if error.errno in _WRONG_PLACE:
+    if error.errno == errno.EISDIR:
+        remedy = f"A file is written here, and this is a folder: give a file in it, such as {path / 'NAME'}."
+    elif error.errno in (errno.EEXIST, errno.ENOTDIR) and not path.is_dir():
+        remedy = "A folder is needed here, and there is a file: give another path."
+    elif error.errno in _WRONG_PLACE:
         remedy = "Nothing can be written at this place: give another path, in a folder of your own."
     return DiskError(f"Could not write {path}: {error.strerror or error}.", remedy)

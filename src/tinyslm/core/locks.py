@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import check_place, disk_error
+from tinyslm.core.files import check_folder, disk_error
 
 try:
     import fcntl
@@ -123,8 +123,11 @@ def waiting_lock(file: Path) -> Iterator[None]:
 
 @contextmanager
 def new_output(path: Path) -> Iterator[None]:
-    """Lock `path` while the block makes it. Raises `TinyslmError` if it exists, is locked or cannot be written."""
-    check_place(path)
+    """Lock the folder `path` while the block makes it.
+
+    Raises `TinyslmError` if it exists, is locked, cannot be written or has the name of a file.
+    """
+    check_folder(path)
     _check_unused(path)
     with only_writer(path):
         _check_unused(path)  # a process that has just ended may have written it

@@ -7,7 +7,7 @@ from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import write_atomic, write_json
 from tinyslm.core.page import Block, Figures, Folded, Paragraph, Sample, Section, SideBySide, Table, page
 from tinyslm.core.plots import Chart, grid
-from tinyslm.core.quantities import count, duration, size
+from tinyslm.core.quantities import count, counted, duration, size
 from tinyslm.evaluation.differences import Disagreement, TaskComparison
 from tinyslm.evaluation.running import centred_mean
 from tinyslm.export.comparing import ComparedModel, Comparison
@@ -67,8 +67,8 @@ def measured_on(comparison: Comparison) -> str:
     if not comparison.passages:
         return ""
     return (
-        f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in {comparison.passages} passages "
-        "spread evenly over the text."
+        f"Scored on {comparison.tokens:,} tokens ({size(comparison.utf8_bytes)}) in "
+        f"{counted(comparison.passages, 'passage')} spread evenly over the text."
     )
 
 

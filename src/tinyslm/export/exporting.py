@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import disk_error, write_json
+from tinyslm.core.files import check_folder, disk_error, write_json
 from tinyslm.core.json_files import read_json
 from tinyslm.core.locks import Lock
 from tinyslm.export.checks import Findings, Reference, judge, measure, reach, try_template
@@ -88,6 +88,7 @@ def export_model(
     if verify:
         check_packages(wanted)
     source, out = find_model(Path(folder)), Path(out)
+    check_folder(out)
     with Lock(out / ".export.lock", out):
         return _exported(source, wanted, out, Options(texts, threads), progress, verify=verify)
 

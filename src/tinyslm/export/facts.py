@@ -13,7 +13,7 @@ import yaml
 from tinyslm.core.errors import TinyslmError
 from tinyslm.core.files import MANIFEST
 from tinyslm.core.json_files import read_json
-from tinyslm.core.quantities import count, duration, size
+from tinyslm.core.quantities import count, counted, duration, size
 from tinyslm.data.used import data_of
 from tinyslm.model.compressed_tensors import METHOD
 from tinyslm.model.config import ModelConfig
@@ -241,13 +241,13 @@ def data_rows(run: Path) -> list[Row]:
         match source:
             case {"path": str(source_path), "kept_documents": int(documents), "kept_bytes": int(kept)}:
                 what = "held out" if source.get("for") == "valid" else "learned from"
-                rows.append((Path(source_path).name, f"{documents:,} documents, {size(kept)} ({what})"))
+                rows.append((Path(source_path).name, f"{counted(documents, 'document')}, {size(kept)} ({what})"))
     for split, name in (("train", "training"), ("valid", "held out")):
         match manifest.get("splits", {}).get(split):
             case {"documents": int(documents), "tokens": int(tokens)}:
-                rows.append((name, f"{documents:,} documents, {tokens:,} tokens"))
+                rows.append((name, f"{counted(documents, 'document')}, {tokens:,} tokens"))
             case {"examples": int(examples), "tokens": int(tokens)}:
-                rows.append((name, f"{examples:,} conversations, {tokens:,} tokens"))
+                rows.append((name, f"{counted(examples, 'conversation')}, {tokens:,} tokens"))
     return rows
 
 

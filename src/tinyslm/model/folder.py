@@ -156,9 +156,8 @@ def read_model_config(folder: Path, *, alone: bool = False) -> ModelConfig:
     the model is not tied, as in transformers. alone: do not look at the weights, which may be incomplete.
     """
     if not folder.is_dir():
-        raise TinyslmError(
-            f"The model folder {folder} does not exist.", "Give a folder that holds config.json and model.safetensors."
-        )
+        problem = f"{folder} is a file, not a model folder." if folder.exists() else f"{folder} does not exist."
+        raise TinyslmError(problem, "Give a model folder, which holds config.json and weights, or a run folder.")
     hf = _read_config_file(folder)
     family = family_of(str(hf["model_type"]))
     settings = family.config_from_hf(hf)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from tinyslm.core.console import notice
 from tinyslm.core.errors import TinyslmError
 from tinyslm.evaluation.answers import GenerationRequest
 from tinyslm.evaluation.running import TaskScore, score_answers
@@ -57,6 +58,7 @@ def run_demo(pack: Pack, file: Path, request: str, model: str | Path, out: Path 
 
     def answer(rows: Sequence[Row]) -> list[str]:
         if not opened:
+            notice(f"Loading {model} ...")
             opened.append(model_answerer(pack, model))
         answers: list[str] = opened[0](rows)
         return answers

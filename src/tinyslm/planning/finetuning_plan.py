@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tinyslm.core.quantities import count, duration, size
+from tinyslm.core.quantities import count, counted, duration, size
 from tinyslm.model.config import ModelConfig
 from tinyslm.training.config import RunConfig
 from tinyslm.training.deadline import SAMPLES, VALIDATIONS
@@ -110,13 +110,13 @@ class FinetuningPlan:
         micro = f", {plan['micro_batch']} at once" if plan["micro_batch"] < train.batch else ""
         again = ", activations computed again" if train.checkpoint_activations else ""
         times = f"{self.epochs:.2g}"
-        epochs = f", {times} epoch{'' if times == '1' else 's'} of {self.rows:,} rows" if self.rows else ""
+        epochs = f", {times} epoch{'' if times == '1' else 's'} of {counted(self.rows, 'row')}" if self.rows else ""
         why = f" ({self.why})" if self.why else ""
         return [
             ("trains", f"{what} of {count(self.config.model.parameters)} parameters, by {train.stage}"),
             ("learning rate", f"{plan['learning_rate']:g}"),
-            ("update", f"{train.batch} rows of up to {self.config.row_tokens} tokens{micro}{again}"),
-            ("length", f"{self.steps:,} updates{epochs}{why}"),
+            ("update", f"{counted(train.batch, 'row')} of up to {self.config.row_tokens} tokens{micro}{again}"),
+            ("length", f"{counted(self.steps, 'update')}{epochs}{why}"),
             (
                 "time",
                 f"{duration(self.seconds)} in all: {duration(self.measured.spent)} before the first update, "

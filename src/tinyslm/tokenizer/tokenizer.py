@@ -97,6 +97,9 @@ class Tokenizer:
         Raises `TinyslmError` when its files are missing or damaged, or when it is of an unsupported kind.
         """
         folder = Path(folder)
+        if not folder.is_dir():
+            problem = f"{folder} is a file, not a folder." if folder.exists() else f"{folder} does not exist."
+            raise TinyslmError(problem, "Give a model folder, or one with a tokenizer.")
         file = folder / "tokenizer.json"
         backend = read_backend(file)
         settings = read_settings(folder, backend)

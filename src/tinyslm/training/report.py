@@ -24,7 +24,7 @@ from tinyslm.core.page import (
     page,
 )
 from tinyslm.core.plots import Chart, Series, grid, line_chart
-from tinyslm.core.quantities import count, duration
+from tinyslm.core.quantities import count, counted, duration
 from tinyslm.data.used import data_of
 from tinyslm.training.metrics import planned_steps, read_metrics
 from tinyslm.training.report_details import data_blocks, settings_blocks, shown
@@ -167,7 +167,7 @@ def _subtitle(events: Sequence[Mapping[str, Any]]) -> str:
     planned = planned_steps(events) or step
     resumed = sum(1 for row in _all(events, "start") if row.get("resumed_from"))
     parts = [
-        "finished" if end else f"not finished: {step:,} of {planned:,} steps",
+        "finished" if end else f"not finished: {step:,} of {counted(planned, 'step')}",
         f"resumed {resumed} {'time' if resumed == 1 else 'times'}" if resumed else "",
         f"started {start['time'].replace('T', ' ').replace('+00:00', ' UTC')}" if "time" in start else "",
     ]
@@ -228,7 +228,7 @@ def _skipped(events: Sequence[Mapping[str, Any]]) -> list[Block]:
     rows = [(f"{row.get('step', '–')}", f"{row.get('reason', '')}") for row in _all(events, "skipped")]
     if not rows:
         return []
-    steps = "1 step" if len(rows) == 1 else f"{len(rows)} steps"
+    steps = counted(len(rows), "step")
     return [
         Paragraph(f"{steps} did not update the weights."),
         Folded("Which, and why", [Table(rows, ("step", "reason"))]),
@@ -284,7 +284,8 @@ def _samples(events: Sequence[Mapping[str, Any]]) -> list[Block]:
 
 
 def _sample(row: Mapping[str, Any]) -> Sample:
-    return Sample(f"after {row.get('step', 0):,} steps", f"{row.get('text', '')}", f"{row.get('prompt') or ''}")
+    after = counted(row.get("step", 0), "step")
+    return Sample(f"after {after}", f"{row.get('text', '')}", f"{row.get('prompt') or ''}")
 
 
 def _manifest(run: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tinyslm.core.page import Block, Folded, Paragraph, Sample, SideBySide, Table
+from tinyslm.core.quantities import counted
 
 BEFORE_FILE, AFTER_FILE = "before.json", "after.json"
 """Files of a run folder: what was measured of a model before and after fine-tuning."""
@@ -43,7 +44,7 @@ def _row(title: str, part: Mapping[str, Any]) -> tuple[str, ...]:
     def shown(value: float) -> str:
         return f"{100 * value:+.2f} %" if relative else f"{value:+.3f}"
 
-    on = f"{part['texts']} texts" if relative else f"{part['examples']} examples"
+    on = counted(part["texts"], "text") if relative else counted(part["examples"], "example")
     effect = "within the noise" if part["effect"] == "noise" else part["effect"]
     if unit := part.get("unit") if part.get("unit") != "score" else "":
         title = f"{title} ({unit})"

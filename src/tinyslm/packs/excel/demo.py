@@ -34,7 +34,7 @@ def demo(file: Path, request: str, answer: Answerer, out: Path | None) -> Demons
     }
     formula = formula_in(answer([row])[0])
     if formula in ("", CANNOT):
-        said = "The sheet cannot answer this." if formula else "The model gave no formula."
+        said = "The model says that this sheet cannot answer this." if formula else "The model gave no formula."
         return Demonstration([said], {"formula": None, "value": None})
     lines, value = [f"Formula: {formula}"], None
     if last <= MOST_ROWS + 1:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyslm.core.errors import TinyslmError
-from tinyslm.data.html import decode_page
+from tinyslm.data.charset import looks_binary
+from tinyslm.data.html import HEAD, decode_page
 from tinyslm.data.page_text import attributes_of, shown_text
 
 MOST_BYTES = 1 << 21
@@ -47,7 +48,7 @@ def read_page(path: Path) -> str:
     """The text of a page in a file, of which no more than `MOST_BYTES` are read. Raises `TinyslmError` for none."""
     with path.open("rb") as file:
         data = file.read(MOST_BYTES)
-    text = page_text(_decoded(data))
+    text = "" if looks_binary(data[:HEAD]) else page_text(_decoded(data))
     if not text:
         raise TinyslmError(f"{path.name} shows no text.", "Save the page as the browser shows it.")
     return text
