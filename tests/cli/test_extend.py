@@ -14,7 +14,7 @@ def test_examples_are_written(tinyslm, tmp_path) -> None:
         done = tinyslm("data", "extend", "rows.jsonl", "--teacher", server.url, "--count", "1", "--out", "more.jsonl")
     assert done.code == 0, done
     assert "Dropped: 1 (like an earlier one)" in done.out
-    assert "Written: 1 examples" in done.out
+    assert "Written: 1 example\n" in done.out
     assert tinyslm("data", "lint", "more.jsonl").code == 0
     refused = tinyslm("data", "extend", "rows.jsonl", "--teacher", "nowhere", "--out", "other.jsonl").mistake()
     assert "nowhere is not the address of a server." in refused

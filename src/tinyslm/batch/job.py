@@ -22,7 +22,7 @@ from tinyslm.batch.output import check_suffix, write_results
 from tinyslm.batch.prompts import PromptTemplate
 from tinyslm.core.config import flatten
 from tinyslm.core.errors import TinyslmError
-from tinyslm.core.files import check_file, checksum_file, sha256_json
+from tinyslm.core.files import check_file_place, checksum_file, sha256_json
 from tinyslm.data.rows import Row, Rows
 from tinyslm.evaluation.runtimes.endpoint import Endpoint
 from tinyslm.inference.engine import Engine
@@ -91,7 +91,7 @@ def run_batch(
     `TinyslmError` if the output belongs to another job (with `restart`: if it was not written by a job).
     """
     check_suffix(job.out)
-    check_file(job.out)
+    check_file_place(job.out)
     rows = Rows(job.source, job.kind)
     asked = {**job.template.as_json(), "keep": list(job.keep), "kind": job.kind}
     settings = {"format": FORMAT, "model": model, "job": asked}

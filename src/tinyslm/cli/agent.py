@@ -110,10 +110,10 @@ def _agent(
     from tinyslm.agents.named_tools import named_tools
     from tinyslm.cli.asking import opened_generator
     from tinyslm.core.console import notice, warn
-    from tinyslm.core.files import check_file
+    from tinyslm.core.files import check_file_place
 
     if options.trace is not None:
-        check_file(options.trace)
+        check_file_place(options.trace)
     tools: list[Tool] = named_tools([name for given in options.tools for name in given.split(",") if name])
     with ExitStack() as stack:
         for server in options.mcp:

@@ -42,11 +42,11 @@ def card(
 
     from tinyslm.cli.telling import tell
     from tinyslm.core.console import say, stream
-    from tinyslm.core.files import check_file, write_atomic
+    from tinyslm.core.files import check_file_place, write_atomic
     from tinyslm.export.model_card import model_card
 
     if out is not None:
-        check_file(out)
+        check_file_place(out)
     made = model_card(model, title=title, licence=licence, scores=scores)
     if out is not None:
         write_atomic(out, made.render())

@@ -55,7 +55,7 @@ def evaluate(
     from tinyslm.cli.settings import settings as read_settings
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.errors import TinyslmError
-    from tinyslm.core.files import check_file
+    from tinyslm.core.files import check_file_place
     from tinyslm.training.config import RunConfig
 
     config = read_settings(RunConfig, None, settings).data
@@ -67,7 +67,7 @@ def evaluate(
     if not tasks and (out is not None or training):
         raise TinyslmError("--out and --training are for tasks, and none were given.", "Name tasks with --tasks.")
     if out is not None:
-        check_file(out)  # before long work
+        check_file_place(out)  # before long work
     if tasks == ("list",):
         _list(evaluation.plugin)
         return

@@ -80,7 +80,7 @@ def plan(
     from tinyslm.cli.telling import tell, working
     from tinyslm.core.console import say, warn
     from tinyslm.core.errors import TinyslmError
-    from tinyslm.core.files import check_file
+    from tinyslm.core.files import check_file_place
     from tinyslm.planning.planner import Planner
     from tinyslm.tokenizer.tokenizer import Tokenizer
 
@@ -92,7 +92,7 @@ def plan(
     if out is not None and len(budgets) > 1:
         raise TinyslmError("--out takes one plan, and several were asked for.", "Give one budget: --minutes 10")
     for place in filter(None, (out, options.plot)):
-        check_file(place)
+        check_file_place(place)
     if options.plot is not None and options.plot.suffix not in (".svg", ".png"):
         raise TinyslmError(f"{options.plot}: plots are drawn as SVG or PNG.", "Give a name that ends in .svg or .png.")
     known = Tokenizer.load(tokenizer) if tokenizer else None

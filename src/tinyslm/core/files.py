@@ -187,7 +187,7 @@ def check_file(folder: Path, name: str, expected: Mapping[str, Any]) -> None:
         raise TinyslmError(f"{path} is damaged: its checksum is not the one recorded when it was written.", remedy)
 
 
-def check_file(path: Path) -> None:
+def check_file_place(path: Path) -> None:
     """Raise `DiskError`, before long work, if the file `path` cannot be written at its end, as it is a folder or worse.
 
     See `check_place`.
