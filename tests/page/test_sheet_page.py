@@ -67,6 +67,8 @@ def test_a_sheet_that_cannot_answer(page, model) -> None:
     page.keyboard.press("Enter")
     expect(page.locator("#notice")).to_have_text("The model says that this sheet cannot answer this.")
     expect(page.get_by_label("Formula")).to_have_value("")
+    page.get_by_label("Formula").fill("=D2")
+    expect(page.locator("#notice")).to_have_text("")
 
 
 def test_cells_are_pasted_and_reached_by_keyboard(page) -> None:

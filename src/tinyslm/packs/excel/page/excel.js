@@ -143,7 +143,10 @@ byId("ask").addEventListener("submit", (event) => {
 });
 byId("stop").addEventListener("click", () => asking.abort());
 byId("request").addEventListener("input", remember);
-byId("formula").addEventListener("input", changed);
+byId("formula").addEventListener("input", () => {
+  say("");
+  changed();
+});
 byId("more-rows").addEventListener("click", () => grid.addRow());
 byId("more-columns").addEventListener("click", () => grid.addColumn());
 byId("clear").addEventListener("click", () => {
