@@ -58,7 +58,7 @@ def test_a_task_its_trace_and_its_replay(command, random_folder, tmp_path):
     assert shown.code == 0
     assert "tools: calculator, clock" in shown.out
     again = command("agent", random_folder, "--replay", "t.jsonl")
-    assert (again.code, again.out) == (0, "The same in all 2 steps.\n")
+    assert (again.code, again.out) == (0, "The same in 2 steps.\n")
 
 
 def test_a_replay_that_differs(command, random_folder, tmp_path):

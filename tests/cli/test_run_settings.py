@@ -10,6 +10,7 @@ from the_command import TINY
 
 from tinyslm.cli.settings import nested, settings
 from tinyslm.core.config import fields, flatten
+from tinyslm.core.quantities import counted
 from tinyslm.training.config import RunConfig
 
 
@@ -72,7 +73,7 @@ def test_minutes_take_the_place_of_the_steps_of_a_file(tinyslm, texts: Path) -> 
     written = json.loads(Path("run/config.json").read_text())
     assert (written["train"]["minutes"], written["train"]["steps"]) == (0.01, 0)
     steps = json.loads(Path("run/deadline.json").read_text())["steps"]
-    assert f"for about {steps:,} steps on cpu" in ended.out
+    assert f"for about {counted(steps, 'step')} on cpu" in ended.out
 
 
 def test_tokens_are_read_to_the_next_whole_step(tinyslm, texts: Path) -> None:

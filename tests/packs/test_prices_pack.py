@@ -159,7 +159,7 @@ def test_of_a_huge_page_only_the_start_is_read(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     with path.open("wb") as file:
         file.write("<h1>Käse</h1><p>5 €</p>".encode())
-        file.seek(50_000_000)
+        file.write(b" " * 50_000_000)
         file.write(b"<p>the end</p>")
     assert read_page(path).splitlines()[:2] == ["Käse", "5 €"]
     path.write_bytes(b"<html></html>")

@@ -21,7 +21,7 @@ from tinyslm.training.metrics import read_metrics
 from tinyslm.training.pipeline import Watch
 
 COLOURS = {"sky": "blue", "grass": "green", "snow": "white", "coal": "black", "blood": "red"}
-FAST = {"optimizer": {"lr": 0.01}, "train": {"batch": 2, "steps": 40, "checkpoint_minutes": 1.0, "device": "cpu"}}
+FAST = {"optimizer": {"lr": 0.01}, "train": {"batch": 2, "steps": 80, "checkpoint_minutes": 1.0, "device": "cpu"}}
 
 
 @pytest.fixture(scope="module")
