@@ -52,7 +52,7 @@ BENCHMARKS = {
     "tool calls": "tool_calls.py",
     "server overhead": "server_overhead.py",
     "server load": "server_load.py --minutes 5",
-    "container": "container.py --folder BUNDLE --image IMAGE",
+    "container": "container.py --folder BUNDLE --image IMAGE --rounds 100",
     "scoring": "scoring.py --data DATA/eval --full",
     "linting": "linting.py --model MODEL --soup SOUP",
     "finetuning": "finetuning.py --model MODEL --data DATA/sft",
@@ -86,11 +86,14 @@ def main() -> None:
     options.add_argument("--llama-cpp", type=Path, help="llama-batched-bench, compiled for this processor")
     options.add_argument("--model", type=Path, help="SmolLM2-135M-Instruct, as `tinyslm pull` writes it")
     options.add_argument("--soup", type=Path, help="the program of the package soup-cli, with transformers beside it")
+    options.add_argument("--bundle", type=Path, help="the folder of a bundle container")
+    options.add_argument("--image", type=Path, help="the name of the image that was built from it")
     options.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="run just these")
     options.add_argument("--page", action="store_true", help="run nothing, write the page")
     arguments = options.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     places = {"DATA": arguments.data, "PROGRAM": arguments.llama_cpp, "MODEL": arguments.model, "SOUP": arguments.soup}
+    places |= {"BUNDLE": arguments.bundle, "IMAGE": arguments.image}
     chosen = arguments.only or [name for name in BENCHMARKS if name not in LONG]
     for name in [] if arguments.page else chosen:
         command = BENCHMARKS[name]

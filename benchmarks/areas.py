@@ -239,6 +239,13 @@ def server_load(result: Any) -> Rows:
     yield Row(f"{what}: the server's memory", grown)
 
 
+def container(result: Any) -> Rows:
+    inside, outside = (f"{1e3 * result['first_token_seconds'][name]:.1f} ms" for name in ("container", "bare"))
+    yield Row("first token from a container", inside, f"{outside}, the server outside of it", times(result["ratio"]))
+    start = result["start_seconds"]
+    yield Row("start of a container", f"{start['container']:.0f} s", f"{start['bare']:.0f} s outside")
+
+
 def tool_calls(result: Any) -> Rows:
     for way, said in {"one": "one call required", "list": "one or more calls required"}.items():
         found = result[way]
@@ -432,7 +439,12 @@ AREAS = (
     Area("Engine", {"engines compiled": compiled, "engines": engines, "structured": structured}),
     Area(
         "Server and tool calls",
-        {"server overhead": server_overhead, "server load": server_load, "tool calls": tool_calls},
+        {
+            "server overhead": server_overhead,
+            "server load": server_load,
+            "container": container,
+            "tool calls": tool_calls,
+        },
     ),
     Area(
         "Exports and quantization",
