@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tinyslm.core.errors import TinyslmError
 from tinyslm.deploy.page.packages import JINJA, WLLAMA, obtain
@@ -32,5 +33,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("deploy") / "small"
     config = ModelConfig(vocab_size=tokenizer.vocab_size, dim=32, heads=2, depth=1, context=64)
     record = {"bits_per_byte": 2.5, "low": 2.25, "high": 2.75, "documents": 3, "training_tokens": 4096, "step": 8}
+    torch.manual_seed(0)
     save_model(Decoder(config), folder, tokenizer, record)
     return folder
