@@ -225,4 +225,4 @@ def test_processes_that_do_not_meet_say_so(started) -> None:
     assert "Process 0 of 2 on " in alone.mistake()
     assert "did not meet the others at 127.0.0.1:" in alone.err
     (alone,) = ends(started(2, "train", "text.txt", ranks=[1], TINYSLM_TIMEOUT="soon"))
-    assert "TINYSLM_TIMEOUT=soon is no number of seconds." in alone.mistake()
+    assert "TINYSLM_TIMEOUT=soon is not a number of seconds." in alone.mistake()

@@ -1,4 +1,4 @@
-"""Make the course: a small run if there is no model, one HTML file for each chapter, and a table of contents."""
+"""Write the course: one HTML file for each chapter and a table of contents, after a small run if no model is given."""
 
 from importlib.resources import files
 from pathlib import Path

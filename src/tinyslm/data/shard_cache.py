@@ -247,5 +247,5 @@ def _limit() -> float:
     except ValueError:
         gigabytes = -1.0
     if not 0 <= gigabytes < math.inf:
-        raise TinyslmError(f"{LIMIT}={given} is no number of gigabytes.", f"For instance: {LIMIT}=100")
+        raise TinyslmError(f"{LIMIT}={given} is not a number of gigabytes.", f"For instance: {LIMIT}=100")
     return gigabytes * 1e9

@@ -95,7 +95,7 @@ def sizes(folder: Path) -> dict[str, int]:
 def _contents(given: Path, bundle: Bundle, settings: BundleSettings) -> Contents:
     """What the bundle is made from; everything in the model folder but its weights is read."""
     model = find_model(given)
-    read_model_config(model)  # raises for a folder that is no model, and names a family that is unknown
+    read_model_config(model)  # raises if the folder is not a model, or if its family is unknown
     weight_files(model)
     load_tokenizer(model)
     pack = PACKS[settings.pack].name if settings.pack else ""

@@ -70,7 +70,7 @@ def model_card(
 
     licence: an identifier of the hub, of a model whose files state none. scores: files of `tinyslm evaluate --out`,
     besides `scores.json` in the run folder. limits: further ones, of the form in which the model is published. Raises
-    `TinyslmError` for a folder that is no model and for files that cannot be read.
+    `TinyslmError` for a folder that is not a model and for files that cannot be read.
     """
     folder = find_model(folder)
     name, run, training = name_of(folder), run_of(folder), training_record(folder)

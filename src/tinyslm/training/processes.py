@@ -96,7 +96,7 @@ def _timeout() -> float:
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < 10**7:
-        raise TinyslmError(f"{TIMEOUT}={given} is no number of seconds.", f"For instance: {TIMEOUT}=60")
+        raise TinyslmError(f"{TIMEOUT}={given} is not a number of seconds.", f"For instance: {TIMEOUT}=60")
     return seconds
 
 

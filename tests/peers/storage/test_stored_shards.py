@@ -124,7 +124,7 @@ def test_the_same_batches_though_the_cache_holds_two_files(url, local, cache, mo
     assert len(cached(cache)) == 2
     assert shards.cache.warning.startswith(f"{url} has ")
     monkeypatch.setenv("TINYSLM_CACHE_GB", "much")
-    with pytest.raises(TinyslmError, match="TINYSLM_CACHE_GB=much is no number of gigabytes"):
+    with pytest.raises(TinyslmError, match="TINYSLM_CACHE_GB=much is not a number of gigabytes"):
         shards.split("train").slice(0, shards.split("train").tokens)
 
 

@@ -141,7 +141,7 @@ STAGE = Exercise(
         "machines. Validation stays as it is: otherwise two models could not be compared.",
     ),
     hints=(
-        "model(batch.inputs) gives logits [batch, seq, vocabulary]; logsumexp(-1) of them is z.",
+        "model(batch.inputs) returns logits of shape [batch, seq, vocabulary]; z is their logsumexp(-1).",
         "F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten(), reduction='sum') is the sum of the other "
         "losses.",
         "A metric is a number: z.mean().item().",
